@@ -1,0 +1,1 @@
+"""Curation: from footage to clips in the store."""

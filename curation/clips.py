@@ -1,0 +1,123 @@
+"""From shots to clips: which spans to cut, their ids and their rows. Pure: nothing is decoded here."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field, model_validator
+
+from curation.media.cut import CutSpec
+from curation.media.encode import EncodeConfig
+from curation.scan import Scan, ScannedShot
+
+CUTTING_VERSION = 1  # raise when cutting or encoding changes what comes out
+
+
+class ClipConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which parts of a shot become clips."""
+
+    min_s: float = Field(1.0, ge=0, description="seconds; a shorter shot stays in `shots` and makes no clip")
+    max_s: float = Field(20.0, gt=0, description="seconds; a longer shot is divided evenly")
+    min_side: int = Field(64, ge=2, description="pixels; a smaller picture makes no clip")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "ClipConfig":
+        if self.min_s > self.max_s / 2:
+            raise ValueError(f"clips.min_s ({self.min_s}) must be at most half of clips.max_s ({self.max_s})")
+        return self
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """A clip to be cut."""
+
+    clip_id: str
+    shot_index: int
+    spec: CutSpec
+    start_s: float
+    end_s: float
+
+
+def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
+    """24 hex digits of what the clip is: the same footage gets the same id on any machine, in any order."""
+    key = f"{source_md5}:{start_frame}:{end_frame}:{','.join(map(str, crop))}"
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def clip_fingerprint(config: EncodeConfig) -> str:
+    """16 hex digits of what turns a span of frames into bytes."""
+    parts = {"version": CUTTING_VERSION, "encode": config.model_dump()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan_clips(source_md5: str, scan: Scan, config: ClipConfig) -> list[PlannedClip]:
+    """The clips of one source, in order of time."""
+    times = scan.timing.times_s()
+    return [clip for i, s in enumerate(scan.shots) for clip in _of_shot(source_md5, i, s, scan, times, config)]
+
+
+def _of_shot(
+    source_md5: str, index: int, scanned: ScannedShot, scan: Scan, times: np.ndarray, config: ClipConfig
+) -> Iterator[PlannedClip]:
+    shot, crop = scanned.shot, scanned.crop
+    if min(crop.w, crop.h) < config.min_side or times[shot.end] - times[shot.start] < config.min_s - 1e-9:
+        return
+    box = (crop.x, crop.y, crop.w, crop.h)
+    for start, end in divide(times, shot.start, shot.end, config.max_s):
+        pts = scan.timing.pts
+        yield PlannedClip(
+            clip_id=clip_id_of(source_md5, start, end, box),
+            shot_index=index,
+            spec=CutSpec(
+                start_frame=start,
+                end_frame=end,
+                crop=box,
+                start_pts=int(pts[start]) if pts is not None else None,
+                last_pts=int(pts[end - 1]) if pts is not None else None,
+            ),
+            start_s=float(times[start]),
+            end_s=float(times[end]),
+        )
+
+
+def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
+    """Divide frames [start, end) into the fewest even parts that last at most `max_s` each (to within a frame).
+
+    times: float64 [N + 1] seconds, as `Timing.times_s`.
+    """
+    span = times[end] - times[start]
+    parts = max(1, math.ceil(span / max_s - 1e-6))
+    marks = times[start] + span * np.arange(1, parts) / parts
+    inner = np.searchsorted(times[: end + 1], marks - 1e-9)
+    edges = sorted({start, *(int(i) for i in inner if start < i < end), end})
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """A row of `clips`. encoded: `width height num_frames fps bytes` of the mp4."""
+    duration_s = encoded["num_frames"] / encoded["fps"]
+    x, y, w, h = planned.spec.crop
+    return {
+        "clip_id": planned.clip_id,
+        "source_md5": source_md5,
+        "shot_index": planned.shot_index,
+        "start_frame": planned.spec.start_frame,
+        "end_frame": planned.spec.end_frame,
+        "start_s": planned.start_s,
+        "end_s": planned.end_s,
+        "crop_x": x,
+        "crop_y": y,
+        "crop_w": w,
+        "crop_h": h,
+        "width": encoded["width"],
+        "height": encoded["height"],
+        "fps": encoded["fps"],
+        "num_frames": encoded["num_frames"],
+        "duration_s": duration_s,
+        "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,
+        "clips_fingerprint": fingerprint,
+    }

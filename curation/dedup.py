@@ -1,0 +1,23 @@
+"""Which inputs are the same video: by the publisher's id and by the MD5 of the bytes."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Deduplicator:
+    """Names a survivor for each video. Ask in sorted order of uri: then the answer does not depend on who read first.
+
+    `by_md5` and `by_source_id` start with the survivors that a store already has, which always win.
+    """
+
+    by_md5: dict[str, str] = field(default_factory=dict)
+    by_source_id: dict[str, str] = field(default_factory=dict)
+
+    def survivor_of(self, uri: str, md5: str, source_id: str | None) -> str | None:
+        """The uri that this one is a duplicate of; None if it is the first, and so survives."""
+        known = self.by_md5.get(md5) or (self.by_source_id.get(source_id) if source_id else None)
+        survivor = known if known != uri else None
+        self.by_md5.setdefault(md5, survivor or uri)
+        if source_id:
+            self.by_source_id.setdefault(source_id, survivor or uri)
+        return survivor

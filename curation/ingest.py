@@ -1,0 +1,208 @@
+"""From what a user names (folders, files, globs, manifests, URIs) to a list of inputs, in a fixed order."""
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".qt",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".f4v",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".mpe",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".vob",
+        ".ogv",
+        ".ogm",
+        ".3gp",
+        ".3g2",
+        ".mxf",
+        ".gif",
+        ".apng",
+        ".y4m",
+        ".dv",
+        ".rm",
+        ".rmvb",
+        ".divx",
+        ".ivf",
+        ".nut",
+        ".h264",
+        ".264",
+        ".hevc",
+        ".265",
+        ".av1",
+        ".obu",
+        ".wtv",
+    ]
+)
+MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
+URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url")
+LICENCE_COLUMNS = ("licence", "license")
+CAPTION_COLUMNS = ("caption", "text", "prompt")
+MAX_TEXT_CHARS = 100_000
+
+
+class IngestError(ValueError):
+    """An input that cannot be used: one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to ingest. `source_id` is the publisher's id (a platform's video id, say), where a manifest has one."""
+
+    uri: str
+    source_id: str | None = None
+    licence: str | None = None
+    caption: str | None = None
+
+
+@dataclass
+class Inputs:
+    """Files to ingest, sorted by uri, each once; and what was passed over, so that nothing is lost silently."""
+
+    files: list[Input]
+    ignored: list[str] = field(default_factory=list)  # files of a folder that are no videos by their names
+
+
+def list_inputs(names: Sequence[str], *, allow_http: bool = False) -> Inputs:
+    """Resolve everything the user named. Raises IngestError."""
+    if not names:
+        raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
+    found, ignored = {}, []
+    for name in names:
+        for item in _resolve(name, allow_http, ignored):
+            known = found.get(item.uri)
+            found[item.uri] = item if known is None else _joined(known, item)
+    if not found:
+        passed = f" ({len(ignored)} other files were passed over)" if ignored else ""
+        raise IngestError(f"no video files in {', '.join(names)}{passed}; known suffixes: {_known()}")
+    return Inputs([found[uri] for uri in sorted(found)], sorted(ignored))
+
+
+def _known() -> str:
+    return " ".join(sorted(VIDEO_SUFFIXES))
+
+
+def _joined(a: Input, b: Input) -> Input:
+    """The same file named twice: what one naming does not say, the other may."""
+    return replace(
+        a, source_id=a.source_id or b.source_id, licence=a.licence or b.licence, caption=a.caption or b.caption
+    )
+
+
+def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
+    if "://" in name and not name.startswith("file://"):
+        yield from _remote(name, allow_http, ignored)
+        return
+    path = Path(name.removeprefix("file://")).expanduser()
+    if path.is_dir():
+        yield from _folder(path, ignored)
+    elif path.is_file():
+        if path.suffix.lower() in MANIFEST_SUFFIXES:
+            yield from read_manifest(path, allow_http)
+        else:
+            yield Input(str(path.absolute()))
+    elif glob.has_magic(name):
+        matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
+        yield from (Input(str(p.absolute())) for p in matches if p.is_file() and _is_video(p.name, ignored, str(p)))
+    else:
+        raise IngestError(f"{name} does not exist; give a folder, a file, a glob, a manifest or a URI")
+
+
+def _is_video(name: str, ignored: list[str], full: str) -> bool:
+    if name.startswith("."):
+        return False
+    if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
+        return True
+    ignored.append(full)
+    return False
+
+
+def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
+    for folder, folders, files in os.walk(path.absolute()):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        for file in files:
+            full = os.path.join(folder, file)
+            if _is_video(file, ignored, full):
+                yield Input(full)
+
+
+def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
+    protocol = uri.split("://", 1)[0]
+    if protocol in ("http", "https"):
+        if not allow_http:
+            raise IngestError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
+        yield Input(uri)
+        return
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(uri)
+        names = [root] if files.isfile(root) else files.find(root)
+    except ImportError as error:
+        raise IngestError(
+            f"{protocol}:// needs a package: {error}; try pip install 'reelwright[s3]' or [gcs]"
+        ) from error
+    except Exception as error:
+        raise IngestError(f"cannot list {uri}: {error}") from error
+    for name in names:
+        if len(names) == 1 or _is_video(name.rsplit("/", 1)[-1], ignored, name):
+            yield Input(files.unstrip_protocol(name))
+
+
+def read_manifest(path: Path, allow_http: bool = False) -> Iterator[Input]:
+    """Rows of a CSV, JSONL or Parquet file: a column `uri` (or path, video, url …) and, where there are any,
+    `source_id`, `licence`, `caption`. Paths are relative to the manifest's folder. Raises IngestError."""
+    for number, row in enumerate(_rows(path), 1):
+        uri = _first(row, URI_COLUMNS)
+        if not uri:
+            raise IngestError(f"{path}, row {number}: no value in a column named {', '.join(URI_COLUMNS)}")
+        if "://" not in uri:
+            uri = str((path.parent / uri).absolute()) if not os.path.isabs(uri) else uri
+            uri = os.path.normpath(uri)
+        elif uri.startswith(("http://", "https://")) and not allow_http:
+            raise IngestError(f"{path}, row {number}: {uri} is on the web; add --allow-http to fetch it")
+        yield Input(uri, _first(row, ("source_id", "id")), _first(row, LICENCE_COLUMNS), _first(row, CAPTION_COLUMNS))
+
+
+def _first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    for name in names:
+        value = row.get(name)
+        if value is not None and str(value).strip():
+            return str(value).strip()[:MAX_TEXT_CHARS]
+    return None
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+        elif path.suffix.lower() == ".csv":
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                yield from csv.DictReader(file)
+        else:
+            with open(path, encoding="utf-8") as file:
+                yield from (json.loads(line) for line in file if line.strip())
+    except (ValueError, OSError, csv.Error) as error:
+        raise IngestError(f"{path} is not a readable manifest ({error})") from error

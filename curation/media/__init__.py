@@ -1,0 +1,1 @@
+"""Media: the only code that runs ffmpeg or a decoder."""

@@ -1,0 +1,143 @@
+"""Find a clip's frames in a source, exactly, and hand them to the encoder. Run it inside a `Sandbox`.
+
+Frames are found by their timestamps as the scan decoded them, never by a seek's landing place: a seek goes to a
+keyframe at or before the clip, decoding runs on until the very timestamp comes. Where timestamps cannot be trusted, or
+a clip comes out with a frame too many or too few, the file is decoded from its start and frames are counted.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from curation.media.decode import Video
+from curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded
+from curation.media.errors import MediaError
+from curation.media.sandbox_child import report_progress
+
+SEEK_MARGIN_S = 10.0  # a gap shorter than this is decoded through, a longer one is jumped over
+
+
+@dataclass(frozen=True)
+class CutSpec:
+    """Frames [start_frame, end_frame) of a source, cropped to `crop` (x, y, w, h; upright pixels).
+
+    `start_pts` and `last_pts` are the timestamps of its first and last frame; None where timestamps cannot be trusted.
+    """
+
+    start_frame: int
+    end_frame: int
+    crop: Crop
+    start_pts: int | None = None
+    last_pts: int | None = None
+
+    @property
+    def num_frames(self) -> int:
+        return self.end_frame - self.start_frame
+
+
+class Cutter:
+    """A source being cut: keeps decoding where the last clip ended, and seeks only over long gaps.
+
+    Ask for clips in order of time. `rate` is the source's constant frame rate, None for a variable one, whose frame
+    times are then kept. Use as a context manager.
+    """
+
+    def __init__(self, uri: str, rate: Fraction | None, config: EncodeConfig) -> None:
+        self.video, self.rate, self.config = Video(uri), rate, config
+        self.frames = self.video.frames()
+        self.next_index: int | None = 0  # index of the frame that `frames` yields next; None after a seek
+        self.last_pts: int | None = None
+
+    def __enter__(self) -> "Cutter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.video.__exit__()
+
+    def cut(self, spec: CutSpec) -> Encoded:
+        """Cut one clip. Raises MediaError (`decode` when frames are not where the scan saw them, `encode`)."""
+        if spec.start_pts is not None:
+            self._seek_if_far(spec.start_pts)
+            encoded = self._encode(self._by_pts(spec), spec)
+            if encoded is not None:
+                return encoded
+        self._rewind()
+        encoded = self._encode(self._by_index(spec), spec)
+        if encoded is None:
+            raise MediaError("decode", f"frames {spec.start_frame}..{spec.end_frame} did not decode a second time")
+        return encoded
+
+    def _by_pts(self, spec: CutSpec) -> Iterator[Any]:
+        assert spec.start_pts is not None
+        assert spec.last_pts is not None
+        for frame in self.frames:
+            report_progress(None)
+            self._count()
+            pts = self.last_pts = frame.pts  # read before yielding: the encoder restamps the frame
+            if pts is not None and pts >= spec.start_pts:
+                yield frame
+                if pts >= spec.last_pts:
+                    return
+
+    def _by_index(self, spec: CutSpec) -> Iterator[Any]:
+        for frame in self.frames:
+            report_progress(None)
+            assert self.next_index is not None
+            index, self.next_index = self.next_index, self.next_index + 1
+            self.last_pts = frame.pts
+            if index >= spec.start_frame:
+                yield frame
+            if index + 1 >= spec.end_frame:
+                return
+
+    def _count(self) -> None:
+        if self.next_index is not None:
+            self.next_index += 1
+
+    def _seek_if_far(self, start_pts: int) -> None:
+        margin = int(SEEK_MARGIN_S / self.video.time_base)
+        here = self.last_pts if self.last_pts is not None else (self.video.stream.start_time or 0)
+        if start_pts - here <= margin and start_pts > here:
+            return
+        # A second early: leading frames of an open group of pictures decode wrong right after a seek.
+        target = start_pts - int(1 / self.video.time_base)
+        if target <= (self.video.stream.start_time or 0):
+            if self.next_index != 0:
+                self._rewind()
+            return
+        self.video.seek(target)
+        self.frames, self.next_index, self.last_pts = self.video.frames(), None, None
+
+    def _rewind(self) -> None:
+        """Start over from the first frame, in a fresh decoder (some containers cannot seek back)."""
+        uri = self.video.uri
+        self.video.__exit__()
+        self.video = Video(uri)
+        self.frames, self.next_index, self.last_pts = self.video.frames(), 0, None
+
+    def _encode(self, frames: Iterator[Any], spec: CutSpec) -> Encoded | None:
+        """Encode `frames`; None if they are not the frames that `spec` names."""
+        writer = None
+        with tempfile.TemporaryDirectory(prefix="reel-") as folder:
+            path = os.path.join(folder, "clip.mp4")
+            seen, first_pts, last_pts = 0, None, None
+            try:
+                for frame in frames:
+                    if writer is None:
+                        first_pts = frame.pts
+                        if spec.start_pts is not None and first_pts != spec.start_pts:
+                            return None
+                        writer = ClipWriter(path, frame, spec.crop, self.video, self.rate, self.config)
+                    seen, last_pts = seen + 1, frame.pts
+                    writer.write(frame, seen - 1)
+                if writer is None or seen != spec.num_frames:
+                    return None
+                if spec.last_pts is not None and last_pts != spec.last_pts:
+                    return None
+                return writer.finish(self.video.uri, first_pts)
+            finally:
+                if writer is not None:
+                    writer.container.close()

@@ -1,0 +1,18 @@
+"""What can go wrong with one file, as a fact that fits a row of `failures`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["open", "no_video", "decode", "encode", "crash", "timeout", "memory", "limit", "io", "bug"]
+
+
+@dataclass
+class MediaError(Exception):
+    """One file's failure: `message` is a sentence for a person, `detail` what the decoder printed (its tail)."""
+
+    kind: Kind
+    message: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"

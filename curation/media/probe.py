@@ -1,0 +1,109 @@
+"""What a file says of itself, without decoding more than one frame. Run it inside a `Sandbox`."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
+from curation.media.errors import MediaError
+
+HASH_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Container facts. Sizes are upright (rotation applied); `display_*` also have square pixels."""
+
+    container: str
+    codec: str
+    pix_fmt: str
+    width: int
+    height: int
+    display_width: int
+    display_height: int
+    rotation: int  # degrees clockwise that the decoded picture is turned to stand upright
+    sar: str  # sample aspect ratio, "1:1" for square pixels
+    fps: float  # average by the container; the scan replaces it by what was decoded
+    frames_hint: int  # by the container; 0 where it does not say
+    duration_s: float  # by the container; 0 where it does not say
+    bitrate_bps: int
+    has_audio: bool
+    audio_codec: str | None
+
+
+def probe(uri: str) -> dict[str, Any]:
+    """Read one file's `VideoInfo` as a dict. Raises MediaError (`io`, `open`, `no_video`, `limit`)."""
+    with Video(uri) as video:
+        return asdict(video_info(video, _orientation(video)))
+
+
+def video_info(video: Video, orientation: Orientation) -> VideoInfo:
+    """Facts of an open video; `orientation` comes from its first frame."""
+    stream, container = video.stream, video.container
+    context = stream.codec_context
+    if not context.width or not context.height:
+        raise MediaError("open", "the video stream has no size")
+    if context.width * context.height > MAX_PIXELS:
+        raise MediaError("limit", f"frames of {context.width}x{context.height} are over {MAX_PIXELS} pixels")
+    width, height = orientation.size(context.width, context.height)
+    sar = upright_sar(stream.sample_aspect_ratio, orientation)
+    display_width, display_height = square_size(width, height, sar)
+    audio = container.streams.audio[0] if container.streams.audio else None
+    return VideoInfo(
+        container=container.format.name,
+        codec=context.codec.canonical_name,
+        pix_fmt=context.pix_fmt or "",
+        width=width,
+        height=height,
+        display_width=display_width,
+        display_height=display_height,
+        rotation=orientation.degrees,
+        sar=f"{sar.numerator}:{sar.denominator}",
+        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        frames_hint=stream.frames or 0,
+        duration_s=_duration_s(video),
+        bitrate_bps=int(context.bit_rate or container.bit_rate or 0),
+        has_audio=audio is not None,
+        audio_codec=audio.codec_context.name if audio is not None and audio.codec_context else None,
+    )
+
+
+def md5_of(uri: str) -> dict[str, Any]:
+    """MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
+    import fsspec
+
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+    except Exception as error:
+        raise MediaError("io", f"cannot be read ({error})") from error
+    return {"md5": digest.hexdigest(), "bytes": size}
+
+
+def upright_sar(ratio: Fraction | None, orientation: Orientation) -> Fraction:
+    """Width of a pixel over its height, after turning upright; 1 where the file does not say or says nonsense."""
+    if not ratio or not Fraction(1, 10) < ratio < 10:
+        return Fraction(1)
+    ratio = Fraction(ratio)
+    return 1 / ratio if orientation.turns % 2 else ratio
+
+
+def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
+    """Size of a picture with square pixels: the height is kept, as players do."""
+    return max(1, round(width * sar)), height
+
+
+def _orientation(video: Video) -> Orientation:
+    for frame in video.frames():
+        return orientation_of(frame)
+    return UPRIGHT
+
+
+def _duration_s(video: Video) -> float:
+    if video.stream.duration:
+        return float(video.stream.duration * video.time_base)
+    return (video.container.duration or 0) / 1e6

@@ -1,0 +1,181 @@
+"""Run media work in a child process that can be killed, so that a hostile file costs only itself.
+
+A `Sandbox` keeps one child (`sandbox_child.py`) alive between calls, because importing decoders and networks costs
+seconds. The child may crash, hang or swell: the parent sees it, kills it, raises `MediaError`, and the next call starts
+a fresh one. Messages are a JSON header and raw byte strings: nothing is unpickled on either side.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psutil
+
+from curation.media.errors import Kind, MediaError
+
+HEADER = struct.Struct("<QQ")  # bytes of JSON, bytes of all blobs
+POLL_S = 0.2
+STDERR_TAIL_CHARS = 2000
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a sandboxed function returned: JSON-like `value`, and byte strings too large for JSON."""
+
+    value: Any
+    blobs: list[bytes] = field(default_factory=list)
+
+
+class Sandbox:
+    """One killable child process. Not thread-safe; use one per worker process.
+
+    `memory_bytes` bounds the child's resident memory; `stall_s` is how long it may go without reporting progress.
+    """
+
+    def __init__(self, *, memory_bytes: int = 2 << 30, stall_s: float = 60.0) -> None:
+        self.memory_bytes = memory_bytes
+        self.stall_s = stall_s
+        self.peak_rss_bytes = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stderr: deque[bytes] = deque(maxlen=200)
+
+    def call(self, function: str, kwargs: Mapping[str, Any], on_progress: Callable[[Any], None] | None = None) -> Reply:
+        """Call `function` ("package.module:name") with JSON-like `kwargs` in the child.
+
+        Raises MediaError: what the function raised, or `crash`, `timeout`, `memory` for what happened to the child.
+        """
+        child = self._start()
+        self._stderr.clear()
+        try:
+            request = json.dumps({"call": function, "kwargs": kwargs}).encode()
+            assert child.stdin is not None
+            child.stdin.write(HEADER.pack(len(request), 0) + request)
+            child.stdin.flush()
+            return self._receive(child, on_progress)
+        except (BrokenPipeError, EOFError):
+            raise self._crashed(child) from None
+        except MediaError as error:
+            if error.kind in ("timeout", "memory", "crash"):
+                self.close()
+            raise
+        except BaseException:
+            self.close()  # cancelled half-way: the child's next message would belong to this call
+            raise
+
+    def close(self) -> None:
+        """Kill the child, if there is one."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()
+        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "curation.media.sandbox_child", str(self.memory_bytes), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        threading.Thread(target=self._drain, args=(self._child.stderr,), daemon=True).start()
+        return self._child
+
+    def _drain(self, pipe: Any) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            while block := pipe.read1(65536):
+                self._stderr.append(block[-STDERR_TAIL_CHARS:])
+
+    def _receive(self, child: subprocess.Popen[bytes], on_progress: Callable[[Any], None] | None) -> Reply:
+        reader = _Reader(child, self)
+        while True:
+            header_bytes, blob_bytes = HEADER.unpack(reader.read(HEADER.size))
+            header = json.loads(reader.read(header_bytes))
+            body = reader.read(blob_bytes)
+            if "progress" in header:
+                if on_progress:
+                    on_progress(header["progress"])
+                continue
+            if "error" in header:
+                error = header["error"]
+                raise MediaError(cast(Kind, error["kind"]), error["message"], error["detail"] or self._tail())
+            return Reply(header["value"], _split(body, header["blobs"]))
+
+    def check(self, child: subprocess.Popen[bytes], silent_s: float) -> None:
+        """Raise if the child has grown or stalled past its bounds."""
+        with contextlib.suppress(psutil.Error):
+            rss = psutil.Process(child.pid).memory_info().rss
+            self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
+            if rss > self.memory_bytes:
+                raise MediaError("memory", f"decoding took over {self.memory_bytes >> 20} MiB and was stopped")
+        if silent_s > self.stall_s:
+            raise MediaError("timeout", f"no progress for {self.stall_s:g} s; decoding was stopped", self._tail())
+
+    def _tail(self) -> str:
+        return b"".join(self._stderr).decode("utf-8", "replace")[-STDERR_TAIL_CHARS:].strip()
+
+    def _crashed(self, child: subprocess.Popen[bytes]) -> MediaError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=5)
+        code = child.returncode
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        error = MediaError("crash", f"the decoder process died ({name})", self._tail())
+        self.close()
+        return error
+
+
+class _Reader:
+    """Reads exact byte counts from the child, checking its health whenever it is silent."""
+
+    def __init__(self, child: subprocess.Popen[bytes], owner: Sandbox) -> None:
+        assert child.stdout is not None
+        self.child, self.owner, self.fd = child, owner, child.stdout.fileno()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.fd, selectors.EVENT_READ)
+        self.heard_at = self.checked_at = time.monotonic()
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            ready = self.selector.select(POLL_S)
+            now = time.monotonic()
+            if now - self.checked_at >= POLL_S:
+                self.checked_at = now
+                self.owner.check(self.child, now - self.heard_at)
+            if not ready:
+                continue
+            part = os.read(self.fd, min(size, 1 << 20))
+            if not part:
+                raise EOFError
+            self.heard_at = now
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def _split(body: bytes, sizes: list[int]) -> list[bytes]:
+    view, out = memoryview(body), []
+    for size in sizes:
+        out.append(bytes(view[:size]))
+        view = view[size:]
+    return out

@@ -1,0 +1,97 @@
+"""The child side of `sandbox.py`: reads a call, runs it, writes its progress and its reply."""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from curation.media.errors import MediaError
+from curation.media.sandbox import HEADER
+
+PR_SET_PDEATHSIG = 1
+PROGRESS_EVERY_S = 1.0
+_progress_at = 0.0
+_out: BinaryIO | None = None
+
+
+def report_progress(value: Any) -> None:
+    """Tell the parent that work goes on. Call it often (it costs a clock reading); at most one message a second."""
+    global _progress_at  # noqa: PLW0603 - one child, one clock
+    now = time.monotonic()
+    if _out is not None and now - _progress_at >= PROGRESS_EVERY_S:
+        _progress_at = now
+        _send({"progress": value})
+
+
+def main() -> None:
+    """Serve calls from stdin until it closes. Arguments: memory bound in bytes, the parent's process id."""
+    global _out  # noqa: PLW0603
+    memory_bytes, parent = int(sys.argv[1]), int(sys.argv[2])
+    _die_with_parent(parent)
+    # Twice the resident bound: address space that is reserved but never touched (thread arenas) counts here too.
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * memory_bytes, 2 * memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not garble the stream
+    _single_threaded()
+    source = sys.stdin.buffer
+    while header := source.read(HEADER.size):
+        request = json.loads(source.read(HEADER.unpack(header)[0]))
+        _serve(request)
+
+
+def _serve(request: dict[str, Any]) -> None:
+    module, _, name = request["call"].partition(":")
+    try:
+        result = getattr(importlib.import_module(module), name)(**request["kwargs"])
+        value, blobs = result if isinstance(result, tuple) else (result, ())
+    except MediaError as error:
+        _send({"error": {"kind": error.kind, "message": error.message, "detail": error.detail}})
+    except MemoryError:
+        _send({"error": {"kind": "memory", "message": "decoding asked for more memory than it may have", "detail": ""}})
+    except Exception as error:
+        detail = "".join(traceback.format_exception(error))[-2000:]
+        _send({"error": {"kind": "bug", "message": f"{type(error).__name__}: {error}", "detail": detail}})
+    else:
+        _send({"value": value}, blobs)
+
+
+def _send(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+    assert _out is not None
+    text = json.dumps(header | {"blobs": [len(b) for b in blobs]}).encode()
+    _out.write(HEADER.pack(len(text), sum(map(len, blobs))) + text)
+    for blob in blobs:
+        _out.write(blob)
+    _out.flush()
+
+
+def _die_with_parent(parent: int) -> None:
+    """A hung decoder must not outlive a worker that was killed with SIGKILL (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _single_threaded() -> None:
+    """One worker a core: inner thread pools only fight each other. Costs nothing for libraries not yet imported."""
+    import av.logging
+    import cv2
+
+    cv2.setNumThreads(1)
+    av.logging.restore_default_callback()
+    av.logging.set_level(av.logging.ERROR)
+
+
+if __name__ == "__main__":
+    import curation.media.sandbox_child as this  # the module that callers import, not a second copy named __main__
+
+    this.main()

@@ -1,0 +1,1 @@
+"""What is run: curate, annotate, and the `reel` command. The only code that starts Ray."""

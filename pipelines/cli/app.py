@@ -1,0 +1,60 @@
+"""The `reel` application: what all commands share, and how errors look."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="reel",
+    help="From raw footage to a trained video model: curate, query, freeze.",
+    epilog="First run:  reel curate FOOTAGE/ --store STORE   then   reel sql 'select * from clips' --store STORE",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+StoreOption = Annotated[
+    str, typer.Option("--store", "-s", envvar="REEL_STORE", help="Store folder or URI.", show_envvar=True)
+]
+
+
+class UserError(Exception):
+    """Something the user can mend: shown as one sentence, without a traceback."""
+
+
+def main() -> None:
+    """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
+    files failed and --strict was given, 130 stopped by Ctrl-C."""
+    import pipelines.cli.curate
+    import pipelines.cli.query
+    import pipelines.cli.snapshots
+    import pipelines.cli.submit  # noqa: F401 - each adds its commands
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is in the store, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `reel sql … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not _is_for_the_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Errors whose message is a sentence for a person, by the classes the packages raise on purpose."""
+    names = {"StoreError", "IngestError", "RecipeError", "UserError", "AnnotatorError", "MissingNetwork"}
+    return any(kind.__name__ in names for kind in type(error).__mro__)
+
+
+def say(*lines: str) -> None:
+    """Print for a person."""
+    print(*lines, sep="\n")

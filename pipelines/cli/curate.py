@@ -1,0 +1,144 @@
+"""`reel curate`, `reel failures`, `reel recipe`, `reel report`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.app import StoreOption, UserError, app, say
+
+if TYPE_CHECKING:
+    from pipelines.curate import Summary
+    from pipelines.recipe import CurateRecipe
+
+RECIPE_SUFFIXES = {".yaml", ".yml"}
+
+
+@app.command(epilog="Example:  reel curate FOOTAGE/ --store STORE --set clips.max_s=10")
+def curate(
+    inputs: Annotated[list[str], typer.Argument(help="Folders, files, globs, manifests, URIs, or one YAML recipe.")],
+    store: Annotated[str, typer.Option("--store", "-s", envvar="REEL_STORE", help="Store folder or URI.")] = "",
+    recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML recipe; see `reel recipe`.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show counts, hours and expected cost; write nothing.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
+    address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
+) -> None:
+    """Turn footage into clips with scores in a store. Run it again at any time: only what is missing is done."""
+    from pipelines.cluster import cluster
+
+    full = _recipe(inputs, store, recipe, settings or [], allow_http)
+    if plan:
+        with cluster(address):
+            from pipelines.plan import make_plan
+
+            say(make_plan(full))
+        return
+    summary = _run(full, address, retry_failed, quiet)
+    if not summary.adds_up:
+        raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")
+    if strict and summary.failed:
+        raise typer.Exit(3)
+
+
+def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, quiet: bool) -> "Summary":
+    from curation.ingest import list_inputs
+    from curation.store import Store
+    from pipelines.curate import run_all
+
+    found = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
+    if found.ignored and not quiet:
+        say(f"passed over {len(found.ignored)} files that are no videos by their names, such as {found.ignored[0]}")
+    opened = Store.open(recipe.store, create=True)
+    with opened.committing():
+        summary, caught_up = run_all(opened, recipe, found, address=address, retry_failed=retry_failed, quiet=quiet)
+    say(_summary_text(summary, caught_up, recipe.store))
+    return summary
+
+
+def _recipe(inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool) -> "CurateRecipe":
+    """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
+    from pipelines.recipe import load_recipe, parse_overrides
+
+    overrides: dict[str, Any] = parse_overrides(settings)
+    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in RECIPE_SUFFIXES and path is None:
+        path = Path(inputs[0])
+    else:
+        overrides["inputs"] = inputs
+    if store:
+        overrides["store"] = store
+    if allow_http:
+        overrides["allow_http"] = True
+    full = load_recipe(path, overrides)
+    if not full.store:
+        raise UserError("no store was named; add --store FOLDER (or set REEL_STORE, or 'store:' in the recipe)")
+    if not full.inputs:
+        raise UserError(f"the recipe {path} names no inputs; add 'inputs: [FOLDER]' to it")
+    return full
+
+
+def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
+    new = summary.inputs - summary.done_before
+    lines = [
+        f"{summary.inputs} inputs = {summary.ok} ok + {summary.duplicate} duplicate + {summary.failed} failed"
+        + (f"   ({summary.done_before} were done before)" if summary.done_before else ""),
+    ]
+    if not new and not caught_up:
+        return "\n".join([*lines, "nothing to do: every source and every score is current"])
+    rate = summary.clips / summary.seconds if summary.seconds else 0
+    lines.append(
+        f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, in {summary.seconds:.0f} s ({rate:.1f} clips/s)"
+        + (f"; {caught_up} stored clips annotated anew" if caught_up else "")
+    )
+    if summary.clips_failed or summary.annotations_failed:
+        lines.append(f"{summary.clips_failed} clips could not be cut, {summary.annotations_failed} annotations failed")
+    if summary.failed or summary.clips_failed or summary.annotations_failed:
+        lines.append(f"what failed:   reel failures --store {store}")
+    lines.append(f"look at it:    reel report --store {store}")
+    return "\n".join(lines)
+
+
+@app.command(epilog="Example:  reel failures --store STORE --stage scan")
+def failures(
+    store: StoreOption,
+    stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
+    detail: Annotated[bool, typer.Option("--detail", help="Show what the decoder printed.")] = False,
+) -> None:
+    """List what failed: the newest attempt of each file, clip and stage."""
+    from curation.store import Store, write_result
+
+    columns = 'uri, clip_id, stage, error, attempts, "at"' + (", detail" if detail else "")
+    where = "where stage = ?" if stage else ""
+    reader = Store.open(store).sql_stream(
+        f"select {columns} from failures_latest {where} order by stage, uri",
+        params=[stage] if stage else None,  # noqa: S608
+    )
+    write_result(reader, "table")
+    say("", f"try them again:  reel curate … --store {store} --retry-failed")
+
+
+@app.command(name="recipe", epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml")
+def show_recipe(
+    path: Annotated[Path | None, typer.Argument(help="A recipe to check and complete; default: the defaults.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over it; repeatable.")] = None,
+) -> None:
+    """Print a recipe with every setting spelt out."""
+    from pipelines.recipe import load_recipe, parse_overrides
+
+    say(load_recipe(path, parse_overrides(settings or [])).to_yaml().rstrip())
+
+
+@app.command(epilog="Example:  reel report --store STORE --out report.html")
+def report(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    where: Annotated[str | None, typer.Option(help="SQL condition on clips.")] = None,
+) -> None:
+    """Write an HTML page: the funnel, a histogram of each score, contact sheets of best and worst, failures."""
+    from curation.store import Store
+    from pipelines.report import write_report
+
+    say(f"wrote {write_report(Store.open(store), out, where=where)}")

@@ -1,0 +1,73 @@
+"""`reel snapshot …`: frozen, named sets of clips."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.app import StoreOption, app, say
+
+snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(snapshot, name="snapshot")
+
+Name = Annotated[str, typer.Argument(help="Snapshot name.")]
+
+
+@snapshot.command(
+    epilog='Example:  reel snapshot create train-v1 --sql "select clip_id from clips where blur_score > 100"'
+)
+def create(
+    name: Name,
+    store: StoreOption,
+    sql: Annotated[str, typer.Option(help="A SELECT that returns clip_id.")],
+    limit: Annotated[int | None, typer.Option(help="Draw this many of the clips.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
+) -> None:
+    """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them."""
+    from curation.store import Store
+
+    made = Store.open(store).snapshots.create(name, sql, limit=limit, seed=seed, weights=weights)
+    say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}", f"next: reel export OUT/ --snapshot {name}")
+
+
+@snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")
+def list_(store: StoreOption) -> None:
+    """List the snapshots."""
+    from curation.store import Store
+
+    for s in Store.open(store).snapshots.list():
+        say(f"{s.name:24} {s.num_clips:>10,} clips  {s.content_hash[:16]}  {s.created_at:%Y-%m-%d %H:%M}  {s.sql}")
+
+
+@snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
+def show(name: Name, store: StoreOption) -> None:
+    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores."""
+    from curation.store import Store
+
+    for key, value in asdict(Store.open(store).snapshots.show(name)).items():
+        say(f"{key:18} {json.dumps(value) if isinstance(value, dict) else value}")
+
+
+@snapshot.command(epilog="Example:  reel snapshot diff train-v1 train-v2 --store STORE")
+def diff(a: Name, b: Name, store: StoreOption) -> None:
+    """Say which clips two snapshots do not share."""
+    from curation.store import Store
+
+    found = Store.open(store).snapshots.diff(a, b)
+    say(*(f"+ {c}" for c in found.added), *(f"- {c}" for c in found.removed))
+    say(*(f"~ {c} weight {old:g} -> {new:g}" for c, old, new in found.reweighted))
+    say(f"{len(found.added)} added, {len(found.removed)} removed, {len(found.reweighted)} reweighted")
+
+
+@snapshot.command(epilog="Example:  reel snapshot verify train-v1 --store STORE")
+def verify(name: Name, store: StoreOption) -> None:
+    """Check that a snapshot is whole: its hash, its pinned versions, its clips and their bytes."""
+    from curation.store import Store
+
+    checked = Store.open(store).snapshots.verify(name)
+    if not checked.is_sound:
+        say(*(f"- {p}" for p in checked.problems))
+        raise typer.Exit(1)
+    say(f"{name} is whole")

@@ -1,0 +1,109 @@
+"""The one process that writes to the store: collects rows from workers and commits them in batches.
+
+Order makes a crash harmless: clip bytes first, then clip rows, then shots, and a source's own row last. A source
+without its row is not done, and the next run finds and reuses or removes what it left.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from curation.store import Store
+from pipelines.recipe import Batches
+
+REPLACE_CHUNK = 500
+
+
+@dataclass
+class _Group:
+    """Clips that one file of the media table will hold."""
+
+    clip_ids: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    payloads: list[Any] = field(default_factory=list)
+    bytes: int = 0
+
+
+@dataclass
+class _FinishedSource:
+    row: dict[str, Any]
+    shots: list[dict[str, Any]]
+    after_group: int
+
+
+class Committer:
+    """Batches of one run. `write` starts the writing of a group of clips on a worker."""
+
+    def __init__(
+        self, store: Store, batches: Batches, write: Callable[[int, list[str], list[Any]], None], replaced: set[str]
+    ) -> None:
+        """replaced: uris whose rows in `sources` are from an earlier run and give way to this one's."""
+        self.store, self.batches, self.write, self.replaced = store, batches, write, replaced
+        self.sources: list[_FinishedSource] = []
+        self.failures: list[dict[str, Any]] = []
+        self.groups: dict[int, _Group] = {}  # being written, by number
+        self.open, self.open_number = _Group(), 0
+        self.opened_at = time.monotonic()
+
+    def add_clips(self, rows: Sequence[dict[str, Any]], payload: Any, num_bytes: int) -> None:
+        """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order."""
+        self.open.clip_ids += [row["clip_id"] for row in rows]
+        self.open.rows += rows
+        self.open.payloads.append(payload)
+        self.open.bytes += num_bytes
+
+    def add_source(self, row: dict[str, Any], shots: Sequence[dict[str, Any]] = ()) -> None:
+        """A source that is done: all its clips were added."""
+        self.sources.append(_FinishedSource(row | {"ingested_at": datetime.now(UTC)}, list(shots), self.open_number))
+
+    def add_failure(self, row: dict[str, Any]) -> None:
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    def flush_if_due(self) -> None:
+        """Close the open group once it is large or old enough."""
+        due = time.monotonic() - self.opened_at >= self.batches.commit_s
+        if due or self.open.bytes >= self.batches.commit_mib << 20:
+            self.flush()
+
+    def flush(self) -> None:
+        """Close the open group, and commit whatever waits for no group that is still being written."""
+        group, number = self.open, self.open_number
+        self.open, self.open_number, self.opened_at = _Group(), number + 1, time.monotonic()
+        if group.clip_ids:
+            self.groups[number] = group
+            self.write(number, group.clip_ids, group.payloads)
+        self._commit_finished()
+
+    def written(self, number: int, fragment: str) -> None:
+        """A worker wrote group `number`: commit it, and the sources that waited for it."""
+        group = self.groups[number]
+        self.store.commit_media([fragment])
+        self.store.append("clips", group.rows)
+        del self.groups[number]
+        self._commit_finished()
+
+    def _commit_finished(self) -> None:
+        still_writing = min([*self.groups, self.open_number])
+        ready = [s for s in self.sources if s.after_group < still_writing]
+        if ready:
+            self.sources = [s for s in self.sources if s.after_group >= still_writing]
+            self.store.append("shots", [shot for s in ready for shot in s.shots])
+        if self.failures:
+            self.store.append("failures", self.failures)
+            self.failures = []
+        if ready:
+            self._drop_replaced([s.row["uri"] for s in ready])
+            self.store.append("sources", [s.row for s in ready])
+
+    def _drop_replaced(self, uris: list[str]) -> None:
+        old = [uri for uri in uris if uri in self.replaced]
+        for start in range(0, len(old), REPLACE_CHUNK):
+            self.store.delete("sources", f"uri IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
+        self.replaced -= set(old)
+
+
+def sql_strings(values: Sequence[str]) -> str:
+    """'a', 'b': literals for a SQL IN list."""
+    return ", ".join("'" + v.replace("'", "''") + "'" for v in values)

@@ -1,0 +1,322 @@
+"""`reel curate`: footage in, clips with scores in a store. The driver's side: who is next, and what becomes a row."""
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from annotate import schema_of
+from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
+from curation.dedup import Deduplicator
+from curation.ingest import Input, Inputs
+from curation.scan import Scan, scan_from_json
+from curation.store import Store
+from pipelines import tasks
+from pipelines.annotate import annotate_stale, find_stale, load_annotators
+from pipelines.cluster import cluster
+from pipelines.committer import Committer
+from pipelines.flow import Done, Flow
+from pipelines.history import History
+from pipelines.progress import Progress
+from pipelines.recipe import CurateRecipe
+from pipelines.rows import failure_row, shot_rows, source_row
+from pipelines.versions import versions
+
+PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
+
+
+@dataclass
+class Source:
+    """A source on its way through the run."""
+
+    item: Input
+    facts: dict[str, Any] = field(default_factory=dict)
+    scan: Scan | None = None
+    planned: list[PlannedClip] = field(default_factory=list)
+    cutting: int = 0  # tasks that still cut clips of it
+    clips_failed: int = 0
+
+    @property
+    def md5(self) -> str:
+        return self.facts["md5"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a finished run. `ok + duplicate + failed == inputs`, or the run has a bug and says so."""
+
+    inputs: int
+    ok: int
+    duplicate: int
+    failed: int
+    done_before: int
+    clips: int = 0
+    clips_failed: int = 0
+    annotations_failed: int = 0
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    clip_bytes: int = 0
+
+    @property
+    def adds_up(self) -> bool:
+        return self.ok + self.duplicate + self.failed == self.inputs
+
+
+def run_all(
+    store: Store,
+    recipe: CurateRecipe,
+    inputs: Inputs,
+    *,
+    address: str | None = None,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> tuple[Summary, int]:
+    """Curate what is new, then annotate stored clips that are stale; the summary and how many clips those were.
+
+    Ray is started only where there is something to do.
+    """
+    annotators = load_annotators(recipe)
+    store.ensure_columns("clips", [f for a in annotators.values() for f in schema_of(a)])
+    history = History(store, inputs.files, retry_failed=retry_failed)
+    if not history.todo and not find_stale(store, annotators, retry_failed=retry_failed):
+        return _nothing_to_do(inputs, history), 0
+    with cluster(address):
+        with Progress("curate", quiet=quiet) as progress:
+            summary = Curation(store, recipe, inputs, history).run(progress)
+        with Progress("annotate", quiet=quiet) as progress:
+            return summary, annotate_stale(store, recipe, progress, retry_failed=retry_failed)
+
+
+def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
+    before = history.done_before
+    return Summary(
+        inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
+        done_before=sum(before.values()),
+    )  # fmt: skip
+
+
+class Curation:
+    """One run over `inputs` into `store`. Call `run` once."""
+
+    def __init__(self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History) -> None:
+        self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
+        self.limits = recipe.limits.model_dump()
+        self.annotators = recipe.annotator_params()
+        self.fingerprint = clip_fingerprint(recipe.encode)
+        self.state = Counter[str]()
+        self.stage_seconds: Counter[str] = Counter()
+        self.clip_bytes = 0
+        self.flow = Flow(
+            {
+                "probe": (tasks.probe, recipe.resources.probe, 1),
+                "scan": (tasks.scan, recipe.resources.scan, 1),
+                "cut": (tasks.cut, recipe.resources.cut, 2),
+                "write": (tasks.write_media, recipe.resources.write, 1),
+            },
+            attempts=recipe.limits.attempts,
+        )
+        self.committer = Committer(store, recipe.batches, self._write, self.history.replaced)
+        self.dedup = Deduplicator(self.history.by_md5, self.history.by_source_id)
+
+    def run(self, progress: Progress) -> Summary:
+        """Process everything that is not done; returns when all of it is in the store."""
+        began, run_id = datetime.now(UTC), uuid.uuid4().hex[:12]
+        clock = time.monotonic()
+        self.history.clear_leftovers()
+        ended = "interrupted"
+        try:
+            self._process(progress)
+            self.history.drop_unused_leftovers()
+            ended = "finished"
+        finally:
+            if ended == "interrupted":
+                self.flow.cancel()
+            summary = self._summary(time.monotonic() - clock)
+            self._record(run_id, began, ended, summary)
+        return summary
+
+    def _process(self, progress: Progress) -> None:
+        waiting = iter(self.history.todo)
+        probed: dict[str, Source] = {}  # by uri, waiting for those before them
+        order = iter(self.history.todo)
+        decide = next(order, None)
+        exhausted = False
+        while True:
+            while not exhausted and self._room_to_probe(len(probed)):
+                item = next(waiting, None)
+                exhausted = item is None
+                if item is not None:
+                    self.flow.add("probe", Source(item), item.uri, self.limits)
+            for done in self.flow.next_done():
+                if done.stage == "probe":
+                    done.context.facts = self._probed(done)
+                    probed[done.context.item.uri] = done.context
+                else:
+                    self._advance(done)
+            while decide is not None and decide.uri in probed:
+                self._begin(probed.pop(decide.uri))
+                decide = next(order, None)
+            self.committer.flush_if_due()
+            if not self.flow and exhausted and decide is None:
+                if not self.committer.open.clip_ids and not self.committer.sources:
+                    break
+                self.committer.flush()
+            self._show(progress)
+        self.committer.flush()
+
+    def _room_to_probe(self, probed: int) -> bool:
+        return (
+            probed + self.flow.waiting("probe") < PROBE_AHEAD
+            and self.flow.waiting("scan") < self.flow.slots()
+            and self.flow.waiting("probe") < self.flow.slots()
+        )
+
+    # --- one source, stage by stage ------------------------------------------------------------------------------
+
+    def _probed(self, done: Done) -> dict[str, Any]:
+        facts = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
+        self.stage_seconds["probe"] += facts.pop("seconds", 0)
+        return facts
+
+    def _begin(self, source: Source) -> None:
+        """Every source before this one is known: duplicate, failed, or to be scanned."""
+        md5 = source.facts["md5"]
+        survivor = self.dedup.survivor_of(source.item.uri, md5, source.item.source_id) if md5 else None
+        if survivor is not None:
+            self._finish(source, "duplicate", duplicate_of=survivor)
+        elif "failure" in source.facts:
+            self._fail(source, source.facts["failure"])
+        else:
+            recipe = self.recipe
+            self.flow.add(
+                "scan", source, source.item.uri, recipe.shots.model_dump(), recipe.borders.model_dump(), self.limits
+            )
+
+    def _advance(self, done: Done) -> None:
+        if done.stage == "write":
+            if isinstance(done.value, dict):
+                raise RuntimeError(f"clips could not be written to the store: {done.value['failure']['message']}")
+            self.committer.written(done.context, done.value)
+            return
+        self.stage_seconds[done.stage] += done.value.get("seconds", 0)
+        if done.stage == "scan":
+            self._scanned(done.context, done.value)
+        else:
+            self._cut(done)
+
+    def _scanned(self, source: Source, value: dict[str, Any]) -> None:
+        if "failure" in value:
+            self._fail(source, value["failure"])
+            return
+        source.scan = scan_from_json(value["scan"], value["pts"])
+        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
+        missing = [c for c in source.planned if not self.history.has_clip(c.clip_id, self.fingerprint)]
+        rate = source.scan.timing.rate
+        for batch in self._batches(missing):
+            source.cutting += 1
+            args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
+        if not source.cutting:
+            self._finish(source, "ok")
+
+    def _batches(self, clips: list[PlannedClip]) -> Iterator[list[PlannedClip]]:
+        batch: list[PlannedClip] = []
+        for clip in clips:
+            span_s = clip.end_s - (batch[0].start_s if batch else clip.start_s)
+            if batch and (len(batch) >= self.recipe.batches.cut_clips or span_s > self.recipe.batches.cut_s):
+                yield batch
+                batch = []
+            batch.append(clip)
+        if batch:
+            yield batch
+
+    def _cut(self, done: Done) -> None:
+        source, batch = done.context
+        if "failure" in done.value:
+            results = [{"error": done.value["failure"]} for _ in batch]
+        else:
+            results = done.value["clips"]
+        rows, num_bytes = [], 0
+        for planned, result in zip(batch, results, strict=True):
+            if "error" in result:
+                source.clips_failed += 1
+                self._failure(source, result["error"], planned.clip_id)
+                continue
+            row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
+            rows.append(row | result["columns"])
+            num_bytes += result["encoded"]["bytes"]
+            for failed in result["failures"]:
+                self.state["annotations_failed"] += 1
+                self._failure(source, failed, planned.clip_id)
+        if rows:
+            self.committer.add_clips(rows, done.extra, num_bytes)
+        self.state["clips"] += len(rows)
+        self.clip_bytes += num_bytes
+        source.cutting -= 1
+        if not source.cutting:
+            self._finish(source, "ok")
+
+    def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
+        self.state[state] += 1
+        self.state["clips_failed"] += source.clips_failed
+        row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
+        row["num_clips"] = len(source.planned) - source.clips_failed
+        row["clips_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
+        shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
+        self.committer.add_source(row, shots)
+
+    def _fail(self, source: Source, why: dict[str, str]) -> None:
+        self._failure(source, why)
+        self._finish(source, "failed")
+
+    def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
+        attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
+        fingerprint = self.history.fingerprint_of(why["stage"], self.recipe)
+        self.committer.add_failure(
+            failure_row(source.item.uri, source.facts["md5"], clip_id, why, attempts, fingerprint)
+        )
+
+    # --- around it ------------------------------------------------------------------------------------------------
+
+    def _write(self, number: int, clip_ids: list[str], payloads: list[Any]) -> None:
+        self.flow.add("write", number, self.store.uri, clip_ids, *payloads)
+
+    def _show(self, progress: Progress) -> None:
+        done = self.state["ok"] + self.state["duplicate"] + self.state["failed"]
+        progress.show(done, len(self.history.todo), clips=self.state["clips"], failed=self.state["failed"])
+
+    def _summary(self, seconds: float) -> Summary:
+        before = self.history.done_before
+        return Summary(
+            inputs=len(self.inputs.files),
+            ok=self.state["ok"] + before["ok"],
+            duplicate=self.state["duplicate"] + before["duplicate"],
+            failed=self.state["failed"] + before["failed"],
+            done_before=sum(before.values()),
+            clips=self.state["clips"],
+            clips_failed=self.state["clips_failed"],
+            annotations_failed=self.state["annotations_failed"],
+            seconds=seconds,
+            stage_seconds=dict(self.stage_seconds),
+            clip_bytes=self.clip_bytes,
+        )
+
+    def _record(self, run_id: str, began: datetime, state: str, summary: Summary) -> None:
+        counts = {k: getattr(summary, k) for k in ("inputs", "ok", "duplicate", "failed", "done_before", "clips")}
+        row = {
+            "run_id": run_id,
+            "command": "curate",
+            "recipe": self.recipe.to_yaml(),
+            "versions": json.dumps(versions()),
+            "counts": json.dumps(counts | {"clips_failed": summary.clips_failed}),
+            "stage_seconds": json.dumps({k: round(v, 3) for k, v in summary.stage_seconds.items()}),
+            "stage_bytes": json.dumps({"clips": summary.clip_bytes}),
+            "state": state,
+            "started_at": began,
+            "ended_at": datetime.now(UTC),
+        }
+        self.store.append("runs", [row])

@@ -1,0 +1,92 @@
+"""`reel curate --plan`: what a run would do and cost. Reads the inputs, writes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from curation.dedup import Deduplicator
+from curation.ingest import list_inputs
+from curation.store import Store
+from pipelines import tasks
+from pipelines.annotate import find_stale, load_annotators
+from pipelines.flow import Flow
+from pipelines.history import History
+from pipelines.recipe import CurateRecipe
+
+# CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
+# magnitude of a plan, not a promise.
+SCAN_S_PER_MEGAPIXEL = 0.008
+ENCODE_S_PER_MEGAPIXEL = {
+    "ultrafast": 0.008, "superfast": 0.012, "veryfast": 0.022, "faster": 0.035, "fast": 0.045, "medium": 0.055,
+    "slow": 0.09, "slower": 0.17,
+}  # fmt: skip
+ANNOTATE_S_PER_CLIP = 0.35
+TYPICAL_CLIP_S = 5.0
+
+
+def make_plan(recipe: CurateRecipe) -> str:
+    """Text of the plan. Needs Ray to be running."""
+    inputs = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
+    history = _history(recipe, inputs.files)
+    todo = history.todo if history else inputs.files
+    known = (history.by_md5, history.by_source_id) if history else ({}, {})
+    facts = _probe_all(recipe, [item.uri for item in todo])
+    dedup, states, videos = Deduplicator(*known), Counter[str](), []
+    for item in todo:
+        found = facts[item.uri]
+        if found["md5"] and dedup.survivor_of(item.uri, found["md5"], item.source_id):
+            states["duplicate"] += 1
+        elif "failure" in found:
+            states["unreadable"] += 1
+        else:
+            states["new"] += 1
+            videos.append(found["info"])
+    return "\n".join(_lines(recipe, len(inputs.files), len(inputs.ignored), history, states, videos))
+
+
+def _history(recipe: CurateRecipe, files: Any) -> History | None:
+    """What the store knows; None where there is no store yet."""
+    if "://" not in recipe.store and not (Path(recipe.store) / "sources.lance").exists():
+        return None
+    return History(Store.open(recipe.store), files, retry_failed=False)
+
+
+def _probe_all(recipe: CurateRecipe, uris: Iterable[str]) -> dict[str, dict[str, Any]]:
+    flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
+    for uri in uris:
+        flow.add("probe", uri, uri, recipe.limits.model_dump())
+    facts = {}
+    while flow:
+        for done in flow.next_done():
+            facts[done.context] = {"md5": None, "info": None} | done.value
+    return facts
+
+
+def _lines(
+    recipe: CurateRecipe, inputs: int, ignored: int, history: History | None, states: Counter, videos: list[dict]
+) -> Iterable[str]:
+    seconds = sum(v["duration_s"] for v in videos)
+    megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
+    clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
+    done = sum(history.done_before.values()) if history else 0
+    stale = 0
+    if history and done:
+        annotators = load_annotators(recipe)
+        have = set(history.store.schema("clips").names)
+        current = {n: a for n, a in annotators.items() if f"{n}_fingerprint" in have}
+        missing = [n for n in annotators if n not in current]
+        stale = history.store.count("clips") if missing else len(find_stale(history.store, current, retry_failed=False))
+    yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
+        f"{states['unreadable']} unreadable; {ignored} other files passed over"
+    )
+    yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
+    costs = {
+        "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
+        f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
+        f"annotate about {clips} new clips": clips * ANNOTATE_S_PER_CLIP,
+        f"annotate {stale} stored clips anew": stale * ANNOTATE_S_PER_CLIP,
+    }
+    for name, cost in costs.items():
+        yield f"  {name:36} {cost / 60:10.1f} CPU minutes"
+    yield f"  {'total':36} {sum(costs.values()) / 60:10.1f} CPU minutes (rough; nothing was written)"

@@ -1,0 +1,48 @@
+"""Progress of a long run: a live bar on a terminal, a plain line every few seconds in a job's log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+LINE_EVERY_S = 10.0
+
+
+class Progress:
+    """Use as a context manager around a run."""
+
+    def __init__(self, what: str, *, quiet: bool = False) -> None:
+        self.what, self.quiet = what, quiet
+        self.live = sys.stderr.isatty() and not quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = self._shown_at = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        if self.live:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Bar(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[notes]}"), console=Console(stderr=True)
+            )
+            self._task = self._bar.add_task(self.what, total=None, notes="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, done: int, total: int, **counts: int) -> None:
+        """Say how far the run is; cheap enough to call in a loop."""
+        notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, notes=notes)
+            return
+        now = time.monotonic()
+        if not self.quiet and now - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = now
+            print(f"{self.what}: {done:,}/{total:,} · {notes} · {now - self._began:.0f} s", file=sys.stderr, flush=True)

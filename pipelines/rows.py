@@ -1,0 +1,104 @@
+"""Rows of the store, from what the stages found."""
+
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+from curation.ingest import Input
+from curation.scan import Scan
+
+PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
+          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s")  # fmt: skip
+
+
+def source_row(
+    item: Input, facts: dict[str, Any], scan: Scan | None, state: str, duplicate_of: str | None
+) -> dict[str, Any]:
+    """A row of `sources`: what the container says, and over it what decoding showed."""
+    info = asdict(scan.info) if scan else facts["info"]
+    row = {
+        "source_id": item.source_id or item.uri,
+        "uri": item.uri,
+        "md5": facts["md5"],
+        "bytes": facts["bytes"],
+        "mtime_ns": facts["mtime_ns"],
+        "state": state,
+        "duplicate_of": duplicate_of,
+        "licence": item.licence,
+        "caption": item.caption,
+    }
+    if info:
+        row |= {name: info[name] for name in PROBED}
+        row["sar"] = _sar(info["sar"])
+        row["num_frames"] = info["frames_hint"] or None
+    if scan:
+        times = scan.timing.times_s()
+        row |= {
+            "fps": scan.timing.fps,
+            "is_vfr": scan.timing.is_vfr,
+            "num_frames": scan.timing.num_frames,
+            "duration_s": float(times[-1]),
+            "note": _note(scan, facts["info"]),
+        }
+        if not row["bitrate_bps"] and facts["bytes"]:
+            row["bitrate_bps"] = round(8 * facts["bytes"] / max(float(times[-1]), 1e-9))
+    return row
+
+
+def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]]:
+    """Rows of `shots` of one source."""
+    times = scan.timing.times_s()
+    return [
+        {
+            "source_md5": source_md5,
+            "shot_index": i,
+            "start_frame": s.shot.start,
+            "end_frame": s.shot.end,
+            "start_s": float(times[s.shot.start]),
+            "end_s": float(times[s.shot.end]),
+            "transition": s.shot.begins_with,
+            "transition_first_frame": s.shot.transition_first,
+            "transition_last_frame": s.shot.transition_last,
+            "detector": detector,
+            "confidence": s.shot.confidence,
+            "crop_x": s.crop.x,
+            "crop_y": s.crop.y,
+            "crop_w": s.crop.w,
+            "crop_h": s.crop.h,
+            "fingerprint": scan.detector_fingerprint,
+        }
+        for i, s in enumerate(scan.shots)
+    ]
+
+
+def failure_row(
+    uri: str, source_md5: str | None, clip_id: str | None, why: dict[str, str], attempts: int, fingerprint: str
+) -> dict[str, Any]:
+    """A row of `failures`."""
+    return {
+        "uri": uri,
+        "source_md5": source_md5,
+        "clip_id": clip_id,
+        "stage": why["stage"],
+        "error": why["message"],
+        "detail": why["detail"],
+        "attempts": attempts,
+        "fingerprint": fingerprint,
+    }
+
+
+def _sar(text: str) -> float:
+    return float(Fraction(*map(int, text.split(":"))))
+
+
+def _note(scan: Scan, info: dict[str, Any] | None) -> str | None:
+    """What a reader should know of how the file decoded."""
+    notes = []
+    if scan.decode_errors:
+        notes.append(f"{scan.decode_errors} damaged packets were skipped")
+    if scan.timing.pts is None and scan.timing.num_frames > 1:
+        notes.append("timestamps cannot be trusted; frames were counted")
+    claimed = (info or {}).get("frames_hint") or 0
+    if claimed and claimed != scan.timing.num_frames:
+        notes.append(f"the container claims {claimed} frames")
+    return "; ".join(notes) or None

@@ -1,0 +1,128 @@
+"""Stages of a run as plain functions that Ray runs on workers. Each returns facts; a file's failure is one of them.
+
+A worker process keeps one sandbox for all its tasks. What happens to hostile bytes happens in there, so a Ray worker
+itself dies only with its machine, and Ray's own retries are for that alone.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from curation.clips import PlannedClip
+from curation.media.errors import MediaError
+from curation.media.sandbox import Reply, Sandbox
+from curation.store import Store
+
+_sandbox: Sandbox | None = None
+
+
+def failure(stage: str, error: MediaError) -> dict[str, str]:
+    """What a failed stage hands back instead of facts."""
+    return {"stage": stage, "message": str(error), "detail": error.detail}
+
+
+def probe(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """{"md5", "bytes", "mtime_ns", "info"} of a file; {"failure"} beside what is known when a step fails."""
+    began = time.monotonic()
+    facts: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": _mtime_ns(uri)}
+    try:
+        facts |= _call(limits, "pipelines.work:hash_source", uri=uri).value
+        facts["info"] = _call(limits, "pipelines.work:probe_source", uri=uri).value
+    except MediaError as error:
+        facts["failure"] = failure("probe", error)
+    return facts | {"seconds": time.monotonic() - began}
+
+
+def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """{"scan", "pts"} as `scan_to_json` writes them, or {"failure"}."""
+    began = time.monotonic()
+    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
+    try:
+        reply = _call(limits, "pipelines.work:scan_source", uri=uri, **work)
+        found: dict[str, Any] = {"scan": reply.value, "pts": reply.blobs[0]}
+    except MediaError as error:
+        found = {"failure": failure("scan", error)}
+    return found | {"seconds": time.monotonic() - began}
+
+
+def cut(
+    uri: str,
+    clips: Sequence[PlannedClip],
+    rate: str | None,
+    encode: dict,
+    annotators: list[tuple[str, dict]],
+    limits: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[bytes]]:
+    """({"clips": a result for each clip as `cut_source` gives it}, [mp4 of each clip, empty where it failed])."""
+    began = time.monotonic()
+    work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators}
+    results, blobs = _cut(limits, work, [asdict(c.spec) for c in clips])
+    return {"clips": results, "seconds": time.monotonic() - began}, blobs
+
+
+def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[dict], list[bytes]]:
+    """All in one call; where that takes the sandbox down, clip by clip, so that only the guilty one is lost."""
+    try:
+        reply = _call(limits, "pipelines.work:cut_source", specs=specs, **work)
+    except MediaError as error:
+        if len(specs) == 1:
+            return [{"error": failure("cut", error)}], [b""]
+        parts = [_cut(limits, work, [spec]) for spec in specs]
+        return [r for part in parts for r in part[0]], [b for part in parts for b in part[1]]
+    return reply.value, reply.blobs
+
+
+def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> str:
+    """Write clips to files of the store that nobody sees until the driver commits them. Returns what to commit.
+
+    clip_ids names every non-empty blob of `blob_lists`, in order.
+    """
+    mp4s = [blob for blobs in blob_lists for blob in blobs if blob]
+    return Store(store_uri).write_media(clip_ids, mp4s)
+
+
+def annotate(
+    store_uri: str, clip_ids: Sequence[str], annotators: list[tuple[str, dict]], limits: Mapping[str, Any]
+) -> dict[str, Any]:
+    """{"clips": {"columns", "failures"} for each stored clip}."""
+    began = time.monotonic()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="reel-") as folder:
+        path = os.path.join(folder, "clip.mp4")
+        for _, mp4 in Store(store_uri).read_media(clip_ids):
+            with open(path, "wb") as file:
+                file.write(mp4)
+            results.append(_annotate_one(limits, path, annotators))
+    return {"clips": results, "seconds": time.monotonic() - began}
+
+
+def _annotate_one(limits: Mapping[str, Any], path: str, annotators: list[tuple[str, dict]]) -> dict[str, Any]:
+    try:
+        return _call(limits, "pipelines.work:annotate_media", path=path, annotators=annotators).value
+    except MediaError as error:
+        if len(annotators) == 1:
+            return {"columns": {}, "failures": [failure(annotators[0][0], error)]}
+    parts = [_annotate_one(limits, path, [annotator]) for annotator in annotators]
+    columns = {k: v for part in parts for k, v in part["columns"].items()}
+    return {"columns": columns, "failures": [f for part in parts for f in part["failures"]]}
+
+
+def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
+    global _sandbox  # noqa: PLW0603 - one sandbox a worker process
+    memory_bytes, stall_s = limits["memory_mib"] << 20, limits["stall_s"]
+    if _sandbox is None:
+        _sandbox = Sandbox()
+    if _sandbox.memory_bytes != memory_bytes:
+        _sandbox.close()
+    _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
+    return _sandbox.call(function, kwargs)
+
+
+def _mtime_ns(uri: str) -> int | None:
+    try:
+        return None if "://" in uri else os.stat(uri).st_mtime_ns
+    except OSError:
+        return None

