@@ -1,0 +1,41 @@
+"""The store: tables of sources, shots, clips and what is known of them, in LanceDB; SQL, snapshots and export over it.
+
+The only package that knows Lance. Importing it costs nothing: names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curation.store.errors import StoreError as StoreError
+    from curation.store.maintenance import Orphans as Orphans
+    from curation.store.results import write_result as write_result
+    from curation.store.snapshots import Snapshot as Snapshot
+    from curation.store.snapshots import SnapshotDiff as SnapshotDiff
+    from curation.store.store import ColumnInfo as ColumnInfo
+    from curation.store.store import Store as Store
+    from curation.store.store import TableInfo as TableInfo
+    from curation.store.untrusted import sql_untrusted as sql_untrusted
+
+_HOME = {
+    "ColumnInfo": "store",
+    "Orphans": "maintenance",
+    "Snapshot": "snapshots",
+    "SnapshotDiff": "snapshots",
+    "Store": "store",
+    "StoreError": "errors",
+    "TableInfo": "store",
+    "sql_untrusted": "untrusted",
+    "write_result": "results",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,28 @@
+"""The one error a caller of the store needs to catch, and how names that look alike are found."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StoreError(Exception):
+    """What went wrong with the store, as one sentence that says what to do."""
+
+
+def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
+    """The names in `known` that a person who typed `name` may have meant, best first."""
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.65)
+    inside = [k for k in by_lower if len(name) > 2 and (name.lower() in k or k in name.lower())]
+    return [by_lower[k] for k in dict.fromkeys(close + inside)][:count]
+
+
+def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> StoreError:
+    """`'captions' is not a column of clips; columns that look alike: caption. See: reel describe clips`.
+
+    kind: what `name` was expected to be, its first word the noun ("column of clips", "table").
+    """
+    alike = look_alikes(name, known)
+    hint = f"; {kind.partition(' ')[0]}s that look alike: {', '.join(alike)}" if alike else ""
+    return StoreError(f"'{name}' is not a {kind}{hint}. See: {see}")

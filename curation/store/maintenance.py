@@ -1,0 +1,145 @@
+"""Upkeep of a store: what a crash left behind, merging small files, deleting what nothing needs any more.
+
+None of it can break a snapshot: its versions of clips, media and sources carry Lance tags, which clean-up respects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from curation.store import lock
+from curation.store.errors import StoreError
+from curation.store.media import id_filter
+from curation.store.schema import schemas
+from curation.store.tables import FRAGMENT_ROWS
+
+if TYPE_CHECKING:
+    from curation.store.store import Store
+
+IDS_A_DELETE = 10_000
+MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """Rows whose source is not in `sources` with state ok: the open batch of a run that was killed.
+
+    source_md5s: the sources they name. The rest counts rows.
+    """
+
+    source_md5s: list[str]
+    clip_ids: list[str]
+    clips: int
+    shots: int
+    media: int
+
+    def __bool__(self) -> bool:
+        return bool(self.clips or self.shots or self.media)
+
+
+def orphans(store: Store) -> Orphans:
+    """Found by id and md5 alone: no clip bytes are read. A source's own row is written last, so its absence tells."""
+    con = _connect(store)
+    con.execute("CREATE TEMP TABLE ok AS SELECT DISTINCT md5 FROM sources WHERE state = 'ok'")
+    con.execute(
+        "CREATE TEMP TABLE lost_clips AS SELECT clip_id, source_md5 FROM clips c "
+        "WHERE NOT EXISTS (SELECT 1 FROM ok WHERE ok.md5 = c.source_md5)"
+    )
+    con.execute(
+        "CREATE TEMP TABLE lost_shots AS SELECT source_md5 FROM shots s "
+        "WHERE NOT EXISTS (SELECT 1 FROM ok WHERE ok.md5 = s.source_md5)"
+    )
+    con.execute(
+        "CREATE TEMP TABLE lost_media AS SELECT clip_id FROM media m "
+        "WHERE NOT EXISTS (SELECT 1 FROM (SELECT clip_id FROM clips EXCEPT SELECT clip_id FROM lost_clips) c "
+        "WHERE c.clip_id = m.clip_id)"
+    )
+    md5s = _column(con, "SELECT source_md5 FROM lost_clips UNION SELECT source_md5 FROM lost_shots")
+    ids = _column(con, "SELECT clip_id FROM lost_clips UNION SELECT clip_id FROM lost_media ORDER BY 1")
+    clips, shots, media = con.execute(
+        "SELECT (SELECT count(*) FROM lost_clips), (SELECT count(*) FROM lost_shots), (SELECT count(*) FROM lost_media)"
+    ).fetchall()[0]
+    con.close()
+    return Orphans(sorted(m for m in md5s if m is not None), ids, clips, shots, media)
+
+
+def remove_orphans(store: Store) -> Orphans:
+    """Delete them: media first, since media are found through clips. Returns what was deleted."""
+    with store.committing():
+        found = orphans(store)
+        if found.media:
+            _delete(store, "media", "clip_id", found.clip_ids)
+        if found.clips:
+            _delete(store, "clips", "source_md5", found.source_md5s)
+            store.delete("clips", "source_md5 IS NULL")
+        if found.shots:
+            _delete(store, "shots", "source_md5", found.source_md5s)
+        return found
+
+
+def compact(store: Store) -> None:
+    """Merge small files, drop deleted rows from them, and bring the id indices up to date.
+
+    A media file is rewritten only where half its rows or more are deleted; `merge_media` is for the rest.
+    """
+    for table in schemas():
+        with store._writing(table) as dataset:
+            if table == "media":
+                _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+            else:
+                _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+            if dataset.list_indices():
+                dataset.optimize.optimize_indices()
+            dataset.checkout_latest()
+
+
+def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
+    """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
+    with store._writing("media") as dataset:
+        _compact_files(dataset, target_rows=rows_a_file, deleted_share=0.1)
+        dataset.optimize.optimize_indices()
+        dataset.checkout_latest()
+
+
+def cleanup(store: Store, older_than: timedelta) -> int:
+    """Delete versions older than that which no tag pins, and all files that no version has; returns bytes freed.
+
+    Files of a killed run are among them. It holds every commit lock, so no local run can be in the middle of writing.
+    On an object store there is no lock: there, files younger than a week are left for a run that may still want them.
+    """
+    if store.path is not None and lock.is_held_here(store.path, "curation"):
+        raise StoreError(
+            "clean-up in the middle of a run would delete what its workers are writing; run it afterwards."
+        )
+    freed = 0
+    with store.committing(), store.committing("snapshots"), store.committing("latents"), store.committing("runs"):
+        for table in schemas():
+            stats = store.dataset(table).cleanup_old_versions(
+                older_than=older_than,
+                delete_unverified=store.path is not None,
+                error_if_tagged_old_versions=False,
+            )
+            freed += stats.bytes_removed
+    return freed
+
+
+def _compact_files(dataset: Any, *, target_rows: int, deleted_share: float) -> None:
+    dataset.optimize.compact_files(target_rows_per_fragment=target_rows, materialize_deletions_threshold=deleted_share)
+
+
+def _delete(store: Store, table: str, column: str, values: Sequence[str]) -> None:
+    for start in range(0, len(values), IDS_A_DELETE):
+        store.delete(table, id_filter(column, values[start : start + IDS_A_DELETE]))
+
+
+def _connect(store: Store) -> Any:
+    from curation.store.sql import connect
+
+    return connect(store, tables=("sources", "clips", "shots", "media"))
+
+
+def _column(con: Any, query: str) -> list[Any]:
+    return [row[0] for row in con.execute(query).fetchall()]

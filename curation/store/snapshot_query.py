@@ -1,0 +1,142 @@
+"""From a query to a snapshot's rows: run it over pinned versions, check what it returned, draw a seeded sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.store.errors import StoreError, unknown_name
+from curation.store.media import id_filter
+
+if TYPE_CHECKING:
+    from curation.store.store import Store
+
+
+def choose(
+    store: Store, sql: str, versions: Mapping[str, int], *, limit: int | None, seed: int, weights: str | None
+) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+    """((clip_id, weight, position), annotator -> fingerprint -> clips). Raises StoreError if `sql` will not do."""
+    from curation.store.sql import connect
+
+    if limit is not None and limit < 1:
+        raise StoreError(f"a snapshot's limit is 1 or more, not {limit}.")
+    con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
+    try:
+        con.execute("SELECT setseed($s)", {"s": (seed % 2**31) / 2**31}).fetchall()
+        rows = _run(con, store, sql, weights)
+        _refuse_repeats(con, rows)
+        rows = rows if limit is None else _sample(con, rows, limit, seed)
+        _refuse_unknown(con, rows)
+        rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
+        return rows, _fingerprints(con, store, rows)
+    finally:
+        con.close()
+
+
+def with_clip_columns(
+    store: Store, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
+) -> pa.Table:
+    """`rows`, in their order, with columns of clips beside their own; of two of one name, the one in `rows` stays.
+
+    columns: which; default all but vectors.
+    """
+    names = clip_columns(store, clips_version) if columns is None else list(columns)
+    names = [n for n in names if n not in rows.schema.names]
+    ids = rows.column("clip_id").to_pylist()
+    clips = store.read("clips", ["clip_id", *names], id_filter("clip_id", ids), version=clips_version)
+    at = pc.index_in(rows.column("clip_id").combine_chunks(), clips.column("clip_id").combine_chunks())
+    for name in names:
+        rows = rows.append_column(clips.schema.field(name), clips.column(name).combine_chunks().take(at))
+    return rows
+
+
+def clip_columns(store: Store, version: int | None = None) -> list[str]:
+    """Columns of clips that a person would read: all but vectors."""
+    schema = store.dataset("clips", version).schema
+    return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
+
+
+def _run(con: Any, store: Store, sql: str, weights: str | None) -> pa.Table:
+    """(clip_id, weight)"""
+    from curation.store.sql import run
+
+    result = run(con, sql, store, close=False).read_all()
+    names = result.schema.names
+    if names.count("clip_id") != 1:
+        raise StoreError(
+            f"a snapshot's query has to return the column clip_id once; this one returns {', '.join(names)}."
+        )
+    if weights is not None and weights not in names:
+        raise unknown_name(weights, "column of the query", names, see="reel snapshot create --help")
+    ids = result.column("clip_id").cast(pa.string())
+    weight = pa.array([1.0] * len(ids), pa.float64()) if weights is None else _weights(result.column(weights), weights)
+    return pa.table({"clip_id": ids, "weight": weight})
+
+
+def _weights(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        weight = column.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StoreError(f"the weight column {name} holds {column.type}; weights are numbers above 0.") from error
+    good = pc.and_(pc.is_finite(weight), pc.greater(weight, 0.0))
+    if weight.null_count or pc.any(pc.invert(good)).as_py():
+        raise StoreError(f"the weight column {name} holds a null, infinite or not positive value; weights are above 0.")
+    return weight
+
+
+def _refuse_repeats(con: Any, rows: pa.Table) -> None:
+    """Each id is there, and once."""
+    if not rows.num_rows:
+        raise StoreError("the query returns no clip, and an empty snapshot trains nothing; loosen its conditions.")
+    con.register("chosen", rows)
+    twice = con.execute(
+        "SELECT clip_id, count(*) FROM chosen GROUP BY clip_id HAVING count(*) > 1 OR clip_id IS NULL LIMIT 1"
+    ).fetchall()
+    if twice:
+        raise StoreError(
+            f"the query returns clip {twice[0][0]} {twice[0][1]} times; return each clip once (SELECT DISTINCT, or "
+            "GROUP BY clip_id), and use --weights to see some more often."
+        )
+
+
+def _refuse_unknown(con: Any, rows: pa.Table) -> None:
+    """Each id is a clip with media."""
+    con.register("known", rows)
+    for table, what in (("clips", "is not in clips"), ("media", "has no media")):
+        unknown = con.execute(f"SELECT clip_id FROM known ANTI JOIN {table} USING (clip_id)").fetchall()  # noqa: S608
+        if unknown:
+            raise StoreError(
+                f"{len(unknown)} of the clip_ids that the query returns cannot be used: {unknown[0][0]} {what}; "
+                "return clip_id of the table clips as it is."
+            )
+
+
+def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
+    """The `limit` clips whose id hashes lowest with the seed, in the query's order."""
+    numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
+    con.register("numbered", numbered)
+    query = (
+        "SELECT clip_id, weight FROM (SELECT * FROM numbered ORDER BY md5($s || ':' || clip_id), clip_id LIMIT $n) "
+        "ORDER BY place"
+    )
+    return con.sql(query, params={"s": str(seed), "n": limit}).to_arrow_table()
+
+
+def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str, int]]:
+    con.register("frozen", rows)
+    columns = con.execute(
+        "SELECT column_name FROM (DESCRIBE clips) WHERE column_name LIKE '%\\_fingerprint' ESCAPE '\\'"
+    )
+    names = [row[0] for row in columns.fetchall()]
+    found: dict[str, dict[str, int]] = {}
+    for name in names:
+        counts = con.execute(
+            f'SELECT "{name}", count(*) FROM clips SEMI JOIN frozen USING (clip_id) '  # noqa: S608
+            f'WHERE "{name}" IS NOT NULL GROUP BY 1 ORDER BY 1'
+        ).fetchall()
+        if counts:
+            found[name.removesuffix("_fingerprint")] = dict(counts)
+    return found

@@ -1,0 +1,158 @@
+"""SQL over the store: DuckDB, with every table and a few views by name.
+
+DuckDB asks Lance for the columns a query names and hands down the conditions it can. It does not put off reading wide
+columns of rows that ORDER BY … LIMIT will drop, so `stream` does: see sql_late.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.store.errors import StoreError, look_alikes, unknown_name
+from curation.store.schema import PAYLOAD, schemas
+from curation.store.sql_scan import LanceScan, create_clips_full
+
+if TYPE_CHECKING:
+    from curation.store.store import Store
+
+BATCH_ROWS = 8_192
+VIEWS = {
+    "clips_full": "clips with the uri, licence and more of their source",
+    "failures_latest": "the last failure of each file, clip and stage",
+}
+
+CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
+"""A name in a query is a table of the store, never a Python variable of this process; nothing is downloaded."""
+
+
+def stream(store: Store, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
+    """Run one query. Raises StoreError with a sentence for every mistake a person can make in one.
+
+    params: values of `?` (a list) or `$name` (a dict). read_only: one SELECT and nothing else.
+    """
+    from curation.store import sql_late
+
+    con = connect(store)
+    if params is None:
+        sql_late.shrink(con, store, query)
+    return run(con, query, store, params=params, read_only=read_only)
+
+
+def run(
+    con: Any, query: str, store: Store, *, params: Any = None, read_only: bool = True, close: bool = True
+) -> pa.RecordBatchReader:
+    """Run `query` on a connection from `connect`, read its rows as they come, then close the connection if `close`."""
+    import duckdb
+
+    try:
+        if read_only:
+            check_one_select(con, query)
+        relation = con.sql(query, params=params)
+        if relation is None:  # a statement without rows, such as COPY
+            return pa.RecordBatchReader.from_batches(pa.schema([]), [])
+        return _guarded(relation.to_arrow_reader(BATCH_ROWS), con, store, close)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise explain(error, store) from error
+
+
+def connect(
+    store: Store,
+    *,
+    tables: Collection[str] | None = None,
+    versions: Mapping[str, int] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Any:
+    """A DuckDB connection with the store's tables and views.
+
+    versions: table -> the version to read (default: newest).
+    """
+    import duckdb
+
+    con = duckdb.connect(":memory:", config={**CONFIG, **(config or {})})
+    for name in schemas():
+        if tables is not None and name not in tables:
+            continue
+        version = (versions or {}).get(name) or store.dataset(name).version
+        dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
+        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ())))
+    if tables is None:
+        _create_views(con)
+    return con
+
+
+def _create_views(con: Any) -> None:
+    create_clips_full(con)
+    con.execute(
+        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
+        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
+    )
+
+
+def check_one_select(con: Any, query: str) -> None:
+    """Raises StoreError unless `query` is exactly one SELECT (WITH, FROM, DESCRIBE and SUMMARIZE count as such)."""
+    import duckdb
+
+    statements = con.extract_statements(query)
+    if len(statements) != 1:
+        raise StoreError(f"one query at a time, please: this text holds {len(statements)} statements.")
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT and not _explains_a_select(con, query):
+        raise StoreError(f"only SELECT runs here, and this is {kind.name}; the store is changed by reel's commands.")
+
+
+def _explains_a_select(con: Any, query: str) -> bool:
+    """EXPLAIN, but not EXPLAIN ANALYZE, which runs what it explains."""
+    import duckdb
+
+    explained = re.match(r"\s*explain\s+(.*)", query, re.IGNORECASE | re.DOTALL)
+    try:
+        inner = con.extract_statements(explained[1]) if explained else []
+    except duckdb.Error:
+        return False
+    return len(inner) == 1 and inner[0].type == duckdb.StatementType.SELECT
+
+
+def _guarded(reader: pa.RecordBatchReader, con: Any, store: Store, close: bool) -> pa.RecordBatchReader:
+    """The same rows, with mistakes found only while running explained, and the connection kept until they end."""
+    import duckdb
+
+    def batches() -> Any:
+        try:
+            yield from reader
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise explain(error, store) from error
+        finally:
+            if close:
+                con.close()
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+def explain(error: Exception, store: Store) -> StoreError:
+    """DuckDB's error as one sentence that names what looks like what was meant."""
+    text = str(error)
+    column = re.search(r'Referenced column "([^"]+)" (?:was )?not found', text)
+    if column:
+        return _unknown_column(column[1], store)
+    column = re.search(r'(?:Table|Values list) "([^"]+)" does not have a column named "([^"]+)"', text)
+    if column:
+        return _unknown_column(column[2], store)
+    table = re.search(r"Table with name (\S+) does not exist", text)
+    if table:
+        return unknown_name(table[1], "table", [*schemas(), *VIEWS], see="reel tables")
+    first = re.sub(r"\s+", " ", text.partition("\n\n")[0]).strip().rstrip(".!")
+    where = re.search(r"LINE (\d+): (.*)", text)
+    return StoreError(f"{first}{f' (line {where[1]}: {where[2].strip()})' if where else ''}.")
+
+
+def _unknown_column(name: str, store: Store) -> StoreError:
+    """Blames the table whose columns look most like it; clips if none does."""
+    for table in ("clips", "sources", "shots", "failures", "runs", "media"):
+        names = [n for n in store.schema(table).names if n not in PAYLOAD.get(table, ())]
+        if look_alikes(name, names) or name in names:
+            return unknown_name(name, f"column of {table}", names, see=f"reel describe {table}")
+    return unknown_name(name, "column of clips", store.schema("clips").names, see="reel describe clips")

@@ -1,0 +1,366 @@
+"""`Store`: the tables of one curation database, on a local disk or an object store.
+
+Anyone may read. One process at a time commits: workers hand it rows, or media fragments that nobody sees until it
+commits them. Killing it at any moment leaves a store that opens and holds every committed batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.store import lock, media, tables
+from curation.store.errors import StoreError, unknown_name
+from curation.store.schema import MARKER, PAYLOAD, schemas
+
+if TYPE_CHECKING:
+    from curation.store.maintenance import Orphans
+    from curation.store.snapshots import Snapshots
+
+LOCK_OF = {"snapshots": "snapshots", "snapshot_rows": "snapshots", "latents": "latents", "runs": "runs"}
+CURATION_LOCK = "curation"  # every other table's
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table at its newest version. bytes: column files and clip media, without older versions."""
+
+    name: str
+    rows: int
+    version: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column of a table. fingerprints: value of `<computed_by>_fingerprint` -> rows that carry it."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    computed_by: str
+    nulls: int
+    fingerprints: dict[str, int]
+
+
+class Store:
+    """Tables by name. Open one with `Store.open`."""
+
+    def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
+        self.uri = uri
+        self.storage_options = storage_options
+        self._handles = threading.local()  # a Lance handle is not for two threads at once: "Already borrowed"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str, dict[str, str] | None]]:
+        """What another process needs is the address."""
+        return Store, (self.uri, self.storage_options)
+
+    @classmethod
+    def open(cls, uri: str | Path, *, create: bool = False, storage_options: dict[str, str] | None = None) -> Store:
+        """The store at a local directory or an object-store URI (s3://…; keys come from the usual environment).
+
+        Raises StoreError where there is none and `create` is false.
+        """
+        store = cls(_normal_uri(uri), storage_options)
+        if create:
+            store._create_missing()
+        elif tables.open_dataset(store.table_uri(MARKER), storage_options) is None:
+            raise StoreError(f"there is no store at {uri}; make one with `reel curate FOLDER --store {uri}`.")
+        return store
+
+    @property
+    def path(self) -> Path | None:
+        """The store's directory; None on an object store."""
+        return None if "://" in self.uri else Path(self.uri)
+
+    def table_uri(self, table: str) -> str:
+        """Where the Lance dataset of `table` is."""
+        return f"{self.uri.rstrip('/')}/{table}.lance"
+
+    def dataset(self, table: str, version: int | str | None = None) -> Any:
+        """The `lance.LanceDataset` of a table at its newest version, or at a version number or tag.
+
+        The handle of the newest version is this thread's and moves on with each call; one of a version stays there.
+        """
+        if table not in schemas():
+            raise unknown_name(table, "table", schemas(), see="reel tables")
+        opened = self._handles.__dict__
+        if table not in opened:
+            found = tables.open_dataset(self.table_uri(table), self.storage_options)
+            if found is None:
+                raise StoreError(f"the store at {self.uri} has lost its table {table}; restore it from a backup.")
+            opened[table] = found
+        dataset = opened[table]
+        if version is None:
+            dataset.checkout_latest()
+            return dataset
+        try:
+            return dataset.checkout_version(version)
+        except (ValueError, OSError) as error:
+            raise StoreError(f"version {version} of {table} is gone; snapshots pin the versions they need.") from error
+
+    def committing(self, name: str = CURATION_LOCK) -> AbstractContextManager[None]:
+        """Hold the right to commit for a whole run: `with store.committing(): …`. Raises StoreError if another has it.
+
+        Every write takes it for its own length anyway.
+        """
+        return lock.exclusive(self.path, name) if self.path else contextlib.nullcontext()
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    def tables(self) -> list[TableInfo]:
+        """Every table with its rows, version and bytes."""
+        return [self._info(name) for name in sorted(schemas())]
+
+    def describe(self, table: str) -> list[ColumnInfo]:
+        """What each column of `table` means, who computed it with which fingerprints, and how many values are null."""
+        dataset = self.dataset(table)
+        rows = dataset.count_rows()
+        return [self._column_info(dataset, table, f, rows) for f in dataset.schema]
+
+    def schema(self, table: str) -> pa.Schema:
+        """Arrow schema of `table` as it is now, with the annotators' columns."""
+        return self.dataset(table).schema
+
+    def count(self, table: str, filter: str | None = None) -> int:
+        """Rows of `table` that pass a SQL condition."""
+        return self.dataset(table).count_rows(filter=filter)
+
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        filter: str | None = None,
+        *,
+        version: int | str | None = None,
+    ) -> pa.Table:
+        """Rows of `table`: those columns (default: all but media bytes) that pass a SQL condition."""
+        dataset = self.dataset(table, version)
+        if columns is None:
+            columns = [n for n in dataset.schema.names if table != "media" or n not in PAYLOAD["media"]]
+        for name in columns:
+            if name not in dataset.schema.names:
+                raise unknown_name(name, f"column of {table}", dataset.schema.names, see=f"reel describe {table}")
+            if table == "media" and name in PAYLOAD["media"]:
+                raise StoreError(f"media.{name} is read by clip id, with Store.read_media(clip_ids).")
+        try:
+            return dataset.to_table(columns=list(columns), filter=filter)
+        except (ValueError, OSError) as error:
+            raise StoreError(
+                f"the condition {filter!r} on {table} does not work: {tables.first_line(error)}."
+            ) from error
+
+    # --- writing: the committing process -------------------------------------------------------------------------
+
+    def append(self, table: str, rows: pa.Table | Sequence[dict[str, Any]]) -> None:
+        """Add rows, in one commit. Columns not given are null; unknown ones raise StoreError."""
+        if table == "media":
+            raise StoreError("media rows come from Store.write_media; commit them with Store.commit_media.")
+        with self._writing(table) as dataset:
+            checked = tables.to_table(rows, table, dataset.schema)
+            if checked.num_rows:
+                tables.append(dataset, checked)
+                tables.keep_index_fresh(self.dataset(table), table)
+
+    def merge(self, table: str, rows: pa.Table, on: str, *, insert: bool = False) -> int:
+        """Set the columns of `rows` where `on` matches and touch no other column; returns the rows updated.
+
+        Columns the table lacks are added first, with the metadata of their fields. A row that matches nothing is left
+        out, or appended with `insert`. It rewrites the merged columns for each fragment (65,536 rows) it touches, so
+        hand it thousands of rows at a time, in the table's order.
+        """
+        _refuse_repeats(rows, on, table)
+        with self._writing(table):
+            self.ensure_columns(table, list(rows.schema))
+            dataset = self.dataset(table)
+            some = pa.schema([dataset.schema.field(name) for name in rows.schema.names])
+            checked = _cast_all(rows, some, table)
+            updated = tables.update_columns(dataset, checked, on) if checked.num_rows else 0
+            if insert and updated < checked.num_rows:
+                self.append(table, self._unmatched(table, checked, on))
+            return updated
+
+    def ensure_columns(self, table: str, fields: Sequence[pa.Field]) -> None:
+        """Add columns that are missing, null in every row: a change of metadata, no data is rewritten."""
+        with self._writing(table) as dataset:
+            tables.add_null_columns(dataset, fields, table)
+
+    def delete(self, table: str, predicate: str) -> int:
+        """Delete the rows that match a SQL condition; snapshots keep theirs. Returns how many."""
+        with self._writing(table) as dataset:
+            try:
+                return dataset.delete(predicate)["num_deleted_rows"]
+            except (ValueError, OSError) as error:
+                raise StoreError(
+                    f"{predicate!r} does not select rows of {table}: {tables.first_line(error)}."
+                ) from error
+
+    # --- clip bytes ----------------------------------------------------------------------------------------------
+
+    def write_media(self, clip_ids: Sequence[str], mp4s: Sequence[bytes]) -> str:
+        """On a worker: write clips to files that nobody sees yet. Returns JSON to hand to the committing process.
+
+        Needs nothing but the uri: `Store(uri).write_media(…)` works without opening a table.
+        """
+        return media.write_fragments(self.table_uri("media"), clip_ids, mp4s, self.storage_options)
+
+    def commit_media(self, fragments: Iterable[str]) -> None:
+        """In the committing process: make what workers wrote part of the store, in one commit."""
+        with self._writing("media") as dataset:
+            media.commit(dataset, fragments, self.storage_options)
+            tables.keep_index_fresh(self.dataset("media"), "media")
+
+    def read_media(
+        self,
+        clip_ids: Iterable[str],
+        batch_bytes: int = media.BATCH_BYTES,
+        *,
+        version: int | str | None = None,
+    ) -> Iterator[tuple[str, bytes]]:
+        """(clip_id, mp4) in the order asked for, about `batch_bytes` in memory at a time."""
+        return media.read(self.dataset("media", version), clip_ids, batch_bytes)
+
+    # --- SQL, snapshots, upkeep: each in its own file ------------------------------------------------------------
+
+    def sql(self, query: str, *, params: Any = None, read_only: bool = True) -> pa.Table:
+        """Run DuckDB SQL over the tables; see `sql_stream`."""
+        return self.sql_stream(query, params=params, read_only=read_only).read_all()
+
+    def sql_stream(self, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
+        """Run DuckDB SQL over the tables and the views `clips_full` and `failures_latest`.
+
+        read_only allows one SELECT. For SQL from somebody else, see `curation.store.sql_untrusted`.
+        """
+        from curation.store import sql
+
+        return sql.stream(self, query, params=params, read_only=read_only)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Frozen, named sets of clips."""
+        from curation.store.snapshots import Snapshots
+
+        return Snapshots(self)
+
+    def orphans(self) -> Orphans:
+        """What a crash left behind: rows whose source never became ok."""
+        from curation.store import maintenance
+
+        return maintenance.orphans(self)
+
+    def remove_orphans(self) -> Orphans:
+        """Delete what `orphans` finds. Call it when a run begins: during one, open batches look like orphans."""
+        from curation.store import maintenance
+
+        return maintenance.remove_orphans(self)
+
+    def compact(self) -> None:
+        """Merge small files of every table but media, whose bytes move only where most rows were deleted."""
+        from curation.store import maintenance
+
+        maintenance.compact(self)
+
+    def cleanup(self, older_than: timedelta = timedelta(days=7)) -> int:
+        """Delete versions that no snapshot pins and files no version has; returns bytes freed."""
+        from curation.store import maintenance
+
+        return maintenance.cleanup(self, older_than)
+
+    # --- helpers -------------------------------------------------------------------------------------------------
+
+    def _create_missing(self) -> None:
+        if self.path is not None:
+            _refuse_foreign(self.path)
+        if all(self._exists(name) for name in schemas()):
+            return
+        with self.committing():
+            for name in schemas():
+                if not self._exists(name):
+                    tables.create_dataset(self.table_uri(name), name, self.storage_options)
+
+    def _exists(self, table: str) -> bool:
+        return tables.open_dataset(self.table_uri(table), self.storage_options) is not None
+
+    @contextlib.contextmanager
+    def _writing(self, table: str) -> Iterator[Any]:
+        dataset = self.dataset(table)
+        with self.committing(LOCK_OF.get(table, CURATION_LOCK)):
+            dataset.checkout_latest()
+            yield dataset
+
+    def _info(self, table: str) -> TableInfo:
+        dataset = self.dataset(table)
+        size = tables.stored_bytes(dataset)
+        if table == "media":
+            size += sum(dataset.to_table(columns=["size"]).column("size").drop_null().to_pylist())
+        return TableInfo(table, dataset.count_rows(), dataset.version, size)
+
+    def _column_info(self, dataset: Any, table: str, f: pa.Field, rows: int) -> ColumnInfo:
+        about = {k.decode(): v.decode() for k, v in (f.metadata or {}).items()}
+        maker = about.get("computed_by", "")
+        fingerprint = f"{maker}_fingerprint"
+        found: dict[str, int] = {}
+        if fingerprint in dataset.schema.names:
+            counts = dataset.to_table(columns=[fingerprint]).column(0).drop_null().value_counts()
+            found = {one["values"]: one["counts"] for one in counts.to_pylist()}
+        is_payload = f.name in PAYLOAD.get(table, ())
+        nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
+        kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
+        return ColumnInfo(f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, found)
+
+    def _unmatched(self, table: str, rows: pa.Table, on: str) -> pa.Table:
+        import pyarrow.compute as pc
+
+        have = self.read(table, [on]).column(on)
+        return rows.filter(pc.invert(pc.is_in(rows.column(on), value_set=have)))
+
+
+def _normal_uri(uri: str | Path) -> str:
+    text = os.fspath(uri)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text and not text.rstrip("/").partition("://")[2]:
+        raise StoreError(f"{text} names no bucket or folder; an address looks like s3://bucket/folder.")
+    return text.rstrip("/") if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A store is made in a new or empty directory, or completed where one was begun."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file; give --store a directory.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        entries = [p.name for p in path.iterdir()]
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"cannot make a store at {path}: {getattr(error, 'strerror', error)}; choose a directory you can write."
+        ) from error
+    if entries and not any(name.endswith(".lance") or name == lock.FOLDER for name in entries):
+        raise StoreError(f"{path} holds other files ({entries[0]}, …); give --store a new or empty directory.")
+
+
+def _refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
+    import pyarrow.compute as pc
+
+    if on not in rows.schema.names:
+        raise StoreError(f"rows to merge into {table} lack the column '{on}' that they are matched by.")
+    distinct = pc.count_distinct(rows.column(on), mode="all").as_py()
+    if distinct != rows.num_rows:
+        raise StoreError(f"rows to merge into {table} repeat a value of {on}; hand each one once.")
+
+
+def _cast_all(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    try:
+        return rows.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise StoreError(f"rows to merge into {table} do not fit its columns: {error}.") from error

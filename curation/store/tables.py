@@ -1,0 +1,157 @@
+"""Lance datasets, one a table: opening, creating, appending, merging columns, deleting.
+
+This file holds Lance's rules; `store.py` holds ours (locks, names, errors).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curation.store import schema as _schema
+from curation.store.errors import StoreError, unknown_name
+
+STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
+INDEXED = {"clips": "clip_id", "media": "clip_id"}
+INDEX_EVERY_ROWS = 65_536  # rows that may lie outside the index before it is brought up to date
+MERGE_ROWS = 100_000  # rows a join: Lance joins in a pool of 300 MB that does not spill
+FRAGMENT_ROWS = 65_536  # a merge rewrites its columns for every fragment it touches, so fragments stay small
+
+Dataset = Any  # lance.LanceDataset, which is not imported until it is needed
+
+
+def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
+    """The dataset at `uri`, or None if there is none. Raises StoreError if that cannot be told."""
+    import lance
+
+    try:
+        return lance.dataset(uri, storage_options=options)
+    except (ValueError, OSError) as error:
+        if "was not found" in str(error) or "Not found" in str(error):
+            return None
+        raise StoreError(
+            f"cannot open {uri}: {first_line(error)}; check the address, and for an object store its keys and endpoint."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Lance's message without the place in its own source that it ends with."""
+    return re.sub(r", /\S+\.rs:\d+:\d+$", "", str(error).strip().splitlines()[0]).rstrip(".")
+
+
+def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:
+    """An empty dataset with the schema of `table`; stable row ids, so that compaction moves rows and not their ids."""
+    import lance
+
+    empty = _schema.schemas()[table].empty_table()
+    dataset = lance.write_dataset(
+        empty, uri, mode="create", data_storage_version=STORAGE_VERSION, enable_stable_row_ids=True,
+        storage_options=options,
+    )  # fmt: skip
+    if table in INDEXED:
+        dataset.create_scalar_index(INDEXED[table], "BTREE")
+    return dataset
+
+
+def to_table(rows: pa.Table | Sequence[dict[str, Any]], table: str, schema: pa.Schema) -> pa.Table:
+    """`rows` with the columns and types of `schema`: columns not given are null; unknown ones raise StoreError."""
+    given = rows.schema.names if isinstance(rows, pa.Table) else list({k: None for row in rows for k in row})
+    for name in given:
+        if name not in schema.names:
+            raise unknown_name(name, f"column of {table}", schema.names, see=f"reel describe {table}")
+    if isinstance(rows, pa.Table):
+        columns = [_column(rows, f, table) for f in schema]
+    else:
+        columns = [_array([row.get(f.name) for row in rows], f, table) for f in schema]
+    _refuse_null_keys(columns, table, schema)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(rows: pa.Table, f: pa.Field, table: str) -> pa.ChunkedArray | pa.Array:
+    if f.name not in rows.schema.names:
+        return pa.nulls(rows.num_rows, f.type)
+    column = rows.column(f.name)
+    try:
+        return column.cast(f.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise StoreError(f"{table}.{f.name} holds {f.type}, not {column.type}: {error}.") from error
+
+
+def _array(values: list[Any], f: pa.Field, table: str) -> pa.Array:
+    try:
+        return pa.array(values, f.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError) as error:
+        raise StoreError(f"{table}.{f.name} holds {f.type}: {error}.") from error
+
+
+def _refuse_null_keys(columns: list[Any], table: str, schema: pa.Schema) -> None:
+    key = _schema.KEYS[table]
+    if key is not None and columns[schema.get_field_index(key)].null_count:
+        raise StoreError(f"a row for {table} has no {key}; every row needs one.")
+
+
+def append(dataset: Dataset, rows: pa.Table) -> None:
+    """One commit."""
+    import lance
+
+    lance.write_dataset(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS)
+
+
+def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -> None:
+    """Add the fields that are missing, null in every row; metadata only, no data file is read or written.
+
+    Raises StoreError where a column of that name has another type.
+    """
+    missing = []
+    for f in fields:
+        if f.name not in dataset.schema.names:
+            missing.append(f.with_nullable(True))
+        elif not _same_type(dataset.schema.field(f.name).type, f.type):
+            have = dataset.schema.field(f.name).type
+            raise StoreError(
+                f"{table}.{f.name} holds {have}, not {f.type}; give the new column another name, or write {have}."
+            )
+    if missing:
+        dataset.add_columns(pa.schema(missing))
+
+
+def _same_type(have: pa.DataType, want: pa.DataType) -> bool:
+    """Equal, but for the name that a list gives its items."""
+    if pa.types.is_fixed_size_list(have) and pa.types.is_fixed_size_list(want):
+        return have.list_size == want.list_size and _same_type(have.value_type, want.value_type)
+    if pa.types.is_list(have) and pa.types.is_list(want):
+        return _same_type(have.value_type, want.value_type)
+    return have == want
+
+
+def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
+    """Set the columns of `rows` where `on` matches; other columns' files stay as they are. Returns rows updated.
+
+    A row of `rows` that matches nothing is left out.
+    """
+    updated = 0
+    for start in range(0, rows.num_rows, MERGE_ROWS):
+        part = rows.slice(start, MERGE_ROWS)
+        merge = dataset.merge_insert(on).when_matched_update_all().write_mode("rewrite_columns")
+        updated += merge.execute(part)["num_updated_rows"]
+    return updated
+
+
+def keep_index_fresh(dataset: Dataset, table: str) -> None:
+    """Bring the id index up to date once enough rows lie outside it: look-ups scan those."""
+    if table not in INDEXED:
+        return
+    name = f"{INDEXED[table]}_idx"
+    if not any(index["name"] == name for index in dataset.list_indices()):
+        dataset.create_scalar_index(INDEXED[table], "BTREE")
+    elif dataset.stats.index_stats(name)["num_unindexed_rows"] >= INDEX_EVERY_ROWS:
+        dataset.optimize.optimize_indices()
+
+
+def stored_bytes(dataset: Dataset) -> int:
+    """Bytes of the column files of this version, blobs not counted."""
+    files = (f for fragment in dataset.get_fragments() for f in fragment.data_files())
+    return sum(f.file_size_bytes or 0 for f in files)
