@@ -1,0 +1,80 @@
+"""Annotators compute columns of clips: one annotator a file, `contract` says what one is, `load` finds it by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from annotate.contract import (
+    Annotator,
+    Column,
+    Facts,
+    Failure,
+    Frames,
+    Resources,
+    TextColumn,
+    annotate_clip,
+    annotate_clips,
+    refuse_shared_columns,
+    schema_of,
+)
+
+__all__ = [
+    "BUILT_IN", "Annotator", "Column", "Facts", "Failure", "Frames", "Resources", "TextColumn", "annotate_clip",
+    "annotate_clips", "available", "load", "load_all", "schema_of",
+]  # fmt: skip
+
+BUILT_IN = {
+    "technical": "annotate.technical:Technical",
+    "blur": "annotate.blur:Blur",
+    "motion": "annotate.motion:Motion",
+    "text": "annotate.text:Text",
+    "light": "annotate.light:Light",
+    "texture": "annotate.texture:Texture",
+}
+ENTRY_POINTS = "reelwright.annotators"  # other packages add annotators under this group: name = "module:Class"
+
+
+def available() -> dict[str, str]:
+    """Name -> "module:Class" of all annotators that `load` knows; a built-in name cannot be taken by a package."""
+    return {e.name: e.value for e in entry_points(group=ENTRY_POINTS)} | BUILT_IN
+
+
+def load(name: str, parameters: Mapping[str, Any] | None = None) -> Annotator:
+    """The annotator of this name with these parameters; raises ValueError for a name or parameter it does not know."""
+    known = available()
+    if name not in known:
+        raise ValueError(f"{name!r} is not an annotator; {_look_alikes(name, known)}")
+    module, _, attribute = known[name].partition(":")
+    return _build(getattr(import_module(module), attribute), dict(parameters or {}))
+
+
+def load_all(recipe: Mapping[str, Mapping[str, Any] | None]) -> list[Annotator]:
+    """The annotators of a recipe {name: parameters}, in its order; raises ValueError where two write one column."""
+    annotators = [load(name, parameters) for name, parameters in recipe.items()]
+    refuse_shared_columns(annotators)
+    return annotators
+
+
+def _build(kind: type[Annotator], parameters: dict[str, Any]) -> Annotator:
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in fields(kind)]
+    for key in parameters:
+        if key not in known:
+            raise ValueError(f"annotator {kind.name!r} has no parameter {key!r}; {_look_alikes(key, known)}")
+    try:
+        return TypeAdapter(kind).validate_python(parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"annotator {kind.name!r}: {where} = {first['input']!r}: {first['msg']}") from None
+
+
+def _look_alikes(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"look-alikes: {', '.join(close)}" if close else f"there are: {', '.join(sorted(known)) or 'none'}"

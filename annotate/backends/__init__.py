@@ -1,0 +1,1 @@
+"""What annotators run models on: engines in this process and servers."""

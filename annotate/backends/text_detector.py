@@ -1,0 +1,91 @@
+"""Text lines of a frame by PP-OCR's detector, which the rapidocr package carries; nothing is read."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from annotate.backends.onnx_cpu import model_id, open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+UNCLIP = 0.65  # published: 1.6, the loose polygons of the training labels; this one gives the boxes of the glyphs
+CORE = 0.3  # probability from which a pixel belongs to the core of a line (published)
+TALLEST = 0.25  # of the shorter side; taller cores are the detector's blobs over faces and bodies, never lines
+STROKES = 1.0  # light-dark changes along a line, for each line height; letters have 2 to 5
+COLUMN = 4.0  # a core that stands upright is text from this aspect on (a column of characters), else a lamp or a bottle
+
+
+class TextDetector:
+    """Differentiable binarisation (Liao et al., 2020): the network marks the core of each line, shrunk on all sides.
+
+    A line is its core grown by area * UNCLIP / perimeter. UNCLIP was fitted on lines with known glyph boxes, drawn over
+    footage in the DejaVu fonts at 10 to 80 pixels: the areas come out 1.03 times the truth, 1.67 times as published.
+    """
+
+    def __init__(self, min_probability: float) -> None:
+        self.min_probability = min_probability
+        self.path = _model_path()
+
+    @property
+    def model_id(self) -> str:
+        return model_id(self.path)
+
+    @cached_property
+    def _session(self) -> InferenceSession:
+        return open_session(self.path)
+
+    def lines(self, frame: np.ndarray) -> np.ndarray:
+        """Corners of the text lines of a uint8 [H, W, 3] RGB frame: float32 [N, 4, 2] as (x, y) in its pixels."""
+        core = self._core_probability(frame)
+        scale = np.array([frame.shape[1] / core.shape[1], frame.shape[0] / core.shape[0]], np.float32)
+        gray = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), core.shape[::-1])
+        contours, _ = cv2.findContours((core > CORE).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        lines = [_grown(c) for c in contours if self._is_line(c, core, gray)]
+        return np.array(lines, np.float32).reshape(-1, 4, 2) * scale
+
+    def _core_probability(self, frame: np.ndarray) -> np.ndarray:
+        """float32 [h, w] with sides that are multiples of 32, as the network wants them; it was trained on BGR."""
+        height, width = (max(32, round(side / 32) * 32) for side in frame.shape[:2])
+        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+        planes = small[..., ::-1].transpose(2, 0, 1)[None] / np.float32(127.5) - 1
+        return self._session.run(None, {self._session.get_inputs()[0].name: planes})[0][0, 0]
+
+    def _is_line(self, contour: np.ndarray, core: np.ndarray, gray: np.ndarray) -> bool:
+        x, y, w, h = cv2.boundingRect(contour)
+        if min(w, h) < 3 or min(w, h) > TALLEST * min(core.shape) or (h > w and h < COLUMN * w):
+            return False
+        inside = cv2.drawContours(np.zeros((h, w), np.uint8), [contour], -1, 1, cv2.FILLED, offset=(-x, -y))
+        likely = cv2.mean(core[y : y + h, x : x + w], inside)[0] >= self.min_probability
+        return likely and _strokes(gray[y : y + h, x : x + w]) >= STROKES
+
+
+def _strokes(crop: np.ndarray) -> float:
+    """Light-dark changes along the longer side of a uint8 crop, for each shorter side of length."""
+    along = crop if crop.shape[1] >= crop.shape[0] else crop.T
+    _, ink = cv2.threshold(np.ascontiguousarray(along), 0, 1, cv2.THRESH_OTSU)
+    changes = np.count_nonzero(ink[:, 1:] != ink[:, :-1], axis=1)
+    return float(np.median(changes)) * along.shape[0] / along.shape[1]
+
+
+def _grown(contour: np.ndarray) -> np.ndarray:
+    """Corners [4, 2] of the text line around a core: its rectangle, grown on all sides."""
+    centre, (w, h), angle = cv2.minAreaRect(contour)
+    w, h = w + 1, h + 1  # a contour runs through the middles of its pixels
+    grow = 2 * UNCLIP * w * h / (2 * (w + h))
+    return cv2.boxPoints((centre, (w + grow, h + grow), angle)) + 0.5
+
+
+def _model_path() -> Path:
+    spec = importlib.util.find_spec("rapidocr")  # found, not imported: only its model file is used
+    roots = (spec.submodule_search_locations if spec else None) or []
+    found = sorted(path for root in roots for path in Path(root).glob("models/*det*.onnx"))
+    if not found:
+        raise FileNotFoundError("no text detector is installed; it comes with: pip install rapidocr")
+    return found[-1]

@@ -1,0 +1,201 @@
+"""Laws that hold for every annotator, and for any set of them on one clip."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import annotate
+from annotate import Annotator, Column, Facts, Frames, Resources, TextColumn, annotate_clip, annotate_clips
+from tests.annotate.synth import encode, moved, texture
+
+
+@dataclass(frozen=True)
+class Mean(Annotator):
+    """Mean grey level, times a factor."""
+
+    factor: float = 1.0
+
+    name, version = "mean", 1
+    needs = Frames(count=2, height=32)
+    columns = {"mean_level": Column(pa.float32(), "mean grey level", "level")}
+
+    def __call__(self, frames: np.ndarray) -> dict[str, float]:
+        return {"mean_level": self.factor * float(frames.mean())}
+
+
+class Broken(Annotator):
+    name, version = "broken", 1
+    needs = Facts()
+    columns = {"never": Column(pa.float32(), "never written")}
+
+    def __call__(self, facts: object) -> dict[str, float]:
+        raise RuntimeError("this annotator\nfails")
+
+
+class Words(Annotator):
+    name, version = "words", 1
+    needs = TextColumn("caption")
+    columns = {"num_words": Column(pa.int32(), "words of the caption")}
+
+    def __call__(self, caption: str) -> dict[str, int]:
+        return {"num_words": len(caption.split())}
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return encode(moved(texture(120, 180), np.arange(12), np.zeros(12), 72, 128))
+
+
+@pytest.fixture(scope="module")
+def built_in() -> list[Annotator]:
+    return annotate.load_all(dict.fromkeys(annotate.BUILT_IN))
+
+
+def test_every_built_in_writes_exactly_its_declared_columns(clip, built_in):
+    columns, failures = annotate_clip(clip, built_in)
+    assert failures == []
+    schema = pa.schema([field for a in built_in for field in annotate.schema_of(a)])
+    assert list(columns) == schema.names
+    table = pa.Table.from_pylist([columns], schema=schema)  # every value fits its declared type
+    assert all(table[name].null_count == 0 for name in schema.names)
+    assert all(field.metadata[b"meaning"] for field in schema)
+
+
+def test_annotators_do_not_depend_on_their_company(clip, built_in):
+    together, _ = annotate_clip(clip, built_in)
+    alone: dict = {}
+    for annotator in reversed(built_in):
+        alone |= annotate_clip(clip, [annotator])[0]
+    assert alone == together
+
+
+def test_one_failure_leaves_the_columns_of_the_others(clip):
+    columns, failures = annotate_clip(clip, [Broken(), Mean()])
+    assert columns.keys() == {"mean_level", "mean_fingerprint"}
+    assert [(f.annotator, f.error) for f in failures] == [("broken", "RuntimeError: this annotator fails")]
+    assert "Traceback" in failures[0].detail
+
+
+def test_a_clip_that_does_not_decode_fails_those_who_need_frames_only():
+    columns, failures = annotate_clip(b"broken", [Mean(), Words()], {"caption": "two words"})
+    assert columns["num_words"] == 2
+    assert [f.annotator for f in failures] == ["mean"]
+    assert "does not decode" in failures[0].error
+
+
+def test_one_clip_of_a_batch_fails_alone(clip):
+    class Batched(Mean):
+        name = "batched"
+        resources = Resources(batch=8)
+
+        def batch(self, clips):
+            levels = [float(frames.mean()) for (frames,) in clips]
+            return [{"mean_level": level} for level in levels]
+
+    first, second, third = annotate_clips([clip, b"broken", clip], [Batched()])
+    assert first == third
+    assert "mean_level" in first[0]
+    assert second[0] == {}
+    assert len(second[1]) == 1
+
+
+def test_a_text_column_that_is_not_there_is_named():
+    _, failures = annotate_clip(b"", [Words()])
+    assert "'words' needs column 'caption'" in failures[0].error
+
+
+def test_wrong_columns_and_numbers_are_failures(clip):
+    class Extra(Mean):
+        def __call__(self, frames):
+            return {"mean_level": 1.0, "other": 2.0}
+
+    class NotANumber(Mean):
+        def __call__(self, frames):
+            return {"mean_level": float("nan")}
+
+    class WrongType(Mean):
+        def __call__(self, frames):
+            return {"mean_level": "bright"}
+
+    errors = [annotate_clip(clip, [kind()])[1][0].error for kind in (Extra, NotANumber, WrongType)]
+    assert "does not write the columns it declares: other" in errors[0]
+    assert "mean_level is nan" in errors[1]
+    assert len(errors) == 3
+
+
+def test_two_annotators_may_not_write_one_column(clip):
+    with pytest.raises(ValueError, match="'mean' and 'mean' both write column 'mean_level'"):
+        annotate_clip(clip, [Mean(), Mean(2.0)])
+
+
+def test_the_fingerprint_follows_all_that_makes_a_value():
+    class Renamed(Mean):
+        name = "renamed"
+
+    class Newer(Mean):
+        version = 2
+
+    class Sharper(Mean):
+        needs = Frames(count=2, height=64)
+
+    class OtherModel(Mean):
+        models = ("net@0123",)
+
+    kinds = [Mean(), Mean(2.0), Renamed(), Newer(), Sharper(), OtherModel()]
+    prints = [a.fingerprint for a in kinds]
+    assert len(set(prints)) == len(prints)
+    assert all(len(p) == 16 and int(p, 16) >= 0 for p in prints)
+    assert replace(Mean(2.0), factor=1.0).fingerprint == Mean().fingerprint
+
+
+def test_fingerprints_are_the_same_in_another_process(built_in):
+    code = "import annotate; print(*(annotate.load(name).fingerprint for name in annotate.BUILT_IN))"
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        )
+        assert done.stdout.split() == [a.fingerprint for a in built_in]
+
+
+def test_an_annotator_travels_without_its_model(clip):
+    text = annotate.load("text", {"min_probability": 0.8})
+    before = annotate_clip(clip, [text])
+    copy = pickle.loads(pickle.dumps(text))
+    assert len(pickle.dumps(text)) < 1000
+    assert copy == text
+    assert annotate_clip(clip, [copy]) == before
+
+
+def test_loading_refuses_what_it_does_not_know():
+    with pytest.raises(ValueError, match="'motoin' is not an annotator; look-alikes: motion"):
+        annotate.load("motoin")
+    with pytest.raises(ValueError, match="annotator 'text' has no parameter 'min_probabilty'; look-alikes: min_prob"):
+        annotate.load("text", {"min_probabilty": 0.5})
+    with pytest.raises(ValueError, match=r"annotator 'text': min_probability = 'high'"):
+        annotate.load("text", {"min_probability": "high"})
+
+
+def test_an_installed_package_can_add_an_annotator(tmp_path):
+    (tmp_path / "plugged.py").write_text("from tests.annotate.test_contract import Words\n")
+    info = tmp_path / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{annotate.ENTRY_POINTS}]\nwords = plugged:Words\nblur = plugged:Words\n")
+    code = "import annotate; print(annotate.load('words').name, annotate.load('blur').name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": f".:{tmp_path}"}
+    )
+    assert done.stdout.split() == ["words", "blur"]
+
+
+def test_importing_the_package_brings_no_heavy_library():
+    code = "import sys, annotate; print({'av', 'cv2', 'onnxruntime', 'rapidocr', 'ray', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
