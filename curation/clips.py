@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[
     marks = times[start] + span * np.arange(1, parts) / parts
     inner = np.searchsorted(times[: end + 1], marks - 1e-9)
     edges = sorted({start, *(int(i) for i in inner if start < i < end), end})
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:

@@ -9,50 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".qt",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".f4v",
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".mpe",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".vob",
-        ".ogv",
-        ".ogm",
-        ".3gp",
-        ".3g2",
-        ".mxf",
-        ".gif",
-        ".apng",
-        ".y4m",
-        ".dv",
-        ".rm",
-        ".rmvb",
-        ".divx",
-        ".ivf",
-        ".nut",
-        ".h264",
-        ".264",
-        ".hevc",
-        ".265",
-        ".av1",
-        ".obu",
-        ".wtv",
-    ]
-)
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".f4v", ".mpg", ".mpeg", ".m2v",
+    ".mpe", ".ts", ".m2ts", ".mts", ".vob", ".ogv", ".ogm", ".3gp", ".3g2", ".mxf", ".gif", ".apng", ".y4m", ".dv",
+    ".rm", ".rmvb", ".divx", ".ivf", ".nut", ".h264", ".264", ".hevc", ".265", ".av1", ".obu", ".wtv",
+})  # fmt: skip
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url")
 LICENCE_COLUMNS = ("licence", "license")

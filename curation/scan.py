@@ -64,6 +64,8 @@ class _Pass:
     """State of one decode."""
 
     def __init__(self, video: Video, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self.video, self.limits = video, limits
         stream = video.stream
         self.claims = [stream.average_rate, stream.guessed_rate, stream.base_rate]
@@ -76,6 +78,7 @@ class _Pass:
         self.orientation: Orientation | None = None
         self.info: VideoInfo | None = None
         self.small = (0, 0)
+        self.scaler, self.gray = VideoReformatter(), VideoReformatter()  # each keeps its swscale context
 
     def add(self, frame: Any) -> None:
         if self.orientation is None:
@@ -87,10 +90,10 @@ class _Pass:
             raise MediaError("limit", f"over {self.limits.max_frames} frames; raise limits.max_frames to allow it")
         self.pts.append(frame.pts)
         if self.borders.wants(index):
-            luma = self.orientation.apply(_luma(frame))
-            self.borders.add(index, np.ascontiguousarray(luma))
-        small = frame.reformat(*self.small, format="rgb24", interpolation="AREA").to_ndarray()
-        self.chunk.append(self.orientation.apply(small))
+            luma = self.gray.reformat(frame, format="gray", threads=1).to_ndarray()
+            self.borders.add(index, np.ascontiguousarray(self.orientation.apply(luma)))
+        small = self.scaler.reformat(frame, *self.small, format="rgb24", interpolation="AREA", threads=1)
+        self.chunk.append(self.orientation.apply(small.to_ndarray()))
         if len(self.chunk) == CHUNK_FRAMES:
             self._push()
         report_progress({"frames": index + 1})
@@ -152,11 +155,6 @@ class _Borders:
     def crop_of(self, shot: Shot, width: int, height: int) -> Crop:
         """The crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
         return self.crops.get(shot.end) or Crop(0, 0, max(2, width & ~1), max(2, height & ~1))
-
-
-def _luma(frame: Any) -> np.ndarray:
-    """uint8 [H, W] as decoded."""
-    return frame.reformat(format="gray").to_ndarray()
 
 
 def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Start or join a Ray cluster."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 def cluster(address: str | None = None) -> Iterator[None]:
     """Join the cluster at `address` (or RAY_ADDRESS, as under `ray job submit`); without one, run on this machine."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray says on every start that tokens are on, which is its default and what we want.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray
 
     if ray.is_initialized():  # the caller's cluster, in tests and notebooks

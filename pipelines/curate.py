@@ -236,10 +236,7 @@ class Curation:
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
-        if "failure" in done.value:
-            results = [{"error": done.value["failure"]} for _ in batch]
-        else:
-            results = done.value["clips"]
+        results = done.value.get("clips") or [{"error": done.value["failure"]} for _ in batch]
         rows, num_bytes = [], 0
         for planned, result in zip(batch, results, strict=True):
             if "error" in result:

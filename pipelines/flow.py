@@ -90,9 +90,5 @@ class Flow:
         try:
             return Done(stage, context, self._ray.get(ref), extra)
         except self._ray.exceptions.RayError as error:
-            lost = {
-                "stage": stage,
-                "message": f"the worker was lost ({type(error).__name__})",
-                "detail": str(error)[-2000:],
-            }
-            return Done(stage, context, {"failure": lost})
+            message = f"the worker was lost ({type(error).__name__})"
+            return Done(stage, context, {"failure": {"stage": stage, "message": message, "detail": str(error)[-2000:]}})

@@ -74,7 +74,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
 
     def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
         """(name, parameters) of each annotator, in order."""
-        entries = [{a: {}} if isinstance(a, str) else a for a in self.annotators]
+        entries: list[dict[str, dict[str, Any]]] = [{a: {}} if isinstance(a, str) else a for a in self.annotators]
         return [(name, params or {}) for entry in entries for name, params in entry.items()]
 
     @property

@@ -35,7 +35,7 @@ def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[
 def cut_source(
     uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Cut and annotate clips of one source. For each spec: {"encoded", "columns", "failures"} or {"error"}; a blob each.
+    """Cut and annotate clips of one source: for each spec {"encoded", "columns", "failures"} or {"error"}, and a blob.
 
     A clip that cannot be cut costs only itself.
     """

@@ -140,7 +140,13 @@ def clip_size(crop: Crop, sar: Fraction, max_short_side: int | None) -> tuple[in
 
 
 def _graph(
-    first: Any, video: Video, time_base: Fraction, orientation: Orientation, crop: Crop, size: tuple[int, int], config: EncodeConfig
+    first: Any,
+    video: Video,
+    time_base: Fraction,
+    orientation: Orientation,
+    crop: Crop,
+    size: tuple[int, int],
+    config: EncodeConfig,
 ) -> Any:
     """libavfilter chain from a decoded frame to a yuv420p frame of `size`."""
     import av.filter

@@ -92,6 +92,6 @@ def _single_threaded() -> None:
 
 
 if __name__ == "__main__":
-    import curation.media.sandbox_child as this  # the module that callers import, not a second copy named __main__
+    import curation.media.sandbox_child as this  # noqa: PLW0406 - the module that callers import, not a second copy named __main__
 
     this.main()

@@ -90,7 +90,7 @@ def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
         return "\n".join([*lines, "nothing to do: every source and every score is current"])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
-        f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, in {summary.seconds:.0f} s ({rate:.1f} clips/s)"
+        f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
         + (f"; {caught_up} stored clips annotated anew" if caught_up else "")
     )
     if summary.clips_failed or summary.annotations_failed:
@@ -113,8 +113,8 @@ def failures(
     columns = 'uri, clip_id, stage, error, attempts, "at"' + (", detail" if detail else "")
     where = "where stage = ?" if stage else ""
     reader = Store.open(store).sql_stream(
-        f"select {columns} from failures_latest {where} order by stage, uri",
-        params=[stage] if stage else None,  # noqa: S608
+        f"select {columns} from failures_latest {where} order by stage, uri",  # noqa: S608 - both are ours
+        params=[stage] if stage else None,
     )
     write_result(reader, "table")
     say("", f"try them again:  reel curate … --store {store} --retry-failed")

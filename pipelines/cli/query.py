@@ -10,9 +10,7 @@ from pipelines.cli.app import StoreOption, UserError, app, say
 FORMATS = "table, csv, json or parquet"
 
 
-@app.command(
-    epilog='Example:  reel sql "select clip_id, blur_score from clips where duration_s > 2 order by 2" -s STORE'
-)
+@app.command(epilog='Example:  reel sql "select clip_id, blur_score from clips where duration_s > 2" -s STORE')
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the tables and views; see `reel tables`.")],
     store: StoreOption,

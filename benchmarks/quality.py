@@ -1,0 +1,152 @@
+"""Curate a folder that has a `truth.json` by the default recipe and score what came out.
+
+    python -m benchmarks.quality ../shared/corpus [--pred PRED.json] [--store STORE]
+
+Writes the predictions that `../shared/tools/score.py` reads and prints its figures as `name value` lines, then the
+clips' own: every clip's first and last frame against the source's, and its frame count.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from curation.ingest import list_inputs
+from curation.media.decode import Video, orientation_of
+from curation.store import Store
+from pipelines.curate import run_all
+from pipelines.recipe import load_recipe, parse_overrides
+
+SCORER = Path(__file__).parents[2] / "shared" / "tools" / "score.py"
+SCORES = ("blur_score", "motion_score", "text_coverage", "watermark_score", "camera_motion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="footage with a truth.json")
+    parser.add_argument("--pred", type=Path, help="where to write the predictions")
+    parser.add_argument("--store", type=Path, help="keep the store here")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="KEY=VALUE over the default recipe")
+    parser.add_argument("--wrong", action="store_true", help="list what was wrong")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store.open(args.store or Path(temporary) / "store", create=True)
+        summary, _ = run_all(store, load_recipe(None, parse_overrides(args.settings)), list_inputs([str(args.folder)]))
+        root = args.folder.absolute()
+        predictions = predict(store, root)
+        if args.pred:
+            args.pred.write_text(json.dumps(predictions))
+        show(score(root / "truth.json", predictions, wrong := []))
+        show(clip_fidelity(store))
+    if args.wrong:
+        for line in wrong:
+            print("#", *line)
+    show({"seconds": round(summary.seconds, 1), "counts_add_up": summary.adds_up})
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        print(f"{name:24} {value}", flush=True)
+
+
+def predict(store: Store, root: Path) -> dict[str, Any]:
+    """The scorer's input. A duplicate has the shots and clips of the file it repeats."""
+    sources = store.read("sources").to_pylist()
+    paths = {s["uri"]: str(Path(s["uri"]).relative_to(root)) for s in sources}
+    shots, clips = _by_md5(store.read("shots")), _by_md5(store.read("clips"))
+    out: dict[str, Any] = {"sources": {}, "shots": {}, "clips": {}}
+    for source in sources:
+        path = paths[source["uri"]]
+        known = {k: source[k] for k in ("state", "width", "height", "fps", "num_frames")}
+        out["sources"][path] = known | {"duplicate_of": paths.get(source["duplicate_of"])}
+        if source["state"] == "failed":
+            continue
+        md5 = source["md5"]
+        mine = sorted(shots.get(md5, []), key=lambda s: s["shot_index"])
+        out["shots"][path] = [_boundary(s) for s in mine if s["transition"] != "start"]
+        out["clips"][path] = [_clip(c) for c in clips.get(md5, [])]
+    return out
+
+
+def _by_md5(table: Any) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        rows.setdefault(row["source_md5"], []).append(row)
+    return rows
+
+
+def _boundary(shot: dict[str, Any]) -> Any:
+    if shot["transition"] == "gradual":
+        return [shot["transition_first_frame"], shot["transition_last_frame"]]
+    return shot["start_frame"]
+
+
+def _clip(clip: dict[str, Any]) -> dict[str, Any]:
+    crop = [clip[f"crop_{side}"] for side in "xywh"]
+    return {"crop": crop} | {name: clip[name] for name in SCORES if clip.get(name) is not None}
+
+
+def score(truth: Path, predictions: dict[str, Any], wrong: list) -> dict[str, Any]:
+    """The scorer's figures; none, and a word on it, where the scorer is not there."""
+    if not SCORER.exists():
+        print(f"# {SCORER} is not there, so nothing is scored; predictions were made", file=sys.stderr)
+        return {}
+    spec = importlib.util.spec_from_file_location("score", SCORER)
+    assert spec is not None
+    assert spec.loader is not None
+    scorer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scorer)
+    return scorer.score(json.loads(truth.read_text()), predictions, wrong)
+
+
+def clip_fidelity(store: Store) -> dict[str, Any]:
+    """PSNR of each clip's first and last frame against the source's, all planes of 4:2:0, in dB; counts of frames."""
+    sources = {s["md5"]: s for s in store.read("sources", filter="state = 'ok'").to_pylist()}
+    worst, worst_clip, total, wrong, checked = 99.0, "", 0.0, 0, 0
+    for md5, clips in _by_md5(store.read("clips")).items():
+        wanted = {f for c in clips for f in (c["start_frame"], c["end_frame"] - 1)}
+        frames = _frames(sources[md5]["uri"], wanted)
+        media = dict(store.read_media([c["clip_id"] for c in clips]))
+        for clip in clips:
+            decoded = list(av.open(io.BytesIO(media[clip["clip_id"]])).decode(video=0))
+            wrong += len(decoded) != clip["end_frame"] - clip["start_frame"] or len(decoded) != clip["num_frames"]
+            for index, frame in ((clip["start_frame"], decoded[0]), (clip["end_frame"] - 1, decoded[-1])):
+                db = _psnr(frames[index], frame, clip)
+                total, checked = total + db, checked + 1
+                if db < worst:
+                    worst, worst_clip = db, f"{Path(sources[md5]['uri']).name} frame {index}"
+    return {"clip_psnr_worst_db": round(worst, 2), "clip_psnr_worst_at": worst_clip,
+            "clip_psnr_mean_db": round(total / max(1, checked), 2), "clip_frame_counts_wrong": wrong,
+            "clips": checked // 2}  # fmt: skip
+
+
+def _frames(uri: str, wanted: set[int]) -> dict[int, np.ndarray]:
+    """Decoded from the start and counted: uint8 RGB [H, W, 3], upright."""
+    out, last = {}, max(wanted)
+    with Video(uri) as video:
+        for index, frame in enumerate(video.frames()):
+            if index in wanted:
+                out[index] = orientation_of(frame).apply(frame.reformat(format="rgb24").to_ndarray())
+            if index == last:
+                break
+    return out
+
+
+def _psnr(source: np.ndarray, clip_frame: Any, clip: dict[str, Any]) -> float:
+    x, y, w, h = (clip[f"crop_{side}"] for side in "xywh")
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(source[y : y + h, x : x + w]), format="rgb24")
+    want = picture.reformat(clip["width"], clip["height"], "yuv420p", interpolation="LANCZOS").to_ndarray()
+    got = clip_frame.reformat(format="rgb24").reformat(format="yuv420p").to_ndarray()
+    error = np.mean((want.astype(np.float32) - got) ** 2)
+    return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+if __name__ == "__main__":
+    main()
