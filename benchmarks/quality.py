@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import io
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -39,8 +40,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         store = Store.open(args.store or Path(temporary) / "store", create=True)
         summary, _ = run_all(store, load_recipe(None, parse_overrides(args.settings)), list_inputs([str(args.folder)]))
-        root = args.folder.absolute()
+        root = Path(os.path.abspath(args.folder))
         predictions = predict(store, root)
+        leave_out_unannotated(predictions, root / "truth.json")
         if args.pred:
             args.pred.write_text(json.dumps(predictions))
         show(score(root / "truth.json", predictions, wrong := []))
@@ -73,6 +75,14 @@ def predict(store: Store, root: Path) -> dict[str, Any]:
         out["shots"][path] = [_boundary(s) for s in mine if s["transition"] != "start"]
         out["clips"][path] = [_clip(c) for c in clips.get(md5, [])]
     return out
+
+
+def leave_out_unannotated(predictions: dict[str, Any], truth: Path) -> None:
+    """Drop crops of files whose truth says null, "not annotated": the scorer compares whatever it is given."""
+    for file in json.loads(truth.read_text())["files"]:
+        if file.get("crop", ...) is None:
+            for clip in predictions["clips"].get(file["path"], []):
+                clip.pop("crop", None)
 
 
 def _by_md5(table: Any) -> dict[str, list[dict[str, Any]]]:

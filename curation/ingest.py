@@ -73,17 +73,17 @@ def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]
     if "://" in name and not name.startswith("file://"):
         yield from _remote(name, allow_http, ignored)
         return
-    path = Path(name.removeprefix("file://")).expanduser()
+    path = Path(os.path.abspath(os.path.expanduser(name.removeprefix("file://"))))
     if path.is_dir():
         yield from _folder(path, ignored)
     elif path.is_file():
         if path.suffix.lower() in MANIFEST_SUFFIXES:
             yield from read_manifest(path, allow_http)
         else:
-            yield Input(str(path.absolute()))
+            yield Input(str(path))
     elif glob.has_magic(name):
         matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
-        yield from (Input(str(p.absolute())) for p in matches if p.is_file() and _is_video(p.name, ignored, str(p)))
+        yield from (Input(str(p)) for p in matches if p.is_file() and _is_video(p.name, ignored, str(p)))
     else:
         raise IngestError(f"{name} does not exist; give a folder, a file, a glob, a manifest or a URI")
 
@@ -98,7 +98,7 @@ def _is_video(name: str, ignored: list[str], full: str) -> bool:
 
 
 def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
-    for folder, folders, files in os.walk(path.absolute()):
+    for folder, folders, files in os.walk(path):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for file in files:
             full = os.path.join(folder, file)
@@ -137,8 +137,7 @@ def read_manifest(path: Path, allow_http: bool = False) -> Iterator[Input]:
         if not uri:
             raise IngestError(f"{path}, row {number}: no value in a column named {', '.join(URI_COLUMNS)}")
         if "://" not in uri:
-            uri = str((path.parent / uri).absolute()) if not os.path.isabs(uri) else uri
-            uri = os.path.normpath(uri)
+            uri = os.path.abspath(path.parent / uri)
         elif uri.startswith(("http://", "https://")) and not allow_http:
             raise IngestError(f"{path}, row {number}: {uri} is on the web; add --allow-http to fetch it")
         yield Input(uri, _first(row, ("source_id", "id")), _first(row, LICENCE_COLUMNS), _first(row, CAPTION_COLUMNS))

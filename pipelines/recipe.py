@@ -30,13 +30,17 @@ class Need(BaseModel, frozen=True, extra="forbid"):
 
 
 class Resources(BaseModel, frozen=True, extra="forbid"):
-    """Stages with their own needs; Ray places them."""
+    """Stages with their own needs; Ray places them.
 
-    probe: Need = Need(cpus=0.5)
+    Whole CPUs on purpose: with as many tasks as cores, Ray keeps its worker processes, and their sandboxes keep what
+    they have loaded; fractions make it start and end workers all the time.
+    """
+
+    probe: Need = Need()
     scan: Need = Need()
     cut: Need = Need()
     annotate: Need = Need()
-    write: Need = Need(cpus=0.5)
+    write: Need = Need()
 
 
 class Limits(ScanLimits, frozen=True, extra="forbid"):

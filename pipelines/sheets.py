@@ -93,13 +93,14 @@ def find_clip(store: Store, prefix: str) -> str:
         raise StoreError(
             f"{prefix!r} begins the ids of several clips: {', '.join(found[:LOOK_ALIKES])}{more}; give more of it."
         )
-    raise StoreError(f"no clip's id begins with {prefix!r}{_alike(store, wanted)}. See: reel sql \"select clip_id from clips\"")
+    see = 'See: reel sql "select clip_id from clips"'
+    raise StoreError(f"no clip's id begins with {prefix!r}{_alike(store, wanted)}. {see}")
 
 
 def _alike(store: Store, wanted: str) -> str:
     """Ids that differ from what was typed in few characters."""
     query = (
-        "SELECT clip_id, levenshtein(clip_id[:length($p)], $p) AS off FROM clips "
+        "SELECT clip_id, levenshtein(clip_id[:length($p)], $p) AS off FROM clips "  # noqa: S608
         f"WHERE off <= length($p) // 3 ORDER BY off, clip_id LIMIT {LOOK_ALIKES}"
     )
     found = store.sql(query, params={"p": wanted}).column(0).to_pylist() if wanted else []

@@ -1,0 +1,137 @@
+"""What curation costs over plain ffmpeg: CPU seconds of a whole default run over those of decoding and encoding alone.
+
+    python -m benchmarks.cost ../shared/corpus [--set KEY=VALUE]
+
+The floor, in the same run: one single-threaded ffmpeg a source, which decodes it once and encodes the same clips with
+the same settings. CPU seconds are those of all processes; the start of Ray is measured apart. Prints `name value`.
+"""
+
+import argparse
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+import psutil
+import ray
+
+from curation.ingest import list_inputs
+from curation.store import Store
+from pipelines.curate import run_all
+from pipelines.recipe import CurateRecipe, load_recipe, parse_overrides
+
+SETTLE_S = 3.0  # for the workers that Ray starts ahead of any task
+SAMPLE_S = 0.05
+
+
+class CpuMeter:
+    """CPU seconds of this process and all that descend from it, those that have ended included (sampled)."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, float], float] = {}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def total_s(self) -> float:
+        self._sample()
+        return sum(self.seen.values())
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(SAMPLE_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        me = psutil.Process()
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+                self.seen[process.pid, process.create_time()] = times.user + times.system
+            except psutil.Error:
+                continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="KEY=VALUE over the default recipe")
+    args = parser.parse_args()
+    recipe = load_recipe(None, parse_overrides(args.settings))
+    inputs = list_inputs([str(args.folder)])
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "store", create=True)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+        time.sleep(SETTLE_S)
+        meter = CpuMeter()
+        ray_start_s = meter.total_s()
+        wall = time.monotonic()
+        summary, _ = run_all(store, recipe, inputs)
+        wall_s = time.monotonic() - wall
+        run_s = meter.total_s() - ray_start_s - sampling_s(meter)
+        meter.stop()
+        ray.shutdown()
+        floor_s = floor(store, recipe, Path(folder))
+    print(f"cost_ratio               {run_s / floor_s:.3f}")
+    print(f"run_cpu_s                {run_s:.1f}")
+    print(f"floor_cpu_s              {floor_s:.1f}")
+    print(f"ray_start_cpu_s          {ray_start_s:.1f}")
+    print(f"wall_s                   {wall_s:.1f}")
+    for stage, seconds in summary.stage_seconds.items():
+        print(f"{stage + '_task_wall_s':24} {seconds:.1f}")
+    print(f"clips                    {summary.clips}")
+
+
+def sampling_s(meter: CpuMeter) -> float:
+    """CPU seconds that the meter's own thread has taken: not curation's."""
+    threads = {t.id: t.user_time + t.system_time for t in psutil.Process().threads()}
+    return threads.get(meter.thread.native_id or 0, 0.0)
+
+
+def floor(store: Store, recipe: CurateRecipe, folder: Path) -> float:
+    """CPU seconds of plain ffmpeg: decode each readable source once, encode its clips."""
+    clips: dict[str, list[dict]] = {}
+    for clip in store.read("clips").to_pylist():
+        clips.setdefault(clip["source_md5"], []).append(clip)
+    before = _children_s()
+    for source in store.read("sources", filter="state = 'ok'").to_pylist():
+        command = ffmpeg_command(source["uri"], clips.get(source["md5"], []), recipe, folder)
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    return _children_s() - before
+
+
+def _children_s() -> float:
+    times = psutil.Process().cpu_times()
+    return times.children_user + times.children_system
+
+
+def ffmpeg_command(uri: str, clips: list[dict], recipe: CurateRecipe, folder: Path) -> list[str]:
+    """One ffmpeg that decodes `uri` once and writes each clip, cropped, as an mp4; decoding alone if there are none."""
+    source = ffmpeg.input(uri, threads=1)
+    if not clips:
+        return ffmpeg.output(source.video, "-", format="null").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    copies = source.video.split()
+    outputs = []
+    for i, clip in enumerate(clips):
+        part = copies[i].filter("trim", start_frame=clip["start_frame"], end_frame=clip["end_frame"])
+        part = part.filter("setpts", "PTS-STARTPTS")
+        part = part.filter("crop", *(clip[f"crop_{side}"] for side in "whxy"))
+        part = part.filter("scale", clip["width"], clip["height"])
+        outputs.append(
+            ffmpeg.output(
+                part, str(folder / f"{i}.mp4"), vcodec="libx264", pix_fmt="yuv420p", preset=recipe.encode.preset,
+                crf=recipe.encode.crf, threads=1, fps_mode="passthrough", movflags="+faststart",
+                **{"x264-params": "mbtree=0"},
+            )  # fmt: skip
+        )
+    return ffmpeg.merge_outputs(*outputs).overwrite_output().compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+
+
+if __name__ == "__main__":
+    main()
