@@ -1,4 +1,5 @@
-"""Size: what queries and snapshots cost over a store of a million clips, beside DuckDB over a Parquet file of the rows.
+"""Size: queries and snapshots over a store of a million clips, beside DuckDB over a Parquet file of the same rows; and
+the memory of a worker on a 2-hour film (`memory.py`).
 
 `python -m benchmarks.scale` prints `name value` lines. Seconds are the best of three; ratios are ours over the floor's.
 """
@@ -10,12 +11,14 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.memory import memory_rows
 from curation.store import Store
 from curation.store.schema import field
 
@@ -44,11 +47,14 @@ ANNOTATED = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=CLIPS)
-    clips = parser.parse_args().clips
+    parser.add_argument("--clips", type=int, default=CLIPS, help="rows of the store; 0 leaves the store out")
+    parser.add_argument("--hours", type=float, default=2.0, help="length of the film; 0 leaves the film out")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name, value in store_rows(Path(folder), clips):
-            print(name, f"{value:.4g}", flush=True)
+        store = store_rows(Path(folder), args.clips) if args.clips else ()
+        film = memory_rows(Path(folder), args.hours) if args.hours else ()
+        for name, value in chain(store, film):
+            print(name, f"{value:.6g}", flush=True)
 
 
 def store_rows(folder: Path, clips: int = CLIPS) -> Iterator[tuple[str, float]]:

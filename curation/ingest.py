@@ -47,7 +47,8 @@ def list_inputs(names: Sequence[str], *, allow_http: bool = False) -> Inputs:
     """Resolve everything the user named. Raises IngestError."""
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
-    found, ignored = {}, []
+    found: dict[str, Input] = {}
+    ignored: list[str] = []
     for name in names:
         for item in _resolve(name, allow_http, ignored):
             known = found.get(item.uri)

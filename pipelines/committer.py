@@ -37,10 +37,17 @@ class Committer:
     """Batches of one run. `write` starts the writing of a group of clips on a worker."""
 
     def __init__(
-        self, store: Store, batches: Batches, write: Callable[[int, list[str], list[Any]], None], replaced: set[str]
+        self,
+        store: Store,
+        batches: Batches,
+        write: Callable[[int, list[str], list[Any]], None],
+        replaced: set[str],
+        recut_md5s: set[str],
     ) -> None:
-        """replaced: uris whose rows in `sources` are from an earlier run and give way to this one's."""
-        self.store, self.batches, self.write, self.replaced = store, batches, write, replaced
+        """replaced: uris whose rows in `sources` are from an earlier run and give way to this one's. recut_md5s:
+        sources whose rows in `shots` do."""
+        self.store, self.batches, self.write = store, batches, write
+        self.replaced, self.recut_md5s = replaced, recut_md5s
         self.sources: list[_FinishedSource] = []
         self.failures: list[dict[str, Any]] = []
         self.groups: dict[int, _Group] = {}  # being written, by number
@@ -89,19 +96,18 @@ class Committer:
         ready = [s for s in self.sources if s.after_group < still_writing]
         if ready:
             self.sources = [s for s in self.sources if s.after_group >= still_writing]
+            self._drop("shots", "source_md5", [s.row["md5"] for s in ready if s.row["md5"] in self.recut_md5s])
             self.store.append("shots", [shot for s in ready for shot in s.shots])
         if self.failures:
             self.store.append("failures", self.failures)
             self.failures = []
         if ready:
-            self._drop_replaced([s.row["uri"] for s in ready])
+            self._drop("sources", "uri", [s.row["uri"] for s in ready if s.row["uri"] in self.replaced])
             self.store.append("sources", [s.row for s in ready])
 
-    def _drop_replaced(self, uris: list[str]) -> None:
-        old = [uri for uri in uris if uri in self.replaced]
+    def _drop(self, table: str, column: str, old: list[str]) -> None:
         for start in range(0, len(old), REPLACE_CHUNK):
-            self.store.delete("sources", f"uri IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
-        self.replaced -= set(old)
+            self.store.delete(table, f"{column} IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
 
 
 def sql_strings(values: Sequence[str]) -> str:

@@ -54,6 +54,7 @@ class Summary:
     duplicate: int
     failed: int
     done_before: int
+    cut_otherwise: int = 0  # done before under other settings, and left as they are
     clips: int = 0
     clips_failed: int = 0
     annotations_failed: int = 0
@@ -73,6 +74,7 @@ def run_all(
     *,
     address: str | None = None,
     retry_failed: bool = False,
+    recut: bool = False,
     quiet: bool = False,
 ) -> tuple[Summary, int]:
     """Curate what is new, then annotate stored clips that are stale; the summary and how many clips those were.
@@ -81,7 +83,7 @@ def run_all(
     """
     annotators = load_annotators(recipe)
     store.ensure_columns("clips", [f for a in annotators.values() for f in schema_of(a)])
-    history = History(store, inputs.files, retry_failed=retry_failed)
+    history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
     if not history.todo and not find_stale(store, annotators, retry_failed=retry_failed):
         return _nothing_to_do(inputs, history), 0
     with cluster(address):
@@ -95,7 +97,7 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     before = history.done_before
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
-        done_before=sum(before.values()),
+        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise,
     )  # fmt: skip
 
 
@@ -119,7 +121,7 @@ class Curation:
             },
             attempts=recipe.limits.attempts,
         )
-        self.committer = Committer(store, recipe.batches, self._write, self.history.replaced)
+        self.committer = Committer(store, recipe.batches, self._write, self.history.replaced, self.history.recut_md5s)
         self.dedup = Deduplicator(self.history.by_md5, self.history.by_source_id)
 
     def run(self, progress: Progress) -> Summary:
@@ -185,6 +187,10 @@ class Curation:
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
         md5 = source.facts["md5"]
+        touched = self.history.touched.get(source.item.uri)
+        if touched and md5 == touched["md5"]:  # only its time changed
+            self.history.done_before[touched["state"]] += 1
+            return
         survivor = self.dedup.survivor_of(source.item.uri, md5, source.item.source_id) if md5 else None
         if survivor is not None:
             self._finish(source, "duplicate", duplicate_of=survivor)
@@ -214,7 +220,8 @@ class Curation:
             return
         source.scan = scan_from_json(value["scan"], value["pts"])
         source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
-        missing = [c for c in source.planned if not self.history.has_clip(c.clip_id, self.fingerprint)]
+        there = self.history.reuse([c.clip_id for c in source.planned], self.fingerprint)
+        missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
         for batch in self._batches(missing):
             source.cutting += 1
@@ -294,6 +301,7 @@ class Curation:
             duplicate=self.state["duplicate"] + before["duplicate"],
             failed=self.state["failed"] + before["failed"],
             done_before=sum(before.values()),
+            cut_otherwise=self.history.cut_otherwise,
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],

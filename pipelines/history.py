@@ -1,7 +1,9 @@
 """What a store already has of a run's inputs: what is done, what a killed run left, how often a thing has failed."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from curation.ingest import Input
 from curation.store import Store
@@ -9,26 +11,41 @@ from pipelines.committer import sql_strings
 from pipelines.recipe import CurateRecipe
 
 DELETE_CHUNK = 1000
+COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "clips_fingerprint", "ingested_at"]
 
 
 class History:
-    """Read once when a run begins."""
+    """Read once when a run begins.
 
-    def __init__(self, store: Store, files: Sequence[Input], *, retry_failed: bool) -> None:
+    retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
+    fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`.
+    """
+
+    def __init__(
+        self, store: Store, files: Sequence[Input], cutting: str, *, retry_failed: bool = False, recut: bool = False
+    ) -> None:
         self.store = store
-        known = store.read("sources", ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of"])
-        rows = {row["uri"]: row for row in known.to_pylist()}
+        known = store.read("sources", COLUMNS).to_pylist()
+        rows = {row["uri"]: row for row in sorted(known, key=lambda r: r["ingested_at"])}
         self.todo: list[Input] = []
         self.replaced: set[str] = set()  # uris with an old row that this run's row replaces
+        self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
+        self.recut_md5s: set[str] = set()
+        self.cut_otherwise = 0
         self.done_before: Counter[str] = Counter()
         for item in files:
             row = rows.get(item.uri)
             if row is None:
                 self.todo.append(item)
-            elif row["state"] == "failed" and retry_failed:
+            elif row["state"] == "failed" and (retry_failed or _touched(row)):
                 self.todo.append(item)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
+            elif _touched(row):
+                self.todo.append(item)
+                self.touched[item.uri] = row
+            elif row["state"] == "ok" and row["clips_fingerprint"] != cutting:
+                self._cut_otherwise(item, row, recut)
             else:
                 self.done_before[row["state"]] += 1
         survivors = [r for r in rows.values() if r["state"] != "duplicate" and r["md5"]]
@@ -38,8 +55,23 @@ class History:
         self._used: set[str] = set()
         self._attempts: dict[tuple[str, str, str | None], int] | None = None
 
+    def _cut_otherwise(self, item: Input, row: dict[str, Any], recut: bool) -> None:
+        if recut:
+            self.todo.append(item)
+            self.replaced.add(item.uri)
+            self.recut_md5s.add(row["md5"])
+        else:
+            self.cut_otherwise += 1
+            self.done_before["ok"] += 1
+
     def clear_leftovers(self) -> None:
-        """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used."""
+        """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
+
+        Clips of sources that are cut anew are treated alike: what the new settings would make the same is kept.
+        """
+        again = sorted(self.recut_md5s)
+        for start in range(0, len(again), DELETE_CHUNK):
+            self._note_clips(sql_strings(again[start : start + DELETE_CHUNK]))
         lost = self.store.orphans()
         if not lost:
             return
@@ -47,20 +79,24 @@ class History:
         for start in range(0, len(sources), DELETE_CHUNK):
             names = sql_strings(sources[start : start + DELETE_CHUNK])
             self.store.delete("shots", f"source_md5 IN ({names})")
-            rows = self.store.read("clips", ["clip_id", "clips_fingerprint"], filter=f"source_md5 IN ({names})")
-            self._clips |= {r["clip_id"]: r["clips_fingerprint"] for r in rows.to_pylist()}
+            self._note_clips(names)
         self._delete("media", [c for c in lost.clip_ids if c not in self._clips])
 
-    def has_clip(self, clip_id: str, fingerprint: str) -> bool:
-        """Whether a killed run has already cut this clip in this way."""
-        found = self._clips.get(clip_id) == fingerprint
-        if found:
-            self._used.add(clip_id)
-        elif clip_id in self._clips:  # cut in another way: it must go before its successor is committed
-            self._delete("clips", [clip_id])
-            self._delete("media", [clip_id])
+    def _note_clips(self, md5s: str) -> None:
+        rows = self.store.read("clips", ["clip_id", "clips_fingerprint"], filter=f"source_md5 IN ({md5s})")
+        self._clips |= {r["clip_id"]: r["clips_fingerprint"] for r in rows.to_pylist()}
+
+    def reuse(self, clip_ids: Sequence[str], fingerprint: str) -> set[str]:
+        """Which of a source's clips are there already, cut in this way. Those cut in another way are deleted: they must
+        go before their successors are committed."""
+        same = {c for c in clip_ids if self._clips.get(c) == fingerprint}
+        other = [c for c in clip_ids if c in self._clips and c not in same]
+        self._delete("clips", other)
+        self._delete("media", other)
+        for clip_id in other:
             del self._clips[clip_id]
-        return found
+        self._used |= same
+        return same
 
     def drop_unused_leftovers(self) -> None:
         """Delete clips that a killed run left and that this run's settings would not make."""
@@ -91,3 +127,14 @@ class History:
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
             self.store.delete(table, f"clip_id IN ({sql_strings(clip_ids[start : start + DELETE_CHUNK])})")
+
+
+def _touched(row: dict[str, Any]) -> bool:
+    """Whether a local file's size or time is not what the store noted; remote ones are taken to stay as they are."""
+    if "://" in row["uri"] or row["mtime_ns"] is None:
+        return False
+    try:
+        status = os.stat(row["uri"])
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) != (row["bytes"], row["mtime_ns"])

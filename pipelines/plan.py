@@ -49,7 +49,7 @@ def _history(recipe: CurateRecipe, files: Any) -> History | None:
     """What the store knows; None where there is no store yet."""
     if "://" not in recipe.store and not (Path(recipe.store) / "sources.lance").exists():
         return None
-    return History(Store.open(recipe.store), files, retry_failed=False)
+    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint)
 
 
 def _probe_all(recipe: CurateRecipe, uris: Iterable[str]) -> dict[str, dict[str, Any]]:

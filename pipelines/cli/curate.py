@@ -22,6 +22,7 @@ def curate(
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show counts, hours and expected cost; write nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    recut: Annotated[bool, typer.Option("--recut", help="Cut anew what was cut under other settings.")] = False,
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
@@ -37,14 +38,14 @@ def curate(
 
             say(make_plan(full))
         return
-    summary = _run(full, address, retry_failed, quiet)
+    summary = _run(full, address, retry_failed, recut, quiet)
     if not summary.adds_up:
         raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")
     if strict and summary.failed:
         raise typer.Exit(3)
 
 
-def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, quiet: bool) -> "Summary":
+def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut: bool, quiet: bool) -> "Summary":
     from curation.ingest import list_inputs
     from curation.store import Store
     from pipelines.curate import run_all
@@ -54,7 +55,9 @@ def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, quiet:
         say(f"passed over {len(found.ignored)} files that are no videos by their names, such as {found.ignored[0]}")
     opened = Store.open(recipe.store, create=True)
     with opened.committing():
-        summary, caught_up = run_all(opened, recipe, found, address=address, retry_failed=retry_failed, quiet=quiet)
+        summary, caught_up = run_all(
+            opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet
+        )
     say(_summary_text(summary, caught_up, recipe.store))
     return summary
 
@@ -86,6 +89,10 @@ def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
         f"{summary.inputs} inputs = {summary.ok} ok + {summary.duplicate} duplicate + {summary.failed} failed"
         + (f"   ({summary.done_before} were done before)" if summary.done_before else ""),
     ]
+    if summary.cut_otherwise:
+        lines.append(
+            f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew"
+        )
     if not new and not caught_up:
         return "\n".join([*lines, "nothing to do: every source and every score is current"])
     rate = summary.clips / summary.seconds if summary.seconds else 0

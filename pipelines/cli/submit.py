@@ -17,9 +17,7 @@ app.add_typer(submit, name="submit")
 )
 def curate(
     context: typer.Context,
-    address: Annotated[
-        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The job server.")
-    ],
+    address: Annotated[str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The job server.")],
     working_dir: Annotated[
         str | None, typer.Option("--working-dir", help="Folder sent along, where reelwright is not installed there.")
     ] = None,
