@@ -7,6 +7,7 @@ annotator changes or a retry is asked for.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from annotate import Annotator, load, refuse_shared_columns, schema_of
 from curation.store import Store
 from pipelines import tasks
 from pipelines.flow import Flow
+from pipelines.history import History
 from pipelines.progress import Progress
 from pipelines.recipe import CurateRecipe, RecipeError
 from pipelines.rows import failure_row
@@ -85,6 +87,7 @@ class _Catching:
         self.flow = Flow({"annotate": (tasks.annotate, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to merge, by the annotators that ran
         self.failures: list[dict[str, Any]] = []
+        self.history = History(store, (), recipe.cutting_fingerprint)
 
     def run(self, stale: Sequence[_Stale]) -> None:
         for names, clips in _grouped(stale):
@@ -112,10 +115,20 @@ class _Catching:
             if computed:
                 self.found.setdefault(computed, []).append({"clip_id": clip.clip_id} | result["columns"])
             for failed in result["failures"]:
-                stage = failed["stage"]
-                fingerprint = self.annotators[stage].fingerprint if stage in self.annotators else ""
-                row = failure_row("", clip.source_md5, clip.clip_id, failed, 1, fingerprint)
-                self.failures.append(row | {"at": datetime.now(UTC)})
+                self._fail(clip, failed)
+
+    def _fail(self, clip: _Stale, why: dict[str, str]) -> None:
+        fingerprint = self.annotators[why["stage"]].fingerprint if why["stage"] in self.annotators else ""
+        uri = self._uris.get(clip.source_md5, "")
+        attempts = self.history.attempts(uri, why["stage"], clip.clip_id) + 1
+        row = failure_row(uri, clip.source_md5, clip.clip_id, why, attempts, fingerprint)
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    @cached_property
+    def _uris(self) -> dict[str, str]:
+        """Source md5 -> uri; read where something fails."""
+        rows = self.store.read("sources", ["md5", "uri"], filter="state = 'ok'").to_pylist()
+        return {r["md5"]: r["uri"] for r in rows}
 
     def _commit(self) -> None:
         for names, rows in self.found.items():

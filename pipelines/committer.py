@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from curation.store import Store
 from pipelines.recipe import Batches
 
@@ -50,6 +52,7 @@ class Committer:
         self.replaced, self.recut_md5s = replaced, recut_md5s
         self.sources: list[_FinishedSource] = []
         self.failures: list[dict[str, Any]] = []
+        self.times: dict[str, int] = {}
         self.groups: dict[int, _Group] = {}  # being written, by number
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
@@ -67,6 +70,10 @@ class Committer:
 
     def add_failure(self, row: dict[str, Any]) -> None:
         self.failures.append(row | {"at": datetime.now(UTC)})
+
+    def add_time(self, uri: str, mtime_ns: int) -> None:
+        """A file whose time changed and whose bytes did not: note it, or every run would read the file again."""
+        self.times[uri] = mtime_ns
 
     def flush_if_due(self) -> None:
         """Close the open group once it is large or old enough."""
@@ -104,6 +111,9 @@ class Committer:
         if ready:
             self._drop("sources", "uri", [s.row["uri"] for s in ready if s.row["uri"] in self.replaced])
             self.store.append("sources", [s.row for s in ready])
+        if self.times:
+            self.store.merge("sources", pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())}), on="uri")
+            self.times = {}
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:
         for start in range(0, len(old), REPLACE_CHUNK):

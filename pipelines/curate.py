@@ -190,8 +190,12 @@ class Curation:
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
             self.history.done_before[touched["state"]] += 1
+            self.state["unchanged"] += 1
+            self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
-        survivor = self.dedup.survivor_of(source.item.uri, md5, source.item.source_id) if md5 else None
+        # A file that cannot be read must not stand in for a good one with the same id.
+        source_id = None if "failure" in source.facts else source.item.source_id
+        survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
         if survivor is not None:
             self._finish(source, "duplicate", duplicate_of=survivor)
         elif "failure" in source.facts:
@@ -220,7 +224,7 @@ class Curation:
             return
         source.scan = scan_from_json(value["scan"], value["pts"])
         source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
-        there = self.history.reuse([c.clip_id for c in source.planned], self.fingerprint)
+        there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
         for batch in self._batches(missing):
@@ -275,7 +279,10 @@ class Curation:
 
     def _fail(self, source: Source, why: dict[str, str]) -> None:
         self._failure(source, why)
-        self._finish(source, "failed")
+        if source.item.uri in self.history.recut_uris:  # what was cut of it before stays
+            self.state["failed"] += 1
+        else:
+            self._finish(source, "failed")
 
     def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
@@ -290,7 +297,7 @@ class Curation:
         self.flow.add("write", number, self.store.uri, clip_ids, *payloads)
 
     def _show(self, progress: Progress) -> None:
-        done = self.state["ok"] + self.state["duplicate"] + self.state["failed"]
+        done = sum(self.state[name] for name in ("ok", "duplicate", "failed", "unchanged"))
         progress.show(done, len(self.history.todo), clips=self.state["clips"], failed=self.state["failed"])
 
     def _summary(self, seconds: float) -> Summary:

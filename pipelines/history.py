@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from curation.ingest import Input
@@ -11,7 +11,8 @@ from pipelines.committer import sql_strings
 from pipelines.recipe import CurateRecipe
 
 DELETE_CHUNK = 1000
-COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "clips_fingerprint", "ingested_at"]
+COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "clips_fingerprint",
+           "ingested_at"]  # fmt: skip
 
 
 class History:
@@ -31,6 +32,7 @@ class History:
         self.replaced: set[str] = set()  # uris with an old row that this run's row replaces
         self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
+        self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
         self.done_before: Counter[str] = Counter()
         for item in files:
@@ -48,17 +50,26 @@ class History:
                 self._cut_otherwise(item, row, recut)
             else:
                 self.done_before[row["state"]] += 1
-        survivors = [r for r in rows.values() if r["state"] != "duplicate" and r["md5"]]
-        self.by_md5 = {r["md5"]: r["uri"] for r in survivors}
-        self.by_source_id = {r["source_id"]: r["uri"] for r in survivors if r["source_id"] != r["uri"]}
-        self._clips: dict[str, str] = {}  # clip id -> fingerprint, of sources that a killed run left unfinished
-        self._used: set[str] = set()
+        self.by_md5: dict[str, str] = {}
+        self.by_source_id: dict[str, str] = {}
+        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
+            self._note_survivor(row)
+        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
         self._attempts: dict[tuple[str, str, str | None], int] | None = None
+
+    def _note_survivor(self, row: dict[str, Any]) -> None:
+        """A duplicate's bytes and id lead to its survivor; a failed file speaks for its bytes, not for its id."""
+        survivor = row["duplicate_of"] or row["uri"]
+        if row["md5"]:
+            self.by_md5.setdefault(row["md5"], survivor)
+        if row["source_id"] != row["uri"] and row["state"] != "failed":
+            self.by_source_id.setdefault(row["source_id"], survivor)
 
     def _cut_otherwise(self, item: Input, row: dict[str, Any], recut: bool) -> None:
         if recut:
             self.todo.append(item)
             self.replaced.add(item.uri)
+            self.recut_uris.add(item.uri)
             self.recut_md5s.add(row["md5"])
         else:
             self.cut_otherwise += 1
@@ -80,29 +91,35 @@ class History:
             names = sql_strings(sources[start : start + DELETE_CHUNK])
             self.store.delete("shots", f"source_md5 IN ({names})")
             self._note_clips(names)
-        self._delete("media", [c for c in lost.clip_ids if c not in self._clips])
+        kept = {c for clips in self._left.values() for c in clips}
+        self._delete("media", [c for c in lost.clip_ids if c not in kept])
 
     def _note_clips(self, md5s: str) -> None:
-        rows = self.store.read("clips", ["clip_id", "clips_fingerprint"], filter=f"source_md5 IN ({md5s})")
-        self._clips |= {r["clip_id"]: r["clips_fingerprint"] for r in rows.to_pylist()}
+        columns = ["clip_id", "source_md5", "clips_fingerprint"]
+        for row in self.store.read("clips", columns, filter=f"source_md5 IN ({md5s})").to_pylist():
+            self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
 
-    def reuse(self, clip_ids: Sequence[str], fingerprint: str) -> set[str]:
-        """Which of a source's clips are there already, cut in this way. Those cut in another way are deleted: they must
-        go before their successors are committed."""
-        same = {c for c in clip_ids if self._clips.get(c) == fingerprint}
-        other = [c for c in clip_ids if c in self._clips and c not in same]
-        self._delete("clips", other)
-        self._delete("media", other)
-        for clip_id in other:
-            del self._clips[clip_id]
-        self._used |= same
+    def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
+        """Which of a source's clips are there already, cut in this way; all others that it has are deleted.
+
+        It comes before anything of the source is committed, so that a source that is ok has no clips but its own. A
+        source that is cut anew loses its row first: killed from here on, it is one that was not finished.
+        """
+        if source_md5 in self.recut_md5s:
+            self.store.delete("sources", f"md5 = '{source_md5}' AND state = 'ok'")
+        left = self._left.pop(source_md5, {})
+        same = {c for c, made_by in left.items() if made_by == fingerprint and c in planned}
+        self._drop([c for c in left if c not in same])
         return same
 
     def drop_unused_leftovers(self) -> None:
-        """Delete clips that a killed run left and that this run's settings would not make."""
-        unused = [c for c in self._clips if c not in self._used]
-        self._delete("clips", unused)
-        self._delete("media", unused)
+        """Delete clips that a killed run left of sources that this run did not cut, and that are not ok."""
+        self._drop([c for md5, clips in self._left.items() if md5 not in self.recut_md5s for c in clips])
+        self._left.clear()
+
+    def _drop(self, clip_ids: Sequence[str]) -> None:
+        self._delete("clips", clip_ids)
+        self._delete("media", clip_ids)
 
     def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
         """How often this has failed before."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.cli.app import UserError
 
-EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "demo", "build"]  # never sent to the cluster
+EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 
 
 def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, wait: bool = True) -> int:

@@ -17,6 +17,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
+        self._last = ""  # a line not printed yet
 
     def __enter__(self) -> "Progress":
         if self.live:
@@ -35,6 +36,8 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+        elif self._last:
+            print(self._last, file=sys.stderr, flush=True)
 
     def show(self, done: int, total: int, **counts: int) -> None:
         """Say how far the run is; cheap enough to call in a loop."""
@@ -42,7 +45,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, notes=notes)
             return
+        if self.quiet:
+            return
         now = time.monotonic()
-        if not self.quiet and now - self._shown_at >= LINE_EVERY_S:
-            self._shown_at = now
-            print(f"{self.what}: {done:,}/{total:,} · {notes} · {now - self._began:.0f} s", file=sys.stderr, flush=True)
+        self._last = f"{self.what}: {done:,}/{total:,} · {notes} · {now - self._began:.0f} s"
+        if now - self._shown_at >= LINE_EVERY_S:
+            print(self._last, file=sys.stderr, flush=True)
+            self._shown_at, self._last = now, ""

@@ -1,12 +1,14 @@
 """What a file says of itself, without decoding more than one frame. Run it inside a `Sandbox`."""
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
 from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
 from curation.media.errors import MediaError
+from curation.media.sandbox_child import report_progress
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -74,11 +76,14 @@ def md5_of(uri: str) -> dict[str, Any]:
     import fsspec
 
     digest, size = hashlib.md5(usedforsecurity=False), 0
+    if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
+        raise MediaError("io", f"{uri} is not a regular file")
     try:
         with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
             while block := file.read(HASH_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
+                report_progress(None)
     except Exception as error:
         raise MediaError("io", f"cannot be read ({error})") from error
     return {"md5": digest.hexdigest(), "bytes": size}

@@ -53,6 +53,7 @@ def _serve(request: dict[str, Any]) -> None:
     try:
         result = getattr(importlib.import_module(module), name)(**request["kwargs"])
         value, blobs = result if isinstance(result, tuple) else (result, ())
+        _send({"value": value}, blobs)
     except MediaError as error:
         _send({"error": {"kind": error.kind, "message": error.message, "detail": error.detail}})
     except MemoryError:
@@ -60,8 +61,6 @@ def _serve(request: dict[str, Any]) -> None:
     except Exception as error:
         detail = "".join(traceback.format_exception(error))[-2000:]
         _send({"error": {"kind": "bug", "message": f"{type(error).__name__}: {error}", "detail": detail}})
-    else:
-        _send({"value": value}, blobs)
 
 
 def _send(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:

@@ -36,9 +36,10 @@ def main() -> None:
 
     try:
         app()
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is in the store, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:  # Typer makes Ctrl-C this
+        if stop.code == 130:
+            print("\nstopped; what was committed is in the store, and the same command goes on from there", file=sys.stderr)
+        raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -8,6 +8,7 @@ import typer
 from pipelines.cli.app import StoreOption, UserError, app, say
 
 if TYPE_CHECKING:
+    from curation.store import Store
     from pipelines.curate import Summary
     from pipelines.recipe import CurateRecipe
 
@@ -114,17 +115,28 @@ def failures(
     stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Show what the decoder printed.")] = False,
 ) -> None:
-    """List what failed: the newest attempt of each file, clip and stage."""
+    """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
     from curation.store import Store, write_result
 
+    opened = Store.open(store)
     columns = 'uri, clip_id, stage, error, attempts, "at"' + (", detail" if detail else "")
-    where = "where stage = ?" if stage else ""
-    reader = Store.open(store).sql_stream(
-        f"select {columns} from failures_latest {where} order by stage, uri",  # noqa: S608 - both are ours
+    where = "and stage = ?" if stage else ""
+    reader = opened.sql_stream(
+        f"select {columns} from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri",  # noqa: S608 - all ours
         params=[stage] if stage else None,
     )
     write_result(reader, "table")
     say("", f"try them again:  reel curate … --store {store} --retry-failed")
+
+
+def _mended(store: "Store") -> str:
+    """SQL condition on `failures_latest f`: a later attempt has worked. Annotators are told by their fingerprints."""
+    names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
+    made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
+    return (
+        "f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') or exists "
+        f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
+    )
 
 
 @app.command(name="recipe", epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml")

@@ -61,10 +61,11 @@ def show(
 ) -> None:
     """Write a contact sheet of one clip and print its row."""
     from curation.store import Store
-    from pipelines.sheets import show_clip
+    from pipelines.sheets import find_clip, show_clip
 
-    path = out or Path(f"{clip}.png")
-    for name, value in show_clip(Store.open(store), clip, path).items():
+    opened = Store.open(store)
+    path = out or Path(f"{find_clip(opened, clip)}.png")
+    for name, value in show_clip(opened, clip, path).items():
         if value is not None:
             say(f"{name:24} {value}")
     say("", f"wrote {path}")

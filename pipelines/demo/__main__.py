@@ -43,9 +43,8 @@ def main() -> None:
 def _made_footage(folder: Path) -> Path:
     from pipelines.demo.footage import make_footage
 
-    if not folder.exists():
-        print(f"$ making footage in {folder}", flush=True)
-        make_footage(folder)
+    print(f"$ making footage in {folder}", flush=True)
+    make_footage(folder)
     return folder
 
 

@@ -1,0 +1,236 @@
+"""What the page says of sources, shots, failures and runs: aggregates by SQL, a few rows each, at any store's size."""
+
+# ruff: noqa: S608 - names in this SQL are this file's own or quoted ones of the schema; `chosen` is its user's own
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from curation.store import Store
+
+MAX_ROWS = 25  # of any table on the page
+MAX_BARS = 10
+EXAMPLES = 3
+LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, different words and characters: what a category is known by
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the funnel. hours: of footage, as far as it is known."""
+
+    name: str
+    meaning: str
+    count: int
+    hours: float
+    share: float  # hours over the widest stage's
+
+
+@dataclass(frozen=True)
+class Bar:
+    label: str
+    count: int
+    share: float  # of the longest bar
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Counts of the most frequent values of something."""
+
+    title: str
+    unit: str  # what is counted
+    bars: list[Bar]
+    others: int = 0  # things that have none of these values
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Seconds that workers spent in a stage; share is of all stages."""
+
+    label: str
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Run:
+    run_id: str
+    command: str
+    state: str
+    started_at: datetime | None
+    seconds: float | None
+    counts: dict[str, Any]
+    stages: list[StageTime]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files by how they ended; `other` is what has no known state, and should be none."""
+
+    found: int
+    ok: int
+    duplicate: int
+    failed: int
+
+    @property
+    def other(self) -> int:
+        return self.found - self.ok - self.duplicate - self.failed
+
+
+def count_sources(store: Store) -> Sources:
+    row = _one(
+        store,
+        "SELECT count(*) AS found, count(*) FILTER (state = 'ok') AS ok, "
+        "count(*) FILTER (state = 'duplicate') AS duplicate, count(*) FILTER (state = 'failed') AS failed FROM sources",
+    )
+    return Sources(**row)
+
+
+def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
+    """Files found to clips kept. chosen: the relation of clips that the page is about."""
+    hours = "coalesce(sum(duration_s) FILTER (isfinite(duration_s)), 0) / 3600"
+    spans = "coalesce(sum(end_s - start_s) FILTER (isfinite(end_s - start_s)), 0) / 3600"
+    steps = [
+        ("files found", "everything that was named, whatever became of it", f"count(*), {hours} FROM sources"),
+        ("readable", "files that did not fail", f"count(*), {hours} FROM sources WHERE state <> 'failed'"),
+        ("unique", "files that repeat no other", f"count(*), {hours} FROM sources WHERE state = 'ok'"),
+        ("shots", "spans between two transitions", f"count(*), {spans} FROM shots"),
+        ("clips", "pieces of shots, cropped and encoded", f"count(*), {hours} FROM clips"),
+    ]
+    if where:
+        steps.append(("chosen", "clips that pass the condition above", f"count(*), {hours} FROM {chosen}"))
+    rows = [tuple(_one(store, f"SELECT {query}").values()) for _, _, query in steps]
+    widest = max(hours for _, hours in rows) or 1.0
+    return [
+        Stage(name, meaning, count, hours, hours / widest)
+        for (name, meaning, _), (count, hours) in zip(steps, rows, strict=True)
+    ]
+
+
+def distributions(store: Store, chosen: str) -> list[Bars]:
+    """What clips and sources are made of, by their most frequent values."""
+    size = "width || '×' || height"
+    crop = (
+        "SELECT CASE WHEN crop_w = s.display_width AND crop_h = s.display_height THEN 'whole picture' ELSE "
+        "s.display_width || '×' || s.display_height || ' → ' || crop_w || '×' || crop_h END "
+        f"FROM {chosen} c LEFT JOIN (SELECT DISTINCT ON (md5) md5, display_width, display_height FROM sources "
+        "WHERE state = 'ok' ORDER BY md5, source_id) s ON s.md5 = c.source_md5"
+    )
+    asked = [
+        ("Size of clips", "clips", f"SELECT {size} FROM {chosen}"),
+        ("Frame rate of clips", "clips", f"SELECT printf('%g', round(fps, 2)) FROM {chosen}"),
+        ("Crop: picture inside its borders", "clips", crop),
+        ("Codec of files", "files", "SELECT codec || ' in ' || container FROM sources WHERE state <> 'failed'"),
+        ("How shots begin", "shots", "SELECT transition FROM shots"),
+    ]
+    found = [_bars(store, *one) for one in asked]
+    return [bars for bars in found if bars.bars]
+
+
+def categories(store: Store, chosen: str) -> list[Bars]:
+    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions."""
+    found = []
+    for f in store.schema("clips"):
+        about = f.metadata or {}
+        maker = about.get(b"computed_by", b"").decode()
+        if str(f.type) != "string" or maker in ("", "clips") or f.name.endswith("_fingerprint"):
+            continue
+        name = quoted(f.name)
+        some = f"(SELECT {name} FROM clips LIMIT {LOOK_AT})"
+        looks = _one(store, f"SELECT count(DISTINCT {name}) AS words, max(length({name})) AS longest FROM {some}")
+        if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH:
+            title = f"{f.name}: {about.get(b'meaning', b'').decode()}".rstrip(": ")
+            found.append(_bars(store, title, "clips", f"SELECT {name} FROM {chosen}"))
+    return found
+
+
+def failure_groups(store: Store) -> tuple[list[dict[str, Any]], int]:
+    """(groups of failures that say the same, but for numbers: stage, message, count, examples; how many more groups).
+
+    A file that failed several times in the same way counts once.
+    """
+    alike = r"regexp_replace(coalesce(error, ''), '[0-9]+', '…', 'g')"
+    query = (
+        f"SELECT coalesce(stage, '') AS stage, {alike} AS alike, min(error) AS one, count(DISTINCT error) AS wordings, "
+        f"count(*) AS count, min(coalesce(uri, clip_id), {EXAMPLES}) AS examples, count(clip_id) AS clips, "
+        "count(*) OVER () AS groups FROM failures_latest GROUP BY ALL ORDER BY count DESC, stage, alike "
+        f"LIMIT {MAX_ROWS}"
+    )
+    rows = store.sql(query).to_pylist()
+    for row in rows:
+        row["message"] = row["one"] if row["wordings"] == 1 else row["alike"]
+    return rows, rows[0]["groups"] - len(rows) if rows else 0
+
+
+def duplicates(store: Store) -> tuple[list[dict[str, Any]], int]:
+    """(files that others repeat, with how many and the first of them; how many more such files)."""
+    query = (
+        f"SELECT duplicate_of AS kept, count(*) AS count, min(uri, {EXAMPLES}) AS copies, sum(bytes) AS bytes, "
+        "count(*) OVER () AS groups FROM sources WHERE state = 'duplicate' GROUP BY duplicate_of "
+        f"ORDER BY count DESC, kept LIMIT {MAX_ROWS}"
+    )
+    rows = store.sql(query).to_pylist()
+    return rows, rows[0]["groups"] - len(rows) if rows else 0
+
+
+def snapshots(store: Store) -> list[dict[str, Any]]:
+    columns = "name, num_clips, content_hash, created_at"
+    return store.sql(f"SELECT {columns} FROM snapshots ORDER BY created_at DESC LIMIT {MAX_ROWS}").to_pylist()
+
+
+def runs(store: Store) -> list[Run]:
+    """The last runs, the newest first."""
+    query = f"SELECT * FROM runs ORDER BY started_at DESC NULLS LAST LIMIT {MAX_ROWS}"
+    return [_run(row) for row in store.sql(query).to_pylist()]
+
+
+def media_bytes(store: Store) -> int:
+    return _one(store, "SELECT coalesce(sum(size), 0)::BIGINT AS bytes FROM media")["bytes"]
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _run(row: dict[str, Any]) -> Run:
+    began, ended = row["started_at"], row["ended_at"]
+    seconds = {k: float(v) for k, v in _object(row["stage_seconds"]).items() if isinstance(v, (int, float))}
+    total = sum(seconds.values()) or 1.0
+    return Run(
+        run_id=row["run_id"] or "",
+        command=row["command"] or "",
+        state=row["state"] or "",
+        started_at=began,
+        seconds=(ended - began).total_seconds() if began and ended else None,
+        counts=_object(row["counts"]),
+        stages=[StageTime(name, value, value / total) for name, value in seconds.items()],
+    )
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """A JSON object; empty where the text is none."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _bars(store: Store, title: str, unit: str, values: str) -> Bars:
+    """values: a SELECT of one column."""
+    query = (
+        f"WITH v(value) AS ({values}), n AS (SELECT value, count(*) AS count FROM v GROUP BY value) "
+        "SELECT coalesce(CAST(value AS VARCHAR), 'not known') AS label, count, sum(count) OVER () AS total "
+        f"FROM n ORDER BY count DESC, label LIMIT {MAX_BARS}"
+    )
+    rows = store.sql(query).to_pylist()
+    longest = rows[0]["count"] if rows else 1
+    others = int(rows[0]["total"]) - sum(r["count"] for r in rows) if rows else 0
+    return Bars(title, unit, [Bar(r["label"], r["count"], r["count"] / longest) for r in rows], others)
+
+
+def _one(store: Store, query: str) -> dict[str, Any]:
+    return store.sql(query).to_pylist()[0]
