@@ -1,0 +1,21 @@
+"""Shot boundaries: which frames of a source belong to one shot each, and how one gives way to the next.
+
+Three detectors stand behind one interface (`make_detector`); `cascade` is the default. Importing this costs none of
+torch, cv2 and scenedetect: a detector imports what it needs when it first needs it.
+"""
+
+from .config import ShotConfig
+from .detector import ANALYSIS_WIDTH, ShotDetector, make_detector
+from .network import MissingNetwork
+from .types import Shot, Transition, shots_from_transitions
+
+__all__ = [
+    "ANALYSIS_WIDTH",
+    "MissingNetwork",
+    "Shot",
+    "ShotConfig",
+    "ShotDetector",
+    "Transition",
+    "make_detector",
+    "shots_from_transitions",
+]

@@ -1,0 +1,54 @@
+"""The default detector: physical tests find and mostly decide; the network is asked about the rest."""
+
+from __future__ import annotations
+
+from .cuts import CutEvidence, candidate_frames, weigh
+from .extent import widen
+from .footage import Footage
+from .gradual import GAPS, find_gradual
+from .scores import Network, Scores
+from .types import Transition
+
+ALIKE = 0.95  # similarity over a frame above which it begins nothing
+UNLIKE = 0.70  # ... below which it begins a shot, if
+CLEAR = 2.0  # the sides are that much more alike within than across
+DOUBTFUL = 1.1  # ratio below which the change over a frame is the motion around it,
+DOUBTFUL_ALIKE = 1.4  # or below which it is, where the frames are not UNLIKE
+CUT_SUPPORT = 0.2  # network score that settles a doubtful cut
+CUT_MARGIN = 24  # frames on each side the network needs to tell a new framing of one room from motion
+HIGH_RATE = 45.0  # frames per second above which transitions last more frames
+
+
+def detect(footage: Footage, network: Network, *, fps: float, threshold: float) -> tuple[list[Transition], int]:
+    """Transitions in a footage, and how many frames the network looked at."""
+    scores = Scores(footage, network)
+    cuts = _cuts(footage, scores)
+    wipes, blends = find_gradual(footage, scores, cuts, gaps=gaps_for(fps), threshold=threshold)
+    return widen(footage, cuts + wipes, blends), scores.frames_seen
+
+
+def gaps_for(fps: float) -> tuple[int, ...]:
+    """Frames between those compared, up to about two and a half seconds."""
+    return GAPS if fps < HIGH_RATE else (*GAPS, 2 * GAPS[-1])
+
+
+def _cuts(footage: Footage, scores: Scores) -> list[Transition]:
+    found: list[Transition] = []
+    for t in candidate_frames(footage):
+        evidence = weigh(footage, int(t), alike=ALIKE)
+        confidence = _confidence(evidence, scores) if evidence else 0.0
+        if confidence:
+            found.append(Transition(int(t), int(t), confidence))
+    return found
+
+
+def _confidence(evidence: CutEvidence, scores: Scores) -> float:
+    """0 for no cut."""
+    unlike = evidence.across < UNLIKE
+    if unlike and evidence.contrast > CLEAR:
+        return 1 - evidence.across / 2
+    if evidence.contrast < (DOUBTFUL if unlike else DOUBTFUL_ALIKE):
+        return 0.0
+    _, score = scores.over(evidence.at - 1, evidence.at + 1, 1, margin=CUT_MARGIN)
+    support = float(score[:, 0].max())
+    return support if support >= CUT_SUPPORT else 0.0

