@@ -125,10 +125,17 @@ def ffmpeg_command(uri: str, clips: list[dict], recipe: CurateRecipe, folder: Pa
         part = part.filter("scale", clip["width"], clip["height"])
         outputs.append(
             ffmpeg.output(
-                part, str(folder / f"{i}.mp4"), vcodec="libx264", pix_fmt="yuv420p", preset=recipe.encode.preset,
-                crf=recipe.encode.crf, threads=1, fps_mode="passthrough", movflags="+faststart",
+                part,
+                str(folder / f"{i}.mp4"),
+                vcodec="libx264",
+                pix_fmt="yuv420p",
+                preset=recipe.encode.preset,
+                crf=recipe.encode.crf,
+                threads=1,
+                fps_mode="passthrough",
+                movflags="+faststart",
                 **{"x264-params": "mbtree=0"},
-            )  # fmt: skip
+            )
         )
     return ffmpeg.merge_outputs(*outputs).overwrite_output().compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
 

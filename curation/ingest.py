@@ -18,6 +18,7 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url")
 LICENCE_COLUMNS = ("licence", "license")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+WEB = ("http", "https", "ftp")
 MAX_TEXT_CHARS = 100_000
 
 
@@ -108,10 +109,8 @@ def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
 
 
 def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
-    protocol = uri.split("://", 1)[0]
-    if protocol in ("http", "https"):
-        if not allow_http:
-            raise IngestError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
+    protocol = _protocol(uri, allow_http)
+    if protocol in WEB:
         yield Input(uri)
         return
     import fsspec
@@ -130,17 +129,30 @@ def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
             yield Input(files.unstrip_protocol(name))
 
 
+def _protocol(uri: str, allow_http: bool) -> str:
+    """Protocol of a URI. Raises IngestError for the web where it is not allowed, and for chained URIs, which hide one."""
+    if "::" in uri.partition("://")[0]:
+        raise IngestError(f"{uri} chains protocols; give the plain URI")
+    protocol = uri.partition("://")[0].lower()
+    if protocol in WEB and not allow_http:
+        raise IngestError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
+    return protocol
+
+
 def read_manifest(path: Path, allow_http: bool = False) -> Iterator[Input]:
     """Rows of a CSV, JSONL or Parquet file: a column `uri` (or path, video, url …) and, where there are any,
     `source_id`, `licence`, `caption`. Paths are relative to the manifest's folder. Raises IngestError."""
     for number, row in enumerate(_rows(path), 1):
+        if not isinstance(row, Mapping):
+            raise IngestError(f'{path}, row {number} is no object; a row looks like {{"uri": "a.mp4"}}')
         uri = _first(row, URI_COLUMNS)
         if not uri:
             raise IngestError(f"{path}, row {number}: no value in a column named {', '.join(URI_COLUMNS)}")
-        if "://" not in uri:
-            uri = os.path.abspath(path.parent / uri)
-        elif uri.startswith(("http://", "https://")) and not allow_http:
-            raise IngestError(f"{path}, row {number}: {uri} is on the web; add --allow-http to fetch it")
+        uri = uri.removeprefix("file://")
+        if "://" in uri:
+            _protocol(uri, allow_http)
+        else:
+            uri = os.path.normpath((path.parent / uri).absolute())
         yield Input(uri, _first(row, ("source_id", "id")), _first(row, LICENCE_COLUMNS), _first(row, CAPTION_COLUMNS))
 
 

@@ -113,7 +113,10 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {pair!r} is not KEY=VALUE, for example --set clips.max_s=10")
-        out[key] = yaml.safe_load(value)
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {pair!r}: the value is not YAML ({str(error).splitlines()[0]})") from error
     return out
 
 

@@ -69,10 +69,23 @@ def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> 
         reply = _call(limits, "pipelines.work:cut_source", specs=specs, **work)
     except MediaError as error:
         if len(specs) == 1:
-            return [{"error": failure("cut", error)}], [b""]
+            return _cut_alone(limits, work, specs, error)
         parts = [_cut(limits, work, [spec]) for spec in specs]
         return [r for part in parts for r in part[0]], [b for part in parts for b in part[1]]
     return reply.value, reply.blobs
+
+
+def _cut_alone(
+    limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict], error: MediaError
+) -> tuple[list[dict], list[bytes]]:
+    """Cut one clip, then run its annotators apart: one that takes the sandbox down costs its own columns alone."""
+    if not work["annotators"]:
+        return [{"error": failure("cut", error)}], [b""]
+    results, blobs = _cut(limits, work | {"annotators": []}, specs)
+    if blobs[0]:
+        with tempfile.TemporaryDirectory(prefix="reel-") as folder:
+            results[0] |= _annotate_one(limits, _laid_down(folder, blobs[0]), work["annotators"])
+    return results, blobs
 
 
 def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> str:
@@ -91,12 +104,17 @@ def annotate(
     began = time.monotonic()
     results = []
     with tempfile.TemporaryDirectory(prefix="reel-") as folder:
-        path = os.path.join(folder, "clip.mp4")
         for _, mp4 in Store(store_uri).read_media(clip_ids):
-            with open(path, "wb") as file:
-                file.write(mp4)
-            results.append(_annotate_one(limits, path, annotators))
+            results.append(_annotate_one(limits, _laid_down(folder, mp4), annotators))
     return {"clips": results, "seconds": time.monotonic() - began}
+
+
+def _laid_down(folder: str, mp4: bytes) -> str:
+    """Path of a file that holds a clip, for the sandbox to read."""
+    path = os.path.join(folder, "clip.mp4")
+    with open(path, "wb") as file:
+        file.write(mp4)
+    return path
 
 
 def _annotate_one(limits: Mapping[str, Any], path: str, annotators: list[tuple[str, dict]]) -> dict[str, Any]:

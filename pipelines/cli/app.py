@@ -59,3 +59,8 @@ def _is_for_the_user(error: Exception) -> bool:
 def say(*lines: str) -> None:
     """Print for a person."""
     print(*lines, sep="\n")
+
+
+def printable(text: str) -> str:
+    """Text of a file or its name on one line: what could drive a terminal is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

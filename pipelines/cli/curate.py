@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import StoreOption, UserError, app, say
+from pipelines.cli.app import StoreOption, UserError, app, printable, say
 
 if TYPE_CHECKING:
     from curation.store import Store
@@ -116,17 +116,23 @@ def failures(
     detail: Annotated[bool, typer.Option("--detail", help="Show what the decoder printed.")] = False,
 ) -> None:
     """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
-    from curation.store import Store, write_result
+    from curation.store import Store
 
     opened = Store.open(store)
-    columns = 'uri, clip_id, stage, error, attempts, "at"' + (", detail" if detail else "")
     where = "and stage = ?" if stage else ""
     reader = opened.sql_stream(
-        f"select {columns} from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri",  # noqa: S608 - all ours
+        f"select * from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri, clip_id",  # noqa: S608 - all ours
         params=[stage] if stage else None,
     )
-    write_result(reader, "table")
-    say("", f"try them again:  reel curate … --store {store} --retry-failed")
+    count = 0
+    for batch in reader:
+        for row in batch.to_pylist():
+            count += 1
+            say(printable(row["uri"] or row["source_md5"] or "") + (f"   clip {row['clip_id']}" if row["clip_id"] else ""))
+            say(f"    {row['stage']}: {printable(row['error'])}   (attempt {row['attempts']}, {row['at']:%Y-%m-%d %H:%M})")
+            if detail and row["detail"]:
+                say(*(f"        {printable(line)}" for line in row["detail"].splitlines()))
+    say("", f"{count} failed; try again with  reel curate … --store {store} --retry-failed" if count else "nothing failed")
 
 
 def _mended(store: "Store") -> str:
