@@ -130,7 +130,7 @@ def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
 
 
 def _protocol(uri: str, allow_http: bool) -> str:
-    """Protocol of a URI. Raises IngestError for the web where it is not allowed, and for chained URIs, which hide one."""
+    """Protocol of a URI. Raises IngestError for the web where it is not allowed, and for chains, which hide one."""
     if "::" in uri.partition("://")[0]:
         raise IngestError(f"{uri} chains protocols; give the plain URI")
     protocol = uri.partition("://")[0].lower()

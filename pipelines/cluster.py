@@ -3,7 +3,10 @@
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
+
+from pipelines.errors import UserError
 
 
 @contextlib.contextmanager
@@ -11,6 +14,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """Join the cluster at `address` (or RAY_ADDRESS, as under `ray job submit`); without one, run on this machine."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray says on every start that tokens are on, which is its default and what we want.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray forks only to start other programs
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray
 
@@ -18,10 +22,13 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
         return
     where = address or os.environ.get("RAY_ADDRESS")
-    if where:
-        ray.init(address=where, log_to_driver=False, logging_level="warning")
-    else:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="warning")
+    options = {"address": where} if where else {"address": "local", "include_dashboard": False}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level="warning")
+    except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
+        raise UserError(f"{what} ({first}); is it up, and is the machine overloaded? Then try again") from error
     try:
         yield
     finally:

@@ -112,7 +112,8 @@ class Committer:
             self._drop("sources", "uri", [s.row["uri"] for s in ready if s.row["uri"] in self.replaced])
             self.store.append("sources", [s.row for s in ready])
         if self.times:
-            self.store.merge("sources", pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())}), on="uri")
+            times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
+            self.store.merge("sources", times, on="uri")
             self.times = {}
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,10 +87,12 @@ def run_all(
     if not history.todo and not find_stale(store, annotators, retry_failed=retry_failed):
         return _nothing_to_do(inputs, history), 0
     with cluster(address):
+        clock = time.monotonic()
         with Progress("curate", quiet=quiet) as progress:
             summary = Curation(store, recipe, inputs, history).run(progress)
         with Progress("annotate", quiet=quiet) as progress:
-            return summary, annotate_stale(store, recipe, progress, retry_failed=retry_failed)
+            caught_up = annotate_stale(store, recipe, progress, retry_failed=retry_failed)
+        return replace(summary, seconds=time.monotonic() - clock), caught_up
 
 
 def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
@@ -273,7 +275,7 @@ class Curation:
         self.state["clips_failed"] += source.clips_failed
         row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
         row["num_clips"] = len(source.planned) - source.clips_failed
-        row["clips_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
+        row["cutting_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
 

@@ -11,7 +11,7 @@ from pipelines.committer import sql_strings
 from pipelines.recipe import CurateRecipe
 
 DELETE_CHUNK = 1000
-COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "clips_fingerprint",
+COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
            "ingested_at"]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class History:
             elif _touched(row):
                 self.todo.append(item)
                 self.touched[item.uri] = row
-            elif row["state"] == "ok" and row["clips_fingerprint"] != cutting:
+            elif row["state"] == "ok" and row["cutting_fingerprint"] != cutting:
                 self._cut_otherwise(item, row, recut)
             else:
                 self.done_before[row["state"]] += 1

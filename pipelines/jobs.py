@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.cli.app import UserError
+from pipelines.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 
@@ -18,6 +18,7 @@ def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, 
     A cluster with token authentication is reached with RAY_AUTH_MODE=token and the token that
     `ray get-auth-token --generate` keeps. Raises UserError where the server cannot be reached or refuses.
     """
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     environment = {"working_dir": str(Path(working_dir).absolute()), "excludes": EXCLUDED} if working_dir else {}
@@ -25,7 +26,7 @@ def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, 
     try:
         client = JobSubmissionClient(address)
         job = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:
         raise UserError(_why(error, address)) from error
     print(f"job {job} at {address}: {entrypoint}", flush=True)
     if not wait:

@@ -13,7 +13,7 @@ from curation.borders import BorderConfig
 from curation.clips import CUTTING_VERSION, ClipConfig
 from curation.media.encode import EncodeConfig
 from curation.scan import ScanLimits
-from curation.shots import ShotConfig
+from curation.shots import DETECTOR_VERSION, ShotConfig
 
 DEFAULT_ANNOTATORS: tuple[str, ...] = ("technical", "blur", "motion", "text", "light", "texture")
 
@@ -85,7 +85,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     def cutting_fingerprint(self) -> str:
         """16 hex digits of all that decides which clips a source becomes; annotators have their own."""
         parts = {
-            "version": CUTTING_VERSION,
+            "version": [CUTTING_VERSION, DETECTOR_VERSION],
             **{name: getattr(self, name).model_dump() for name in ("shots", "borders", "clips", "encode")},
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -71,7 +71,7 @@ def show_clip(store: Store, clip_id: str, out: Path) -> dict[str, Any]:
     clip_id: all of it, or its beginning as long as no other clip begins so. Raises StoreError otherwise.
     """
     clip_id = find_clip(store, clip_id)
-    row = store.sql(f"SELECT * FROM clips_full WHERE clip_id = {_literal(clip_id)}").to_pylist()[0]  # noqa: S608
+    row = store.sql(f"SELECT * FROM clips_full WHERE clip_id = {_literal(clip_id)}").to_pylist()[0]
     _, mp4 = next(store.read_media([clip_id]))
     try:
         png = clip_sheet(mp4)
@@ -84,7 +84,7 @@ def show_clip(store: Store, clip_id: str, out: Path) -> dict[str, Any]:
 def find_clip(store: Store, prefix: str) -> str:
     """The clip that this is the id of, or the beginning of the id. Raises StoreError for none, or for several."""
     wanted = prefix.strip().lower()
-    query = f"SELECT clip_id FROM clips WHERE starts_with(clip_id, $p) ORDER BY clip_id LIMIT {LOOK_ALIKES + 1}"  # noqa: S608
+    query = f"SELECT clip_id FROM clips WHERE starts_with(clip_id, $p) ORDER BY clip_id LIMIT {LOOK_ALIKES + 1}"
     found = store.sql(query, params={"p": wanted}).column(0).to_pylist() if wanted else []
     if len(found) == 1 or wanted in found:
         return found[0]
@@ -100,7 +100,7 @@ def find_clip(store: Store, prefix: str) -> str:
 def _alike(store: Store, wanted: str) -> str:
     """Ids that differ from what was typed in few characters."""
     query = (
-        "SELECT clip_id, levenshtein(clip_id[:length($p)], $p) AS off FROM clips "  # noqa: S608
+        "SELECT clip_id, levenshtein(clip_id[:length($p)], $p) AS off FROM clips "
         f"WHERE off <= length($p) // 3 ORDER BY off, clip_id LIMIT {LOOK_ALIKES}"
     )
     found = store.sql(query, params={"p": wanted}).column(0).to_pylist() if wanted else []

@@ -6,11 +6,13 @@ torch, cv2 and scenedetect: a detector imports what it needs when it first needs
 
 from .config import ShotConfig
 from .detector import ANALYSIS_WIDTH, ShotDetector, make_detector
+from .detector import VERSION as DETECTOR_VERSION
 from .network import MissingNetwork
 from .types import Shot, Transition, shots_from_transitions
 
 __all__ = [
     "ANALYSIS_WIDTH",
+    "DETECTOR_VERSION",
     "MissingNetwork",
     "Shot",
     "ShotConfig",

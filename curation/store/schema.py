@@ -76,7 +76,7 @@ def _sources() -> pa.Schema:
         field("mtime_ns", i64, "last change of the file, since 1970", unit="ns", computed_by="ingest"),
         field("note", text, "what a reader should know, such as 'decoding stopped early'", computed_by="ingest"),
         field("num_clips", i32, "clips cut from it", unit="clip", computed_by="clips"),
-        field("clips_fingerprint", text, "settings of shots, borders, clips and encoding it was cut by",
+        field("cutting_fingerprint", text, "settings of shots, borders, clips and encoding it was cut by",
               computed_by="clips"),
         field("ingested_at", TIMESTAMP, "when this row was written", computed_by="ingest"),
     ])  # fmt: skip

@@ -106,7 +106,7 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
     """Each id is a clip with media."""
     con.register("known", rows)
     for table, what in (("clips", "is not in clips"), ("media", "has no media")):
-        unknown = con.execute(f"SELECT clip_id FROM known ANTI JOIN {table} USING (clip_id)").fetchall()  # noqa: S608
+        unknown = con.execute(f"SELECT clip_id FROM known ANTI JOIN {table} USING (clip_id)").fetchall()
         if unknown:
             raise StoreError(
                 f"{len(unknown)} of the clip_ids that the query returns cannot be used: {unknown[0][0]} {what}; "
@@ -134,7 +134,7 @@ def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str,
     found: dict[str, dict[str, int]] = {}
     for name in names:
         counts = con.execute(
-            f'SELECT "{name}", count(*) FROM clips SEMI JOIN frozen USING (clip_id) '  # noqa: S608
+            f'SELECT "{name}", count(*) FROM clips SEMI JOIN frozen USING (clip_id) '
             f'WHERE "{name}" IS NOT NULL GROUP BY 1 ORDER BY 1'
         ).fetchall()
         if counts:

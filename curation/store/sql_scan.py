@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 ROW_ID = "_rowid"
-SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "has_audio", "rotation", "ingested_at")  # none is in clips
+SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "rotation", "ingested_at")  # none is in clips
 
 
 class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
@@ -44,6 +44,6 @@ def create_clips_full(con: Any, suffix: str = "") -> None:
     """The view `clips_full<suffix>`: `clips<suffix>` with columns of their source, of which one row a file is used."""
     of_source = ", ".join(f"s.{column}" for column in SOURCE_COLUMNS)
     con.execute(
-        f"CREATE VIEW clips_full{suffix} AS SELECT c.*, {of_source} FROM clips{suffix} c LEFT JOIN "  # noqa: S608
+        f"CREATE VIEW clips_full{suffix} AS SELECT c.*, {of_source} FROM clips{suffix} c LEFT JOIN "
         "(SELECT DISTINCT ON (md5) * FROM sources WHERE state = 'ok' ORDER BY md5, uri) s ON s.md5 = c.source_md5"
     )

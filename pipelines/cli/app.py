@@ -22,10 +22,6 @@ StoreOption = Annotated[
 ]
 
 
-class UserError(Exception):
-    """Something the user can mend: shown as one sentence, without a traceback."""
-
-
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 130 stopped by Ctrl-C."""
@@ -38,7 +34,7 @@ def main() -> None:
         app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130:
-            print("\nstopped; what was committed is in the store, and the same command goes on from there", file=sys.stderr)
+            print("\nstopped; what was committed stays in the store, and the same command goes on", file=sys.stderr)
         raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

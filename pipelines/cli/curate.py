@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import StoreOption, UserError, app, printable, say
+from pipelines.cli.app import StoreOption, app, printable, say
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from curation.store import Store
@@ -95,7 +96,8 @@ def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
             f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew"
         )
     if not new and not caught_up:
-        return "\n".join([*lines, "nothing to do: every source and every score is current"])
+        current = "" if summary.cut_otherwise else ": every source and every score is current"
+        return "\n".join([*lines, f"nothing to do{current}"])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
@@ -121,18 +123,21 @@ def failures(
     opened = Store.open(store)
     where = "and stage = ?" if stage else ""
     reader = opened.sql_stream(
-        f"select * from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri, clip_id",  # noqa: S608 - all ours
+        f"select * from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri, clip_id",
         params=[stage] if stage else None,
     )
     count = 0
     for batch in reader:
         for row in batch.to_pylist():
             count += 1
-            say(printable(row["uri"] or row["source_md5"] or "") + (f"   clip {row['clip_id']}" if row["clip_id"] else ""))
-            say(f"    {row['stage']}: {printable(row['error'])}   (attempt {row['attempts']}, {row['at']:%Y-%m-%d %H:%M})")
+            clip = f"   clip {row['clip_id']}" if row["clip_id"] else ""
+            when = f"attempt {row['attempts']}, {row['at']:%Y-%m-%d %H:%M}"
+            say(printable(row["uri"] or row["source_md5"] or "") + clip)
+            say(f"    {row['stage']}: {printable(row['error'])}   ({when})")
             if detail and row["detail"]:
                 say(*(f"        {printable(line)}" for line in row["detail"].splitlines()))
-    say("", f"{count} failed; try again with  reel curate … --store {store} --retry-failed" if count else "nothing failed")
+    again = f"try again with  reel curate … --store {store} --retry-failed"
+    say("", f"{count} failed; {again}" if count else "nothing failed")
 
 
 def _mended(store: "Store") -> str:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.app import StoreOption, UserError, app, say
+from pipelines.cli.app import StoreOption, app, say
+from pipelines.errors import UserError
 
 FORMATS = "table, csv, json or parquet"
 

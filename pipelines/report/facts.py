@@ -1,6 +1,6 @@
 """What the page says of sources, shots, failures and runs: aggregates by SQL, a few rows each, at any store's size."""
 
-# ruff: noqa: S608 - names in this SQL are this file's own or quoted ones of the schema; `chosen` is its user's own
+
 
 from __future__ import annotations
 

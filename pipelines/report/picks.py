@@ -86,7 +86,7 @@ def _extreme(store: Store, where: str | None, column: str, direction: str, only_
 
 def _rows(store: Store, value: str, condition: str, order: str, limit: int) -> list[dict[str, Any]]:
     columns = f"clip_id, {value} AS value, uri, source_md5, start_s, duration_s, width, height"
-    query = f"SELECT {columns} FROM clips_full WHERE {condition} ORDER BY {order} LIMIT {limit}"  # noqa: S608
+    query = f"SELECT {columns} FROM clips_full WHERE {condition} ORDER BY {order} LIMIT {limit}"
     return store.sql(query).to_pylist()
 
 

@@ -1,6 +1,6 @@
 """Distributions of the numbers that clips have: quantiles and histograms of all columns in two passes, by SQL."""
 
-# ruff: noqa: S608 - names in this SQL are this file's own or quoted ones of the schema; `chosen` is its user's own
+
 
 from __future__ import annotations
 

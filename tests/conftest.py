@@ -1,0 +1,56 @@
+"""One local Ray for the whole session, and a runner for the `reel` command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+Reel = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def ray_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Ray of two CPUs in this process; whatever runs under it joins it. Somebody else's package is installed there,
+    which brings the annotators of `tests/pipelines/sample_annotators.py`."""
+    from pipelines.cluster import cluster
+
+    site = _somebody_s_package(tmp_path_factory.mktemp("site"))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(site), before or ""])
+    os.environ.pop("RAY_ADDRESS", None)
+    sys.path.append(str(site))
+    with cluster():
+        yield
+    sys.path.remove(str(site))
+    os.environ["PYTHONPATH"] = before or ""
+
+
+def _somebody_s_package(site: Path) -> Path:
+    """What pip leaves of a package with entry points."""
+    about = site / "somebody-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
+    lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in ("Flaky", "Deadly")]
+    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
+    return site
+
+
+@pytest.fixture
+def reel(tmp_path: Path) -> Reel:
+    """Run `reel ARGUMENTS` as its own process."""
+
+    def run(*arguments: str | Path, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=timeout,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
+        )
+
+    return run

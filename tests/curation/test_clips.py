@@ -1,0 +1,91 @@
+"""From shots to spans: laws of `divide`, ids, and what makes no clip."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curation.borders import Crop
+from curation.clips import ClipConfig, clip_fingerprint, clip_id_of, divide, plan_clips
+from curation.media.encode import EncodeConfig
+from curation.media.probe import VideoInfo
+from curation.scan import Scan, ScannedShot
+from curation.shots import Shot, shots_from_transitions
+from curation.timing import timing_of
+
+GAPS = st.lists(st.floats(0.005, 3), min_size=1, max_size=300)
+
+
+@given(gaps=GAPS, max_s=st.floats(0.1, 30), data=st.data())
+def test_divide_partitions_evenly_and_within_the_bound(gaps, max_s, data):
+    times = np.concatenate([[0], np.cumsum(gaps)])
+    start = data.draw(st.integers(0, len(gaps) - 1))
+    end = data.draw(st.integers(start + 1, len(gaps)))
+    parts = divide(times, start, end, max_s)
+    assert parts[0][0] == start
+    assert parts[-1][1] == end
+    assert all(a < b for a, b in parts)
+    assert all(p[1] == q[0] for p, q in zip(parts, parts[1:], strict=False))
+    longest = max(gaps[start:end])
+    assert all(times[b] - times[a] <= max_s + longest + 1e-6 for a, b in parts)
+    span = times[end] - times[start]
+    assert len(parts) <= max(1, np.ceil(span / max_s))
+
+
+@given(count=st.integers(1, 5000), max_s=st.floats(0.5, 60), fps=st.sampled_from([24, 25, 30, 60]))
+def test_divide_at_a_constant_rate_gives_parts_equal_to_a_frame(count, max_s, fps):
+    parts = divide(np.arange(count + 1) / fps, 0, count, max_s)
+    sizes = [b - a for a, b in parts]
+    assert sum(sizes) == count
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= max_s * fps + 1
+    assert len(parts) == max(1, int(np.ceil(count / fps / max_s - 1e-6)))
+
+
+def scan_of(count: int, cuts: list[int], *, fps: int = 25, crop: Crop | None = None) -> Scan:
+    info = VideoInfo(container="mp4", codec="h264", pix_fmt="yuv420p", width=640, height=360, display_width=640,
+                     display_height=360, rotation=0, sar="1:1", fps=fps, frames_hint=count, duration_s=count / fps,
+                     bitrate_bps=1, has_audio=False, audio_codec=None)  # fmt: skip
+    edges = [0, *cuts, count]
+    made = [ScannedShot(Shot(a, b, "cut" if a else "start", a or None, a or None, 1.0), crop or Crop(0, 0, 640, 360))
+            for a, b in zip(edges, edges[1:], strict=False)]  # fmt: skip
+    pts = [i * 3600 for i in range(count)]
+    return Scan(info, timing_of(pts, Fraction(1, 90_000), [Fraction(fps)]), made, 0, "f")
+
+
+def test_short_shots_and_small_pictures_make_no_clip():
+    config = ClipConfig(min_s=1, max_s=20)
+    planned = plan_clips("m", scan_of(200, [10, 35, 59]), config)
+    assert [(c.spec.start_frame, c.spec.end_frame) for c in planned] == [(10, 35), (59, 200)]
+    assert plan_clips("m", scan_of(200, [], crop=Crop(0, 0, 640, 62)), config) == []
+
+
+def test_clips_carry_the_times_and_stamps_of_their_first_and_last_frame():
+    (clip,) = plan_clips("m", scan_of(200, [150]), ClipConfig())[:1]
+    assert (clip.spec.start_pts, clip.spec.last_pts) == (0, 149 * 3600)
+    assert (clip.start_s, clip.end_s, clip.shot_index) == (0.0, 6.0, 0)
+
+
+def test_an_id_says_what_the_clip_is_and_nothing_else():
+    ids = {clip_id_of(m, a, b, (x, 0, 64, 64)) for m in "xy" for a in (0, 1) for b in (5, 6) for x in (0, 2)}
+    assert len(ids) == 16
+    assert clip_id_of("abc", 0, 10, (0, 0, 640, 360)) == "e729fac130d736fae3935196"  # stores hold these: they must never change
+    assert all(len(i) == 24 and int(i, 16) >= 0 for i in ids)
+
+
+def test_the_fingerprint_follows_the_encoding():
+    assert clip_fingerprint(EncodeConfig()) == clip_fingerprint(EncodeConfig())
+    assert clip_fingerprint(EncodeConfig()) != clip_fingerprint(EncodeConfig(crf=19))
+
+
+@pytest.mark.parametrize("bad", [{"min_s": 11, "max_s": 20}, {"max_s": 0}, {"min_s": -1}, {"unknown": 1}])
+def test_settings_that_make_no_sense_are_refused(bad):
+    with pytest.raises(ValidationError):
+        ClipConfig(**bad)
+
+
+def test_no_transition_is_one_shot():
+    assert [(s.start, s.end) for s in shots_from_transitions([], 7)] == [(0, 7)]

@@ -1,0 +1,76 @@
+"""What timestamps say of a rate, and when they are not believed."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.timing import DEFAULT_RATE, timing_of
+
+RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60),
+                         Fraction(60000, 1001), Fraction(10), Fraction(15, 2), Fraction(120)])  # fmt: skip
+BASES = st.sampled_from([Fraction(1, 1000), Fraction(1, 90_000), Fraction(1, 12_800), Fraction(1, 600)])
+
+
+def rounded(rate: Fraction, base: Fraction, count: int, start: int) -> list[int]:
+    return [start + round(i / rate / base) for i in range(count)]
+
+
+@given(rate=RATES, base=BASES, count=st.integers(2, 3000), start=st.integers(-1000, 10**6), claimed=st.booleans())
+def test_a_constant_rate_is_found_through_rounding_to_ticks(rate, base, count, start, claimed):
+    pts = rounded(rate, base, count, start)
+    if len(set(pts)) < count:
+        return
+    found = timing_of(pts, base, [rate] if claimed else [])
+    assert found.rate is not None
+    drift = np.abs(found.times_s() - np.arange(count + 1) / float(rate)).max()
+    assert drift < 2.1 * float(base) + (0 if claimed else 0.5 * count / 2**20) or not claimed and found.rate != rate
+    if claimed:
+        assert found.rate == rate
+        assert found.num_frames == count
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=5, max_size=200), st.integers(-(10**6), 10**6))
+def test_times_grow_and_end_after_the_last_frame(steps, start):
+    pts = [start, *(start + np.cumsum(steps)).tolist()]
+    found = timing_of(pts, Fraction(1, 1000), [Fraction(25)])
+    times = found.times_s()
+    assert len(times) == len(pts) + 1
+    assert times[0] == 0
+    assert (np.diff(times) > 0).all()
+    if found.is_vfr:
+        np.testing.assert_allclose(times[:-1], (np.array(pts) - start) / 1000)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=60), BASES)
+def test_times_that_are_missing_or_run_back_are_not_believed(pts, base):
+    found = timing_of(pts, base, [None, Fraction(0), Fraction(30)])
+    clean = all(p is not None for p in pts) and all(b > a for a, b in zip(pts, pts[1:], strict=False))
+    assert found.num_frames == len(pts)
+    if not clean:
+        assert found.pts is None
+        assert found.rate == 30
+    times = found.times_s()
+    assert len(times) == len(pts) + 1
+    assert (np.diff(times) > 0).all()
+
+
+def test_a_real_variable_rate_is_one():
+    pts = [0, 40, 80, 120, 220, 260, 300, 340]
+    found = timing_of(pts, Fraction(1, 1000), [Fraction(25)])
+    assert found.is_vfr
+    np.testing.assert_allclose(found.times_s()[:-1], np.array(pts) / 1000)
+
+
+@pytest.mark.parametrize("claims", [[], [None], [Fraction(0)], [Fraction(90_000)], [Fraction(-5)]])
+def test_claims_that_are_nonsense_are_passed_over(claims):
+    assert timing_of([None, None], Fraction(1, 90_000), claims).rate == DEFAULT_RATE
+    assert timing_of([0], Fraction(1, 90_000), claims).rate == DEFAULT_RATE
+    assert timing_of([], Fraction(1, 90_000), claims).times_s().tolist() == [0]
+
+
+def test_a_wrong_claim_gives_way_to_what_was_decoded():
+    pts = rounded(Fraction(24), Fraction(1, 90_000), 200, 0)
+    assert timing_of(pts, Fraction(1, 90_000), [Fraction(30)]).rate == 24

@@ -1,0 +1,203 @@
+"""The `reel` command: what it imports, what it prints, and how it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, Reel
+from tests.footage import footage
+from tests.pipelines.helpers import CHEAP_ARGUMENTS, curate
+
+HEAVY = ("ray", "torch", "cv2", "lance", "lancedb", "av", "pyarrow", "numpy", "duckdb", "pandas", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, ray_local) -> Path:
+    """Two films and a broken file."""
+    folder = tmp_path_factory.mktemp("cli")
+    footage(folder / "in", 2, lengths=(40, 40))
+    (folder / "in" / "broken.mp4").write_bytes(b"x" * 100)
+    curate(folder / "store", [folder / "in"])
+    return folder / "store"
+
+
+def test_the_command_imports_nothing_heavy():
+    program = (
+        "import sys, pipelines.cli, pipelines.cli.curate, pipelines.cli.query, pipelines.cli.snapshots, pipelines.cli.submit\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert made.stdout.strip() == "[]", made.stderr
+
+
+def commands() -> list[tuple[str, ...]]:
+    import typer
+
+    import pipelines.cli.curate
+    import pipelines.cli.query
+    import pipelines.cli.snapshots
+    import pipelines.cli.submit  # noqa: F401
+    from pipelines.cli.app import app
+
+    def below(command, path: tuple[str, ...]):
+        for name, one in getattr(command, "commands", {}).items():
+            if getattr(one, "commands", None):
+                yield from below(one, (*path, name))
+            else:
+                yield (*path, name)
+
+    return sorted(below(typer.main.get_command(app), ()))
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_shows_an_example(command):
+    from typer.testing import CliRunner
+
+    from pipelines.cli.app import app
+
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
+    assert f"reel {' '.join(command)}" in shown.output
+
+
+def test_reel_alone_shows_what_there_is(reel):
+    shown = reel()
+    assert shown.returncode in (0, 2)
+    assert "curate" in shown.stdout + shown.stderr
+
+
+def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:
+    """The one line on standard error."""
+    made = reel(*arguments)
+    assert made.returncode == code, made.stdout + made.stderr
+    lines = made.stderr.strip().splitlines()
+    assert len(lines) == 1, made.stderr
+    assert "Traceback" not in made.stderr
+    return lines[0]
+
+
+def test_errors_are_one_line_that_says_what_to_do(reel, store, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("inputs: [x]\nclip: {max_s: 3}\n")
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    footage(tmp_path / "in", 1, lengths=(10,))
+    target = ("--store", tmp_path / "new")
+    assert "reel curate" in refused(reel, "tables", "--store", tmp_path / "nowhere")
+    assert "blur_score" in refused(reel, "sql", "select blur_scor from clips", "-s", store)
+    assert "clips" in refused(reel, "describe", "clip", "-s", store)
+    assert "only SELECT" in refused(reel, "sql", "drop table clips", "-s", store)
+    assert "no store was named" in refused(reel, "curate", tmp_path / "in")
+    assert "does not exist" in refused(reel, "curate", tmp_path / "missing", *target)
+    assert "no video files" in refused(reel, "curate", tmp_path / "empty", *target)
+    assert "--allow-http" in refused(reel, "curate", "http://127.0.0.1:1/x.mp4", *target)
+    assert "'clips.max' is not a setting" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max=3")
+    assert "KEY=VALUE" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s")
+    assert "clips.max_s" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s=soon")
+    assert "--set" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s=[1")
+    assert "'clip' is not a setting" in refused(reel, "curate", tmp_path / "bad.yaml", *target)
+    assert "is not a recipe" in refused(reel, "curate", tmp_path / "list.yaml", *target)
+    assert "missing.yaml" in refused(reel, "curate", tmp_path / "missing.yaml", *target)
+    assert "look-alikes: blur" in refused(reel, "curate", tmp_path / "in", *target, "--set", "annotators=[blurr]")
+    assert "no parameter" in refused(reel, "curate", tmp_path / "in", *target, "--set", "annotators=[{blur: {heigth: 1}}]")
+    assert "add --out" in refused(reel, "sql", "select 1", "-s", store, "-f", "parquet")
+    assert "choose one of" in refused(reel, "sql", "select 1", "-s", store, "-f", "xml")
+    assert "other files" in refused(reel, "curate", tmp_path / "in", "--store", tmp_path / "in")
+    assert not (tmp_path / "new").exists(), "a run that was refused made a store"
+
+
+def test_sql_in_every_format(reel, store, tmp_path):
+    query = "select clip_id, num_frames from clips order by clip_id"
+    shown = reel("sql", query, "-s", store)
+    assert "num_frames" in shown.stdout
+    assert "(4 rows)" in shown.stdout
+    lines = [json.loads(line) for line in reel("sql", query, "-s", store, "-f", "json").stdout.splitlines()]
+    assert [r["num_frames"] for r in lines] == [40] * 4
+    assert reel("sql", query, "-s", store, "-f", "csv").stdout.splitlines()[0] == "clip_id,num_frames"
+    made = reel("sql", query, "-f", "parquet", "-o", tmp_path / "x.parquet", REEL_STORE=str(store))
+    assert "wrote 4 rows" in made.stdout
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(tmp_path / "x.parquet").num_rows == 4
+
+
+def test_a_pipe_that_closes_is_no_error(store):
+    line = f"{sys.executable} -m pipelines.cli sql 'select * from range(1000000)' -f csv -s {store} | head -1"
+    made = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in made.stderr
+    assert made.stdout.strip() == "range"
+
+
+def test_failures_are_listed_until_they_are_mended(reel, store, tmp_path, ray_local):
+    shown = reel("failures", "--store", store, "--detail")
+    assert "broken.mp4" in shown.stdout
+    assert "open: not a readable video file" in shown.stdout
+    assert "--retry-failed" in shown.stdout
+    assert "broken" not in reel("failures", "--store", store, "--stage", "scan").stdout
+    (good,) = footage(tmp_path / "in", 1, lengths=(40,))
+    whole = good.read_bytes()
+    good.write_bytes(whole[:500])
+    assert curate(tmp_path / "store", [good]).failed == 1
+    assert "film00" in reel("failures", "--store", tmp_path / "store").stdout
+    good.write_bytes(whole)
+    assert curate(tmp_path / "store", [good]).ok == 1
+    assert "film00" not in reel("failures", "--store", tmp_path / "store").stdout
+
+
+def test_a_recipe_goes_round(reel, tmp_path):
+    first = reel("recipe", "--set", "clips.max_s=7")
+    (tmp_path / "my.yaml").write_text(first.stdout)
+    assert yaml.safe_load(first.stdout)["clips"]["max_s"] == 7
+    assert reel("recipe", tmp_path / "my.yaml").stdout == first.stdout
+
+
+def test_looking_at_a_store(reel, store):
+    assert "clips " in reel("tables", "--store", store).stdout
+    about = reel("describe", "clips", "--store", store).stdout
+    assert "blur_score" in about
+    assert "by blur" in about
+
+
+def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, tmp_path):
+    """The whole command in its own process with its own Ray: plan, run, run again."""
+    footage(tmp_path / "in", 2, lengths=(40,))
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"x")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    recipe = {"inputs": ["in"], "encode": {"preset": "ultrafast"}, "shots": {"detector": "pyscenedetect"},
+              "annotators": ["blur"]}  # fmt: skip
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe))
+    planned = reel("curate", "run.yaml", "--store", "store", "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable; 1 other files passed over" in planned.stdout
+    assert not (tmp_path / "store").exists()
+    made = reel("curate", "run.yaml", "--store", "store", "--strict")
+    assert made.returncode == 3, made.stderr
+    assert "3 inputs = 2 ok + 0 duplicate + 1 failed" in made.stdout
+    assert "passed over 1 files" in made.stdout
+    assert "2 clips added" in made.stdout
+    assert "reel failures --store store" in made.stdout
+    assert "curate: 3/3" in made.stderr
+    again = reel("curate", "run.yaml", "--store", "store")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert again.stderr == ""
+
+
+def test_a_rerun_with_nothing_to_do_starts_no_ray(store):
+    program = f"""
+import sys
+sys.argv = ["reel", "curate", {str(store.parent / 'in')!r}, "--store", {str(store)!r}, *{CHEAP_ARGUMENTS!r}]
+from pipelines.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+assert "ray" not in sys.modules
+"""
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert made.returncode == 0, made.stderr
+    assert "nothing to do" in made.stdout

@@ -1,0 +1,59 @@
+"""Three nodes, one of which goes away in the middle: the same store as one machine's."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.footage import footage
+from tests.pipelines.helpers import check_whole, contents, curate
+
+PROGRAM = """
+import sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from curation.store import Store
+from tests.pipelines.helpers import curate, recipe_of
+
+store, inputs = Path(sys.argv[1]), sys.argv[2]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+others = [cluster.add_node(num_cpus=1) for _ in range(2)]
+ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
+cluster.wait_for_nodes()
+opened = Store.open(store, create=True)
+
+def take_away():
+    while not opened.count("media"):
+        time.sleep(0.05)
+    cluster.remove_node(others[0], allow_graceful=False)
+    print("removed", opened.count("sources"), flush=True)
+
+threading.Thread(target=take_away, daemon=True).start()
+recipe = recipe_of(batches__commit_s=0.3, batches__cut_clips=1)
+summary = curate(store, [inputs], recipe)
+print("done", summary.ok, summary.duplicate, summary.failed, summary.clips, flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_node_that_goes_away_changes_nothing(tmp_path):
+    footage(tmp_path / "in", 10, lengths=(50, 50, 50))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    made = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), str(tmp_path / "in")], capture_output=True, text=True,
+        timeout=240, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    said = dict(line.split(" ", 1) for line in made.stdout.splitlines() if line.startswith(("removed ", "done ")))
+    assert int(said["removed"]) < 10, "the node went away too late to matter"
+    assert said["done"] == "10 0 0 30"
+    curate(tmp_path / "single", [tmp_path / "in"])
+    assert contents(tmp_path / "store") == contents(tmp_path / "single")
+    check_whole(tmp_path / "store")
+
+

@@ -1,0 +1,343 @@
+"""The whole pipeline on real files: counts add up, runs are the same wherever they ran, nothing is done twice."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.ingest import list_inputs
+from curation.store import Store, StoreError
+from pipelines.history import History
+from tests.footage import HOSTILE, footage, frames, shots, write
+from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three good files, one twice, and every kind of bad one."""
+    folder = tmp_path_factory.mktemp("material")
+    films = footage(folder, 3, lengths=(40, 60))
+    shutil.copy(films[1], folder / "zz copy of film01.mp4")
+    for name, make in HOSTILE.items():
+        make(folder / name, films[0])
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def curated(material: Path, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+    """A store of it, not to be changed."""
+    path = tmp_path_factory.mktemp("curated") / "store"
+    summary = curate(path, [material])
+    assert (summary.ok, summary.duplicate, summary.failed) == (3, 1, len(HOSTILE))
+    assert summary.clips == 6
+    return path
+
+
+@pytest.fixture
+def store(curated: Path, tmp_path: Path) -> Store:
+    """A copy of it, to be changed."""
+    shutil.copytree(curated, tmp_path / "store")
+    return Store.open(tmp_path / "store")
+
+
+def test_counts_add_up_and_every_source_ends_somewhere(curated, material):
+    opened = Store.open(curated)
+    rows = {Path(r["uri"]).name: r for r in opened.read("sources").to_pylist()}
+    assert len(rows) == len(list(material.iterdir())) - 1
+    assert rows["zz copy of film01.mp4"]["duplicate_of"] == str(material / "film01.mp4")
+    assert rows["film00.mp4"]["num_clips"] == 2
+    assert all(rows[name]["state"] == "failed" for name in HOSTILE)
+    failed = opened.read("failures", ["uri", "stage", "error", "attempts"]).to_pylist()
+    assert sorted(Path(f["uri"]).name for f in failed) == sorted(HOSTILE)
+    assert all(f["stage"] == "probe" and f["error"].startswith("open: ") and f["attempts"] == 1 for f in failed)
+    check_whole(curated)
+
+
+def test_clips_have_all_their_columns(curated):
+    for clip in Store.open(curated).read("clips").to_pylist():
+        assert clip["blur_score"] > 0
+        assert clip["blur_fingerprint"]
+        assert clip["light_fingerprint"]
+        assert clip["num_frames"] == clip["end_frame"] - clip["start_frame"]
+        assert (clip["width"], clip["height"], clip["fps"]) == (160, 96, 25)
+
+
+def test_the_same_whatever_the_order_place_and_batches(curated, material, tmp_path):
+    elsewhere = shutil.copytree(material, tmp_path / "elsewhere")
+    names = sorted((str(p) for p in elsewhere.glob("*.mp4")), reverse=True)
+    batches = {"batches__cut_clips": 1, "batches__commit_mib": 1, "batches__commit_s": 0.2}
+    curate(tmp_path / "store", names, recipe_of(**batches))
+    assert contents(tmp_path / "store") == contents(curated)
+    check_whole(tmp_path / "store")
+
+
+def test_a_rerun_does_nothing(store, material):
+    before = {t.name: t.version for t in store.tables()}
+    summary = curate(store, [material])
+    assert summary.done_before == summary.inputs
+    assert summary.stage_seconds["annotated again"] == 0
+    assert {t.name: t.version for t in store.tables()} == before
+
+
+def test_a_changed_annotator_computes_its_own_columns_anew(store, material):
+    before, media = contents(store), store.dataset("media").version
+    changed = recipe_of(annotators=["blur", {"light": {"low": 2}}] if _has_parameter("light", "low") else ["blur", "texture"])
+    summary = curate(store, [material], changed)
+    assert summary.stage_seconds["annotated again"] == 6
+    after = contents(store)
+    assert store.dataset("media").version == media
+    for old, new in zip(before["clips"], after["clips"], strict=True):
+        assert {k: new[k] for k in old if not k.startswith("light")} == {
+            k: v for k, v in old.items() if not k.startswith("light")
+        }
+    assert curate(store, [material], changed).stage_seconds["annotated again"] == 0
+
+
+def _has_parameter(name: str, parameter: str) -> bool:
+    from dataclasses import fields
+
+    from annotate import load
+
+    return parameter in [f.name for f in fields(type(load(name)))]
+
+
+def test_an_annotator_that_fails_or_kills_costs_only_its_own_column(store, material, tmp_path):
+    switch = tmp_path / "switch"
+    switch.touch()
+    recipe = recipe_of(annotators=["blur", "light", {"flaky": {"switch": str(switch)}}, "deadly"])
+    before = {c["clip_id"]: c for c in contents(store)["clips"]}
+
+    def again(**options) -> float:
+        return curate(store, [material], recipe, **options).stage_seconds["annotated again"]
+
+    assert again() == 6
+    clips = {c["clip_id"]: c for c in contents(store)["clips"]}
+    assert {i: {k: c[k] for k in before[i]} for i, c in clips.items()} == before
+    assert all(c["flaky_mean"] is None for c in clips.values())
+    killed = {c["clip_id"] for c in clips.values() if c["deadly_mean"] is None}
+    assert len(killed) == 3
+    failures = store.read("failures", filter="clip_id IS NOT NULL").to_pylist()
+    assert {f["clip_id"] for f in failures if f["stage"] == "flaky"} == set(clips)
+    assert {f["clip_id"] for f in failures if f["stage"] == "deadly"} == killed
+    assert all("not today" in f["error"] for f in failures if f["stage"] == "flaky")
+    assert all(f["error"].startswith("crash") for f in failures if f["stage"] == "deadly")
+    assert all(f["uri"].endswith(".mp4") and f["attempts"] == 1 for f in failures)
+    assert again() == 0  # what failed is left alone
+
+    switch.unlink()
+    assert again(retry_failed=True) == 6
+    assert all(c["flaky_mean"] > 0 for c in contents(store)["clips"])
+    twice = store.read("failures", filter="stage = 'deadly' AND attempts = 2").to_pylist()
+    assert {f["clip_id"] for f in twice} == killed
+
+
+def test_a_deadly_annotator_costs_new_footage_only_its_own_column_too(tmp_path):
+    film = write(tmp_path / "a.mp4", shots((40, 40)))
+    summary = curate(tmp_path / "store", [film], recipe_of(annotators=["blur", "deadly", "light"]))
+    assert (summary.ok, summary.clips, summary.clips_failed, summary.annotations_failed) == (1, 2, 0, 1)
+    dark, bright = contents(tmp_path / "store")["clips"]
+    assert all(c["blur_score"] > 0 and c["light_fingerprint"] for c in (dark, bright))
+    assert dark["deadly_mean"] > 0
+    assert bright["deadly_mean"] is None
+
+
+def test_what_failed_is_tried_again_when_asked_or_when_the_file_changed(tmp_path):
+    (good,) = footage(tmp_path / "in", 1, lengths=(40,))
+    bad = tmp_path / "in" / "a.mp4"
+    bad.write_bytes(good.read_bytes()[:1000])
+    store = Store.open(tmp_path / "store", create=True)
+    assert curate(store, [bad.parent]).failed == 1
+    assert curate(store, [bad.parent]).done_before == 2
+    assert curate(store, [bad.parent], retry_failed=True).failed == 1
+    assert [f["attempts"] for f in store.read("failures").to_pylist()] == [1, 2]
+    write(bad, frames(40, seed=5))
+    summary = curate(store, [bad.parent])
+    assert (summary.ok, summary.failed, summary.clips) == (2, 0, 1)
+    assert store.count("sources") == 2
+    check_whole(store)
+
+
+def test_a_file_that_was_touched_is_not_cut_again_and_is_read_once(tmp_path):
+    (film,) = footage(tmp_path / "in", 1, lengths=(40,))
+    store = Store.open(tmp_path / "store", create=True)
+    curate(store, [film])
+    before = contents(store)
+    os.utime(film)
+    summary = curate(store, [film])
+    assert (summary.ok, summary.done_before, summary.clips) == (1, 1, 0)
+    assert contents(store) == before
+    assert not History(store, list_inputs([str(film)]).files, recipe_of().cutting_fingerprint).todo
+
+
+def test_a_file_that_was_replaced_is_curated_and_the_old_clips_stay(tmp_path):
+    (film,) = footage(tmp_path / "in", 1, lengths=(40,))
+    store = Store.open(tmp_path / "store", create=True)
+    curate(store, [film])
+    old = contents(store)["media"]
+    write(film, shots((50, 50), seed=7))
+    assert curate(store, [film]).clips == 2
+    assert curate(store, [film]).done_before == 1
+    after = contents(store)["media"]
+    assert old.items() < after.items()
+    assert len(after) == 3
+    check_whole(store)
+
+
+def test_recut_cuts_anew_only_when_asked(store, material):
+    longer = recipe_of(clips__max_s=2)
+    summary = curate(store, [material], longer)
+    assert (summary.cut_otherwise, summary.clips) == (3, 0)
+    summary = curate(store, [material], longer, recut=True)
+    assert summary.ok == 3
+    assert summary.clips == 6  # the 60-frame shots are divided; the 40-frame ones are what they were
+    assert store.count("clips") == 9
+    check_whole(store)
+    summary = curate(store, [material], longer, recut=True)
+    assert summary.done_before == summary.inputs
+
+
+def test_recut_of_a_file_that_is_gone_keeps_its_clips(tmp_path):
+    films = footage(tmp_path / "in", 2, lengths=(40,))
+    store = Store.open(tmp_path / "store", create=True)
+    curate(store, films)
+    before = contents(store)
+    now = films[0].stat()
+    films[0].write_bytes(bytes(now.st_size))  # a disk that lost its bytes: the same size and time
+    os.utime(films[0], ns=(now.st_atime_ns, now.st_mtime_ns))
+    summary = curate(store, films, recipe_of(encode__crf=40), recut=True)
+    assert (summary.ok, summary.failed) == (1, 1)
+    after = contents(store)
+    assert [r["state"] for r in after["sources"]] == ["ok", "ok"]
+    same = {i for i, data in after["media"].items() if data == before["media"].get(i)}
+    assert len(same) == 1
+    assert set(after["media"]) == set(before["media"])
+    check_whole(store)
+
+
+def test_duplicates_that_come_later_find_the_same_survivor(tmp_path):
+    """By bytes and by the publisher's id, through a duplicate too: a run in parts equals one run."""
+    films = footage(tmp_path / "in", 2, lengths=(40,))
+    a, b = films
+    c = Path(shutil.copy(b, tmp_path / "in" / "z copy.mp4"))
+    ids = {a: "v1", b: "v1", c: ""}  # b is a's duplicate by id, c is b's by bytes, and so a's
+
+    def manifest(name: str, files: list[Path]) -> Path:
+        path = tmp_path / name
+        path.write_text("uri,source_id\n" + "".join(f"{f},{ids[f]}\n" for f in files))
+        return path
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    curate(whole, [manifest("all.csv", [c, b, a])])
+    for i, file in enumerate([a, b, c]):
+        curate(parts, [manifest(f"{i}.csv", [file])])
+    rows = contents(whole)["sources"]
+    assert rows == contents(parts)["sources"]
+    assert [(r["state"], r["duplicate_of"]) for r in rows] == [("ok", None), *[("duplicate", a.name)] * 2]
+
+
+def test_a_broken_file_does_not_stand_in_for_a_good_one_of_the_same_id(tmp_path):
+    (good,) = footage(tmp_path / "in", 1, lengths=(40,))
+    (tmp_path / "in" / "a broken.mp4").write_bytes(good.read_bytes()[:900])
+    (tmp_path / "m.csv").write_text(f"uri,source_id\nin/a broken.mp4,v1\nin/{good.name},v1\n")
+    summary = curate(tmp_path / "store", [tmp_path / "m.csv"])
+    assert (summary.ok, summary.duplicate, summary.failed) == (1, 0, 1)
+
+
+def test_facts_of_a_manifest_reach_the_store(tmp_path):
+    (film,) = footage(tmp_path / "in", 1, lengths=(40,))
+    (tmp_path / "m.jsonl").write_text(f'{{"uri": "in/{film.name}", "id": "v\'7", "license": "CC-BY", "caption": "a \'b\' – ü"}}')
+    curate(tmp_path / "store", [tmp_path / "m.jsonl"])
+    (row,) = Store.open(tmp_path / "store").read("sources", ["source_id", "licence", "caption"]).to_pylist()
+    assert row == {"source_id": "v'7", "licence": "CC-BY", "caption": "a 'b' – ü"}
+
+
+def test_names_that_are_not_tame(tmp_path):
+    (film,) = footage(tmp_path / "in", 1, lengths=(30,))
+    data = film.read_bytes()
+    for i, name in enumerate(["-i.mp4", "it's.mp4", 'a"b.mp4', "new\nline.mp4", "Видео №1.mp4", "concat:a|b.mp4"]):
+        (film.parent / name).write_bytes(data + bytes(i + 1))  # a box of nothing: other bytes, the same film
+    summary = curate(tmp_path / "store", [film.parent])
+    assert summary.ok == 7
+    assert summary.clips == 7
+    summary = curate(tmp_path / "store", [film.parent])
+    assert summary.done_before == 7
+    check_whole(tmp_path / "store")
+
+
+def test_a_file_that_hangs_or_swells_costs_only_itself(tmp_path):
+    films = footage(tmp_path / "in", 2, lengths=(40,))
+    summary = curate(tmp_path / "store", [films[0].parent], recipe_of(limits__max_frames=20))
+    assert summary.failed == 2
+    errors = Store.open(tmp_path / "store").read("failures", ["stage", "error"]).to_pylist()
+    assert all(e["stage"] == "scan" and e["error"].startswith("limit: over 20 frames") for e in errors)
+
+
+def test_a_second_run_at_once_is_refused_in_a_sentence(store, material):
+    program = "import sys; from curation.store import Store\nwith Store.open(sys.argv[1]).committing(): print('in', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", program, store.uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline().strip() == b"in"
+        with pytest.raises(StoreError, match=f"process {other.pid} .* has been writing to this store"):
+            curate(store, [material])
+    finally:
+        other.stdin.close()
+        other.wait()
+        other.stdout.close()
+
+
+def test_each_run_is_on_record(curated):
+    (run,) = Store.open(curated).read("runs").to_pylist()
+    assert run["state"] == "finished"
+    assert '"ok": 3' in run["counts"]
+    assert "ultrafast" in run["recipe"]
+
+
+def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material, tmp_path):
+    """While a run goes on something dies every now and then: a Ray worker, a sandbox's child."""
+    import random
+    import threading
+
+    import psutil
+
+    stop, killed = threading.Event(), []
+    me = psutil.Process()
+
+    def strike() -> None:
+        rng = random.Random(0)
+        while not stop.wait(0.3) and len(killed) < 4:
+            name = ("ray::reel:", "curation.media.sandbox_child")[len(killed) % 2]
+            ours = [p for p in me.children(recursive=True) if name in " ".join(_command(p))]
+            if ours:
+                victim = rng.choice(ours)
+                victim.kill()
+                killed.append(name)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        extra = footage(tmp_path / "more", 5, lengths=(60, 60), seed=50)
+        summary = curate(tmp_path / "store", [*material.glob("film*.mp4"), *extra])
+    finally:
+        stop.set()
+        thread.join()
+    assert len(killed) >= 2
+    assert summary.ok + summary.failed == 8
+    got, expect = contents(tmp_path / "store")["media"], contents(curated)["media"]
+    assert all(got[i] == expect[i] for i in expect if i in got)
+    check_whole(tmp_path / "store")
+
+
+def _command(process) -> list[str]:
+    import psutil
+
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

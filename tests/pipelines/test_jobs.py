@@ -1,0 +1,160 @@
+"""A real job server with token authentication: submit, follow, fail."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.footage import footage
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Head:
+    """A cluster of one node, started as an operator would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONPATH"}
+        path = f"{BIN}:{os.environ['PATH']}"
+        self.outsider = clean | {"HOME": str(self.home / "nobody"), "PATH": path, "RAY_AUTH_MODE": "token"}
+        self.environment = clean | {"HOME": str(self.home), "PATH": path, "RAY_AUTH_MODE": "token"}
+        self.ray("get-auth-token", "--generate")
+        gcs, dashboard = free_port(), free_port()
+        self.address = f"http://127.0.0.1:{dashboard}"
+        self.process = subprocess.Popen(
+            [BIN / "ray", "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--block",
+             f"--temp-dir={folder / 'r'}", "--disable-usage-stats", "--dashboard-agent-listen-port", str(free_port())],
+            env=self.environment, stdout=(folder / "head.log").open("w"), stderr=subprocess.STDOUT, cwd=folder,
+            start_new_session=True,
+        )  # fmt: skip
+        self.log = folder / "head.log"
+        self._wait()
+
+    def ray(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([BIN / "ray", *arguments], env=self.environment, capture_output=True, text=True, timeout=200,
+                              **options)  # fmt: skip
+
+    def reel(self, *arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+        environment = options.pop("env", self.environment) | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, "-m", "pipelines.cli", *map(str, arguments)], env=environment,
+                              capture_output=True, text=True, timeout=200, **options)  # fmt: skip
+
+    def _wait(self) -> None:
+        import time
+
+        for _ in range(150):
+            if self.process.poll() is not None:
+                pytest.fail(self.log.read_text())
+            listed = self.ray("job", "list", "--address", self.address)
+            if listed.returncode == 0:
+                return
+            time.sleep(0.5)
+        pytest.fail(self.log.read_text())
+
+    def stop(self) -> None:
+        import psutil
+
+        family = [self.process.pid, *(p.pid for p in psutil.Process(self.process.pid).children(recursive=True))]
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
+        for pid in family:
+            if psutil.pid_exists(pid):
+                psutil.Process(pid).kill()
+
+
+@pytest.fixture(scope="module")
+def head():
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="rw"))  # short: Ray's sockets have at most 107 characters
+    one = Head(folder)
+    yield one
+    one.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> Path:
+    """What is sent along: the code alone."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name in ("curation", "annotate", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def recipe(folder: Path, inputs: str, store: str) -> Path:
+    settings = {"inputs": [inputs], "store": str(folder / store), "encode": {"preset": "ultrafast"},
+                "shots": {"detector": "pyscenedetect"}, "annotators": ["blur"]}  # fmt: skip
+    path = folder / f"{store}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_ray_job_submit(head, packages, tmp_path):
+    footage(tmp_path / "in", 2, lengths=(40,))
+    path = recipe(tmp_path, str(tmp_path / "in"), "store")
+    shutil.copy(path, packages / "run.yaml")
+    made = head.ray("job", "submit", "--address", head.address, "--working-dir", str(packages), "--",
+                    "python", "-m", "pipelines.cli", "curate", "run.yaml")  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr + head.log.read_text()
+    assert "curate: 2/2" in made.stdout
+    assert "2 inputs = 2 ok + 0 duplicate + 0 failed" in made.stdout
+    assert (tmp_path / "store" / "clips.lance").exists()
+
+
+def test_reel_submit(head, packages, tmp_path):
+    footage(tmp_path / "in", 1, lengths=(40,))
+    path = recipe(tmp_path, str(tmp_path / "in"), "store")
+    made = head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, path)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "1 inputs = 1 ok" in made.stdout
+    assert "curate: 1/1" in made.stdout
+    assert "SUCCEEDED" in made.stderr
+
+
+def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):
+    path = recipe(tmp_path, str(tmp_path / "missing"), "store")
+    made = head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, path)
+    assert made.returncode == 1
+    assert "missing does not exist" in made.stdout
+    assert "FAILED" in made.stderr
+    assert "Traceback" not in made.stdout + made.stderr
+
+
+def test_without_a_token_or_a_server_it_is_one_sentence(head, tmp_path):
+    (tmp_path / "nobody").mkdir()
+    for environment in (head.outsider, head.environment | {"RAY_AUTH_TOKEN": "0" * 64}):
+        refused = head.reel("submit", "curate", "--address", head.address, "x.yaml", env=environment)
+        assert refused.returncode == 1
+        assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+        assert "token" in refused.stderr
+    nobody = head.reel("submit", "curate", "--address", f"http://127.0.0.1:{free_port()}", "x.yaml")
+    assert nobody.returncode == 1
+    assert len(nobody.stderr.strip().splitlines()) == 1, nobody.stderr
+    assert "cannot submit to http://127.0.0.1" in nobody.stderr
+
+
+def test_the_server_itself_wants_the_token(head):
+    """Not only our client: the job server does not answer strangers."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{head.address}/api/jobs/")
+    assert caught.value.code in (401, 403)

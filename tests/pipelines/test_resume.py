@@ -1,0 +1,197 @@
+"""A run that dies, anywhere, is made good by the same command: the store is that of a run that was never disturbed."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from curation.clips import clip_fingerprint
+from curation.store import Store
+from pipelines.flow import Flow
+from tests.conftest import ROOT
+from tests.footage import footage
+from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+OFTEN = ["--set", "batches.commit_s=0.3", "--set", "batches.commit_mib=1", "--set", "batches.cut_clips=1"]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "in"
+    films = footage(folder, 8, lengths=(40, 30, 40))
+    shutil.copy(films[2], folder / "zz copy.mp4")
+    (folder / "broken.mp4").write_bytes(b"x" * 1000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(material, tmp_path_factory, ray_local) -> dict:
+    path = tmp_path_factory.mktemp("undisturbed") / "store"
+    curate(path, [material])
+    return contents(path)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("few") / "in"
+    films = footage(folder, 3, lengths=(40, 30), seed=20)
+    shutil.copy(films[2], folder / "zz copy.mp4")
+    (folder / "broken.mp4").write_bytes(b"x" * 1000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cut_once(few, tmp_path_factory, ray_local) -> Path:
+    path = tmp_path_factory.mktemp("cut") / "store"
+    curate(path, [few])
+    return path
+
+
+def begin(store: Path, inputs: Path) -> subprocess.Popen[str]:
+    """`reel curate` in its own process, a driver of its own on the session's Ray."""
+    import ray
+
+    at = ray.get_runtime_context().gcs_address
+    arguments = ["curate", str(inputs), "--store", str(store), *CHEAP_ARGUMENTS, *OFTEN, "--address", at]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(run: subprocess.Popen, store: Path, condition: Callable[[Store], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end and run.poll() is None:
+        if (store / "sources.lance").exists() and condition(Store.open(store)):
+            return
+        time.sleep(0.02)
+    assert run.poll() is None, f"the run ended before it could be disturbed: {run.communicate()}"
+    pytest.fail("nothing happened")
+
+
+MOMENTS = {
+    "some clips, no source": lambda s: s.count("media") > 0,
+    "half of the sources": lambda s: s.count("sources") >= 5,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_the_next_run_makes_it_good(moment, material, expected, tmp_path):
+    store = tmp_path / "store"
+    run = begin(store, material)
+    wait_for(run, store, MOMENTS[moment])
+    run.kill()
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    assert (store / "_locks" / "curation.json").exists()  # a dead run's lock is no hindrance
+    kept = contents(store)
+    summary = curate(store, [material])
+    assert (summary.ok, summary.duplicate, summary.failed) == (8, 1, 1)
+    assert summary.done_before == len(kept["sources"])
+    assert contents(store) == expected
+    check_whole(store)
+
+
+class Died(BaseException):
+    """Stands for a power cut: nobody catches it, and no clean-up of a run's own follows it."""
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """Run in this process until the store has been written to `number` times; whether that happened."""
+    writes = ("append", "delete", "merge", "commit_media")
+    real = {name: getattr(Store, name) for name in writes}
+
+    def run(number: int, *arguments, **options) -> bool:
+        left = number
+
+        def counted(name: str) -> Callable:
+            def write(self, table, *rest, **named):
+                nonlocal left
+                if left <= 0:
+                    raise Died  # nothing more reaches the disk
+                done = real[name](self, table, *rest, **named)
+                left -= table != "runs"
+                if left <= 0:
+                    raise Died
+                return done
+
+            return write
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Flow, "cancel", lambda self: None)  # a dead driver cancels nothing
+            for name in writes:
+                patch.setattr(Store, name, counted(name))
+            try:
+                curate(*arguments, **options)
+            except Died:
+                return True
+        return False
+
+    return run
+
+
+def test_dying_after_any_of_its_writes(dying, few, tmp_path):
+    """One store, one run after the other, each dead after one write more than the last: all orders of leftovers."""
+    store, number = Store.open(tmp_path / "store", create=True), 1
+    often = recipe_of(batches__commit_s=0.05, batches__commit_mib=1, batches__cut_clips=1)
+    while dying(number, store, [few], often):
+        number += 1
+        ids = store.read("clips", ["clip_id"]).column(0).to_pylist()
+        assert len(set(ids)) == len(ids)
+    assert number > 3
+    curate(tmp_path / "undisturbed", [few])
+    assert contents(store) == contents(tmp_path / "undisturbed")
+    check_whole(store)
+
+
+@pytest.mark.parametrize("number", [2, 4, 7])
+def test_leftovers_of_other_settings_do_not_stay(dying, few, tmp_path, number):
+    """Dead under one recipe, dead under a second, finished under that: what the first left of a source is gone."""
+    store = Store.open(tmp_path / "store", create=True)
+    often = {"batches__commit_s": 0.05, "batches__cut_clips": 1}
+    other = recipe_of(clips__max_s=1, clips__min_s=0.5, **often)
+    assert dying(number, store, [few], recipe_of(**often))
+    first = {r["md5"] for r in contents(store)["sources"] if r["state"] == "ok"}
+    for more in (3, 6):
+        dying(more, store, [few], other)
+    curate(store, [few], other)
+    check_whole(store)
+    for clip in contents(store)["clips"]:
+        assert clip["duration_s"] <= 1.04 or clip["source_md5"] in first
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_recut_that_dies_is_finished_by_the_next_run(dying, few, cut_once, tmp_path, number):
+    store = Store.open(shutil.copytree(cut_once, tmp_path / "store"))
+    often = {"batches__commit_s": 0.05, "batches__cut_clips": 1}
+    other = recipe_of(clips__max_s=1, clips__min_s=0.5, encode__crf=33, **often)
+    dying(number, store, [few], other, recut=True)
+    summary = curate(store, [few], other, recut=True)
+    assert summary.ok == 3
+    check_whole(store)
+    assert {c["clips_fingerprint"] for c in contents(store)["clips"]} == {clip_fingerprint(other.encode)}
+    assert max(c["duration_s"] for c in contents(store)["clips"]) <= 1.04
+
+
+def test_ctrl_c_stops_in_a_sentence_and_keeps_what_was_committed(material, expected, tmp_path):
+    store = tmp_path / "store"
+    run = begin(store, material)
+    wait_for(run, store, MOMENTS["some clips, no source"])
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    assert "stopped; what was committed is in the store" in errors
+    assert "Traceback" not in errors
+    assert Store.open(store).read("runs", ["state"]).column(0).to_pylist() == ["interrupted"]
+    assert not list((store / "_locks").iterdir())
+    curate(store, [material])
+    assert contents(store) == expected
+    check_whole(store)
