@@ -81,8 +81,10 @@ def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]
     elif path.is_file():
         if path.suffix.lower() in MANIFEST_SUFFIXES:
             yield from read_manifest(path, allow_http)
-        else:
+        elif _is_unicode(str(path)):
             yield Input(str(path))
+        else:
+            raise IngestError(f"{os.fsencode(path)!r} is not a name in UTF-8; rename the file")
     elif glob.has_magic(name):
         matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
         yield from (Input(str(p)) for p in matches if p.is_file() and _is_video(p.name, ignored, str(p)))
@@ -93,14 +95,26 @@ def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]
 def _is_video(name: str, ignored: list[str], full: str) -> bool:
     if name.startswith("."):
         return False
+    if not _is_unicode(full):
+        ignored.append(os.fsencode(full).decode("utf-8", "replace"))
+        return False
     if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
         return True
     ignored.append(full)
     return False
 
 
+def _is_unicode(name: str) -> bool:
+    """The store's columns hold nothing else, and a file must be found again by its name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=lambda error: ignored.append(str(error.filename))):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for file in files:
             full = os.path.join(folder, file)

@@ -35,6 +35,7 @@ class History:
         self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
         self.done_before: Counter[str] = Counter()
+        incomplete = self._incomplete() if retry_failed else set()
         for item in files:
             row = rows.get(item.uri)
             if row is None:
@@ -46,8 +47,14 @@ class History:
             elif _touched(row):
                 self.todo.append(item)
                 self.touched[item.uri] = row
+            elif row["state"] == "duplicate" and _stands_for_nothing(row, rows.get(row["duplicate_of"])):
+                self.todo.append(item)
+                self.replaced.add(item.uri)
+                del rows[item.uri]
             elif row["state"] == "ok" and row["cutting_fingerprint"] != cutting:
                 self._cut_otherwise(item, row, recut)
+            elif row["md5"] in incomplete:
+                self._cut_again(item, row)
             else:
                 self.done_before[row["state"]] += 1
         self.by_md5: dict[str, str] = {}
@@ -67,13 +74,27 @@ class History:
 
     def _cut_otherwise(self, item: Input, row: dict[str, Any], recut: bool) -> None:
         if recut:
-            self.todo.append(item)
-            self.replaced.add(item.uri)
-            self.recut_uris.add(item.uri)
-            self.recut_md5s.add(row["md5"])
+            self._cut_again(item, row)
         else:
             self.cut_otherwise += 1
             self.done_before["ok"] += 1
+
+    def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
+        self.todo.append(item)
+        self.replaced.add(item.uri)
+        self.recut_uris.add(item.uri)
+        self.recut_md5s.add(row["md5"])
+
+    def _incomplete(self) -> set[str]:
+        """MD5s of sources that are ok, but for clips that could not be cut."""
+        rows = self.store.read("failures", ["source_md5", "clip_id"], filter="stage = 'cut' AND clip_id IS NOT NULL")
+        lost = {r["clip_id"]: r["source_md5"] for r in rows.to_pylist()}
+        ids = list(lost)
+        for start in range(0, len(ids), DELETE_CHUNK):
+            names = sql_strings(ids[start : start + DELETE_CHUNK])
+            for clip_id in self.store.read("clips", ["clip_id"], filter=f"clip_id IN ({names})").column(0).to_pylist():
+                del lost[clip_id]
+        return set(lost.values())
 
     def clear_leftovers(self) -> None:
         """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
@@ -144,6 +165,11 @@ class History:
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
             self.store.delete(table, f"clip_id IN ({sql_strings(clip_ids[start : start + DELETE_CHUNK])})")
+
+
+def _stands_for_nothing(duplicate: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
+    """Whether a file gave way to one of the same id and other bytes, which then failed."""
+    return survivor is not None and survivor["state"] == "failed" and survivor["md5"] != duplicate["md5"]
 
 
 def _touched(row: dict[str, Any]) -> bool:

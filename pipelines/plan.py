@@ -36,7 +36,7 @@ def make_plan(recipe: CurateRecipe) -> str:
     for item in todo:
         found = facts[item.uri]
         touched = history.touched.get(item.uri) if history else None
-        if touched and touched["md5"] == found["md5"]:
+        if history and touched and touched["md5"] == found["md5"]:
             history.done_before[touched["state"]] += 1  # only its time changed
         elif found["md5"] and dedup.survivor_of(item.uri, found["md5"], item.source_id):
             states["duplicate"] += 1

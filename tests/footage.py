@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 
 from tests.annotate.synth import texture
@@ -64,7 +63,7 @@ def shots(lengths: Sequence[int], width: int = 160, height: int = 96, *, seed: i
 
 
 def stamp(picture: np.ndarray, number: int) -> np.ndarray:
-    """Write `number` over the middle of a picture, in place: BITS blocks, in Gray code so that one changes at a time."""
+    """Write `number` over the middle of a picture, in place: BITS blocks of Gray code: one changes at a time."""
     number ^= number >> 1
     height, width = picture.shape[:2]
     top, bottom = round(0.4 * height), round(0.6 * height)
@@ -130,7 +129,7 @@ def write(
     format: str | None = None,
     **options: str,
 ) -> Path:
-    """Encode pictures to `path`. pts: their times in 1/90000 s, for a variable rate. sound: float32 [samples], 48 kHz."""
+    """Encode pictures to `path`. pts: times in 1/90000 s, for a variable rate. sound: float32 [samples], 48 kHz."""
     defaults = {"crf": "14", "preset": "ultrafast", "g": "25"} if codec == "libx264" else {}
     with av.open(str(path), "w", format=format, container_options={"fflags": "+bitexact"}) as file:
         stream = file.add_stream(codec, rate=fps, options=defaults | options)
@@ -233,7 +232,9 @@ def _avi(chunks: Sequence[bytes], width: int, height: int, fps: int) -> bytes:
 
     biggest = max(map(len, chunks))
     main = struct.pack("<14I", 10**6 // fps, 0, 0, 0x10, len(chunks), 0, 1, biggest, width, height, 0, 0, 0, 0)
-    head = b"vidsDX50" + struct.pack("<IHHIIIIIIiI4h", 0, 0, 0, 0, 1, fps, 0, len(chunks), biggest, -1, 0, 0, 0, width, height)
+    head = b"vidsDX50" + struct.pack(
+        "<IHHIIIIIIiI4h", 0, 0, 0, 0, 1, fps, 0, len(chunks), biggest, -1, 0, 0, 0, width, height
+    )
     shape = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"DX50", width * height * 3, 0, 0, 0, 0)
     stream = chunk(b"LIST", b"strl" + chunk(b"strh", head) + chunk(b"strf", shape))
     header = chunk(b"LIST", b"hdrl" + chunk(b"avih", main) + stream)
@@ -265,7 +266,8 @@ HOSTILE: dict[str, Callable[[Path, Path], None]] = {
     ),
     "concat.mp4": lambda path, good: path.write_text(f"ffconcat version 1.0\nfile '{good}'\n"),
     "session.mp4": lambda path, good: path.write_text(
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\n"
+        "t=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
     ),
     "dash.mp4": lambda path, good: path.write_text(
         f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet '

@@ -13,6 +13,7 @@ import numpy as np
 
 from .footage import Footage
 from .scores import Scores
+from .standing import standing_share
 from .types import Transition
 from .wipes import find_sweep
 
@@ -21,7 +22,8 @@ DIFFERENT = 0.68  # similarity below which two frames show different scenes
 STRAIGHT = 0.55  # correlation of successive changes that no motion reaches (motion: below 0.4)
 MAYBE_STRAIGHT = 0.15  # ... below which it is no dissolve (motion: below 0.15 in 19 of 20 places)
 SWEEP_CONTRAST = 3.0  # times the usual change; cameras and things on textured ground stay below 2.5
-WIPED = 0.62  # similarity a wipe leaves at most; a car over bare asphalt sweeps too, but leaves 0.66
+WIPED = 0.62  # similarity a wipe leaves at most; a car in a street sweeps too, but leaves 0.66
+STANDING = 0.38  # share of the picture that may outlast a transition; real ones leave 0.26, a car that crosses 0.5
 IN_TRANSITION = 0.3  # network score of frames that belong to a transition found
 PACE = 0.35  # of a blend's speed at its middle that still counts as blending
 EVEN = 3.0  # grey levels of change too small to have a direction
@@ -181,5 +183,6 @@ def _peaks(at: np.ndarray, score: np.ndarray, stride: int, threshold: float) -> 
 
 
 def _separates(footage: Footage, t: Transition, alike: float = DIFFERENT + 0.05) -> bool:
+    """Other things are seen after it than before, and hardly any place still shows the same."""
     before, after = max(0, t.first - 2), min(len(footage) - 1, t.last + 2)
-    return footage.similarity(before, after) < alike
+    return footage.similarity(before, after) < alike and standing_share(footage, t.first, t.last) < STANDING

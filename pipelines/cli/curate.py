@@ -50,8 +50,10 @@ def curate(
 def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut: bool, quiet: bool) -> "Summary":
     from curation.ingest import list_inputs
     from curation.store import Store
+    from pipelines.annotate import load_annotators
     from pipelines.curate import run_all
 
+    load_annotators(recipe)  # a mistake in their names must not leave an empty store
     found = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
     if found.ignored and not quiet:
         say(f"passed over {len(found.ignored)} files that are no videos by their names, such as {found.ignored[0]}")
@@ -92,9 +94,7 @@ def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
         + (f"   ({summary.done_before} were done before)" if summary.done_before else ""),
     ]
     if summary.cut_otherwise:
-        lines.append(
-            f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew"
-        )
+        lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
     if not new and not caught_up:
         current = "" if summary.cut_otherwise else ": every source and every score is current"
         return "\n".join([*lines, f"nothing to do{current}"])

@@ -72,7 +72,9 @@ def test_clips_carry_the_times_and_stamps_of_their_first_and_last_frame():
 def test_an_id_says_what_the_clip_is_and_nothing_else():
     ids = {clip_id_of(m, a, b, (x, 0, 64, 64)) for m in "xy" for a in (0, 1) for b in (5, 6) for x in (0, 2)}
     assert len(ids) == 16
-    assert clip_id_of("abc", 0, 10, (0, 0, 640, 360)) == "e729fac130d736fae3935196"  # stores hold these: they must never change
+    assert (
+        clip_id_of("abc", 0, 10, (0, 0, 640, 360)) == "e729fac130d736fae3935196"
+    )  # stores hold these: they must never change
     assert all(len(i) == 24 and int(i, 16) >= 0 for i in ids)
 
 

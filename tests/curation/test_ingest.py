@@ -175,7 +175,9 @@ def test_the_web_is_fetched_only_where_allowed(web):
         assert len(list(video.frames())) == 5
 
 
-@pytest.mark.parametrize("way", ["HTTP://127.0.0.1/a.mp4", "https://127.0.0.1/a.mp4", "simplecache::http://127.0.0.1/a.mp4"])
+@pytest.mark.parametrize(
+    "way", ["HTTP://127.0.0.1/a.mp4", "https://127.0.0.1/a.mp4", "simplecache::http://127.0.0.1/a.mp4"]
+)
 def test_no_other_spelling_of_the_web_gets_past(tmp_path, way):
     with pytest.raises(IngestError):
         list_inputs([way])

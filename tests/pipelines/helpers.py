@@ -15,8 +15,8 @@ CHEAP: dict[str, Any] = {
     "shots.detector": "pyscenedetect",
     "annotators": ["blur", "light"],
 }
-CHEAP_ARGUMENTS = ["--set", "encode.preset=ultrafast", "--set", "encode.crf=28", "--set", "shots.detector=pyscenedetect",
-                   "--set", "annotators=[blur, light]"]  # fmt: skip
+CHEAP_ARGUMENTS = ["--set", "encode.preset=ultrafast", "--set", "encode.crf=28",
+                   "--set", "shots.detector=pyscenedetect", "--set", "annotators=[blur, light]"]  # fmt: skip
 WHEN = {"ingested_at", "mtime_ns"}  # differ between runs and machines
 
 
@@ -25,11 +25,15 @@ def recipe_of(**overrides: Any) -> CurateRecipe:
     return load_recipe(None, CHEAP | {k.replace("__", "."): v for k, v in overrides.items()})
 
 
-def curate(store: Path | Store, inputs: Sequence[Path | str], recipe: CurateRecipe | None = None, **options: Any) -> Summary:
+def curate(
+    store: Path | Store, inputs: Sequence[Path | str], recipe: CurateRecipe | None = None, **options: Any
+) -> Summary:
     """Run in this process; returns the summary, whose counts add up."""
     opened = store if isinstance(store, Store) else Store.open(store, create=True)
     with opened.committing():
-        summary, again = run_all(opened, recipe or recipe_of(), list_inputs([str(i) for i in inputs]), quiet=True, **options)
+        summary, again = run_all(
+            opened, recipe or recipe_of(), list_inputs([str(i) for i in inputs]), quiet=True, **options
+        )
     assert summary.adds_up
     summary.stage_seconds["annotated again"] = again
     return summary
@@ -46,7 +50,9 @@ def contents(store: Path | Store, *, without: Sequence[str] = ()) -> dict[str, A
             for key in ("uri", "duplicate_of", "source_id"):
                 if row.get(key):
                     row[key] = Path(row[key]).name
-        out[table] = sorted(rows, key=lambda r: [str(r.get(k)) for k in ("uri", "source_md5", "start_frame", "clip_id")])
+        out[table] = sorted(
+            rows, key=lambda r: [str(r.get(k)) for k in ("uri", "source_md5", "start_frame", "clip_id")]
+        )
     ids = sorted(opened.read("media", ["clip_id"]).column(0).to_pylist())
     assert len(ids) == len(set(ids)), "clip bytes are there twice"
     out["media"] = dict(opened.read_media(ids))

@@ -27,7 +27,8 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 def test_the_command_imports_nothing_heavy():
     program = (
-        "import sys, pipelines.cli, pipelines.cli.curate, pipelines.cli.query, pipelines.cli.snapshots, pipelines.cli.submit\n"
+        "import sys, pipelines.cli, pipelines.cli.curate, pipelines.cli.query, pipelines.cli.snapshots\n"
+        "import pipelines.cli.submit\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
@@ -71,6 +72,26 @@ def test_reel_alone_shows_what_there_is(reel):
     assert "curate" in shown.stdout + shown.stderr
 
 
+@pytest.fixture
+def call(capfd, monkeypatch, tmp_path) -> Reel:
+    """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception is a traceback, and fails."""
+    from pipelines.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["reel", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
+
+
 def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:
     """The one line on standard error."""
     made = reel(*arguments)
@@ -81,44 +102,51 @@ def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:
     return lines[0]
 
 
-def test_errors_are_one_line_that_says_what_to_do(reel, store, tmp_path):
+def test_an_error_is_one_line_of_a_real_process_too(reel, tmp_path):
+    assert "reel curate" in refused(reel, "tables", "--store", tmp_path / "nowhere")
+
+
+def test_errors_are_one_line_that_says_what_to_do(call, store, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.yaml").write_text("inputs: [x]\nclip: {max_s: 3}\n")
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
     footage(tmp_path / "in", 1, lengths=(10,))
     target = ("--store", tmp_path / "new")
-    assert "reel curate" in refused(reel, "tables", "--store", tmp_path / "nowhere")
-    assert "blur_score" in refused(reel, "sql", "select blur_scor from clips", "-s", store)
-    assert "clips" in refused(reel, "describe", "clip", "-s", store)
-    assert "only SELECT" in refused(reel, "sql", "drop table clips", "-s", store)
-    assert "no store was named" in refused(reel, "curate", tmp_path / "in")
-    assert "does not exist" in refused(reel, "curate", tmp_path / "missing", *target)
-    assert "no video files" in refused(reel, "curate", tmp_path / "empty", *target)
-    assert "--allow-http" in refused(reel, "curate", "http://127.0.0.1:1/x.mp4", *target)
-    assert "'clips.max' is not a setting" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max=3")
-    assert "KEY=VALUE" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s")
-    assert "clips.max_s" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s=soon")
-    assert "--set" in refused(reel, "curate", tmp_path / "in", *target, "--set", "clips.max_s=[1")
-    assert "'clip' is not a setting" in refused(reel, "curate", tmp_path / "bad.yaml", *target)
-    assert "is not a recipe" in refused(reel, "curate", tmp_path / "list.yaml", *target)
-    assert "missing.yaml" in refused(reel, "curate", tmp_path / "missing.yaml", *target)
-    assert "look-alikes: blur" in refused(reel, "curate", tmp_path / "in", *target, "--set", "annotators=[blurr]")
-    assert "no parameter" in refused(reel, "curate", tmp_path / "in", *target, "--set", "annotators=[{blur: {heigth: 1}}]")
-    assert "add --out" in refused(reel, "sql", "select 1", "-s", store, "-f", "parquet")
-    assert "choose one of" in refused(reel, "sql", "select 1", "-s", store, "-f", "xml")
-    assert "other files" in refused(reel, "curate", tmp_path / "in", "--store", tmp_path / "in")
+    assert "reel curate" in refused(call, "tables", "--store", tmp_path / "nowhere")
+    assert "blur_score" in refused(call, "sql", "select blur_scor from clips", "-s", store)
+    assert "clips" in refused(call, "describe", "clip", "-s", store)
+    assert "only SELECT" in refused(call, "sql", "drop table clips", "-s", store)
+    assert "no store was named" in refused(call, "curate", tmp_path / "in")
+    assert "does not exist" in refused(call, "curate", tmp_path / "missing", *target)
+    assert "no video files" in refused(call, "curate", tmp_path / "empty", *target)
+    assert "--allow-http" in refused(call, "curate", "http://127.0.0.1:1/x.mp4", *target)
+    assert "'clips.max' is not a setting" in refused(call, "curate", tmp_path / "in", *target, "--set", "clips.max=3")
+    assert "KEY=VALUE" in refused(call, "curate", tmp_path / "in", *target, "--set", "clips.max_s")
+    assert "clips.max_s" in refused(call, "curate", tmp_path / "in", *target, "--set", "clips.max_s=soon")
+    assert "--set" in refused(call, "curate", tmp_path / "in", *target, "--set", "clips.max_s=[1")
+    assert "'clip' is not a setting" in refused(call, "curate", tmp_path / "bad.yaml", *target)
+    assert "is not a recipe" in refused(call, "curate", tmp_path / "list.yaml", *target)
+    assert "missing.yaml" in refused(call, "curate", tmp_path / "missing.yaml", *target)
+    assert "look-alikes: blur" in refused(call, "curate", tmp_path / "in", *target, "--set", "annotators=[blurr]")
+    assert "no parameter" in refused(
+        reel, "curate", tmp_path / "in", *target, "--set", "annotators=[{blur: {heigth: 1}}]"
+    )
+    assert "add --out" in refused(call, "sql", "select 1", "-s", store, "-f", "parquet")
+    assert "choose one of" in refused(call, "sql", "select 1", "-s", store, "-f", "xml")
+    assert "other files" in refused(call, "curate", tmp_path / "in", "--store", tmp_path / "in")
     assert not (tmp_path / "new").exists(), "a run that was refused made a store"
 
 
-def test_sql_in_every_format(reel, store, tmp_path):
+def test_sql_in_every_format(call, store, tmp_path, monkeypatch):
     query = "select clip_id, num_frames from clips order by clip_id"
-    shown = reel("sql", query, "-s", store)
+    shown = call("sql", query, "-s", store)
     assert "num_frames" in shown.stdout
     assert "(4 rows)" in shown.stdout
-    lines = [json.loads(line) for line in reel("sql", query, "-s", store, "-f", "json").stdout.splitlines()]
+    lines = [json.loads(line) for line in call("sql", query, "-s", store, "-f", "json").stdout.splitlines()]
     assert [r["num_frames"] for r in lines] == [40] * 4
-    assert reel("sql", query, "-s", store, "-f", "csv").stdout.splitlines()[0] == "clip_id,num_frames"
-    made = reel("sql", query, "-f", "parquet", "-o", tmp_path / "x.parquet", REEL_STORE=str(store))
+    assert call("sql", query, "-s", store, "-f", "csv").stdout.splitlines()[0] == "clip_id,num_frames"
+    monkeypatch.setenv("REEL_STORE", str(store))
+    made = call("sql", query, "-f", "parquet", "-o", tmp_path / "x.parquet")
     assert "wrote 4 rows" in made.stdout
     import pyarrow.parquet as pq
 
@@ -132,32 +160,32 @@ def test_a_pipe_that_closes_is_no_error(store):
     assert made.stdout.strip() == "range"
 
 
-def test_failures_are_listed_until_they_are_mended(reel, store, tmp_path, ray_local):
-    shown = reel("failures", "--store", store, "--detail")
+def test_failures_are_listed_until_they_are_mended(call, store, tmp_path, ray_local):
+    shown = call("failures", "--store", store, "--detail")
     assert "broken.mp4" in shown.stdout
     assert "open: not a readable video file" in shown.stdout
     assert "--retry-failed" in shown.stdout
-    assert "broken" not in reel("failures", "--store", store, "--stage", "scan").stdout
+    assert "broken" not in call("failures", "--store", store, "--stage", "scan").stdout
     (good,) = footage(tmp_path / "in", 1, lengths=(40,))
     whole = good.read_bytes()
     good.write_bytes(whole[:500])
     assert curate(tmp_path / "store", [good]).failed == 1
-    assert "film00" in reel("failures", "--store", tmp_path / "store").stdout
+    assert "film00" in call("failures", "--store", tmp_path / "store").stdout
     good.write_bytes(whole)
     assert curate(tmp_path / "store", [good]).ok == 1
-    assert "film00" not in reel("failures", "--store", tmp_path / "store").stdout
+    assert "film00" not in call("failures", "--store", tmp_path / "store").stdout
 
 
-def test_a_recipe_goes_round(reel, tmp_path):
-    first = reel("recipe", "--set", "clips.max_s=7")
+def test_a_recipe_goes_round(call, tmp_path):
+    first = call("recipe", "--set", "clips.max_s=7")
     (tmp_path / "my.yaml").write_text(first.stdout)
     assert yaml.safe_load(first.stdout)["clips"]["max_s"] == 7
-    assert reel("recipe", tmp_path / "my.yaml").stdout == first.stdout
+    assert call("recipe", tmp_path / "my.yaml").stdout == first.stdout
 
 
-def test_looking_at_a_store(reel, store):
-    assert "clips " in reel("tables", "--store", store).stdout
-    about = reel("describe", "clips", "--store", store).stdout
+def test_looking_at_a_store(call, store):
+    assert "clips " in call("tables", "--store", store).stdout
+    about = call("describe", "clips", "--store", store).stdout
     assert "blur_score" in about
     assert "by blur" in about
 
@@ -190,7 +218,7 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, tmp_path):
 def test_a_rerun_with_nothing_to_do_starts_no_ray(store):
     program = f"""
 import sys
-sys.argv = ["reel", "curate", {str(store.parent / 'in')!r}, "--store", {str(store)!r}, *{CHEAP_ARGUMENTS!r}]
+sys.argv = ["reel", "curate", {str(store.parent / "in")!r}, "--store", {str(store)!r}, *{CHEAP_ARGUMENTS!r}]
 from pipelines.cli import main
 try:
     main()

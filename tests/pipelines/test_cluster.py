@@ -55,5 +55,3 @@ def test_a_node_that_goes_away_changes_nothing(tmp_path):
     curate(tmp_path / "single", [tmp_path / "in"])
     assert contents(tmp_path / "store") == contents(tmp_path / "single")
     check_whole(tmp_path / "store")
-
-

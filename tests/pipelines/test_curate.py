@@ -4,14 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from curation.ingest import list_inputs
+from curation.ingest import IngestError, list_inputs
 from curation.store import Store, StoreError
 from pipelines.history import History
+from pipelines.rows import failure_row
 from tests.footage import HOSTILE, footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 
@@ -86,26 +86,22 @@ def test_a_rerun_does_nothing(store, material):
     assert {t.name: t.version for t in store.tables()} == before
 
 
-def test_a_changed_annotator_computes_its_own_columns_anew(store, material):
+def test_a_new_or_changed_annotator_computes_its_own_columns_only(store, material):
     before, media = contents(store), store.dataset("media").version
-    changed = recipe_of(annotators=["blur", {"light": {"low": 2}}] if _has_parameter("light", "low") else ["blur", "texture"])
-    summary = curate(store, [material], changed)
-    assert summary.stage_seconds["annotated again"] == 6
-    after = contents(store)
+    for scale in (1.0, 2.0):
+        recipe = recipe_of(annotators=["blur", "light", {"flaky": {"scale": scale}}])
+        assert curate(store, [material], recipe).stage_seconds["annotated again"] == 6
+        after = contents(store)
+        for old, new in zip(before["clips"], after["clips"], strict=True):
+            assert {k: new[k] for k in old if not k.startswith("flaky")} == {
+                k: v for k, v in old.items() if not k.startswith("flaky")
+            }
+            if scale == 2:
+                assert new["flaky_mean"] == pytest.approx(2 * old["flaky_mean"])
+                assert new["flaky_fingerprint"] != old["flaky_fingerprint"]
+        assert curate(store, [material], recipe).stage_seconds["annotated again"] == 0
+        before = after
     assert store.dataset("media").version == media
-    for old, new in zip(before["clips"], after["clips"], strict=True):
-        assert {k: new[k] for k in old if not k.startswith("light")} == {
-            k: v for k, v in old.items() if not k.startswith("light")
-        }
-    assert curate(store, [material], changed).stage_seconds["annotated again"] == 0
-
-
-def _has_parameter(name: str, parameter: str) -> bool:
-    from dataclasses import fields
-
-    from annotate import load
-
-    return parameter in [f.name for f in fields(type(load(name)))]
 
 
 def test_an_annotator_that_fails_or_kills_costs_only_its_own_column(store, material, tmp_path):
@@ -250,9 +246,41 @@ def test_a_broken_file_does_not_stand_in_for_a_good_one_of_the_same_id(tmp_path)
     assert (summary.ok, summary.duplicate, summary.failed) == (1, 0, 1)
 
 
+def test_a_file_that_gave_way_to_one_that_failed_later_gets_its_turn(tmp_path):
+    """The longer of two with one id opens, and fails in the scan, when the other is a duplicate already."""
+    a, b = write(tmp_path / "a.mp4", frames(60)), write(tmp_path / "b.mp4", frames(40, seed=3))
+    (tmp_path / "m.csv").write_text(f"uri,source_id\n{a.name},v1\n{b.name},v1\n")
+    short = recipe_of(limits__max_frames=50)
+    assert curate(tmp_path / "store", [tmp_path / "m.csv"], short).failed == 1
+    summary = curate(tmp_path / "store", [tmp_path / "m.csv"], short)
+    assert (summary.ok, summary.duplicate, summary.failed, summary.clips) == (1, 0, 1, 1)
+    check_whole(tmp_path / "store")
+
+
+def test_a_clip_that_was_lost_is_cut_when_failures_are_tried_again(store, material):
+    """As a cut whose worker died for good leaves it: the source is ok, one clip is only in `failures`."""
+    before = contents(store)
+    lost = before["clips"][0]
+    for table in ("clips", "media"):
+        store.delete(table, f"clip_id = '{lost['clip_id']}'")
+    row = store.read("sources", filter=f"md5 = '{lost['source_md5']}' AND state = 'ok'")
+    store.delete("sources", f"md5 = '{lost['source_md5']}' AND state = 'ok'")
+    store.append("sources", [row.to_pylist()[0] | {"num_clips": 1}])
+    why = {"stage": "cut", "message": "the worker was lost", "detail": ""}
+    store.append("failures", [failure_row(row["uri"][0].as_py(), lost["source_md5"], lost["clip_id"], why, 1, "f")])
+    assert curate(store, [material]).clips == 0
+    summary = curate(store, [material], retry_failed=True)
+    assert (summary.ok, summary.clips) == (3, 1)
+    assert contents(store) == before
+    check_whole(store)
+    assert curate(store, [material], retry_failed=True).clips == 0
+
+
 def test_facts_of_a_manifest_reach_the_store(tmp_path):
     (film,) = footage(tmp_path / "in", 1, lengths=(40,))
-    (tmp_path / "m.jsonl").write_text(f'{{"uri": "in/{film.name}", "id": "v\'7", "license": "CC-BY", "caption": "a \'b\' – ü"}}')
+    (tmp_path / "m.jsonl").write_text(
+        f'{{"uri": "in/{film.name}", "id": "v\'7", "license": "CC-BY", "caption": "a \'b\' – ü"}}'
+    )
     curate(tmp_path / "store", [tmp_path / "m.jsonl"])
     (row,) = Store.open(tmp_path / "store").read("sources", ["source_id", "licence", "caption"]).to_pylist()
     assert row == {"source_id": "v'7", "licence": "CC-BY", "caption": "a 'b' – ü"}
@@ -262,7 +290,12 @@ def test_names_that_are_not_tame(tmp_path):
     (film,) = footage(tmp_path / "in", 1, lengths=(30,))
     data = film.read_bytes()
     for i, name in enumerate(["-i.mp4", "it's.mp4", 'a"b.mp4', "new\nline.mp4", "Видео №1.mp4", "concat:a|b.mp4"]):
-        (film.parent / name).write_bytes(data + bytes(i + 1))  # a box of nothing: other bytes, the same film
+        (film.parent / name).write_bytes(data + bytes(i + 1))  # other bytes, the same film
+    nameless = os.path.join(os.fsencode(film.parent), b"latin \xe9.mp4")  # no Unicode: the store could not hold it
+    shutil.copy(film, nameless)
+    assert list_inputs([str(film.parent)]).ignored == [str(film.parent / "latin \ufffd.mp4")]
+    with pytest.raises(IngestError, match="rename"):
+        list_inputs([os.fsdecode(nameless)])
     summary = curate(tmp_path / "store", [film.parent])
     assert summary.ok == 7
     assert summary.clips == 7
@@ -280,7 +313,10 @@ def test_a_file_that_hangs_or_swells_costs_only_itself(tmp_path):
 
 
 def test_a_second_run_at_once_is_refused_in_a_sentence(store, material):
-    program = "import sys; from curation.store import Store\nwith Store.open(sys.argv[1]).committing(): print('in', flush=True); sys.stdin.read()"
+    program = (
+        "import sys; from curation.store import Store\n"
+        "with Store.open(sys.argv[1]).committing(): print('in', flush=True); sys.stdin.read()"
+    )
     other = subprocess.Popen([sys.executable, "-c", program, store.uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert other.stdout.readline().strip() == b"in"

@@ -38,8 +38,8 @@ class Head:
         gcs, dashboard = free_port(), free_port()
         self.address = f"http://127.0.0.1:{dashboard}"
         self.process = subprocess.Popen(
-            [BIN / "ray", "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--block",
-             f"--temp-dir={folder / 'r'}", "--disable-usage-stats", "--dashboard-agent-listen-port", str(free_port())],
+            [BIN / "ray", "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2",
+             "--block", f"--temp-dir={folder / 'r'}", "--disable-usage-stats", "--dashboard-agent-listen-port", str(free_port())],
             env=self.environment, stdout=(folder / "head.log").open("w"), stderr=subprocess.STDOUT, cwd=folder,
             start_new_session=True,
         )  # fmt: skip
@@ -47,8 +47,8 @@ class Head:
         self._wait()
 
     def ray(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([BIN / "ray", *arguments], env=self.environment, capture_output=True, text=True, timeout=200,
-                              **options)  # fmt: skip
+        return subprocess.run([BIN / "ray", *arguments], env=self.environment, capture_output=True, text=True,
+                              timeout=200, **options)  # fmt: skip
 
     def reel(self, *arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
         environment = options.pop("env", self.environment) | {"PYTHONPATH": str(ROOT)}

@@ -44,7 +44,7 @@ def bloat(mib: int, at_once: bool) -> None:
     held = []
     if at_once:
         held.append(bytearray(mib << 20))
-        held[0][:: 4096] = b"x" * len(held[0][::4096])
+        held[0][::4096] = b"x" * len(held[0][::4096])
     for _ in range(mib // 8):
         held.append(b"x" * (8 << 20))
         time.sleep(0.01)

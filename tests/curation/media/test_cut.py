@@ -10,13 +10,23 @@ import numpy as np
 import pytest
 
 from curation.media import cut as cut_module
-from curation.media.cut import Cutter, CutSpec
+from curation.media.cut import CutSpec, Cutter
 from curation.media.decode import Video, orientation_of
 from curation.media.encode import EncodeConfig, Encoded, clip_size
 from curation.media.errors import MediaError
 from curation.timing import Timing, timing_of
 from tests import footage
-from tests.footage import MIRRORED, MIRRORED_AND_TURNED, QUARTER_TURNS, frames, luma_of, number_of, psnr, times_of, write
+from tests.footage import (
+    MIRRORED,
+    MIRRORED_AND_TURNED,
+    QUARTER_TURNS,
+    frames,
+    luma_of,
+    number_of,
+    psnr,
+    times_of,
+    write,
+)
 
 SHARP = EncodeConfig(crf=8, preset="ultrafast")
 CLOSE_DB = 35.0
@@ -160,7 +170,7 @@ def test_interlaced_frames_are_deinterlaced_one_for_one(tmp_path):
 
 
 def test_open_groups_of_pictures_after_a_far_seek(tmp_path, monkeypatch):
-    """x264's open GOPs: a keyframe whose leading B frames refer to the group before it, and decode wrong after a seek."""
+    """x264's open GOPs: a keyframe whose leading B frames refer to the group before it, wrong after a seek."""
     monkeypatch.setattr(cut_module, "SEEK_MARGIN_S", 0.5)
     options = {"preset": "veryfast", "x264opts": "open-gop=1:bframes=3:b-adapt=0:keyint=20:min-keyint=20:scenecut=0"}
     path = write(tmp_path / "a.mp4", frames(300), g="20", **options)

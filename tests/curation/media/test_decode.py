@@ -12,7 +12,7 @@ from curation.media.decode import Orientation, Video
 from curation.media.errors import MediaError
 from curation.media.probe import md5_of, probe
 from curation.media.sandbox import Sandbox
-from tests.footage import HOSTILE, clicks, ffmpeg, frames, number_of, gray, write
+from tests.footage import HOSTILE, clicks, ffmpeg, frames, gray, number_of, write
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,23 @@ def scene(seed: int, num_frames: int, *, speed: float = 0.4, brightness: float =
     return (frames * brightness).clip(0, 255)
 
 
+def crossing(num_frames: int, *, size: int, speed: float, drift: float) -> np.ndarray:
+    """Bare ground that a textured thing crosses from left to right, entering at frame 20: float32 [T, 54, 96, 3].
+
+    size: its height in pixels; half as wide again. drift: exposure at the end, in times that at the beginning.
+    """
+    frames = np.full((num_frames, HEIGHT, WIDTH, 3), (112, 110, 105), np.float32)
+    frames += np.linspace(-12, 12, WIDTH, dtype=np.float32)[:, None]
+    thing = scene(40, 1)[0][:size, : size + size // 2]
+    top = (HEIGHT - size) // 2
+    for t in range(num_frames):
+        left = round((t - 20) * speed) - thing.shape[1]
+        shown = slice(max(0, left), min(WIDTH, left + thing.shape[1]))
+        if shown.stop > shown.start:
+            frames[t, top : top + size, shown] = thing[:, shown.start - left : shown.stop - left]
+    return frames * np.linspace(1, drift, num_frames, dtype=np.float32)[:, None, None, None]
+
+
 def to_frames(frames: np.ndarray, *, noise: float = 1.0) -> np.ndarray:
     """float [T, H, W, 3] -> uint8, with a camera's noise."""
     grain = np.random.default_rng(0).normal(0, noise, frames.shape).astype(np.float32)

