@@ -4,6 +4,7 @@ Why Ray tasks and not Ray Data: one source becomes any number of clips, one file
 retry of its batch, and a single process commits; see docs/architecture.md.
 """
 
+import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Flow:
             )
             for name, (function, need, returns) in stages.items()
         }
+        self._warn_of_what_fits_no_node({name: need for name, (_, need, _) in stages.items()})
         self._queues: dict[str, deque[tuple[Any, tuple]]] = {name: deque() for name in stages}
         self._in_flight: dict[Any, tuple[str, Any, Any]] = {}
 
@@ -73,6 +75,18 @@ class Flow:
         for ref in self._in_flight:
             self._ray.cancel(ref, force=True)
         self._in_flight.clear()
+
+    def _warn_of_what_fits_no_node(self, needs: Mapping[str, Need]) -> None:
+        """Ray waits in silence for a node that can take a task; an autoscaler may bring one, so it is no error."""
+        nodes = [n["Resources"] for n in self._ray.nodes() if n["Alive"]]
+        for name, need in needs.items():
+            if not any(n.get("CPU", 0) >= need.cpus and n.get("GPU", 0) >= need.gpus for n in nodes):
+                print(
+                    f"warning: no node has the {need.cpus:g} CPUs and {need.gpus:g} GPUs that stage '{name}' wants "
+                    f"(recipe: resources.{name}); waiting for one",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def _start(self) -> None:
         room = self.slots() - len(self._in_flight)

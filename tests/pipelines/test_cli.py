@@ -74,7 +74,7 @@ def test_reel_alone_shows_what_there_is(reel):
 
 @pytest.fixture
 def call(capfd, monkeypatch, tmp_path) -> Reel:
-    """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception is a traceback, and fails."""
+    """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception fails the test."""
     from pipelines.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -129,7 +129,7 @@ def test_errors_are_one_line_that_says_what_to_do(call, store, tmp_path):
     assert "missing.yaml" in refused(call, "curate", tmp_path / "missing.yaml", *target)
     assert "look-alikes: blur" in refused(call, "curate", tmp_path / "in", *target, "--set", "annotators=[blurr]")
     assert "no parameter" in refused(
-        reel, "curate", tmp_path / "in", *target, "--set", "annotators=[{blur: {heigth: 1}}]"
+        call, "curate", tmp_path / "in", *target, "--set", "annotators=[{blur: {heigth: 1}}]"
     )
     assert "add --out" in refused(call, "sql", "select 1", "-s", store, "-f", "parquet")
     assert "choose one of" in refused(call, "sql", "select 1", "-s", store, "-f", "xml")
@@ -190,15 +190,15 @@ def test_looking_at_a_store(call, store):
     assert "by blur" in about
 
 
-def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, tmp_path):
-    """The whole command in its own process with its own Ray: plan, run, run again."""
+def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local, tmp_path):
+    """Plan; then the whole command in its own process with its own Ray; and again."""
     footage(tmp_path / "in", 2, lengths=(40,))
     (tmp_path / "in" / "bad.mp4").write_bytes(b"x")
     (tmp_path / "in" / "notes.txt").write_text("x")
     recipe = {"inputs": ["in"], "encode": {"preset": "ultrafast"}, "shots": {"detector": "pyscenedetect"},
               "annotators": ["blur"]}  # fmt: skip
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe))
-    planned = reel("curate", "run.yaml", "--store", "store", "--plan")
+    planned = call("curate", "run.yaml", "--store", "store", "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable; 1 other files passed over" in planned.stdout
     assert not (tmp_path / "store").exists()

@@ -39,7 +39,8 @@ class Head:
         self.address = f"http://127.0.0.1:{dashboard}"
         self.process = subprocess.Popen(
             [BIN / "ray", "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=2",
-             "--block", f"--temp-dir={folder / 'r'}", "--disable-usage-stats", "--dashboard-agent-listen-port", str(free_port())],
+             "--block", f"--dashboard-agent-listen-port={free_port()}",
+             f"--temp-dir={folder / 'r'}", "--disable-usage-stats"],
             env=self.environment, stdout=(folder / "head.log").open("w"), stderr=subprocess.STDOUT, cwd=folder,
             start_new_session=True,
         )  # fmt: skip

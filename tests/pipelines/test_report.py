@@ -28,7 +28,7 @@ COUNT = 9
 SHARPNESS = [40.0, 10.0, 90.0, float("nan"), 70.0, None, 20.0, 60.0, 50.0]
 
 
-def score_field(name: str, unit: str = "", type: pa.DataType = pa.float32()) -> pa.Field:  # noqa: B008
+def score_field(name: str, unit: str = "", type: pa.DataType = pa.float32()) -> pa.Field:
     return field(name, type, f"meaning of {name} <b>", unit=unit, computed_by="tester")
 
 
