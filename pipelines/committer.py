@@ -57,6 +57,11 @@ class Committer:
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether anything waits to be committed that a worker may still have to write."""
+        return bool(self.open.clip_ids or self.groups or self.sources)
+
     def add_clips(self, rows: Sequence[dict[str, Any]], payload: Any, num_bytes: int) -> None:
         """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order."""
         self.open.clip_ids += [row["clip_id"] for row in rows]

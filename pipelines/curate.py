@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -108,6 +108,8 @@ class Curation:
 
     def __init__(self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History) -> None:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
+        self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
+        self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.limits = recipe.limits.model_dump()
         self.annotators = recipe.annotator_params()
         self.fingerprint = clip_fingerprint(recipe.encode)
@@ -144,40 +146,34 @@ class Curation:
         return summary
 
     def _process(self, progress: Progress) -> None:
-        waiting = iter(self.history.todo)
-        probed: dict[str, Source] = {}  # by uri, waiting for those before them
-        order = iter(self.history.todo)
-        decide = next(order, None)
-        exhausted = False
-        while True:
-            while not exhausted and self._room_to_probe(len(probed)):
-                item = next(waiting, None)
-                exhausted = item is None
-                if item is not None:
-                    self.flow.add("probe", Source(item), item.uri, self.limits)
+        while self.flow or self.to_begin or self.committer.is_holding:
+            self._start_probes()
             for done in self.flow.next_done():
-                if done.stage == "probe":
-                    done.context.facts = self._probed(done)
-                    probed[done.context.item.uri] = done.context
-                else:
-                    self._advance(done)
-            while decide is not None and decide.uri in probed:
-                self._begin(probed.pop(decide.uri))
-                decide = next(order, None)
+                self._advance(done)
+            self._begin_in_order()
             self.committer.flush_if_due()
-            if not self.flow and exhausted and decide is None:
-                if not self.committer.open.clip_ids and not self.committer.sources:
-                    break
+            if not self.flow and not self.to_begin:  # nothing more will come
                 self.committer.flush()
             self._show(progress)
         self.committer.flush()
 
-    def _room_to_probe(self, probed: int) -> bool:
-        return (
-            probed + self.flow.waiting("probe") < PROBE_AHEAD
-            and self.flow.waiting("scan") < self.flow.slots()
-            and self.flow.waiting("probe") < self.flow.slots()
-        )
+    def _start_probes(self) -> None:
+        """Probe ahead, but not so far that sources pile up before the scan."""
+        slots = self.flow.slots()
+        while (
+            self.to_probe
+            and len(self.probed) + self.flow.waiting("probe") < PROBE_AHEAD
+            and self.flow.waiting("probe") < slots
+            and self.flow.waiting("scan") < slots
+        ):
+            item = self.to_probe.popleft()
+            self.flow.add("probe", Source(item), item.uri, self.limits)
+
+    def _begin_in_order(self) -> None:
+        """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
+        first."""
+        while self.to_begin and self.to_begin[0].uri in self.probed:
+            self._begin(self.probed.pop(self.to_begin.popleft().uri))
 
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
@@ -209,6 +205,10 @@ class Curation:
             )
 
     def _advance(self, done: Done) -> None:
+        if done.stage == "probe":
+            done.context.facts = self._probed(done)
+            self.probed[done.context.item.uri] = done.context
+            return
         if done.stage == "write":
             if isinstance(done.value, dict):
                 raise RuntimeError(f"clips could not be written to the store: {done.value['failure']['message']}")

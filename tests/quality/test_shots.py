@@ -14,7 +14,10 @@ from curation.shots import ANALYSIS_WIDTH, ShotConfig, make_detector
 SHARED = Path(__file__).parents[3] / "shared"
 CORPUS = SHARED / "corpus"
 
-pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"no corpus to measure on at {CORPUS}")
+pytestmark = [
+    pytest.mark.quality,
+    pytest.mark.skipif(not CORPUS.is_dir(), reason=f"no corpus to measure on at {CORPUS}"),
+]
 
 
 def boundaries(path: Path, fps: float) -> list[list[int]]:
