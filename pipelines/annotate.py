@@ -4,6 +4,7 @@ Only the columns of stale annotators are touched. A clip on which an annotator h
 annotator changes or a retry is asked for.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +88,7 @@ class _Catching:
         self.flow = Flow({"annotate": (tasks.annotate, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to merge, by the annotators that ran
         self.failures: list[dict[str, Any]] = []
+        self.committed_at = time.monotonic()
         self.history = History(store, (), recipe.cutting_fingerprint)
 
     def run(self, stale: Sequence[_Stale]) -> None:
@@ -103,10 +105,15 @@ class _Catching:
                 names, batch = task.context
                 self._collect(names, batch, task.value)
                 done += len(batch)
-            if sum(map(len, self.found.values())) >= MERGE_CLIPS:
+            if self._is_due():
                 self._commit()
             self.progress.show(done, len(stale), failures=len(self.failures))
         self._commit()
+
+    def _is_due(self) -> bool:
+        """Enough rows for one merge, or enough time: slow annotators must not lose hours to a crash."""
+        late = time.monotonic() - self.committed_at >= self.recipe.batches.commit_s
+        return late or sum(map(len, self.found.values())) >= MERGE_CLIPS
 
     def _collect(self, names: tuple[str, ...], batch: list[_Stale], value: dict[str, Any]) -> None:
         results = value.get("clips") or [{"columns": {}, "failures": [value["failure"]]} for _ in batch]
@@ -131,6 +138,7 @@ class _Catching:
         return {r["md5"]: r["uri"] for r in rows}
 
     def _commit(self) -> None:
+        self.committed_at = time.monotonic()
         for names, rows in self.found.items():
             fields = [pa.field("clip_id", pa.string())]
             for name in names:
