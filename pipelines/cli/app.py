@@ -48,7 +48,10 @@ def main() -> None:
 
 def _is_for_the_user(error: Exception) -> bool:
     """Errors whose message is a sentence for a person, by the classes the packages raise on purpose."""
-    names = {"StoreError", "IngestError", "RecipeError", "UserError", "AnnotatorError", "MissingNetwork"}
+    names = {
+        "StoreError", "IngestError", "RecipeError", "UserError", "AnnotatorError", "MissingNetwork", "ModelError",
+        "TrainError",
+    }  # fmt: skip
     return any(kind.__name__ in names for kind in type(error).__mro__)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from curation.clips import clip_fingerprint
-from curation.store import Store
+from curation.store import Store, StoreError
 from pipelines.flow import Flow
 from tests.conftest import ROOT
 from tests.footage import footage
@@ -66,10 +66,19 @@ def begin(store: Path, inputs: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def is_made(store: Path) -> bool:
+    """A table's folder is there a moment before the table is."""
+    try:
+        Store.open(store)
+    except StoreError:
+        return False
+    return True
+
+
 def wait_for(run: subprocess.Popen, store: Path, condition: Callable[[Store], bool], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end and run.poll() is None:
-        if (store / "sources.lance").exists() and condition(Store.open(store)):
+        if is_made(store) and condition(Store.open(store)):
             return
         time.sleep(0.02)
     assert run.poll() is None, f"the run ended before it could be disturbed: {run.communicate()}"

@@ -1,0 +1,85 @@
+"""Sizes and choices of a model's parts."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+
+class Part(BaseModel, frozen=True, extra="forbid"):
+    """A section of a configuration."""
+
+
+class DiTConfig(Part):
+    """A LongCat-Video-class transformer; the names are those of the published config.json, the defaults its values."""
+
+    in_channels: int = Field(16, ge=1, description="latent channels")
+    out_channels: int = Field(16, ge=1, description="predicted channels")
+    hidden_size: int = Field(4096, ge=8)
+    depth: int = Field(48, ge=1, description="blocks")
+    num_heads: int = Field(32, ge=1)
+    caption_channels: int = Field(4096, ge=1, description="width of the text encoder's states")
+    mlp_ratio: int = Field(4, ge=1)
+    adaln_tembed_dim: int = Field(512, ge=1, description="width of the timestep embedding")
+    frequency_embedding_size: int = Field(256, ge=2, description="sinusoids of the timestep")
+    patch_size: tuple[int, int, int] = Field((1, 2, 2), description="latent frames, rows, columns of a token")
+    text_tokens: int = Field(512, ge=1, description="captions are padded or cut to this many tokens")
+    text_tokens_zero_pad: bool = Field(True, description="padding is zeroed and attended to; else masked out")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DiTConfig":
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
+        if self.head_dim % 2 or self.head_dim < 6:
+            raise ValueError(f"hidden_size / num_heads is {self.head_dim}; a head dim must be even and at least 6")
+        if self.patch_size[0] != 1:
+            raise ValueError("patch_size[0] must be 1: timesteps and conditioning are per latent frame")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def ffn_width(self) -> int:
+        """int(2/3 · mlp_ratio · hidden), rounded up to a multiple of 256: 11008 for 4096."""
+        return -(-int(2 * self.mlp_ratio * self.hidden_size / 3) // 256) * 256
+
+    def tokens(self, frames: int, height: int, width: int) -> int:
+        """Tokens of a latent grid (latent frames, rows, columns)."""
+        _, rows, columns = self.patch_size
+        return frames * (height // rows) * (width // columns)
+
+
+LONGCAT_VIDEO = DiTConfig()
+"""The published network: 13.581 B parameters."""
+
+
+class CodecConfig(Part):
+    """What turns video into latents and back."""
+
+    kind: Literal["dct", "wan"] = Field("dct", description="dct: a stand-in without weights; wan: Wan 2.1's VAE")
+    path: str = Field("", description="folder or hub id of the VAE (kind wan)")
+    revision: str | None = None
+    tile: int = Field(0, ge=0, description="pixels of a spatial tile; 0: whole frames")
+    dtype: Literal["fp32", "bf16"] = "fp32"
+
+
+class TextConfig(Part):
+    """What turns captions into states."""
+
+    kind: Literal["hashing", "umt5"] = Field("hashing", description="hashing: the stand-in that needs no weights")
+    path: str = Field("", description="folder or hub id with the encoder and its tokenizer (kind umt5)")
+    revision: str | None = None
+    dim: int = Field(64, ge=1, description="width of the states (kind hashing)")
+    tokens: int = Field(512, ge=1, description="tokens a caption is cut to")
+    dtype: Literal["fp32", "bf16"] = "fp32"
+
+
+class LoRAConfig(Part):
+    """Low-rank adapters on linears whose name matches a pattern."""
+
+    rank: int = Field(128, ge=1)
+    alpha: float = Field(64, gt=0)
+    targets: tuple[str, ...] = Field(
+        ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.ffn.w?"), description="glob patterns of module names"
+    )

@@ -1,0 +1,164 @@
+"""A training recipe: the YAML file that, with a snapshot, a training run is fully described by."""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from model.config import CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
+
+Task = Literal["t2i", "t2v", "i2v", "continuation"]
+TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
+
+
+class DataConfig(Part):
+    """Which pieces of the snapshot a step sees."""
+
+    sizes: tuple[str, ...] = Field(("256p",), description="area classes: 256p is 256×256, 480p 480×832, 720p 720×1280")
+    frames: tuple[int, ...] = Field((1, 93), description="pixel frames of a bucket; 1 for images; 4k + 1 each")
+    fps: float = Field(15, gt=0, description="frame rate that clips are sampled at")
+    ratios: tuple[str, ...] = Field(
+        ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9"), description="width:height; a clip goes to the nearest"
+    )
+    tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
+    batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
+    encode: Literal["precomputed", "on_the_fly"] = "precomputed"
+    caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
+    caption_dropout: float = Field(0.1, ge=0, le=1)
+    holdout: float = Field(0.02, ge=0, lt=1, description="share of the clips kept for validation")
+    prefetch: int = Field(4, ge=1, description="micro-batches read ahead")
+    workers: int = Field(2, ge=0, description="threads that read; 0: the loop itself")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if any(f < 1 or f % 4 != 1 for f in self.frames):
+            raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
+        return self
+
+
+class TaskConfig(Part):
+    """Weights of the tasks; they differ in the number of clean frames only (report 4.1)."""
+
+    t2i: float = Field(1.0, ge=0)
+    t2v: float = Field(1.0, ge=0)
+    i2v: float = Field(0.0, ge=0)
+    continuation: float = Field(0.0, ge=0)
+    condition_frames: tuple[int, ...] = Field(
+        (13,), description="clean pixel frames of a continuation, one drawn a batch; 4k + 1 each"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "TaskConfig":
+        if not any(getattr(self, task) for task in TASKS):
+            raise ValueError("at least one task needs a weight above 0")
+        if any(f < 1 or f % 4 != 1 for f in self.condition_frames):
+            raise ValueError(f"condition_frames must be 4k + 1: {self.condition_frames}")
+        return self
+
+
+class ObjectiveConfig(Part):
+    """Flow matching: x_t = (1-t) x0 + t ε, target x0 - ε (report 4.1)."""
+
+    weighting: Literal["logit_normal", "uniform"] = "logit_normal"
+    logit_mean: float = 0.0
+    logit_std: float = Field(1.0, gt=0)
+    shift_at_reference: float = Field(12.0, gt=0, description="timestep shift at `reference_tokens` noise tokens")
+    reference_tokens: int = Field(37440, ge=1, description="480×832×93, whose published shift is 12")
+    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
+
+
+class OptimConfig(Part):
+    """AdamW."""
+
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="on matrices; norms and biases have none")
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up; constant after it")
+    clip_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: none are kept")
+
+
+class GuardConfig(Part):
+    """A step whose loss or gradient is not finite, or whose norm leaps, changes no weight."""
+
+    max_norm: float = Field(1e3, gt=0, description="gradient norm above which a step is skipped")
+    max_skipped: int = Field(10, ge=0, description="skipped steps in a row after which the run stops")
+
+
+class ParallelConfig(Part):
+    """Ranks of a run: shard × replicate × context."""
+
+    shard: int = Field(0, ge=0, description="ranks a weight is sharded over (FSDP2); 0: all that remain")
+    replicate: int = Field(1, ge=1, description="replicas of the shards (HSDP)")
+    reshard_after_forward: bool = Field(True, description="true: ZeRO-3; false: ZeRO-2")
+    context: int = Field(1, ge=1, description="ranks that share a sample's tokens")
+    context_form: Literal["ulysses", "ring"] = Field("ulysses", description="all-to-all over heads, or ring attention")
+
+
+class ComputeConfig(Part):
+    """Precision and memory."""
+
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="bf16: autocast over fp32 weights")
+    checkpointing: Literal["none", "selective", "full"] = Field("none", description="activations made anew")
+    compile: bool = False
+
+
+class ValidationConfig(Part):
+    """Loss on the held-out clips, per task and timestep band, with fixed noise."""
+
+    every: int = Field(500, ge=0, description="steps; 0: never. The first and last step are always validated")
+    clips: int = Field(64, ge=1)
+    bands: int = Field(4, ge=1, description="equal bands of t")
+
+
+class SampleConfig(Part):
+    """Videos generated while training."""
+
+    every: int = Field(0, ge=0, description="steps; 0: never")
+    prompts: tuple[str, ...] = ()
+    size: tuple[int, int] = Field((256, 256), description="width, height")
+    frames: int = Field(93, ge=1)
+    steps: int = Field(50, ge=1)
+    guidance: float = Field(4.0, ge=0)
+
+
+class CheckpointConfig(Part):
+    every: int = Field(500, ge=1, description="steps")
+    keep: int = Field(3, ge=1, description="newest checkpoints kept")
+
+
+class LogConfig(Part):
+    every: int = Field(10, ge=1, description="steps between lines")
+    tensorboard: bool = True
+    wandb: str = Field("", description="Weights & Biases project; needs the extra [wandb]")
+
+
+class TrainRecipe(Part):
+    """Everything but the data that a training run depends on."""
+
+    model: DiTConfig = DiTConfig()
+    init: str = Field("", description="checkpoint, or folder of published weights, to start from; empty: random")
+    lora: LoRAConfig | None = None
+    codec: CodecConfig = CodecConfig()
+    text: TextConfig = TextConfig()
+    data: DataConfig = DataConfig()
+    tasks: TaskConfig = TaskConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optim: OptimConfig = OptimConfig()
+    guard: GuardConfig = GuardConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    compute: ComputeConfig = ComputeConfig()
+    validation: ValidationConfig = ValidationConfig()
+    samples: SampleConfig = SampleConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    steps: int = Field(1000, ge=1, description="optimizer steps")
+    seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of all that decides the weights: not of how they are logged, kept, or spread over ranks."""
+        parts = self.model_dump(mode="json", exclude={"parallel", "samples", "checkpoints", "log", "validation"})
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
