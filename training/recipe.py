@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from model.config import CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
 
