@@ -1,0 +1,102 @@
+"""Self- and cross-attention, and the place where another kernel plugs in."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.norms import HeadNorm
+from model.rope import Rotation, rotate
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where keys and queries lie. frames × rows × columns: the keys' token grid, cached frames included.
+
+    cond_frames: of the queries' first frames, those that see condition keys only. cached_frames: the keys' first
+    frames, which have no query.
+    """
+
+    frames: int
+    rows: int
+    columns: int
+    cond_frames: int = 0
+    cached_frames: int = 0
+
+    @property
+    def frame_tokens(self) -> int:
+        return self.rows * self.columns
+
+
+class Attend(Protocol):
+    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], tokens in (t, h, w) order -> [B, heads, Nq, D]."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor: ...
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    """Condition queries see condition keys, noisy queries see all: two calls without a mask."""
+    clean = layout.cond_frames * layout.frame_tokens
+    if not clean:
+        return F.scaled_dot_product_attention(q, k, v)
+    condition = F.scaled_dot_product_attention(q[:, :, :clean], k[:, :, :clean], v[:, :, :clean])
+    if clean == q.shape[2]:
+        return condition
+    return torch.cat((condition, F.scaled_dot_product_attention(q[:, :, clean:], k, v)), dim=2)
+
+
+def set_attention(model: nn.Module, attend: Attend) -> None:
+    """Make every self-attention of `model` compute by `attend`."""
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            module.attend = attend
+
+
+class SelfAttention(nn.Module):
+    """3D self-attention with per-head RMS norms and rotary positions."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm, self.k_norm = HeadNorm(dim // heads), HeadNorm(dim // heads)
+        self.proj = nn.Linear(dim, dim)
+        self.attend: Attend = dense_attention
+
+    def forward(
+        self, x: Tensor, turn: Rotation, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x [B, N, C] -> (out [B, N, C], its own keys before RoPE and values [B, heads, N, D]).
+
+        turn: of all keys; the queries' are its last N. cached: keys before RoPE and values that come before x's.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = self.q_norm(q), self.k_norm(k)
+        own = (k, v)
+        if cached is not None:
+            k, v = torch.cat((cached[0].to(k.dtype), k), dim=2), torch.cat((cached[1].to(v.dtype), v), dim=2)
+        mine = (turn[0][-x.shape[1] :], turn[1][-x.shape[1] :])
+        out = self.attend(rotate(q, mine), rotate(k, turn), v, layout)
+        return self.proj(out.transpose(1, 2).flatten(2)), own
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens to text."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(dim, dim)
+        self.kv_linear = nn.Linear(dim, 2 * dim)
+        self.q_norm, self.k_norm = HeadNorm(dim // heads), HeadNorm(dim // heads)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        """x [B, N, C], text [B, L, C], mask [B, L] bool (true: attended to; none: all) -> [B, N, C]."""
+        q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen)
+        return self.proj(out.transpose(1, 2).flatten(2))

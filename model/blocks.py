@@ -1,0 +1,108 @@
+"""A transformer block and the final layer: adaLN-Zero per latent frame (Peebles and Xie, 2023)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.attention import CrossAttention, Layout, SelfAttention
+from model.config import DiTConfig
+from model.norms import LayerNorm
+from model.rope import Rotation
+
+
+class SwiGLU(nn.Module):
+    """w2(silu(w1 x) · w3 x)."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.w1, self.w3 = nn.Linear(dim, width, bias=False), nn.Linear(dim, width, bias=False)
+        self.w2 = nn.Linear(width, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to text, FFN."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.adaln_tembed_dim, 6 * dim))
+        self.attn_norm, self.ffn_norm = LayerNorm(dim), LayerNorm(dim)
+        self.attn = SelfAttention(dim, config.num_heads)
+        self.pre_crs_attn_norm = LayerNorm(dim, affine=True)
+        self.cross_attn = CrossAttention(dim, config.num_heads)
+        self.ffn = SwiGLU(dim, config.ffn_width)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor | None,
+        mask: Tensor | None,
+        turn: Rotation,
+        layout: Layout,
+        cached: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x [B, T, S, C] tokens, t [B, T, E] timestep embeddings, text [B, L, C] (none: no cross-attention).
+
+        Returns x and the block's own keys and values.
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation(self.adaLN_modulation, t, 6)
+        attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1).flatten(1, 2), turn, layout, cached)
+        x = gated(x, attended.unflatten(1, x.shape[1:3]), gate1)
+        if text is not None:
+            x = self._read(x, text, mask, layout.cond_frames)
+        x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2)), gate2)
+        return x, own
+
+    def _read(self, x: Tensor, text: Tensor, mask: Tensor | None, clean: int) -> Tensor:
+        """Noisy tokens attend to text; to condition tokens nothing is added."""
+        noisy = x[:, clean:]
+        read = self.cross_attn(self.pre_crs_attn_norm(noisy).flatten(1, 2), text, mask).unflatten(1, noisy.shape[1:3])
+        return torch.cat((x[:, :clean], noisy + read), dim=1) if clean else x + read
+
+
+class FinalLayer(nn.Module):
+    """Tokens [B, T, S, hidden] -> patches [B, T, S, patch · channels], in fp32."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        rows, columns = config.patch_size[1:]
+        self.norm_final = LayerNorm(config.hidden_size)
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), nn.Linear(config.adaln_tembed_dim, 2 * config.hidden_size)
+        )
+        self.linear = nn.Linear(config.hidden_size, rows * columns * config.out_channels)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        shift, scale = modulation(self.adaLN_modulation, t, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            x = modulate(self.norm_final(x.float()), shift, scale)
+            return fp32_linear(self.linear, x)
+
+
+def modulation(layer: nn.Sequential, t: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """t [B, T, E] -> `parts` of [B, T, 1, C] in fp32."""
+    with torch.autocast(t.device.type, enabled=False):
+        return fp32_linear(layer[1], F.silu(t.float()))[:, :, None].chunk(parts, dim=-1)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x · (1 + scale) + shift, in fp32, in x's type."""
+    return torch.addcmul(shift, x.float(), 1 + scale).to(x.dtype)
+
+
+def gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+    """x + gate · update, in fp32, in x's type."""
+    return torch.addcmul(x.float(), gate, update.float()).to(x.dtype)
+
+
+def fp32_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A linear in fp32 whatever its weights' type; one with adapters computes as it is, and is cast after."""
+    if layer.weight.dtype == torch.float32:
+        return layer(x)
+    if type(layer) is nn.Linear:
+        return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
+    return layer(x.to(layer.weight.dtype)).float()

@@ -1,0 +1,70 @@
+"""Wan 2.1's causal VAE through diffusers' AutoencoderKLWan, in the normalised latents that LongCat-Video works on.
+
+Time needs no tiles: diffusers runs the VAE over 4 frames at a time with a cache of the frames before, so memory grows
+with the area of a frame and hardly with the length. Space is cut into overlapping, blended tiles when `tile` is set.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.codec.base import CHANNELS, STRIDE, Codec
+from model.config import CodecConfig
+from model.errors import ModelError
+from model.pretrained import digest, resolve
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TILE_STEP_PX = 32  # a tile's stride is 3/4 of it and must be whole latent positions
+
+
+class WanCodec(Codec):
+    """The mode of the posterior is the latent, so that a clip always has the same one."""
+
+    name = "wan"
+
+    def __init__(self, config: CodecConfig, *, device: str = "cpu") -> None:
+        """Raises ModelError when the weights or diffusers are missing, or the VAE is none of Wan 2.1's kind."""
+        self.fingerprint = wan_fingerprint(config)
+        self.device, self.dtype = torch.device(device), DTYPES[config.dtype]
+        self.vae = _load(config, self.dtype).to(device)
+        mean, std = (torch.tensor(getattr(self.vae.config, f"latents_{k}")) for k in ("mean", "std"))
+        self.mean, self.std = mean.view(1, -1, 1, 1, 1).to(device), std.view(1, -1, 1, 1, 1).to(device)
+        if config.tile:
+            tile, step = config.tile, config.tile * 3 // 4
+            self.vae.enable_tiling(tile, tile, step, step)
+
+    def _encode(self, video: Tensor) -> Tensor:
+        posterior = self.vae.encode(video.to(self.device, self.dtype)).latent_dist
+        return (posterior.mode().float() - self.mean) / self.std
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        raw = latents.to(self.device, torch.float32) * self.std + self.mean
+        return self.vae.decode(raw.to(self.dtype)).sample.float()
+
+
+def wan_fingerprint(config: CodecConfig) -> str:
+    """Of weights, precision and tile, without loading the network."""
+    if config.tile % TILE_STEP_PX:
+        raise ModelError(f"codec.tile is {config.tile} pixels; it must be a multiple of {TILE_STEP_PX}, or 0 for none")
+    folder = resolve(config.path, "vae", revision=config.revision)
+    return f"wan-{digest(folder)}-{config.dtype}" + (f"-tile{config.tile}" if config.tile else "")
+
+
+def _load(config: CodecConfig, dtype: torch.dtype) -> Any:
+    try:
+        from diffusers import AutoencoderKLWan
+    except ImportError as error:
+        raise ModelError("Wan's VAE needs diffusers: pip install 'reelwright[models]'") from error
+    folder = resolve(config.path, "vae", revision=config.revision)
+    try:
+        vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{folder} does not load as an AutoencoderKLWan: {str(error).splitlines()[0]}") from error
+    if vae.config.z_dim != CHANNELS or vae.config.scale_factor_spatial != STRIDE[1]:
+        raise ModelError(
+            f"{folder}: a VAE of {vae.config.z_dim} channels and {vae.config.scale_factor_spatial}× in space; "
+            f"Wan 2.1's has {CHANNELS} channels and {STRIDE[1]}×"
+        )
+    vae.use_slicing = True  # one sample at a time: the memory of a batch is that of a sample
+    return vae.eval().requires_grad_(False)

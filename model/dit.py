@@ -1,0 +1,150 @@
+"""The diffusion transformer: a LongCat-Video-class network, at any size, in plain PyTorch.
+
+Weights carry the published names. What it predicts is x0 - noise. Source: LongCat-Video technical report
+(arXiv 2510.22200), and the published weights' layout.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import Layout
+from model.blocks import Block, FinalLayer
+from model.cache import KVCache
+from model.config import DiTConfig
+from model.embed import PatchEmbed, TextEmbed, TimestepEmbed
+from model.errors import ModelError
+from model.rope import rotation
+
+Origin = tuple[int, int, int]
+
+
+class DiT(nn.Module):
+    """Latents, timesteps and text in; x0 - noise out."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.x_embedder = PatchEmbed(config.in_channels, config.hidden_size, config.patch_size)
+        self.t_embedder = TimestepEmbed(config.frequency_embedding_size, config.adaln_tembed_dim)
+        self.y_embedder = TextEmbed(config.caption_channels, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_layer = FinalLayer(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None = None,
+        *,
+        cond_frames: int = 0,
+        cache: KVCache | None = None,
+        origin: Origin = (0, 0, 0),
+    ) -> Tensor:
+        """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text [B, L, D] states, text_mask [B, L] -> [B, C, T, H, W].
+
+        cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
+        given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's first token on the
+        whole token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
+        """
+        grid = self._grid(x)
+        self._check(x, text, grid, cond_frames, cache)
+        states, mask = self._read(text, text_mask)
+        times = self.t_embedder(_per_frame(t, grid[0], cond_frames))
+        tokens, _ = self._run(x, times, states, mask, grid, origin, cond_frames=cond_frames, cache=cache)
+        return self._unpatch(self.final_layer(tokens, times), grid)
+
+    def cache(self, latents: Tensor, *, origin: Origin = (0, 0, 0)) -> KVCache:
+        """Keys and values of clean latents [B, C, T, H, W], at t = 0, without text."""
+        grid = self._grid(latents)
+        times = self.t_embedder(torch.zeros(latents.shape[0], grid[0], device=latents.device))
+        _, layers = self._run(latents, times, None, None, grid, origin)
+        return KVCache(layers, grid[0])
+
+    @torch.no_grad()
+    def init_weights(self, seed: int = 0) -> "DiT":
+        """Set all weights, on any device, from `seed` alone: Xavier, and zeros where adaLN-Zero wants the identity."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            if "adaLN_modulation" in name or name.startswith("final_layer.linear") or name.endswith("bias"):
+                weight.zero_()
+            elif weight.ndim == 1:
+                weight.fill_(1.0)
+            else:
+                inside, out = weight[0].numel(), weight.shape[0]
+                bound = math.sqrt(6 / (inside + out))
+                weight.copy_(torch.rand(weight.shape, generator=generator) * (2 * bound) - bound)
+        return self
+
+    def _run(
+        self,
+        x: Tensor,
+        times: Tensor,
+        states: Tensor | None,
+        mask: Tensor | None,
+        grid: tuple[int, int, int],
+        origin: Origin,
+        *,
+        cond_frames: int = 0,
+        cache: KVCache | None = None,
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The blocks: tokens [B, T, S, hidden]; without text, every block's keys and values too."""
+        cached = cache.frames if cache else 0
+        layout = Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached)
+        turn = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
+        tokens, layers = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype)), []
+        keep = states is None  # else keys and values would live until the last block
+        for i, block in enumerate(self.blocks):
+            tokens, own = block(tokens, times, states, mask, turn, layout, cache.layers[i] if cache else None)
+            if keep:
+                layers.append(own)
+        return tokens, layers
+
+    def _read(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Text states at the network's width. Padding is zeroed and attended to, or masked, as the config says."""
+        states = self.y_embedder(text)
+        if mask is None or not self.config.text_tokens_zero_pad:
+            return states, None if mask is None else mask.bool()
+        return states * mask[..., None].to(states.dtype), None
+
+    def _unpatch(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """[B, T, rows · columns, (row, column, channel)] -> [B, C, T, H, W]."""
+        frames, rows, columns = grid
+        _, high, wide = self.config.patch_size
+        x = patches.view(-1, frames, rows, columns, high, wide, self.config.out_channels)
+        return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(-1, x.shape[-1], frames, rows * high, columns * wide)
+
+    def _grid(self, x: Tensor) -> tuple[int, int, int]:
+        """Token grid of latents. ModelError where they are not [B, C, T, H, W] of whole patches."""
+        _, high, wide = self.config.patch_size
+        channels = self.config.in_channels
+        if x.ndim != 5 or x.shape[1] != channels or x.shape[3] % high or x.shape[4] % wide or not x.numel():
+            raise ModelError(
+                f"latents of shape {tuple(x.shape)} do not fit: [B, {channels}, T, H, W] with H a multiple of {high} "
+                f"and W of {wide} is needed"
+            )
+        return x.shape[2], x.shape[3] // high, x.shape[4] // wide
+
+    def _check(
+        self, x: Tensor, text: Tensor, grid: tuple[int, int, int], cond_frames: int, cache: KVCache | None
+    ) -> None:
+        width = self.config.caption_channels
+        if text.ndim != 3 or text.shape[-1] != width or text.shape[0] != x.shape[0]:
+            raise ModelError(
+                f"text states of shape {tuple(text.shape)} do not fit: [{x.shape[0]}, L, {width}] is needed"
+            )
+        if cache is not None and (cond_frames or len(cache.layers) != len(self.blocks)):
+            raise ModelError("with a cache, x holds the noisy frames alone (cond_frames 0), and the cache is this network's")
+        if not 0 <= cond_frames < grid[0] + (cond_frames == 0):
+            raise ModelError(f"{cond_frames} condition frames of {grid[0]} leave no noisy frame")
+
+
+def _per_frame(t: Tensor, frames: int, cond_frames: int) -> Tensor:
+    """t [B] or [B, T] -> [B, T]; t [B] is the noisy frames', and condition frames are at 0."""
+    if t.ndim == 1:
+        t = t[:, None].expand(-1, frames)
+        if cond_frames:
+            t = torch.cat((torch.zeros_like(t[:, :cond_frames]), t[:, cond_frames:]), dim=1)
+    return t

@@ -1,0 +1,78 @@
+"""The published text encoder: umT5 through transformers, with its tokenizer."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.config import TextConfig
+from model.errors import ModelError
+from model.pretrained import digest, resolve
+from model.text.base import TextEncoder
+from model.text.clean import clean_text
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BATCH = 8  # texts at once
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class UMT5Encoder(TextEncoder):
+    """Texts are cleaned, tokenized with the end token, cut to `tokens`; padding is masked, so a state does not depend
+    on the texts beside it."""
+
+    def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
+        """Raises ModelError when weights, tokenizer or transformers are missing."""
+        self.fingerprint, self.tokens = umt5_fingerprint(config), config.tokens
+        self.device = torch.device(device)
+        folder = resolve(config.path, "text_encoder", revision=config.revision)
+        self.model, self.tokenizer = _load(folder, DTYPES[config.dtype])
+        self.model.to(device)
+        self.dim = int(self.model.config.d_model)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        cleaned = [clean_text(text) for text in texts]
+        return [state for i in range(0, len(cleaned), BATCH) for state in self._encode(cleaned[i : i + BATCH])]
+
+    def _encode(self, texts: list[str]) -> list[Tensor]:
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.tokens, return_tensors="pt")
+        ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu()
+        return [state[keep.bool()] for state, keep in zip(states, mask.cpu(), strict=True)]
+
+
+def umt5_fingerprint(config: TextConfig) -> str:
+    """Of weights, tokenizer, length and precision, without loading the network."""
+    folder = resolve(config.path, "text_encoder", revision=config.revision)
+    tokenizer = _tokenizer_folder(folder)
+    files = [hashlib.sha256((tokenizer / name).read_bytes()).hexdigest() for name in _present(tokenizer)]
+    return f"umt5-{digest(folder, *files)}-{config.tokens}-{config.dtype}"
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoTokenizer, UMT5EncoderModel
+    except ImportError as error:
+        raise ModelError("umT5 needs transformers: pip install 'reelwright[models]'") from error
+    try:
+        model = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(folder))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{folder} does not load as a umT5 encoder: {str(error).splitlines()[0]}") from error
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """Beside the weights (transformers), or the pipeline's `tokenizer` folder (diffusers)."""
+    for place in (folder, folder.parent / "tokenizer"):
+        if _present(place):
+            return place
+    raise ModelError(f"no tokenizer beside {folder}: neither tokenizer.json nor spiece.model is there")
+
+
+def _present(folder: Path) -> list[str]:
+    found = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    return found if {"tokenizer.json", "spiece.model"} & set(found) else []

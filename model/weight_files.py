@@ -1,0 +1,189 @@
+"""Weight files as they are published: config.json and (sharded) safetensors in diffusers' layout, read lazily."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from model.config import DiTConfig
+from model.errors import ModelError
+
+CLASS_NAME = "LongCatVideoTransformer3DModel"
+STEM = "diffusion_pytorch_model"
+ANCHOR = "x_embedder.proj.weight"
+"""A tensor that every checkpoint of the network has: what stands before this name is a prefix."""
+SUBFOLDERS = ("dit", "transformer")
+"""Where a whole published pipeline keeps the network."""
+
+
+class TensorFiles(Mapping[str, Tensor]):
+    """Tensors of one or more safetensors files by name. A tensor is read when asked for; on the CPU it is mapped, so
+    that the pages come from the file as they are used. A prefix before all names (`model.`) is taken off."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.files = tuple(files)
+        self.metadata: dict[str, str] = {}
+        self._open: dict[str, Any] = {}
+        for file in files:
+            try:
+                opened = safe_open(str(file), "pt")
+            except (OSError, SafetensorError) as error:
+                raise ModelError(f"{file}: not a safetensors file that can be read ({error})") from None
+            self.metadata |= opened.metadata() or {}
+            for name in opened.keys():  # noqa: SIM118 - no mapping
+                if name in self._open:
+                    raise ModelError(f"{file}: {name} is in another file of the same folder too")
+                self._open[name] = opened
+        self.prefix = _prefix(self._open)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._open[self._stored(name)].get_tensor(self._stored(name))
+
+    def __iter__(self) -> Iterator[str]:
+        cut = len(self.prefix)
+        return (n[cut:] if n.startswith(self.prefix) else n for n in self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._open[self._stored(name)].get_slice(self._stored(name)).get_shape())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: self.shape(name) for name in self}
+
+    def dtypes(self) -> list[str]:
+        """safetensors' names of the dtypes that occur: F32, BF16."""
+        return sorted({self._open[n].get_slice(n).get_dtype() for n in self._open})
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(f.stat().st_size for f in self.files)
+
+    def _stored(self, name: str) -> str:
+        return name if name in self._open else self.prefix + name
+
+
+def open_weights(path: str | Path) -> TensorFiles:
+    """A folder in diffusers' layout, the pipeline's folder above it, or one .safetensors file."""
+    path = Path(path)
+    if path.is_file():
+        return TensorFiles([path])
+    folder = weights_folder(path)
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    if len(indexes) > 1:
+        raise ModelError(f"{folder}: several index files ({', '.join(i.name for i in indexes)}); keep one of them")
+    if indexes:
+        return TensorFiles(_indexed(indexes[0]))
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        what = f"{len(files)} .safetensors files and no index" if files else "no .safetensors file"
+        raise ModelError(f"{folder}: {what}; expected {STEM}.safetensors, or shards and {STEM}.safetensors.index.json")
+    return TensorFiles(files)
+
+
+def weights_folder(path: str | Path) -> Path:
+    """The folder itself, or the `dit` or `transformer` folder in it. Raises ModelError if there is neither."""
+    path = Path(path)
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such file or folder")
+    below = [path / sub for sub in SUBFOLDERS if (path / sub).is_dir()]
+    return below[0] if below and not any(path.glob("*.safetensors")) else path
+
+
+def read_config(path: str | Path, weights: TensorFiles | None = None) -> tuple[DiTConfig, dict[str, Any]]:
+    """(config, the config's other fields) of a folder's config.json; for a single file, from its metadata's `config`,
+    else from the shapes of its tensors. Raises ModelError for another network's config or one that is not valid."""
+    path = Path(path)
+    file = path.parent / "config.json" if path.is_file() else weights_folder(path) / "config.json"
+    if file.is_file():
+        return parse_config(file.read_text(), file)
+    if path.is_dir():
+        raise ModelError(f"{file} is missing; it holds the sizes of the network")
+    weights = weights or open_weights(path)
+    if "config" in weights.metadata:
+        return parse_config(weights.metadata["config"], path)
+    return infer_config(weights.shapes(), path), {}
+
+
+def parse_config(text: str, source: str | Path) -> tuple[DiTConfig, dict[str, Any]]:
+    """The fields that DiTConfig knows, and the others (block sparse attention, …)."""
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{source}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ModelError(f"{source}: expected an object of fields")
+    if (kind := fields.get("_class_name", CLASS_NAME)) != CLASS_NAME:
+        raise ModelError(f"{source} is of a {kind}; this network is {CLASS_NAME}")
+    known = {k: v for k, v in fields.items() if k in DiTConfig.model_fields}
+    try:
+        return DiTConfig(**known), {k: v for k, v in fields.items() if k not in known and k != "_class_name"}
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{source}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from None
+
+
+def dump_config(config: DiTConfig, extra: Mapping[str, Any] | None = None) -> str:
+    """config.json's text, with the published names. text_tokens, which they do not have, only if it differs."""
+    fields = {"_class_name": CLASS_NAME, **(extra or {}), **config.model_dump(mode="json")}
+    if config.text_tokens == DiTConfig().text_tokens:
+        del fields["text_tokens"]
+    return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+
+
+def infer_config(shapes: Mapping[str, Sequence[int]], source: str | Path = "the file") -> DiTConfig:
+    """Sizes from the shapes of the tensors. mlp_ratio is the smallest that gives the FFN's width."""
+    try:
+        hidden, channels, *patch = shapes[ANCHOR]
+        ffn = shapes["blocks.0.ffn.w1.weight"][0]
+        sizes: dict[str, Any] = {
+            "in_channels": channels,
+            "hidden_size": hidden,
+            "patch_size": tuple(patch),
+            "depth": 1 + max(int(n.split(".")[1]) for n in shapes if n.startswith("blocks.")),
+            "num_heads": hidden // shapes["blocks.0.attn.q_norm.weight"][0],
+            "caption_channels": shapes["y_embedder.y_proj.0.weight"][1],
+            "adaln_tembed_dim": shapes["t_embedder.mlp.0.weight"][0],
+            "frequency_embedding_size": shapes["t_embedder.mlp.0.weight"][1],
+            "out_channels": shapes["final_layer.linear.weight"][0] // (patch[0] * patch[1] * patch[2]),
+        }
+        ratios = (DiTConfig(**sizes, mlp_ratio=r) for r in (4, 1, 2, 3, 5, 6, 7, 8))
+        return next(config for config in ratios if config.ffn_width == ffn)
+    except (KeyError, ValueError, IndexError, ZeroDivisionError, StopIteration):
+        raise ModelError(f"{source}: not the tensors of a {CLASS_NAME}; give a folder with config.json") from None
+
+
+def shard_names(count: int) -> list[str]:
+    """Names of a set of shards, as diffusers has them."""
+    if count == 1:
+        return [f"{STEM}.safetensors"]
+    return [f"{STEM}-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
+
+
+def write_index(folder: Path, where: Mapping[str, str], total_bytes: int) -> None:
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(where.items()))}
+    (folder / f"{STEM}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index}: not an index of safetensors (weight_map is missing)") from None
+    if outside := [n for n in names if os.path.basename(n) != n or not n.endswith(".safetensors")]:
+        raise ModelError(f"{index}: {outside[0]!r} is not the name of a safetensors file beside it")
+    if absent := [n for n in names if not (index.parent / n).is_file()]:
+        raise ModelError(f"{index.parent}: {len(absent)} of {len(names)} files are missing: {', '.join(absent[:3])}")
+    return [index.parent / n for n in names]
+
+
+def _prefix(names: Mapping[str, Any]) -> str:
+    found = [n.removesuffix(ANCHOR) for n in names if n == ANCHOR or n.endswith(f".{ANCHOR}")]
+    return found[0] if len(found) == 1 else ""
