@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.norms import HeadNorm
-from model.rope import Rotation, rotate
+from model.rope import rotate
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,18 @@ class SelfAttention(nn.Module):
         self.attend: Attend = dense_attention
 
     def forward(
-        self, x: Tensor, turn: Rotation, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, turn: Tensor, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x [B, N, C] -> (out [B, N, C], its own keys before RoPE and values [B, heads, N, D]).
 
-        turn: of all keys; the queries' are its last N. cached: keys before RoPE and values that come before x's.
+        turn: RoPE of all keys; the queries' is its last N. cached: keys before RoPE and values that come before x's.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         own = (k, v)
         if cached is not None:
             k, v = torch.cat((cached[0].to(k.dtype), k), dim=2), torch.cat((cached[1].to(v.dtype), v), dim=2)
-        mine = (turn[0][-x.shape[1] :], turn[1][-x.shape[1] :])
-        out = self.attend(rotate(q, mine), rotate(k, turn), v, layout)
+        out = self.attend(rotate(q, turn[-x.shape[1] :]), rotate(k, turn), v, layout)
         return self.proj(out.transpose(1, 2).flatten(2)), own
 
 

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from model.attention import CrossAttention, Layout, SelfAttention
 from model.config import DiTConfig
 from model.norms import LayerNorm
-from model.rope import Rotation
 
 
 class SwiGLU(nn.Module):
@@ -41,7 +40,7 @@ class Block(nn.Module):
         t: Tensor,
         text: Tensor | None,
         mask: Tensor | None,
-        turn: Rotation,
+        turn: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -87,7 +87,8 @@ def load_model(
         model.init_weights(0)
         if dtype is not None:
             model.to(dtype)
-    tensors = {name: weights[name].to(device=device, dtype=dtype) for name in report.fitting}
+    fitting = set(report.fitting)
+    tensors = {name: weights[name].to(device=device, dtype=dtype) for name in weights if name in fitting}
     model.load_state_dict(tensors, strict=False, assign=True)
     return model
 
@@ -103,8 +104,10 @@ def load_weights(
     report = compare_keys(model, weights.shapes())
     report.check(path, allow_missing=allow_missing, allow_unexpected=allow_unexpected)
     state = model.state_dict()
-    for name in report.fitting:
-        assign(state[name], weights[name])
+    fitting = set(report.fitting)
+    for name in weights:  # in the files' order: each is opened once
+        if name in fitting:
+            assign(state[name], weights[name])
     return report
 
 

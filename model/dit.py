@@ -15,6 +15,7 @@ from model.cache import KVCache
 from model.config import DiTConfig
 from model.embed import PatchEmbed, TextEmbed, TimestepEmbed
 from model.errors import ModelError
+from model.lora_layers import assign
 from model.rope import rotation
 
 Origin = tuple[int, int, int]
@@ -75,7 +76,7 @@ class DiT(nn.Module):
             else:
                 inside, out = weight[0].numel(), weight.shape[0]
                 bound = math.sqrt(6 / (inside + out))
-                weight.copy_(torch.rand(weight.shape, generator=generator) * (2 * bound) - bound)
+                assign(weight, torch.rand(weight.shape, generator=generator) * (2 * bound) - bound)
         return self
 
     def _run(

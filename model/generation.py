@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.cache import KVCache
 from model.codec import Codec, latent_size
+from model.codec.base import STRIDE
 from model.dit import DiT
 from model.errors import ModelError
 from model.sampling import SHIFT, Predict, Rule, cfg, cfg_zero, denoise, distilled_sigmas, sigmas
@@ -35,6 +37,17 @@ class Settings:
     distilled: bool = False  # sigmas of a distilled network, which wants 16 steps and guidance 1
     cache: bool = True  # keys and values of the condition are computed once
     batched: bool = True  # with and without the prompt in one pass: faster, twice the memory
+
+    def check(self, patch: tuple[int, int, int]) -> None:
+        """Raises ModelError for a size that does not divide. patch: the network's."""
+        down, across = STRIDE[1] * patch[1], STRIDE[2] * patch[2]
+        if self.height % down or self.width % across or not self.height or not self.width:
+            raise ModelError(
+                f"{self.width} wide × {self.height} high does not fit: the width must be a multiple of {across}, "
+                f"the height of {down}"
+            )
+        latent_size(self.frames, self.height, self.width)
+        self.levels()
 
     def levels(self) -> Tensor:
         """Noise levels from 1 to 0, [steps + 1]."""
@@ -163,10 +176,8 @@ class Generator:
             rounds.append([settings.negative] * count)
         if settings.batched:
             rounds = [[text for texts in rounds for text in texts]]
-        passes = []
-        for texts in rounds:
-            repeated = condition.repeat(len(texts) // count, 1, 1, 1, 1) if condition is not None else None
-            passes.append(self._single(texts, repeated, settings.cache))
+        cache = self._cache(condition) if condition is not None and settings.cache else None
+        passes = [self._single(texts, condition, cache, copies=len(texts) // count) for texts in rounds]
         rule = cfg_zero if settings.rule == "cfg-zero" else cfg
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -180,17 +191,25 @@ class Generator:
 
         return predict
 
-    def _single(self, texts: Sequence[str], condition: Tensor | None, cached: bool) -> Predict:
-        """The network's prediction for the noisy frames of x, after its condition frames, if any."""
+    def _cache(self, condition: Tensor) -> KVCache:
+        return self.model.cache(condition.to(next(self.model.parameters()).dtype))
+
+    def _single(
+        self, texts: Sequence[str], condition: Tensor | None, cache: KVCache | None, copies: int
+    ) -> Predict:
+        """The network's prediction for the noisy frames of x, after its condition frames, if any.
+
+        x has the samples `copies` times over, each time with other texts.
+        """
         weight = next(self.model.parameters())
         states, mask = pad_text(self.text_encoder.encode(texts), self.model.config.text_tokens)
         states, mask = states.to(weight.device, weight.dtype), mask.to(weight.device)
         if condition is None:
             return lambda x, t: self.model(x.to(weight.dtype), t, states, mask).float()
-        clean, count = condition.to(weight.dtype), condition.shape[2]
-        if cached:
-            cache = self.model.cache(clean)
-            return lambda x, t: self.model(x.to(weight.dtype), t, states, mask, cache=cache).float()
+        if cache is not None:
+            whole_cache = cache.expand(copies)
+            return lambda x, t: self.model(x.to(weight.dtype), t, states, mask, cache=whole_cache).float()
+        clean, count = condition.repeat(copies, 1, 1, 1, 1).to(weight.dtype), condition.shape[2]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             whole = torch.cat([clean, x.to(weight.dtype)], 2)
@@ -202,14 +221,7 @@ class Generator:
         self, settings: Settings, prompts: Sequence[str], noise: Sequence[torch.Generator], given: Tensor | None
     ) -> None:
         """Raises ModelError for what does not go together."""
-        _, rows, columns = self.model.config.patch_size
-        down, across = self.codec.stride[1] * rows, self.codec.stride[2] * columns
-        if settings.height % down or settings.width % across:
-            raise ModelError(
-                f"{settings.width}x{settings.height} does not fit: width must be a multiple of {across}, "
-                f"height of {down}"
-            )
-        latent_size(settings.frames, settings.height, settings.width)
+        settings.check(self.model.config.patch_size)
         if not prompts or len(prompts) != len(noise):
             raise ModelError(f"{len(prompts)} prompts with {len(noise)} seeds: one seed a prompt is needed")
         if self.text_encoder.dim != self.model.config.caption_channels:

@@ -1,14 +1,9 @@
 """3D rotary positions (Su et al., 2021) on a (t, h, w) token grid."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 BASE = 10000.0
-
-Rotation = tuple[Tensor, Tensor]
-"""cos and sin of every token's angles, each [N, D/2] fp32."""
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
@@ -17,24 +12,33 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
     return head_dim - 2 * side, side, side
 
 
-@lru_cache(maxsize=32)
 def rotation(
-    head_dim: int, grid: tuple[int, int, int], origin: tuple[int, int, int], device: torch.device
-) -> Rotation:
-    """Angles of the tokens of `grid`, in (t, h, w) order, whose first token is at `origin`."""
-    angles = []
+    head_dim: int,
+    grid: tuple[int, int, int],
+    origin: tuple[int, int, int] = (0, 0, 0),
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """cos and sin of each token's angles, [N, D/2, 2] fp32; tokens of `grid` in (t, h, w) order, the first at `origin`.
+
+    Made anew in each pass: cosines are taken of the axes' few positions alone, so there is nothing worth keeping.
+    """
+    parts = []
     for axis, dim in enumerate(axis_dims(head_dim)):
-        frequencies = BASE ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        positions = torch.arange(origin[axis], origin[axis] + grid[axis], dtype=torch.float64)
-        shape = [1, 1, 1, dim // 2]
+        frequencies = BASE ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+        positions = torch.arange(origin[axis], origin[axis] + grid[axis], dtype=torch.float64, device=device)
+        angles = positions[:, None] * frequencies
+        shape = [1, 1, 1, dim // 2, 2]
         shape[axis] = grid[axis]
-        angles.append((positions[:, None] * frequencies).view(shape).expand(*grid, -1))
-    whole = torch.cat(angles, dim=-1).reshape(-1, head_dim // 2).to(device)
-    return whole.cos().float(), whole.sin().float()
+        parts.append(torch.stack((angles.cos(), angles.sin()), dim=-1).float().view(shape).expand(*grid, -1, -1))
+    return torch.cat(parts, dim=3).flatten(0, 2)
 
 
-def rotate(x: Tensor, turn: Rotation) -> Tensor:
-    """x [..., N, D] -> the same, each interleaved pair turned by its token's angle, in fp32, in x's type."""
-    cos, sin = turn
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """x [..., N, D] -> the same, each interleaved pair turned by its token's angle [N, D/2, 2], in fp32, in x's type."""
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler fuses this, and knows no complex numbers
+        (even, odd), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    else:  # a pair times cos + i sin: one pass over memory
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turn))
+    return turned.flatten(-2).to(x.dtype)

@@ -21,53 +21,63 @@ SUBFOLDERS = ("dit", "transformer")
 
 
 class TensorFiles(Mapping[str, Tensor]):
-    """Tensors of one or more safetensors files by name. A tensor is read when asked for; on the CPU it is mapped, so
-    that the pages come from the file as they are used. A prefix before all names (`model.`) is taken off."""
+    """Tensors of one or more safetensors files by name, in the order of the files. A prefix before all names (`model.`)
+    is taken off.
+
+    A tensor is read when asked for; on the CPU it is mapped: its pages come from the file as they are used. One file is
+    open at a time, so pages of tensors that were cast or copied are given back when the next is opened.
+    """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.files = tuple(files)
         self.metadata: dict[str, str] = {}
-        self._open: dict[str, Any] = {}
+        self._where: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._opened: tuple[Path | None, Any] = (None, None)
         for file in files:
-            try:
-                opened = safe_open(str(file), "pt")
-            except (OSError, SafetensorError) as error:
-                raise ModelError(f"{file}: not a safetensors file that can be read ({error})") from None
+            opened = self._open(file)
             self.metadata |= opened.metadata() or {}
             for name in opened.keys():  # noqa: SIM118 - no mapping
-                if name in self._open:
-                    raise ModelError(f"{file}: {name} is in another file of the same folder too")
-                self._open[name] = opened
-        self.prefix = _prefix(self._open)
+                if name in self._where:
+                    raise ModelError(f"{file}: {name} is in {self._where[name].name} too")
+                piece = opened.get_slice(name)
+                self._where[name], self._shapes[name] = file, (tuple(piece.get_shape()), piece.get_dtype())
+        self.prefix = _prefix(self._where)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._open[self._stored(name)].get_tensor(self._stored(name))
+        stored = name if name in self._where else self.prefix + name
+        return self._open(self._where[stored]).get_tensor(stored)
 
     def __iter__(self) -> Iterator[str]:
-        cut = len(self.prefix)
-        return (n[cut:] if n.startswith(self.prefix) else n for n in self._open)
+        return map(self._shown, self._where)
 
     def __len__(self) -> int:
-        return len(self._open)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._open[self._stored(name)].get_slice(self._stored(name)).get_shape())
+        return len(self._where)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: self.shape(name) for name in self}
+        return {self._shown(name): shape for name, (shape, _) in self._shapes.items()}
 
     def dtypes(self) -> list[str]:
         """safetensors' names of the dtypes that occur: F32, BF16."""
-        return sorted({self._open[n].get_slice(n).get_dtype() for n in self._open})
+        return sorted({dtype for _, dtype in self._shapes.values()})
 
     @property
     def num_bytes(self) -> int:
         return sum(f.stat().st_size for f in self.files)
 
-    def _stored(self, name: str) -> str:
-        return name if name in self._open else self.prefix + name
+    def _shown(self, stored: str) -> str:
+        return stored[len(self.prefix) :] if stored.startswith(self.prefix) else stored
+
+    def _open(self, file: Path) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        if self._opened[0] != file:
+            self._opened = (None, None)
+            try:
+                self._opened = (file, safe_open(str(file), "pt"))
+            except (OSError, SafetensorError) as error:
+                raise ModelError(f"{file}: not a safetensors file that can be read ({error})") from None
+        return self._opened[1]
 
 
 def open_weights(path: str | Path) -> TensorFiles:

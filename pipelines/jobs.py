@@ -1,20 +1,28 @@
 """Submit a `reel` command to a Ray cluster's job server and follow it."""
 
 import asyncio
+import hashlib
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
+AGAIN = ("FAILED", "STOPPED")  # states after which a job of the same id is submitted anew
 
 
-def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, wait: bool = True) -> int:
+def run_job(
+    arguments: Sequence[str], *, address: str, working_dir: str | None, wait: bool = True, job_id: str | None = None
+) -> int:
     """Run `reel ARGUMENTS` as a job at `address`; its log goes to standard output. Returns an exit code.
 
     working_dir: sent along and put on the workers' path; None where the package is installed on the cluster.
+    job_id: a job to be had once. The server refuses a second of this id: one that runs or has succeeded is named and
+    left alone (0), one that failed or was stopped is submitted again.
     A cluster with token authentication is reached with RAY_AUTH_MODE=token and the token that
     `ray get-auth-token --generate` keeps. Raises UserError where the server cannot be reached or refuses.
     """
@@ -25,7 +33,12 @@ def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, 
     entrypoint = shlex.join([*(("python", "-m", "pipelines.cli") if working_dir else ("reel",)), *arguments])
     try:
         client = JobSubmissionClient(address)
-        job = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
+        if job_id and (state := _state(client, job_id)):
+            if state not in AGAIN:
+                print(f"job {job_id} at {address} exists already ({state}); it was not submitted again")
+                return 0
+            client.delete_job(job_id)
+        job = client.submit_job(entrypoint=entrypoint, runtime_env=environment, submission_id=job_id)
     except (ConnectionError, RuntimeError, RayError) as error:
         raise UserError(_why(error, address)) from error
     print(f"job {job} at {address}: {entrypoint}", flush=True)
@@ -35,6 +48,18 @@ def run_job(arguments: Sequence[str], *, address: str, working_dir: str | None, 
     status = client.get_job_status(job)
     print(f"job {job}: {status}", file=sys.stderr)
     return 0 if str(status) == "SUCCEEDED" else 1
+
+
+def train_job_id(name: str, fingerprint: str, snapshot: str, store: str) -> str:
+    """The same for the same recipe on the same snapshot, whose content never changes under its name."""
+    digest = hashlib.sha256(json.dumps([fingerprint, snapshot, store]).encode()).hexdigest()[:8]
+    return f"train-{name}-{snapshot}-{digest}"
+
+
+def _state(client: Any, job: str) -> str | None:
+    """What a job of this id is doing, or how it ended; None if there is none."""
+    found = {one.submission_id: one.status for one in client.list_jobs()}
+    return str(found[job]) if job in found else None
 
 
 async def _follow(client: object, job: str) -> None:

@@ -48,7 +48,8 @@ class Progress:
         if self.quiet:
             return
         now = time.monotonic()
-        self._last = f"{self.what}: {done:,}/{total:,} · {notes} · {now - self._began:.0f} s"
+        said = f" · {notes}" if notes else ""
+        self._last = f"{self.what}: {done:,}/{total:,}{said} · {now - self._began:.0f} s"
         if now - self._shown_at >= LINE_EVERY_S:
             print(self._last, file=sys.stderr, flush=True)
             self._shown_at, self._last = now, ""

@@ -2,24 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from curation.borders import BorderConfig
 from curation.clips import CUTTING_VERSION, ClipConfig
 from curation.media.encode import EncodeConfig
 from curation.scan import ScanLimits
 from curation.shots import DETECTOR_VERSION, ShotConfig
+from pipelines.recipes import RecipeError, load, parse_overrides
+
+__all__ = ["Batches", "CurateRecipe", "Limits", "Need", "RecipeError", "Resources", "load_recipe", "parse_overrides"]
 
 DEFAULT_ANNOTATORS: tuple[str, ...] = ("technical", "blur", "motion", "text", "light", "texture")
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run: one sentence with what to do."""
 
 
 class Need(BaseModel, frozen=True, extra="forbid"):
@@ -97,52 +96,4 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> CurateRecipe:
     """Read a YAML recipe (none: the defaults) and set `overrides` ("clips.max_s": 10) over it. Raises RecipeError."""
-    data = _read(path) if path else {}
-    for key, value in (overrides or {}).items():
-        _set(data, key.split("."), value)
-    try:
-        return CurateRecipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(_explain(error, str(path) if path else "the recipe")) from error
-
-
-def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    """`clips.max_s=10` → {"clips.max_s": 10}; values are YAML. Raises RecipeError."""
-    out = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {pair!r} is not KEY=VALUE, for example --set clips.max_s=10")
-        try:
-            out[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {pair!r}: the value is not YAML ({str(error).splitlines()[0]})") from error
-    return out
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not a readable YAML recipe ({str(error).splitlines()[0]})") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} is not a recipe: it must be a mapping such as 'inputs: [footage/]'")
-    return data
-
-
-def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        data = data.setdefault(key, {})
-        if not isinstance(data, dict):
-            raise RecipeError(f"'{'.'.join(keys)}' cannot be set: '{key}' is a single value")
-    data[keys[-1]] = value
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    """The first thing wrong, as a sentence."""
-    first = error.errors()[0]
-    place = ".".join(str(p) for p in first["loc"]) or "recipe"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{where}: '{place}' is not a setting; `reel recipe` prints all there are{more}"
-    return f"{where}: '{place}': {first['msg'].lower()}, got {first['input']!r}{more}"
+    return load(CurateRecipe, path, overrides, see="`reel recipe` prints all there are")

@@ -15,17 +15,23 @@ TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
 class DataConfig(Part):
     """Which pieces of the snapshot a step sees."""
 
-    sizes: tuple[str, ...] = Field(("256p",), description="area classes: 256p is 256×256, 480p 480×832, 720p 720×1280")
-    frames: tuple[int, ...] = Field((1, 93), description="pixel frames of a bucket; 1 for images; 4k + 1 each")
+    sizes: tuple[str, ...] = Field(
+        ("256p",), min_length=1, description="area classes: 256p is 256×256, 480p 480×832, 720p 720×1280; or 320x192"
+    )
+    size_weights: tuple[float, ...] = Field((), description="how often each size is drawn; empty: equally often")
+    frames: tuple[int, ...] = Field((1, 93), min_length=1, description="pixel frames of a bucket; 1 for images; 4k + 1 each")
     fps: float = Field(15, gt=0, description="frame rate that clips are sampled at")
     ratios: tuple[str, ...] = Field(
-        ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9"), description="width:height; a clip goes to the nearest"
+        ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9"),
+        min_length=1,
+        description="width:height; a clip goes to the nearest",
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
     encode: Literal["precomputed", "on_the_fly"] = "precomputed"
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
-    caption_dropout: float = Field(0.1, ge=0, le=1)
+    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of the samples that get the empty caption")
+    store_dtype: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="of precomputed latents and text states")
     holdout: float = Field(0.02, ge=0, lt=1, description="share of the clips kept for validation")
     prefetch: int = Field(4, ge=1, description="micro-batches read ahead")
     workers: int = Field(2, ge=0, description="threads that read; 0: the loop itself")
@@ -34,6 +40,8 @@ class DataConfig(Part):
     def _check(self) -> "DataConfig":
         if any(f < 1 or f % 4 != 1 for f in self.frames):
             raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
+        if self.size_weights and (len(self.size_weights) != len(self.sizes) or min(self.size_weights) <= 0):
+            raise ValueError(f"size_weights must be one number above 0 for each of the sizes {self.sizes}")
         return self
 
 
@@ -93,6 +101,9 @@ class ParallelConfig(Part):
     shard: int = Field(0, ge=0, description="ranks a weight is sharded over (FSDP2); 0: all that remain")
     replicate: int = Field(1, ge=1, description="replicas of the shards (HSDP)")
     reshard_after_forward: bool = Field(True, description="true: ZeRO-3; false: ZeRO-2")
+    gradients: Literal["sharded", "whole"] = Field(
+        "sharded", description="between a step's micro-batches; whole: one reduction a step, more memory"
+    )
     context: int = Field(1, ge=1, description="ranks that share a sample's tokens")
     context_form: Literal["ulysses", "ring"] = Field("ulysses", description="all-to-all over heads, or ring attention")
 
@@ -100,7 +111,9 @@ class ParallelConfig(Part):
 class ComputeConfig(Part):
     """Precision and memory."""
 
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="bf16: autocast over fp32 weights")
+    precision: Literal["fp32", "bf16"] = Field(
+        "bf16", description="bf16: autocast over fp32 weights, which travel between GPUs in bf16"
+    )
     checkpointing: Literal["none", "selective", "full"] = Field("none", description="activations made anew")
     compile: bool = False
 

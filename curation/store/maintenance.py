@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from curation.store.store import Store
 
 IDS_A_DELETE = 10_000
+ENCODED = ("latents", "texts")  # megabytes a row
+ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
 
 
@@ -89,6 +91,10 @@ def compact(store: Store) -> None:
         with store._writing(table) as dataset:
             if table == "media":
                 _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+            elif table in ENCODED:
+                sizes = dataset.to_table(columns=["bytes"]).column(0).to_numpy()
+                rows = min(FRAGMENT_ROWS, max(1, int(ENCODED_FILE_BYTES // sizes.mean()))) if len(sizes) else 1
+                _compact_files(dataset, target_rows=rows, deleted_share=0.1)
             else:
                 _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
             if dataset.list_indices():

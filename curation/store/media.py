@@ -14,6 +14,7 @@ from curation.store.tables import STORAGE_VERSION, Dataset
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list
+BLOB_BYTES = {"media": "size", "latents": "bytes", "texts": "bytes"}  # the column that tells the length of the blob
 PACK_BYTES = 2**30  # bytes of one blob side file
 
 

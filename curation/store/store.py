@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import lock, media, tables
+from curation.store import encoded, lock, media, tables
 from curation.store.errors import StoreError, unknown_name
 from curation.store.schema import MARKER, PAYLOAD, schemas
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from curation.store.maintenance import Orphans
     from curation.store.snapshots import Snapshots
 
-LOCK_OF = {"snapshots": "snapshots", "snapshot_rows": "snapshots", "latents": "latents", "runs": "runs"}
+LOCK_OF = {"snapshots": "snapshots", "snapshot_rows": "snapshots", "latents": "latents", "texts": "latents",
+           "runs": "runs"}  # fmt: skip
 CURATION_LOCK = "curation"  # every other table's
 
 
@@ -144,10 +145,10 @@ class Store:
         *,
         version: int | str | None = None,
     ) -> pa.Table:
-        """Rows of `table`: those columns (default: all but media bytes) that pass a SQL condition."""
+        """Rows of `table`: those columns (default: all but clip bytes and tensors) that pass a SQL condition."""
         dataset = self.dataset(table, version)
         if columns is None:
-            columns = [n for n in dataset.schema.names if table != "media" or n not in PAYLOAD["media"]]
+            columns = [n for n in dataset.schema.names if n not in PAYLOAD.get(table, ())]
         for name in columns:
             if name not in dataset.schema.names:
                 raise unknown_name(name, f"column of {table}", dataset.schema.names, see=f"reel describe {table}")
@@ -230,6 +231,22 @@ class Store:
         """(clip_id, mp4) in the order asked for, about `batch_bytes` in memory at a time."""
         return media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    # --- latents and text states ---------------------------------------------------------------------------------
+
+    def write_encoded(self, table: str, rows: Sequence[dict[str, Any]]) -> str:
+        """On a worker: write rows of `latents` or `texts` to files that nobody sees yet. Returns JSON for the committing
+        process."""
+        return encoded.write_fragments(self, table, rows)
+
+    def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:
+        """In the committing process: make what workers wrote part of `table`, in one commit."""
+        with self._writing(table) as dataset:
+            media.commit(dataset, fragments, self.storage_options)
+
+    def reader(self, table: str) -> encoded.Reader:
+        """`table` as it is now, for reading rows by place from many threads."""
+        return encoded.Reader(self, table)
+
     # --- SQL, snapshots, upkeep: each in its own file ------------------------------------------------------------
 
     def sql(self, query: str, *, params: Any = None, read_only: bool = True) -> pa.Table:
@@ -301,8 +318,8 @@ class Store:
     def _info(self, table: str) -> TableInfo:
         dataset = self.dataset(table)
         size = tables.stored_bytes(dataset)
-        if table == "media":
-            size += sum(dataset.to_table(columns=["size"]).column("size").drop_null().to_pylist())
+        if table in media.BLOB_BYTES:
+            size += sum(dataset.to_table(columns=[media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
         return TableInfo(table, dataset.count_rows(), dataset.version, size)
 
     def _column_info(self, dataset: Any, table: str, f: pa.Field, rows: int) -> ColumnInfo:

@@ -29,14 +29,16 @@ class Codec(ABC):
         Raises ModelError for a size that does not divide.
         """
         self._check_video(video)
-        return self._encode(video)
+        with torch.autocast(video.device.type, enabled=False):  # its precision is the codec's own
+            return self._encode(video)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """latents: [B, 16, T, h, w] -> float32 video [B, 3, 4(T-1) + 1, 8h, 8w], clamped to -1..1."""
         if latents.ndim != 5 or latents.shape[1] != self.channels:
             raise ModelError(f"latents must be [B, {self.channels}, T, h, w], got {list(latents.shape)}")
-        return self._decode(latents).clamp_(-1, 1)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._decode(latents).clamp_(-1, 1)
 
     @abstractmethod
     def _encode(self, video: Tensor) -> Tensor: ...

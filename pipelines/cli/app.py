@@ -25,10 +25,15 @@ StoreOption = Annotated[
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 130 stopped by Ctrl-C."""
+    import pipelines.cli.checkpoint
     import pipelines.cli.curate
+    import pipelines.cli.generate
+    import pipelines.cli.lineage
+    import pipelines.cli.precompute
     import pipelines.cli.query
     import pipelines.cli.snapshots
-    import pipelines.cli.submit  # noqa: F401 - each adds its commands
+    import pipelines.cli.submit
+    import pipelines.cli.train  # noqa: F401 - each adds its commands
 
     try:
         app()

@@ -2,11 +2,16 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.app import StoreOption, app, say
+
+if TYPE_CHECKING:
+    from curation.store import Snapshot, Store
+    from pipelines.train import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(snapshot, name="snapshot")
@@ -24,12 +29,42 @@ def create(
     limit: Annotated[int | None, typer.Option(help="Draw this many of the clips.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Recipe to train on the snapshot, once it is made.")] = None,
+    out: Annotated[str, typer.Option(help="With --train: folder of runs.")] = "runs",
 ) -> None:
-    """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them."""
+    """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them.
+
+    With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
+    """
     from curation.store import Store
 
-    made = Store.open(store).snapshots.create(name, sql, limit=limit, seed=seed, weights=weights)
-    say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}", f"next: reel export OUT/ --snapshot {name}")
+    opened = Store.open(store)
+    job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
+    made = _same(opened, name, sql, limit, seed, weights) if job else None
+    if made is None:
+        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights)
+    say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
+    if job is None:
+        say(f"next: reel export OUT/ --snapshot {name}")
+        return
+    from pipelines.cli.train import start
+
+    raise typer.Exit(start(job))
+
+
+def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
+    from pipelines.cli.train import load_train_recipe, make_job
+
+    return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
+
+
+def _same(
+    store: "Store", name: str, sql: str, limit: int | None, seed: int, weights: str | None
+) -> "Snapshot | None":
+    """The snapshot of this name, if it was made by this very query."""
+    found = next((s for s in store.snapshots.list() if s.name == name), None)
+    asked = (sql, limit, seed, weights)
+    return found if found and (found.sql, found.sample_limit, found.seed, found.weight_column) == asked else None
 
 
 @snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")

@@ -1,0 +1,136 @@
+"""Our network against numbers of the published one.
+
+    python -m benchmarks.parity BASE.safetensors [--lora LORA.safetensors --expect OUT.safetensors]
+
+BASE holds weights (`w.*`), inputs (x, t, y, mask) and outputs, and in its metadata JSON {config, cases}; the network
+is built from that alone. Prints `name value` lines: the largest absolute error of every case, uncached, cached, and
+against the published cached output where there is one; with --lora those of the adapted network, unmerged and merged.
+Exits 1 if one is above 1e-4 or not a number, 2 if a file is not what it should be.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from model.checkpoint import compare_keys
+from model.config import DiTConfig
+from model.dit import DiT
+from model.errors import ModelError
+
+LIMIT = 1e-4
+Error = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A vector file: metadata and tensors."""
+
+    meta: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> "Vectors":
+        try:
+            with safe_open(path, "pt") as file:
+                meta = json.loads((file.metadata() or {})["meta"])
+                return cls(meta, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path}: cannot be read as safetensors ({error})") from None
+        except (KeyError, ValueError):
+            raise ModelError(f"{path}: not a file of parity vectors (its metadata has no JSON called meta)") from None
+
+    def network(self, *, zero_pad: bool) -> DiT:
+        """With the file's weights."""
+        sizes = {name: value for name, value in self.meta["config"].items() if name in DiTConfig.model_fields}
+        model = DiT(DiTConfig(**{**sizes, "text_tokens_zero_pad": zero_pad}))
+        weights = {name.removeprefix("w."): w for name, w in self.tensors.items() if name.startswith("w.")}
+        compare_keys(model, {name: tuple(w.shape) for name, w in weights.items()}).check("the vector file")
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """x [B, C, T, H, W], t [B] or [B, T], text [B, L, D], mask [B, L]."""
+        text, mask = self.tensors["y"], self.tensors.get("mask")
+        text = text.squeeze(1) if text.ndim == 4 else text
+        return self.tensors["x"], self.tensors["t"], text, None if mask is None else mask.reshape(text.shape[:2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path, help="vector file with weights")
+    parser.add_argument("--lora", type=Path, help="LoRA file in the published key format")
+    parser.add_argument("--expect", type=Path, help="output with the LoRA on")
+    options = parser.parse_args()
+    if (options.lora is None) != (options.expect is None):
+        parser.error("--lora and --expect go together")
+    torch.set_num_threads(2)
+    try:
+        base = Vectors.read(options.base)
+        with torch.no_grad():
+            found = list(base_errors(base))
+            if options.lora:
+                found += lora_errors(base, options.lora, Vectors.read(options.expect))
+    except ModelError as error:
+        parser.exit(2, f"{error}\n")
+    for name, error in [*found, ("worst", worst(found))]:
+        print(f"parity.{name} {error:.3g}")
+    sys.exit(0 if found and worst(found) <= LIMIT else 1)
+
+
+def base_errors(base: Vectors) -> Iterator[Error]:
+    """(case, largest absolute error)"""
+    for name, case in base.meta["cases"].items():
+        model = base.network(zero_pad=case["text_tokens_zero_pad"])
+        yield from _case_errors(model, base, name, case["num_cond_latents"], base.tensors)
+
+
+def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
+    """Errors of the adapted network, with adapters beside the weights, and merged into them."""
+    from model.lora import load_lora, merge_lora
+
+    clean, meta = expect.meta.get("num_cond_latents", 0), expect.meta
+    model = base.network(zero_pad=meta.get("text_tokens_zero_pad", True))
+    load_lora(model, lora, name="parity", weight=meta.get("multiplier", 1.0))
+    for state in ("unmerged", "merged"):
+        if state == "merged":
+            merge_lora(model)
+        for name, error in _case_errors(model, base, "out", clean, expect.tensors):
+            yield f"lora_{state}.{name}", error
+
+
+def _case_errors(
+    model: DiT, base: Vectors, name: str, clean: int, expected: dict[str, Tensor]
+) -> Iterator[Error]:
+    """Of the plain pass, and, with condition frames, of the pass against their cache, which gives the noisy frames."""
+    x, t, text, mask = base.inputs()
+    if t.ndim == 2:
+        t = t * (torch.arange(t.shape[1]) >= clean)  # condition frames are at 0
+    yield name, largest(model(x, t, text, mask, cond_frames=clean), expected[name])
+    if clean:
+        cache, late = model.cache(x[:, :, :clean]), t if t.ndim == 1 else t[:, clean:]
+        out = model(x[:, :, clean:], late, text, mask, cache=cache)
+        yield f"{name}_cached", largest(out, expected[name][:, :, clean:])
+        if f"{name}_kvcache" in expected:
+            yield f"{name}_kvcache", largest(out, expected[f"{name}_kvcache"])
+
+
+def largest(found: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference; infinite where shapes differ."""
+    return (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
+
+
+def worst(found: list[Error]) -> float:
+    """The largest error; not a number if any is not."""
+    return torch.tensor([error for _, error in found] or [float("nan")]).max().item()
+
+
+if __name__ == "__main__":
+    main()

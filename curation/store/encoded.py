@@ -1,0 +1,122 @@
+"""Latents and text states: written by workers as files nobody sees yet, read back by place from many threads.
+
+A place is a row's position in a table at one version, so that a reader looks keys up once and then only fetches. Tensors of more
+than 64 KiB are blobs, which Lance reads some three times as fast as a column of bytes; smaller ones are in the row, as a blob costs
+a fifth of a millisecond more each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.store import tables
+from curation.store.errors import StoreError
+from curation.store.schema import PAYLOAD
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from curation.store.store import Store
+
+INLINE_BYTES = 64 * 2**10
+
+
+class Reader:
+    """A table at the version that it had when the reader was made. For any thread, and for forked or spawned processes."""
+
+    def __init__(self, store: Store, table: str) -> None:
+        self.store, self.table = store, table
+        self.version: int = store.dataset(table).version
+        self._opened = threading.local()
+        _refuse_old(store.schema(table), table)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.store, self.table, self.version)
+
+    def keys(self, columns: Sequence[str], filter: str) -> tuple[pa.Table, np.ndarray]:
+        """Those columns of the rows that pass a SQL condition, and their places (int64)."""
+        import numpy as np
+
+        dataset = self._dataset()
+        rows = dataset.to_table(columns=list(columns), filter=filter, with_row_address=True)
+        address = rows.column("_rowaddr").to_numpy()
+        everything = dataset.to_table(columns=[], with_row_address=True).column("_rowaddr").to_numpy()
+        order = np.argsort(everything, kind="stable")  # deleted rows have an address and no place
+        return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
+
+    def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
+        """The tensors' bytes (buffers) at those places, in that order. inline: whether they are kept in the row (`is_inline`).
+
+        Raises StoreError when the version is gone.
+        """
+        blob, column = PAYLOAD[self.table]
+        indices = [int(p) for p in places]
+        try:
+            if inline:
+                values = self._dataset().take(indices, columns=[column]).column(0)
+                return [value.as_buffer() for value in values]
+            return [data for _, data in self._dataset().read_blobs(blob, indices=indices, preserve_order=True)]
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"version {self.version} of {self.table} cannot be read any more ({tables.first_line(error)}); "
+                "was the store cleaned up? Start again to read the newest."
+            ) from error
+
+    def _dataset(self) -> Any:
+        """This thread's handle: a handle is not for two threads at once, nor for a process forked from its own."""
+        if getattr(self._opened, "pid", None) != os.getpid():
+            self._opened.pid = os.getpid()
+            self._opened.dataset = self.store.dataset(self.table, self.version)
+        return self._opened.dataset
+
+
+def is_inline(num_bytes: int) -> bool:
+    """Whether a tensor of this size is kept in the row."""
+    return num_bytes <= INLINE_BYTES
+
+
+def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Write rows to files of `table` without committing them; returns JSON for `Store.commit_encoded`.
+
+    rows: columns of the table, and the tensor's bytes under the name of its blob (`latents`, `states`).
+    """
+    import lance
+    from lance.fragment import write_fragments
+
+    if not rows:
+        return "[]"
+    schema = store.schema(table)
+    _refuse_old(schema, table)
+    blob, column = PAYLOAD[table]
+    data = [row[blob] for row in rows]
+    plain = [f for f in schema if f.name != blob]
+    kept = [
+        {**row, "bytes": len(d), column: d if is_inline(len(d)) else None} for row, d in zip(rows, data, strict=True)
+    ]
+    arrays = {f.name: pa.array([row.get(f.name) for row in kept], f.type) for f in plain}
+    arrays[blob] = lance.blob_array([None if is_inline(len(d)) else d for d in data])
+    written: Any = write_fragments(
+        pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.table_uri(table), mode="append",
+        data_storage_version=tables.STORAGE_VERSION, storage_options=store.storage_options,
+    )  # fmt: skip
+    return json.dumps([fragment.to_json() for fragment in written])
+
+
+def _refuse_old(schema: pa.Schema, table: str) -> None:
+    if not {"bytes", *PAYLOAD[table]} <= set(schema.names):
+        raise StoreError(
+            f"the table {table} was made by an earlier version of reelwright; delete the folder {table}.lance of the store, and "
+            "run `reel precompute` again."
+        )
+
+
+def _reopen(store: Store, table: str, version: int) -> Reader:
+    reader = Reader.__new__(Reader)
+    reader.store, reader.table, reader.version, reader._opened = store, table, version, threading.local()
+    return reader

@@ -1,0 +1,78 @@
+"""`reel train`: a recipe and a snapshot become a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.app import app, say
+
+if TYPE_CHECKING:
+    from pipelines.train import Job
+    from training.recipe import TrainRecipe
+
+RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, such as configs/train/mini/stage2-t2v.yaml.")]
+Out = Annotated[str, typer.Option("--out", "-o", help="Folder of runs.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")]
+
+
+@app.command(epilog="Example:  reel train configs/train/mini/stage2-t2v.yaml --snapshot first --store STORE --out runs")
+def train(
+    recipe: RecipeArgument,
+    snapshot: Annotated[str, typer.Option("--snapshot", help="Snapshot to train on.")] = "",
+    store: Annotated[str, typer.Option("--store", "-s", envvar="REEL_STORE", help="Store folder or URI.")] = "",
+    out: Out = "runs",
+    settings: Settings = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
+    address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the memory a rank needs; train nothing.")] = False,
+    gpus: Annotated[int, typer.Option("--gpus", help="With --plan: ranks to plan for.")] = 1,
+    gpu_memory: Annotated[float, typer.Option("--gpu-memory", help="With --plan: GB of a device; 0: not said.")] = 0,
+) -> None:
+    """Train on a snapshot. The same command again goes on where a run stopped; a finished run is left alone."""
+    full = load_train_recipe(recipe, settings or [], steps)
+    if plan:
+        _plan(full, gpus, gpu_memory)
+        return
+    raise typer.Exit(start(make_job(full, recipe, snapshot, store, out), workers=workers, address=address))
+
+
+def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
+    """Raises RecipeError."""
+    from pipelines.recipes import load, parse_overrides
+    from training.recipe import TrainRecipe
+
+    overrides: dict[str, Any] = parse_overrides(settings, example="optim.lr=1e-4")
+    if steps is not None:
+        overrides["steps"] = steps
+    return load(TrainRecipe, path, overrides, example="steps: 1000")
+
+
+def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str) -> "Job":
+    """Raises UserError where something was not said."""
+    from pipelines.errors import UserError
+    from pipelines.train import Job
+
+    if not snapshot:
+        raise UserError("no snapshot was named; add --snapshot NAME (see: reel snapshot list)")
+    if not store:
+        raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
+    return Job(recipe, path.stem, snapshot, store, out, str(path))
+
+
+def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:
+    """Run a job here, under torchrun or on Ray; returns the exit code."""
+    if workers or address:
+        from pipelines.train_ray import run_on_ray
+
+        return run_on_ray(job, workers=max(1, workers), address=address, say=say)
+    from pipelines.train import run_here
+
+    return run_here(job, say=say)
+
+
+def _plan(recipe: "TrainRecipe", gpus: int, gpu_memory: float) -> None:
+    from pipelines.memory_plan import print_plan
+
+    print_plan(recipe, gpus=gpus, gpu_memory_gb=gpu_memory or None)

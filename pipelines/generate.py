@@ -1,0 +1,266 @@
+"""`reel generate`: a checkpoint, its codec and text encoder, and what is asked of them, to files."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from model.codec import load_codec
+from model.codec.base import STRIDE
+from model.config import CodecConfig, TextConfig
+from model.generation import Generator, OnStep, Settings
+from model.sampling import SHIFT
+from model.text import load_text_encoder
+from pipelines.errors import UserError
+from pipelines.given import read_end, read_image
+from pipelines.mp4 import VideoWriter, write_image
+from pipelines.versions import versions
+
+if TYPE_CHECKING:
+    from model.dit import DiT
+    from training.recipe import TrainRecipe
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PUBLISHED_FPS = 15.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the network comes from: a training checkpoint with its recipe, or a folder of published weights."""
+
+    path: Path
+    recipe: "TrainRecipe | None"
+    about: dict[str, Any]
+    fps: float = PUBLISHED_FPS
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A generator, and what it is made of, for the file's metadata."""
+
+    generator: Generator
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make. One of prompts' rows a segment, one prompt of a row a video."""
+
+    prompts: Iterable[Sequence[str]]
+    seeds: Sequence[int]
+    settings: Settings
+    out: Path
+    fps: float
+    segments: int = 1  # rows of prompts, as far as that is known
+    begins: "Beginning | None" = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Frames that a video begins with, [3, F, H, W] in -1..1, and the file they are from."""
+
+    frames: Tensor
+    file: Path
+    note: str = ""  # what a person should know of how it was understood
+
+
+def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
+    """An image, or the last `settings.overlap` frames of a video. Raises UserError."""
+    size = (settings.width, settings.height)
+    if image is not None:
+        return Beginning(read_image(image, size).unsqueeze(1), image)
+    if video is None:
+        return None
+    frames = read_end(video, size, settings.overlap, fps)
+    usable = frames.shape[1] - (frames.shape[1] - 1) % 4
+    short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
+    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else "")
+
+
+def find_source(path: Path) -> Source:
+    """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
+    from pipelines.checkpoint import recipe_of
+    from training.checkpoints import about, find_checkpoint
+    from training.errors import TrainError
+
+    if not path.exists():
+        raise UserError(f"{path}: there is no such checkpoint; give a run's folder, one of its checkpoints, or weights")
+    try:
+        found = find_checkpoint(path)
+    except TrainError:
+        return Source(path, None, {"weights": str(path)})
+    said, recipe = about(found), recipe_of(found)
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
+    return Source(found, recipe, {"checkpoint": str(found), **{k: said[k] for k in kept if k in said}}, recipe.data.fps)
+
+
+def load(
+    source: Source,
+    *,
+    codec: CodecConfig | None = None,
+    text: TextConfig | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    ema: bool | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+) -> Loaded:
+    """Build the generator. codec, text: instead of the recipe's; ema: None takes averaged weights where there are any.
+
+    Raises UserError, ModelError or TrainError.
+    """
+    codec, text = _encoders(source, codec, text)
+    model, which = _network(source, ema, device, DTYPES[dtype])
+    _merge_loras(model, loras)
+    coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
+    about = {
+        **source.about,
+        "weights_used": which,
+        "loras": [{"file": str(file), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
+        "codec": coder.fingerprint,
+        "text_encoder": encoder.fingerprint,
+        "dtype": dtype,
+        "device": device,
+    }
+    return Loaded(Generator(model.eval().requires_grad_(False), coder, encoder), about)
+
+
+def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
+    """The shift that the run trained so many noisy tokens with; the published one for published weights."""
+    if source.recipe is None:
+        return SHIFT
+    from model.codec import latent_size
+    from training.objective import timestep_shift
+
+    frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
+    noisy = frames - -(-given_frames // STRIDE[0])
+    return timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns), source.recipe.objective)
+
+
+def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) -> list[Path]:
+    """Make the videos, and write each as it grows: OUT, or OUT-1, OUT-2 … for several. Returns the files.
+
+    Raises UserError or ModelError.
+    """
+    paths = out_paths(request.out, len(request.seeds))
+    given = request.begins.frames.expand(len(paths), -1, -1, -1, -1) if request.begins else None
+    rows: list[list[str]] = []
+    parts = loaded.generator.stream(
+        _noted(request.prompts, rows),
+        request.seeds,
+        request.settings,
+        given=given,
+        on_step=on_step,
+        segments=request.segments,
+    )
+    about = [_about(loaded, request, rows, i) for i in range(len(paths))]
+    try:
+        if request.out.suffix.lower() == ".png":
+            picture = torch.cat(list(parts), 2)
+            return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
+        return _write_videos(parts, paths, request.fps, about)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the device's memory is not enough; try --sequential, --dtype bf16, a smaller --size or fewer --frames"
+        ) from error
+
+
+def out_paths(out: Path, count: int) -> list[Path]:
+    """One file a video."""
+    if count == 1:
+        return [out]
+    return [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
+
+
+def _write_videos(
+    parts: Iterator[Tensor], paths: list[Path], fps: float, about: list[Callable[[], dict[str, Any]]]
+) -> list[Path]:
+    with ExitStack() as stack:
+        writers = [stack.enter_context(VideoWriter(path, fps)) for path in paths]
+        for part in parts:
+            for writer, video in zip(writers, part, strict=True):
+                writer.write(video)
+        return [writer.finish(tell()) for writer, tell in zip(writers, about, strict=True)]
+
+
+def _noted(prompts: Iterable[Sequence[str]], rows: list[list[str]]) -> Iterator[Sequence[str]]:
+    """Pass prompts through as they are asked for, and remember them."""
+    for row in prompts:
+        rows.append(list(row))
+        yield row
+
+
+def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> Callable[[], dict[str, Any]]:
+    """All that a video's making depends on, to be told when its prompts are known."""
+
+    def tell() -> dict[str, Any]:
+        file = request.begins.file if request.begins else None
+        return {
+            "made_by": "reelwright",
+            "prompts": [row[i] for row in rows],
+            "seed": request.seeds[i],
+            "settings": asdict(request.settings),
+            "fps": request.fps,
+            "begins_with": {"file": str(file), "sha256": _sha256(file)} if file else None,
+            **loaded.about,
+            "versions": {k: v for k, v in versions().items() if k in ("reelwright", "torch", "python")},
+        }
+
+    return tell
+
+
+def _encoders(source: Source, codec: CodecConfig | None, text: TextConfig | None) -> tuple[CodecConfig, TextConfig]:
+    """Those that were asked for, else the recipe's, else those in the published folder."""
+    if source.recipe is not None:
+        return codec or source.recipe.codec, text or source.recipe.text
+    if codec is None and (source.path / "vae" / "config.json").is_file():
+        codec = CodecConfig(kind="wan", path=str(source.path))
+    if text is None and (source.path / "text_encoder" / "config.json").is_file():
+        text = TextConfig(kind="umt5", path=str(source.path))
+    for name, found in (("codec", codec), ("text-encoder", text)):
+        if found is None:
+            raise UserError(f"{source.path} does not say its {name.replace('-', ' ')}; add --{name} FOLDER_OR_HUB_ID")
+    assert codec is not None
+    assert text is not None
+    return codec, text
+
+
+def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
+    from model.checkpoint import load_model
+    from model.dit import DiT
+
+    if source.recipe is None:
+        return load_model(source.path, dtype=dtype, device=device), "published"
+    from pipelines.checkpoint import network_tensors
+    from training.checkpoints import tensor_names
+
+    if ema is None:
+        ema = any(name.startswith("ema.") for name in tensor_names(source.path))
+    with torch.device("meta"):
+        model = DiT(source.recipe.model)
+    state = {name: t.to(device, dtype) for name, t in network_tensors(source.path, ema=ema)}
+    missing = sorted(set(model.state_dict()) ^ set(state))
+    if missing:
+        raise UserError(f"{source.path} does not fit its recipe's model: {missing[0]} and {len(missing) - 1} others")
+    model.load_state_dict(state, assign=True)
+    return model, "ema" if ema else "last"
+
+
+def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
+    from model.lora import load_lora, merge_lora
+
+    for i, (file, weight) in enumerate(loras):
+        if not file.is_file():
+            raise UserError(f"there is no LoRA file {file}; give FILE.safetensors or FILE.safetensors:WEIGHT")
+        load_lora(model, file, name=f"lora{i}", weight=weight)
+    if loras:
+        merge_lora(model)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,164 @@
+"""`reel train RECIPE --plan`: what each rank holds, whether it fits, which knob to turn, and how long a step takes."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from training.memory import MemoryPlan, plan_memory
+from training.recipe import TrainRecipe
+
+GIB = 1 << 30
+DEFAULT_GIB = 80.0
+DEFAULT_TFLOPS = 989.5
+"""Dense bf16 of an H100 SXM, from its data sheet."""
+MFU = 0.35
+"""Between the report's 33 and 38 %."""
+HEADROOM = 0.92
+"""Share of a GPU's memory that a plan may fill: the allocator's fragments need the rest."""
+
+
+def print_plan(
+    recipe: TrainRecipe,
+    *,
+    gpus: int = 1,
+    gpu_memory_gb: float | None = None,
+    peak_tflops: float | None = None,
+    mfu: float = MFU,
+    seconds: float | None = None,
+    say: Callable[[str], None] = print,
+) -> MemoryPlan:
+    """Print the plan for `gpus` ranks. gpu_memory_gb: of one GPU (in GiB, as makers round it); peak_tflops: dense, of
+    its matrix units; both of this machine's GPU where not given, else an H100's. seconds: of a step, to ask for its MFU.
+    """
+    memory, tflops, device = _device(gpu_memory_gb, peak_tflops)
+    plan = plan_memory(recipe, ranks=gpus)
+    verdict, times = _verdict(plan, memory, device), _time(plan, tflops, mfu, seconds)
+    for part in (_about(plan), _table(plan), verdict, times):
+        for line in (*part, ""):
+            say(line)
+    return plan
+
+
+def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryPlan]]:
+    """(settings, plan) of changes that make a recipe fit, from those that cost little to those that cost much."""
+    room = memory_gib * GIB * HEADROOM
+    for settings in _changes(recipe, gpus):
+        changed = _with(recipe, settings)
+        plan = plan_memory(changed, ranks=gpus)
+        if plan.total <= room:
+            yield " ".join(f"--set {k}={_yaml(v)}" for k, v in settings.items()), plan
+
+
+def _about(plan: MemoryPlan) -> Iterator[str]:
+    recipe, counts = plan.recipe, plan.counts
+    replicate, shard, context = plan.layout
+    trained = f"LoRA of {counts.trained / 1e6:,.1f} M" if recipe.lora else "all"
+    yield f"network       {counts.all / 1e9:,.3f} B parameters, {recipe.model.depth} blocks; trained: {trained}"
+    yield (
+        f"micro-batch   {plan.batch} × {plan.bucket.key} (frames × height × width): "
+        f"{plan.batch * plan.bucket.tokens(recipe.model.patch_size):,} tokens; the largest of the recipe"
+    )
+    yield f"ranks         {plan.ranks}: replicate {replicate} × shard {shard} × context {context}"
+    micros = recipe.data.batches_per_step
+    yield f"step          {micros} micro-batches, {plan.micro_batches} a rank; {plan.tokens:,} tokens at most"
+    zero = f", ZeRO-{3 if recipe.parallel.reshard_after_forward else 2}" if plan.ranks > 1 else ""
+    extra = ", compile (its savings are not in the plan)" if recipe.compute.compile else ""
+    yield f"compute       {recipe.compute.precision}, checkpointing {recipe.compute.checkpointing}{zero}{extra}"
+
+
+def _table(plan: MemoryPlan) -> Iterator[str]:
+    width = max(map(len, plan.bytes))
+    for kind, size in plan.bytes.items():
+        yield f"{kind:{width}}  {size / GIB:10.2f} GiB  {'█' * round(40 * size / plan.total)}"
+    yield f"{'peak of a rank':{width}}  {plan.total / GIB:10.2f} GiB"
+
+
+def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
+    share = plan.total / (memory * GIB)
+    if share <= HEADROOM:
+        yield f"fits          {share:.0%} of {memory:g} GiB ({device})"
+        return
+    word = "tight        " if share <= 1 else "does not fit "
+    yield f"{word} {share:.0%} of {memory:g} GiB ({device}); above {HEADROOM:.0%} the allocator runs out"
+    found = list(islice(knobs(plan.recipe, gpus=plan.ranks, memory_gib=memory), 3))
+    for settings, other in found:
+        yield f"  would fit   {settings}: {other.total / GIB:.1f} GiB"
+    if not found:
+        yield "  would fit   nothing tried; take more GPUs, or LoRA"
+
+
+def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) -> Iterator[str]:
+    peak = tflops * 1e12
+    yield f"FLOPs         {plan.flops:.3e} a step (3 × forward; what is made anew is not counted)"
+    step = plan.seconds(mfu=mfu, peak_flops=peak)
+    yield (
+        f"time          {step:,.2f} s a step at {mfu:.0%} MFU of {tflops:g} TFLOP/s a GPU: "
+        f"{plan.tokens / step:,.0f} tokens/s, {plan.recipe.steps:,} steps in {_duration(step * plan.recipe.steps)}"
+    )
+    if seconds is not None:
+        yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak):.1%} for {seconds:g} s a step"
+    if plan.recipe.compute.checkpointing != "none":
+        yield f"              (checkpointing {plan.recipe.compute.checkpointing}: up to a third more is computed)"
+
+
+def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
+    """Settings to try, alone and then together."""
+    softer = [c for c in ("selective", "full") if c != recipe.compute.checkpointing]
+    if recipe.compute.checkpointing == "full":
+        softer = []
+    yield from ({"compute.checkpointing": c} for c in softer)
+    memory = {"compute.checkpointing": "full"} if softer else {}
+    if gpus > 1 and not recipe.parallel.reshard_after_forward:
+        memory |= {"parallel.reshard_after_forward": True}
+        yield dict(memory)
+    if gpus > 1 and recipe.parallel.gradients == "whole":
+        memory |= {"parallel.gradients": "sharded"}
+        yield dict(memory)
+    one = _smallest_batch(recipe)
+    if recipe.data.tokens_per_batch > one:
+        memory |= {"data.tokens_per_batch": one}
+        yield dict(memory)
+    context = 2
+    while recipe.parallel.context < context <= gpus and gpus % context == 0 and recipe.model.num_heads % context == 0:
+        yield memory | {"parallel.context": context}
+        context *= 2
+
+
+def _smallest_batch(recipe: TrainRecipe) -> int:
+    from training.buckets import buckets_of
+
+    return max(b.tokens(recipe.model.patch_size) for b in buckets_of(recipe.data))
+
+
+def _with(recipe: TrainRecipe, settings: dict[str, Any]) -> TrainRecipe:
+    changed = recipe.model_dump(mode="json")
+    for name, value in settings.items():
+        section, key = name.split(".")
+        changed[section][key] = value
+    if "parallel.context" in settings:
+        changed["parallel"]["shard"] = 0  # fewer are left to shard over
+    return TrainRecipe(**changed)
+
+
+def _device(memory: float | None, tflops: float | None) -> tuple[float, float, str]:
+    """(GiB, TFLOP/s, what it is)."""
+    import torch
+
+    from training.throughput import peak_flops
+
+    if torch.cuda.is_available():
+        here = torch.device("cuda", 0)
+        name, size = torch.cuda.get_device_name(here), torch.cuda.get_device_properties(here).total_memory / GIB
+        return memory or round(size, 1), tflops or (peak_flops(here) or DEFAULT_TFLOPS * 1e12) / 1e12, name
+    return memory or DEFAULT_GIB, tflops or DEFAULT_TFLOPS, "as given" if memory else "an H100's, as no GPU is here"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

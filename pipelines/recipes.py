@@ -1,0 +1,90 @@
+"""Recipes of any kind: a YAML file, `--set` over it, and one sentence about the first thing that is wrong."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run: one sentence with what to do."""
+
+
+def load(
+    kind: type[Recipe],
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    example: str = "inputs: [footage/]",
+    see: str = "",
+) -> Recipe:
+    """Read a YAML recipe of a kind (no path: its defaults) and set `overrides` ("clips.max_s": 10) over it.
+
+    example: a first line, for the error about a file that is no mapping. see: where all settings are to be seen, for
+    the error about an unknown one; without it, those of its section are named. Raises RecipeError.
+    """
+    data = _read(path, example) if path else {}
+    for key, value in (overrides or {}).items():
+        _set(data, key.split("."), value)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, kind, str(path) if path else "the recipe", see)) from error
+
+
+def parse_overrides(pairs: Sequence[str], *, example: str = "clips.max_s=10") -> dict[str, Any]:
+    """`clips.max_s=10` → {"clips.max_s": 10}; values are YAML. Raises RecipeError."""
+    out = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {pair!r} is not KEY=VALUE, for example --set {example}")
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {pair!r}: the value is not YAML ({str(error).splitlines()[0]})") from error
+    return out
+
+
+def _read(path: Path, example: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not a readable YAML recipe ({str(error).splitlines()[0]})") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} is not a recipe: it must be a mapping such as '{example}'")
+    return data
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
+        if not isinstance(data, dict):
+            raise RecipeError(f"'{'.'.join(keys)}' cannot be set: '{key}' is a single value")
+    data[keys[-1]] = value
+
+
+def _explain(error: ValidationError, kind: type[BaseModel], where: str, see: str) -> str:
+    """The first thing wrong, as a sentence."""
+    first = error.errors()[0]
+    place = ".".join(str(p) for p in first["loc"]) or "recipe"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        hint = see or _settings(kind, first["loc"][:-1])
+        return f"{where}: '{place}' is not a setting; {hint}{more}"
+    return f"{where}: '{place}': {first['msg'].lower()}, got {first['input']!r}{more}"
+
+
+def _settings(kind: type[BaseModel], section: tuple[int | str, ...]) -> str:
+    """The names that a section takes."""
+    for name in section:
+        found = kind.model_fields.get(str(name))
+        kinds = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
+        kind = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), kind)
+    return f"settings there are {', '.join(kind.model_fields)}"

@@ -1,0 +1,108 @@
+"""The same run as Ray Train workers: a TorchTrainer makes the process group, and each worker is one rank."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.cluster import cluster
+from pipelines.errors import UserError
+from pipelines.train import Job, already, claim, ending, finished_step, record, train
+
+OUTPUT = "output.log"  # what the first rank says; the driver shows it
+POLL_S = 0.5
+
+
+def run_on_ray(
+    job: Job, *, workers: int, address: str | None = None, say: Callable[[str], None] = print
+) -> int:
+    """Train by `workers` ranks, on GPUs where the cluster has as many; returns an exit code.
+
+    OUT must be a folder that all nodes see. Raises UserError with the first worker's own words if it fails.
+    """
+    folder = job.folder
+    with claim(folder):
+        if finished_step(folder) is not None:
+            say(already(folder))
+            return 0
+        began, clock = datetime.now(UTC), time.monotonic()
+        state = "failed"
+        try:
+            with cluster(address), _shown(folder / OUTPUT, say):
+                _fit(job, folder, workers)
+            state = "finished"
+        finally:
+            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder), say)
+    say(ending(job, folder, job.recipe.steps, finished=True))
+    return 0
+
+
+def work(config: dict[str, Any]) -> None:
+    """One Ray Train worker."""
+    from training import world as worlds
+
+    job, folder = Job.from_json(config["job"]), Path(config["folder"])
+    world = worlds.start(job.recipe.parallel)
+    with (folder / OUTPUT).open("a", encoding="utf-8") as output:
+
+        def say(line: str) -> None:
+            output.write(f"{line}\n")
+            output.flush()
+
+        train(job, folder, world, say)
+
+
+def _fit(job: Job, folder: Path, workers: int) -> None:
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    gpus = ray.cluster_resources().get("GPU", 0) >= workers
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": job.to_json(), "folder": str(folder)},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+        run_config=RunConfig(name="ray", storage_path=str(folder)),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        raise UserError(_why(error)) from error
+
+
+def _why(error: BaseException) -> str:
+    """The last line of the innermost cause: a worker's own sentence."""
+    failures = getattr(error, "worker_failures", None)
+    text = str(next(iter(failures.values()))) if failures else str(error)
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return f"the Ray workers failed: {last.rpartition('Error: ')[2]}"
+
+
+@contextmanager
+def _shown(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Pass on what is added to a file within it."""
+    path.touch()
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(path, say, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(path: Path, say: Callable[[str], None], done: threading.Event) -> None:
+    with path.open(encoding="utf-8") as file:
+        file.seek(0, 2)
+        while True:
+            ended = done.is_set()
+            for line in file.readlines():
+                say(line.rstrip("\n"))
+            if ended:
+                return
+            done.wait(POLL_S)

@@ -1,0 +1,60 @@
+"""The formula against what torch counts."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.config import DiTConfig
+from model.dit import DiT
+from model.flops import forward_flops, train_flops
+
+CONFIG = DiTConfig(
+    hidden_size=48, depth=3, num_heads=4, in_channels=5, out_channels=7, caption_channels=24, adaln_tembed_dim=32,
+    frequency_embedding_size=20,
+)  # fmt: skip
+GRID, BATCH, TEXT = (4, 3, 5), 2, 11
+
+
+@pytest.mark.parametrize("cond_frames", [0, 1, 3])
+@pytest.mark.parametrize("zero_pad", [True, False])
+def test_forward_and_backward_are_those_torch_counts(cond_frames, zero_pad):
+    config = CONFIG.model_copy(update={"text_tokens_zero_pad": zero_pad})
+    sizes = {"batch": BATCH, "cond_frames": cond_frames, "text_tokens": TEXT}
+    forward, both = counted(DiT(config), cond_frames)
+    assert forward_flops(config, GRID, **sizes) == pytest.approx(forward, rel=0.01)
+    assert train_flops(config, GRID, **sizes) == pytest.approx(both, rel=0.01)
+
+
+def test_recomputation_is_the_blocks_forward_once_more():
+    model = DiT(CONFIG)
+    for block in model.blocks:
+        block.forward = recomputed(block.forward)
+    sizes = {"batch": BATCH, "cond_frames": 1, "text_tokens": TEXT}
+    _, both = counted(model, 1)
+    assert train_flops(CONFIG, GRID, **sizes, recompute=True) == pytest.approx(both, rel=0.01)
+    assert train_flops(CONFIG, GRID, **sizes) < 0.8 * both
+
+
+def test_the_published_size():
+    """Attention over 37,440 tokens, and twice the parameters a token, but for those of modulation and text."""
+    grid = (24, 30, 52)
+    found = forward_flops(DiTConfig(), grid, batch=1, cond_frames=0, text_tokens=512)
+    attention = 48 * 4 * 37440 * (37440 + 512) * 4096
+    assert 0.8 < (found - attention) / (2 * 13.581e9 * 37440) < 0.9
+
+
+def counted(model: DiT, cond_frames: int) -> tuple[int, int]:
+    """(forward, forward and backward). The fused CPU kernel is not among what torch counts: plain products are."""
+    x = torch.randn(BATCH, CONFIG.in_channels, GRID[0], 2 * GRID[1], 2 * GRID[2])
+    text, mask = torch.randn(BATCH, TEXT, CONFIG.caption_channels), torch.ones(BATCH, TEXT)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        out = model(x, torch.full((BATCH,), 500.0), text, mask, cond_frames=cond_frames)
+        forward = counter.get_total_flops()
+        out.sum().backward()
+        return forward, counter.get_total_flops()
+
+
+def recomputed(forward):
+    return lambda *inputs: checkpoint(forward, *inputs, use_reentrant=False)

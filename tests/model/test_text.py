@@ -1,0 +1,159 @@
+"""Text encoders: hashed words, and umT5 at a tiny size with random weights and a tokenizer made here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.config import TextConfig
+from model.errors import ModelError
+from model.text import load_text_encoder, pad_text, text_fingerprint
+from model.text.clean import clean_text
+from model.text.hashing import units
+
+HASHING = TextConfig()
+CORPUS = ["a dog runs on the beach", "two cats sleep in the sun", "a red car drives through rain", "snow on the hills"]
+
+
+# --- hashing ---------------------------------------------------------------------------------------------------------
+
+
+def test_states_are_words_then_pairs() -> None:
+    assert units("A dog, a DOG!") == ["a", "dog", "a", "dog", "a dog", "dog a", "a dog"]
+    assert units("猫が眠る") == ["猫", "が", "眠", "る", "猫 が", "が 眠", "眠 る"]
+    assert units("кот  спит") == ["кот", "спит", "кот спит"]
+    assert units("हिन्दी") == ["हिन्दी"]  # vowel signs do not break a word
+    assert units(" \n ?! ") == [""]
+
+
+def test_equal_words_have_equal_states_and_others_are_near_orthogonal() -> None:
+    encoder = load_text_encoder(TextConfig(dim=1024))
+    first, second = encoder.encode(["dog bites man", "man bites dog"])
+    torch.testing.assert_close(first[0], second[2])
+    assert not torch.equal(first[3], second[3])  # the pairs tell the two apart
+    assert torch.cosine_similarity(first[0], first[1], dim=0).abs() < 0.15
+
+
+def test_states_have_unit_variance() -> None:
+    states = torch.cat(load_text_encoder(TextConfig(dim=256)).encode(CORPUS))
+    assert abs(states.mean()) < 0.05
+    assert abs(states.std() - 1) < 0.05
+
+
+def test_states_do_not_hang_on_the_process() -> None:
+    code = (
+        "from model.config import TextConfig; from model.text import load_text_encoder;"
+        "print(load_text_encoder(TextConfig(dim=8)).encode(['a déjà vu 猫'])[0].numpy().tobytes().hex())"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    here = load_text_encoder(TextConfig(dim=8)).encode(["a déjà vu 猫"])[0].numpy().tobytes().hex()
+    assert runs == {f"{here}\n".encode()}
+
+
+def test_any_text_has_between_one_and_so_many_states() -> None:
+    encoder = load_text_encoder(TextConfig(dim=8, tokens=16))
+    lengths = [len(s) for s in encoder.encode(["", "one", "word " * 100, "\udcff \x00", "🎬"])]
+    assert lengths == [1, 1, 16, 1, 1]
+
+
+def test_the_stand_in_says_so() -> None:
+    assert load_text_encoder(HASHING).fingerprint.startswith("hashing-standin-")
+    assert text_fingerprint(HASHING) == load_text_encoder(HASHING).fingerprint
+    assert text_fingerprint(TextConfig(dim=8)) != text_fingerprint(HASHING)
+
+
+def test_padding() -> None:
+    states = [torch.ones(2, 4), torch.ones(5, 4)]
+    text, mask = pad_text(states, 3)
+    assert text.shape == (2, 3, 4)
+    assert mask.tolist() == [[True, True, False], [True, True, True]]
+    assert text[0].sum(1).tolist() == [4, 4, 0]
+    with pytest.raises(ModelError, match="one D"):
+        pad_text([torch.ones(2, 4), torch.ones(2, 5)], 3)
+
+
+# --- umT5 ------------------------------------------------------------------------------------------------------------
+
+
+def test_cleaning() -> None:
+    assert clean_text("  a &amp;amp; b\n\tc\u3000d ") == "a & b c d"
+    assert clean_text("x &amp;lt; y") == "x < y"
+    assert clean_text("schÃ¶n") == "schön"
+
+
+@pytest.fixture(scope="module")
+def umt5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline folder: text_encoder/ with a tiny UMT5EncoderModel, tokenizer/ with a unigram model of CORPUS."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+    folder = tmp_path_factory.mktemp("umt5")
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.UnigramTrainer(vocab_size=64, special_tokens=special, unk_token="<unk>", show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )
+    fast.save_pretrained(folder / "tokenizer")
+    torch.manual_seed(0)
+    config = UMT5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def test_umt5_states_are_the_model_s_own(umt5_folder: Path) -> None:
+    from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+    encoder = load_text_encoder(TextConfig(kind="umt5", path=str(umt5_folder)))
+    (state,) = encoder.encode([" a dog   runs "])
+    tokens = PreTrainedTokenizerFast.from_pretrained(umt5_folder / "tokenizer")("a dog runs", return_tensors="pt")
+    with torch.no_grad():
+        expect = UMT5EncoderModel.from_pretrained(umt5_folder / "text_encoder")(tokens.input_ids).last_hidden_state[0]
+    assert state.shape == (tokens.input_ids.shape[1], 32)
+    assert encoder.dim == 32
+    torch.testing.assert_close(state, expect, rtol=1e-5, atol=1e-5)
+
+
+def test_umt5_states_do_not_hang_on_the_batch(umt5_folder: Path) -> None:
+    encoder = load_text_encoder(TextConfig(kind="umt5", path=str(umt5_folder), tokens=12))
+    together = encoder.encode([*CORPUS, "", "sun " * 100, *CORPUS])
+    assert len(together[4]) == 1  # the end token alone
+    assert len(together[5]) == 12
+    for text, state in zip(CORPUS, together[:4], strict=True):
+        torch.testing.assert_close(encoder.encode([text])[0], state, rtol=1e-5, atol=1e-5)
+
+
+def test_umt5_fingerprint_follows_weights_tokenizer_and_settings(umt5_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    config = TextConfig(kind="umt5", path=str(umt5_folder))
+    same = text_fingerprint(config)
+    assert same == load_text_encoder(config).fingerprint
+    assert text_fingerprint(config.model_copy(update={"tokens": 128})) != same
+    assert text_fingerprint(config.model_copy(update={"dtype": "bf16"})) != same
+    copy = shutil.copytree(umt5_folder, tmp_path / "copy")
+    assert text_fingerprint(TextConfig(kind="umt5", path=str(copy))) == same
+    file = copy / "tokenizer" / "tokenizer.json"
+    file.write_text(file.read_text().replace("</s>", "</e>"))
+    assert text_fingerprint(TextConfig(kind="umt5", path=str(copy))) != same
+
+
+def test_umt5_without_its_tokenizer_is_one_sentence(umt5_folder: Path) -> None:
+    import shutil
+
+    alone = umt5_folder.parent / "alone"
+    shutil.copytree(umt5_folder / "text_encoder", alone / "text_encoder", dirs_exist_ok=True)
+    with pytest.raises(ModelError, match="no tokenizer beside"):
+        load_text_encoder(TextConfig(kind="umt5", path=str(alone)))

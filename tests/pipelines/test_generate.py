@@ -1,0 +1,307 @@
+"""`reel generate`: from a checkpoint's folder to files that say how they were made; what it refuses, and how."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.dct_codec import moving
+from curation.media.frames import Frames, read
+from model.checkpoint import save_model
+from model.config import DiTConfig, LoRAConfig
+from model.dit import DiT
+from model.generation import Settings
+from pipelines.errors import UserError
+from pipelines.generate import default_shift, find_source, load, read_beginning
+from pipelines.given import read_end, read_image
+from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
+from tests.conftest import Reel
+from tests.footage import HOSTILE, frames, number_of, psnr, write
+from training.checkpoints import Checkpoints
+from training.recipe import TrainRecipe
+
+MODEL = DiTConfig(
+    hidden_size=48, depth=1, num_heads=2, caption_channels=64, adaln_tembed_dim=32, frequency_embedding_size=32,
+    text_tokens=16,
+)  # fmt: skip
+SAMPLES = {"size": (64, 48), "frames": 9, "steps": 2}
+
+
+def network(seed: int = 0) -> DiT:
+    torch.set_num_threads(1)
+    model = DiT(MODEL).init_weights(seed)
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "adaLN" in name or name.startswith("final_layer"):
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=noise))
+    return model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with two checkpoints; the newer has averaged weights, which are another network's."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    recipe = TrainRecipe(model=MODEL, samples=SAMPLES, data={"fps": 12})
+    kept = Checkpoints(folder / "checkpoints", 3)
+    about = {
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_fingerprint": recipe.fingerprint,
+        "snapshot": {"name": "beach", "content_hash": "c0ffee", "num_clips": 3, "store": "STORE"},
+    }
+    last = {f"model.{n}": w for n, w in network(0).state_dict().items()}
+    kept.save(10, last, about)
+    kept.save(20, last | {f"ema.{n}": w for n, w in network(1).state_dict().items()}, about)
+    kept.wait()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("film") / "film.mp4", frames(40), fps=25)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_mp4_shows_what_was_written_and_says_how_it_was_made(tmp_path: Path) -> None:
+    from skimage import data
+
+    video = moving(data.astronaut(), (96, 128), 1.0)
+    about = {"prompts": ["a “quoted” dog; it's 猫\n#=\\"], "n": 1.5}
+    path = write_video(tmp_path / "x.mp4", video, 15, about)
+    facts, (shown,) = read(path.read_bytes(), [Frames(count=9, height=96, color="rgb")])
+    assert (facts.width, facts.height, facts.num_frames, facts.fps) == (128, 96, 9, 15)
+    for seen, given in zip(shown, to_frames(video), strict=True):
+        assert psnr(seen, given) > 30
+        assert np.abs(seen.reshape(-1, 3).mean(0) - given.reshape(-1, 3).mean(0)).max() < 2  # colours are not shifted
+    assert read_about(path) == about
+    assert [p.name for p in tmp_path.iterdir()] == ["x.mp4"]
+
+
+def test_a_video_may_come_in_parts_and_a_broken_one_leaves_nothing(tmp_path: Path) -> None:
+    video = torch.zeros(3, 9, 32, 32)
+    with VideoWriter(tmp_path / "x.mp4", 24) as writer:
+        writer.write(video[:, :5])
+        writer.write(video[:, 5:])
+        writer.finish({})
+    assert read((tmp_path / "x.mp4").read_bytes())[0].num_frames == 9
+    with VideoWriter(tmp_path / "y.mp4", 24) as writer:
+        writer.write(video)  # and never finished
+    with pytest.raises(UserError, match="no frames"):
+        write_video(tmp_path / "z.mp4", video[:, :0], 24)
+    with pytest.raises(UserError, match="cannot write"):
+        write_video(tmp_path / "nowhere" / "z.mp4", video, 24)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.mp4"]
+
+
+def test_a_png_is_exact_and_says_how_it_was_made(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    image = torch.from_numpy(picture).permute(2, 0, 1) / 127.5 - 1
+    path = write_image(tmp_path / "x.png", image, {"seed": 3, "p": "猫"})
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture)
+    assert read_about(path) == {"seed": 3, "p": "猫"}
+    (tmp_path / "plain.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    with pytest.raises(UserError, match="does not say"):
+        read_about(tmp_path / "plain.png")
+
+
+# --- frames to begin with --------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_video_is_what_a_player_shows_there(film: Path, tmp_path: Path) -> None:
+    """25 fps sampled at 12.5 fps: every second frame, back from the last."""
+    end = read_end(film, (160, 96), 5, 12.5)
+    assert end.shape == (3, 5, 96, 160)
+    assert [number_of(f.mean(-1)) for f in to_frames(end)] == [31, 33, 35, 37, 39]
+    repeated = read_end(film, (160, 96), 4, 50)
+    assert [number_of(f.mean(-1)) for f in to_frames(repeated)] == [37, 38, 38, 39]
+    assert read_end(write(tmp_path / "short.mp4", frames(3), fps=25), (160, 96), 13, 25).shape[1] == 3
+
+
+def test_pictures_cover_the_size(tmp_path: Path) -> None:
+    picture = np.zeros((40, 120, 3), np.uint8)
+    picture[:, 40:80] = (10, 200, 90)  # RGB: the middle third
+    cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
+    image = read_image(tmp_path / "wide.png", (32, 32))
+    assert image.shape == (3, 32, 32)
+    torch.testing.assert_close(image[:, 16, 16], torch.tensor([10.0, 200, 90]) / 127.5 - 1)
+    torch.testing.assert_close(image[:, 16, 2], image[:, 16, 29])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_one_sentence(name: str, film: Path, tmp_path: Path) -> None:
+    HOSTILE[name](tmp_path / name, film)
+    for reader in (lambda p: read_image(p, (32, 32)), lambda p: read_end(p, (32, 32), 5, 15)):
+        with pytest.raises(UserError, match="cannot be used"):
+            reader(tmp_path / name)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """`reel` in this process, which is quicker."""
+    from typer.testing import CliRunner
+
+    import pipelines.cli.generate
+    import pipelines.cli.query  # a Typer of one command would take no command's name
+
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(pipelines.cli.app.app, [str(a) for a in arguments])
+
+
+def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path: Path) -> None:
+    made = reel("generate", run, "--prompt", "a dog", "--out", "x.mp4")
+    assert made.returncode == 0, made.stderr
+    assert "wrote x.mp4" in made.stdout
+    assert "64 wide × 48 high × 9 frames" in made.stdout
+    facts = read((tmp_path / "x.mp4").read_bytes())[0]
+    assert (facts.width, facts.height, facts.num_frames, facts.fps) == (64, 48, 9, 12)
+    about = read_about(tmp_path / "x.mp4")
+    assert about["prompts"] == ["a dog"]
+    assert about["weights_used"] == "ema"
+    assert about["step"] == 20
+    assert about["snapshot"]["content_hash"] == "c0ffee"
+    assert "standin" in about["codec"]
+    assert "standin" in about["text_encoder"]
+    assert about["settings"] == {
+        **vars(Settings()), "width": 64, "height": 48, "frames": 9, "steps": 2, "shift": about["settings"]["shift"]
+    }  # fmt: skip
+
+
+def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
+    from model.lora import add_lora, save_lora
+
+    model = network(1)
+    add_lora(model, LoRAConfig(rank=2, alpha=2), name="a", seed=0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora." in name and ".up." in name:
+                weight.normal_()
+    save_lora(model, tmp_path / "a.safetensors", name="a")
+    common = ("generate", run, "-p", "a dog", "-p", "a cat", "--video", film, "--overlap", "5", "--segments", "2", "-q")
+    plain = here(*common, "--out", "x.mp4")
+    assert plain.exit_code == 0, plain.output
+    adapted = here(*common, "--lora", "a.safetensors:0.5", "--no-cache", "--sequential", "--out", "y.mp4")
+    assert adapted.exit_code == 0, adapted.output
+    assert adapted.stdout.split("\n")[:2] == ["wrote y-1.mp4", "wrote y-2.mp4"]
+    about = read_about(tmp_path / "y-2.mp4")
+    assert about["prompts"] == ["a cat", "a cat"]
+    assert about["seed"] == 1
+    assert [(lora["file"], lora["weight"]) for lora in about["loras"]] == [("a.safetensors", 0.5)]
+    assert about["begins_with"]["file"] == str(film)
+    x, y = (read((tmp_path / f"{n}-1.mp4").read_bytes(), [Frames(count=13, height=48, color="rgb")]) for n in "xy")
+    assert x[0].num_frames == 13
+    assert np.abs(x[1][0][:4].astype(int) - y[1][0][:4]).mean() < 4  # both begin with the film
+    assert np.abs(x[1][0][6:].astype(int) - y[1][0][6:]).mean() > 4  # and go on by other weights
+
+
+def test_prompts_are_read_as_they_are_typed(run: Path, here: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("a dog wakes\n\nit runs\n")
+    made = here("generate", run, "--prompts-file", "story.txt", "--overlap", "5", "--out", "x.mp4", "--weights", "last")
+    assert made.exit_code == 0, made.output
+    assert read_about(tmp_path / "x.mp4")["prompts"] == ["a dog wakes", "it runs"]
+    assert read_about(tmp_path / "x.mp4")["weights_used"] == "last"
+    assert read((tmp_path / "x.mp4").read_bytes())[0].num_frames == 13
+
+
+def test_a_single_frame_is_a_png(run: Path, here: Invoke, tmp_path: Path) -> None:
+    made = here("generate", run, "-p", "a dog", "--frames", "1", "--size", "48x64", "--out", "x.png")
+    assert made.exit_code == 0, made.output
+    assert cv2.imread(str(tmp_path / "x.png")).shape == (64, 48, 3)
+    assert read_about(tmp_path / "x.png")["settings"]["width"] == 48
+
+
+REFUSED = {
+    "no prompt": ((), "--prompt"),
+    "size": (("-p", "x", "--size", "100x64"), "the width must be a multiple of 16"),
+    "words for a size": (("-p", "x", "--size", "big"), "WIDTHxHEIGHT"),
+    "frames": (("-p", "x", "--frames", "10"), "4k + 1"),
+    "picture of many": (("-p", "x", "--out", "x.png"), "--frames 1"),
+    "both": (("-p", "x", "--image", "a.png", "--video", "a.mp4"), "give one of them"),
+    "no image": (("-p", "x", "--image", "a.png"), "no file a.png"),
+    "no lora": (("-p", "x", "--lora", "a.safetensors:2"), "no LoRA file a.safetensors"),
+    "no folder": (("-p", "x", "--out", "no/x.mp4"), "there is no folder"),
+    "no device": (("-p", "x", "--device", "abacus"), "--device abacus"),
+    "kind": (("-p", "x", "--out", "x.gif"), ".mp4"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
+    from pipelines.cli.app import _is_for_the_user
+
+    arguments, says = REFUSED[case]
+    result = here("generate", run, "--out", "x.mp4", *arguments)
+    assert result.exit_code == 1, result.output
+    assert _is_for_the_user(result.exception), result.exception
+    assert says in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_file_that_is_there_is_kept(run: Path, here: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_text("mine")
+    made = here("generate", run, "-p", "a dog", "--out", "x.mp4")
+    assert made.exit_code == 1
+    assert "--force" in str(made.exception)
+    assert (tmp_path / "x.mp4").read_text() == "mine"
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_the_averaged_ones_where_there_are_any(run: Path) -> None:
+    newest, first = (find_source(run / "checkpoints" / f"step-000000{n}") for n in (20, 10))
+    for source, ema, seed in ((newest, None, 1), (newest, False, 0), (first, None, 0)):
+        weights = load(source, ema=ema).generator.model.state_dict()
+        for name, weight in network(seed).state_dict().items():
+            torch.testing.assert_close(weights[name], weight)
+
+
+def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
+    from model.config import CodecConfig, TextConfig
+
+    save_model(network(), MODEL, tmp_path / "dit")
+    source = find_source(tmp_path / "dit")
+    with pytest.raises(UserError, match="add --codec"):
+        load(source)
+    with pytest.raises(UserError, match="add --text-encoder"):
+        load(source, codec=CodecConfig())
+    loaded = load(source, codec=CodecConfig(), text=TextConfig(dim=64))
+    assert loaded.about["weights_used"] == "published"
+    assert default_shift(source, Settings()) == 12
+
+
+def test_the_shift_is_that_of_training(run: Path) -> None:
+    source = find_source(run)
+    assert default_shift(source, Settings()) == pytest.approx(12)  # 480p × 93
+    assert default_shift(source, Settings(), 13) == pytest.approx(12 * (20 / 24) ** 0.5)
+    assert default_shift(source, Settings(width=64, height=48, frames=9)) == 1
+
+
+def test_a_short_video_begins_with_what_it_has(tmp_path: Path) -> None:
+    short = write(tmp_path / "short.mp4", frames(7), fps=15)
+    begins = read_beginning(None, short, replace(Settings(), width=64, height=48), 15)
+    assert begins is not None
+    assert begins.frames.shape == (3, 5, 48, 64)
+    assert "only 7 frames" in begins.note
+
+
+def test_a_damaged_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    from training.errors import TrainError
+
+    (tmp_path / "checkpoint.json").write_text(json.dumps({"format": 1, "recipe": {"model": {"depth": "many"}}}))
+    with pytest.raises((UserError, TrainError)):
+        find_source(tmp_path)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        find_source(tmp_path / "none")

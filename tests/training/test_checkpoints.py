@@ -1,0 +1,170 @@
+"""Checkpoints are complete or absent, hold no pickle, and open on any number of ranks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.training.ranks import ranks
+from tests.training.steps import alone, begin
+from training.checkpoints import Checkpoints, about, find_checkpoint, load_tensors, read_tensors, tensor_names
+from training.errors import TrainError
+from training.recipe import ParallelConfig
+from training.world import World, start
+
+TENSORS = {
+    "model.a": torch.arange(15.0).view(5, 3),
+    "model.b": torch.linspace(0, 1, 7, dtype=torch.bfloat16),
+    "ema.a": torch.ones(5, 3, dtype=torch.float64),
+    "optim.a.step": torch.tensor(3.0),
+    "optim.a.count": torch.tensor([2**40]),
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    path = checkpoints.save(7, TENSORS, {"snapshot": {"name": "s"}})
+    checkpoints.wait()
+    return path
+
+
+def test_what_is_saved_is_loaded(saved: Path) -> None:
+    into = {name: torch.full_like(tensor, 9) for name, tensor in TENSORS.items()}
+    load_tensors(saved, into)
+    for name, tensor in TENSORS.items():
+        torch.testing.assert_close(into[name], tensor, rtol=0, atol=0)
+    assert about(saved)["step"] == 7
+    assert about(saved)["snapshot"] == {"name": "s"}
+    model = read_tensors(saved, "model.")
+    assert sorted(model) == ["a", "b"]
+    assert torch.equal(model["b"], TENSORS["model.b"])
+    assert tensor_names(saved) == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
+
+
+def test_no_file_is_a_pickle(saved: Path) -> None:
+    files = list(saved.iterdir())
+    assert {file.suffix for file in files} == {".safetensors", ".json"}
+    assert not any(file.read_bytes()[:2] in {b"PK", b"\x80\x02", b"\x80\x04"} for file in files)
+
+
+def test_the_newest_are_kept_and_found(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    for step in (10, 20, 30):
+        checkpoints.save(step, TENSORS, {})
+    checkpoints.wait()
+    assert [path.name for path in checkpoints.all()] == ["step-00000020", "step-00000030"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step-00000020", "step-00000030"]
+    newest = checkpoints.latest()
+    assert newest is not None
+    assert find_checkpoint(tmp_path) == find_checkpoint(tmp_path / "checkpoints") == find_checkpoint(newest) == newest
+    with pytest.raises(TrainError, match="no checkpoint here"):
+        find_checkpoint(tmp_path / "elsewhere")
+
+
+def test_what_changes_after_save_is_not_saved(tmp_path: Path) -> None:
+    checkpoints, weights = Checkpoints(tmp_path, 1), torch.zeros(1 << 20)
+    path = checkpoints.save(1, {"model.w": weights}, {})
+    weights.fill_(1)
+    checkpoints.wait()
+    assert not read_tensors(path)["model.w"].any()
+
+
+KILLED = """
+import os, signal, sys, torch
+from training.checkpoints import Checkpoints
+checkpoints = Checkpoints(sys.argv[1], 5)
+checkpoints.save(1, {"model.w": torch.ones(3)}, {})
+checkpoints.wait()
+checkpoints.save(2, {"model.w": torch.ones(1 << 24)}, {})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_crash_while_saving_leaves_the_one_before(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=60)
+    checkpoints = Checkpoints(tmp_path, 5)
+    latest = checkpoints.latest()
+    assert latest is not None
+    assert latest.name == "step-00000001"
+    left = tmp_path / "step-00000002"
+    left.mkdir(exist_ok=True)
+    (left / "shard-00009-model-00001-of-00001.safetensors").write_bytes(b"half")
+    checkpoints.save(2, {"model.w": torch.ones(3)}, {})
+    checkpoints.wait()
+    assert torch.equal(read_tensors(left)["model.w"], torch.ones(3))
+
+
+def test_a_save_that_fails_is_told_at_the_next(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
+    checkpoints.save(1, TENSORS, {})
+    with pytest.raises(TrainError, match="not saved"):
+        checkpoints.wait()
+    checkpoints.wait()
+
+
+def test_damage_is_a_sentence(saved: Path) -> None:
+    shard = next(saved.glob("*.safetensors"))
+    content = shard.read_bytes()
+    for damage, says in ((content[:-1], "damaged, .* bytes where"), (b"\xff" * len(content), "header cannot be read")):
+        shard.write_bytes(damage)
+        with pytest.raises(TrainError, match=says):
+            read_tensors(saved)
+    shard.unlink()
+    with pytest.raises(TrainError, match="missing; the checkpoint is incomplete"):
+        load_tensors(saved, {"model.a": torch.zeros(5, 3)})
+    (saved / "checkpoint.json").write_text("{")
+    with pytest.raises(TrainError, match="not JSON"):
+        about(saved)
+
+
+def test_other_tensors_are_a_sentence(saved: Path) -> None:
+    with pytest.raises(TrainError, match=r"model.a is \[5, 3\], but \[5, 4\] is wanted"):
+        load_tensors(saved, {"model.a": torch.zeros(5, 4)})
+    with pytest.raises(TrainError, match="1 tensors are missing: model.z; it holds 1 ema.…, 2 model.…, 2 optim.…"):
+        load_tensors(saved, {"model.a": torch.zeros(5, 3), "model.z": torch.zeros(1)})
+    with pytest.raises(TrainError, match="no tensor begins with 'lora.'"):
+        read_tensors(saved, "lora.")
+
+
+def test_saved_by_two_resumed_by_two_one_and_four(tmp_path: Path) -> None:
+    expect = alone(steps=4)
+    for found in ranks(2, _save_and_resume, str(tmp_path)):
+        assert found["losses"] == pytest.approx(expect, rel=1e-5)
+        assert found["again"] == found["losses"][2:]  # to the bit, on the same layout
+    path = find_checkpoint(tmp_path)
+    assert len(list(path.glob("*.safetensors"))) == 2
+    one = _resume(str(path), {})
+    assert one == pytest.approx(expect[2:], rel=1e-5)
+    for found in ranks(4, _resume_all, str(path)):
+        assert all(values == pytest.approx(expect[2:], rel=1e-5) for values in found)
+
+
+def _save_and_resume(folder: str) -> dict[str, list[float]]:
+    """Two steps, a checkpoint, two steps that overlap with its saving; then the last two again from it."""
+    parallel = ParallelConfig()
+    world = start(parallel, device="cpu")
+    run, checkpoints = begin(parallel, world), Checkpoints(folder, 1, world=world)
+    losses = [run.step(i) for i in range(2)]
+    path = checkpoints.save(2, run.tensors(), {})
+    losses += [run.step(i) for i in range(2, 4)]
+    checkpoints.wait()
+    world.barrier()
+    return {"losses": losses, "again": _resume(str(path), {})}
+
+
+def _resume(path: str, options: dict[str, object]) -> list[float]:
+    parallel = ParallelConfig.model_validate(options)
+    world = start(parallel, device="cpu") if torch.distributed.is_initialized() else World.alone("cpu")
+    run = begin(parallel, world, seed=5)
+    load_tensors(path, run.tensors())
+    return [run.step(i) for i in range(2, 4)]
+
+
+def _resume_all(path: str) -> list[list[float]]:
+    start(ParallelConfig(), device="cpu")
+    return [_resume(path, options) for options in ({}, {"replicate": 2}, {"context": 2, "context_form": "ring"})]

@@ -1,0 +1,161 @@
+"""The loop on made-up clips: it learns, resumes to the bit, skips bad steps, and stops when told to."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from model.dit import DiT
+from model.lora import add_lora
+from tests.training.made_up import MadeUp, recipe_of, run
+from training.checkpoints import Checkpoints, about, read_tensors
+from training.errors import TrainError
+from training.logs import read_log
+from training.world import World
+
+LOSS = ("loss", "grad_norm", "lr")
+
+
+def losses(folder) -> list[tuple]:
+    return [tuple(row[k] for k in LOSS) for row in read_log(folder) if "loss" in row]
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return read_tensors(Checkpoints(folder / "checkpoints", 1).latest())
+
+
+class Interrupted(MadeUp):
+    """After `stop` steps a signal comes."""
+
+    stop, number = 3, signal.SIGTERM
+
+    def batches(self, start_step):
+        for batch in super().batches(start_step):
+            if (batch.step, batch.micro) == (self.stop - 1, 0):
+                os.kill(os.getpid(), self.number)
+            yield batch
+
+
+def test_six_steps_are_three_and_three_to_the_bit(tmp_path):
+    recipe = recipe_of()
+    whole = run(recipe, tmp_path / "whole")
+    first = run(recipe, tmp_path / "parts", data=Interrupted(recipe, World.alone("cpu")))
+    assert (first.step, first.finished, first.signal) == (3, False, signal.SIGTERM)
+    second = run(recipe, tmp_path / "parts")
+    assert (second.step, second.finished) == (6, True)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert second.metrics == whole.metrics
+    there, expect = weights(tmp_path / "parts"), weights(tmp_path / "whole")
+    assert there.keys() == expect.keys()
+    assert {name.split(".")[0] for name in there} == {"model", "ema", "optim"}
+    assert all(torch.equal(there[name], expect[name]) for name in expect)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+    class Power(Exception):
+        pass
+
+    class Killed(MadeUp):
+        def batches(self, start_step):
+            for batch in super().batches(start_step):
+                if batch.step == 5:
+                    raise Power
+                yield batch
+
+    recipe = recipe_of()
+    run(recipe, tmp_path / "whole")
+    with pytest.raises(Power):
+        run(recipe, tmp_path / "parts", data=Killed(recipe, World.alone("cpu")))
+    said: list[str] = []
+    run(recipe, tmp_path / "parts", say=said.append)
+    assert said[0].startswith("going on from step 4 of 6")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")  # step 5's first line is not there twice
+    expect = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, expect[name]) for name, tensor in weights(tmp_path / "parts").items())
+
+
+def test_a_signal_is_heeded_once_and_the_handlers_are_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    data = Interrupted(recipe_of(), World.alone("cpu"))
+    data.number = signal.SIGINT
+    outcome = run(recipe_of(), tmp_path, data=data)
+    assert (outcome.step, outcome.signal) == (3, signal.SIGINT)
+    assert about(outcome.checkpoint)["step"] == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_loss_falls(tmp_path):
+    recipe = recipe_of(steps=20, optim={"ema": 0.0}, validation={"every": 0}, checkpoints={"every": 99})
+    outcome = run(recipe, tmp_path)
+    first = next(row for row in read_log(tmp_path) if "val/loss" in row)
+    assert first["step"] == 0
+    assert outcome.metrics["val/loss"] < 0.6 * first["val/loss"]
+
+
+def test_a_step_that_is_not_finite_changes_no_weight(tmp_path):
+    recipe = recipe_of(steps=3, checkpoints={"every": 1, "keep": 9}, optim={"ema": 0.0})
+    world = World.alone("cpu")
+    run(recipe, tmp_path / "bad", data=MadeUp(recipe, world, spoil=2))
+    steps = Checkpoints(tmp_path / "bad" / "checkpoints", 9).all()
+    before, after = read_tensors(steps[1], "model."), read_tensors(steps[2], "model.")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert about(steps[2])["guard"] == {"skipped": 1, "skipped_in_a_row": 1}
+    assert [row["skipped"] for row in read_log(tmp_path / "bad") if "loss" in row] == [0, 0, 1]
+
+
+def test_too_many_bad_steps_end_the_run(tmp_path):
+    recipe = recipe_of(guard={"max_norm": 1e-9, "max_skipped": 2})
+    with pytest.raises(TrainError, match="step 3: the gradient's norm"):
+        run(recipe, tmp_path)
+
+
+def test_adapters_train_and_the_base_does_not(tmp_path):
+    recipe = recipe_of(lora={"rank": 2, "alpha": 2}, steps=2)
+    model = DiT(recipe.model).init_weights(0)
+    torch.nn.init.normal_(model.final_layer.linear.weight, std=0.1)
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    add_lora(model, recipe.lora)
+    run(recipe, tmp_path, model=model)
+    state = model.state_dict()
+    changed = {n for n in base if not torch.equal(state[n], base[n])}
+    assert not changed
+    assert any(t.any() for n, t in state.items() if ".lora." in n and ".up." in n)
+    assert all(".lora." in n for n in weights(tmp_path) if not n.startswith("model."))
+
+
+def test_another_recipe_s_checkpoint_is_refused(tmp_path):
+    run(recipe_of(steps=2), tmp_path)
+    recipe = recipe_of(steps=4)
+    from training.loop import train
+
+    about_other = {"recipe_fingerprint": "other", "snapshot": {"content_hash": "s"}}
+    world = World.alone("cpu")
+    with pytest.raises(TrainError, match="another recipe or snapshot"):
+        train(recipe, MadeUp(recipe, world), world, tmp_path, model=DiT(recipe.model).init_weights(0), about=about_other)
+
+
+def test_batches_that_ranks_cannot_share_evenly_are_refused(tmp_path):
+    from training.loop import micro_batches
+
+    with pytest.raises(TrainError, match="make it a multiple of 3"):
+        micro_batches(recipe_of(), World(size=3, data_size=3))
+
+
+def test_bf16_autocast_and_tensorboard(tmp_path):
+    recipe = recipe_of(steps=2, compute={"precision": "bf16"}, log={"tensorboard": True})
+    assert run(recipe, tmp_path).finished
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_samples_are_made_by_the_averages(tmp_path):
+    seen = {}
+
+    def sample(model, step):
+        seen[step] = model.final_layer.linear.weight.clone()
+
+    run(recipe_of(samples={"every": 6, "prompts": ["x"]}), tmp_path, sample=sample)
+    latest = weights(tmp_path)
+    assert list(seen) == [6]
+    assert torch.equal(seen[6], latest["ema.final_layer.linear.weight"])
+    assert not torch.equal(seen[6], latest["model.final_layer.linear.weight"])

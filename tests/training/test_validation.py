@@ -1,0 +1,63 @@
+"""Validation: fixed noise, bands of t, the same figures on any number of data ranks."""
+
+import pytest
+import torch
+
+from tests.training.batches import make_batch
+from training.objective import flow_loss
+from training.recipe import ObjectiveConfig, ValidationConfig
+from training.validation import levels, validate
+from training.world import World
+
+BATCHES = [
+    make_batch(3, seed=1),
+    make_batch(1, task="i2v", cond_frames=1, seed=2),
+    make_batch(2, task="t2i", frames=1, seed=3),
+]
+
+
+def loss_of(batch, t):
+    return flow_loss(lambda x, t, *a, **k: -x, batch, ObjectiveConfig(), t=t)
+
+
+def test_bands_and_tasks_average_to_the_whole_and_repeat():
+    config = ValidationConfig(bands=2)
+    found = validate(loss_of, BATCHES, config, World.alone("cpu"))
+    names = {"val/loss", *(f"val/{t}{b}" for t in ("t2i", "t2v", "i2v") for b in ("", "/0.00-0.50", "/0.50-1.00"))}
+    assert set(found) == names
+    sizes = {"t2v": 3, "i2v": 1, "t2i": 2}
+    assert found["val/loss"] == pytest.approx(sum(found[f"val/{t}"] * n for t, n in sizes.items()) / 6)
+    assert found["val/t2v"] == pytest.approx((found["val/t2v/0.00-0.50"] + found["val/t2v/0.50-1.00"]) / 2)
+    assert found == validate(loss_of, BATCHES, config, World.alone("cpu"))
+
+
+def test_levels_lie_in_their_band():
+    for band in range(4):
+        t = levels(range(100), band, 4)
+        assert (t >= band / 4).all()
+        assert (t < (band + 1) / 4).all()
+        assert t.std() > 0.05
+
+
+def test_data_ranks_share_the_batches_and_count_each_once():
+    sums = []
+
+    class Share(World):
+        def sum(self, values):
+            sums.append(torch.tensor(values, dtype=torch.float64))
+            return list(values)
+
+    config = ValidationConfig(bands=2)
+    for rank in range(2):
+        validate(loss_of, BATCHES, config, Share(rank=rank, size=2, data_rank=rank, data_size=2))
+
+    class Total(World):
+        def sum(self, values):
+            return (sums[0] + sums[1]).tolist()
+
+    total = validate(loss_of, BATCHES, config, Total())
+    assert total == pytest.approx(validate(loss_of, BATCHES, config, World.alone("cpu")))
+
+
+def test_without_held_out_clips_there_is_nothing():
+    assert validate(loss_of, [], ValidationConfig(), World.alone("cpu")) == {}

@@ -1,0 +1,161 @@
+"""Aspect-ratio and length buckets: the few shapes of video that a network sees.
+
+A bucket is a size class at an aspect ratio (or a size given as width x height) and a number of frames. A clip goes to the nearest
+ratio of every size class that it fills, and there to the longest bucket it has frames for; a frame of it to the image bucket.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.errors import TrainError
+from training.recipe import DataConfig
+
+STRIDE = (4, 8, 8)  # pixels of a latent position: frames (after the first), rows, columns
+SIDE = 16  # pixels: a latent position is 8, a token 2 of them
+CLASSES = {"256p": (256, 256), "480p": (832, 480), "720p": (1280, 720)}  # width, height of the class' own shape
+FILLED = 0.9  # of a bucket's sides that a clip must have: beyond that, upscaling shows
+
+
+@dataclass(frozen=True, order=True)
+class Bucket:
+    """A shape of video in pixels. frames: 1 (an image) or 4k + 1."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def key(self) -> str:
+        """Name in the store: `93x480x832`."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """(latent frames, rows, columns)."""
+        return (self.frames - 1) // STRIDE[0] + 1, self.height // STRIDE[1], self.width // STRIDE[2]
+
+    def tokens(self, patch: tuple[int, int, int] = (1, 2, 2)) -> int:
+        """Tokens of one sample."""
+        return math.prod(side // p for side, p in zip(self.latent, patch, strict=True))
+
+    def scale(self, width: int, height: int) -> float:
+        """How much a clip of this size is enlarged to cover the bucket; below 1 it is reduced."""
+        return max(self.width / width, self.height / height)
+
+
+def buckets_of(data: DataConfig) -> list[Bucket]:
+    """Every bucket of a recipe, ordered by frames, then height, then width. Raises TrainError for a size that is none."""
+    return sorted({Bucket(f, h, w) for name in data.sizes for w, h in _shapes(name, data.ratios) for f in data.frames})
+
+
+def nearest(
+    width: int, height: int, num_frames: int, fps: float, buckets: Sequence[Bucket], *, rate: float = 15
+) -> Bucket:
+    """The bucket of one clip among those of one size class: the nearest ratio (the larger on a tie), then the longest it
+    fills when sampled `rate` times a second; the shortest there is where it fills none."""
+    ratio = min(abs(math.log(width / height * b.height / b.width)) for b in buckets)
+    near = [b for b in buckets if math.isclose(abs(math.log(width / height * b.height / b.width)), ratio, abs_tol=1e-9)]
+    frames = samples(num_frames, fps, rate)
+    return max((b for b in near if b.frames <= frames), default=min(near))
+
+
+def samples(num_frames: int, fps: float, rate: float) -> int:
+    """Frames of a clip sampled `rate` times a second: sample k shows the time (k + 1/2) / rate. A clip slower than that
+    repeats frames, so that its motion keeps its speed."""
+    return max(1, round(num_frames * rate / fps))
+
+
+def source_frames(num_frames: int, fps: float, rate: float, count: int, at: float = 0.5) -> list[int]:
+    """Frames of the clip that `count` samples show. at: place of the window in the clip, 0 its beginning and 1 its end."""
+    first = math.floor(at * max(0, samples(num_frames, fps, rate) - count) + 0.5)
+    if count == 1:
+        return [min(num_frames - 1, int(at * num_frames))]
+    return [min(num_frames - 1, int((first + k + 0.5) * fps / rate)) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where each of N clips goes, over S size classes (from small to large): indices into `buckets`, -1 for nowhere.
+
+    image, video: [N, S]. scale: [N, S], how much the clip is enlarged there; above 1 / 0.9 only in the smallest class.
+    """
+
+    buckets: list[Bucket]
+    image: np.ndarray
+    video: np.ndarray
+    scale: np.ndarray
+
+
+def assign(width: np.ndarray, height: np.ndarray, frames: np.ndarray, data: DataConfig) -> Assignment:
+    """width, height: pixels of each clip; frames: what `samples` says of it (all [N])."""
+    buckets = buckets_of(data)
+    number = {b: i for i, b in enumerate(buckets)}
+    classes = sorted({name: _shapes(name, data.ratios) for name in data.sizes}.values(), key=lambda s: (_area(s), s))
+    image = np.full((len(width), len(classes)), -1, np.int32)
+    video, scale = image.copy(), np.ones(image.shape, np.float32)
+    for s, shapes in enumerate(classes):
+        chosen = _nearest_shape(width, height, shapes)
+        sides = np.array(shapes, float)[chosen]
+        scale[:, s] = np.maximum(sides[:, 0] / width, sides[:, 1] / height)
+        for count in sorted(data.frames):
+            here = np.array([number[Bucket(count, h, w)] for w, h in shapes], np.int32)[chosen]
+            if count == 1:
+                image[:, s] = here
+            else:
+                video[:, s] = np.where(frames >= count, here, video[:, s])
+    too_large = scale > 1 / FILLED
+    too_large[:, 0] = False
+    image[too_large], video[too_large] = -1, -1
+    return Assignment(buckets, image, video, scale)
+
+
+def size_order(data: DataConfig) -> list[int]:
+    """Places in `data.sizes` of the size classes in the order of an `Assignment`."""
+    shapes = [_shapes(name, data.ratios) for name in data.sizes]
+    return sorted(range(len(shapes)), key=lambda i: (_area(shapes[i]), shapes[i]))
+
+
+def _nearest_shape(width: np.ndarray, height: np.ndarray, shapes: Sequence[tuple[int, int]]) -> np.ndarray:
+    logs = np.log([w / h for w, h in shapes])
+    return np.abs(np.log(width / height)[:, None] - logs[None]).argmin(1)
+
+
+def _area(shapes: Sequence[tuple[int, int]]) -> int:
+    return max(w * h for w, h in shapes)
+
+
+def _shapes(name: str, ratios: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(width, height) of a size class at each ratio, from tall to wide.
+
+    Sides are multiples of 16 near the class' area. The ratio nearest to the class' own shape, lying and standing, has exactly
+    that: 16:9 at 480p is 832x480, as published, and not 848x480.
+    """
+    if exact := re.fullmatch(r"(\d+)x(\d+)", name):
+        width, height = int(exact[1]), int(exact[2])
+        if width % SIDE or height % SIDE or not width or not height:
+            raise TrainError(f"data.sizes: {name} cannot be a bucket; width and height must be multiples of {SIDE}")
+        return ((width, height),)
+    if not re.fullmatch(r"[1-9]\d*p", name):
+        raise TrainError(f"data.sizes: {name!r} is no size; name a class (256p, 480p, 720p, 64p) or WIDTHxHEIGHT")
+    own = CLASSES.get(name) or (max(SIDE, round(int(name[:-1]) / SIDE) * SIDE),) * 2
+    area = own[0] * own[1]
+    found = {ratio: _of_ratio(ratio, area) for ratio in map(_ratio, ratios)}
+    for shape in (own, own[::-1]):
+        found[min(found, key=lambda r: abs(math.log(r * shape[1] / shape[0])))] = shape
+    return tuple(found[ratio] for ratio in sorted(found))
+
+
+def _of_ratio(ratio: float, area: int) -> tuple[int, int]:
+    height = max(SIDE, round(math.sqrt(area / ratio) / SIDE) * SIDE)
+    return max(SIDE, round(height * ratio / SIDE) * SIDE), height
+
+
+def _ratio(text: str) -> float:
+    parts = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
+    if not parts:
+        raise TrainError(f"data.ratios: {text!r} is no ratio; write width:height, such as 16:9")
+    return int(parts[1]) / int(parts[2])

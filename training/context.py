@@ -1,0 +1,140 @@
+"""Context parallelism: the ranks of a group share a sample, each computing a strip of rows of its token grid.
+
+A strip has all frames, so that a rank's condition tokens come first, as in the whole. Only self-attention sees more
+than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`training.ring`).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model.attention import Attend, Layout, dense_attention, set_attention
+from training.errors import TrainError
+from training.objective import Strip
+from training.recipe import ParallelConfig
+from training.world import World
+
+
+@dataclass
+class Strips:
+    """How many token rows each rank of a context group has of the sample at hand; set by `ContextParallel.strip`."""
+
+    group: dist.ProcessGroup
+    rank: int
+    size: int
+    rows: tuple[int, ...] = field(default=())
+
+    def divide(self, rows: int) -> Strip:
+        """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
+        if rows < self.size:
+            raise TrainError(
+                f"parallel.context {self.size}: a sample has only {rows} rows of tokens to share; "
+                "use fewer context ranks or larger sizes"
+            )
+        each, more = divmod(rows, self.size)
+        self.rows = tuple(each + (rank < more) for rank in range(self.size))
+        return Strip(sum(self.rows[: self.rank]), self.rows[self.rank])
+
+
+class ContextParallel:
+    """What the loop asks for its strip: `flow_loss(…, strip=context.strip(batch.latents, patch))`."""
+
+    def __init__(self, strips: Strips) -> None:
+        self.strips = strips
+
+    def strip(self, latents: Tensor, patch: tuple[int, int, int]) -> Strip:
+        """Rows of the token grid of latents [B, C, T, H, W] that this rank computes, until it is asked again."""
+        return self.strips.divide(latents.shape[3] // patch[1])
+
+
+def context_parallel(model: nn.Module, parallel: ParallelConfig, world: World) -> ContextParallel | None:
+    """Set the attention of a DiT to the recipe's form of context parallelism; None where each rank has its own samples.
+
+    TrainError where Ulysses cannot divide the heads. Call it before or after `parallelize`.
+    """
+    from training.ring import RingAttention
+
+    group = world.context_group
+    if group is None:
+        return None
+    heads = model.config.num_heads
+    if parallel.context_form == "ulysses" and heads % world.context_size:
+        raise TrainError(
+            f"parallel.context {world.context_size} does not divide the model's {heads} heads; "
+            "choose a divisor, or parallel.context_form: ring"
+        )
+    strips = Strips(group, world.context_rank, world.context_size)
+    attend = UlyssesAttention(strips) if parallel.context_form == "ulysses" else RingAttention(strips)
+    set_attention(model, attend)
+    return ContextParallel(strips)
+
+
+class UlyssesAttention:
+    """An `Attend`: from strips with all heads to whole samples with some heads, and back after the inner attention.
+
+    The inner attention sees the whole token grid in its order, so any will do. q, k, v [B, heads, N of the strip, D].
+    """
+
+    def __init__(self, strips: Strips, inner: Attend = dense_attention) -> None:
+        self.strips, self.inner = strips, inner
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        whole = replace(layout, rows=sum(self.strips.rows))
+        q, k, v = (self._gather(x, layout.columns) for x in attention_types(q, k, v))
+        return self._scatter(self.inner(q, k, v, whole), layout.columns)
+
+    def _gather(self, x: Tensor, columns: int) -> Tensor:
+        """[B, heads, N of the strip, D] → [B, heads / size, N, D]."""
+        strips = self.strips
+        batch, heads, _, dim = x.shape
+        x = x.unflatten(2, (-1, strips.rows[strips.rank], columns))
+        send = x.unflatten(1, (strips.size, heads // strips.size)).movedim(1, 0)
+        shape = [batch, heads // strips.size, x.shape[2]]
+        sizes = [[*shape, rows, columns, dim] for rows in strips.rows]
+        return torch.cat(_exchange(list(send), sizes, strips.group), dim=3).flatten(2, 4)
+
+    def _scatter(self, x: Tensor, columns: int) -> Tensor:
+        """[B, heads / size, N, D] → [B, heads, N of the strip, D]."""
+        strips = self.strips
+        x = x.unflatten(2, (-1, sum(strips.rows), columns))
+        send = x.split(strips.rows, dim=3)
+        sizes = [list(send[strips.rank].shape)] * strips.size
+        return torch.cat(_exchange(list(send), sizes, strips.group), dim=1).flatten(2, 4)
+
+
+def attention_types(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """In the type that attention computes in, before they travel: autocast's, or v's."""
+    kind = q.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
+    return q.to(dtype), k.to(dtype), v.to(dtype)
+
+
+def _exchange(send: list[Tensor], sizes: list[list[int]], group: dist.ProcessGroup) -> list[Tensor]:
+    """Piece r goes to rank r of the group; what comes back is of `sizes`, one from each rank."""
+    flat = torch.cat([piece.reshape(-1) for piece in send])
+    counts = [piece.numel() for piece in send], [torch.Size(size).numel() for size in sizes]
+    received = _AllToAll.apply(flat, *counts, group)
+    return [piece.view(size) for piece, size in zip(received.split(counts[1]), sizes, strict=True)]
+
+
+class _AllToAll(torch.autograd.Function):
+    """Pieces of a flat tensor to the ranks of a group; the gradient goes the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, send: list[int], take: list[int], group: dist.ProcessGroup) -> Tensor:
+        ctx.ways = send, take, group
+        return _all_to_all(flat, send, take, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        send, take, group = ctx.ways
+        return _all_to_all(grad.contiguous(), take, send, group), None, None, None
+
+
+def _all_to_all(flat: Tensor, send: list[int], take: list[int], group: dist.ProcessGroup) -> Tensor:
+    out = flat.new_empty(sum(take))
+    dist.all_to_all_single(out, flat, take, send, group=group)
+    return out

@@ -1,0 +1,40 @@
+"""Which clips are kept for validation: by a hash, so a clip that one stage has held out no later stage trains on."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+SOURCES_HELD = 2  # whole sources are held out once that many are to be expected among them
+
+
+def held_out(
+    clip_ids: Sequence[str], sources: Sequence[str | None], usable: np.ndarray, share: float
+) -> tuple[Literal["source", "clip"], np.ndarray]:
+    """What was held out (whole sources or single clips), and which clips ([N] bool).
+
+    Shots of one source look alike, so where there are enough sources (2 / share) they are held out whole; with fewer, clips are.
+    Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with the largest is left.
+    """
+    units = [s or c for s, c in zip(sources, clip_ids, strict=True)]
+    by_source = share > 0 and len(set(units)) < len(units) and len(set(units)) >= SOURCES_HELD / share
+    names, of = np.unique(np.array(units if by_source else clip_ids, dtype=object), return_inverse=True)
+    alive = np.bincount(of, weights=usable, minlength=len(names)) > 0
+    kind: Literal["source", "clip"] = "source" if by_source else "clip"
+    if share == 0 or alive.sum() < 2:
+        return kind, np.zeros(len(units), bool)
+    keys = hashes(names)
+    chosen = np.asarray(keys < np.uint64(share * 2**64))
+    places = np.flatnonzero(alive)[np.argsort(keys[alive])]
+    if not chosen[places].any():
+        chosen[places[0]] = True
+    if chosen[places].all():
+        chosen[places[-1]] = False
+    return kind, chosen[of]
+
+
+def hashes(names: Iterable[str]) -> np.ndarray:
+    """uint64 of each name, the same everywhere and always."""
+    digests = b"".join(hashlib.blake2b(n.encode("utf-8", "surrogatepass"), digest_size=8).digest() for n in names)
+    return np.frombuffer(digests, "<u8")

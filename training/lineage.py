@@ -1,0 +1,134 @@
+"""The way back from a checkpoint: parents, recipe, snapshot, clips, annotators, source files."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from curation.store import Snapshot, Store, StoreError
+from training import checkpoints
+from training.recipe import TrainRecipe
+
+CODE = ("model", "training")  # packages whose source decides what a step computes
+KEPT_OF_PARENT = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "recipe")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source file and what a snapshot took from it. frames: [start, end) of each clip, in the source."""
+
+    uri: str
+    md5: str
+    clips: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A checkpoint's whole thread. warnings: where the store no longer says what the checkpoint says."""
+
+    checkpoint: dict[str, Any]
+    parents: list[dict[str, Any]]
+    snapshot: Snapshot | None = None
+    sources: list[Source] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def describe(recipe: TrainRecipe, snapshot: Snapshot, store: Store, encoder: str, parent: Any) -> dict[str, Any]:
+    """What every checkpoint of a run says of where it comes from. encoder: fingerprint of codec and text encoder."""
+    facts = {
+        "name": snapshot.name,
+        "content_hash": snapshot.content_hash,
+        "num_clips": snapshot.num_clips,
+        "store": store.uri,
+        "sql": snapshot.sql,
+    }
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_fingerprint": recipe.fingerprint,
+        "snapshot": facts,
+        "encoder_fingerprint": encoder,
+        "code_version": code_version(),
+        "parent": parent,
+    }
+
+
+def parent_of(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of the one that its weights began as; about: that one's checkpoint.json."""
+    return {"path": str(path.absolute()), **{key: about[key] for key in KEPT_OF_PARENT if key in about}}
+
+
+@cache
+def code_version() -> str:
+    """Version of the package, and 12 hex digits of the source that computes: `0.1.0+4f1c22ab09de`."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for file in sorted(f for package in CODE for f in (root / package).rglob("*.py")):
+        digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    try:
+        number = version("reelwright")
+    except PackageNotFoundError:
+        number = "0"
+    return f"{number}+{digest.hexdigest()[:12]}"
+
+
+def trace(path: Path, store: Store | None = None) -> Lineage:
+    """The thread of a checkpoint (a step's folder, or a run's: its newest).
+
+    store: in place of the one that the checkpoint names, where that has moved. What cannot be followed any more is a
+    warning, not an error; a path without a checkpoint raises TrainError.
+    """
+    where = checkpoints.find_checkpoint(path)
+    about = {"path": str(where), **checkpoints.about(where)}
+    about.pop("files", None)
+    parents = list(_parents(about))
+    try:
+        opened = store or Store.open(about["snapshot"]["store"])
+        snapshot = opened.snapshots.show(about["snapshot"]["name"])
+    except StoreError as error:
+        return Lineage(about, parents, warnings=[f"the way to the sources is lost: {error}"])
+    warnings = _compare(opened, snapshot, about["snapshot"])
+    return Lineage(about, parents, snapshot, _sources(opened, snapshot), warnings)
+
+
+def _parents(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    parent = about.get("parent")
+    while parent:
+        yield parent
+        parent = parent.get("parent")
+
+
+def _compare(store: Store, snapshot: Snapshot, stated: Mapping[str, Any]) -> list[str]:
+    """Whether the snapshot is the one that was trained on, and whole."""
+    warnings = []
+    if snapshot.content_hash != stated["content_hash"]:
+        warnings.append(
+            f"snapshot {snapshot.name} in {store.uri} is not the one that was trained on: its hash is "
+            f"{short(snapshot.content_hash)}, the checkpoint's {short(stated['content_hash'])}"
+        )
+    problems = store.snapshots.verify(snapshot.name).problems
+    return warnings + [f"snapshot {snapshot.name} is not whole: {problem}" for problem in problems]
+
+
+def _sources(store: Store, snapshot: Snapshot) -> list[Source]:
+    """Source files of a snapshot's clips, by uri, as they were when it was made."""
+    wanted = ["clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s"]
+    clips: dict[str, list[dict[str, Any]]] = {}
+    for table in store.snapshots.clips(snapshot.name, wanted):
+        for row in table.to_pylist():
+            clips.setdefault(row["source_md5"], []).append(row)
+    rows = store.read("sources", ["uri", "md5"], "state = 'ok'", version=snapshot.sources_version).to_pylist()
+    uris = {row["md5"]: row["uri"] for row in rows}
+    found = [Source(uris.get(md5, "(unknown)"), md5, _in_order(own)) for md5, own in clips.items()]
+    return sorted(found, key=lambda source: (source.uri, source.md5))
+
+
+def _in_order(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(clips, key=lambda clip: (clip["start_frame"], clip["clip_id"]))
+
+
+def short(content_hash: str) -> str:
+    """`sha256:` and 12 digits: enough to compare by eye."""
+    return content_hash[:19]

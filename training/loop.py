@@ -1,0 +1,285 @@
+"""The training loop: data, forward, loss, backward, clip, guard, step, average, log, validate, sample, checkpoint.
+
+It knows neither the store nor how a model is built or sharded: `training.run` puts those together.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import dense_attention, set_attention
+from training import checkpoints
+from training.batch import Batch
+from training.checkpoints import Checkpoints
+from training.context import context_parallel
+from training.ema import Ema
+from training.errors import TrainError
+from training.guard import Guard
+from training.logs import Log
+from training.objective import Loss, flow_loss
+from training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
+from training.parallel import accumulate, autocast
+from training.recipe import TrainRecipe
+from training.stopping import Stopping, watch
+from training.throughput import Meter
+from training.validation import validate
+from training.world import World
+
+Sample = Callable[[nn.Module, int], None]
+"""(model, step): generate videos with the weights as they are. Called on every rank."""
+
+
+class Data(Protocol):
+    """Where batches come from."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """This data rank's micro-batches from a step on, without end: `batches_per_step` / data ranks a step."""
+
+    def validation(self) -> Sequence[Batch]:
+        """Held-out clips, the same on every rank."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. signal: what stopped it before its last step, 0: nothing. metrics: of the last validation."""
+
+    step: int
+    finished: bool
+    signal: int
+    checkpoint: Path | None
+    metrics: dict[str, float]
+
+
+def train(
+    recipe: TrainRecipe,
+    data: Data,
+    world: World,
+    folder: Path,
+    *,
+    model: nn.Module,
+    about: Mapping[str, Any],
+    sample: Sample | None = None,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Train `model` (on its device, parallelized, with the weights it starts from) to the recipe's last step.
+
+    folder: of the run; if it has checkpoints of this recipe and snapshot, the newest is gone on from. about: what goes
+    into every checkpoint.json. All ranks call it. Raises TrainError past the guard's limit, and for a checkpoint of
+    something else.
+    """
+    return Trainer(recipe, data, world, folder, model, about, sample, say).run()
+
+
+@dataclass
+class Trainer:
+    """One run's state. Call `run` once."""
+
+    recipe: TrainRecipe
+    data: Data
+    world: World
+    folder: Path
+    model: nn.Module
+    about: Mapping[str, Any]
+    sample: Sample | None
+    say: Callable[[str], None]
+    step: int = 0  # optimizer steps done
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.micros = micro_batches(recipe, self.world)
+        self.context = context_parallel(self.model, recipe.parallel, self.world)
+        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = make_optimizer(self.parameters, recipe.optim)
+        self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
+        self.guard = Guard(recipe.guard)
+        self.meter = Meter(recipe.model, self.world)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
+        self.held_out: Sequence[Batch] | None = None
+        self.losses: list[float] = []  # of the steps since the last line
+
+    def run(self) -> Outcome:
+        self._resume()
+        self.log = Log(
+            self.folder, self.recipe.log, self.world, start_step=self.step, about=dict(self.about), say=self.say
+        )
+        try:
+            with watch() as stopping:
+                stopped_by = self._steps(stopping)
+            self._save_unless_saved()
+        finally:
+            self.checkpoints.wait()  # one under way is worth having, whatever ended the run
+            self.log.close()
+        finished = self.step >= self.recipe.steps
+        return Outcome(self.step, finished, 0 if finished else stopped_by, self.checkpoints.latest(), self.metrics)
+
+    def _steps(self, stopping: Stopping) -> int:
+        """Until the last step, or the step in which a signal came; returns the signal."""
+        recipe, stopped_by = self.recipe, 0
+        if self.step == 0:
+            self._validate()
+        batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
+        self.model.train()
+        while self.step < recipe.steps and not stopped_by:
+            stopped_by = self._train_step(batches, stopping)
+            is_last = self.step == recipe.steps
+            if _due(self.step, recipe.log.every) or is_last:
+                self._log_line()
+            if (_due(self.step, recipe.validation.every) or is_last) and not stopped_by:
+                self._validate()
+            if _due(self.step, recipe.samples.every) and not stopped_by:
+                self._sample()
+            if _due(self.step, recipe.checkpoints.every):
+                self._save()
+        return stopped_by
+
+    def _train_step(self, batches: Iterator[Batch], stopping: Stopping) -> int:
+        """One optimizer step, over all ranks' micro-batches; returns the signal that any rank has had."""
+        self.meter.start_step()
+        set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
+        loss = torch.zeros((), device=self.world.device)
+        for i in range(self.micros):
+            batch = self._here(next(batches))
+            if batch.step != self.step:
+                raise RuntimeError(f"step {self.step} was given a batch of step {batch.step}; this is a bug")
+            accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)
+            part = self._loss(batch).total
+            part.backward()
+            loss += part.detach()
+            self.meter.add(batch)
+        norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
+        came = stopping.signal
+        total, *signals = self.world.sum([loss.item(), came == signal.SIGINT, came == signal.SIGTERM])
+        if self.guard.allows(self.step + 1, total, norm):
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update(self.step + 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.losses.append(total)
+        self.norm = norm
+        self.meter.end_step()
+        return signal.SIGINT if signals[0] else signal.SIGTERM if signals[1] else 0
+
+    def _loss(self, batch: Batch, t: Tensor | None = None) -> Loss:
+        patch = self.recipe.model.patch_size
+        strip = self.context.strip(batch.latents, patch) if self.context else None
+        with autocast(self.recipe.compute, self.world.device):
+            return flow_loss(self.model, batch, self.recipe.objective, t=t, strip=strip, patch=patch)
+
+    def _here(self, batch: Batch) -> Batch:
+        place = self.world.device
+        text, mask = batch.text.to(place, non_blocking=True), batch.text_mask.to(place, non_blocking=True)
+        return replace(batch, latents=batch.latents.to(place, non_blocking=True), text=text, text_mask=mask)
+
+    # --- now and then ------------------------------------------------------------------------------------------------
+
+    def _log_line(self) -> None:
+        finite = [x for x in self.losses if math.isfinite(x)]
+        values = {
+            "loss": sum(finite) / len(finite) if finite else float("nan"),
+            "grad_norm": self.norm,
+            "lr": learning_rate(self.step - 1, self.recipe.optim),
+            "skipped": float(self.guard.skipped),
+            **self.meter.read(),
+        }
+        self.losses = []
+        self.log.write(self.step, values, line=_line(self.step, self.recipe.steps, values))
+
+    def _validate(self) -> None:
+        if self.held_out is None:
+            self.held_out = self.data.validation()
+        if not self.held_out:
+            return
+        self.model.eval()
+        began = time.perf_counter()
+        self.metrics = validate(
+            lambda batch, t: self._loss(self._here(batch), t), self.held_out, self.recipe.validation, self.world
+        )
+        self.model.train()
+        tasks = [f"{name.removeprefix('val/')} {v:.4f}" for name, v in self.metrics.items() if name.count("/") == 1]
+        line = f"step {self.step}: validation {', '.join(tasks)} ({time.perf_counter() - began:.1f} s)"
+        self.log.write(self.step, self.metrics, line=line)
+
+    def _sample(self) -> None:
+        """By the averaged weights, where they are kept; every rank computes whole videos, and the first keeps them."""
+        if self.sample is None:
+            return
+        self.model.eval()
+        set_attention(self.model, dense_attention)
+        with torch.no_grad(), self.ema.swapped_in() if self.ema else nullcontext():
+            self.sample(self.model, self.step)
+        self.context = context_parallel(self.model, self.recipe.parallel, self.world)
+        self.model.train()
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What the run is: weights (with adapters, those alone: the base does not change), averages, AdamW's state."""
+        state = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+        weights = {f"model.{n}": t for n, t in state.items() if ".lora." in n or not self.recipe.lora}
+        averages = self.ema.tensors() if self.ema else {}
+        return weights | averages | optimizer_tensors(self.optimizer, self.parameters)
+
+    def _save(self) -> None:
+        world = {"ranks": self.world.size, "data": self.world.data_size, "context": self.world.context_size}
+        guard = {"skipped": self.guard.skipped, "skipped_in_a_row": self.guard.skipped_in_a_row}
+        about = {**self.about, "world": world, "guard": guard, "metrics": self.metrics,
+                 "finished": self.step >= self.recipe.steps}  # fmt: skip
+        self.saved_at = self.step
+        self.checkpoints.save(self.step, self._tensors(), about)
+
+    def _save_unless_saved(self) -> None:
+        if getattr(self, "saved_at", None) != self.step:
+            self._save()
+
+    def _resume(self) -> None:
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return
+        about = checkpoints.about(latest)
+        if _made_from(about) != _made_from(self.about):
+            raise TrainError(f"{latest} is of another recipe or snapshot; give this run another folder (--out)")
+        checkpoints.load_tensors(latest, self._tensors())
+        self.step = self.saved_at = about["step"]
+        self.guard.skipped, self.guard.skipped_in_a_row = about["guard"]["skipped"], about["guard"]["skipped_in_a_row"]
+        self.metrics = about["metrics"]
+        if self.world.is_first:
+            self.say(f"going on from step {self.step} of {self.recipe.steps} ({latest})")
+
+
+def micro_batches(recipe: TrainRecipe, world: World) -> int:
+    """Micro-batches of a step for each data rank. TrainError where they cannot be dealt out evenly."""
+    per_rank, left = divmod(recipe.data.batches_per_step, world.data_size)
+    if left or not per_rank:
+        raise TrainError(
+            f"data.batches_per_step {recipe.data.batches_per_step} cannot be shared evenly by {world.data_size} data "
+            f"ranks; make it a multiple of {world.data_size}"
+        )
+    return per_rank
+
+
+def _made_from(about: Mapping[str, Any]) -> tuple[str, str]:
+    return about["recipe_fingerprint"], about["snapshot"]["content_hash"]
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _line(step: int, steps: int, values: Mapping[str, float]) -> str:
+    mfu = f"  MFU {values['mfu']:.1%}" if "mfu" in values else ""
+    skipped = f"  {values['skipped']:.0f} skipped" if values["skipped"] else ""
+    return (
+        f"step {step}/{steps}  loss {values['loss']:.4f}  norm {values['grad_norm']:.3g}  lr {values['lr']:.2g}  "
+        f"{values['clips_per_s']:.2f} clips/s  {values['tokens_per_s']:,.0f} tokens/s  "
+        f"data {values['data_wait_share']:.1%}{mfu}{skipped}"
+    )

@@ -1,0 +1,181 @@
+"""What a recipe needs on each rank: bytes by kind, floating point operations a step, and time at a utilisation.
+
+Weights, gradients, optimizer and averages follow from counts and the layout of ranks; activations from
+`training.activations`. Terms: Rajbhandari et al. 2020 (ZeRO), Korthikanti et al. 2022 (selective recomputation).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from model.config import DiTConfig, LoRAConfig
+from model.dit import DiT
+from model.flops import train_flops
+from model.lora import add_lora
+from training.activations import Shape, trace
+from training.buckets import Bucket, buckets_of
+from training.errors import TrainError
+from training.recipe import DataConfig, TrainRecipe
+from training.world import mesh_sizes
+
+FP32, BF16 = 4, 2
+CUDA_BYTES = 2 << 30
+"""CUDA context, cuBLAS and NCCL buffers of a process, about."""
+GATHERED_BLOCKS = 2
+"""Blocks whose whole weights are there at once: the one that computes and the next, which is being fetched."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters: of the blocks, of the rest, those that are trained, and of them in the blocks."""
+
+    blocks: int
+    rest: int
+    trained: int
+    trained_in_blocks: int
+    depth: int
+
+    @property
+    def all(self) -> int:
+        return self.blocks + self.rest
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Of the rank that holds most, in the largest micro-batch. bytes: by kind, in the order to show."""
+
+    recipe: TrainRecipe
+    ranks: int
+    layout: tuple[int, int, int]
+    """(replicate, shard, context)"""
+    counts: Counts
+    bucket: Bucket
+    batch: int
+    micro_batches: int
+    bytes: dict[str, int]
+    flops: int
+    """Of an optimizer step over all ranks, if every micro-batch is the largest: 3 × forward, without recomputation."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.bytes.values())
+
+    @property
+    def tokens(self) -> int:
+        """Of a step, over all ranks."""
+        return self.batch * self.bucket.tokens(self.recipe.model.patch_size) * self.recipe.data.batches_per_step
+
+    def seconds(self, *, mfu: float, peak_flops: float) -> float:
+        """A step's time. peak_flops: of one rank's device."""
+        return self.flops / (mfu * peak_flops * self.ranks)
+
+    def mfu(self, *, seconds: float, peak_flops: float) -> float:
+        """The utilisation that a step's time needs."""
+        return self.flops / (seconds * peak_flops * self.ranks)
+
+
+def plan_memory(
+    recipe: TrainRecipe, *, ranks: int = 1, device: str = "cuda", bucket: Bucket | None = None
+) -> MemoryPlan:
+    """bucket: the one to plan for; the one with most tokens in a micro-batch if none is given.
+
+    Not in it: what the allocator cannot reuse (fragments), VAE and text encoder where the recipe encodes on the fly.
+    Raises TrainError where the ranks do not fit the recipe's layout.
+    """
+    replicate, shard, context = mesh_sizes(recipe.parallel, ranks)
+    data_ranks = replicate * shard
+    if recipe.data.batches_per_step % data_ranks:
+        raise TrainError(
+            f"data.batches_per_step {recipe.data.batches_per_step} is no multiple of the {data_ranks} ranks that "
+            f"take batches; set it to {math.ceil(recipe.data.batches_per_step / data_ranks) * data_ranks}"
+        )
+    bucket = bucket or largest_bucket(recipe.data, recipe.model)
+    batch = batch_size(bucket, recipe.data, recipe.model)
+    micro_batches = recipe.data.batches_per_step // data_ranks
+    counts = count_parameters(recipe.model, recipe.lora)
+    sharded = ranks > 1
+    half = sharded and device == "cuda" and recipe.compute.precision == "bf16"
+    held = trace(
+        recipe.model, _shape(recipe, bucket, batch, context), recipe.compute, lora=recipe.lora, half_blocks=half
+    )
+    pieces = shard * context if sharded else 1
+    kinds = _weights(recipe, counts, pieces)
+    if sharded:
+        kinds |= _sharding(recipe, counts, pieces, half, micro_batches)
+        kinds["activations"] = held.peak
+    elif micro_batches > 1:
+        kinds["activations"] = held.peak  # from the second micro-batch on, beside whole gradients
+    else:
+        kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
+    if device == "cuda":
+        kinds["CUDA and libraries"] = CUDA_BYTES
+    patch = recipe.model.patch_size
+    grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
+    flops = train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=recipe.text.tokens)
+    total = flops * recipe.data.batches_per_step
+    return MemoryPlan(
+        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, total
+    )
+
+
+def largest_bucket(data: DataConfig, config: DiTConfig) -> Bucket:
+    """The bucket whose micro-batch has most tokens; of those, the longest sequence."""
+
+    def tokens(bucket: Bucket) -> tuple[int, int]:
+        one = bucket.tokens(config.patch_size)
+        return batch_size(bucket, data, config) * one, one
+
+    return max(buckets_of(data), key=tokens)
+
+
+def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
+    """Samples of a micro-batch, as `training.plan` has them."""
+    return max(1, data.tokens_per_batch // bucket.tokens(config.patch_size))
+
+
+def count_parameters(config: DiTConfig, lora: LoRAConfig | None) -> Counts:
+    with torch.device("meta"):
+        model = DiT(config)
+    if lora:
+        add_lora(model, lora)
+    blocks = list(model.blocks.parameters())
+    everything = list(model.parameters())
+    in_blocks = sum(p.numel() for p in blocks)
+    return Counts(
+        blocks=in_blocks,
+        rest=sum(p.numel() for p in everything) - in_blocks,
+        trained=sum(p.numel() for p in everything if p.requires_grad),
+        trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
+        depth=config.depth,
+    )
+
+
+def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
+    """What lies on a rank throughout, in fp32. Gradients: after the backward pass."""
+    mine = math.ceil(counts.trained / pieces)
+    averages = {"averaged weights": mine * FP32} if recipe.optim.ema else {}
+    return {
+        "parameters": math.ceil(counts.all / pieces) * FP32,
+        "gradients": mine * FP32,
+        "optimizer (AdamW)": 2 * mine * FP32,
+        **averages,
+    }
+
+
+def _sharding(recipe: TrainRecipe, counts: Counts, pieces: int, half: bool, micro_batches: int) -> dict[str, int]:
+    """What FSDP2 adds: whole weights of the blocks at work and of the rest, and gradients on their way to shards."""
+    size = BF16 if half else FP32
+    blocks = GATHERED_BLOCKS if recipe.parallel.reshard_after_forward else counts.depth
+    gathered = min(blocks, counts.depth) * math.ceil(counts.blocks / counts.depth) * size + counts.rest * FP32
+    whole = recipe.parallel.gradients == "whole" and micro_batches > 1
+    a_block = math.ceil(counts.trained_in_blocks / counts.depth)
+    on_the_way = counts.trained * FP32 if whole else a_block * (size + FP32)
+    return {"gathered weights": gathered, "gradients being reduced": on_the_way}
+
+
+def _shape(recipe: TrainRecipe, bucket: Bucket, batch: int, context: int) -> Shape:
+    """The largest strip of token rows that a rank of a context group has."""
+    frames, rows, columns = bucket.latent
+    patch = recipe.model.patch_size[1]
+    return Shape(batch, (frames, math.ceil(rows // patch / context) * patch, columns), recipe.text.tokens)

@@ -1,0 +1,149 @@
+"""A training run put together: snapshot, plan, loader; network, adapters, parallelism, first weights; the loop."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curation.store import Store
+from model.checkpoint import load_weights
+from model.dit import DiT
+from model.lora import add_lora, init_lora
+from training import checkpoints
+from training.batch import Batch
+from training.data import Loader, make_plan
+from training.errors import TrainError
+from training.latents import Samples
+from training.lineage import describe, parent_of
+from training.loop import Outcome, Sample, micro_batches, train
+from training.parallel import parallelize
+from training.plan import Plan
+from training.recipe import TrainRecipe
+from training.world import World
+
+
+def run(
+    recipe: TrainRecipe,
+    store: Store,
+    snapshot: str,
+    folder: Path,
+    world: World,
+    *,
+    samples: Samples | None = None,
+    sample: Sample | None = None,
+    recipe_path: str = "RECIPE",
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Train, or go on training, in `folder`. Every rank calls it.
+
+    samples: where latents come from, for `data.encode: on_the_fly`; by default the store. sample: called now and then
+    to generate videos. Raises TrainError, ModelError or StoreError.
+    """
+    micro_batches(recipe, world)
+    plan = make_plan(store, snapshot, recipe)
+    data = SnapshotData(store, snapshot, plan, recipe, world, samples, recipe_path)
+    encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
+    if world.is_first:
+        say(_about_plan(plan, recipe))
+    model, parent = build(recipe, world)
+    about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
+    return train(recipe, data, world, folder, model=model, about=about, sample=sample, say=say)
+
+
+@dataclass
+class SnapshotData:
+    """The loop's data, from a store."""
+
+    store: Store
+    snapshot: str
+    plan: Plan
+    recipe: TrainRecipe
+    world: World
+    samples: Samples | None = None
+    recipe_path: str = "RECIPE"
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        return iter(self.loader(start_step))
+
+    def validation(self) -> Sequence[Batch]:
+        return self.loader(0).validation(self.recipe.validation.clips)
+
+    def loader(self, start_step: int) -> Loader:
+        return Loader(
+            self.store,
+            self.snapshot,
+            self.plan,
+            self.recipe,
+            data_rank=self.world.data_rank,
+            data_size=self.world.data_size,
+            start_step=start_step,
+            stop_step=self.recipe.steps,
+            samples=self.samples,
+            recipe_path=self.recipe_path,
+        )
+
+
+def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None]:
+    """The network as a run begins with it, and what its weights come from (None: random).
+
+    It is laid out before it has storage, so that no rank ever holds the whole of a sharded network.
+    """
+    with torch.device("meta"):
+        model = DiT(recipe.model)
+    if recipe.lora:
+        add_lora(model, recipe.lora, seed=recipe.seed)
+    parallelize(model, recipe.parallel, recipe.compute, world)
+    model.to_empty(device=world.device)
+    if recipe.lora:
+        init_lora(model, seed=recipe.seed)
+    if not recipe.init:
+        if recipe.lora:
+            raise TrainError("a recipe with lora adapts weights that are there; say which with init: CHECKPOINT")
+        model.init_weights(recipe.seed)
+        return model, None
+    return model, start_from(model, Path(recipe.init))
+
+
+def start_from(model: DiT, path: Path) -> dict[str, Any]:
+    """Load weights alone (averaged ones, where they were kept) and say what they are.
+
+    path: a training checkpoint, a run's folder (its newest checkpoint), a published folder or one .safetensors file.
+    """
+    if not path.exists():
+        raise TrainError(f"init: there is no {path}; give a checkpoint, a run's folder, or published weights")
+    try:
+        found = checkpoints.find_checkpoint(path)
+    except TrainError:
+        load_weights(model, path)
+        return _about_published(path)
+    _load_checkpoint(model, found)
+    return parent_of(found, checkpoints.about(found))
+
+
+def _load_checkpoint(model: DiT, path: Path) -> None:
+    there = checkpoints.tensor_names(path)
+    if any(".lora." in name for name in there):
+        raise TrainError(f"init: {path} holds adapters; merge them first: reel checkpoint export {path} OUT, init: OUT")
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items() if ".lora." not in name}
+    source = {name: f"ema.{name}" if f"ema.{name}" in there else f"model.{name}" for name in state}
+    checkpoints.load_tensors(path, {source[name]: tensor for name, tensor in state.items()})
+
+
+def _about_published(path: Path) -> dict[str, Any]:
+    """`reel checkpoint import` and `export` leave about.json, with the weights' hash and, of an export, its lineage."""
+    note = (path if path.is_dir() else path.parent) / "about.json"
+    said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return {"path": str(path.absolute()), "kind": "weights", **said}
+
+
+def _about_plan(plan: Plan, recipe: TrainRecipe) -> str:
+    facts = plan.about()
+    rest = ", ".join(f"{v} {k}" for k, v in facts.items() if k not in {"clips", "train", "held_out", "held_out_by"} and v)
+    more = f" ({rest})" if rest else ""
+    return (
+        f"{facts['clips']} clips: {facts['train']} to train on, {facts['held_out']} held out{more}; "
+        f"{recipe.steps} steps of {recipe.data.batches_per_step} micro-batches"
+    )

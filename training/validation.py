@@ -1,0 +1,58 @@
+"""Loss on held-out clips with noise that never changes: per task and band of noise levels, comparable between steps."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from training.batch import Batch
+from training.objective import Loss
+from training.recipe import TASKS, ValidationConfig
+from training.world import World
+
+LossOf = Callable[[Batch, Tensor], Loss]
+"""(batch, t [B]) -> its loss; on a rank that has a strip of each sample, the strip's part of it."""
+
+
+@torch.no_grad()
+def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig, world: World) -> dict[str, float]:
+    """{"val/loss": …, "val/t2v": …, "val/t2v/0.25-0.50": …}: mean squared errors, every sample counting alike.
+
+    Every rank calls it with the same batches. Data ranks take turns at them; one that runs out computes its last one
+    again without counting it, as a sharded model's forward passes need all ranks. Empty without batches.
+    """
+    names = [(task, band) for task in TASKS for band in range(config.bands)]
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    rounds = -(-len(batches) // world.data_size)
+    for i in range(rounds):
+        mine = i * world.data_size + world.data_rank
+        batch = batches[min(mine, len(batches) - 1)]
+        for band in range(config.bands):
+            errors = loss_of(batch, levels(batch.seeds, band, config.bands)).per_sample
+            if mine < len(batches):
+                sums[batch.task, band] += errors.double().sum().item()
+                counts[batch.task, band] += len(batch.seeds) / world.context_size
+    totals = world.sum([*sums.values(), *counts.values()])
+    found = {n: (s, c) for n, s, c in zip(names, totals, totals[len(names) :], strict=False) if c}
+    return _table(found, config.bands) if found else {}
+
+
+def levels(seeds: Sequence[int], band: int, bands: int) -> Tensor:
+    """Noise levels t [B] in the band [band / bands, (band + 1) / bands), each sample its own place in it."""
+    places = [torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)) for seed in seeds]
+    return (band + torch.stack(places)) / bands
+
+
+def _table(found: dict[tuple[str, int], tuple[float, float]], bands: int) -> dict[str, float]:
+    """found: (task, band) -> sum of errors and number of samples."""
+    out = {"val/loss": _mean(found.values())}
+    for task in dict.fromkeys(task for task, _ in found):
+        out[f"val/{task}"] = _mean(value for (own, _), value in found.items() if own == task)
+    for (task, band), value in found.items():
+        out[f"val/{task}/{band / bands:.2f}-{(band + 1) / bands:.2f}"] = _mean([value])
+    return out
+
+
+def _mean(values: Iterable[tuple[float, float]]) -> float:
+    sums, counts = zip(*values, strict=True)
+    return sum(sums) / sum(counts)

@@ -1,0 +1,152 @@
+"""The processes of a run: who this one is, and the few words that they say to one another."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from training.errors import TrainError
+from training.recipe import ParallelConfig
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+DIMS = ("replicate", "shard", "context")
+TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True)
+class World:
+    """One process of a run. Ranks of a context group see the same samples, and are neighbours (NVLink).
+
+    rank = (replicate · shards + shard) · context_size + context.
+    """
+
+    rank: int = 0
+    size: int = 1
+    data_rank: int = 0
+    data_size: int = 1
+    context_rank: int = 0
+    context_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mesh: "DeviceMesh | None" = None
+    """(replicate, shard, context); None for one process."""
+
+    @classmethod
+    def alone(cls, device: str | torch.device | None = None) -> "World":
+        """One process without a process group; on the first GPU where there is one."""
+        return cls(device=torch.device(device) if device is not None else _device())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank prints, logs and writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def context_group(self) -> "dist.ProcessGroup | None":
+        """The ranks that share this one's samples; None where each has its own."""
+        return self.mesh.get_group("context") if self.mesh is not None and self.context_size > 1 else None
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks, in double precision."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def max(self, values: Sequence[float]) -> list[float]:
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def barrier(self) -> None:
+        self.sum([0.0])
+
+    def broadcast(self, value: Any, *, source: int = 0) -> Any:
+        """`value` of rank `source` on every rank. It travels as JSON: what JSON has no word for is refused."""
+        if self.size == 1:
+            return value
+        data = json.dumps(value).encode() if self.rank == source else b""
+        length = torch.tensor([len(data)], device=self.device)
+        dist.broadcast(length, source)
+        buffer = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        if self.rank == source:
+            buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        dist.broadcast(buffer, source)
+        return json.loads(buffer.cpu().numpy().tobytes())
+
+    def _reduce(self, values: Sequence[float], op: Any) -> list[float]:
+        if self.size == 1:
+            return [float(v) for v in values]
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, op)
+        return tensor.tolist()
+
+
+def start(parallel: ParallelConfig, *, device: str | None = None) -> World:
+    """This process's World, from what torchrun or Ray Train left in the environment; alone where they did not start it.
+
+    Ray Train makes the process group itself, before it calls a worker; it is used as it is.
+    """
+    size = dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+    sizes = mesh_sizes(parallel, size)
+    place = torch.device(device) if device is not None else _device()
+    if size == 1:
+        return World.alone(place)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=TIMEOUT_S))
+    return _world(dist.get_rank(), sizes, place)
+
+
+def mesh_sizes(parallel: ParallelConfig, size: int) -> tuple[int, int, int]:
+    """(replicate, shard, context) for `size` ranks. TrainError where they do not multiply to it."""
+    given = parallel.replicate * parallel.context
+    shard = parallel.shard or size // given
+    if shard < 1 or given * shard != size:
+        raise TrainError(
+            f"parallel: replicate {parallel.replicate} × shard {parallel.shard or 'the rest'} × context "
+            f"{parallel.context} do not multiply to the {size} processes that were started; "
+            f"start a multiple of {given * max(parallel.shard, 1)}, or set parallel.shard to 0 (all that remain)"
+        )
+    return parallel.replicate, shard, parallel.context
+
+
+def stop() -> None:
+    """Leave the process group, if there is one. Not where Ray Train made it: Ray ends it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def started(parallel: ParallelConfig, *, device: str | None = None) -> Iterator[World]:
+    """`start`, and `stop` at the end: for torchrun."""
+    try:
+        yield start(parallel, device=device)
+    finally:
+        stop()
+
+
+def _world(rank: int, sizes: tuple[int, int, int], device: torch.device) -> World:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    replicate, shard, context = sizes
+    return World(
+        rank=rank,
+        size=replicate * shard * context,
+        data_rank=rank // context,
+        data_size=replicate * shard,
+        context_rank=rank % context,
+        context_size=context,
+        device=device,
+        mesh=init_device_mesh(device.type, sizes, mesh_dim_names=DIMS),
+    )
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
