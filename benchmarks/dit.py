@@ -23,12 +23,12 @@ CONFIG = DiTConfig(hidden_size=384, depth=9, num_heads=6, caption_channels=512, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=4, help="latent frames")
+    parser.add_argument("--frames", type=int, default=8, help="latent frames")
     parser.add_argument("--size", type=int, default=32, help="latent rows and columns")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--cond-frames", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="both under bf16 autocast")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

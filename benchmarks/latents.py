@@ -32,7 +32,10 @@ from training.recipe import DataConfig, TaskConfig, TrainRecipe
 WORKERS = 2
 ROUNDS = 5  # the medians count
 SHARD_BYTES = 100e6
-CASES = {"256p_x93": (Bucket(93, 256, 256), 400), "64p_x17": (Bucket(17, 64, 64), 8000)}  # bucket, clips
+CASES = {  # bucket, clips, clips a micro-batch, clips that a worker of `reel precompute` writes at once
+    "256p_x93": (Bucket(93, 256, 256), 400, 8, 32),
+    "64p_x17": (Bucket(17, 64, 64), 8000, 16, 32),
+}
 WORDS = "a red fox walks slowly through fresh snow while the camera follows it from the left at dusk".split()
 
 
@@ -41,18 +44,17 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the clips of each case")
     share = parser.parse_args().share
     torch.set_num_threads(1)
-    for name, (bucket, clips) in CASES.items():
+    for name, (bucket, clips, batch, written) in CASES.items():
         with tempfile.TemporaryDirectory(prefix="reel-latents-") as folder:
-            compare(name, bucket, max(64, int(clips * share)), Path(folder))
+            compare(name, bucket, max(64, int(clips * share)), batch, written, Path(folder))
 
 
-def compare(name: str, bucket: Bucket, clips: int, folder: Path) -> None:
+def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, folder: Path) -> None:
     """One case: rates in clips a second, and ours over webdataset's better one."""
     recipe = recipe_of(bucket, batch)
     ids = [f"{i:024x}" for i in range(clips)]
     store, plan = Store.open(folder / "store", create=True), plan_of(recipe, bucket, ids)
-    write_both(store, folder, recipe, bucket, ids)
-    batch = plan.capacity(bucket)
+    write_both(store, folder, recipe, bucket, ids, written)
     samples = StoredSamples(store, plan, prints_of(recipe))
     epoch = len(plan.epoch_batches(0)) // plan.data.batches_per_step
     shards = sorted(map(str, folder.glob("*.tar")))
@@ -112,15 +114,15 @@ def caption(clip_id: str) -> str:
     return " ".join([*rng.choice(WORDS, 12), str(int(clip_id, 16))])
 
 
-def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, ids: list[str]) -> None:
-    """The same latents and text states, in the tables and in tar shards, both in the order of the ids."""
+def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, ids: list[str], written: int) -> None:
+    """The same latents and text states, in the tables as precomputing leaves them and in tar shards, in the order of the ids."""
     from model.text import load_text_encoder
 
     prints, dtype, encoder = prints_of(recipe), recipe.data.store_dtype, load_text_encoder(recipe.text)
     rng = np.random.default_rng(0)
     with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=SHARD_BYTES, verbose=0) as tar:
-        for start in range(0, len(ids), 64):
-            part = ids[start : start + 64]
+        for start in range(0, len(ids), written):
+            part = ids[start : start + written]
             texts = text_rows([caption(i) for i in part], encoder, dtype=dtype, fingerprint=prints.texts)
             rows = []
             for clip_id, text in zip(part, texts, strict=True):
@@ -131,6 +133,7 @@ def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, 
                 tar.write({"__key__": clip_id, "latents.bin": data, "text.bin": text["states"]})
             store.commit_encoded("latents", [store.write_encoded("latents", rows)])
             store.commit_encoded("texts", [store.write_encoded("texts", texts)])
+    store.merge_encoded()
 
 
 def webdataset_batches(shards: list[str], recipe: TrainRecipe, bucket: Bucket, batch: int, workers: int) -> Iterable[Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -47,10 +48,18 @@ class Vectors:
         except (KeyError, ValueError):
             raise ModelError(f"{path}: not a file of parity vectors (its metadata has no JSON called meta)") from None
 
+    def config(self) -> DiTConfig:
+        """Of what the file says, as far as the network knows it."""
+        sizes = {name: value for name, value in self.meta["config"].items() if name in DiTConfig.model_fields}
+        try:
+            return DiTConfig(**sizes)
+        except ValidationError as error:
+            reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ModelError(f"the vector file's config is not one of a network: {reasons}") from None
+
     def network(self, *, zero_pad: bool) -> DiT:
         """With the file's weights."""
-        sizes = {name: value for name, value in self.meta["config"].items() if name in DiTConfig.model_fields}
-        model = DiT(DiTConfig(**{**sizes, "text_tokens_zero_pad": zero_pad}))
+        model = DiT(self.config().model_copy(update={"text_tokens_zero_pad": zero_pad}))
         weights = {name.removeprefix("w."): w for name, w in self.tensors.items() if name.startswith("w.")}
         compare_keys(model, {name: tuple(w.shape) for name, w in weights.items()}).check("the vector file")
         model.load_state_dict(weights)
@@ -74,22 +83,24 @@ def main() -> None:
     torch.set_num_threads(2)
     try:
         base = Vectors.read(options.base)
+        if unknown := sorted(base.meta["config"].keys() - DiTConfig.model_fields.keys()):
+            print(f"note: not known, so ignored, in the file's config: {', '.join(unknown)}", file=sys.stderr)
         with torch.no_grad():
             found = list(base_errors(base))
             if options.lora:
                 found += lora_errors(base, options.lora, Vectors.read(options.expect))
     except ModelError as error:
         parser.exit(2, f"{error}\n")
-    for name, error in [*found, ("worst", worst(found))]:
-        print(f"parity.{name} {error:.3g}")
+    for name, largest_error in [*found, ("worst", worst(found))]:
+        print(f"parity.{name} {largest_error:.3g}")
     sys.exit(0 if found and worst(found) <= LIMIT else 1)
 
 
 def base_errors(base: Vectors) -> Iterator[Error]:
     """(case, largest absolute error)"""
     for name, case in base.meta["cases"].items():
-        model = base.network(zero_pad=case["text_tokens_zero_pad"])
-        yield from _case_errors(model, base, name, case["num_cond_latents"], base.tensors)
+        model = base.network(zero_pad=case.get("text_tokens_zero_pad", base.config().text_tokens_zero_pad))
+        yield from _case_errors(model, base, name, case.get("num_cond_latents", 0), base.tensors)
 
 
 def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
@@ -97,7 +108,7 @@ def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
     from model.lora import load_lora, merge_lora
 
     clean, meta = expect.meta.get("num_cond_latents", 0), expect.meta
-    model = base.network(zero_pad=meta.get("text_tokens_zero_pad", True))
+    model = base.network(zero_pad=meta.get("text_tokens_zero_pad", base.config().text_tokens_zero_pad))
     load_lora(model, lora, name="parity", weight=meta.get("multiplier", 1.0))
     for state in ("unmerged", "merged"):
         if state == "merged":

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 SIZES = {
-    "cpu": {"hidden_size": 256, "depth": 8, "num_heads": 4, "caption_channels": 64, "adaln_tembed_dim": 64},
+    "cpu": {"hidden_size": 256, "depth": 6, "num_heads": 4, "caption_channels": 64, "adaln_tembed_dim": 64},
     "cuda": {"hidden_size": 2048, "depth": 24, "num_heads": 16, "caption_channels": 4096, "adaln_tembed_dim": 512},
-}  # 9 M and 1.7 B parameters
+}  # 7 M and 1.7 B parameters
 DATA = {
     "cpu": {"sizes": ["256x256"], "frames": [13], "tokens_per_batch": 2048},
     "cuda": {"sizes": ["832x480"], "frames": [93], "tokens_per_batch": 37440},
@@ -54,7 +54,8 @@ def main() -> None:
 
 
 def rows(name: str, device: str) -> Iterator[tuple[str, float]]:
-    command = [sys.executable, "-m", "benchmarks.plan_memory", "--case", name, *(["--cuda"] if device == "cuda" else [])]
+    command = [sys.executable, "-m", "benchmarks.plan_memory", "--case", name]
+    command += ["--cuda"] if device == "cuda" else []
     made = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
     if made.returncode:
         print(f"# {name}: {made.stderr.strip().splitlines()[-1]}")
@@ -102,7 +103,8 @@ def _peak_cpu(recipe: Any, plan: Any) -> dict[str, int]:
     lasting = held()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
-    changes = sorted((e.time_range.start, e.cpu_memory_usage) for e in seen.events() if e.name == "[memory]")
+    found = seen.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in found if e.name() == "[memory]")
     peak = now = 0
     for _, change in changes:
         now += change

@@ -44,14 +44,17 @@ class DiT(nn.Module):
         cache: KVCache | None = None,
         origin: Origin = (0, 0, 0),
     ) -> Tensor:
-        """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text [B, L, D] states, text_mask [B, L] -> [B, C, T, H, W].
+        """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text [B, L, D], text_mask [B, L] -> [B, C, T, H, W].
 
         cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
         given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's first token on the
         whole token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
         """
         grid = self._grid(x)
-        self._check(x, text, grid, cond_frames, cache)
+        self._check(x, text, grid, cond_frames)
+        _check_companions(x, t, text, text_mask)
+        if cache is not None:
+            self._check_cache(cache, grid, x.shape[0], cond_frames)
         states, mask = self._read(text, text_mask)
         times = self.t_embedder(_per_frame(t, grid[0], cond_frames))
         tokens, _ = self._run(x, times, states, mask, grid, origin, cond_frames=cond_frames, cache=cache)
@@ -128,18 +131,34 @@ class DiT(nn.Module):
             )
         return x.shape[2], x.shape[3] // high, x.shape[4] // wide
 
-    def _check(
-        self, x: Tensor, text: Tensor, grid: tuple[int, int, int], cond_frames: int, cache: KVCache | None
-    ) -> None:
+    def _check(self, x: Tensor, text: Tensor, grid: tuple[int, int, int], cond_frames: int) -> None:
         width = self.config.caption_channels
-        if text.ndim != 3 or text.shape[-1] != width or text.shape[0] != x.shape[0]:
+        if text.ndim != 3 or text.shape[-1] != width or text.shape[0] != x.shape[0] or not text.shape[1]:
             raise ModelError(
                 f"text states of shape {tuple(text.shape)} do not fit: [{x.shape[0]}, L, {width}] is needed"
             )
-        if cache is not None and (cond_frames or len(cache.layers) != len(self.blocks)):
-            raise ModelError("with a cache, x holds the noisy frames alone (cond_frames 0), and the cache is this network's")
-        if not 0 <= cond_frames < grid[0] + (cond_frames == 0):
-            raise ModelError(f"{cond_frames} condition frames of {grid[0]} leave no noisy frame")
+        if not 0 <= cond_frames < grid[0]:
+            raise ModelError(f"{cond_frames} condition frames of {grid[0]} latent frames; it takes 0 to {grid[0] - 1}")
+
+    def _check_cache(self, cache: KVCache, grid: tuple[int, int, int], batch: int, cond_frames: int) -> None:
+        if cond_frames:
+            raise ModelError(f"with a cache, x holds the noisy frames alone: cond_frames must be 0, not {cond_frames}")
+        keys = cache.layers[0][0].shape
+        found = (len(cache.layers), keys[0], keys[2])
+        needed = (len(self.blocks), batch, cache.frames * grid[1] * grid[2])
+        if found != needed:
+            raise ModelError(
+                f"the cache is of (blocks, samples, tokens) {found} and {needed} are needed: it must be made by this "
+                "network, from latents of the same batch, height and width"
+            )
+
+
+def _check_companions(x: Tensor, t: Tensor, text: Tensor, mask: Tensor | None) -> None:
+    batch, frames = x.shape[0], x.shape[2]
+    if t.shape not in ((batch,), (batch, frames)):
+        raise ModelError(f"timesteps of shape {tuple(t.shape)} do not fit: [{batch}] or [{batch}, {frames}] is needed")
+    if mask is not None and mask.shape != text.shape[:2]:
+        raise ModelError(f"a text mask of shape {tuple(mask.shape)} does not fit: {list(text.shape[:2])} is needed")
 
 
 def _per_frame(t: Tensor, frames: int, cond_frames: int) -> Tensor:

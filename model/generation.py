@@ -36,6 +36,7 @@ class Settings:
     negative: str = ""
     distilled: bool = False  # sigmas of a distilled network, which wants 16 steps and guidance 1
     cache: bool = True  # keys and values of the condition are computed once
+    bf16_t: bool = False  # t is rounded to bf16 before its sinusoid, as the published bf16 network does
     batched: bool = True  # with and without the prompt in one pass: faster, twice the memory
 
     def check(self, patch: tuple[int, int, int]) -> None:
@@ -181,6 +182,7 @@ class Generator:
         rule = cfg_zero if settings.rule == "cfg-zero" else cfg
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
+            t = t.bfloat16().float() if settings.bf16_t else t
             if settings.guidance == 1:
                 return passes[0](x, t)
             if settings.batched:

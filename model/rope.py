@@ -34,7 +34,7 @@ def rotation(
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """x [..., N, D] -> the same, each interleaved pair turned by its token's angle [N, D/2, 2], in fp32, in x's type."""
+    """x [..., N, D], its interleaved pairs turned by their token's angles (`rotation`) in fp32, in x's type."""
     pairs = x.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses this, and knows no complex numbers
         (even, odd), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)

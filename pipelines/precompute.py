@@ -127,6 +127,8 @@ class _Run:
                         self._commit()
                     s = self.summary
                     progress.show(s.made, total, captions=s.made_captions, failures=s.failed + s.failed_captions)
+            self._commit()
+            self.store.merge_encoded()
             state = "finished"
         finally:
             self._commit(last=True)

@@ -32,7 +32,7 @@ class SampleWriter:
         where = self.folder / f"step-{step:08d}"
         if self.world.is_first:
             where.mkdir(parents=True, exist_ok=True)
-        generator = Generator(model, self._codec, self._text)  # type: ignore[arg-type]
+        generator = Generator(model, self._codec, self._text)
         for i, prompt in enumerate(self.recipe.samples.prompts):
             with self._precision():
                 video = generator.text([prompt], [self.recipe.seed + i], self._settings())[0]

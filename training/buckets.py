@@ -150,6 +150,9 @@ def _shapes(name: str, ratios: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _of_ratio(ratio: float, area: int) -> tuple[int, int]:
+    if ratio < 1:  # rounded as its lying counterpart
+        width, height = _of_ratio(1 / ratio, area)
+        return height, width
     height = max(SIDE, round(math.sqrt(area / ratio) / SIDE) * SIDE)
     return max(SIDE, round(height * ratio / SIDE) * SIDE), height
 

@@ -4,12 +4,13 @@ A strip has all frames, so that a rank's condition tokens come first, as in the 
 than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`training.ring`).
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
 
 from model.attention import Attend, Layout, dense_attention, set_attention
 from training.errors import TrainError
@@ -115,26 +116,6 @@ def attention_types(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
 def _exchange(send: list[Tensor], sizes: list[list[int]], group: dist.ProcessGroup) -> list[Tensor]:
     """Piece r goes to rank r of the group; what comes back is of `sizes`, one from each rank."""
     flat = torch.cat([piece.reshape(-1) for piece in send])
-    counts = [piece.numel() for piece in send], [torch.Size(size).numel() for size in sizes]
-    received = _AllToAll.apply(flat, *counts, group)
-    return [piece.view(size) for piece, size in zip(received.split(counts[1]), sizes, strict=True)]
-
-
-class _AllToAll(torch.autograd.Function):
-    """Pieces of a flat tensor to the ranks of a group; the gradient goes the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, flat: Tensor, send: list[int], take: list[int], group: dist.ProcessGroup) -> Tensor:
-        ctx.ways = send, take, group
-        return _all_to_all(flat, send, take, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        send, take, group = ctx.ways
-        return _all_to_all(grad.contiguous(), take, send, group), None, None, None
-
-
-def _all_to_all(flat: Tensor, send: list[int], take: list[int], group: dist.ProcessGroup) -> Tensor:
-    out = flat.new_empty(sum(take))
-    dist.all_to_all_single(out, flat, take, send, group=group)
-    return out
+    given, taken = [piece.numel() for piece in send], [math.prod(size) for size in sizes]
+    received = wait_tensor(all_to_all_single_autograd(flat, taken, given, group))
+    return [piece.view(size) for piece, size in zip(received.split(taken), sizes, strict=True)]

@@ -141,7 +141,8 @@ def _about_published(path: Path) -> dict[str, Any]:
 
 def _about_plan(plan: Plan, recipe: TrainRecipe) -> str:
     facts = plan.about()
-    rest = ", ".join(f"{v} {k}" for k, v in facts.items() if k not in {"clips", "train", "held_out", "held_out_by"} and v)
+    told = {"clips", "train", "held_out", "held_out_by"}
+    rest = ", ".join(f"{value} {name}" for name, value in facts.items() if name not in told and value)
     more = f" ({rest})" if rest else ""
     return (
         f"{facts['clips']} clips: {facts['train']} to train on, {facts['held_out']} held out{more}; "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.objective import Loss
-from training.recipe import TASKS, ValidationConfig
+from training.recipe import TASKS, Task, ValidationConfig
 from training.world import World
 
 LossOf = Callable[[Batch, Tensor], Loss]
@@ -43,7 +43,7 @@ def levels(seeds: Sequence[int], band: int, bands: int) -> Tensor:
     return (band + torch.stack(places)) / bands
 
 
-def _table(found: dict[tuple[str, int], tuple[float, float]], bands: int) -> dict[str, float]:
+def _table(found: dict[tuple[Task, int], tuple[float, float]], bands: int) -> dict[str, float]:
     """found: (task, band) -> sum of errors and number of samples."""
     out = {"val/loss": _mean(found.values())}
     for task in dict.fromkeys(task for task, _ in found):

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from curation.store import lock
+from curation.store.encoded import INLINE_BYTES
 from curation.store.errors import StoreError
 from curation.store.media import id_filter
 from curation.store.schema import schemas
@@ -92,14 +93,24 @@ def compact(store: Store) -> None:
             if table == "media":
                 _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
             elif table in ENCODED:
-                sizes = dataset.to_table(columns=["bytes"]).column(0).to_numpy()
-                rows = min(FRAGMENT_ROWS, max(1, int(ENCODED_FILE_BYTES // sizes.mean()))) if len(sizes) else 1
-                _compact_files(dataset, target_rows=rows, deleted_share=0.1)
+                _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
             else:
                 _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
             if dataset.list_indices():
                 dataset.optimize.optimize_indices()
             dataset.checkout_latest()
+
+
+def merge_encoded(store: Store) -> None:
+    """Merge small files of `latents` and `texts` where tensors are in the rows: a fetch that touches many files is slow.
+
+    Larger ones are left as workers wrote them: to copy them costs more than the files do. `compact` copies them.
+    """
+    for table in ENCODED:
+        with store._writing(table) as dataset:
+            if _mean_bytes(dataset) <= INLINE_BYTES:
+                _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+                dataset.checkout_latest()
 
 
 def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
@@ -130,6 +141,15 @@ def cleanup(store: Store, older_than: timedelta) -> int:
             )
             freed += stats.bytes_removed
     return freed
+
+
+def _encoded_rows(dataset: Any) -> int:
+    return min(FRAGMENT_ROWS, max(1, int(ENCODED_FILE_BYTES // max(1.0, _mean_bytes(dataset)))))
+
+
+def _mean_bytes(dataset: Any) -> float:
+    sizes = dataset.to_table(columns=["bytes"]).column(0).to_numpy()
+    return float(sizes.mean()) if len(sizes) else 0.0
 
 
 def _compact_files(dataset: Any, *, target_rows: int, deleted_share: float) -> None:

@@ -243,6 +243,12 @@ class Store:
         with self._writing(table) as dataset:
             media.commit(dataset, fragments, self.storage_options)
 
+    def merge_encoded(self) -> None:
+        """Merge the small files of many workers where that makes reading faster."""
+        from curation.store import maintenance
+
+        maintenance.merge_encoded(self)
+
     def reader(self, table: str) -> encoded.Reader:
         """`table` as it is now, for reading rows by place from many threads."""
         return encoded.Reader(self, table)

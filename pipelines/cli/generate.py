@@ -77,6 +77,8 @@ def generate(
         settings = replace(settings, shift=default_shift(source, settings, begins.frames.shape[1] if begins else 0))
     where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(where)
+    precision = dtype if dtype != "auto" else ("bf16" if where.startswith("cuda") else "fp32")
+    settings = replace(settings, bf16_t=source.recipe is None and precision == "bf16")
     loaded = load(
         source,
         codec=_codec(codec),
@@ -84,7 +86,7 @@ def generate(
         loras=[_lora(given) for given in lora or []],
         ema={"auto": None, "ema": True, "last": False}[weights],
         device=where,
-        dtype=dtype if dtype != "auto" else ("bf16" if where.startswith("cuda") else "fp32"),
+        dtype=precision,
     )
     request = Request(
         prompts=texts,

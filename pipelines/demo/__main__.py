@@ -1,6 +1,7 @@
-"""`make demo`: footage in, clips with scores, a query, a snapshot and a report out."""
+"""`make demo`: footage in; clips with scores, a snapshot, a report, a small trained network and its video out."""
 
 import argparse
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ TRAINING_SET = (
     "select clip_id, 1 / (0.05 + text_coverage) as weight from clips "
     "where duration_s >= 1 and motion_score > 0.01 and blur_score > 20"
 )
+TRAIN_RECIPE = Path("configs/train/mini/demo.yaml")
+PROMPT = "fishing boat at sunset"
 
 
 def main() -> None:
@@ -23,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out
     out.mkdir(parents=True, exist_ok=True)
-    footage = args.footage or _made_footage(out / "footage")
+    footage = args.footage or _with_captions(_made_footage(out / "footage"))
     store = str(out / "store")
     _reel("curate", str(footage), "--store", store)
     _reel("sql", QUERY, "--store", store)
@@ -34,10 +37,37 @@ def main() -> None:
     first = _first_clip(store)
     if first:
         _reel("show", first, "--store", store, "--out", str(out / "clip.png"))
+    video = _trained(out, store) if TRAIN_RECIPE.exists() else None
     print(f"\nlook at   {out / 'report.html'}   and   {out / 'clip.png'}")
+    if video:
+        print(f"          {video}   and   {video.with_suffix('.png')}   (generated: a toy network, small and blurred)")
     print(f'ask       reel sql "select * from clips" --store {store}        (reel is in .venv/bin)')
     print(f"columns   reel describe clips --store {store}")
     print(f"train on  reel export {out / 'clips'} --format diffusion-pipe --snapshot demo --store {store}")
+
+
+def _trained(out: Path, store: str) -> Path | None:
+    """Train on the snapshot for some minutes, and generate a clip of a prompt that the network has seen."""
+    from curation.store import Store
+
+    recipe, runs = str(TRAIN_RECIPE), out / "runs"
+    _reel("precompute", recipe, "--snapshot", "demo", "--store", store)
+    _reel("train", recipe, "--snapshot", "demo", "--store", store, "--out", str(runs))
+    run = max(runs.glob(f"{TRAIN_RECIPE.stem}-demo-*"), key=lambda p: p.stat().st_mtime)
+    _reel("lineage", str(run))
+    video = out / "generated.mp4"
+    _reel("generate", str(run), "--prompt", PROMPT, "--frames", "17", "--size", "96x48", "--out", str(video))
+    return video
+
+
+def _with_captions(folder: Path) -> Path:
+    """A manifest of made footage whose captions are the files' names: what the network is told."""
+    manifest = folder.parent / "footage.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "caption"])
+        rows.writerows([str(path.absolute()), path.stem] for path in sorted(folder.glob("*.mp4")))
+    return manifest
 
 
 def _made_footage(folder: Path) -> Path:

@@ -9,7 +9,9 @@ from benchmarks.dct_codec import moving
 from model.codec import codec_fingerprint, load_codec, pixel_frames
 from model.config import CodecConfig
 from model.errors import ModelError
+from tests.model.published import save_vae
 
+torch.set_num_threads(1)
 DCT = CodecConfig()
 
 
@@ -109,18 +111,7 @@ def test_the_stand_in_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline folder with a tiny AutoencoderKLWan of random weights under vae/."""
-    from diffusers import AutoencoderKLWan
-
-    torch.manual_seed(0)
-    vae = AutoencoderKLWan(base_dim=8, z_dim=16, num_res_blocks=1)
-    with torch.no_grad():
-        for weight in vae.parameters():  # diffusers leaves convolutions at a scale that hardly passes a signal on
-            if weight.ndim > 1:
-                torch.nn.init.xavier_normal_(weight, gain=0.7)
-    folder = tmp_path_factory.mktemp("wan")
-    vae.save_pretrained(folder / "vae")
-    return folder
+    return save_vae(tmp_path_factory.mktemp("wan"))
 
 
 def test_wan_latents_are_the_mode_normalised_by_the_config(vae_folder: Path) -> None:

@@ -1,8 +1,5 @@
 """Text encoders: hashed words, and umT5 at a tiny size with random weights and a tokenizer made here."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,10 @@ from model.errors import ModelError
 from model.text import load_text_encoder, pad_text, text_fingerprint
 from model.text.clean import clean_text
 from model.text.hashing import units
+from tests.model.published import CORPUS, save_umt5
 
+torch.set_num_threads(1)
 HASHING = TextConfig()
-CORPUS = ["a dog runs on the beach", "two cats sleep in the sun", "a red car drives through rain", "snow on the hills"]
 
 
 # --- hashing ---------------------------------------------------------------------------------------------------------
@@ -43,19 +41,15 @@ def test_states_have_unit_variance() -> None:
     assert abs(states.std() - 1) < 0.05
 
 
-def test_states_do_not_hang_on_the_process() -> None:
-    code = (
-        "from model.config import TextConfig; from model.text import load_text_encoder;"
-        "print(load_text_encoder(TextConfig(dim=8)).encode(['a déjà vu 猫'])[0].numpy().tobytes().hex())"
-    )
-    runs = {
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    here = load_text_encoder(TextConfig(dim=8)).encode(["a déjà vu 猫"])[0].numpy().tobytes().hex()
-    assert runs == {f"{here}\n".encode()}
+def test_states_are_the_same_everywhere() -> None:
+    """Written down once: they hang neither on Python's hash seed nor on a library's random numbers."""
+    (states,) = load_text_encoder(TextConfig(dim=4)).encode(["猫 cat"])
+    expect = [
+        [-1.1354, 1.0622, 0.1642, 1.1589],
+        [-0.6107, 0.4999, 0.3487, -0.5941],
+        [-0.0367, -1.0102, 0.7013, -1.2820],
+    ]
+    torch.testing.assert_close(states, torch.tensor(expect), rtol=0, atol=1e-4)
 
 
 def test_any_text_has_between_one_and_so_many_states() -> None:
@@ -91,26 +85,7 @@ def test_cleaning() -> None:
 
 @pytest.fixture(scope="module")
 def umt5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline folder: text_encoder/ with a tiny UMT5EncoderModel, tokenizer/ with a unigram model of CORPUS."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
-
-    folder = tmp_path_factory.mktemp("umt5")
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    tokenizer.train_from_iterator(
-        CORPUS, trainers.UnigramTrainer(vocab_size=64, special_tokens=special, unk_token="<unk>", show_progress=False)
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
-    )
-    fast.save_pretrained(folder / "tokenizer")
-    torch.manual_seed(0)
-    config = UMT5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
-    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
-    return folder
+    return save_umt5(tmp_path_factory.mktemp("umt5"))
 
 
 def test_umt5_states_are_the_model_s_own(umt5_folder: Path) -> None:

@@ -23,6 +23,7 @@ from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from tests.conftest import Reel
 from tests.footage import HOSTILE, frames, number_of, psnr, write
+from tests.model.published import save_umt5, save_vae
 from training.checkpoints import Checkpoints
 from training.recipe import TrainRecipe
 
@@ -33,9 +34,12 @@ MODEL = DiTConfig(
 SAMPLES = {"size": (64, 48), "frames": 9, "steps": 2}
 
 
-def network(seed: int = 0) -> DiT:
+PUBLISHED = MODEL.model_copy(update={"caption_channels": 32})
+
+
+def network(seed: int = 0, config: DiTConfig = MODEL) -> DiT:
     torch.set_num_threads(1)
-    model = DiT(MODEL).init_weights(seed)
+    model = DiT(config).init_weights(seed)
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -280,6 +284,22 @@ def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
     loaded = load(source, codec=CodecConfig(), text=TextConfig(dim=64))
     assert loaded.about["weights_used"] == "published"
     assert default_shift(source, Settings()) == 12
+
+
+def test_a_published_pipeline_s_folder_is_enough(tmp_path: Path, here: Invoke) -> None:
+    save_vae(save_umt5(tmp_path / "published"))
+    save_model(network(config=PUBLISHED), PUBLISHED, tmp_path / "published" / "dit")
+    made = here(
+        "generate", "published", "-p", "two cats", "--negative", "rain", "--size", "32x32", "--frames", "5",
+        "--steps", "2", "--dtype", "bf16", "--out", "x.mp4",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    about = read_about(tmp_path / "x.mp4")
+    assert about["codec"].startswith("wan-")
+    assert about["text_encoder"].startswith("umt5-")
+    assert about["settings"]["shift"] == 12
+    assert about["settings"]["bf16_t"]
+    assert read((tmp_path / "x.mp4").read_bytes())[0].num_frames == 5
 
 
 def test_the_shift_is_that_of_training(run: Path) -> None:

@@ -167,4 +167,4 @@ def _resume(path: str, options: dict[str, object]) -> list[float]:
 
 def _resume_all(path: str) -> list[list[float]]:
     start(ParallelConfig(), device="cpu")
-    return [_resume(path, options) for options in ({}, {"replicate": 2}, {"context": 2, "context_form": "ring"})]
+    return [_resume(path, options) for options in ({"replicate": 2}, {"context": 2, "context_form": "ring"})]

@@ -129,10 +129,10 @@ def test_another_recipe_s_checkpoint_is_refused(tmp_path):
     recipe = recipe_of(steps=4)
     from training.loop import train
 
-    about_other = {"recipe_fingerprint": "other", "snapshot": {"content_hash": "s"}}
-    world = World.alone("cpu")
+    other = {"recipe_fingerprint": "other", "snapshot": {"content_hash": "s"}}
+    world, model = World.alone("cpu"), DiT(recipe.model).init_weights(0)
     with pytest.raises(TrainError, match="another recipe or snapshot"):
-        train(recipe, MadeUp(recipe, world), world, tmp_path, model=DiT(recipe.model).init_weights(0), about=about_other)
+        train(recipe, MadeUp(recipe, world), world, tmp_path, model=model, about=other)
 
 
 def test_batches_that_ranks_cannot_share_evenly_are_refused(tmp_path):

@@ -17,20 +17,15 @@ from training.world import World, start
 
 TWO = {
     "fsdp": {},
-    "fsdp, not resharded": {"reshard_after_forward": False},
     "fsdp, whole gradients": {"gradients": "whole"},
-    "replicas": {"replicate": 2, "shard": 1},
     "ulysses": {"context": 2},
     "ring": {"context": 2, "context_form": "ring"},
 }
 FOUR = {
-    "fsdp": {},
     "hsdp": {"replicate": 2},
     "hsdp, whole gradients": {"replicate": 2, "gradients": "whole"},
     "fsdp × ulysses": {"context": 2},
     "fsdp × ring": {"context": 2, "context_form": "ring"},
-    "replicas × ring": {"replicate": 2, "context": 2, "context_form": "ring"},
-    "ring of 3 rows": {"context": 4, "context_form": "ring"},
 }
 
 
@@ -40,27 +35,21 @@ def test_losses_are_those_of_one_process(size: int, layouts: dict[str, dict[str,
     assert expect[-1] < expect[0]
     for found in ranks(size, _losses, layouts):
         for name, values in found.items():
-            if name == "ring of 3 rows":
-                assert "has only 3 rows of tokens to share" in values
-            else:
-                assert values == pytest.approx(expect, rel=1e-5), name
+            assert values == pytest.approx(expect, rel=1e-5), name
 
 
-def _losses(layouts: dict[str, dict[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _losses(layouts: dict[str, dict[str, object]]) -> dict[str, list[float]]:
+    found = {}
     for name, options in layouts.items():
         parallel = ParallelConfig.model_validate(options)
-        try:
-            found[name] = losses(parallel, start(parallel, device="cpu"))
-        except ValueError as error:
-            found[name] = str(error)
-    if len(layouts) == len(TWO):
+        found[name] = losses(parallel, start(parallel, device="cpu"))
+    if layouts == TWO:
         found |= _with_memory_savings() | _changed_after_validation()
         _check_first_weights()
     return found
 
 
-def _with_memory_savings() -> dict[str, object]:
+def _with_memory_savings() -> dict[str, list[float]]:
     """Activation checkpointing and sharding together, and with a ring whose collectives then run twice."""
     parallel = [ParallelConfig(), ParallelConfig(context=2, context_form="ring")]
     computes = [ComputeConfig(precision="fp32", checkpointing=form) for form in ("full", "selective")]
@@ -68,20 +57,20 @@ def _with_memory_savings() -> dict[str, object]:
     return {f"{p.context} {c.checkpointing}": losses(p, start(p, device="cpu"), c) for p, c in pairs}
 
 
-def _changed_after_validation() -> dict[str, object]:
-    """Weights that are swapped after a forward without backward (validation of the averages) count at once."""
+def _changed_after_validation() -> dict[str, list[float]]:
+    """ZeRO-2: weights swapped after a forward without backward (validation of the averages) count at once."""
     parallel = ParallelConfig(reshard_after_forward=False)
     world = start(parallel, device="cpu")
     run = begin(parallel, world)
-    values = []
+    weights, values = list(run.model.parameters()), []
     for step in range(3):
-        kept = [p.detach().clone() for p in run.model.parameters()]
+        kept = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
-            for p in run.model.parameters():
-                p.mul_(3)
+            for weight in weights:
+                weight.mul_(3)
             run.model(torch.ones(1, 4, 1, 4, 4), torch.ones(1), torch.ones(1, 5, 16))
-            for p, before in zip(run.model.parameters(), kept, strict=True):
-                p.copy_(before)
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
         values.append(run.step(step))
     return {"swapped": values}
 

@@ -1,0 +1,203 @@
+"""From a store to a trained checkpoint and back: `reel train`, its runs, `reel lineage`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curation.store import Store
+from pipelines.precompute import precompute
+from pipelines.recipes import load
+from pipelines.train import Job
+from tests.conftest import ROOT
+from tests.footage import footage
+from tests.pipelines.helpers import curate
+from training.checkpoints import Checkpoints, about
+from training.logs import read_log
+from training.recipe import TrainRecipe
+
+RECIPE = {
+    "model": {"hidden_size": 32, "depth": 2, "num_heads": 2, "caption_channels": 16, "adaln_tembed_dim": 16,
+              "frequency_embedding_size": 16, "text_tokens": 8},
+    "text": {"kind": "hashing", "dim": 16, "tokens": 8},
+    "data": {"sizes": ["32x32"], "frames": [1, 9], "tokens_per_batch": 48, "batches_per_step": 2, "holdout": 0.2},
+    "tasks": {"t2i": 1, "t2v": 1, "i2v": 1},
+    "compute": {"precision": "fp32"}, "log": {"every": 1, "tensorboard": False},
+    "checkpoints": {"every": 2, "keep": 2}, "validation": {"every": 0, "clips": 2, "bands": 2}, "steps": 4,
+}  # fmt: skip
+SQL = "select clip_id from clips"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, ray_local) -> Path:
+    """A folder with a store of five clips, a snapshot whose latents are there, and recipe.yaml."""
+    folder = tmp_path_factory.mktemp("train")
+    footage(folder / "in", 5, lengths=(40,))
+    store = Store.open(folder / "store", create=True)
+    curate(store, [folder / "in"])
+    store.snapshots.create("all", SQL)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    precompute(store, "all", load(TrainRecipe, folder / "recipe.yaml"), workers=1, quiet=True)
+    return folder
+
+
+def command(place: Path, out: str, *more: str) -> list[str]:
+    return ["train", str(place / "recipe.yaml"), "--snapshot", "all", "--store", str(place / "store"),
+            "--out", str(place / out), *more]  # fmt: skip
+
+
+def only_run(place: Path, out: str) -> Path:
+    (folder,) = (place / out).iterdir()
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_log(folder) if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def trained(place) -> tuple[Path, subprocess.CompletedProcess]:
+    done = subprocess.run([sys.executable, "-m", "pipelines.cli", *command(place, "runs")], capture_output=True,
+                          text=True, cwd=ROOT, timeout=200)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return only_run(place, "runs"), done
+
+
+def test_a_run_says_what_it_did_and_what_comes_next(trained, place):
+    folder, done = trained
+    assert "step 0: validation loss" in done.stdout
+    assert "step 4/4" in done.stdout
+    assert f"finished 4 steps: {folder}" in done.stdout
+    assert folder.name.startswith("recipe-all-")
+    latest = about(Checkpoints(folder / "checkpoints", 1).latest())
+    assert latest["finished"]
+    assert latest["snapshot"]["sql"] == SQL
+    assert TrainRecipe.model_validate(latest["recipe"]) == load(TrainRecipe, folder / "recipe.yaml")
+    row = Store.open(place / "store").read("runs", filter="command = 'train'").to_pylist()[0]
+    assert (row["state"], json.loads(row["counts"])["steps"]) == ("finished", 4)
+
+
+def test_the_same_again_says_that_it_is_there(trained, place, reel):
+    again = reel(*command(place, "runs"))
+    assert again.returncode == 0
+    assert f"{trained[0]} is finished, nothing to do" in again.stdout
+
+
+def test_lineage_leads_back_to_the_files(trained, place, reel):
+    shown = reel("lineage", trained[0], "--all")
+    assert shown.returncode == 0, shown.stderr
+    assert "warning" not in shown.stdout
+    assert "the store still has it, with this hash" in shown.stdout
+    store = Store.open(place / "store")
+    for source in store.read("sources", ["uri", "md5"]).to_pylist():
+        assert f"{source['uri']}  md5 {source['md5']}  1 clips" in shown.stdout
+    for clip in store.read("clips", ["clip_id", "end_frame"]).to_pylist():
+        assert f"clip {clip['clip_id']}  frames 0-{clip['end_frame'] - 1}" in shown.stdout
+    found = json.loads(reel("lineage", trained[0], "--json").stdout)
+    assert found["snapshot"]["num_clips"] == len(found["sources"]) == 5
+    assert set(found["snapshot"]["fingerprints"]) == {"blur", "light", "clips"} or found["snapshot"]["fingerprints"]
+
+
+def test_lineage_warns_when_the_store_says_otherwise(trained, tmp_path, reel, place):
+    other = Store.open(tmp_path / "other", create=True)
+    footage(tmp_path / "in", 1, lengths=(40,))
+    curate(other, [tmp_path / "in"])
+    other.snapshots.create("all", SQL)
+    shown = reel("lineage", trained[0], "--store", tmp_path / "other")
+    assert shown.returncode == 0
+    assert "is not the one that was trained on" in shown.stdout
+    assert "the way to the sources is lost" in reel("lineage", trained[0], "--store", _empty(tmp_path)).stdout
+
+
+def _empty(folder: Path) -> Path:
+    Store.open(folder / "empty", create=True)
+    return folder / "empty"
+
+
+def test_torchrun_trains_the_same(trained, place):
+    run = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "pipelines.cli"]
+    done = subprocess.run([sys.executable, "-m", *run, *command(place, "torchrun")], capture_output=True, text=True,
+                          cwd=ROOT, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert losses(only_run(place, "torchrun")) == pytest.approx(losses(trained[0]), abs=1e-5)
+
+
+def test_ray_train_trains_the_same(trained, place, capsys):
+    from pipelines.train_ray import run_on_ray
+
+    job = Job(load(TrainRecipe, place / "recipe.yaml"), "recipe", "all", str(place / "store"), str(place / "ray"))
+    assert run_on_ray(job, workers=2) == 0
+    said = capsys.readouterr().out
+    assert "step 4/4" in said
+    assert losses(only_run(place, "ray")) == pytest.approx(losses(trained[0]), abs=1e-5)
+    assert run_on_ray(job, workers=2) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, reel):
+    wanted = command(place, "stopped", "--steps", "100000")
+    with subprocess.Popen([sys.executable, "-m", "pipelines.cli", *wanted], stdout=subprocess.PIPE, text=True,
+                          cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as running:  # fmt: skip
+        next(line for line in running.stdout if line.startswith("step 2/"))
+        second = reel(*wanted)
+        assert second.returncode == 1
+        assert f"is being trained already, by process {running.pid}" in second.stderr
+        running.send_signal(signal.SIGTERM)
+        rest = running.stdout.read()
+    assert running.returncode == 0
+    assert "and saved; the same command goes on from there" in rest
+    folder = only_run(place, "stopped")
+    step = about(Checkpoints(folder / "checkpoints", 1).latest())["step"]
+    assert f"stopped after step {step} of 100000" in rest
+
+
+def test_what_is_not_precomputed_is_refused_with_the_command(place, reel):
+    refused = reel(*command(place, "none", "--set", "data.sizes=[64x64]"))
+    assert refused.returncode == 1
+    assert f"reel precompute {place / 'recipe.yaml'} --snapshot all --store" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--set", "optim.lrr=1"], "'optim.lrr' is not a setting; settings there are lr,"),
+        (["--set", "init=/nowhere"], "init: there is no /nowhere"),
+        (["--set", "lora.rank=4"], "say which with init"),
+        (["--snapshot", "al"], "there is no snapshot 'al'"),
+    ],
+)
+def test_mistakes_are_one_sentence(place, reel, change, says):
+    refused = reel(*command(place, "none", *change))
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained, place, reel):
+    begun = reel(*command(place, "stage2", "--set", f"init={trained[0]}", "--set", "optim.lr=1e-9", "--steps", "1"))
+    assert begun.returncode == 0, begun.stderr
+    folder = only_run(place, "stage2")
+    first = next(row for row in read_log(folder) if "val/loss" in row)["val/loss"]
+    assert first == about(Checkpoints(trained[0] / "checkpoints", 1).latest())["metrics"]["val/loss"]
+    shown = reel("lineage", folder).stdout
+    assert f"parent       {Checkpoints(trained[0] / 'checkpoints', 1).latest()} (step 4, recipe" in shown
+
+
+def test_a_snapshot_and_its_run_in_one_command_once(place, reel):
+    wanted = ["snapshot", "create", "again", "--sql", SQL, "--store", place / "store", "--out", place / "both",
+              "--train", place / "recipe.yaml"]  # fmt: skip
+    made = reel(*wanted)
+    assert made.returncode == 0, made.stderr
+    assert "finished 4 steps" in made.stdout
+    again = reel(*wanted)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    other = reel(*wanted[:4], "select clip_id from clips limit 1", *wanted[5:])
+    assert other.returncode == 1
+    assert "snapshot again exists" in other.stderr

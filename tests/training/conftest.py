@@ -1,0 +1,14 @@
+"""One thread of torch a process: tensors here are tiny, and threads that wait for a busy machine's cores cost most."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

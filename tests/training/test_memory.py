@@ -1,0 +1,109 @@
+"""The planner against what is really held: live storages of a real pass, counts, and the shape of its answers."""
+
+import pytest
+import torch
+
+from model.config import DiTConfig, LoRAConfig
+from model.dit import DiT
+from model.lora import add_lora
+from training.activations import Shape, _peaks, _step, trace
+from training.errors import TrainError
+from training.live_bytes import LiveBytes
+from training.memory import largest_bucket, plan_memory
+from training.parallel import parallelize
+from training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
+from training.world import World
+
+SMALL = DiTConfig(hidden_size=64, depth=4, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
+SHAPE = Shape(2, (3, 16, 16), 8)
+DATA = DataConfig(sizes=("128x128",), frames=(1, 9), tokens_per_batch=400, batches_per_step=4)
+BIG = TrainRecipe(data=DataConfig(sizes=("480p",), tokens_per_batch=37440), compute=ComputeConfig(checkpointing="full"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+@pytest.mark.parametrize("lora", [None, LoRAConfig(rank=4, alpha=4)])
+def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(precision, checkpointing, lora):
+    compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
+    model = DiT(SMALL)
+    if lora:
+        add_lora(model, lora)
+    parallelize(model, ParallelConfig(), compute, World.alone("cpu"))
+    with LiveBytes() as live:
+        _step(model, SMALL, SHAPE, compute)
+    peak, _ = _peaks(live, [p.grad for p in model.parameters() if p.grad is not None])
+    assert trace(SMALL, SHAPE, compute, lora=lora).peak == pytest.approx(peak, rel=0.02)
+
+
+def test_live_bytes_counts_what_is_made_until_it_is_freed_and_no_views():
+    there = torch.zeros(100)
+    with LiveBytes() as live:
+        view = there.view(10, 10)
+        a = view + 1
+        b = a * 2
+        del a
+        c = b + 1
+    assert max(size for size, _ in live.timeline()) == 800
+    assert live.timeline(apart=[c])[-1] == (400, 400)
+    del b, c
+    assert live.timeline()[-1] == (0, 0)
+
+
+def test_a_trace_leaves_no_fake_tensors_behind():
+    trace(SMALL, SHAPE, ComputeConfig())
+    x, text = torch.randn(1, 16, 3, 16, 16), torch.randn(1, 8, 24)
+    assert torch.isfinite(DiT(SMALL)(x, torch.zeros(1), text)).all()
+
+
+def test_weights_gradients_and_states_on_one_rank():
+    plan = plan_memory(TrainRecipe(model=SMALL, data=DATA), device="cpu")
+    count = sum(p.numel() for p in DiT(SMALL).parameters())
+    assert plan.counts.all == plan.counts.trained == count
+    assert plan.bytes["parameters"] == plan.bytes["gradients"] == 4 * count
+    assert plan.bytes["optimizer (AdamW)"] == 8 * count
+    assert plan.total == sum(plan.bytes.values())
+
+
+def test_what_sharding_divides_and_what_it_does_not():
+    one, two, eight = (plan_memory(BIG, ranks=n) for n in (1, 2, 8))
+    for kind in ("parameters", "gradients", "optimizer (AdamW)"):
+        assert one.bytes[kind] == pytest.approx(8 * eight.bytes[kind], rel=1e-6)
+        assert one.bytes[kind] == pytest.approx(2 * two.bytes[kind], rel=1e-6)
+    assert two.bytes["activations"] == eight.bytes["activations"]
+    blocks = 48 * 281.5e6  # about: 13.58 B in all
+    assert eight.bytes["gathered weights"] < 0.06 * 2 * blocks
+    zero2 = BIG.model_copy(update={"parallel": ParallelConfig(reshard_after_forward=False)})
+    assert plan_memory(zero2, ranks=8).bytes["gathered weights"] == pytest.approx(2 * blocks, rel=0.02)
+    context = BIG.model_copy(update={"parallel": ParallelConfig(context=4)})
+    shared = plan_memory(context, ranks=8)
+    assert shared.bytes["parameters"] == eight.bytes["parameters"]
+    assert shared.bytes["activations"] < 0.4 * eight.bytes["activations"]
+
+
+def test_lora_trains_its_adapters_alone():
+    plan = plan_memory(BIG.model_copy(update={"lora": LoRAConfig(rank=16, alpha=16)}), ranks=8)
+    assert plan.counts.trained < 0.01 * plan.counts.all
+    assert plan.bytes["optimizer (AdamW)"] == pytest.approx(plan.counts.trained, rel=1e-6)  # 8 bytes over 8 ranks
+
+
+def test_a_block_s_input_is_all_that_full_checkpointing_keeps():
+    held = trace(BIG.model, Shape(1, (24, 60, 104), 512), BIG.compute, half_blocks=True)
+    assert held.block == pytest.approx(24 * 30 * 52 * 4096 * 2, rel=0.01)  # bf16
+
+
+def test_the_largest_micro_batch_is_planned_for():
+    bucket = largest_bucket(DATA, SMALL)
+    assert bucket.key == "9x128x128"
+    assert plan_memory(TrainRecipe(model=SMALL, data=DATA), device="cpu").batch == 400 // (3 * 64)
+
+
+def test_time_and_utilisation_are_each_other_s_inverse():
+    plan = plan_memory(BIG, ranks=8)
+    seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
+    assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
+    assert plan.flops > 6 * 13.4e9 * plan.tokens  # 6 N per token, and attention
+
+
+def test_ranks_that_do_not_fit_are_one_sentence():
+    with pytest.raises(TrainError, match="batches_per_step 8 is no multiple of the 3 ranks.*set it to 9"):
+        plan_memory(BIG, ranks=3)
