@@ -1,8 +1,9 @@
-"""Reading latents for training: the store through `training.data.Loader`, in the random order of a plan, beside webdataset over tar
-shards of the very same rows, shuffled as webdataset does it.
+"""Reading latents for training: the store through `training.data.Loader`, in the random order of a plan, beside
+webdataset over tar shards of the very same rows, shuffled as webdataset does it.
 
-`python -m benchmarks.latents` prints `name value` lines. Both sides give batches of float32 latents and padded text states; both have
-2 workers (threads here, processes there), and webdataset is also run without (its better rate counts). Files are in the page cache.
+`python -m benchmarks.latents` prints `name value` lines. Both sides give batches of float32 latents and padded text
+states; both have 2 workers (threads here, processes there), and webdataset is also run without (its better rate
+counts). Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -36,7 +37,26 @@ CASES = {  # bucket, clips, clips a micro-batch, clips that a worker of `reel pr
     "256p_x93": (Bucket(93, 256, 256), 400, 8, 32),
     "64p_x17": (Bucket(17, 64, 64), 8000, 16, 32),
 }
-WORDS = "a red fox walks slowly through fresh snow while the camera follows it from the left at dusk".split()
+WORDS = [
+    "a",
+    "red",
+    "fox",
+    "walks",
+    "slowly",
+    "through",
+    "fresh",
+    "snow",
+    "while",
+    "the",
+    "camera",
+    "follows",
+    "it",
+    "from",
+    "the",
+    "left",
+    "at",
+    "dusk",
+]
 
 
 def main() -> None:
@@ -78,7 +98,10 @@ def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, fol
     for key, value in medians.items():
         print(f"latents_{name}_{key}_clips_per_s {value:.0f}")
         print(f"latents_{name}_{key}_mb_per_s {value * size:.0f}")
-    print(f"latents_{name}_over_webdataset {medians['store'] / max(v for k, v in medians.items() if k != 'store'):.2f}", flush=True)
+    print(
+        f"latents_{name}_over_webdataset {medians['store'] / max(v for k, v in medians.items() if k != 'store'):.2f}",
+        flush=True,
+    )
 
 
 def rate(batches: Iterable[Any]) -> float:
@@ -115,7 +138,8 @@ def caption(clip_id: str) -> str:
 
 
 def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, ids: list[str], written: int) -> None:
-    """The same latents and text states, in the tables as precomputing leaves them and in tar shards, in the order of the ids."""
+    """The same latents and text states, in the tables as precomputing leaves them and in tar shards, in the order of
+    the ids."""
     from model.text import load_text_encoder
 
     prints, dtype, encoder = prints_of(recipe), recipe.data.store_dtype, load_text_encoder(recipe.text)
@@ -128,7 +152,8 @@ def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, 
             for clip_id, text in zip(part, texts, strict=True):
                 latents = torch.from_numpy(rng.standard_normal((16, *bucket.latent), np.float32))
                 data = to_bytes(latents, dtype)
-                rows.append({"clip_id": clip_id, "bucket": bucket.key, "encoder_fingerprint": prints.latents, "latents": data,
+                rows.append({"clip_id": clip_id, "bucket": bucket.key, "encoder_fingerprint": prints.latents,
+                "latents": data,
                              "shape": list(latents.shape), "dtype": dtype})  # fmt: skip
                 tar.write({"__key__": clip_id, "latents.bin": data, "text.bin": text["states"]})
             store.commit_encoded("latents", [store.write_encoded("latents", rows)])
@@ -136,7 +161,9 @@ def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, 
     store.merge_encoded()
 
 
-def webdataset_batches(shards: list[str], recipe: TrainRecipe, bucket: Bucket, batch: int, workers: int) -> Iterable[Any]:
+def webdataset_batches(
+    shards: list[str], recipe: TrainRecipe, bucket: Bucket, batch: int, workers: int
+) -> Iterable[Any]:
     """Batches as webdataset's documentation makes them: shards and samples shuffled, batched in the worker."""
     shape, tokens, dim = (16, *bucket.latent), recipe.model.text_tokens, recipe.text.dim
 

@@ -21,7 +21,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Result:
-    """value: what the call returned; None where the call failed on a single item, or took its actor down, for the reason `lost`."""
+    """value: what the call returned; None where the call failed on a single item, or took its actor down, for the
+    reason `lost`."""
 
     work: Work
     value: Any

@@ -1,7 +1,8 @@
 """`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only what is missing.
 
-Workers decode, encode and write files; this process commits them, every half minute, so a crash loses no more than that. What is
-there is known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command goes on where it was stopped.
+Workers decode, encode and write files; this process commits them, every half minute, so a crash loses no more than
+that. What is there is known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command goes on
+where it was stopped.
 """
 
 import json
@@ -176,7 +177,8 @@ class _Run:
         self.failures.append(row | {"at": datetime.now(UTC)})
 
     def _commit(self, *, last: bool = False) -> None:
-        """Another run may hold the lock of `failures` (a curation does, all along): then they wait for the next commit."""
+        """Another run may hold the lock of `failures` (a curation does, all along): then they wait for the next
+        commit."""
         self.committed_at = time.monotonic()
         for table, written in self.fragments.items():
             if written:
@@ -200,7 +202,12 @@ class _Run:
 
     def _record(self, began: datetime, state: str) -> None:
         s = self.summary
-        counts = {"latents": s.made, "captions": s.made_captions, "failed": s.failed + s.failed_captions, "left": s.left}
+        counts = {
+            "latents": s.made,
+            "captions": s.made_captions,
+            "failed": s.failed + s.failed_captions,
+            "left": s.left,
+        }
         row = {
             "run_id": uuid.uuid4().hex[:12],
             "command": "precompute",
@@ -230,7 +237,8 @@ def _check(actors: Actors) -> None:
 
 
 def _work(plan: Plan, todo: dict[Bucket, np.ndarray], captions: list[str]) -> Iterator[Work]:
-    """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to the end."""
+    """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to
+    the end."""
     for start in range(0, len(captions), CAPTIONS_A_TASK):
         yield Work("encode_captions", (), tuple(captions[start : start + CAPTIONS_A_TASK]))
     for bucket, rows in sorted(todo.items(), key=lambda item: item[0].tokens(), reverse=True):

@@ -23,6 +23,7 @@ from pipelines.versions import versions
 from training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
+    from training.latents import FreshSamples
     from training.loop import Outcome
     from training.world import World
 
@@ -112,9 +113,33 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None
     if world.is_first:
         (folder / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
-    return run(
-        recipe, Store.open(job.store), job.snapshot, folder, world, sample=writer, recipe_path=job.path, say=say
-    )
+    store = Store.open(job.store)
+    with _fresh_samples(job, store, world) as samples:
+        return run(
+            recipe, store, job.snapshot, folder, world,
+            samples=samples, sample=writer, recipe_path=job.path, say=say,
+        )  # fmt: skip
+
+
+@contextmanager
+def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSamples | None]":
+    """What encodes clips when they are wanted, where the recipe asks for that; None: they are in the store."""
+    recipe = job.recipe
+    if recipe.data.encode == "precomputed":
+        yield None
+        return
+    from model.codec import load_codec
+    from model.text import load_text_encoder
+    from pipelines.clip_window import SandboxDecoder
+    from training.latents import FreshSamples, stored_media
+
+    codec = load_codec(recipe.codec, device=str(world.device))
+    text = load_text_encoder(recipe.text, device=str(world.device))
+    decode = SandboxDecoder(recipe.data.fps)
+    try:
+        yield FreshSamples(stored_media(store, job.snapshot), codec, text, decode)
+    finally:
+        decode.close()
 
 
 def as_yaml(recipe: TrainRecipe) -> str:

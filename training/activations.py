@@ -5,6 +5,7 @@ same. So a change of the network, of its checkpointing or of autocast is in the 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class Activations:
     tail: int
 
 
+@lru_cache(maxsize=64)
 def trace(
     config: DiTConfig,
     shape: Shape,

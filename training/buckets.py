@@ -1,7 +1,8 @@
 """Aspect-ratio and length buckets: the few shapes of video that a network sees.
 
-A bucket is a size class at an aspect ratio (or a size given as width x height) and a number of frames. A clip goes to the nearest
-ratio of every size class that it fills, and there to the longest bucket it has frames for; a frame of it to the image bucket.
+A bucket is a size class at an aspect ratio (or a size given as width x height) and a number of frames. A clip goes to
+the nearest ratio of every size class that it fills, and there to the longest bucket it has frames for; a frame of it
+to the image bucket.
 """
 
 import math
@@ -48,15 +49,16 @@ class Bucket:
 
 
 def buckets_of(data: DataConfig) -> list[Bucket]:
-    """Every bucket of a recipe, ordered by frames, then height, then width. Raises TrainError for a size that is none."""
+    """Every bucket of a recipe, ordered by frames, then height, then width. Raises TrainError for a size that is
+    none."""
     return sorted({Bucket(f, h, w) for name in data.sizes for w, h in _shapes(name, data.ratios) for f in data.frames})
 
 
 def nearest(
     width: int, height: int, num_frames: int, fps: float, buckets: Sequence[Bucket], *, rate: float = 15
 ) -> Bucket:
-    """The bucket of one clip among those of one size class: the nearest ratio (the larger on a tie), then the longest it
-    fills when sampled `rate` times a second; the shortest there is where it fills none."""
+    """The bucket of one clip among those of one size class: the nearest ratio (the larger on a tie), then the longest
+    it fills when sampled `rate` times a second; the shortest there is where it fills none."""
     ratio = min(abs(math.log(width / height * b.height / b.width)) for b in buckets)
     near = [b for b in buckets if math.isclose(abs(math.log(width / height * b.height / b.width)), ratio, abs_tol=1e-9)]
     frames = samples(num_frames, fps, rate)
@@ -70,7 +72,8 @@ def samples(num_frames: int, fps: float, rate: float) -> int:
 
 
 def source_frames(num_frames: int, fps: float, rate: float, count: int, at: float = 0.5) -> list[int]:
-    """Frames of the clip that `count` samples show. at: place of the window in the clip, 0 its beginning and 1 its end."""
+    """Frames of the clip that `count` samples show. at: place of the window in the clip, 0 its beginning and 1 its
+    end."""
     first = math.floor(at * max(0, samples(num_frames, fps, rate) - count) + 0.5)
     if count == 1:
         return [min(num_frames - 1, int(at * num_frames))]
@@ -131,7 +134,8 @@ def _area(shapes: Sequence[tuple[int, int]]) -> int:
 def _shapes(name: str, ratios: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(width, height) of a size class at each ratio, from tall to wide.
 
-    Sides are multiples of 16 near the class' area. The ratio nearest to the class' own shape, lying and standing, has exactly
+    Sides are multiples of 16 near the class' area. The ratio nearest to the class' own shape, lying and standing, has
+    exactly
     that: 16:9 at 480p is 832x480, as published, and not 848x480.
     """
     if exact := re.fullmatch(r"(\d+)x(\d+)", name):

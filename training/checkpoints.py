@@ -120,6 +120,11 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def has_checkpoint(run: Path | str) -> bool:
+    """Whether a run's folder holds a complete checkpoint."""
+    return Checkpoints(Path(run) / "checkpoints", 1).latest() is not None
+
+
 def find_checkpoint(path: Path | str) -> Path:
     """A checkpoint's folder, from itself, from a run's folder or its checkpoints/ (the newest). TrainError if none."""
     place = Path(path)

@@ -44,9 +44,9 @@ def make_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> Plan:
 class Loader:
     """Iterates this rank's batches from `start_step` on, without end unless `stop_step` (exclusive) says where.
 
-    Threads read `recipe.data.prefetch` micro-batches ahead. The handles of the store are opened in the process and thread that
-    reads, so a loader may be made before a fork or sent to a spawned process. Raises TrainError where something is not
-    precomputed, with the command that mends it, and where the network does not fit the encoders.
+    Threads read `recipe.data.prefetch` micro-batches ahead. The handles of the store are opened in the process and
+    thread that reads, so a loader may be made before a fork or sent to a spawned process. Raises TrainError where
+    something is not precomputed, with the command that mends it, and where the network does not fit the encoders.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Loader:
         """samples: where latents come from; by default the store's tables. recipe_path: for the message alone."""
         if plan.data.batches_per_step % data_size:
             raise TrainError(
-                f"data.batches_per_step is {plan.data.batches_per_step}, which {data_size} data ranks cannot share equally; "
-                f"make it a multiple of {data_size}"
+                f"data.batches_per_step is {plan.data.batches_per_step}, which {data_size} data ranks cannot share "
+                f"equally; make it a multiple of {data_size}"
             )
         self.plan, self.recipe = plan, recipe
         self.data_rank, self.data_size = data_rank, data_size
@@ -177,8 +177,9 @@ def _refuse_missing(stored: StoredSamples, command: str) -> None:
     missing = stored.missing()
     if missing:
         raise TrainError(
-            f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of {missing.wanted_captions:,} "
-            f"captions' states that the recipe needs are not in the store; make them with: {command}"
+            f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of "
+            f"{missing.wanted_captions:,} captions' states that the recipe needs are not in the store; make them with: "
+            f"{command}"
         )
 
 
@@ -187,5 +188,6 @@ def _refuse_misfit(recipe: TrainRecipe, channels: int, width: int) -> None:
     if channels != model.in_channels or width != model.caption_channels:
         raise TrainError(
             f"the encoders give {channels} latent channels and text states of width {width}, but the model wants "
-            f"{model.in_channels} and {model.caption_channels}; set model.in_channels and model.caption_channels, or text.dim"
+            f"{model.in_channels} and {model.caption_channels}; set model.in_channels and "
+            "model.caption_channels, or text.dim"
         )

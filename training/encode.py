@@ -1,7 +1,7 @@
 """Clips and captions to rows of the tables `latents` and `texts`: shared by precomputing and by encoding on the fly.
 
-Decoding is handed in: `decode(mp4, bucket, at)` gives the frames. Bytes of videos are decoded in a sandbox that `pipelines` owns,
-and training knows the store alone.
+Decoding is handed in: `decode(mp4, bucket, at)` gives the frames. Bytes of videos are decoded in a sandbox that
+`pipelines` owns, and training knows the store alone.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def encode_frames(frames: np.ndarray, codec: Codec) -> torch.Tensor:
     """uint8 [F, H, W, 3] -> float32 latents [C, T, H/8, W/8] on the CPU."""
     import torch
 
-    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
-    return codec.encode(video[None])[0].float().cpu()
+    video = np.divide(frames, 127.5, dtype=np.float32)
+    video -= 1
+    return codec.encode(torch.from_numpy(video).permute(3, 0, 1, 2)[None])[0].float().cpu()
 
 
 def latents_row(

@@ -14,8 +14,9 @@ def held_out(
 ) -> tuple[Literal["source", "clip"], np.ndarray]:
     """What was held out (whole sources or single clips), and which clips ([N] bool).
 
-    Shots of one source look alike, so where there are enough sources (2 / share) they are held out whole; with fewer, clips are.
-    Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with the largest is left.
+    Shots of one source look alike, so where there are enough sources (2 / share) they are held out whole; with fewer,
+    clips are. Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with
+    the largest is left.
     """
     units = [s or c for s, c in zip(sources, clip_ids, strict=True)]
     by_source = share > 0 and len(set(units)) < len(units) and len(set(units)) >= SOURCES_HELD / share

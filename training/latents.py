@@ -53,7 +53,8 @@ class Missing:
 
 
 class StoredSamples:
-    """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each table."""
+    """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each
+    table."""
 
     def __init__(self, store: Store, plan: Plan, prints: Prints) -> None:
         self.plan = plan
@@ -62,7 +63,9 @@ class StoredSamples:
         keys, places = self.reader.keys(["clip_id", "bucket", "bytes", "shape"], mine)
         rows = pc.index_in(keys.column("clip_id"), value_set=plan.clip_ids)
         self._of_bucket = _by_bucket(keys, rows.fill_null(-1).to_numpy(), places)
-        texts, places = self.text_reader.keys(["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{prints.texts}'")
+        texts, places = self.text_reader.keys(
+            ["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{prints.texts}'"
+        )
         hashes = _numbers(texts.column("caption_hash").to_pylist())
         order = np.argsort(hashes, kind="stable")
         self._texts, self._text_places = hashes[order], places[order]
@@ -106,7 +109,9 @@ class StoredSamples:
         for inline in (True, False):
             some = np.flatnonzero(small == inline)
             if len(some):
-                for i, data in zip(some, self.text_reader.tensors(self._text_places[at[some]], inline=inline), strict=True):
+                for i, data in zip(
+                    some, self.text_reader.tensors(self._text_places[at[some]], inline=inline), strict=True
+                ):
                     out[i] = self._text(data)
         return [out[i] for i in which.tolist()]
 
@@ -137,7 +142,9 @@ class _Shelf:
 class FreshSamples:
     """Encoded when they are wanted, on the device of the codec: another window of the clip at every draw."""
 
-    def __init__(self, media: Callable[[Sequence[str]], dict[str, bytes]], codec: Codec, text: TextEncoder, decode: Decode):
+    def __init__(
+        self, media: Callable[[Sequence[str]], dict[str, bytes]], codec: Codec, text: TextEncoder, decode: Decode
+    ):
         """media: mp4s of clips by id (`stored_media`)."""
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
         self._encoding = threading.Lock()  # networks are not for two threads at once; decoding goes on beside them

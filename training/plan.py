@@ -1,10 +1,11 @@
 """Which samples every step sees, from the snapshot's rows, the recipe and the seed alone.
 
-An epoch draws as many samples as there are training clips: a clip of weight w appears floor(w / mean) times or once more
-(systematic sampling). Every draw gets a task and a size by weight, so a bucket; the draws of one bucket and task are cut into
-micro-batches of equal size (to one sample) that keep the token budget, so nothing is left over at the end of an epoch. Epochs
-follow one another without a gap: a step takes the next `batches_per_step` micro-batches, and data rank r of R takes r, r + R, … of
-them. The state of the sampler is therefore the step's number, whatever the number of ranks.
+An epoch draws as many samples as there are training clips: a clip of weight w appears floor(w / mean) times or once
+more (systematic sampling). Every draw gets a task and a size by weight, so a bucket; the draws of one bucket and task
+are cut into micro-batches of equal size (to one sample) that keep the token budget, so nothing is left over at the
+end of an epoch. Epochs follow one another without a gap: a step takes the next `batches_per_step` micro-batches, and
+data rank r of R takes r, r + R, … of them. The state of the sampler is therefore the step's number, whatever the
+number of ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ EPOCHS_KEPT = 2  # in memory: a step may straddle two
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample. row: the clip's place in `Plan.clip_ids`. index: number of the draw since step 0. seed: of all its randomness."""
+    """One sample. row: the clip's place in `Plan.clip_ids`. index: number of the draw since step 0. seed: of all its
+    randomness."""
 
     clip_id: str
     index: int
@@ -39,7 +41,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one shape and task. cond_frames: clean latent frames at the beginning. validation: captions are not drawn."""
+    """Samples of one shape and task. cond_frames: clean latent frames at the beginning. validation: captions are not
+    drawn."""
 
     bucket: Bucket
     task: Task
@@ -50,7 +53,8 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """rows: of every draw, batch after batch; batch j is rows[starts[j] : starts[j + 1]]. groups, conds: of each batch."""
+    """rows: of every draw, batch after batch; batch j is rows[starts[j] : starts[j + 1]]. groups, conds: of each
+    batch."""
 
     rows: np.ndarray
     starts: np.ndarray
@@ -64,8 +68,8 @@ class _Epoch:
 
 @dataclass
 class Plan:
-    """rows: COLUMNS of the snapshot's clips and their captions, in any order (`training.rows.snapshot_rows`). failed: clips to leave
-    out. Not for two threads at once.
+    """rows: COLUMNS of the snapshot's clips and their captions, in any order (`training.rows.snapshot_rows`). failed:
+    clips to leave out. Not for two threads at once.
 
     Raises TrainError when no clip can be used.
     """
@@ -90,11 +94,19 @@ class Plan:
         self.assigned = assign(np.maximum(width, 1), np.maximum(height, 1), frames, self.data)
         self.names: list[Task] = [t for t in TASKS if getattr(self.tasks, t) > 0]
         known = width * height > 0
-        lost = np.array([c in self.failed for c in self.clip_ids.to_pylist()]) if self.failed else np.zeros(len(rows), bool)
+        lost = (
+            np.array([c in self.failed for c in self.clip_ids.to_pylist()])
+            if self.failed
+            else np.zeros(len(rows), bool)
+        )
         can = self._can(known & ~lost)
         self.pattern, self.chances = _chances(can, self._task_weights(), self._size_weights())
         usable = np.asarray(can.any((1, 2)))
-        why = {"of unknown size": ~known, "failed to encode": known & lost, "too short for the tasks": known & ~lost & ~usable}
+        why = {
+            "of unknown size": ~known,
+            "failed to encode": known & lost,
+            "too short for the tasks": known & ~lost & ~usable,
+        }
         self.unused = {reason: int(which.sum()) for reason, which in why.items() if which.any()}
         ids, sources = self.clip_ids.to_pylist(), _column(rows, "source_md5").to_pylist()
         self.holdout_by, is_held = held_out(ids, sources, usable, self.data.holdout)
@@ -141,8 +153,8 @@ class Plan:
         return range(self._starts[number], self._starts[number + 1])
 
     def validation(self, clips: int = 64) -> list[MicroBatch]:
-        """Held-out clips, at most so many, each once for every task it can do, in the largest size it fills. Their seeds come from
-        the clip's id and the task: the same in every run."""
+        """Held-out clips, at most so many, each once for every task it can do, in the largest size it fills. Their
+        seeds come from the clip's id and the task: the same in every run."""
         keys = hashes(self.clip_ids[int(row)].as_py() for row in self.held_out)
         chosen = self.held_out[np.argsort(keys, kind="stable")][:clips]
         keys = np.sort(keys)[:clips]
@@ -154,7 +166,8 @@ class Plan:
         return out
 
     def wanted(self) -> Iterator[tuple[Bucket, np.ndarray]]:
-        """(bucket, rows of the clips that may be drawn in it): what precomputing must have made. In order of the buckets."""
+        """(bucket, rows of the clips that may be drawn in it): what precomputing must have made. In order of the
+        buckets."""
         reach = np.asarray(self.chances.reshape(len(self.chances), len(self.names), -1) > 0)
         still = np.array([t == "t2i" for t in self.names])
         as_image, as_video = (np.asarray(reach[:, of].any((1, 2)))[self.pattern] for of in (still, ~still))
@@ -186,10 +199,15 @@ class Plan:
     def about(self) -> dict[str, int | str]:
         """Counts for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
         enlarged = int((self.assigned.scale[:, 0] > 1 / FILLED).sum())
-        facts: dict[str, int | str] = {"clips": len(self.rows), "train": len(self.train), "held_out": len(self.held_out)}
+        facts: dict[str, int | str] = {
+            "clips": len(self.rows),
+            "train": len(self.train),
+            "held_out": len(self.held_out),
+        }
         return facts | {"held_out_by": self.holdout_by, "enlarged": enlarged, **self.unused}
 
-    # --- an epoch ------------------------------------------------------------------------------------------------------
+    # --- an epoch
+    # ------------------------------------------------------------------------------------------------------
 
     def _epoch(self, number: int) -> _Epoch:
         if number in self._epochs:
@@ -231,7 +249,8 @@ class Plan:
         fits = [f for f in self.tasks.condition_frames if f < bucket.frames]
         return latent_condition(task, fits[int(rng.integers(len(fits)))] if task == "continuation" else 1)
 
-    # --- set-up --------------------------------------------------------------------------------------------------------
+    # --- set-up
+    # --------------------------------------------------------------------------------------------------------
 
     def _can(self, known: np.ndarray) -> np.ndarray:
         """[N, tasks, sizes]: what each clip can be drawn for."""
@@ -259,7 +278,9 @@ class Plan:
         table = self.assigned.image if self.names[t] == "t2i" else self.assigned.video
         return np.where(reach.any(1), table[rows, size] * len(self.names) + t, -1)
 
-    def _validation_batches(self, task: Task, t: int, group: int, rows: np.ndarray, keys: np.ndarray) -> list[MicroBatch]:
+    def _validation_batches(
+        self, task: Task, t: int, group: int, rows: np.ndarray, keys: np.ndarray
+    ) -> list[MicroBatch]:
         bucket = self._group(group)[0]
         cond = latent_condition(task, next((f for f in self.tasks.condition_frames if f < bucket.frames), 1))
         seeds = mix(keys + np.uint64(t)) >> np.uint64(1)
@@ -277,7 +298,8 @@ def latent_condition(task: Task, frames: int) -> int:
 
 
 def systematic(expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices, in random order, of len(expected) draws: each i floor(expected[i]) times or once more. expected: sums to its length."""
+    """Indices, in random order, of len(expected) draws: each i floor(expected[i]) times or once more. expected: sums
+    to its length."""
     order = rng.permutation(len(expected))
     edges = np.cumsum(expected[order])
     edges *= len(expected) / edges[-1]
@@ -287,7 +309,8 @@ def systematic(expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def caption_choice(seed: int, captions: int, dropout: float) -> int:
-    """Which of a clip's captions a draw gets; `captions`, one past the last, is the empty one. By the draw's seed alone."""
+    """Which of a clip's captions a draw gets; `captions`, one past the last, is the empty one. By the draw's seed
+    alone."""
     pick, drop = mix(np.array([seed, seed + 1], np.uint64) * np.uint64(2) + np.uint64(0x5EED)).tolist()
     return captions if drop < dropout * 2**64 else pick % captions
 
@@ -314,8 +337,8 @@ def _shape_of(rows: pa.Table, rate: float) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _chances(can: np.ndarray, tasks: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pattern of each clip [N], probability of each task × size for each pattern): a task by its weight among those the clip
-    can do, then a size by its weight."""
+    """(pattern of each clip [N], probability of each task × size for each pattern): a task by its weight among those
+    the clip can do, then a size by its weight."""
     flat = can.reshape(len(can), -1)
     bits = flat @ (1 << np.arange(flat.shape[1]))
     _, first, pattern = np.unique(bits, return_index=True, return_inverse=True)

@@ -19,7 +19,9 @@ class DataConfig(Part):
         ("256p",), min_length=1, description="area classes: 256p is 256×256, 480p 480×832, 720p 720×1280; or 320x192"
     )
     size_weights: tuple[float, ...] = Field((), description="how often each size is drawn; empty: equally often")
-    frames: tuple[int, ...] = Field((1, 93), min_length=1, description="pixel frames of a bucket; 1 for images; 4k + 1 each")
+    frames: tuple[int, ...] = Field(
+        (1, 93), min_length=1, description="pixel frames of a bucket; 1 for images; 4k + 1 each"
+    )
     fps: float = Field(15, gt=0, description="frame rate that clips are sampled at")
     ratios: tuple[str, ...] = Field(
         ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9"),

@@ -15,10 +15,12 @@ CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
 def snapshot_rows(store: Store, name: str, caption_column: str = "captions") -> pa.Table:
-    """clip_id, weight, width, height, fps, num_frames, source_md5 and captions (list of text, at least one) of every clip.
+    """clip_id, weight, width, height, fps, num_frames, source_md5 and captions (list of text, at least one) of every
+    clip.
 
-    A clip's captions are those of `caption_column` (texts, or structs with a field `text`); where it has none, its `caption`;
-    where it has none, that of its source's manifest; else the empty caption. Columns that the store lacks count as empty.
+    A clip's captions are those of `caption_column` (texts, or structs with a field `text`); where it has none, its
+    `caption`; where it has none, that of its source's manifest; else the empty caption. Columns that the store lacks
+    count as empty.
     """
     snapshot = store.snapshots.show(name)
     known = store.dataset("clips", snapshot.clips_version).schema.names

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,10 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
 def start_from(model: DiT, path: Path) -> dict[str, Any]:
     """Load weights alone (averaged ones, where they were kept) and say what they are.
 
-    path: a training checkpoint, a run's folder (its newest checkpoint), a published folder or one .safetensors file.
+    path: a training checkpoint, a run's folder (its newest checkpoint) or what that begins with, a published folder or
+    one .safetensors file.
     """
-    if not path.exists():
-        raise TrainError(f"init: there is no {path}; give a checkpoint, a run's folder, or published weights")
+    path = _existing(path)
     try:
         found = checkpoints.find_checkpoint(path)
     except TrainError:
@@ -121,6 +122,19 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
         return _about_published(path)
     _load_checkpoint(model, found)
     return parent_of(found, checkpoints.about(found))
+
+
+def _existing(path: Path) -> Path:
+    """The path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-SNAPSHOT-HASH."""
+    if path.exists():
+        return path
+    runs = sorted(run for run in path.parent.glob(f"{escape(path.name)}-*") if checkpoints.has_checkpoint(run))
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise TrainError(f"init: {path} could be any of {names}; name one with --set init={runs[-1]}")
+    if not runs:
+        raise TrainError(f"init: there is no {path}; give a checkpoint, a run's folder, or published weights")
+    return runs[0]
 
 
 def _load_checkpoint(model: DiT, path: Path) -> None:

@@ -15,7 +15,8 @@ from curation.media.frames import ClipFacts, _decode_wanted, read
 def window(
     mp4: bytes, choose: Callable[[ClipFacts], Sequence[int]], *, width: int, height: int
 ) -> tuple[list[int], np.ndarray]:
-    """(frame numbers that `choose` wants, uint8 [F, height, width, 3] of them): scaled to cover the size, its middle cut out.
+    """(frame numbers that `choose` wants, uint8 [F, height, width, 3] of them): scaled to cover the size, its middle
+    cut out.
 
     Bicubic, and where it reduces, over all pixels below a new one (swscale widens its filter), so nothing aliases.
     Raises MediaError when the bytes are no mp4 with video, or a wanted frame does not decode.
@@ -38,13 +39,17 @@ def window(
         raise MediaError("decode", f"the clip ({len(mp4)} bytes) does not decode: {error.strerror}") from error
     missing = [i for i in wanted if shown[i] not in pictures]
     if missing:
-        raise MediaError("decode", f"{len(missing)} of {len(wanted)} wanted frames do not decode, the first is {missing[0]}")
+        raise MediaError(
+            "decode", f"{len(missing)} of {len(wanted)} wanted frames do not decode, the first is {missing[0]}"
+        )
     return wanted, np.stack([pictures[shown[i]] for i in wanted])
 
 
 def _cover(scaler, frame, width: int, height: int) -> np.ndarray:  # type: ignore[no-untyped-def] # PyAV's classes
     scale = max(width / frame.width, height / frame.height)
-    wide, high = (max(want, math.ceil(have * scale - 1e-6)) for want, have in ((width, frame.width), (height, frame.height)))
+    wide, high = (
+        max(want, math.ceil(have * scale - 1e-6)) for want, have in ((width, frame.width), (height, frame.height))
+    )
     picture = scaler.reformat(frame, wide, high, format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
     top, left = (high - height) // 2, (wide - width) // 2
     return picture[top : top + height, left : left + width]

@@ -1,8 +1,8 @@
 """Latents and text states: written by workers as files nobody sees yet, read back by place from many threads.
 
-A place is a row's position in a table at one version, so that a reader looks keys up once and then only fetches. Tensors of more
-than 64 KiB are blobs, which Lance reads some three times as fast as a column of bytes; smaller ones are in the row, as a blob costs
-a fifth of a millisecond more each.
+A place is a row's position in a table at one version, so that a reader looks keys up once and then only fetches.
+Tensors of more than 64 KiB are blobs, which Lance reads some three times as fast as a column of bytes; smaller ones
+are in the row, as a blob costs a fifth of a millisecond more each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ INLINE_BYTES = 64 * 2**10
 
 
 class Reader:
-    """A table at the version that it had when the reader was made. For any thread, and for forked or spawned processes."""
+    """A table at the version that it had when the reader was made. For any thread, and for forked or spawned
+    processes."""
 
     def __init__(self, store: Store, table: str) -> None:
         self.store, self.table = store, table
@@ -51,7 +52,8 @@ class Reader:
         return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
 
     def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
-        """The tensors' bytes (buffers) at those places, in that order. inline: whether they are kept in the row (`is_inline`).
+        """The tensors' bytes (buffers) at those places, in that order. inline: whether they are kept in the row
+        (`is_inline`).
 
         Raises StoreError when the version is gone.
         """
@@ -111,8 +113,8 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
 def _refuse_old(schema: pa.Schema, table: str) -> None:
     if not {"bytes", *PAYLOAD[table]} <= set(schema.names):
         raise StoreError(
-            f"the table {table} was made by an earlier version of reelwright; delete the folder {table}.lance of the store, and "
-            "run `reel precompute` again."
+            f"the table {table} was made by an earlier version of reelwright; "
+            f"delete the folder {table}.lance of the store, and run `reel precompute` again."
         )
 
 

@@ -102,7 +102,7 @@ def compact(store: Store) -> None:
 
 
 def merge_encoded(store: Store) -> None:
-    """Merge small files of `latents` and `texts` where tensors are in the rows: a fetch that touches many files is slow.
+    """Merge small files of `latents` and `texts` where tensors are in the rows: a fetch from many files is slow.
 
     Larger ones are left as workers wrote them: to copy them costs more than the files do. `compact` copies them.
     """

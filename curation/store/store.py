@@ -234,8 +234,8 @@ class Store:
     # --- latents and text states ---------------------------------------------------------------------------------
 
     def write_encoded(self, table: str, rows: Sequence[dict[str, Any]]) -> str:
-        """On a worker: write rows of `latents` or `texts` to files that nobody sees yet. Returns JSON for the committing
-        process."""
+        """On a worker: write rows of `latents` or `texts` to files that nobody sees yet. Returns JSON for
+        `commit_encoded`."""
         return encoded.write_fragments(self, table, rows)
 
     def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:

@@ -47,16 +47,21 @@ def precompute(
 def summary_text(s: "Summary", train: str, store: str) -> str:
     """Counts that add up, and the next command."""
     lines = [
-        f"{s.wanted:,} latents = {s.before:,} there before + {s.made:,} encoded + {s.failed:,} failed + {s.left:,} left",
+        f"{s.wanted:,} latents = {s.before:,} there before + {s.made:,} encoded + {s.failed:,} failed"
+        f" + {s.left:,} left",
         f"{s.wanted_captions:,} captions = {s.before_captions:,} there before + {s.made_captions:,} encoded"
         f" + {s.failed_captions:,} failed",
     ]
     lines += [f"{n:,} clips {why}: not used" for why, n in s.unused.items()]
     if s.made or s.made_captions:
-        lines.append(f"{s.bytes / 1e6:,.1f} MB written in {s.seconds:,.0f} s ({s.made / max(s.seconds, 1e-9):,.2f} latents/s)")
+        lines.append(
+            f"{s.bytes / 1e6:,.1f} MB written in {s.seconds:,.0f} s ({s.made / max(s.seconds, 1e-9):,.2f} latents/s)"
+        )
     elif not s.left:
         lines.append("nothing to do: what this recipe needs of this snapshot is there")
     if s.failed or s.failed_captions:
-        lines.append(f"what failed:  reel failures --store {store} --stage precompute   (training leaves such clips out)")
+        lines.append(
+            f"what failed:  reel failures --store {store} --stage precompute   (training leaves such clips out)"
+        )
     lines.append("the same command encodes what is left" if s.left else f"train:        {train}")
     return "\n".join(lines)

@@ -48,7 +48,6 @@ def main() -> None:
 
 def _trained(out: Path, store: str) -> Path | None:
     """Train on the snapshot for some minutes, and generate a clip of a prompt that the network has seen."""
-    from curation.store import Store
 
     recipe, runs = str(TRAIN_RECIPE), out / "runs"
     _reel("precompute", recipe, "--snapshot", "demo", "--store", store)

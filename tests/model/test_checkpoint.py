@@ -1,4 +1,4 @@
-"""Weights in the published layout: bitwise both ways, in shards, at once the model's memory, and misfits said clearly."""
+"""Weights in the published layout: bitwise both ways, in shards, within the model's memory, and misfits said."""
 
 import json
 import subprocess

@@ -72,26 +72,6 @@ def test_reel_alone_shows_what_there_is(reel):
     assert "curate" in shown.stdout + shown.stderr
 
 
-@pytest.fixture
-def call(capfd, monkeypatch, tmp_path) -> Reel:
-    """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception fails the test."""
-    from pipelines.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["reel", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
-
-    return run
-
-
 def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:
     """The one line on standard error."""
     made = reel(*arguments)

@@ -159,3 +159,18 @@ def test_the_server_itself_wants_the_token(head):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{head.address}/api/jobs/")
     assert caught.value.code in (401, 403)
+
+
+def test_a_job_of_an_id_is_had_once_unless_it_failed(head, packages):
+    def submit(job_id: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(sys.argv[4:], address=sys.argv[1], " \
+               "working_dir=sys.argv[2], job_id=sys.argv[3]))"  # fmt: skip
+        return subprocess.run([sys.executable, "-c", code, head.address, str(packages), job_id, *arguments],
+                              env=head.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                              timeout=200)  # fmt: skip
+
+    assert "SUCCEEDED" in submit("train-once", "recipe").stderr
+    again = submit("train-once", "recipe")
+    assert (again.returncode, "exists already (SUCCEEDED)" in again.stdout) == (0, True)
+    for _ in range(2):
+        assert "FAILED" in submit("train-failing", "recipe", "--set", "nonsense").stderr

@@ -20,9 +20,11 @@ from pipelines.actors import Actors, Work
 from pipelines.clip_window import SandboxDecoder
 from pipelines.precompute import Summary, precompute
 from tests.footage import frames, luma_of, number_of, write
+from tests.pipelines.fragile import Fragile
 from training.buckets import Bucket, source_frames
 from training.data import Loader, make_plan
-from training.encode import encode_frames
+from training.encode import encode_frames, prints_of
+from training.latents import StoredSamples
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,8 @@ BROKEN = "clip4"
 
 
 def recipe_of(**data) -> TrainRecipe:
-    options = {"sizes": ("96p",), "frames": (1, 17), "fps": 12.5, "tokens_per_batch": 300, "batches_per_step": 2, "holdout": 0.1,
+    options = {"sizes": ("96p",), "frames": (1, 17), "fps": 12.5, "tokens_per_batch": 300, "batches_per_step": 2,
+    "holdout": 0.1,
                "store_dtype": "fp32"}  # fmt: skip
     model = DiTConfig(hidden_size=64, num_heads=2, depth=1, caption_channels=64, text_tokens=16)
     return TrainRecipe(model=model, data=DataConfig(**(options | data)), tasks=TaskConfig())
@@ -49,7 +52,7 @@ def made(clips: list[bytes], tmp_path_factory) -> Path:
     """A store of five clips, the last of which is cut off, and a snapshot of them; not to be changed."""
     store = Store.open(tmp_path_factory.mktemp("made") / "store", create=True)
     ids = [f"clip{i}" for i in range(len(clips))]
-    whole = clips[:-1] + [clips[-1][: len(clips[-1]) // 2]]
+    whole = [*clips[:-1], clips[-1][:len(clips[-1]) // 2]]
     store.append("sources", [{"uri": f"u{i}", "md5": f"m{i}", "state": "ok", "caption": f"film {i}"} for i in range(5)])
     store.commit_media([store.write_media(ids, whole)])
     store.append("clips", [
@@ -76,18 +79,24 @@ def keys(store: Store) -> list[tuple[str, str]]:
     return sorted(map(tuple, (r.values() for r in store.read("latents", ["clip_id", "bucket"]).to_pylist())))
 
 
-def test_only_what_is_missing_is_made_and_a_bad_clip_costs_itself(store, clips, ray_local):
-    first = run(store, limit=2)  # 5 images and 3 videos are wanted, of which clip4's cannot be made
+@pytest.fixture(scope="session")
+def precomputed(made: Path, ray_local: None, tmp_path_factory) -> tuple[Path, Summary, Summary]:
+    """A store that two runs have filled, the first with a limit; not to be changed."""
+    path = tmp_path_factory.mktemp("precomputed") / "store"
+    shutil.copytree(made, path)
+    return path, run(Store.open(path), limit=2), run(Store.open(path))
+
+
+def test_only_what_is_missing_is_made_and_a_bad_clip_costs_itself(precomputed, clips):
+    path, first, rest = precomputed  # 5 images and 3 videos are wanted, of which clip4's cannot be made
+    store = Store.open(path)
     assert (first.wanted, first.made, first.failed, first.left, first.made_captions) == (8, 2, 0, 6, 6)
-    rest = run(store)
     assert (rest.before, rest.made, rest.failed, rest.left, rest.before_captions) == (2, 4, 2, 0, 6)
     assert len(keys(store)) == len(set(keys(store))) == 6
     failed = store.read("failures").to_pylist()
     assert {(f["clip_id"], f["stage"], f["uri"]) for f in failed} == {(BROKEN, "precompute", "u4")}
     again = run(store)
     assert (again.before, again.made, again.failed, again.seconds) == (6, 0, 2, 0.0)
-    assert run(store, retry_failed=True).failed == 2
-    assert len(store.read("failures")) == 4
     assert store.read("runs", ["command", "state"]).to_pylist()[0] == {"command": "precompute", "state": "finished"}
     plan = make_plan(store, "all", recipe_of())
     assert plan.unused == {"failed to encode": 1}
@@ -110,21 +119,26 @@ def check_latents(store: Store, clips: list[bytes]) -> None:
     assert len(seen) > 3
 
 
-def test_new_captions_or_another_encoder_make_only_their_own_rows(store, ray_local):
-    run(store)
-    rows = store.read("clips", ["clip_id"]).append_column("caption", [["new words", None, None, None, None]])
-    store.merge("clips", rows, on="clip_id")
+def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, tmp_path):
+    shutil.copytree(precomputed[0], tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    ids = store.read("clips", ["clip_id"])
+    store.merge("clips", ids.append_column("caption", [["new words", None, None, None, None]]), on="clip_id")
     store.snapshots.create("later", "select clip_id from clips")
-    summary = precompute(store, "later", recipe_of(), workers=1, quiet=True)
-    assert (summary.made, summary.made_captions, summary.before) == (0, 1, 6)
-    other = run(store, recipe_of(store_dtype="bf16"), limit=1)
-    assert (other.made, other.before, other.made_captions) == (1, 0, 6)
+    summary = precompute(store, "later", recipe_of(), workers=1, quiet=True, retry_failed=True)
+    assert summary.adds_up
+    assert (summary.made, summary.made_captions, summary.before, summary.failed) == (0, 1, 6, 2)
+    assert len(store.read("failures")) == 4
+    other = recipe_of(store_dtype="bf16")
+    missing = StoredSamples(store, make_plan(store, "all", other), prints_of(other)).missing()
+    assert (missing.count, len(missing.captions)) == (8, 6)
 
 
 def test_the_decoder_takes_the_frames_it_says(clips):
     decode = SandboxDecoder(12.5)
     found = decode(clips[1], Bucket(17, 96, 160), 0.5)
-    assert found.numbers == source_frames(34, 25.0, 12.5, 17) and found.frames.shape == (17, 96, 160, 3)
+    assert found.numbers == source_frames(34, 25.0, 12.5, 17)
+    assert found.frames.shape == (17, 96, 160, 3)
     lumas = luma_of(clips[1])
     assert [number_of(lumas[i]) for i in found.numbers] == found.numbers
     for number, frame in zip(found.numbers, found.frames, strict=True):
@@ -134,23 +148,13 @@ def test_the_decoder_takes_the_frames_it_says(clips):
     decode.close()
 
 
-class Fragile:
-    """Dies on "deadly", raises on "bad"."""
-
-    def work(self, items):
-        for item in items:
-            if item == "deadly":
-                os._exit(1)
-            if item == "bad":
-                raise ValueError("bad item")
-        return list(items)
-
-
 def test_an_item_that_kills_its_actor_is_given_up_and_the_others_are_done(ray_local):
     import ray
 
     with Actors(lambda: ray.remote(Fragile).options(num_cpus=1).remote(), 1) as actors:
-        actors.queue.extend([Work("work", (), ("a", "deadly", "b")), Work("work", (), ("c", "bad")), Work("work", (), ("d",))])
+        actors.queue.extend(
+            [Work("work", (), ("a", "deadly", "b")), Work("work", (), ("c", "bad")), Work("work", (), ("d",))]
+        )
         done, lost = [], []
         while actors:
             for result in actors.next_done():
@@ -160,14 +164,20 @@ def test_an_item_that_kills_its_actor_is_given_up_and_the_others_are_done(ray_lo
     assert ("ValueError: bad item") in dict(lost)[("bad",)]
 
 
-def test_the_command_stops_on_ctrl_c_and_goes_on(store, tmp_path, reel, ray_local):
+def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, reel):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(yaml.safe_dump(recipe_of().model_dump(mode="json")))
     arguments = ["precompute", recipe, "--snapshot", "all", "--store", store.path, "--workers", "1"]
     missing = reel(*arguments[:3], "al", *arguments[4:])
-    assert missing.returncode == 1 and "names that look alike: all" in missing.stderr
+    assert missing.returncode == 1
+    assert "names that look alike: all" in missing.stderr
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen([sys.executable, "-m", "pipelines.cli", *map(str, arguments)], env=environment, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not (store.path / "_locks" / "latents.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -175,11 +185,12 @@ def test_the_command_stops_on_ctrl_c_and_goes_on(store, tmp_path, reel, ray_loca
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=60) == 130, child.stderr.read()
     assert "the same command goes on" in child.stderr.read()
-    run(store)
-    nothing = reel(*arguments)
+    assert run(store).left == 0
+    nothing = reel(*arguments[:-3], precomputed[0])
     assert nothing.returncode == 0, nothing.stderr
     assert "8 latents = 6 there before + 0 encoded + 2 failed + 0 left" in nothing.stdout
-    assert "nothing to do" in nothing.stdout and "reel train" in nothing.stdout
+    assert "nothing to do" in nothing.stdout
+    assert "reel train" in nothing.stdout
 
 
 def test_numbers_of_a_plan_are_whole(made):

@@ -82,14 +82,14 @@ def test_a_run_says_what_it_did_and_what_comes_next(trained, place):
     assert (row["state"], json.loads(row["counts"])["steps"]) == ("finished", 4)
 
 
-def test_the_same_again_says_that_it_is_there(trained, place, reel):
-    again = reel(*command(place, "runs"))
+def test_the_same_again_says_that_it_is_there(trained, place, call):
+    again = call(*command(place, "runs"))
     assert again.returncode == 0
     assert f"{trained[0]} is finished, nothing to do" in again.stdout
 
 
-def test_lineage_leads_back_to_the_files(trained, place, reel):
-    shown = reel("lineage", trained[0], "--all")
+def test_lineage_leads_back_to_the_files(trained, place, call):
+    shown = call("lineage", trained[0], "--all")
     assert shown.returncode == 0, shown.stderr
     assert "warning" not in shown.stdout
     assert "the store still has it, with this hash" in shown.stdout
@@ -98,20 +98,20 @@ def test_lineage_leads_back_to_the_files(trained, place, reel):
         assert f"{source['uri']}  md5 {source['md5']}  1 clips" in shown.stdout
     for clip in store.read("clips", ["clip_id", "end_frame"]).to_pylist():
         assert f"clip {clip['clip_id']}  frames 0-{clip['end_frame'] - 1}" in shown.stdout
-    found = json.loads(reel("lineage", trained[0], "--json").stdout)
+    found = json.loads(call("lineage", trained[0], "--json").stdout)
     assert found["snapshot"]["num_clips"] == len(found["sources"]) == 5
     assert set(found["snapshot"]["fingerprints"]) == {"blur", "light", "clips"} or found["snapshot"]["fingerprints"]
 
 
-def test_lineage_warns_when_the_store_says_otherwise(trained, tmp_path, reel, place):
+def test_lineage_warns_when_the_store_says_otherwise(trained, tmp_path, call, place):
     other = Store.open(tmp_path / "other", create=True)
     footage(tmp_path / "in", 1, lengths=(40,))
     curate(other, [tmp_path / "in"])
     other.snapshots.create("all", SQL)
-    shown = reel("lineage", trained[0], "--store", tmp_path / "other")
+    shown = call("lineage", trained[0], "--store", tmp_path / "other")
     assert shown.returncode == 0
     assert "is not the one that was trained on" in shown.stdout
-    assert "the way to the sources is lost" in reel("lineage", trained[0], "--store", _empty(tmp_path)).stdout
+    assert "the way to the sources is lost" in call("lineage", trained[0], "--store", _empty(tmp_path)).stdout
 
 
 def _empty(folder: Path) -> Path:
@@ -139,12 +139,12 @@ def test_ray_train_trains_the_same(trained, place, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, reel):
+def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, call):
     wanted = command(place, "stopped", "--steps", "100000")
     with subprocess.Popen([sys.executable, "-m", "pipelines.cli", *wanted], stdout=subprocess.PIPE, text=True,
                           cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as running:  # fmt: skip
         next(line for line in running.stdout if line.startswith("step 2/"))
-        second = reel(*wanted)
+        second = call(*wanted)
         assert second.returncode == 1
         assert f"is being trained already, by process {running.pid}" in second.stderr
         running.send_signal(signal.SIGTERM)
@@ -156,11 +156,20 @@ def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwh
     assert f"stopped after step {step} of 100000" in rest
 
 
-def test_what_is_not_precomputed_is_refused_with_the_command(place, reel):
-    refused = reel(*command(place, "none", "--set", "data.sizes=[64x64]"))
+def test_what_is_not_precomputed_is_refused_with_the_command(place, call):
+    refused = call(*command(place, "none", "--set", "data.sizes=[64x64]"))
     assert refused.returncode == 1
     assert f"reel precompute {place / 'recipe.yaml'} --snapshot all --store" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_clips_may_be_encoded_while_training_and_samples_are_written(place, call):
+    settings = ["data.encode=on_the_fly", "data.sizes=[48x48]", "samples.every=2", "samples.prompts=[a wave]",
+                "samples.size=[48, 48]", "samples.frames=5", "samples.steps=2"]  # fmt: skip
+    done = call(*command(place, "live", "--steps", "2", *(word for one in settings for word in ("--set", one))))
+    assert done.returncode == 0, done.stderr
+    folder = only_run(place, "live")
+    assert [p.name for p in (folder / "samples" / "step-00000002").iterdir()] == ["0.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -172,32 +181,32 @@ def test_what_is_not_precomputed_is_refused_with_the_command(place, reel):
         (["--snapshot", "al"], "there is no snapshot 'al'"),
     ],
 )
-def test_mistakes_are_one_sentence(place, reel, change, says):
-    refused = reel(*command(place, "none", *change))
+def test_mistakes_are_one_sentence(place, call, change, says):
+    refused = call(*command(place, "none", *change))
     assert refused.returncode == 1
     assert says in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained, place, reel):
-    begun = reel(*command(place, "stage2", "--set", f"init={trained[0]}", "--set", "optim.lr=1e-9", "--steps", "1"))
+def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained, place, call):
+    begun = call(*command(place, "stage2", "--set", f"init={trained[0]}", "--set", "optim.lr=1e-9", "--steps", "1"))
     assert begun.returncode == 0, begun.stderr
     folder = only_run(place, "stage2")
     first = next(row for row in read_log(folder) if "val/loss" in row)["val/loss"]
     assert first == about(Checkpoints(trained[0] / "checkpoints", 1).latest())["metrics"]["val/loss"]
-    shown = reel("lineage", folder).stdout
+    shown = call("lineage", folder).stdout
     assert f"parent       {Checkpoints(trained[0] / 'checkpoints', 1).latest()} (step 4, recipe" in shown
 
 
-def test_a_snapshot_and_its_run_in_one_command_once(place, reel):
+def test_a_snapshot_and_its_run_in_one_command_once(place, call):
     wanted = ["snapshot", "create", "again", "--sql", SQL, "--store", place / "store", "--out", place / "both",
               "--train", place / "recipe.yaml"]  # fmt: skip
-    made = reel(*wanted)
+    made = call(*wanted)
     assert made.returncode == 0, made.stderr
     assert "finished 4 steps" in made.stdout
-    again = reel(*wanted)
+    again = call(*wanted)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
-    other = reel(*wanted[:4], "select clip_id from clips limit 1", *wanted[5:])
+    other = call(*wanted[:4], "select clip_id from clips limit 1", *wanted[5:])
     assert other.returncode == 1
     assert "snapshot again exists" in other.stderr

@@ -46,14 +46,15 @@ def test_a_clip_goes_to_the_nearest_ratio_and_the_longest_length_it_fills():
     buckets = buckets_of(DataConfig(sizes=("256p",), frames=(1, 33, 61, 93)))
     assert nearest(1920, 1080, 300, 30, buckets, rate=15).frames == 93
     wide = nearest(1920, 1080, 122, 30, buckets, rate=15)  # 61 samples
-    assert wide.frames == 61 and wide.width > wide.height
+    assert wide.frames == 61
+    assert wide.width > wide.height
     assert nearest(1080, 1920, 60, 30, buckets, rate=15).frames == 1  # 30 samples
     assert nearest(500, 500, 40, 15, buckets, rate=15) == Bucket(33, 256, 256)
 
 
 @given(
-    width=st.integers(16, 4000), height=st.integers(16, 4000), count=st.integers(1, 2000), fps=st.sampled_from([10, 23.976, 25, 30, 60]),
-    size=st.sampled_from(["64p", "480p"]),
+    width=st.integers(16, 4000), height=st.integers(16, 4000), count=st.integers(1, 2000), fps=st.sampled_from([10,
+    23.976, 25, 30, 60]), size=st.sampled_from(["64p", "480p"]),
 )  # fmt: skip
 def test_assigning_many_says_what_nearest_says_of_one(width, height, count, fps, size):
     data = DataConfig(sizes=(size,), frames=(1, 33, 93))
@@ -64,7 +65,9 @@ def test_assigning_many_says_what_nearest_says_of_one(width, height, count, fps,
     got = found.buckets[index]
     ratio = math.log(width / height)
     assert got.frames == one.frames
-    assert math.isclose(abs(ratio - math.log(got.width / got.height)), abs(ratio - math.log(one.width / one.height)), abs_tol=1e-9)
+    assert math.isclose(
+        abs(ratio - math.log(got.width / got.height)), abs(ratio - math.log(one.width / one.height)), abs_tol=1e-9
+    )
 
 
 def test_a_clip_is_in_every_size_it_fills_and_in_the_smallest_where_it_fills_none():
@@ -75,13 +78,20 @@ def test_a_clip_is_in_every_size_it_fills_and_in_the_smallest_where_it_fills_non
     assert found.scale[3, 0] > 2  # enlarged, and recorded
 
 
-@given(count=st.integers(1, 1000), fps=st.sampled_from([8, 15, 24, 29.97, 60]), at=st.floats(0, 1), want=st.sampled_from([1, 33, 93]))
+@given(
+    count=st.integers(1, 1000),
+    fps=st.sampled_from([8, 15, 24, 29.97, 60]),
+    at=st.floats(0, 1),
+    want=st.sampled_from([1, 33, 93]),
+)
 def test_source_frames_exist_go_forward_and_keep_the_clip_s_speed(count, fps, at, want):
     n = samples(count, fps, 15)
     if want > n:
         return
     picked = source_frames(count, fps, 15, want, at)
-    assert len(picked) == want and min(picked) >= 0 and max(picked) < count
+    assert len(picked) == want
+    assert min(picked) >= 0
+    assert max(picked) < count
     steps = np.diff(picked)
     assert (steps >= 0).all()
     if want > 1 and picked[-1] < count - 1:

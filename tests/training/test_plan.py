@@ -1,4 +1,5 @@
-"""Laws of the sampler: deterministic, the same whatever the ranks, every clip as often as its weight, nothing dropped."""
+"""Laws of the sampler: deterministic, the same whatever the ranks, every clip as often as its weight, nothing
+dropped."""
 
 from collections import Counter
 
@@ -31,7 +32,13 @@ def rows_of(count: int, seed: int = 0, *, weights=None, sources: int = 0) -> pa.
 
 
 def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> Plan:
-    options = {"sizes": ("64p", "128p"), "frames": (1, 17, 33), "tokens_per_batch": 900, "batches_per_step": 4, "holdout": 0.1}
+    options = {
+        "sizes": ("64p", "128p"),
+        "frames": (1, 17, 33),
+        "tokens_per_batch": 900,
+        "batches_per_step": 4,
+        "holdout": 0.1,
+    }
     return Plan(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed)
 
 
@@ -130,7 +137,8 @@ def test_clips_that_no_task_can_use_are_counted_not_drawn():
 def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
     plan, other = plan_of(), plan_of(seed=9)
     held = set(plan.clip_ids.take(plan.held_out).to_pylist())
-    assert held and not held & {clip for epoch in range(3) for clip, _ in draws(plan, epoch)}
+    assert held
+    assert not held & {clip for epoch in range(3) for clip, _ in draws(plan, epoch)}
     batches = plan.validation(5)
     assert batches == other.validation(5)
     assert {d.clip_id for m in batches for d in m.samples} <= held
@@ -140,10 +148,12 @@ def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
 def test_whole_sources_are_held_out_where_there_are_enough():
     sources = [f"s{i // 5}" for i in range(1000)]
     kind, held = held_out([f"c{i}" for i in range(1000)], sources, np.ones(1000, bool), 0.1)
-    assert kind == "source" and 0.05 < held.mean() < 0.15
-    assert not {s for s, h in zip(sources, held) if h} & {s for s, h in zip(sources, held) if not h}
+    assert kind == "source"
+    assert 0.05 < held.mean() < 0.15
+    assert not {s for s, h in zip(sources, held, strict=False) if h} & {s for s, h in zip(sources, held, strict=False) if not h}
     kind, held = held_out([f"c{i}" for i in range(20)], ["one"] * 20, np.ones(20, bool), 0.1)
-    assert kind == "clip" and 1 <= held.sum() < 20
+    assert kind == "clip"
+    assert 1 <= held.sum() < 20
 
 
 def test_a_clip_once_held_out_stays_so_in_a_larger_snapshot():
@@ -158,4 +168,5 @@ def test_captions_are_drawn_evenly_and_dropped_as_often_as_asked():
     picks = Counter(caption_choice(seed * 7919, 3, 0.1) for seed in range(20_000))
     assert picks[3] / 20_000 == pytest.approx(0.1, abs=0.01)
     assert all(picks[i] / 20_000 == pytest.approx(0.3, abs=0.02) for i in range(3))
-    assert caption_choice(5, 2, 1.0) == 2 and caption_choice(5, 2, 0.0) < 2
+    assert caption_choice(5, 2, 1.0) == 2
+    assert caption_choice(5, 2, 0.0) < 2

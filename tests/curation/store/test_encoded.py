@@ -1,0 +1,82 @@
+"""Latents and text states in the store: every byte comes back, from any thread, wherever the row has moved."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from curation.store import Store, StoreError
+from curation.store.encoded import INLINE_BYTES, is_inline
+
+SMALL, LARGE = 1000, INLINE_BYTES + 1
+
+
+def payload(clip: str, size: int) -> bytes:
+    return np.random.default_rng(int(clip[1:])).bytes(size)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store.open(tmp_path / "store", create=True)
+
+
+def fill(store: Store, clips: range, size: int) -> None:
+    rows = [
+        {"clip_id": f"c{i}", "bucket": "b", "encoder_fingerprint": "f", "latents": payload(f"c{i}", size), "shape": [size], "dtype": "fp32"}
+        for i in clips
+    ]  # fmt: skip
+    store.commit_encoded("latents", [store.write_encoded("latents", rows)])
+
+
+def check(store: Store, size: int, expected: set[str]) -> None:
+    reader = store.reader("latents")
+    keys, places = reader.keys(["clip_id", "bytes"], "encoder_fingerprint = 'f'")
+    ids = keys.column("clip_id").to_pylist()
+    assert set(ids) == expected
+    order = np.random.default_rng(0).permutation(len(ids))
+
+    def read(part: np.ndarray) -> None:
+        for i, data in zip(part, reader.tensors(places[part], inline=is_inline(size)), strict=True):
+            assert bytes(data) == payload(ids[i], size)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(read, np.array_split(order, 6)))
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_what_was_written_comes_back_after_deleting_and_merging(store, size):
+    for start in range(0, 20, 5):
+        fill(store, range(start, start + 5), size)
+    check(store, size, {f"c{i}" for i in range(20)})
+    store.delete("latents", "clip_id IN ('c3', 'c7', 'c8')")
+    left = {f"c{i}" for i in range(20)} - {"c3", "c7", "c8"}
+    check(store, size, left)
+    store.merge_encoded()
+    check(store, size, left)
+    store.compact()
+    check(store, size, left)
+    assert len(store.dataset("latents").get_fragments()) == 1
+
+
+def test_a_reader_stays_at_its_version(store):
+    fill(store, range(4), SMALL)
+    reader = store.reader("latents")
+    _, places = reader.keys(["clip_id"], "bucket = 'b'")
+    store.delete("latents", "clip_id = 'c0'")
+    store.compact()
+    assert [bytes(d) for d in reader.tensors(places, inline=True)] == [payload(f"c{i}", SMALL) for i in range(4)]
+
+
+def test_sql_and_reading_do_not_see_the_bytes(store):
+    fill(store, range(2), LARGE)
+    assert not {"latents", "latents_inline"} & set(store.sql("SELECT * FROM latents").column_names)
+    assert not {"latents", "latents_inline"} & set(store.read("latents").column_names)
+    info = next(t for t in store.tables() if t.name == "latents")
+    assert info.rows == 2
+    assert info.bytes > 2 * LARGE
+
+
+def test_a_table_of_an_earlier_version_is_refused_in_a_sentence(store):
+    store.dataset("latents").drop_columns(["bytes"])
+    with pytest.raises(StoreError, match=r"delete the folder latents\.lance"):
+        store.reader("latents")
