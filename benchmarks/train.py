@@ -1,6 +1,6 @@
 """Does training work: a DiT of 4.6 M parameters on a few clips, minutes on two CPU cores, and a sheet to look at.
 
-    python -m benchmarks.train [../shared/corpus] [--sheet train.png] [--steps 500] [--keep FOLDER]
+    python -m benchmarks.train [../shared/corpus] [--sheet train.png] [--steps 1500] [--keep FOLDER]
 
 Curates four long shots of the corpus into clips of 2.5 s, freezes a snapshot, encodes it (DCT stand-in codec, hashing
 stand-in text encoder), trains with `reel train`'s own code, and generates prompts it has seen. Held-out clips are other
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
     parser.add_argument("--sheet", default=Path("train.png"), type=Path)
-    parser.add_argument("--steps", default=500, type=int)
+    parser.add_argument("--steps", default=1500, type=int)
     parser.add_argument("--keep", type=Path, help="folder for store and run; default: a temporary one")
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
     args = parser.parse_args()
@@ -108,7 +108,7 @@ def measure(corpus: Path, folder: Path, recipe: TrainRecipe, sheet: Path) -> Non
 
 
 def make_store(corpus: Path, where: Path) -> Store:
-    """Curated clips whose caption is the name of their file and their second, and a snapshot of all."""
+    """Curated clips whose caption is the name of their file, and a snapshot of all."""
     store = Store.open(where, create=True)
     if any(s.name == SNAPSHOT for s in store.snapshots.list()):
         return store
@@ -116,8 +116,8 @@ def make_store(corpus: Path, where: Path) -> Store:
     with store.committing():
         run_all(store, load_recipe(None, CURATE), list_inputs(files), quiet=True)
     uris = {row["md5"]: row["uri"] for row in store.read("sources", ["md5", "uri"]).to_pylist()}
-    clips = store.read("clips", ["clip_id", "source_md5", "start_s"]).to_pylist()
-    captions = [f"{Path(uris[c['source_md5']]).stem.replace('_', ' ')} at {c['start_s']:.0f} s" for c in clips]
+    clips = store.read("clips", ["clip_id", "source_md5"]).to_pylist()
+    captions = [Path(uris[clip["source_md5"]]).stem.replace("_", " ") for clip in clips]
     ids = [clip["clip_id"] for clip in clips]
     store.merge("clips", pa.table({"clip_id": ids, "caption": captions}), on="clip_id")
     store.snapshots.create(SNAPSHOT, "select clip_id from clips")

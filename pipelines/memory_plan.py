@@ -107,7 +107,7 @@ def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
     if recipe.compute.checkpointing == "full":
         softer = []
     yield from ({"compute.checkpointing": c} for c in softer)
-    memory = {"compute.checkpointing": "full"} if softer else {}
+    memory: dict[str, Any] = {"compute.checkpointing": "full"} if softer else {}
     if gpus > 1 and not recipe.parallel.reshard_after_forward:
         memory |= {"parallel.reshard_after_forward": True}
         yield dict(memory)

@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -195,15 +195,17 @@ class Trainer:
         self.log.write(self.step, values, line=_line(self.step, self.recipe.steps, values))
 
     def _validate(self) -> None:
+        """Of the averaged weights, where they are kept: they are what a run is for."""
         if self.held_out is None:
             self.held_out = self.data.validation()
         if not self.held_out:
             return
         self.model.eval()
         began = time.perf_counter()
-        self.metrics = validate(
-            lambda batch, t: self._loss(self._here(batch), t), self.held_out, self.recipe.validation, self.world
-        )
+        with self._averaged():
+            self.metrics = validate(
+                lambda batch, t: self._loss(self._here(batch), t), self.held_out, self.recipe.validation, self.world
+            )
         self.model.train()
         tasks = [f"{name.removeprefix('val/')} {v:.4f}" for name, v in self.metrics.items() if name.count("/") == 1]
         line = f"step {self.step}: validation {', '.join(tasks)} ({time.perf_counter() - began:.1f} s)"
@@ -215,10 +217,13 @@ class Trainer:
             return
         self.model.eval()
         set_attention(self.model, dense_attention)
-        with torch.no_grad(), self.ema.swapped_in() if self.ema else nullcontext():
+        with torch.no_grad(), self._averaged():
             self.sample(self.model, self.step)
         self.context = context_parallel(self.model, self.recipe.parallel, self.world)
         self.model.train()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.ema.swapped_in() if self.ema else nullcontext()
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 

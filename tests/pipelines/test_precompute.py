@@ -16,6 +16,7 @@ import yaml
 from curation.store import Store
 from model.codec import load_codec
 from model.config import DiTConfig
+from model.text import load_text_encoder
 from pipelines.actors import Actors, Work
 from pipelines.clip_window import SandboxDecoder
 from pipelines.precompute import Summary, precompute
@@ -24,7 +25,7 @@ from tests.pipelines.fragile import Fragile
 from training.buckets import Bucket, source_frames
 from training.data import Loader, make_plan
 from training.encode import encode_frames, prints_of
-from training.latents import StoredSamples
+from training.latents import FreshSamples, StoredSamples, stored_media
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -197,3 +198,17 @@ def test_numbers_of_a_plan_are_whole(made):
     plan = make_plan(Store.open(made), "all", recipe_of())
     assert sum(len(rows) for _, rows in plan.wanted()) == 8
     assert np.unique(plan.clip_ids.to_pylist()).size == 5
+
+
+def test_encoding_on_the_fly_decodes_real_clips_and_gives_the_same_text(precomputed):
+    recipe, store = recipe_of(encode="on_the_fly"), Store.open(precomputed[0])
+    decode = SandboxDecoder(recipe.data.fps)
+    text = load_text_encoder(recipe.text)
+    fresh = FreshSamples(stored_media(store, "all"), load_codec(recipe.codec), text, decode)
+    plan = make_plan(store, "all", recipe_of())  # without the clip that is cut off
+    stored = StoredSamples(store, plan, prints_of(recipe))
+    for batch in Loader(store, "all", plan, recipe, samples=fresh, stop_step=2):
+        assert batch.latents.isfinite().all()
+    for made, kept in zip(fresh.states(["film 0", ""]), stored.states(["film 0", ""]), strict=True):
+        torch.testing.assert_close(made, kept, rtol=0, atol=0)
+    decode.close()

@@ -98,7 +98,7 @@ def facts(batches) -> list[tuple]:
 
 
 def test_captions_come_from_the_clip_then_the_source_then_are_empty(filled):
-    captions = dict(zip(*(snapshot_rows(filled, "all").column(c).to_pylist() for c in ("clip_id", "captions")), strict=False))
+    captions = {r["clip_id"]: r["captions"] for r in snapshot_rows(filled, "all").to_pylist()}
     assert captions["clip02"] == ["a manifest"]
     assert captions["clip00"] == [""]
 

@@ -18,12 +18,12 @@ SMALL = DiTConfig(hidden_size=64, depth=4, num_heads=4, caption_channels=24, ada
 SHAPE = Shape(2, (3, 16, 16), 8)
 DATA = DataConfig(sizes=("128x128",), frames=(1, 9), tokens_per_batch=400, batches_per_step=4)
 LONG = DiTConfig(hidden_size=512, num_heads=4, adaln_tembed_dim=64, caption_channels=64)  # 48 blocks, quick to trace
-BIG = TrainRecipe(model=LONG, data=DataConfig(sizes=("480p",), tokens_per_batch=37440), compute=ComputeConfig(checkpointing="full"))
+VIDEO = DataConfig(sizes=("480p",), tokens_per_batch=37440)
+BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="full"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
-@pytest.mark.parametrize("lora", [None, LoRAConfig(rank=4, alpha=4)])
+@pytest.mark.parametrize(("precision", "lora"), [("fp32", None), ("bf16", LoRAConfig(rank=4, alpha=4))])
 def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(precision, checkpointing, lora):
     compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
     model = DiT(SMALL)

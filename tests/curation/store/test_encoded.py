@@ -22,9 +22,9 @@ def store(tmp_path) -> Store:
 
 def fill(store: Store, clips: range, size: int) -> None:
     rows = [
-        {"clip_id": f"c{i}", "bucket": "b", "encoder_fingerprint": "f", "latents": payload(f"c{i}", size), "shape": [size], "dtype": "fp32"}
+        {"clip_id": f"c{i}", "bucket": "b", "encoder_fingerprint": "f", "latents": payload(f"c{i}", size)}
         for i in clips
-    ]  # fmt: skip
+    ]
     store.commit_encoded("latents", [store.write_encoded("latents", rows)])
 
 
@@ -65,6 +65,11 @@ def test_a_reader_stays_at_its_version(store):
     store.delete("latents", "clip_id = 'c0'")
     store.compact()
     assert [bytes(d) for d in reader.tensors(places, inline=True)] == [payload(f"c{i}", SMALL) for i in range(4)]
+
+
+def test_rows_with_tensors_are_not_appended(store):
+    with pytest.raises(StoreError, match=r"Store\.write_encoded"):
+        store.append("texts", [{"caption_hash": "h"}])
 
 
 def test_sql_and_reading_do_not_see_the_bytes(store):
