@@ -1,5 +1,7 @@
 """A transformer block and the final layer: adaLN-Zero per latent frame (Peebles and Xie, 2023)."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,14 +79,14 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         shift, scale = modulation(self.adaLN_modulation, t, 2)
-        with torch.autocast(x.device.type, enabled=False):
+        with _no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale)
             return fp32_linear(self.linear, x)
 
 
 def modulation(layer: nn.Sequential, t: Tensor, parts: int) -> tuple[Tensor, ...]:
     """t [B, T, E] -> `parts` of [B, T, 1, C] in fp32."""
-    with torch.autocast(t.device.type, enabled=False):
+    with _no_autocast(t):
         return fp32_linear(layer[1], F.silu(t.float()))[:, :, None].chunk(parts, dim=-1)
 
 
@@ -96,6 +98,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
     """x + gate · update, in fp32, in x's type."""
     return torch.addcmul(x.float(), gate, update.float()).to(x.dtype)
+
+
+def _no_autocast(x: Tensor) -> AbstractContextManager:
+    """What is computed within keeps its type. Tensors without storage have no autocast to switch off."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def fp32_linear(layer: nn.Module, x: Tensor) -> Tensor:

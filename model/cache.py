@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KVCache:
-    """layers: keys (after their norm, before RoPE) and values of each block, [B, heads, N, D]. frames: latent frames."""
+    """layers: keys (after their norm, before RoPE) and values of each block, [B, heads, N, D]. frames: latent."""
 
     layers: list[tuple[Tensor, Tensor]]
     frames: int

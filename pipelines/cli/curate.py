@@ -136,7 +136,7 @@ def failures(
             say(f"    {row['stage']}: {printable(row['error'])}   ({when})")
             if detail and row["detail"]:
                 say(*(f"        {printable(line)}" for line in row["detail"].splitlines()))
-    again = f"try again with  reel curate … --store {store} --retry-failed"
+    again = f"try again with  reel curate (or precompute) … --store {store} --retry-failed"
     say("", f"{count} failed; {again}" if count else "nothing failed")
 
 
@@ -144,6 +144,8 @@ def _mended(store: "Store") -> str:
     """SQL condition on `failures_latest f`: a later attempt has worked. Annotators are told by their fingerprints."""
     names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
+    encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
+    made_by += f" when 'precompute' then exists ({encoded})"
     return (
         "f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
