@@ -109,10 +109,10 @@ def merge_lora(model: nn.Module, *, keep_base: bool = True) -> None:
     """
     for _, layer in lora_layers(model):
         layer.merge()
-    if not keep_base:
-        for _, layer in lora_layers(model):
+        if not keep_base:  # at once, so that the host never holds more than one layer's copy
             layer.base = None
             layer.lora.clear()
+    if not keep_base:
         _drop_bare_layers(model)
 
 

@@ -68,10 +68,12 @@ def _download(path: str, part: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ModelError(f"{path} is no folder, and hub ids need: pip install 'reelwright[models]'") from error
-    folders = ("", f"{part}/", "tokenizer/")
-    patterns = [f"{folder}{name}" for folder in folders for name in FILES]
+    inner = [f"{folder}/{name}" for folder in (part, "tokenizer") for name in FILES]
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
+        found = Path(snapshot_download(path, revision=revision, allow_patterns=inner))
+        if not (found / part / "config.json").is_file():  # a model's own repository; * matches / too, hence the second
+            found = Path(snapshot_download(path, revision=revision, allow_patterns=list(FILES), ignore_patterns="*/*"))
+        return found
     except Exception as error:  # no network, no such id, not allowed: the hub's reason is one of many classes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{path!r} is neither a folder nor a hub id that can be had ({reason})") from error

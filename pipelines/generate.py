@@ -114,6 +114,7 @@ def load(
     Raises UserError, ModelError or TrainError.
     """
     codec, text = _encoders(source, codec, text)
+    loras = [(_lora_file(path), weight) for path, weight in loras]
     model, which = _network(source, ema, device, DTYPES[dtype])
     _merge_loras(model, loras)
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
@@ -254,11 +255,19 @@ def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
     from model.lora import load_lora, merge_lora
 
     for i, (file, weight) in enumerate(loras):
-        if not file.is_file():
-            raise UserError(f"there is no LoRA file {file}; give FILE.safetensors or FILE.safetensors:WEIGHT")
         load_lora(model, file, name=f"lora{i}", weight=weight)
     if loras:
-        merge_lora(model)
+        merge_lora(model, keep_base=False)
+
+
+def _lora_file(path: Path) -> Path:
+    """A file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
+    from pipelines.checkpoint import LORA_FILE
+
+    found = path / LORA_FILE if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
+    return found
 
 
 def _sha256(path: Path) -> str:

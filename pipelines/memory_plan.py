@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from training.memory import MemoryPlan, plan_memory
+from training.memory import MemoryPlan, batch_size, plan_memory
 from training.recipe import TrainRecipe
 
 GIB = 1 << 30
@@ -23,19 +23,20 @@ def print_plan(
     gpus: int = 1,
     gpu_memory_gb: float | None = None,
     peak_tflops: float | None = None,
-    mfu: float = MFU,
+    mfu: float | None = None,
     seconds: float | None = None,
     say: Callable[[str], None] = print,
 ) -> MemoryPlan:
     """Print the plan for `gpus` ranks. gpu_memory_gb: of one GPU (in GiB, as makers round it); peak_tflops: dense, of
-    its matrix units; both of this machine's GPU where not given, else an H100's. seconds: of a step, to ask its MFU.
+    its matrix units; both of this machine's GPU where not given, else an H100's. mfu: to tell a step's time by; seconds:
+    of a step, to ask its MFU.
     """
     memory, tflops, device = _device(gpu_memory_gb, peak_tflops)
     plan = plan_memory(recipe, ranks=gpus)
-    verdict, times = _verdict(plan, memory, device), _time(plan, tflops, mfu, seconds)
+    verdict, times = _verdict(plan, memory, device), _time(plan, tflops, mfu or MFU, seconds)
     for part in (_about(plan), _table(plan), verdict, times):
         for line in (*part, ""):
-            say(line)
+            say(line.rstrip())
     return plan
 
 
@@ -79,7 +80,7 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
         yield f"fits          {share:.0%} of {memory:g} GiB ({device})"
         return
     word = "tight        " if share <= 1 else "does not fit "
-    yield f"{word} {share:.0%} of {memory:g} GiB ({device}); above {HEADROOM:.0%} the allocator runs out"
+    yield f"{word} {share:.1%} of {memory:g} GiB ({device}); above {HEADROOM:.0%} the allocator runs out"
     found = list(islice(knobs(plan.recipe, gpus=plan.ranks, memory_gib=memory), 3))
     for settings, other in found:
         yield f"  would fit   {settings}: {other.total / GIB:.1f} GiB"
@@ -88,17 +89,21 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
 
 
 def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) -> Iterator[str]:
-    peak = tflops * 1e12
-    yield f"FLOPs         {plan.flops:.3e} a step (3 × forward; what is made anew is not counted)"
+    peak, recipe = tflops * 1e12, plan.recipe
+    batch = batch_size(plan.costly, recipe.data, recipe.model)
+    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such (3 × forward)"
     step = plan.seconds(mfu=mfu, peak_flops=peak)
     yield (
         f"time          {step:,.2f} s a step at {mfu:.0%} MFU of {tflops:g} TFLOP/s a GPU: "
-        f"{plan.tokens / step:,.0f} tokens/s, {plan.recipe.steps:,} steps in {_duration(step * plan.recipe.steps)}"
+        f"{plan.tokens_of(plan.costly) / step:,.0f} tokens/s"
     )
+    yield f"              {recipe.steps:,} steps in {_duration(step * recipe.steps)} at most; other buckets cost less"
     if seconds is not None:
         yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak):.1%} for {seconds:g} s a step"
-    if plan.recipe.compute.checkpointing != "none":
-        yield f"              (checkpointing {plan.recipe.compute.checkpointing}: up to a third more is computed)"
+    if recipe.compute.checkpointing != "none":
+        yield f"              checkpointing {recipe.compute.checkpointing}: up to a third more is computed"
+    if recipe.lora:
+        yield "              LoRA: up to a third less is computed, as frozen weights need no gradients"
 
 
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:

@@ -128,6 +128,7 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     if recipe.data.encode == "precomputed":
         yield None
         return
+    from curation.media.errors import MediaError
     from model.codec import load_codec
     from model.text import load_text_encoder
     from pipelines.clip_window import SandboxDecoder
@@ -137,7 +138,8 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     text = load_text_encoder(recipe.text, device=str(world.device))
     decode = SandboxDecoder(recipe.data.fps)
     try:
-        yield FreshSamples(stored_media(store, job.snapshot), codec, text, decode)
+        media = stored_media(store, job.snapshot)
+        yield FreshSamples(media, codec, text, decode, unreadable=MediaError)
     finally:
         decode.close()
 

@@ -15,6 +15,7 @@ from curation.store import Store
 from curation.store.encoded import INLINE_BYTES, is_inline
 from training.buckets import Bucket
 from training.encode import Decode, Prints, encode_frames, item_bytes, read_into
+from training.errors import TrainError
 from training.plan import Draw, Plan, mix
 from training.rows import caption_hash
 
@@ -143,21 +144,29 @@ class FreshSamples:
     """Encoded when they are wanted, on the device of the codec: another window of the clip at every draw."""
 
     def __init__(
-        self, media: Callable[[Sequence[str]], dict[str, bytes]], codec: Codec, text: TextEncoder, decode: Decode
+        self,
+        media: Callable[[Sequence[str]], dict[str, bytes]],
+        codec: Codec,
+        text: TextEncoder,
+        decode: Decode,
+        *,
+        unreadable: type[Exception] | tuple[()] = (),
     ):
-        """media: mp4s of clips by id (`stored_media`)."""
+        """media: mp4s of clips by id (`stored_media`). unreadable: what `decode` raises for a clip that is broken."""
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
+        self.unreadable = unreadable
         self._encoding = threading.Lock()  # networks are not for two threads at once; decoding goes on beside them
         self._known: dict[str, Tensor] = {}
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
+        """Raises TrainError where a clip does not decode."""
         import torch
 
         mp4s = self.media([d.clip_id for d in draws])
         places = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
         out = []
         for draw, at in zip(draws, places, strict=True):
-            frames = self.decode(mp4s[draw.clip_id], bucket, at).frames
+            frames = self._frames(draw.clip_id, mp4s[draw.clip_id], bucket, at)
             with self._encoding:
                 out.append(encode_frames(frames, self.codec))
         return torch.stack(out)
@@ -165,6 +174,15 @@ class FreshSamples:
     def states(self, captions: Sequence[str]) -> list[Tensor]:
         with self._encoding:
             return self.text.encode(captions)
+
+    def _frames(self, clip_id: str, mp4: bytes, bucket: Bucket, at: float) -> np.ndarray:
+        try:
+            return self.decode(mp4, bucket, at).frames
+        except self.unreadable as error:
+            raise TrainError(
+                f"clip {clip_id} does not decode ({error}); make a snapshot without it, or take data.encode: "
+                "precomputed, as `reel precompute` passes over such clips"
+            ) from error
 
 
 def stored_media(store: Store, snapshot: str) -> Callable[[Sequence[str]], dict[str, bytes]]:

@@ -1,6 +1,8 @@
 """Where a run's figures go: log.jsonl, TensorBoard, Weights & Biases, and a line for whoever watches."""
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,14 +93,32 @@ def _tensorboard(folder: Path, start_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=start_step + 1 if start_step else None)
 
 
+def wandb_id(folder: Path) -> str:
+    """The same for a run that goes on, another for the same recipe and snapshot in another place.
+
+    W&B allows no / \\ # ? % : in it; docs.wandb.ai/ref/python/init.
+    """
+    place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{place}"
+
+
 def _wandb(project: str, folder: Path, about: dict[str, Any]) -> Any:
+    """A run that goes on from an earlier checkpoint logs some steps again; W&B keeps what it had of them."""
     try:
         import wandb
     except ImportError as error:
         raise TrainError(
             "log.wandb is set, but wandb is not installed; pip install 'reelwright[wandb]', or --set log.wandb="
         ) from error
-    return wandb.init(project=project, dir=str(folder), name=folder.name, id=folder.name, resume="allow", config=about)
+    try:
+        return wandb.init(
+            project=project, dir=str(folder.absolute()), name=folder.name, id=wandb_id(folder), resume="allow",
+            config=about, allow_val_change=True,
+        )  # fmt: skip
+    except wandb.Error as error:
+        raise TrainError(
+            f"W&B could not be started ({error}); run `wandb login`, set WANDB_MODE=offline, or --set log.wandb="
+        ) from error
 
 
 def _nothing(_: str) -> None:

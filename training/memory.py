@@ -54,8 +54,10 @@ class MemoryPlan:
     batch: int
     micro_batches: int
     bytes: dict[str, int]
+    costly: Bucket
+    """Whose micro-batch takes most FLOPs: long sequences do for the same tokens."""
     flops: int
-    """Of an optimizer step over all ranks, if every micro-batch is the largest: 3 × forward, without recomputation."""
+    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation."""
 
     @property
     def total(self) -> int:
@@ -63,8 +65,13 @@ class MemoryPlan:
 
     @property
     def tokens(self) -> int:
-        """Of a step, over all ranks."""
-        return self.batch * self.bucket.tokens(self.recipe.model.patch_size) * self.recipe.data.batches_per_step
+        """Of a step, over all ranks, at most."""
+        return self.tokens_of(self.bucket)
+
+    def tokens_of(self, bucket: Bucket) -> int:
+        """Of a step whose micro-batches are all of one bucket."""
+        data, model = self.recipe.data, self.recipe.model
+        return batch_size(bucket, data, model) * bucket.tokens(model.patch_size) * data.batches_per_step
 
     def seconds(self, *, mfu: float, peak_flops: float) -> float:
         """A step's time. peak_flops: of one rank's device."""
@@ -90,6 +97,7 @@ def plan_memory(
             f"data.batches_per_step {recipe.data.batches_per_step} is no multiple of the {data_ranks} ranks that "
             f"take batches; set it to {math.ceil(recipe.data.batches_per_step / data_ranks) * data_ranks}"
         )
+    costly = bucket or max(buckets_of(recipe.data), key=lambda b: _flops(recipe, b))
     bucket = bucket or largest_bucket(recipe.data, recipe.model)
     batch = batch_size(bucket, recipe.data, recipe.model)
     micro_batches = recipe.data.batches_per_step // data_ranks
@@ -110,12 +118,9 @@ def plan_memory(
         kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
-    patch = recipe.model.patch_size
-    grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
-    flops = train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=recipe.text.tokens)
-    total = flops * recipe.data.batches_per_step
+    flops = _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryPlan(
-        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, total
+        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops
     )
 
 
@@ -149,6 +154,13 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None) -> Counts:
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
         depth=config.depth,
     )
+
+
+def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
+    """Of a micro-batch."""
+    patch, batch = recipe.model.patch_size, batch_size(bucket, recipe.data, recipe.model)
+    grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
+    return train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=recipe.text.tokens)
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:

@@ -41,7 +41,7 @@ def generate(
     negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
     shift: Annotated[float | None, typer.Option(min=0.01, help="Default: as trained; 12 as published.")] = None,
     distilled: Annotated[bool, typer.Option("--distilled", help="16 steps without guidance.")] = False,
-    lora: Annotated[list[str] | None, typer.Option(help="FILE.safetensors[:WEIGHT]; repeatable.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="PATH[:WEIGHT] of a file or its folder; repeatable.")] = None,
     weights: Annotated[str, typer.Option(help="auto, ema (averaged) or last.")] = "auto",
     codec: Annotated[str | None, typer.Option(help="Folder or hub id of Wan's VAE, or dct.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or hub id of umT5, or hashing.")] = None,

@@ -27,13 +27,19 @@ def train(
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the memory a rank needs; train nothing.")] = False,
-    gpus: Annotated[int, typer.Option("--gpus", help="With --plan: ranks to plan for.")] = 1,
-    gpu_memory: Annotated[float, typer.Option("--gpu-memory", help="With --plan: GB of a device; 0: not said.")] = 0,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --plan: ranks to plan for.")] = 1,
+    gpu_memory: Annotated[float | None, typer.Option(min=0.1, help="With --plan: GiB of a GPU.")] = None,
+    peak_tflops: Annotated[float | None, typer.Option(min=0.1, help="With --plan: a GPU's dense peak.")] = None,
+    mfu: Annotated[float | None, typer.Option(min=0.01, max=1, help="With --plan: to tell a step's time by.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: a step's time, for its MFU.")] = None,
 ) -> None:
     """Train on a snapshot. The same command again goes on where a run stopped; a finished run is left alone."""
     full = load_train_recipe(recipe, settings or [], steps)
     if plan:
-        _plan(full, gpus, gpu_memory)
+        from pipelines.memory_plan import print_plan
+
+        figures = {"gpu_memory_gb": gpu_memory, "peak_tflops": peak_tflops, "mfu": mfu, "seconds": seconds}
+        print_plan(full, gpus=gpus, **figures, say=say)
         return
     raise typer.Exit(start(make_job(full, recipe, snapshot, store, out), workers=workers, address=address))
 
@@ -70,9 +76,3 @@ def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:
     from pipelines.train import run_here
 
     return run_here(job, say=say)
-
-
-def _plan(recipe: "TrainRecipe", gpus: int, gpu_memory: float) -> None:
-    from pipelines.memory_plan import print_plan
-
-    print_plan(recipe, gpus=gpus, gpu_memory_gb=gpu_memory or None)

@@ -58,3 +58,12 @@ def counted(model: DiT, cond_frames: int) -> tuple[int, int]:
 
 def recomputed(forward):
     return lambda *inputs: checkpoint(forward, *inputs, use_reentrant=False)
+
+
+def test_it_runs_without_storage():
+    with torch.device("meta"):
+        model = DiT(CONFIG)
+        x, text = torch.empty(BATCH, CONFIG.in_channels, 4, 6, 10), torch.empty(BATCH, TEXT, CONFIG.caption_channels)
+        out = model(x, torch.empty(BATCH), text, cond_frames=1)
+    assert out.is_meta
+    assert out.shape == (BATCH, CONFIG.out_channels, 4, 6, 10)

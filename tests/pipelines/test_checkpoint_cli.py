@@ -211,3 +211,18 @@ def test_a_plan_says_whether_it_fits_and_what_to_turn():
     assert "does not fit" in said
     assert "would fit   --set compute.checkpointing=" in said
     assert "MFU needed" in said
+
+
+def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
+    """Of the same tokens, images cost much less attention than a video."""
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({
+        "model": TINY.model_dump(mode="json"), "steps": 10,
+        "data": {"sizes": ["256p"], "ratios": ["1:1"], "tokens_per_batch": 7000, "batches_per_step": 2},
+    }))  # fmt: skip
+    figures = ("--peak-tflops", "1", "--mfu", "0.5", "--seconds", "2", "--gpu-memory", "80")
+    code, said = call_plan(call, tmp_path / "r.yaml", *figures)
+    assert code == 0, said
+    assert "× 1x256x256" in said
+    assert "costliest     1 × 93x256x256" in said
+    assert "at 50% MFU of 1 TFLOP/s a GPU" in said
+    assert "for 2 s a step" in said

@@ -1,5 +1,6 @@
 """The `reel` command: what it imports, what it prints, and how it fails."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, curate
 
 HEAVY = ("ray", "torch", "cv2", "lance", "lancedb", "av", "pyarrow", "numpy", "duckdb", "pandas", "onnxruntime")
+MODULES = [f"pipelines.cli.{path.stem}" for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py"))]
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,7 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 def test_the_command_imports_nothing_heavy():
     program = (
-        "import sys, pipelines.cli, pipelines.cli.curate, pipelines.cli.query, pipelines.cli.snapshots\n"
-        "import pipelines.cli.submit\n"
+        f"import sys, {', '.join(MODULES)}\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
@@ -38,11 +39,10 @@ def test_the_command_imports_nothing_heavy():
 def commands() -> list[tuple[str, ...]]:
     import typer
 
-    import pipelines.cli.curate
-    import pipelines.cli.query
-    import pipelines.cli.snapshots
-    import pipelines.cli.submit  # noqa: F401
     from pipelines.cli.app import app
+
+    for module in MODULES:
+        importlib.import_module(module)
 
     def below(command, path: tuple[str, ...]):
         for name, one in getattr(command, "commands", {}).items():
@@ -69,7 +69,8 @@ def test_every_command_shows_an_example(command):
 def test_reel_alone_shows_what_there_is(reel):
     shown = reel()
     assert shown.returncode in (0, 2)
-    assert "curate" in shown.stdout + shown.stderr
+    for command in {names[0] for names in commands()}:
+        assert f"\n  {command} " in shown.stdout + shown.stderr
 
 
 def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:

@@ -97,7 +97,7 @@ def head():
 def packages(tmp_path_factory) -> Path:
     """What is sent along: the code alone."""
     folder = tmp_path_factory.mktemp("packages")
-    for name in ("curation", "annotate", "pipelines"):
+    for name in ("curation", "annotate", "pipelines", "model", "training"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
