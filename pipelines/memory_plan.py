@@ -28,8 +28,8 @@ def print_plan(
     say: Callable[[str], None] = print,
 ) -> MemoryPlan:
     """Print the plan for `gpus` ranks. gpu_memory_gb: of one GPU (in GiB, as makers round it); peak_tflops: dense, of
-    its matrix units; both of this machine's GPU where not given, else an H100's. mfu: to tell a step's time by; seconds:
-    of a step, to ask its MFU.
+    its matrix units; both of this machine's GPU where not given, else an H100's. mfu: to tell a step's time by.
+    seconds: of a step, to ask its MFU.
     """
     memory, tflops, device = _device(gpu_memory_gb, peak_tflops)
     plan = plan_memory(recipe, ranks=gpus)

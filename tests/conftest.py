@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# As many test processes as cores: one thread each, and none that spins. Read when torch loads OpenMP.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).parents[1]
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
-from model.lora import add_lora
+from training.adapters import adapt, halve
 from training.live_bytes import LiveBytes
 from training.parallel import autocast, parallelize
 from training.recipe import ComputeConfig, ParallelConfig
@@ -66,20 +66,14 @@ def _trace(
     with FakeTensorMode():
         model = DiT(config)
         if lora:
-            add_lora(model, lora)
+            adapt(model, lora, compute)
         if half_blocks:
-            _halve(model.blocks)
+            halve(model.blocks)
         one = compute.model_copy(update={"compile": False})
         parallelize(model, ParallelConfig(), one, World.alone("cpu"))
         with LiveBytes() as live:
             _step(model, config, shape, one)
         return _peaks(live, [p.grad for p in model.parameters() if p.grad is not None])
-
-
-def _halve(blocks: nn.Module) -> None:
-    for module in blocks.modules():
-        for name, p in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(p.detach().bfloat16(), requires_grad=p.requires_grad))
 
 
 def _step(model: nn.Module, config: DiTConfig, shape: Shape, compute: ComputeConfig) -> None:

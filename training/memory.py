@@ -12,11 +12,11 @@ import torch
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
 from model.flops import train_flops
-from model.lora import add_lora
 from training.activations import Shape, trace
+from training.adapters import adapt
 from training.buckets import Bucket, buckets_of
 from training.errors import TrainError
-from training.recipe import DataConfig, TrainRecipe
+from training.recipe import ComputeConfig, DataConfig, TrainRecipe
 from training.world import mesh_sizes
 
 FP32, BF16 = 4, 2
@@ -28,13 +28,14 @@ GATHERED_BLOCKS = 2
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: of the blocks, of the rest, those that are trained, and of them in the blocks."""
+    """Parameters: of the blocks, of the rest, those that are trained, and of them in the blocks. bytes: of all."""
 
     blocks: int
     rest: int
     trained: int
     trained_in_blocks: int
     depth: int
+    bytes: int
 
     @property
     def all(self) -> int:
@@ -101,7 +102,7 @@ def plan_memory(
     bucket = bucket or largest_bucket(recipe.data, recipe.model)
     batch = batch_size(bucket, recipe.data, recipe.model)
     micro_batches = recipe.data.batches_per_step // data_ranks
-    counts = count_parameters(recipe.model, recipe.lora)
+    counts = count_parameters(recipe.model, recipe.lora, recipe.compute)
     sharded = ranks > 1
     half = sharded and device == "cuda" and recipe.compute.precision == "bf16"
     held = trace(
@@ -139,11 +140,11 @@ def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
     return max(1, data.tokens_per_batch // bucket.tokens(config.patch_size))
 
 
-def count_parameters(config: DiTConfig, lora: LoRAConfig | None) -> Counts:
+def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: ComputeConfig) -> Counts:
     with torch.device("meta"):
         model = DiT(config)
     if lora:
-        add_lora(model, lora)
+        adapt(model, lora, compute)
     blocks = list(model.blocks.parameters())
     everything = list(model.parameters())
     in_blocks = sum(p.numel() for p in blocks)
@@ -153,6 +154,7 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None) -> Counts:
         trained=sum(p.numel() for p in everything if p.requires_grad),
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
         depth=config.depth,
+        bytes=sum(p.numel() * p.element_size() for p in everything),
     )
 
 
@@ -164,11 +166,11 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
-    """What lies on a rank throughout, in fp32. Gradients: after the backward pass."""
+    """What lies on a rank throughout; all that is trained in fp32. Gradients: after the backward pass."""
     mine = math.ceil(counts.trained / pieces)
     averages = {"averaged weights": mine * FP32} if recipe.optim.ema else {}
     return {
-        "parameters": math.ceil(counts.all / pieces) * FP32,
+        "parameters": math.ceil(counts.bytes / pieces),
         "gradients": mine * FP32,
         "optimizer (AdamW)": 2 * mine * FP32,
         **averages,

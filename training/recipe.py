@@ -114,7 +114,7 @@ class ComputeConfig(Part):
     """Precision and memory."""
 
     precision: Literal["fp32", "bf16"] = Field(
-        "bf16", description="bf16: autocast over fp32 weights, which travel between GPUs in bf16"
+        "bf16", description="bf16: autocast over fp32 weights (bf16 under lora), which travel between GPUs in bf16"
     )
     checkpointing: Literal["none", "selective", "full"] = Field("none", description="activations made anew")
     compile: bool = False

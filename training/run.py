@@ -12,8 +12,9 @@ import torch
 from curation.store import Store
 from model.checkpoint import load_weights
 from model.dit import DiT
-from model.lora import add_lora, init_lora
+from model.lora import init_lora
 from training import checkpoints
+from training.adapters import adapt
 from training.batch import Batch
 from training.data import Loader, make_plan
 from training.errors import TrainError
@@ -95,7 +96,7 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
     with torch.device("meta"):
         model = DiT(recipe.model)
     if recipe.lora:
-        add_lora(model, recipe.lora, seed=recipe.seed)
+        adapt(model, recipe.lora, recipe.compute, seed=recipe.seed)
     parallelize(model, recipe.parallel, recipe.compute, world)
     model.to_empty(device=world.device)
     if recipe.lora:

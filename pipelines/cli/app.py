@@ -25,6 +25,8 @@ StoreOption = Annotated[
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 130 stopped by Ctrl-C."""
+    # OpenMP threads that spin while they wait make a loaded machine five times slower (seen); read when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import pipelines.cli.checkpoint
     import pipelines.cli.curate
     import pipelines.cli.generate

@@ -55,7 +55,7 @@ def _trained(out: Path, store: str) -> Path | None:
     run = max(runs.glob(f"{TRAIN_RECIPE.stem}-demo-*"), key=lambda p: p.stat().st_mtime)
     _reel("lineage", str(run))
     video = out / "generated.mp4"
-    _reel("generate", str(run), "--prompt", PROMPT, "--frames", "17", "--size", "96x48", "--out", str(video))
+    _reel("generate", str(run), "--prompt", PROMPT, "--frames", "9", "--size", "112x64", "--out", str(video))
     return video
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from model.checkpoint import load_model, save_model
@@ -21,13 +22,13 @@ LORA = LoRAConfig(rank=4, alpha=2)
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    """Run `reel checkpoint ARGUMENTS` here: (exit code, output)."""
+    """Run `reel checkpoint ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
     from pipelines.cli import main
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["reel", "checkpoint", *map(str, arguments)])
+    def run(*arguments, command="checkpoint"):
+        monkeypatch.setattr(sys, "argv", ["reel", command, *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
         seen = capsys.readouterr()
@@ -220,7 +221,7 @@ def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
         "data": {"sizes": ["256p"], "ratios": ["1:1"], "tokens_per_batch": 7000, "batches_per_step": 2},
     }))  # fmt: skip
     figures = ("--peak-tflops", "1", "--mfu", "0.5", "--seconds", "2", "--gpu-memory", "80")
-    code, said = call_plan(call, tmp_path / "r.yaml", *figures)
+    code, said = call(tmp_path / "r.yaml", "--plan", *figures, command="train")
     assert code == 0, said
     assert "× 1x256x256" in said
     assert "costliest     1 × 93x256x256" in said

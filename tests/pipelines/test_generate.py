@@ -192,17 +192,18 @@ def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, 
         for name, weight in model.named_parameters():
             if ".lora." in name and ".up." in name:
                 weight.normal_()
-    save_lora(model, tmp_path / "a.safetensors", name="a")
+    (tmp_path / "a").mkdir()  # as `reel checkpoint import` and `export --lora` leave it
+    save_lora(model, tmp_path / "a" / "lora.safetensors", name="a")
     common = ("generate", run, "-p", "a dog", "-p", "a cat", "--video", film, "--overlap", "5", "--segments", "2", "-q")
     plain = here(*common, "--out", "x.mp4")
     assert plain.exit_code == 0, plain.output
-    adapted = here(*common, "--lora", "a.safetensors:0.5", "--no-cache", "--sequential", "--out", "y.mp4")
+    adapted = here(*common, "--lora", "a:0.5", "--no-cache", "--sequential", "--out", "y.mp4")
     assert adapted.exit_code == 0, adapted.output
     assert adapted.stdout.split("\n")[:2] == ["wrote y-1.mp4", "wrote y-2.mp4"]
     about = read_about(tmp_path / "y-2.mp4")
     assert about["prompts"] == ["a cat", "a cat"]
     assert about["seed"] == 1
-    assert [(lora["file"], lora["weight"]) for lora in about["loras"]] == [("a.safetensors", 0.5)]
+    assert [(lora["file"], lora["weight"]) for lora in about["loras"]] == [("a/lora.safetensors", 0.5)]
     assert about["begins_with"]["file"] == str(film)
     x, y = (read((tmp_path / f"{n}-1.mp4").read_bytes(), [Frames(count=13, height=48, color="rgb")]) for n in "xy")
     assert x[0].num_frames == 13

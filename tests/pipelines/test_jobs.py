@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.store import Store
 from tests.conftest import ROOT
 from tests.footage import footage
 
 BIN = Path(sys.executable).parent
+TRAIN = {
+    "model": {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16, "adaln_tembed_dim": 16,
+              "text_tokens": 8},
+    "text": {"kind": "hashing", "dim": 16, "tokens": 8},
+    "data": {"sizes": ["32x32"], "frames": [1, 9], "tokens_per_batch": 48, "batches_per_step": 1, "holdout": 0,
+             "encode": "on_the_fly", "workers": 1},
+    "compute": {"precision": "fp32"}, "log": {"every": 1, "tensorboard": False}, "steps": 2,
+}  # fmt: skip
 
 
 def free_port() -> int:
@@ -122,14 +131,34 @@ def test_ray_job_submit(head, packages, tmp_path):
     assert (tmp_path / "store" / "clips.lance").exists()
 
 
-def test_reel_submit(head, packages, tmp_path):
-    footage(tmp_path / "in", 1, lengths=(40,))
-    path = recipe(tmp_path, str(tmp_path / "in"), "store")
-    made = head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, path)
+@pytest.fixture(scope="module")
+def curated(head, packages, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with a store of one clip, which a job made, and what that said."""
+    folder = tmp_path_factory.mktemp("curated")
+    footage(folder / "in", 1, lengths=(40,))
+    path = recipe(folder, str(folder / "in"), "store")
+    return folder, head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, path)
+
+
+def test_reel_submit(curated):
+    _, made = curated
     assert made.returncode == 0, made.stdout + made.stderr
     assert "1 inputs = 1 ok" in made.stdout
     assert "curate: 1/1" in made.stdout
     assert "SUCCEEDED" in made.stderr
+
+
+def test_reel_submit_train(head, packages, curated):
+    folder, _ = curated
+    Store.open(folder / "store").snapshots.create("all", "select clip_id from clips")
+    (folder / "train.yaml").write_text(yaml.safe_dump(TRAIN))
+    made = head.reel("submit", "train", "--address", head.address, "--working-dir", packages, folder / "train.yaml",
+                     "--snapshot", "all", "--store", folder / "store", "--out", folder / "runs")  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "step 2/2" in made.stdout
+    (run,) = (folder / "runs").iterdir()
+    assert f"finished 2 steps: {run}" in made.stdout
+    assert (run / "checkpoints" / "step-00000002" / "checkpoint.json").is_file()
 
 
 def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):

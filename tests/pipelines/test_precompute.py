@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from curation.media.errors import MediaError
 from curation.store import Store
 from model.codec import load_codec
 from model.config import DiTConfig
@@ -25,7 +26,9 @@ from tests.pipelines.fragile import Fragile
 from training.buckets import Bucket, source_frames
 from training.data import Loader, make_plan
 from training.encode import encode_frames, prints_of
+from training.errors import TrainError
 from training.latents import FreshSamples, StoredSamples, stored_media
+from training.plan import Draw
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -211,4 +214,7 @@ def test_encoding_on_the_fly_decodes_real_clips_and_gives_the_same_text(precompu
         assert batch.latents.isfinite().all()
     for made, kept in zip(fresh.states(["film 0", ""]), stored.states(["film 0", ""]), strict=True):
         torch.testing.assert_close(made, kept, rtol=0, atol=0)
+    fresh.unreadable = MediaError
+    with pytest.raises(TrainError, match=f"clip {BROKEN} does not decode .*make a snapshot without it"):
+        fresh.latents(Bucket(17, 96, 160), [Draw(BROKEN, 0, 0, 4)])
     decode.close()

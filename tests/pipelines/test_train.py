@@ -198,6 +198,20 @@ def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained
     assert f"parent       {Checkpoints(trained[0] / 'checkpoints', 1).latest()} (step 4, recipe" in shown
 
 
+def test_adapters_on_a_run_s_weights_in_bf16_and_a_video_with_them(trained, place, call, tmp_path):
+    settings = ["lora={rank: 2, alpha: 2}", f"init={trained[0]}", "compute.precision=bf16", "samples.every=1",
+                "samples.prompts=[a wave]", "samples.size=[32, 32]", "samples.frames=5", "samples.steps=2"]  # fmt: skip
+    done = call(*command(place, "lora", "--steps", "1", *(word for one in settings for word in ("--set", one))))
+    assert done.returncode == 0, done.stderr
+    folder = only_run(place, "lora")
+    assert [p.name for p in (folder / "samples" / "step-00000001").iterdir()] == ["0.mp4"]
+    made = call("checkpoint", "export", folder, tmp_path / "mine", "--lora")
+    assert made.returncode == 0, made.stderr
+    made = call("generate", trained[0], "-p", "a wave", "--lora", f"{tmp_path / 'mine'}:0.5", "--size", "32x32",
+                "--frames", "5", "--steps", "2", "--out", tmp_path / "x.mp4")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+
 def test_a_snapshot_and_its_run_in_one_command_once(place, call):
     wanted = ["snapshot", "create", "again", "--sql", SQL, "--store", place / "store", "--out", place / "both",
               "--train", place / "recipe.yaml"]  # fmt: skip

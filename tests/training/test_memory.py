@@ -5,8 +5,8 @@ import torch
 
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
-from model.lora import add_lora
 from training.activations import Shape, _peaks, _step, trace
+from training.adapters import adapt
 from training.errors import TrainError
 from training.live_bytes import LiveBytes
 from training.memory import largest_bucket, plan_memory
@@ -28,7 +28,7 @@ def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(precision, 
     compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
     model = DiT(SMALL)
     if lora:
-        add_lora(model, lora)
+        adapt(model, lora, compute)
     parallelize(model, ParallelConfig(), compute, World.alone("cpu"))
     with LiveBytes() as live:
         _step(model, SMALL, SHAPE, compute)
@@ -85,6 +85,7 @@ def test_lora_trains_its_adapters_alone():
     plan = plan_memory(BIG.model_copy(update={"lora": LoRAConfig(rank=1, alpha=1)}), ranks=8)
     assert plan.counts.trained < 0.01 * plan.counts.all
     assert plan.bytes["optimizer (AdamW)"] == pytest.approx(plan.counts.trained, rel=1e-6)  # 8 bytes over 8 ranks
+    assert 2 * plan.counts.all < 8 * plan.bytes["parameters"] < 2.7 * plan.counts.all  # the frozen ones are bf16
 
 
 def test_a_block_s_input_is_all_that_full_checkpointing_keeps():

@@ -1,0 +1,89 @@
+"""LoRA training on a base that is held in bf16: the same to the bit as on fp32, alone and sharded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import save_model
+from model.config import LoRAConfig
+from model.lora import add_lora, lora_parameters
+from tests.training.ranks import ranks
+from tests.training.steps import CONFIG, MICROS, make_batch, tiny
+from training.adapters import adapt
+from training.checkpoints import Checkpoints
+from training.objective import flow_loss
+from training.optim import make_optimizer
+from training.parallel import accumulate, autocast, parallelize
+from training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
+from training.run import build
+from training.world import World, start
+
+HALF = ComputeConfig(precision="bf16")
+LORA = LoRAConfig(rank=2, alpha=2)
+
+
+def losses(world: World, *, half: bool = True) -> list[float]:
+    """Three steps."""
+    model = tiny()
+    if half:
+        adapt(model, LORA, HALF)
+    else:
+        add_lora(model, LORA)
+    parallelize(model, ParallelConfig(), HALF, world)
+    optimizer = make_optimizer(dict(model.named_parameters()), OptimConfig(lr=1e-2))
+    found = []
+    for step in range(3):
+        mine, total = range(world.data_rank, MICROS, world.data_size), 0.0
+        for micro in mine:
+            accumulate(model, ParallelConfig(), last=micro == mine[-1])
+            with autocast(HALF, world.device):
+                loss = flow_loss(model, make_batch(step, micro), ObjectiveConfig())
+            loss.total.backward()
+            total += loss.total.item()
+        optimizer.step()
+        optimizer.zero_grad()
+        found += world.sum([total])
+    return found
+
+
+def test_a_base_in_bf16_changes_no_bit() -> None:
+    found = losses(World.alone("cpu"))
+    assert found == losses(World.alone("cpu"), half=False)
+    assert len(set(found)) == 3
+
+
+def test_a_base_in_bf16_may_be_sharded() -> None:
+    for found in ranks(2, _sharded):
+        assert found == pytest.approx(losses(World.alone("cpu")), rel=1e-4)
+
+
+def _sharded() -> list[float]:
+    return losses(start(ParallelConfig(), device="cpu"))
+
+
+def test_what_is_held_in_which_type() -> None:
+    model = tiny()
+    adapt(model, LORA, HALF)
+    assert {p.dtype for p in lora_parameters(model)} == {torch.float32}
+    half = {name for name, p in model.named_parameters() if p.dtype == torch.bfloat16}
+    assert half
+    assert all(".attn." in n or ".cross_attn." in n or ".ffn." in n for n in half)
+    assert not [n for n in half if "norm" in n]
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and n in half]
+
+
+@pytest.mark.parametrize("kind", ["published", "trained"])
+def test_weights_to_begin_with_are_rounded_as_they_are_read(kind: str, tmp_path: Path) -> None:
+    model = tiny()
+    if kind == "published":
+        save_model(model, CONFIG, tmp_path, max_shard_bytes=100_000)
+    else:
+        checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
+        checkpoints.save(1, {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}, {})
+        checkpoints.wait()
+    begun, _ = build(TrainRecipe(model=CONFIG, lora=LORA, compute=HALF, init=str(tmp_path)), World.alone("cpu"))
+    state = begun.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(state[name], tensor.to(state[name].dtype)), name
+    assert state["blocks.0.attn.qkv.weight"].dtype == torch.bfloat16
