@@ -127,7 +127,8 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     import torch
 
     from model.dit import DiT
-    from model.lora import add_lora, init_lora
+    from model.lora import init_lora
+    from training.adapters import adapt
     from training.batch import Batch
     from training.ema import Ema
     from training.objective import flow_loss
@@ -139,7 +140,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     with torch.device("meta"):
         model = DiT(recipe.model)
     if recipe.lora:
-        add_lora(model, recipe.lora)
+        adapt(model, recipe.lora, recipe.compute)
     model.to_empty(device=world.device)
     model.init_weights(0)
     if recipe.lora:
