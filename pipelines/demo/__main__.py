@@ -37,7 +37,7 @@ def main() -> None:
     first = _first_clip(store)
     if first:
         _reel("show", first, "--store", store, "--out", str(out / "clip.png"))
-    video = _trained(out, store) if TRAIN_RECIPE.exists() else None
+    video = _trained(out, store, "" if args.footage else PROMPT) if TRAIN_RECIPE.exists() else None
     print(f"\nlook at   {out / 'report.html'}   and   {out / 'clip.png'}")
     if video:
         print(f"          {video}   and   {video.with_suffix('.png')}   (generated: a toy network, small and blurred)")
@@ -46,17 +46,30 @@ def main() -> None:
     print(f"train on  reel export {out / 'clips'} --format diffusion-pipe --snapshot demo --store {store}")
 
 
-def _trained(out: Path, store: str) -> Path | None:
+def _trained(out: Path, store: str, prompt: str) -> Path:
     """Train on the snapshot for some minutes, and generate a clip of a prompt that the network has seen."""
-
-    recipe, runs = str(TRAIN_RECIPE), out / "runs"
+    recipe, runs, video = str(TRAIN_RECIPE), out / "runs", out / "generated.mp4"
     _reel("precompute", recipe, "--snapshot", "demo", "--store", store)
     _reel("train", recipe, "--snapshot", "demo", "--store", store, "--out", str(runs))
     run = max(runs.glob(f"{TRAIN_RECIPE.stem}-demo-*"), key=lambda p: p.stat().st_mtime)
     _reel("lineage", str(run))
-    video = out / "generated.mp4"
-    _reel("generate", str(run), "--prompt", PROMPT, "--frames", "9", "--size", "112x64", "--out", str(video))
+    size = ["--frames", "9", "--size", "112x64"]
+    _reel("generate", str(run), "--prompt", prompt, *size, "--out", str(video), "--force")
+    _compare(store, prompt, video)
     return video
+
+
+def _compare(store: str, prompt: str, video: Path) -> None:
+    """A picture of the generated clip under one that it was trained on."""
+    from curation.store import Store
+    from pipelines.sheets import clips_sheet, write_whole
+
+    opened = Store.open(store)
+    clip = "select clip_id from clips c join sources s on s.md5 = c.source_md5 where ? in (s.caption, '') limit 1"
+    ids = opened.sql(clip, params=[prompt])["clip_id"].to_pylist()
+    rows = [(f"clip {name}", mp4) for name, mp4 in opened.read_media(ids)]
+    picture = clips_sheet([*rows, (f"generated: {prompt}", video.read_bytes())], columns=1, tile_height=192)
+    write_whole(video.with_suffix(".png"), picture)
 
 
 def _with_captions(folder: Path) -> Path:
