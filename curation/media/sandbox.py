@@ -49,6 +49,7 @@ class Sandbox:
         self.peak_rss_bytes = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr: deque[bytes] = deque(maxlen=200)
+        self._drainer: threading.Thread | None = None
 
     def call(self, function: str, kwargs: Mapping[str, Any], on_progress: Callable[[Any], None] | None = None) -> Reply:
         """Call `function` ("package.module:name") with JSON-like `kwargs` in the child.
@@ -98,7 +99,8 @@ class Sandbox:
             stderr=subprocess.PIPE,
             env=environment | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
-        threading.Thread(target=self._drain, args=(self._child.stderr,), daemon=True).start()
+        self._drainer = threading.Thread(target=self._drain, args=(self._child.stderr,), daemon=True)
+        self._drainer.start()
         return self._child
 
     def _drain(self, pipe: Any) -> None:
@@ -137,6 +139,8 @@ class Sandbox:
     def _crashed(self, child: subprocess.Popen[bytes]) -> MediaError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=5)
+        if self._drainer:
+            self._drainer.join(timeout=2)  # its last words may still be in the pipe
         code = child.returncode
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         error = MediaError("crash", f"the decoder process died ({name})", self._tail())
