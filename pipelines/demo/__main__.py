@@ -53,7 +53,7 @@ def _trained(out: Path, store: str, prompt: str) -> Path:
     _reel("train", recipe, "--snapshot", "demo", "--store", store, "--out", str(runs))
     run = max(runs.glob(f"{TRAIN_RECIPE.stem}-demo-*"), key=lambda p: p.stat().st_mtime)
     _reel("lineage", str(run))
-    size = ["--frames", "9", "--size", "112x64"]
+    size = ["--frames", "9", "--size", "112x64", "--guidance", "1.5"]
     _reel("generate", str(run), "--prompt", prompt, *size, "--out", str(video), "--force")
     _compare(store, prompt, video)
     return video
