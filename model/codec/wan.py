@@ -58,7 +58,9 @@ def _load(config: CodecConfig, dtype: torch.dtype) -> Any:
         raise ModelError("Wan's VAE needs diffusers: pip install 'reelwright[models]'") from error
     folder = resolve(config.path, "vae", revision=config.revision)
     try:
-        vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+        vae = AutoencoderKLWan.from_pretrained(
+            folder, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False
+        )  # it is small; with True, diffusers asks for accelerate
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} does not load as an AutoencoderKLWan: {str(error).splitlines()[0]}") from error
     if vae.config.z_dim != CHANNELS or vae.config.scale_factor_spatial != STRIDE[1]:
