@@ -9,7 +9,7 @@ CORPUS ?= ../shared/corpus
 
 .PHONY: demo test lint types quality bench env clean
 
-demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, query it, freeze a snapshot
+demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
 	$(BIN)/python -m pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
 test: $(VENV)/.ready lint types  ## everything CI runs
@@ -25,9 +25,14 @@ quality: $(VENV)/.ready  ## figures of quality on footage with truth; minutes
 	$(BIN)/python -m pytest -m quality
 	$(BIN)/python -m benchmarks.quality $(CORPUS)
 
-bench: $(VENV)/.ready  ## cost against plain ffmpeg, scale of the store, memory on a long file; minutes
+bench: $(VENV)/.ready  ## cost against plain ffmpeg, scale of the store, memory on a long file, the DiT, its data and training; half an hour
 	$(BIN)/python -m benchmarks.cost $(CORPUS)
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.dit
+	$(BIN)/python -m benchmarks.latents
+	$(BIN)/python -m benchmarks.kvcache
+	$(BIN)/python -m benchmarks.plan_memory
+	$(BIN)/python -m benchmarks.train $(CORPUS)
 
 env: $(VENV)/.ready
 

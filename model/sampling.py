@@ -42,7 +42,7 @@ def distilled_sigmas(steps: int = 16, shift: float = SHIFT) -> Tensor:
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """s σ / (1 + (s - 1) σ): more of the steps at high noise, as more tokens need."""
+    """s σ / (1 + (s - 1) σ): more at high noise, as more tokens need; of steps here, of draws in training."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

@@ -44,8 +44,8 @@ def make_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> Plan:
 class Loader:
     """Iterates this rank's batches from `start_step` on, without end unless `stop_step` (exclusive) says where.
 
-    Threads read `recipe.data.prefetch` micro-batches ahead. The handles of the store are opened in the process and
-    thread that reads, so a loader may be made before a fork or sent to a spawned process. Raises TrainError where
+    Threads read `recipe.data.prefetch` micro-batches ahead. The handles of the store are opened in the thread that
+    reads; a loader may be sent to a spawned process, not to a forked one. Raises TrainError where
     something is not precomputed, with the command that mends it, and where the network does not fit the encoders.
     """
 

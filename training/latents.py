@@ -156,7 +156,6 @@ class FreshSamples:
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
         self.unreadable = unreadable
         self._encoding = threading.Lock()  # networks are not for two threads at once; decoding goes on beside them
-        self._known: dict[str, Tensor] = {}
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Raises TrainError where a clip does not decode."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.sampling import shifted
 from training.batch import Batch
 from training.recipe import ObjectiveConfig
 
@@ -108,11 +109,6 @@ def timestep_shift(noise_tokens: int, config: ObjectiveConfig) -> float:
     eq. 23). Its size is fixed by one point: 480p × 93 has the published sampler's 12.
     """
     return max(1.0, config.shift_at_reference * math.sqrt(noise_tokens / config.reference_tokens))
-
-
-def shifted(u: Tensor, shift: float) -> Tensor:
-    """t = s u / (1 + (s - 1) u): uniform noise levels moved towards noise."""
-    return shift * u / (1 + (shift - 1) * u)
 
 
 def loss_weight(u: Tensor, config: ObjectiveConfig) -> Tensor:

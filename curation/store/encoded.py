@@ -28,13 +28,13 @@ INLINE_BYTES = 64 * 2**10
 
 
 class Reader:
-    """A table at the version that it had when the reader was made. For any thread, and for forked or spawned
-    processes."""
+    """A table at the version that it had when the reader was made. For any thread, and for spawned processes; a forked
+    one is refused, for Lance's own threads do not survive a fork."""
 
     def __init__(self, store: Store, table: str) -> None:
         self.store, self.table = store, table
         self.version: int = store.dataset(table).version
-        self._opened = threading.local()
+        self._opened, self._pid = threading.local(), os.getpid()
         _refuse_old(store.schema(table), table)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -71,9 +71,10 @@ class Reader:
             ) from error
 
     def _dataset(self) -> Any:
-        """This thread's handle: a handle is not for two threads at once, nor for a process forked from its own."""
-        if getattr(self._opened, "pid", None) != os.getpid():
-            self._opened.pid = os.getpid()
+        """This thread's handle: a handle is not for two threads at once."""
+        if os.getpid() != self._pid:
+            raise StoreError("the store cannot be read in a forked process; start the process with 'spawn'.")
+        if not hasattr(self._opened, "dataset"):
             self._opened.dataset = self.store.dataset(self.table, self.version)
         return self._opened.dataset
 
@@ -120,5 +121,6 @@ def _refuse_old(schema: pa.Schema, table: str) -> None:
 
 def _reopen(store: Store, table: str, version: int) -> Reader:
     reader = Reader.__new__(Reader)
-    reader.store, reader.table, reader.version, reader._opened = store, table, version, threading.local()
+    reader.store, reader.table, reader.version = store, table, version
+    reader._opened, reader._pid = threading.local(), os.getpid()
     return reader

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.app import StoreOption, app, say
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.precompute import Summary
 
 
-@app.command(epilog="Example:  reel precompute configs/train/mini/stage1.yaml --snapshot pan-left --store STORE")
+@app.command(epilog="Example:  reel precompute configs/train/mini/stage1-t2i.yaml --snapshot pan-left --store STORE")
 def precompute(
-    recipe: Annotated[Path, typer.Argument(help="Training recipe (YAML).")],
     snapshot: Annotated[str, typer.Option("--snapshot", help="Snapshot whose clips are encoded.")],
     store: StoreOption,
+    recipe: Annotated[Path | None, typer.Argument(help="Training recipe (YAML).")] = None,
+    named: Annotated[Path | None, typer.Option("--recipe", help="The recipe, said by name.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Encode at most so many latents now.")] = None,
     workers: Annotated[
@@ -31,6 +33,9 @@ def precompute(
     from pipelines.recipes import load, parse_overrides
     from training.recipe import TrainRecipe
 
+    recipe = named or recipe
+    if recipe is None:
+        raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
     full = load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}")
     Store.open(store)  # a mistake in its name must not make a store
