@@ -12,20 +12,25 @@ from typing import Any
 from annotate.contract import (
     Annotator,
     Column,
+    Computes,
     Facts,
-    Failure,
     Frames,
+    Postponed,
     Resources,
-    TextColumn,
-    annotate_clip,
-    annotate_clips,
+    SetAnnotator,
+    Stored,
+    fingerprint_with,
     refuse_shared_columns,
+    runtime,
     schema_of,
-)
+    stored_needs,
+)  # fmt: skip
+from annotate.run import Failure, annotate_clip, annotate_clips, expected_fingerprint
 
 __all__ = [
-    "BUILT_IN", "Annotator", "Column", "Facts", "Failure", "Frames", "Resources", "TextColumn", "annotate_clip",
-    "annotate_clips", "available", "load", "load_all", "schema_of",
+    "BUILT_IN", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "Postponed", "Resources",
+    "SetAnnotator", "Stored", "annotate_clip", "annotate_clips", "available", "expected_fingerprint",
+    "fingerprint_with", "load", "load_all", "runtime", "schema_of", "stored_needs",
 ]  # fmt: skip
 
 BUILT_IN = {
@@ -44,7 +49,7 @@ def available() -> dict[str, str]:
     return {e.name: e.value for e in entry_points(group=ENTRY_POINTS)} | BUILT_IN
 
 
-def load(name: str, parameters: Mapping[str, Any] | None = None) -> Annotator:
+def load(name: str, parameters: Mapping[str, Any] | None = None) -> Computes:
     """The annotator of this name with these parameters; raises ValueError for a name or parameter it does not know."""
     known = available()
     if name not in known:
@@ -53,14 +58,14 @@ def load(name: str, parameters: Mapping[str, Any] | None = None) -> Annotator:
     return _build(getattr(import_module(module), attribute), dict(parameters or {}))
 
 
-def load_all(recipe: Mapping[str, Mapping[str, Any] | None]) -> list[Annotator]:
+def load_all(recipe: Mapping[str, Mapping[str, Any] | None]) -> list[Computes]:
     """The annotators of a recipe {name: parameters}, in its order; raises ValueError where two write one column."""
     annotators = [load(name, parameters) for name, parameters in recipe.items()]
     refuse_shared_columns(annotators)
     return annotators
 
 
-def _build(kind: type[Annotator], parameters: dict[str, Any]) -> Annotator:
+def _build(kind: type[Computes], parameters: dict[str, Any]) -> Computes:
     from pydantic import TypeAdapter, ValidationError
 
     known = [field.name for field in fields(kind)]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import annotate
-from annotate import Annotator, Column, Facts, Frames, Resources, TextColumn, annotate_clip, annotate_clips
+from annotate import Annotator, Column, Facts, Frames, Resources, Stored, annotate_clip, annotate_clips
 from tests.annotate.synth import encode, moved, texture
 
 
@@ -41,7 +41,7 @@ class Broken(Annotator):
 
 class Words(Annotator):
     name, version = "words", 1
-    needs = TextColumn("caption")
+    needs = Stored("caption")
     columns = {"num_words": Column(pa.int32(), "words of the caption")}
 
     def __call__(self, caption: str) -> dict[str, int]:

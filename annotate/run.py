@@ -1,0 +1,162 @@
+"""Annotating a clip: decoded once for all annotators, and one annotator's failure is its own."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.contract import (
+    Annotator,
+    Computes,
+    Facts,
+    Frames,
+    Need,
+    Postponed,
+    Stored,
+    fingerprint_with,
+    needs_of,
+    refuse_shared_columns,
+    stored_needs,
+)  # fmt: skip
+from curation.media.frames import ClipFacts, read
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One annotator failed on one clip; the other columns of the clip are not touched.
+
+    postponed: the clip is not to blame, and the next run tries again.
+    """
+
+    annotator: str
+    error: str
+    detail: str
+    postponed: bool = False
+
+
+def annotate_clip(
+    mp4: bytes | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Columns (with `<name>_fingerprint` for each annotator that succeeded) and failures of one clip.
+
+    mp4: None where no annotator looks at the clip. row: the clip's other columns, for annotators that need some;
+        columns of annotators earlier in the list are visible to later ones.
+    """
+    return annotate_clips([mp4], annotators, [row or {}])[0]
+
+
+def annotate_clips(
+    mp4s: Sequence[bytes | None],
+    annotators: Sequence[Annotator],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    producers: Mapping[str, str] | None = None,
+) -> list[tuple[dict[str, Any], list[Failure]]]:
+    """`annotate_clip` of several: all their sampled frames are held at once, so keep it to a batch.
+
+    producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
+    """
+    refuse_shared_columns(annotators)
+    made_by = {**(producers or {}), **{column: a.name for a in annotators for column in a.columns}}
+    frames = list(dict.fromkeys(n for a in annotators for n in needs_of(a) if isinstance(n, Frames)))
+    facts = any(isinstance(n, Facts) for a in annotators for n in needs_of(a))
+    known = [_read_needs(mp4, frames, facts) for mp4 in mp4s]
+    results: list[tuple[dict[str, Any], list[Failure]]] = [({}, []) for _ in mp4s]
+    for annotator in annotators:
+        for start in range(0, len(mp4s), annotator.resources.batch):
+            chunk = range(start, min(start + annotator.resources.batch, len(mp4s)))
+            seen = [{**(rows[i] if rows else {}), **results[i][0]} for i in chunk]
+            found = _run(annotator, [known[i] for i in chunk], seen)
+            for i, row, columns in zip(chunk, seen, found, strict=True):
+                if isinstance(columns, Failure):
+                    results[i][1].append(columns)
+                else:
+                    stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, row, made_by)}
+                    results[i][0].update(columns | stamp)
+    return results
+
+
+def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers: Mapping[str, str]) -> str:
+    """The fingerprint that the annotator's columns have when they are current for this row."""
+    sources = {producers[n.column] for n in stored_needs(annotator) if n.column in producers}
+    return fingerprint_with(annotator, {name: row.get(f"{name}_fingerprint") for name in sources})
+
+
+Known = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
+
+
+def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> Known:
+    if not frames and not facts:
+        return {}
+    try:
+        clip_facts, arrays = read(mp4 or b"", frames)
+    except Exception as error:  # anything: a decoder must not end the run
+        return error
+    return {Facts(): clip_facts, **dict(zip(frames, arrays, strict=True))}
+
+
+def _run(
+    annotator: Annotator, known: Sequence[Known], rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any] | Failure]:
+    """A batch; where it fails and holds several clips, clip by clip, so that one clip costs only itself."""
+    try:
+        inputs = [_inputs(annotator, k, r) for k, r in zip(known, rows, strict=True)]
+        found = annotator.batch(inputs)
+        if len(found) != len(inputs):
+            raise ValueError(f"annotator {annotator.name!r} returned {len(found)} rows for {len(inputs)} clips")
+    except Exception as error:
+        if len(known) == 1:
+            return [_failure(annotator, error)]
+        return [one for k, r in zip(known, rows, strict=True) for one in _run(annotator, [k], [r])]
+    return [_checked(annotator, columns) for columns in found]
+
+
+def _inputs(annotator: Annotator, known: Known, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    def of(need: Need) -> ClipFacts | np.ndarray | Any:
+        if isinstance(need, Stored):
+            if row.get(need.column) is None and not need.optional:
+                raise ValueError(f"annotator {annotator.name!r} needs column {need.column!r}, which the clip lacks")
+            return row.get(need.column)
+        if isinstance(known, Exception):
+            raise known
+        return known[need]
+
+    return tuple(of(need) for need in needs_of(annotator))
+
+
+def _checked(annotator: Annotator, columns: dict[str, Any] | Exception) -> dict[str, Any] | Failure:
+    """The columns, or a failure where they are not exactly the declared ones, typed and finite."""
+    try:
+        if isinstance(columns, Exception):
+            raise columns
+        if columns.keys() != annotator.columns.keys():
+            wrong = sorted(columns.keys() ^ annotator.columns.keys())
+            raise ValueError(f"annotator {annotator.name!r} does not write the columns it declares: {', '.join(wrong)}")
+        for name, value in columns.items():
+            if _is_not_finite(value):
+                raise ValueError(f"{name} is {value}")
+            pa.scalar(value, annotator.columns[name].type)
+    except Exception as error:
+        return _failure(annotator, error)
+    return columns
+
+
+def _is_not_finite(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind == "f" and not np.isfinite(value).all()
+    return isinstance(value, float | np.floating) and not math.isfinite(value)
+
+
+def _failure(annotator: Annotator, error: Exception) -> Failure:
+    detail = "".join(traceback.format_exception(error))[-4000:]
+    return Failure(annotator.name, _sentence(error), detail, isinstance(error, Postponed))
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
