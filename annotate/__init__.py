@@ -40,6 +40,22 @@ BUILT_IN = {
     "text": "annotate.text:Text",
     "light": "annotate.light:Light",
     "texture": "annotate.texture:Texture",
+    "camera_motion": "annotate.camera_motion:CameraMotion",
+    "watermark": "annotate.watermark:Watermark",
+    "watermark_classifier": "annotate.watermark_classifier:WatermarkClassifier",
+    "watermark_vlm": "annotate.watermark_vlm:WatermarkVlm",
+    "aesthetics": "annotate.aesthetics:Aesthetics",
+    "aesthetic_standin": "annotate.aesthetic_standin:AestheticStandin",
+    "frame_hash": "annotate.frame_hash:FrameHash",
+    "visual_embedding": "annotate.visual_embedding:VisualEmbedding",
+    "near_duplicates": "annotate.near_duplicates:NearDuplicates",
+    "caption": "annotate.caption:Caption",
+    "composed_caption": "annotate.composed_caption:ComposedCaption",
+    "captions": "annotate.captions:Captions",
+    "cinematography": "annotate.cinematography:Cinematography",
+    "caption_embedding": "annotate.caption_embedding:CaptionEmbedding",
+    "clusters": "annotate.clusters:Clusters",
+    "density": "annotate.density:Density",
 }
 ENTRY_POINTS = "reelwright.annotators"  # other packages add annotators under this group: name = "module:Class"
 
