@@ -180,6 +180,14 @@ def fingerprint_with(annotator: Computes, inputs: Mapping[str, str | None]) -> s
     return _digest(json.dumps([annotator.fingerprint, sorted(inputs.items())])) if inputs else annotator.fingerprint
 
 
+def digest_of(rows: pa.Table) -> str:
+    """16 hex digits over a table of strings, in its order."""
+    digest = hashlib.sha256()
+    for column in rows.columns:
+        digest.update("\0".join(value or "" for value in column.to_pylist()).encode() + b"\1")
+    return digest.hexdigest()[:16]
+
+
 def refuse_shared_columns(annotators: Sequence[Computes]) -> None:
     """Raise ValueError when two annotators write the same column: the order of a run would decide its value."""
     owner: dict[str, str] = {}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,22 +59,30 @@ def annotate_clips(
     annotators: Sequence[Annotator],
     rows: Sequence[Mapping[str, Any]] | None = None,
     producers: Mapping[str, str] | None = None,
+    *,
+    gate: Callable[[], AbstractContextManager[None]] = nullcontext,
+    clock: Counter[str] | None = None,
 ) -> list[tuple[dict[str, Any], list[Failure]]]:
     """`annotate_clip` of several: all their sampled frames are held at once, so keep it to a batch.
 
     producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
+    gate: entered while an annotator computes, not while clips are decoded. clock: seconds are added up here, by
+        annotator, and those of decoding under "decode".
     """
+    clock = Counter() if clock is None else clock
     refuse_shared_columns(annotators)
     made_by = {**(producers or {}), **{column: a.name for a in annotators for column in a.columns}}
     frames = list(dict.fromkeys(n for a in annotators for n in needs_of(a) if isinstance(n, Frames)))
     facts = any(isinstance(n, Facts) for a in annotators for n in needs_of(a))
-    known = [_read_needs(mp4, frames, facts) for mp4 in mp4s]
+    with _timed(clock, "decode"):
+        known = [_read_needs(mp4, frames, facts) for mp4 in mp4s]
     results: list[tuple[dict[str, Any], list[Failure]]] = [({}, []) for _ in mp4s]
     for annotator in annotators:
         for start in range(0, len(mp4s), annotator.resources.batch):
             chunk = range(start, min(start + annotator.resources.batch, len(mp4s)))
             seen = [{**(rows[i] if rows else {}), **results[i][0]} for i in chunk]
-            found = _run(annotator, [known[i] for i in chunk], seen)
+            with gate(), _timed(clock, annotator.name):
+                found = _run(annotator, [known[i] for i in chunk], seen)
             for i, row, columns in zip(chunk, seen, found, strict=True):
                 if isinstance(columns, Failure):
                     results[i][1].append(columns)
@@ -79,6 +90,13 @@ def annotate_clips(
                     stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, row, made_by)}
                     results[i][0].update(columns | stamp)
     return results
+
+
+@contextmanager
+def _timed(clock: Counter[str], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    clock[name] += time.perf_counter() - began  # type: ignore[assignment]
 
 
 def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-AHEAD = 2  # calls in flight for each actor, so that none waits for the driver
+AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
 ATTEMPTS = 2  # of a single item whose actor is lost
 
 
@@ -32,8 +32,8 @@ class Result:
 class Actors:
     """`size` actors made by `make`; use as a context manager, which ends them."""
 
-    def __init__(self, make: Callable[[], Any], size: int) -> None:
-        self.make, self.size = make, size
+    def __init__(self, make: Callable[[], Any], size: int, *, ahead: int = AHEAD) -> None:
+        self.make, self.size, self.ahead = make, size, ahead
         self.queue: deque[Work] = deque()
         self._actors: list[Any] = []
         self._in_flight: dict[Any, tuple[Any, Work]] = {}
@@ -68,9 +68,9 @@ class Actors:
 
     def _hand_out(self) -> None:
         busy = [actor for actor, _ in self._in_flight.values()]
-        for _ in range(AHEAD):
+        for _ in range(self.ahead):
             for actor in self._actors:
-                if self.queue and busy.count(actor) < AHEAD:
+                if self.queue and busy.count(actor) < self.ahead:
                     work = self.queue.popleft()
                     busy.append(actor)
                     self._in_flight[getattr(actor, work.method).remote(*work.args, work.items)] = (actor, work)

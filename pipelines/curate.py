@@ -4,19 +4,19 @@ import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from annotate import schema_of
 from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
 from curation.ingest import Input, Inputs
 from curation.scan import Scan, scan_from_json
 from curation.store import Store
 from pipelines import tasks
-from pipelines.annotate import annotate_stale, find_stale, load_annotators
+from pipelines.annotation.load import load_annotators, prepare_columns
+from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
 from pipelines.cluster import cluster
 from pipelines.committer import Committer
 from pipelines.flow import Done, Flow
@@ -76,23 +76,24 @@ def run_all(
     retry_failed: bool = False,
     recut: bool = False,
     quiet: bool = False,
-) -> tuple[Summary, int]:
-    """Curate what is new, then annotate stored clips that are stale; the summary and how many clips those were.
+) -> tuple[Summary, Report]:
+    """Curate what is new, then annotate whatever stored clip is stale.
 
     Ray is started only where there is something to do.
     """
     annotators = load_annotators(recipe)
-    store.ensure_columns("clips", [f for a in annotators.values() for f in schema_of(a)])
+    prepare_columns(store, annotators)
     history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
-    if not history.todo and not find_stale(store, annotators, retry_failed=retry_failed):
-        return _nothing_to_do(inputs, history), 0
+    if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
+        return _nothing_to_do(inputs, history), Report()
     with cluster(address):
         clock = time.monotonic()
         with Progress("curate", quiet=quiet) as progress:
-            summary = Curation(store, recipe, inputs, history).run(progress)
+            light = [name for name, annotator in annotators.items() if runs_while_cutting(annotator)]
+            summary = Curation(store, recipe, inputs, history, light).run(progress)
         with Progress("annotate", quiet=quiet) as progress:
-            caught_up = annotate_stale(store, recipe, progress, retry_failed=retry_failed)
-        return replace(summary, seconds=time.monotonic() - clock), caught_up
+            report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed)
+        return replace(summary, seconds=time.monotonic() - clock), report
 
 
 def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
@@ -104,14 +105,16 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
 
 
 class Curation:
-    """One run over `inputs` into `store`. Call `run` once."""
+    """One run over `inputs` into `store`. Call `run` once. light: annotators that share the decode of a cut clip."""
 
-    def __init__(self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History) -> None:
+    def __init__(
+        self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History, light: Collection[str]
+    ) -> None:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
         self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.limits = recipe.limits.model_dump()
-        self.annotators = recipe.annotator_params()
+        self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
         self.stage_seconds: Counter[str] = Counter()

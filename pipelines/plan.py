@@ -9,7 +9,8 @@ from curation.dedup import Deduplicator
 from curation.ingest import list_inputs
 from curation.store import Store
 from pipelines import tasks
-from pipelines.annotate import find_stale, load_annotators
+from pipelines.annotation.load import load_annotators
+from pipelines.annotation.plan import make_plan as plan_annotators
 from pipelines.flow import Flow
 from pipelines.history import History
 from pipelines.recipe import CurateRecipe
@@ -73,13 +74,7 @@ def _lines(
     megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
     clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
     done = sum(history.done_before.values()) if history else 0
-    stale = 0
-    if history and done:
-        annotators = load_annotators(recipe)
-        have = set(history.store.schema("clips").names)
-        current = {n: a for n, a in annotators.items() if f"{n}_fingerprint" in have}
-        missing = [n for n in annotators if n not in current]
-        stale = history.store.count("clips") if missing else len(find_stale(history.store, current, retry_failed=False))
+    stale = plan_annotators(history.store, load_annotators(recipe)) if history and done else []
     yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
         f"{states['unreadable']} unreadable; {ignored} other files passed over"
     )
@@ -88,7 +83,7 @@ def _lines(
         "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
         f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
         f"annotate about {clips} new clips": clips * ANNOTATE_S_PER_CLIP,
-        f"annotate {stale} stored clips anew": stale * ANNOTATE_S_PER_CLIP,
+        f"annotate {max([r.stale for r in stale], default=0)} stored clips anew": sum(r.seconds or 0 for r in stale),
     }
     for name, cost in costs.items():
         yield f"  {name:36} {cost / 60:10.1f} CPU minutes"

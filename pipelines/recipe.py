@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field
@@ -14,11 +14,13 @@ from curation.clips import CUTTING_VERSION, ClipConfig
 from curation.media.encode import EncodeConfig
 from curation.scan import ScanLimits
 from curation.shots import DETECTOR_VERSION, ShotConfig
+from pipelines.annotation.profiles import PARAMETERS, PROFILES
 from pipelines.recipes import RecipeError, load, parse_overrides
 
-__all__ = ["Batches", "CurateRecipe", "Limits", "Need", "RecipeError", "Resources", "load_recipe", "parse_overrides"]
-
-DEFAULT_ANNOTATORS: tuple[str, ...] = ("technical", "blur", "motion", "text", "light", "texture")
+__all__ = [
+    "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
+    "parse_overrides",
+]  # fmt: skip
 
 
 class Need(BaseModel, frozen=True, extra="forbid"):
@@ -26,6 +28,14 @@ class Need(BaseModel, frozen=True, extra="forbid"):
 
     cpus: float = Field(1.0, ge=0)
     gpus: float = Field(0.0, ge=0)
+
+
+class OwnNeed(BaseModel, frozen=True, extra="forbid"):
+    """What one actor of an annotator occupies, where it is not what the annotator asks for, and how many there are."""
+
+    cpus: float | None = Field(None, ge=0)
+    gpus: float | None = Field(None, ge=0)
+    actors: int = Field(0, ge=0, description="0: as many as the cluster has room for, within reason")
 
 
 class Resources(BaseModel, frozen=True, extra="forbid"):
@@ -40,6 +50,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     cut: Need = Need()
     annotate: Need = Need()
     write: Need = Need()
+    annotators: dict[str, OwnNeed] = Field({}, description="of annotators that keep a process of their own, by name")
 
 
 class Limits(ScanLimits, frozen=True, extra="forbid"):
@@ -70,15 +81,23 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     borders: BorderConfig = BorderConfig()
     clips: ClipConfig = ClipConfig()
     encode: EncodeConfig = EncodeConfig()
-    annotators: tuple[str | dict[str, dict[str, Any]], ...] = DEFAULT_ANNOTATORS
+    profile: Literal["cpu", "full"] = Field("cpu", description="which annotators, where `annotators` names none")
+    annotators: tuple[str | dict[str, dict[str, Any]], ...] = Field((), description="names, or {name: parameters}")
+    parameters: dict[str, dict[str, Any]] = Field({}, description="parameters of annotators, by name")
     limits: Limits = Limits()
     batches: Batches = Batches()
     resources: Resources = Resources()
 
     def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
-        """(name, parameters) of each annotator, in order."""
-        entries: list[dict[str, dict[str, Any]]] = [{a: {}} if isinstance(a, str) else a for a in self.annotators]
-        return [(name, params or {}) for entry in entries for name, params in entry.items()]
+        """(name, parameters) of each annotator, in order. Raises RecipeError for parameters of one that is not used."""
+        own: dict[str, dict[str, dict[str, Any]]] = {} if self.annotators else PARAMETERS[self.profile]
+        chosen: tuple[str | dict[str, dict[str, Any]], ...] = self.annotators or PROFILES[self.profile]
+        entries: list[dict[str, dict[str, Any]]] = [{a: {}} if isinstance(a, str) else a for a in chosen]
+        listed = {name: params or {} for entry in entries for name, params in entry.items()}
+        for name in self.parameters:
+            if name not in listed:
+                raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
+        return [(name, {**own.get(name, {}), **p, **self.parameters.get(name, {})}) for name, p in listed.items()]
 
     @property
     def cutting_fingerprint(self) -> str:

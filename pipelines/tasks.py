@@ -16,6 +16,8 @@ from curation.media.errors import MediaError
 from curation.media.sandbox import Reply, Sandbox
 from curation.store import Store
 
+Work = list[tuple[str, dict]]  # (name, parameters) of annotators
+
 _sandbox: Sandbox | None = None
 
 
@@ -98,15 +100,26 @@ def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes
 
 
 def annotate(
-    store_uri: str, clip_ids: Sequence[str], annotators: list[tuple[str, dict]], limits: Mapping[str, Any]
-) -> dict[str, Any]:
-    """{"clips": {"columns", "failures"} for each stored clip}."""
-    began = time.monotonic()
+    store_uri: str,
+    clip_ids: Sequence[str],
+    annotators: Work,
+    limits: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    producers: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """{"columns", "failures", "seconds"} for each stored clip; rows: the columns that the annotators read."""
     results = []
     with tempfile.TemporaryDirectory(prefix="reel-") as folder:
-        for _, mp4 in Store(store_uri).read_media(clip_ids):
-            results.append(_annotate_one(limits, _laid_down(folder, mp4), annotators))
-    return {"clips": results, "seconds": time.monotonic() - began}
+        for (_, mp4), row in zip(Store(store_uri).read_media(clip_ids), rows, strict=True):
+            results.append(_annotate_one(limits, _laid_down(folder, mp4), annotators, row, producers))
+    return results
+
+
+def derive(rows: Sequence[Mapping[str, Any]], annotators: Work, producers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The same for annotators that look at columns alone: nothing is decoded, so nothing needs a sandbox."""
+    from pipelines.work import derive_columns
+
+    return derive_columns(rows, annotators, producers)
 
 
 def _laid_down(folder: str, mp4: bytes) -> str:
@@ -117,15 +130,25 @@ def _laid_down(folder: str, mp4: bytes) -> str:
     return path
 
 
-def _annotate_one(limits: Mapping[str, Any], path: str, annotators: list[tuple[str, dict]]) -> dict[str, Any]:
+def _annotate_one(
+    limits: Mapping[str, Any],
+    path: str,
+    annotators: Work,
+    row: Mapping[str, Any] | None = None,
+    producers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    about = {"row": dict(row or {}), "producers": dict(producers or {})}
     try:
-        return _call(limits, "pipelines.work:annotate_media", path=path, annotators=annotators).value
+        return _call(limits, "pipelines.work:annotate_media", path=path, annotators=annotators, **about).value
     except MediaError as error:
         if len(annotators) == 1:
-            return {"columns": {}, "failures": [failure(annotators[0][0], error)]}
-    parts = [_annotate_one(limits, path, [annotator]) for annotator in annotators]
-    columns = {k: v for part in parts for k, v in part["columns"].items()}
-    return {"columns": columns, "failures": [f for part in parts for f in part["failures"]]}
+            return {"columns": {}, "failures": [failure(annotators[0][0], error)], "seconds": {}}
+    parts = [_annotate_one(limits, path, [annotator], row, producers) for annotator in annotators]
+    return {
+        "columns": {k: v for part in parts for k, v in part["columns"].items()},
+        "failures": [f for part in parts for f in part["failures"]],
+        "seconds": {k: v for part in parts for k, v in part["seconds"].items()},
+    }
 
 
 def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:

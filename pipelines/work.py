@@ -2,10 +2,12 @@
 
 import functools
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from annotate import Annotator, annotate_clip, load
+from annotate import Annotator, Failure, annotate_clips, load
 from curation.borders import BorderConfig
 from curation.media.cut import CutSpec, Cutter
 from curation.media.encode import EncodeConfig
@@ -40,7 +42,7 @@ def cut_source(
     A clip that cannot be cut costs only itself.
     """
     results, blobs = [], []
-    loaded = [_annotator(name, json.dumps(params, sort_keys=True)) for name, params in annotators]
+    loaded = _loaded(annotators)
     with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode)) as cutter:
         for spec in specs:
             try:
@@ -51,28 +53,49 @@ def cut_source(
                 continue
             facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps")}
             facts["bytes"] = len(encoded.mp4)
-            results.append({"encoded": facts, **_annotate(encoded.mp4, loaded)})
+            results.append({"encoded": facts, **_annotate(encoded.mp4, loaded, {}, {})})
             blobs.append(encoded.mp4)
             report_progress(None)
     return results, blobs
 
 
-def annotate_media(path: str, annotators: list) -> dict[str, Any]:
-    """Annotate a stored clip that was laid down at `path`: {"columns", "failures"}."""
-    loaded = [_annotator(name, json.dumps(params, sort_keys=True)) for name, params in annotators]
+def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
+    """Annotate a stored clip that was laid down at `path`: {"columns", "failures", "seconds"}."""
     with open(path, "rb") as file:
-        return _annotate(file.read(), loaded)
+        return _annotate(file.read(), _loaded(annotators), row, producers)
 
 
-def _annotate(mp4: bytes, annotators: list[Annotator]) -> dict[str, Any]:
-    columns, failures = annotate_clip(mp4, annotators)
+def derive_columns(rows: Sequence[Mapping[str, Any]], annotators: list, producers: Mapping[str, str]) -> list[dict]:
+    """The same for each row, of annotators that look at columns alone."""
+    clock: Counter[str] = Counter()
+    done = annotate_clips([None] * len(rows), _loaded(annotators), rows, producers, clock=clock)
+    share = {name: seconds / len(rows) for name, seconds in clock.items()}
+    return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+
+
+def plain(columns: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
+    """Columns and failures as JSON-like values."""
     return {
-        "columns": {k: v.item() if hasattr(v, "item") else v for k, v in columns.items()},
-        "failures": [{"stage": f.annotator, "message": f.error, "detail": f.detail} for f in failures],
+        "columns": {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()},
+        "failures": [
+            {"stage": f.annotator, "message": f.error, "detail": f.detail, "postponed": f.postponed} for f in failures
+        ],
     }
+
+
+def _annotate(mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]) -> dict:
+    clock: Counter[str] = Counter()
+    (columns, failures), *_ = annotate_clips([mp4], annotators, [row], producers, clock=clock)
+    return plain(columns, failures) | {"seconds": dict(clock)}
+
+
+def _loaded(annotators: list) -> list[Annotator]:
+    return [_annotator(name, json.dumps(params, sort_keys=True)) for name, params in annotators]
 
 
 @functools.cache
 def _annotator(name: str, params: str) -> Annotator:
     """Loaded once a process: an annotator keeps its model."""
-    return load(name, json.loads(params))
+    found = load(name, json.loads(params))
+    assert isinstance(found, Annotator)
+    return found

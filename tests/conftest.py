@@ -38,7 +38,9 @@ def _somebody_s_package(site: Path) -> Path:
     about = site / "somebody-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
-    lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in ("Flaky", "Deadly")]
+    from tests.pipelines.sample_annotators import SAMPLES
+
+    lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in SAMPLES]
     (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
     return site
 

@@ -22,6 +22,7 @@ KEYS = {
     "snapshot_rows": "clip_id",
     "latents": "clip_id",
     "texts": "caption_hash",
+    "annotator_states": "annotator",
 }
 """The column of each table that may not be null, if any."""
 
@@ -43,7 +44,7 @@ def schemas() -> dict[str, pa.Schema]:
     """Table name -> Arrow schema, in the order the tables are created."""
     return {"shots": _shots(), "clips": _clips(), "media": _media(), "failures": _failures(), "runs": _runs(),
             "snapshots": _snapshots(), "snapshot_rows": _snapshot_rows(), "latents": _latents(),
-            "texts": _texts(), "sources": _sources()}  # fmt: skip
+            "texts": _texts(), "annotator_states": _annotator_states(), "sources": _sources()}  # fmt: skip
 
 
 def _sources() -> pa.Schema:
@@ -188,6 +189,7 @@ def _snapshots() -> pa.Schema:
         field("sources_version", i64, "pinned version of sources"),
         field("fingerprints", text, "annotator -> fingerprint -> clips of the snapshot that carry it, as JSON"),
         field("created_at", TIMESTAMP, "when"),
+        field("balance", text, "how weights were made from density or clusters, as JSON; null where they were not"),
     ])  # fmt: skip
 
 
@@ -240,3 +242,13 @@ def _payload(name: str, meaning: str) -> tuple[pa.Field, pa.Field, pa.Field]:
         # compressing noise costs the reader five times the time and saves a fifth of the bytes
         pa.field(f"{name}_inline", pa.large_binary(), metadata=inline | {"lance-encoding:compression": "none"}),
     )
+
+
+def _annotator_states() -> pa.Schema:
+    text = pa.string()
+    return pa.schema([
+        field("annotator", text, "name of an annotator that looks at all clips at once"),
+        field("fingerprint", text, "code, parameters and model that the state belongs to"),
+        field("state", text, "what it found, such as the centres of clusters: JSON"),
+        field("at", TIMESTAMP, "when"),
+    ])  # fmt: skip

@@ -27,12 +27,15 @@ def main() -> None:
     files failed and --strict was given, 130 stopped by Ctrl-C."""
     # OpenMP threads that spin while they wait make a loaded machine five times slower (seen); read when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import pipelines.cli.annotate
+    import pipelines.cli.balance
     import pipelines.cli.checkpoint
     import pipelines.cli.curate
     import pipelines.cli.generate
     import pipelines.cli.lineage
     import pipelines.cli.precompute
     import pipelines.cli.query
+    import pipelines.cli.search
     import pipelines.cli.snapshots
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands

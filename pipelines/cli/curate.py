@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli.annotate import postponed_lines
 from pipelines.cli.app import StoreOption, app, printable, say
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from curation.store import Store
+    from pipelines.annotation.run import Report
     from pipelines.curate import Summary
     from pipelines.recipe import CurateRecipe
 
@@ -50,7 +52,7 @@ def curate(
 def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut: bool, quiet: bool) -> "Summary":
     from curation.ingest import list_inputs
     from curation.store import Store
-    from pipelines.annotate import load_annotators
+    from pipelines.annotation.load import load_annotators
     from pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
@@ -59,10 +61,10 @@ def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut:
         say(f"passed over {len(found.ignored)} files that are no videos by their names, such as {found.ignored[0]}")
     opened = Store.open(recipe.store, create=True)
     with opened.committing():
-        summary, caught_up = run_all(
+        summary, report = run_all(
             opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet
         )
-    say(_summary_text(summary, caught_up, recipe.store))
+    say(_summary_text(summary, report, recipe.store))
     return summary
 
 
@@ -87,7 +89,8 @@ def _recipe(inputs: list[str], store: str, path: Path | None, settings: list[str
     return full
 
 
-def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
+def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
+    caught_up = len(report.clips)
     new = summary.inputs - summary.done_before
     lines = [
         f"{summary.inputs} inputs = {summary.ok} ok + {summary.duplicate} duplicate + {summary.failed} failed"
@@ -95,17 +98,19 @@ def _summary_text(summary: "Summary", caught_up: int, store: str) -> str:
     ]
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
-    if not new and not caught_up:
+    if not new and not caught_up and not report.done and not report.failed and not report.postponed:
         current = "" if summary.cut_otherwise else ": every source and every score is current"
         return "\n".join([*lines, f"nothing to do{current}"])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
-        + (f"; {caught_up} stored clips annotated anew" if caught_up else "")
+        + (f"; {caught_up} stored clips annotated" if caught_up else "")
     )
-    if summary.clips_failed or summary.annotations_failed:
-        lines.append(f"{summary.clips_failed} clips could not be cut, {summary.annotations_failed} annotations failed")
-    if summary.failed or summary.clips_failed or summary.annotations_failed:
+    annotations_failed = summary.annotations_failed + sum(report.failed.values())
+    if summary.clips_failed or annotations_failed:
+        lines.append(f"{summary.clips_failed} clips could not be cut, {annotations_failed} annotations failed")
+    lines += postponed_lines(report)
+    if summary.failed or summary.clips_failed or annotations_failed:
         lines.append(f"what failed:   reel failures --store {store}")
     lines.append(f"look at it:    reel report --store {store}")
     return "\n".join(lines)
@@ -144,10 +149,12 @@ def _mended(store: "Store") -> str:
     """SQL condition on `failures_latest f`: a later attempt has worked. Annotators are told by their fingerprints."""
     names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
+    of_sets = "select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at"
     encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
     made_by += f" when 'precompute' then exists ({encoded})"
     return (
-        "f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') or exists "
+        "f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )
 

@@ -3,14 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, say
+from pipelines.cli.app import StoreOption, app, printable, say
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from curation.store import Snapshot, Store
+    from curation.store.balance import Balance
     from pipelines.train import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,6 +31,15 @@ def create(
     limit: Annotated[int | None, typer.Option(help="Draw this many of the clips.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
+    balance: Annotated[
+        str | None, typer.Option(metavar="density|cluster", help="Weigh clips inversely to this; see `reel balance`.")
+    ] = None,
+    balance_cap: Annotated[
+        float | None, typer.Option(help="With --balance: largest weight, the mean being 1.  [default: 10]")
+    ] = None,
+    balance_alpha: Annotated[
+        float | None, typer.Option(help="With --balance: weights to this power; 1 evens out fully.  [default: 1]")
+    ] = None,
     train: Annotated[Path | None, typer.Option(help="Recipe to train on the snapshot, once it is made.")] = None,
     out: Annotated[str, typer.Option(help="With --train: folder of runs.")] = "runs",
 ) -> None:
@@ -39,11 +50,14 @@ def create(
     from curation.store import Store
 
     opened = Store.open(store)
+    how = _balance(balance, balance_cap, balance_alpha)
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
-    made = _same(opened, name, sql, limit, seed, weights) if job else None
+    made = _same(opened, name, sql, limit, seed, weights, how) if job else None
     if made is None:
-        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights)
+        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights, balance=how)
     say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
+    if made.balance:
+        say(_balance_text(made.balance))
     if job is None:
         say(f"next: reel export OUT/ --snapshot {name}")
         return
@@ -58,13 +72,32 @@ def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
     return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
 
 
+def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
+    """What the options ask for; those not given are the defaults of `Balance`."""
+    from curation.store.balance import Balance
+
+    given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
+    if by is None and given:
+        raise UserError(f"--balance-{next(iter(given))} says how to balance; add --balance density or cluster")
+    return Balance(by, **given) if by is not None else None
+
+
+def _balance_text(about: dict[str, Any]) -> str:
+    from curation.store.balance import describe
+
+    return printable(describe(about))
+
+
 def _same(
-    store: "Store", name: str, sql: str, limit: int | None, seed: int, weights: str | None
+    store: "Store", name: str, sql: str, limit: int | None, seed: int, weights: str | None, balance: "Balance | None"
 ) -> "Snapshot | None":
     """The snapshot of this name, if it was made by this very query."""
     found = next((s for s in store.snapshots.list() if s.name == name), None)
-    asked = (sql, limit, seed, weights)
-    return found if found and (found.sql, found.sample_limit, found.seed, found.weight_column) == asked else None
+    if found is None:
+        return None
+    had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
+    asked = (sql, limit, seed, weights, asdict(balance) if balance else None)
+    return found if (found.sql, found.sample_limit, found.seed, found.weight_column, had) == asked else None
 
 
 @snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")
@@ -78,11 +111,17 @@ def list_(store: StoreOption) -> None:
 
 @snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
 def show(name: Name, store: StoreOption) -> None:
-    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores."""
+    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores and weights."""
     from curation.store import Store
 
     for key, value in asdict(Store.open(store).snapshots.show(name)).items():
-        say(f"{key:18} {json.dumps(value) if isinstance(value, dict) else value}")
+        say(f"{key:18} {_shown(key, value)}")
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key == "balance" and value:
+        return _balance_text(value)
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 @snapshot.command(epilog="Example:  reel snapshot diff train-v1 train-v2 --store STORE")

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curation.store import Store, StoreError
+from curation.store import Store
+from pipelines.conditions import checked
 from pipelines.report import facts, picks, scores
+from pipelines.report.clusters import clusters
 from pipelines.sheets import write_whole
 
 FILE = "report.html"
@@ -37,13 +39,13 @@ def render(store: Store, where: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when}
+    environment.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
     return environment.get_template("page.html").render(**gather(store, where))
 
 
 def gather(store: Store, where: str | None) -> dict[str, Any]:
     """All that the template names."""
-    where = _checked(store, where)
+    where = checked(store, where)
     chosen = f"(SELECT * FROM clips_full WHERE ({where}\n))" if where else "clips"
     failures, more_failures = facts.failure_groups(store)
     duplicates, more_duplicates = facts.duplicates(store)
@@ -58,6 +60,7 @@ def gather(store: Store, where: str | None) -> dict[str, Any]:
         "scores": scores.scores(store, chosen, scores.numeric_columns(store)),
         "categories": facts.categories(store, chosen),
         "distributions": facts.distributions(store, chosen),
+        "balance": clusters(store, where),
         "sheets": picks.sheets(store, where),
         "failures": failures,
         "more_failures": more_failures,
@@ -66,19 +69,6 @@ def gather(store: Store, where: str | None) -> dict[str, Any]:
         "runs": facts.runs(store),
         "snapshots": facts.snapshots(store),
     }
-
-
-def _checked(store: Store, where: str | None) -> str | None:
-    """The condition, once it has been shown to be one; None for an empty one."""
-    where = (where or "").strip().rstrip(";")
-    if not where:
-        return None
-    try:
-        for condition in (where, f"({where}\n)"):  # "a) or (b" is none, though it is one between parentheses
-            store.sql(f"SELECT 1 FROM clips_full WHERE {condition}\nLIMIT 0")
-    except StoreError as error:
-        raise StoreError(f"--where {where!r} is not a condition over clips: {error}") from error
-    return where
 
 
 def _visible(value: Any) -> Any:
@@ -130,3 +120,8 @@ def size(num_bytes: float | None) -> str:
 def when(moment: datetime | None) -> str:
     """2026-01-31 14:05 UTC"""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else "–"
+
+
+def cut(text: str, length: int) -> str:
+    """At most so many characters, an ellipsis the last of a longer text."""
+    return text if len(text) <= length else text[: length - 1] + "…"

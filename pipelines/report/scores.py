@@ -64,12 +64,13 @@ def scores(store: Store, chosen: str, names: list[str]) -> list[Score]:
 
 
 def numeric_columns(store: Store) -> list[str]:
-    """Columns of numbers that annotators wrote, in the table's order."""
+    """Columns of numbers that annotators wrote, in the table's order; an id is no quantity."""
     return [
         f.name
         for f in store.schema("clips")
         if (pa.types.is_floating(f.type) or pa.types.is_integer(f.type))
         and (f.metadata or {}).get(b"computed_by", b"clips") != b"clips"
+        and not f.name.endswith("_id")
     ]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from annotate.contract import Annotator, Column, Frames, Postponed, Resources, SetAnnotator, Stored, runtime
+
+SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,66 @@ class Deadly(Annotator):
         if frames.mean() > self.above:
             os.kill(os.getpid(), signal.SIGSEGV)
         return {"deadly_mean": float(frames.mean())}
+
+
+class Loud(Annotator):
+    """Says what another annotator measured; looks at no clip."""
+
+    name, version = "loud", 1
+    needs = (Stored("flaky_mean"), Stored("source_caption", optional=True))
+    columns = {"loud_words": Column(pa.string(), "the mean luma, in words")}
+
+    def __call__(self, mean: float, caption: str | None) -> dict[str, str]:
+        return {"loud_words": f"{mean:.1f}! {caption or ''}"}
+
+
+@dataclass(frozen=True)
+class Lonely(Annotator):
+    """Keeps a process of its own; refuses clips brighter than `above`, and is away while its switch is there."""
+
+    above: float = 1000.0
+    away: str = runtime("")
+    batch_size: int = runtime(2)
+
+    name, version = "lonely", 1
+    needs = (Frames(count=2, height=32), Stored("flaky_mean", optional=True))
+    columns = {
+        "lonely_pair": Column(pa.list_(pa.float32(), 2), "mean luma of two frames"),
+        "lonely_pid": Column(pa.int64(), "the process"),
+    }
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=0.5, batch=self.batch_size, own_process=True, calls=2)
+
+    def __call__(self, frames: np.ndarray, mean: float | None) -> dict:
+        return self.batch([(frames, mean)])[0]
+
+    def batch(self, clips: list[tuple]) -> list[dict | Exception]:
+        if self.away and Path(self.away).exists():
+            raise Postponed("the server is away")
+        return [self._one(frames) for frames, _ in clips]
+
+    def _one(self, frames: np.ndarray) -> dict | Exception:
+        if frames.mean() > self.above:
+            return ValueError("too bright")
+        pair = frames.reshape(len(frames), -1).mean(axis=1).astype(np.float32)
+        return {"lonely_pair": np.resize(pair, 2), "lonely_pid": os.getpid()}
+
+
+@dataclass(frozen=True)
+class Ranked(SetAnnotator):
+    """The place of each clip among all."""
+
+    fail: bool = False
+
+    name, version = "ranked", 1
+    needs = Stored("flaky_mean")
+    columns = {"ranked_place": Column(pa.int32(), "place by mean luma"), "ranked_calls": Column(pa.int32(), "calls")}
+
+    def __call__(self, clips: pa.Table, state: dict | None) -> tuple[dict, dict]:
+        if self.fail:
+            raise ValueError("no ranking today")
+        calls = (state or {"calls": 0})["calls"] + 1
+        order = np.argsort(np.argsort(clips.column("flaky_mean").to_numpy()))
+        return {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}

@@ -1,0 +1,55 @@
+"""The worker of an annotator that keeps a process of its own: it holds the model, or the connections to a server."""
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from annotate import Annotator, Facts, Frames, annotate_clips, load
+from annotate.contract import needs_of
+from curation.store import Store
+from pipelines.work import plain
+
+
+class AnnotatorActor:
+    """A Ray actor with threads: clips of the next call are decoded while this one's are computed."""
+
+    def __init__(self, name: str, params: Mapping[str, Any], store_uri: str, producers: Mapping[str, str]) -> None:
+        found = load(name, params)
+        assert isinstance(found, Annotator)
+        self.annotator, self.store, self.producers = found, Store(store_uri), producers
+        self.looks = any(isinstance(n, Frames | Facts) for n in needs_of(found))
+        self.gate = _Gate(found.resources.calls)
+
+    def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """{"columns", "failures", "seconds"} for each clip."""
+        mp4s: Sequence[bytes | None] = [None] * len(clip_ids)
+        if self.looks:
+            mp4s = [mp4 for _, mp4 in self.store.read_media(clip_ids)]
+        clock: Counter[str] = Counter()
+        done = annotate_clips(
+            mp4s, [self.annotator], [rows[c] for c in clip_ids], self.producers, gate=self.gate, clock=clock
+        )
+        share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
+        return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+
+
+class _Gate:
+    """Lets `calls` threads compute at once, and only one until the first has loaded the model."""
+
+    def __init__(self, calls: int) -> None:
+        self.slots, self.first, self.loaded = threading.Semaphore(calls), threading.Lock(), False
+
+    def __call__(self) -> contextlib.AbstractContextManager[None]:
+        return self._enter()
+
+    @contextlib.contextmanager
+    def _enter(self) -> Iterator[None]:
+        with self.slots:
+            if self.loaded:
+                yield
+                return
+            with self.first:
+                yield
+                self.loaded = True

@@ -1,0 +1,185 @@
+"""Ways that batches take to workers: tasks that share one decode of a clip, and actors that keep one annotator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from annotate import Annotator
+from pipelines import tasks
+from pipelines.actors import Actors, Work
+from pipelines.annotation.actor import AnnotatorActor
+from pipelines.annotation.batches import Batch
+from pipelines.flow import Flow
+from pipelines.recipe import CurateRecipe, Need
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch: for each of its clips {"columns", "failures", "seconds"}."""
+
+    clips: tuple[int, ...]  # places in the batch
+    batch: Batch
+    results: list[dict[str, Any]]
+
+
+class Lane(Protocol):
+    """Takes batches as it has room for them; false once all are done."""
+
+    def __bool__(self) -> bool: ...
+    def next_done(self, timeout_s: float) -> list[Outcome]: ...
+    def stop(self) -> None:
+        """Take no more batches."""
+
+    def close(self) -> None: ...
+
+
+class TaskLane:
+    """Tasks: for those that look at frames, in a sandbox that decodes once; for the rest, arithmetic on columns."""
+
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        store_uri: str,
+        producers: Mapping[str, str],
+        recipe: CurateRecipe,
+        *,
+        looks: bool,
+    ) -> None:
+        self.batches, self.store_uri, self.producers, self.looks = batches, store_uri, producers, looks
+        self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
+        function = tasks.annotate if looks else tasks.derive
+        self.flow = Flow({"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
+        self.exhausted = False
+
+    def __bool__(self) -> bool:
+        return bool(self.flow) or not self.exhausted
+
+    def next_done(self, timeout_s: float) -> list[Outcome]:
+        self._feed()
+        return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
+
+    def stop(self) -> None:
+        self.exhausted = True
+
+    def close(self) -> None:
+        self.flow.cancel()
+
+    def _feed(self) -> None:
+        while not self.exhausted and self.flow.waiting("annotate") < 2 * self.flow.slots():
+            batch = next(self.batches, None)
+            if batch is None:
+                self.exhausted = True
+                return
+            work = [(name, self.params[name]) for name in batch.names]
+            if self.looks:
+                args = (self.store_uri, batch.clip_ids, work, self.limits, batch.rows, self.producers)
+                self.flow.add("annotate", batch, *args)
+            else:
+                self.flow.add("annotate", batch, batch.rows, work, self.producers)
+
+
+class ActorLane:
+    """Actors that keep one annotator."""
+
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        annotator: Annotator,
+        store_uri: str,
+        producers: Mapping[str, str],
+        recipe: CurateRecipe,
+    ) -> None:
+        import ray
+
+        self.batches, self.exhausted = batches, False
+        self.waiting: dict[str, tuple[Batch, int]] = {}  # clip id -> its batch, and its place there
+        needs, size = placement(annotator, recipe)
+        calls = annotator.resources.calls + 1  # one more decodes meanwhile
+        actor: Any = ray.remote(AnnotatorActor).options(
+            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls
+        )
+        params = dict(recipe.annotator_params())[annotator.name]
+        self.actors = Actors(lambda: actor.remote(annotator.name, params, store_uri, producers), size, ahead=calls)
+        self.actors.__enter__()
+
+    def __bool__(self) -> bool:
+        return bool(self.actors) or not self.exhausted
+
+    def next_done(self, timeout_s: float) -> list[Outcome]:
+        self._feed()
+        if not self.actors:
+            return []
+        return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
+
+    def stop(self) -> None:
+        """What is queued is forgotten; what is in flight is waited for."""
+        self.exhausted = True
+        self.actors.queue.clear()
+
+    def close(self) -> None:
+        self.actors.__exit__()
+
+    def _feed(self) -> None:
+        while not self.exhausted and len(self.actors.queue) < self.actors.size:
+            batch = next(self.batches, None)
+            if batch is None:
+                self.exhausted = True
+                return
+            self.waiting |= {clip_id: (batch, i) for i, clip_id in enumerate(batch.clip_ids)}
+            rows = dict(zip(batch.clip_ids, batch.rows, strict=True))
+            self.actors.queue.append(Work("annotate", (rows,), batch.clip_ids))
+
+    def _outcomes(self, result: Any) -> Iterator[Outcome]:
+        """A batch may come back in pieces, where its actor was lost."""
+        items = [self.waiting.pop(clip_id) for clip_id in result.work.items]
+        batch = items[0][0]
+        places = tuple(place for _, place in items)
+        if result.value is not None:
+            yield Outcome(places, batch, result.value)
+        else:
+            why = {"stage": batch.names[0], "message": f"the worker was lost ({result.lost})", "detail": result.lost}
+            yield Outcome(places, batch, [{"columns": {}, "failures": [why], "seconds": {}} for _ in places])
+
+
+def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
+    """What one actor occupies, and how many there are: the recipe's word, else a share of the cluster."""
+    import ray
+
+    own = recipe.resources.annotators.get(annotator.name)
+    wants = annotator.resources
+    need = Need(cpus=wants.cpus if own is None or own.cpus is None else own.cpus,
+                gpus=wants.gpus if own is None or own.gpus is None else own.gpus)  # fmt: skip
+    cluster = ray.cluster_resources()
+    if own and own.actors:
+        size = own.actors
+    elif need.gpus:
+        size = max(1, int(cluster.get("GPU", 0) / need.gpus))
+    else:
+        size = 1 if wants.calls > 1 else max(1, int(cluster.get("CPU", 1)) // 8)
+    _warn(annotator.name, need)
+    return need, size
+
+
+def _warn(name: str, need: Need) -> None:
+    """Ray waits in silence for a node that can take an actor; an autoscaler may bring one, so it is no error."""
+    import ray
+
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    if not any(n.get("CPU", 0) >= need.cpus and n.get("GPU", 0) >= need.gpus for n in nodes):
+        print(
+            f"warning: no node has the {need.cpus:g} CPUs and {need.gpus:g} GPUs that annotator '{name}' wants "
+            f"(recipe: resources.annotators.{name}); waiting for one",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _outcome(batch: Batch, value: Any) -> Outcome:
+    places = tuple(range(len(batch.clip_ids)))
+    if isinstance(value, dict):  # the task's worker was lost for good
+        lost = [{"columns": {}, "failures": [value["failure"] | {"stage": n} for n in batch.names], "seconds": {}}]
+        return Outcome(places, batch, lost * len(places))
+    return Outcome(places, batch, value)

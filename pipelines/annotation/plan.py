@@ -1,0 +1,85 @@
+"""What annotating would do and cost, by annotator. Writes nothing, starts nothing."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from annotate import Annotator, Computes, SetAnnotator
+from curation.store import Store
+from pipelines.annotation.sets import set_standing
+from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, standing_of
+
+# Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
+TYPICAL_S = {
+    "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03,
+    "camera_motion": 0.1, "watermark": 0.1, "aesthetic_standin": 0.02, "frame_hash": 0.01, "near_duplicates": 0.001,
+    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002, "density": 0.001,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Clips of one annotator by where they stand. seconds: of a worker, for what is stale and waiting; None: unknown.
+
+    waiting: for a column that another annotator fills; where that one is to run too, they follow in the same run.
+    """
+
+    name: str
+    current: int
+    stale: int
+    waiting: int
+    failed: int
+    seconds: float | None
+    measured: bool
+
+
+def make_plan(
+    store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
+) -> list[Planned]:
+    """A row an annotator, in their order."""
+    measured = measured_seconds(store)
+    of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
+    standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
+    rows = []
+    for name, annotator in annotators.items():
+        if isinstance(annotator, SetAnnotator):
+            found = set_standing(store, annotator, retry_failed=retry_failed)
+            failed = found.stale if found.failed else 0
+            current, stale, waiting = found.clips - found.stale, found.stale - failed, found.waiting
+        else:
+            current, stale, waiting, failed = (standing.count(name, s) for s in (CURRENT, STALE, WAITING, FAILED))
+        each = measured.get(name, TYPICAL_S.get(name))
+        cost = None if each is None else each * (stale + waiting)
+        rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured))
+    return rows
+
+
+def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
+    """The plan as a table, with a sum of what is known."""
+    width = max([len(r.name) for r in rows], default=4)
+    yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}"
+    for r in rows:
+        cost = "unknown" if r.seconds is None else duration(r.seconds) + ("" if r.measured or not r.seconds else " ~")
+        yield f"{r.name:{width}}  {r.current:>9,} {r.stale:>9,} {r.waiting:>9,} {r.failed:>9,} {cost:>12}"
+    total = sum(r.seconds or 0 for r in rows)
+    unknown = [r.name for r in rows if r.seconds is None and r.stale + r.waiting]
+    beside = f", and {', '.join(unknown)}, which this store has not run yet" if unknown else ""
+    yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
+
+
+def measured_seconds(store: Store) -> dict[str, float]:
+    """Annotator -> worker seconds a clip, as the newest run that ran it took."""
+    rows = store.read("runs", ["counts", "stage_seconds", "ended_at"], filter="command = 'annotate'").to_pylist()
+    found: dict[str, float] = {}
+    for row in sorted(rows, key=lambda r: r["ended_at"]):
+        done, seconds = json.loads(row["counts"]), json.loads(row["stage_seconds"])
+        found |= {n: seconds[n] / done[n] for n in seconds if done.get(n)}
+    return found
+
+
+def duration(seconds: float) -> str:
+    """1.4 s, 12 min, 3.2 h."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (float("inf"), 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.1f} {unit}"
+    raise AssertionError

@@ -1,0 +1,15 @@
+"""The two sets of annotators that a recipe names by `profile`."""
+
+from typing import Any
+
+CPU = (
+    "technical", "blur", "motion", "text", "light", "texture", "camera_motion", "watermark", "aesthetic_standin",
+    "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding", "clusters", "density",
+)  # fmt: skip
+FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "cinematography", "watermark_vlm")
+
+PROFILES: dict[str, tuple[str, ...]] = {"cpu": CPU, "full": FULL}
+"""cpu: needs no download and no GPU. full: asks models as well; which ones, the recipe says."""
+
+PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {"cpu": {}, "full": {"near_duplicates": {"by": "embedding"}}}
+"""What a profile sets otherwise than an annotator does by itself."""

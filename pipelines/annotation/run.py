@@ -1,0 +1,277 @@
+"""Bring stored clips up to date: compute what an annotator has not computed yet, or computed otherwise.
+
+Annotators go in levels: those of a level read columns of earlier ones only. Within a level they stream side by side,
+each on its lane. Only columns of stale annotators are touched; a clip on which one has failed is left alone until the
+annotator or what it reads changes, or a retry is asked for.
+"""
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
+from annotate.contract import needs_of
+from curation.store import Store
+from pipelines.annotation.batches import Batch, batches_of
+from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane
+from pipelines.annotation.load import in_levels, prepare_columns, producers_of
+from pipelines.annotation.sets import run_set, set_standing
+from pipelines.annotation.standing import STALE, Standing, standing_of
+from pipelines.history import History
+from pipelines.progress import Progress
+from pipelines.recipe import CurateRecipe, Need
+from pipelines.rows import failure_row
+from pipelines.versions import versions
+
+MERGE_CLIPS = 4096  # merged at once: a merge rewrites its columns for each fragment that it touches
+POLL_S = 0.2
+
+
+@dataclass
+class Report:
+    """What a run did, by annotator. seconds: of computing, on whatever worker; those of decoding under "decode"."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    postponed: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    clips: set[str] = field(default_factory=set)  # that some annotator was tried on
+    why_postponed: dict[str, str] = field(default_factory=dict)
+
+
+def looks_at_clips(annotator: Computes) -> bool:
+    return any(isinstance(need, Frames | Facts) for need in needs_of(annotator))
+
+
+def runs_while_cutting(annotator: Computes) -> bool:
+    """Whether it can share the decode of a clip that was just cut: nothing else of the clip exists yet."""
+    is_light = isinstance(annotator, Annotator) and not annotator.resources.own_process
+    return is_light and all(isinstance(need, Frames | Facts) for need in needs_of(annotator))
+
+
+def is_current(
+    store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
+) -> bool:
+    """Whether `annotate_stale` would find nothing to do."""
+    of_clips, of_sets = _kinds(annotators)
+    if not standing_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
+        return False
+    return all(set_standing(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
+
+
+def annotate_stale(
+    store: Store,
+    recipe: CurateRecipe,
+    annotators: Mapping[str, Computes],
+    progress: Progress,
+    report: Report,
+    *,
+    retry_failed: bool = False,
+    where: str | None = None,
+) -> None:
+    """Annotate what is missing or stale, and note it in `report`. Needs Ray to be running. Interrupted, it keeps what
+    is done.
+
+    where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
+    """
+    prepare_columns(store, annotators)
+    levels = in_levels(annotators)
+    for number, names in enumerate(levels, 1):
+        of_clips, of_sets = _kinds({n: annotators[n] for n in names})
+        standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
+        if not standing.is_current:
+            progress.what = f"annotate {number}/{len(levels)}"
+            _Level(store, recipe, of_clips, standing, report, progress).run()
+        for name, annotator in of_sets.items():
+            progress.what = f"annotate {number}/{len(levels)} {name}"
+            _run_set(store, recipe, name, annotator, report, progress, retry_failed)
+
+
+def annotate_and_record(
+    store: Store,
+    recipe: CurateRecipe,
+    annotators: Mapping[str, Computes],
+    progress: Progress,
+    *,
+    retry_failed: bool = False,
+    where: str | None = None,
+) -> Report:
+    """`annotate_stale`, with a row in `runs`, from which later plans know what an annotator costs."""
+    began, report, state = datetime.now(UTC), Report(), "interrupted"
+    try:
+        annotate_stale(store, recipe, annotators, progress, report, retry_failed=retry_failed, where=where)
+        state = "finished"
+    finally:
+        row = {
+            "run_id": uuid.uuid4().hex[:12],
+            "command": "annotate",
+            "recipe": recipe.to_yaml(),
+            "versions": json.dumps(versions()),
+            "counts": json.dumps(dict(report.done)),
+            "stage_seconds": json.dumps({k: round(v, 4) for k, v in report.seconds.items()}),
+            "stage_bytes": "{}",
+            "state": state,
+            "started_at": began,
+            "ended_at": datetime.now(UTC),
+        }
+        if report.done or report.failed or report.postponed:
+            store.append("runs", [row])
+    return report
+
+
+def _kinds(annotators: Mapping[str, Computes]) -> tuple[dict[str, Annotator], dict[str, SetAnnotator]]:
+    return (
+        {n: a for n, a in annotators.items() if isinstance(a, Annotator)},
+        {n: a for n, a in annotators.items() if isinstance(a, SetAnnotator)},
+    )
+
+
+class _Level:
+    """One pass over the clips that some annotator of a level has to do."""
+
+    def __init__(
+        self,
+        store: Store,
+        recipe: CurateRecipe,
+        annotators: Mapping[str, Annotator],
+        standing: Standing,
+        report: Report,
+        progress: Progress,
+    ) -> None:
+        self.store, self.recipe, self.annotators, self.standing = store, recipe, annotators, standing
+        self.report, self.progress = report, progress
+        self.total = sum(standing.count(name, STALE) for name in annotators)
+        self.finished = 0
+        self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to merge, by the annotators that ran
+        self.failures: list[dict[str, Any]] = []
+        self.committed_at = time.monotonic()
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._commit)  # whatever ends the run: what is computed is kept
+            lanes = list(self._lanes())
+            for lane in lanes:
+                stack.callback(lane.close)
+            while lanes:
+                for lane in list(lanes):
+                    for outcome in lane.next_done(POLL_S / len(lanes)):
+                        self._collect(lane, outcome)
+                    if not lane:  # gives its actors' CPUs and GPUs to those that wait for them
+                        lane.close()
+                        lanes.remove(lane)
+                if self._is_due():
+                    self._commit()
+                self.progress.show(self.finished, self.total, failures=sum(self.report.failed.values()))
+
+    def _lanes(self) -> Iterator[Lane]:
+        stale = {n: a for n, a in self.annotators.items() if self.standing.count(n, STALE)}
+        own = {n: a for n, a in stale.items() if a.resources.own_process}
+        producers = producers_of(self.store)
+        for looks in (True, False):
+            some = {n: a for n, a in stale.items() if n not in own and looks_at_clips(a) == looks}
+            if some:
+                batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
+                yield TaskLane(batches, self.store.uri, producers, self.recipe, looks=looks)
+        for name, annotator in own.items():
+            batches = self._batches({name: annotator}, annotator.resources.batch)
+            yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe)
+
+    def _batches(self, annotators: Mapping[str, Annotator], clips: int) -> Iterator[Batch]:
+        frame_bytes = self.recipe.limits.memory_mib << 20
+        return batches_of(self.store, self.standing, annotators, clips=clips, frame_bytes=frame_bytes)
+
+    def _collect(self, lane: Lane, outcome: Outcome) -> None:
+        for place, result in zip(outcome.clips, outcome.results, strict=True):
+            clip_id = outcome.batch.clip_ids[place]
+            computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result["columns"])
+            if computed:
+                self.found.setdefault(computed, []).append({"clip_id": clip_id} | result["columns"])
+            self.report.done.update(computed)
+            self.report.clips.add(clip_id)
+            self.report.seconds.update(result.get("seconds", {}))
+            for failed in result["failures"]:
+                if failed.get("postponed"):
+                    self._postpone(lane, failed)
+                else:
+                    self._fail(outcome.batch, place, failed)
+            self.finished += len(outcome.batch.names)
+
+    def _postpone(self, lane: Lane, why: dict[str, Any]) -> None:
+        self.report.postponed[why["stage"]] += 1
+        self.report.why_postponed.setdefault(why["stage"], why["message"])
+        lane.stop()
+
+    def _fail(self, batch: Batch, place: int, why: dict[str, str]) -> None:
+        self.report.failed[why["stage"]] += 1
+        fingerprint = self.standing.expected[why["stage"]][batch.places[place]].as_py()
+        clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
+        uri = self._uris.get(md5, "")
+        attempts = self._history.attempts(uri, why["stage"], clip_id) + 1
+        row = failure_row(uri, md5, clip_id, why, attempts, fingerprint)
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    @cached_property
+    def _history(self) -> History:
+        return History(self.store, (), self.recipe.cutting_fingerprint)
+
+    @cached_property
+    def _uris(self) -> dict[str, str]:
+        """Source md5 -> uri; read where something fails."""
+        rows = self.store.read("sources", ["md5", "uri"], filter="state = 'ok'").to_pylist()
+        return {r["md5"]: r["uri"] for r in rows}
+
+    def _is_due(self) -> bool:
+        """Enough rows for one merge, or enough time: slow annotators must not lose hours to a crash."""
+        late = time.monotonic() - self.committed_at >= self.recipe.batches.commit_s
+        return late or sum(map(len, self.found.values())) >= MERGE_CLIPS
+
+    def _commit(self) -> None:
+        self.committed_at = time.monotonic()
+        for names, rows in self.found.items():
+            self.store.merge("clips", pa.Table.from_pylist(rows, self._schema(names)), on="clip_id")
+        self.found.clear()
+        if self.failures:
+            self.store.append("failures", self.failures)
+            self.failures = []
+
+    def _schema(self, names: Sequence[str]) -> pa.Schema:
+        fields = [f for name in names for f in schema_of(self.annotators[name])]
+        return pa.schema([pa.field("clip_id", pa.string()), *fields])
+
+
+def _run_set(
+    store: Store,
+    recipe: CurateRecipe,
+    name: str,
+    annotator: SetAnnotator,
+    report: Report,
+    progress: Progress,
+    retry_failed: bool,
+) -> None:
+    standing = set_standing(store, annotator, retry_failed=retry_failed)
+    if standing.is_current:
+        return
+    progress.show(0, standing.clips)
+    own, wants = recipe.resources.annotators.get(name), annotator.resources
+    need = Need(cpus=wants.cpus if own is None or own.cpus is None else own.cpus, gpus=wants.gpus)
+    outcome = run_set(store, name, dict(recipe.annotator_params())[name], need, recipe.limits.attempts)
+    report.seconds[name] += outcome.seconds  # type: ignore[assignment]
+    progress.show(standing.clips, standing.clips)
+    if outcome.postponed:
+        report.postponed[name] += standing.clips
+        report.why_postponed[name] = outcome.error
+    elif outcome.error:
+        report.failed[name] += 1
+        why = {"stage": name, "message": outcome.error, "detail": outcome.detail}
+        store.append("failures", [failure_row("", None, None, why, 1, standing.expected) | {"at": datetime.now(UTC)}])
+    else:
+        report.done[name] += outcome.clips

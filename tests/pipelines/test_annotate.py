@@ -1,0 +1,215 @@
+"""Stored clips are annotated by need: each annotator alone, in the order of what they read, on whatever worker."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curation.store import Store
+from pipelines.annotation.load import in_levels, load_annotators
+from pipelines.annotation.plan import make_plan
+from pipelines.annotation.run import Report, annotate_and_record
+from pipelines.progress import Progress
+from pipelines.recipe import RecipeError
+from tests.footage import footage
+from tests.pipelines.helpers import curate, recipe_of
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+ALL = ["blur", "light", "flaky", "loud", "lonely", "ranked"]
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory, ray_local):
+    folder = tmp_path_factory.mktemp("annotate")
+    footage(folder / "in", 3, lengths=(30, 40))
+    curate(folder / "store", [folder / "in"])
+    return folder / "store"
+
+
+@pytest.fixture
+def store(cut, tmp_path) -> Store:
+    import shutil
+
+    shutil.copytree(cut, tmp_path / "store")
+    return Store.open(tmp_path / "store")
+
+
+def annotate(store: Store, names=ALL, *, retry_failed: bool = False, where: str | None = None, **settings) -> Report:
+    recipe = recipe_of(annotators=names, **settings)
+    with Progress("annotate", quiet=True) as progress:
+        return annotate_and_record(
+            store, recipe, load_annotators(recipe), progress, retry_failed=retry_failed, where=where
+        )
+
+
+def clips_of(store: Store) -> list[dict]:
+    return store.read("clips").sort_by("clip_id").to_pylist()
+
+
+def test_values_go_down_the_chain_and_nothing_is_done_twice(store):
+    report = annotate(store)
+    clips = clips_of(store)
+    assert not report.failed, store.read("failures", ["stage", "error", "detail"]).to_pylist()[:1]
+    assert dict(report.done) == dict.fromkeys(["flaky", "loud", "lonely", "ranked"], 6)
+    for clip in clips:
+        assert clip["loud_words"] == f"{clip['flaky_mean']:.1f}! "
+        assert clip["lonely_pair"][0] == pytest.approx(clip["flaky_mean"], abs=30)
+    means = [c["flaky_mean"] for c in clips]
+    assert [c["ranked_place"] for c in clips] == np.argsort(np.argsort(means)).tolist()
+    assert len({c["lonely_pid"] for c in clips}) == 1
+    versions = {t.name: t.version for t in store.tables()}
+    assert not annotate(store).done
+    assert {t.name: t.version for t in store.tables()} == versions
+
+
+def test_a_changed_value_makes_stale_what_was_made_of_it_and_nothing_else(store):
+    annotate(store)
+    before = clips_of(store)
+    report = annotate(store, parameters={"flaky": {"scale": 2.0}})
+    assert dict(report.done) == dict.fromkeys(["flaky", "loud", "lonely", "ranked"], 6)
+    for old, new in zip(before, clips_of(store), strict=True):
+        assert new["loud_words"] == f"{2 * old['flaky_mean']:.1f}! "
+        assert new["blur_score"] == old["blur_score"]
+        assert new["ranked_calls"] == 2  # the state came back
+    assert dict(annotate(store, parameters={"flaky": {"scale": 2.0}, "lonely": {"batch_size": 5}}).done) == {}
+
+
+def test_only_some_and_only_where(store):
+    one = clips_of(store)[2]["clip_id"]
+    assert dict(annotate(store, ["flaky"], where=f"clip_id = '{one}'").done) == {"flaky": 1}
+    assert dict(annotate(store, ["flaky", "loud"], where=f"clip_id = '{one}'").done) == {"loud": 1}
+    assert dict(annotate(store, ["loud", "ranked"]).done) == {"ranked": 1}  # the others wait for flaky_mean
+    assert sum(c["ranked_place"] is not None for c in clips_of(store)) == 1
+    assert annotate(store, ["flaky", "loud", "ranked"]).done == {"flaky": 5, "loud": 5, "ranked": 6}
+
+
+def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, tmp_path, reel):
+    annotate(store, ["flaky"])
+    bright = np.median([c["flaky_mean"] for c in clips_of(store)])
+    report = annotate(store, parameters={"lonely": {"above": float(bright)}, "ranked": {"fail": True}})
+    failed = report.failed["lonely"]
+    assert 0 < failed < 6
+    assert report.done["lonely"] == 6 - failed
+    assert report.failed["ranked"] == 1
+    rows = store.read("failures").to_pylist()
+    assert sum(r["stage"] == "lonely" and "too bright" in r["error"] for r in rows) == failed
+    assert any(r["stage"] == "ranked" and "no ranking today" in r["error"] and r["clip_id"] is None for r in rows)
+    assert all(c["loud_words"] and c["ranked_place"] is None for c in clips_of(store))
+    again = {"lonely": {"above": float(bright)}, "ranked": {"fail": True}}
+    assert not annotate(store, parameters=again).failed
+    assert annotate(store, parameters=again, retry_failed=True).failed == {"lonely": failed, "ranked": 1}
+    assert "no ranking today" in reel("failures", "--store", store.path).stdout
+    assert annotate(store).done == {"lonely": 6, "ranked": 6}
+    assert "ranking" not in reel("failures", "--store", store.path).stdout
+
+
+def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_path):
+    switch = tmp_path / "away"
+    switch.touch()
+    report = annotate(store, parameters={"lonely": {"away": str(switch)}})
+    assert report.postponed["lonely"] > 0
+    assert report.why_postponed["lonely"].endswith("the server is away")
+    assert report.done["ranked"] == 6
+    assert not store.count("failures", "stage = 'lonely'")
+    switch.unlink()
+    assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
+
+
+def test_a_column_of_another_width_starts_anew(store):
+    annotate(store)
+    store.drop_columns("clips", ["lonely_pair"])
+    about = {"computed_by": "lonely"}
+    store.ensure_columns("clips", [pa.field("lonely_pair", pa.list_(pa.float32(), 5), metadata=about)])
+    assert annotate(store).done == {"lonely": 6}
+    assert store.schema("clips").field("lonely_pair").type.list_size == 2
+
+
+def test_one_annotator_writes_no_media_and_no_other_column(store):
+    def files() -> dict[str, int]:
+        return {str(f.relative_to(store.path)): f.stat().st_size for f in store.path.rglob("*.lance") if f.is_file()}
+
+    before, media = files(), store.dataset("media").version
+    annotate(store, ["flaky"])
+    assert store.dataset("media").version == media
+    after = files()
+    assert before.items() <= after.items()  # every file is as it was
+    assert all(name.startswith(("clips.lance/", "runs.lance/")) for name in after.keys() - before.keys())
+
+
+def test_the_plan_counts_and_knows_what_a_run_cost(store, call):
+    annotate(store, ["flaky"])
+    recipe = recipe_of(annotators=[*ALL, {"flaky": {"scale": 3.0}}])
+    rows = {r.name: r for r in make_plan(store, load_annotators(recipe))}
+    assert (rows["blur"].current, rows["flaky"].stale, rows["loud"].stale) == (6, 6, 6)
+    assert rows["flaky"].measured
+    assert rows["flaky"].seconds > 0
+    assert rows["lonely"].seconds is None
+    version = store.dataset("clips").version
+    done = call("annotate", "--store", store.path, "--plan", "--set", "annotators=[blur, flaky, loud, lonely]")
+    assert done.returncode == 0
+    assert "lonely" in done.stdout
+    assert store.dataset("clips").version == version
+
+
+def test_the_command_says_what_it_did_and_where_it_stopped(store, call, tmp_path):
+    arguments = ["annotate", "--store", store.path, "--set", "annotators=[flaky, loud, lonely]"]
+    done = call(*arguments, "--only", "flaky", "--only", "loud")
+    assert (done.returncode, "loud   6 clips" in done.stdout) == (0, True), done
+    switch = tmp_path / "away"
+    switch.touch()
+    away = ["--set", f"parameters.lonely.away={switch}"]
+    done = call(*arguments, *away)
+    assert (done.returncode, "the server is away" in done.stdout) == (4, True), done
+    switch.unlink()
+    assert call(*arguments, *away).returncode == 0
+    assert "nothing to do" in call(*arguments).stdout
+    assert json.loads(store.read("runs", ["counts", "command"]).to_pylist()[-1]["counts"]) == {"lonely": 6}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "nobody"], "the recipe has no such annotator"),
+        (["--set", "parameters.nobody.x=1"], "the recipe has no such annotator"),
+        (["--set", "annotators=[blur, nobody]"], "'nobody' is not an annotator"),
+        (["--profile", "huge"], "profile"),
+        (["--where", "no_column > 1"], "no_column"),
+    ],
+)
+def test_mistakes_are_sentences(store, call, arguments, says):
+    done = call("annotate", "--store", store.path, *arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_levels_follow_what_is_read():
+    recipe = recipe_of(annotators=["ranked", "loud", "lonely", "flaky", "blur"])
+    assert in_levels(load_annotators(recipe)) == [["flaky", "blur"], ["ranked", "loud", "lonely"]]
+
+
+def test_a_circle_is_refused():
+    from dataclasses import dataclass
+
+    from annotate import Annotator, Column, Stored
+
+    @dataclass(frozen=True)
+    class Snake(Annotator):
+        own: str = "a"
+        other: str = "b"
+        name, version = "snake", 1
+
+        @property
+        def needs(self):
+            return Stored(self.other)
+
+        @property
+        def columns(self):
+            return {self.own: Column(pa.string(), "a letter")}
+
+        def __call__(self, value):
+            return {self.own: value}
+
+    with pytest.raises(RecipeError, match="circle"):
+        in_levels({"one": Snake("a", "b"), "two": Snake("b", "a")})
