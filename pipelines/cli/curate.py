@@ -23,6 +23,7 @@ def curate(
     inputs: Annotated[list[str], typer.Argument(help="Folders, files, globs, manifests, URIs, or one YAML recipe.")],
     store: Annotated[str, typer.Option("--store", "-s", envvar="REEL_STORE", help="Store folder or URI.")] = "",
     recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML recipe; see `reel recipe`.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Annotators: cpu (no download), full (asks models).")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show counts, hours and expected cost; write nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
@@ -35,7 +36,7 @@ def curate(
     """Turn footage into clips with scores in a store. Run it again at any time: only what is missing is done."""
     from pipelines.cluster import cluster
 
-    full = _recipe(inputs, store, recipe, settings or [], allow_http)
+    full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
     if plan:
         with cluster(address):
             from pipelines.plan import make_plan
@@ -68,7 +69,9 @@ def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut:
     return summary
 
 
-def _recipe(inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool) -> "CurateRecipe":
+def _recipe(
+    inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool, profile: str | None
+) -> "CurateRecipe":
     """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
     from pipelines.recipe import load_recipe, parse_overrides
 
@@ -79,6 +82,8 @@ def _recipe(inputs: list[str], store: str, path: Path | None, settings: list[str
         overrides["inputs"] = inputs
     if store:
         overrides["store"] = store
+    if profile:
+        overrides["profile"] = profile
     if allow_http:
         overrides["allow_http"] = True
     full = load_recipe(path, overrides)

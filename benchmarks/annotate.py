@@ -1,0 +1,124 @@
+"""Incremental annotation: a rerun with nothing to do, and what adding one annotator writes.
+
+`python -m benchmarks.annotate` prints `name value` lines. The floor of a rerun is one read of the ids and fingerprints
+that it must look at; its store holds synthetic clips on which every annotator of the cpu profile is current.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from annotate import Annotator, SetAnnotator
+from benchmarks.scale import best_of, build, synthetic_clips, timed
+from curation.store import Store
+from pipelines.annotation.load import in_levels, load_annotators, prepare_columns
+from pipelines.annotation.run import annotate_and_record, is_current
+from pipelines.annotation.sets import set_standing
+from pipelines.annotation.standing import standing_of
+from pipelines.progress import Progress
+from pipelines.recipe import CurateRecipe, load_recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=100_000, help="of the rerun; 0 leaves it out")
+    parser.add_argument("--added-to", type=int, default=10_000, help="clips of the store that gets an annotator")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.clips:
+            for name, value in rerun_rows(Path(folder) / "current", args.clips):
+                print(f"rerun.{name}", f"{value:.6g}", flush=True)
+        if args.added_to:
+            for name, value in added_rows(Path(folder) / "added", args.added_to):
+                print(f"added.{name}", f"{value:.6g}", flush=True)
+
+
+def rerun_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
+    """Nothing is stale: the check alone, and the whole command with the start of Python."""
+    recipe = load_recipe(None, {"profile": "cpu"})
+    store = _all_current(build(path, clips), recipe)
+    annotators = load_annotators(recipe)
+    prints = [f"{name}_fingerprint" for name in annotators]
+    yield "clips", clips
+    yield "annotators", len(annotators)
+    ours = best_of(3, lambda: is_current(store, annotators))
+    floor = best_of(3, lambda: store.read("clips", ["clip_id", *prints]))
+    yield "check_s", ours
+    yield "check_over_reading_fingerprints", ours / floor
+    command = [sys.executable, "-m", "pipelines.cli", "annotate", "--store", str(path)]
+    done, seconds = timed(lambda: subprocess.run(command, capture_output=True, text=True, check=True))
+    assert "nothing to do" in done.stdout, done.stdout
+    yield "command_s", seconds
+
+
+def _all_current(store: Store, recipe: CurateRecipe) -> Store:
+    """Every annotator's fingerprint, as if it had run; of values, only those that others wait for."""
+    annotators = load_annotators(recipe)
+    store.drop_columns("clips", [n for n in ("motion_score", "text_coverage", "camera_motion", "caption")])
+    prepare_columns(store, annotators)
+    for names in in_levels(annotators):
+        for name in names:
+            annotator = annotators[name]
+            if isinstance(annotator, Annotator):
+                standing = standing_of(store, {name: annotator}, retry_failed=True)
+                ids, prints = standing.clips.column("clip_id"), standing.expected[name]
+            else:
+                assert isinstance(annotator, SetAnnotator)
+                ids = store.read("clips", ["clip_id"]).column(0)
+                prints = pa.array([set_standing(store, annotator).expected] * len(ids))
+            store.merge("clips", pa.table({"clip_id": ids, f"{name}_fingerprint": prints}), on="clip_id")
+    return store
+
+
+def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
+    """`blur` is added to clips that have others' columns and real bytes: which files change, and which versions."""
+    import numpy as np
+
+    from pipelines.cluster import cluster
+
+    store, mp4 = Store.open(path, create=True), _small_clip()
+    rows = synthetic_clips(np.random.default_rng(0), 0, clips)
+    ids = rows.column("clip_id").to_pylist()
+    store.merge("clips", rows.slice(0, 0), on="clip_id")  # adds the columns of other annotators
+    store.append("clips", rows)
+    store.commit_media([store.write_media(ids, [mp4] * clips)])
+    before, version = _files(path), store.dataset("media").version
+    recipe = load_recipe(None, {"annotators": ["blur"]})
+    with cluster(), Progress("annotate") as progress:
+        report, seconds = timed(lambda: annotate_and_record(store, recipe, load_annotators(recipe), progress))
+    after = _files(path)
+    new = {name: size for name, size in after.items() if name not in before}
+    yield "clips", clips
+    yield "annotated", report.done["blur"]
+    yield "seconds", seconds
+    yield "bytes_before", sum(before.values())
+    yield "media_bytes", sum(size for name, size in before.items() if name.startswith("media"))
+    yield "files_changed_or_gone", sum(after.get(name) != size for name, size in before.items())
+    yield "media_bytes_written", sum(size for name, size in new.items() if name.startswith("media"))
+    yield "media_versions_added", store.dataset("media").version - version
+    yield "column_bytes_written", sum(size for name, size in new.items() if name.startswith("clips.lance/data"))
+    yield "column_bytes_of_one_copy", clips * (4 + 4 + 16)  # two float32 and a fingerprint
+
+
+def _files(path: Path) -> dict[str, int]:
+    """Data files of all tables -> bytes."""
+    return {str(f.relative_to(path)): f.stat().st_size for f in path.rglob("*") if f.suffix in (".lance", ".blob")}
+
+
+def _small_clip() -> bytes:
+    """A real mp4 of a second."""
+    from tests.footage import frames, write
+
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder) / "clip.mp4", frames(12, 96, 64)).read_bytes()
+
+
+if __name__ == "__main__":
+    main()
