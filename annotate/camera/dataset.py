@@ -1,0 +1,111 @@
+"""Clips of the virtual camera, measured as the annotator measures a clip."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from annotate.camera.motion import Steps, measure
+from annotate.camera.paths import FAMILIES, Shot, draw_shot
+from annotate.camera.sampling import NEEDS, chosen
+from annotate.camera.sources import Source
+from annotate.camera.virtual import Scene, draw_scene, film
+from curation.media.frames import read
+
+ENCODED = 0.3  # share of the clips that go through x264; those need every frame rendered
+LONGEST = 120  # frames of a clip that is encoded
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip as the classifier's features see it. truth: float [T, 4], the path as it was drawn, at the samples."""
+
+    family: str
+    source: str
+    steps: Steps
+    times_s: np.ndarray
+    size: tuple[int, int]
+    truth: np.ndarray
+
+
+def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Example]:
+    """`count` clips, all families alike; the same for the same seed."""
+    return [make_example(sources, FAMILIES[k % len(FAMILIES)], np.random.default_rng([seed, k])) for k in range(count)]
+
+
+def make_example(sources: Sequence[Source], family: str, rng: np.random.Generator) -> Example:
+    shot = draw_shot(family, rng)
+    scene = draw_scene(shot, sources, rng)
+    encode = rng.random() < ENCODED and len(shot.path) <= LONGEST
+    frames, indices = (_encoded if encode else _rendered)(scene, shot, rng)
+    times_s, size = np.array(indices) / shot.fps, frames.shape[1:]
+    return Example(family, scene.background.name, measure(frames), times_s, size, shot.path[indices])
+
+
+def _rendered(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """Only the frames that are sampled, some of them through JPEG."""
+    need, indices = chosen(len(shot.path), shot.fps)
+    frames = film(scene, shot, indices, rng)
+    if rng.random() < 0.5:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))]
+        jpegs = [cv2.imencode(".jpg", frame, quality)[1] for frame in frames]
+        frames = np.stack([np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)) for jpeg in jpegs])
+    size = need.size(*frames.shape[:0:-1])
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), indices
+
+
+def _encoded(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    crf = int(rng.integers(18, 37))
+    mp4 = encode(film(scene, shot, range(len(shot.path)), rng), shot.fps, crf)
+    facts, arrays = read(mp4, NEEDS)
+    need, indices = chosen(facts.num_frames, facts.fps)
+    return arrays[NEEDS.index(need)], indices
+
+
+def encode(frames: np.ndarray, fps: int, crf: int) -> bytes:
+    """H.264 mp4 of uint8 [T, H, W], even sides."""
+    import av
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("libx264", rate=Fraction(fps))
+            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+            for frame in frames:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+            file.mux(stream.encode())
+        return path.read_bytes()
+
+
+def save(examples: Sequence[Example]) -> bytes:
+    """All measurements as an npz without objects."""
+    out = io.BytesIO()
+    arrays: dict[str, Any] = {
+        "names": np.array([[e.family, e.source] for e in examples]),
+        "sizes": np.array([e.size for e in examples]),
+    }
+    for k, e in enumerate(examples):
+        table = np.column_stack([e.steps.motion, e.steps.agreed, e.steps.still, e.steps.spread])
+        arrays |= {f"{k}_steps": table, f"{k}_times": e.times_s, f"{k}_truth": e.truth}
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
+
+
+def restore(data: bytes) -> list[Example]:
+    file = np.load(io.BytesIO(data), allow_pickle=False)
+    examples = []
+    for k, ((family, source), size) in enumerate(zip(file["names"], file["sizes"], strict=True)):
+        table = file[f"{k}_steps"]
+        steps = Steps(table[:, :4], *table[:, 4:].T)
+        examples.append(Example(family, source, steps, file[f"{k}_times"], tuple(size), file[f"{k}_truth"]))
+    return examples

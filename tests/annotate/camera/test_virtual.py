@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from annotate.camera.dataset import make_example, make_examples, restore, save
+from annotate.camera.features import FEATURES, camera_path, features
+from annotate.camera.paths import FAMILIES, draw_shot
+from annotate.camera.sources import Source
+from tests.annotate.test_camera_motion import SCENE
+
+SOURCES = [Source("scene", SCENE[None])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_measured_path_is_the_drawn_one(family):
+    """Median over a few clips, with subjects, grain, compression and all: the step's error in shorter sides."""
+    errors = []
+    for seed in range(3):
+        example = make_example(SOURCES, family, np.random.default_rng(seed))
+        camera = camera_path(example.steps, example.times_s, example.size)
+        drawn = np.diff(example.truth, axis=0) * (1, 1, camera.reach, camera.reach)
+        errors.append(np.median(np.abs(np.diff(camera.path, axis=0) - drawn)))
+    assert np.median(errors) < 0.003
+
+
+def test_the_same_seed_makes_the_same_clips_and_they_keep():
+    first, again = (make_examples(SOURCES, 3, seed=4) for _ in range(2))
+    for a, b, kept in zip(first, again, restore(save(first)), strict=True):
+        for other in (b, kept):
+            np.testing.assert_array_equal(a.steps.motion, other.steps.motion)
+            assert (a.family, a.source, tuple(a.size)) == (other.family, other.source, tuple(other.size))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_paths_do_what_their_family_says(family):
+    for seed in range(20):
+        shot = draw_shot(family, np.random.default_rng(seed))
+        path = shot.path * (1, 1, 0.55, 0.55)
+        net = np.sort(abs(path[-1] - path[0]))
+        assert np.isfinite(path).all()
+        assert len(path) >= 8
+        if family in ("pan", "tilt", "zoom", "roll"):
+            assert abs(path[-1] - path[0]).argmax() == ("pan", "tilt", "zoom", "roll").index(family)
+            assert net[-1] > 3 * net[-2]
+        if family == "static":
+            assert np.ptp(path, axis=0).max() < 0.01
+
+
+def test_features_are_many_and_finite_for_any_clip():
+    for k, family in enumerate(FAMILIES):
+        example = make_example(SOURCES, family, np.random.default_rng(k))
+        camera = camera_path(example.steps, example.times_s, example.size)
+        values = features(camera, example.steps)
+        assert values.shape == (len(FEATURES),)
+        assert np.isfinite(values).all()
