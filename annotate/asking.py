@@ -1,0 +1,76 @@
+"""What annotators that ask a chat model about a clip have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from annotate.backends.chat import Chat, ChatModel, Question, model_print, open_chat, resources_of
+from annotate.contract import Annotator, Need, Resources, runtime
+from annotate.prompts import Prompt, load_prompt
+from annotate.sampling import Sampling
+
+QWEN = ChatModel(model="Qwen/Qwen2.5-VL-7B-Instruct")
+TWO_A_SECOND = Sampling()
+
+
+@dataclass(frozen=True)
+class AsksAboutClip(Annotator):
+    """Asks a video-capable chat model, all clips of a call together; a subclass sets prompt and sampling and has a
+    `batch`.
+
+    prompt: name of a built-in prompt, or path of a file like annotate/prompts/caption.txt. attempts: rounds in which an
+    answer is asked for that is not valid; then the clip fails. clips_a_call: asked for together.
+    """
+
+    chat: ChatModel = QWEN
+    sampling: Sampling = TWO_A_SECOND
+    prompt: str = runtime("")  # its name, version and hash are in `models`: where the file lies decides nothing
+    attempts: int = 3
+    clips_a_call: int = runtime(8)
+
+    def __post_init__(self) -> None:
+        if not self.chat.model:  # found when the recipe is read, not after hours
+            raise ValueError(f"annotator {self.name!r} names no model: set parameters.{self.name}.chat.model")
+        for name in ("attempts", "clips_a_call"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"annotator {self.name!r}: {name} = {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return self.sampling.needs
+
+    @property
+    def resources(self) -> Resources:
+        return resources_of(self.chat, batch=self.clips_a_call)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (*model_print(self.chat), self._prompt.print)
+
+    @property
+    def _prompt(self) -> Prompt:
+        return load_prompt(self.prompt)
+
+    @cached_property
+    def _chat(self) -> Chat:
+        return open_chat(self.chat)
+
+    def __call__(self, *inputs: Any) -> dict[str, Any]:
+        """inputs: the values of `needs`."""
+        (columns,) = self.batch([inputs])
+        if isinstance(columns, Exception):
+            raise columns
+        return columns
+
+    def _questions(self, clips: Sequence[tuple], schema: dict[str, Any] | None = None, **values: str) -> list[Question]:
+        """The prompt about each clip, with these values for its $names."""
+        prompt, questions = self._prompt, []
+        for inputs in clips:
+            frames, clip = self.sampling.seen(*inputs)
+            duration = clip.num_frames / clip.fps
+            text = prompt.filled(count=len(frames), duration=f"{duration:.1f}", **values)
+            questions.append(Question(text, prompt.system, frames, len(frames) / duration, schema))
+        return questions

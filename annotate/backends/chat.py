@@ -1,0 +1,174 @@
+"""Asking a chat model: what is asked, what comes back, and which backend answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from annotate.backends.errors import AnnotatorError
+from annotate.backends.identity import model_id
+from annotate.contract import Resources, runtime
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A chat model and how it is asked: a parameter of annotators.
+
+    What decides an answer is in the fingerprint; what only decides where and how fast it is made is not (`runtime`).
+
+    model: id at the server or on the hub, or a folder. send: frames as an ordered list of pictures with their times, or
+    as one video, for models that were trained on videos; a backend that cannot send it refuses. jpeg_quality: of frames
+    sent to a server. temperature 0: the likeliest token each time. dtype: of the weights in this process ("auto": as
+    saved) and in vLLM.
+
+    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (in Ray, by
+    `ray.data.llm`). api_key_env: environment variable that holds the server's key. concurrency: questions in flight a
+    process. timeout_s: of one attempt, attempts: tries of one question. max_cost_usd, max_time_s: what a process may
+    spend before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server
+    reports.
+    gpus: per copy of the model (vllm: tensor parallel); copies: of the engine (vllm). device: of transformers, "" for a
+    GPU where there is one. engine: more arguments of vLLM's engine; runtime_env: of its Ray actors.
+    """
+
+    model: str = ""
+    revision: str = ""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    seed: int = 0
+    send: Literal["images", "video"] = "images"
+    jpeg_quality: int = 90
+    dtype: str = "auto"
+    backend: Literal["server", "transformers", "vllm"] = runtime("server")
+    url: str = runtime("http://127.0.0.1:8000/v1")
+    api_key_env: str = runtime("")
+    concurrency: int = runtime(64)
+    timeout_s: float = runtime(300.0)
+    attempts: int = runtime(6)
+    max_cost_usd: float = runtime(0.0)
+    usd_per_million_input: float = runtime(0.0)
+    usd_per_million_output: float = runtime(0.0)
+    max_time_s: float = runtime(0.0)
+    gpus: float = runtime(0.0)
+    copies: int = runtime(1)
+    device: str = runtime("")
+    engine: Mapping[str, Any] | None = runtime(None)
+    runtime_env: Mapping[str, Any] | None = runtime(None)
+
+    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a recipe is an error
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "concurrency", "attempts", "copies", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"chat.{name} = {getattr(self, name)}; it must be above 0")
+        for name in (
+            "temperature", "max_cost_usd", "usd_per_million_input", "usd_per_million_output", "max_time_s", "gpus"
+        ):  # fmt: skip
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"chat.{name} = {getattr(self, name)}; it cannot be negative")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"chat.jpeg_quality = {self.jpeg_quality}; it must be from 1 to 100")
+        if self.max_cost_usd and not (self.usd_per_million_input or self.usd_per_million_output):
+            raise ValueError("chat.max_cost_usd needs prices: set usd_per_million_input and usd_per_million_output")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """frames: uint8 [T, H, W, 3] RGB in order of time, `fps` of them a second (0: not known). schema: JSON schema that
+    the answer should follow; it steers a server, and the answer must be checked all the same (see `ask_json`)."""
+
+    text: str
+    system: str = ""
+    frames: np.ndarray | None = None
+    fps: float = 0.0
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """cut: it was still going on at `max_tokens`."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cut: bool = False
+
+
+class ChatError(Exception):
+    """A question failed for good, after its retries."""
+
+
+class Chat(ABC):
+    """An open connection to a model, or a loaded one. Safe to be used by several threads, which share its window."""
+
+    @abstractmethod
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """An answer to each question, in their order; in place of one that failed, its exception: ChatError for good,
+        `annotate.contract.Postponed` where a later run should ask again (server away, limit of cost or time spent)."""
+
+    def close(self) -> None:
+        """Give back what it holds; asking afterwards is an error."""
+        return None
+
+
+_open: dict[str, Chat] = {}
+_lock = threading.Lock()
+
+
+def open_chat(chat: ChatModel) -> Chat:
+    """The chat of this process with this model: opened once, then shared, as are its window and its limits.
+
+    Raises AnnotatorError where the model cannot be asked as configured: no model named, package or folder missing.
+    """
+    if not chat.model:
+        raise AnnotatorError("no chat model is named; set the annotator's parameter chat: {model: …, url: …}")
+    key = json.dumps(asdict(chat), sort_keys=True, default=str)
+    with _lock:
+        if key not in _open:
+            _open[key] = _opened(chat)
+        return _open[key]
+
+
+def close_chats() -> None:
+    """Close all chats of this process, such as before it ends or between tests."""
+    with _lock:
+        for chat in _open.values():
+            chat.close()
+        _open.clear()
+
+
+def model_print(chat: ChatModel) -> tuple[str, ...]:
+    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision."""
+    if not chat.model:
+        return ()
+    return (model_id(chat.model, chat.revision),)
+
+
+def resources_of(chat: ChatModel, *, batch: int) -> Resources:
+    """What an annotator that asks this model occupies.
+
+    A server or engine elsewhere is fed by so many calls at once that its window stays full while clips are decoded.
+    """
+    if chat.backend == "transformers":
+        return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
+    calls = max(2, min(16, 1 + -(-chat.concurrency // batch)))
+    return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
+
+
+def _opened(chat: ChatModel) -> Chat:
+    if chat.backend == "server":
+        from annotate.backends.server import ServerChat
+
+        return ServerChat(chat)
+    if chat.backend == "transformers":
+        from annotate.backends.transformers_chat import TransformersChat
+
+        return TransformersChat(chat)
+    from annotate.backends.vllm_ray import VllmChat
+
+    return VllmChat(chat)

@@ -1,0 +1,52 @@
+"""Files of models that transformers loads: from a folder or the hub, with one sentence where they are not to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from annotate.backends.errors import AnnotatorError
+
+
+def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
+    """A file of a model's folder, or of a hub's model (downloaded unless it is cached).
+
+    parameter: what to set in the recipe. Raises AnnotatorError where there is no such file.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise AnnotatorError(f"the folder {model!r} holds no {name}; set {parameter} to a model's folder.")
+        return folder / name
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision or None))
+    except (OSError, ValueError) as error:
+        raise AnnotatorError(
+            f"{model!r} is neither a folder here nor a model whose {name} the hub hands out ({first_line(error)}); "
+            f"set {parameter} to a hub's id, or download the model and set it to its folder."
+        ) from error
+
+
+def refuse_new_weights(model: str, report: Mapping[str, Any], parameter: str) -> None:
+    """Raise AnnotatorError where a checkpoint lacked weights: transformers would go on with random ones.
+
+    report: what `from_pretrained(..., output_loading_info=True)` returns beside the model.
+    """
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if absent:
+        what = f"{len(absent)} weights of its model, such as {absent[0]}"
+        raise AnnotatorError(f"{model!r} lacks {what}; set {parameter} to a complete checkpoint.")
+
+
+def device_of(device: str) -> str:
+    """"auto" is the GPU that the process was given, or its CPU."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:200]

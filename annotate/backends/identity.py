@@ -1,0 +1,46 @@
+"""Which model it is: an id that changes with what is loaded, found without loading it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")  # what decides answers: weights, settings, words
+
+
+def model_id(model: str, revision: str = "") -> str:
+    """`name#hash` of a folder, wherever it lies; `id@revision` of a hub's model."""
+    folder = Path(model).expanduser()
+    return f"{folder.resolve().name}#{content_hash(folder)}" if folder.is_dir() else f"{model}@{revision or 'main'}"
+
+
+def origin_of(model: str, revision: str = "") -> str:
+    """`model_id` with the way to a folder in place of its name: what a column of vectors keeps of its model."""
+    folder = Path(model).expanduser()
+    return f"{model}#{content_hash(folder)}" if folder.is_dir() else model_id(model, revision)
+
+
+def from_origin(origin: str) -> tuple[str, str]:
+    """(model, revision) to load once more; a folder may have gone or changed, which its origin then shows."""
+    folder, mark, _ = origin.rpartition("#")
+    model, _, revision = origin.rpartition("@")
+    return (folder, "") if mark else (model, revision)
+
+
+def same_model(origin: str, other: str) -> bool:
+    """Whether two origins are of one model, whatever folder it lies in."""
+    return origin == other or ("#" in origin and origin.rpartition("#")[2] == other.rpartition("#")[2])
+
+
+def content_hash(folder: Path) -> str:
+    """16 hex digits over the names and bytes of a model's files; files are read again only once they change."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix in CONTENT and p.is_file())
+    hashes = [(p.relative_to(folder).as_posix(), _file_hash(p, p.stat().st_size, p.stat().st_mtime_ns)) for p in found]
+    return hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,215 @@
+"""A chat model behind an OpenAI-compatible server: vLLM, SGLang, `transformers serve`, a hosted one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from annotate.backends import loop
+from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
+from annotate.backends.errors import AnnotatorError
+from annotate.backends.payload import body_of
+from annotate.backends.retry import AGAIN, OVERLOADED, Again, Breaker, Budget, retry_after_s, wait_s
+from annotate.contract import Postponed
+
+if TYPE_CHECKING:
+    import aiohttp
+
+LARGEST = 4 << 20  # bytes of an answer that are read
+SHOWN = 300  # characters of a server's message that are repeated
+CONNECT_S = 15.0
+ENCODERS = 4  # threads that make bodies; as many bodies wait, ready to be sent
+MISCONFIGURED = frozenset({401, 403, 404})  # the key, the address or the model's name: no question's fault
+
+
+class ServerChat(Chat):
+    """Questions of all threads share one window of `concurrency` requests in flight, on connections that are kept.
+
+    A question is asked up to `attempts` times. After that, what the question may be to blame for is a ChatError, and
+    what it is not (server away or overloaded, a wrong key) is Postponed.
+    """
+
+    def __init__(self, chat: ChatModel) -> None:
+        self.chat, self.breaker, self.budget = chat, Breaker(), Budget(chat)
+        self.requests = 0  # sent so far, retries included
+        self.url = f"{chat.url.rstrip('/')}/chat/completions"
+        if not self.url.startswith(("http://", "https://")):
+            raise AnnotatorError(f"chat.url = {chat.url!r} is not an address; it looks like http://host:8000/v1")
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat)}
+        self._encoders = ThreadPoolExecutor(ENCODERS, "chat-body")
+        self._session: aiohttp.ClientSession | None = None
+        self._window = asyncio.Semaphore(chat.concurrency)
+        self._ahead = asyncio.Semaphore(chat.concurrency + ENCODERS)
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return loop.run(self._ask_all(questions))
+
+    def close(self) -> None:
+        if self._session is not None:
+            loop.run(self._session.close())
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return await asyncio.gather(*(self._ask(question) for question in questions))
+
+    async def _ask(self, question: Question) -> Answer | Exception:
+        """One question, however it ends. Its body is made while others are under way, and not long before."""
+        async with self._ahead:
+            try:
+                self._refuse_when_spent()
+                body = await asyncio.get_running_loop().run_in_executor(
+                    self._encoders, body_of, self.chat, question
+                )  # fmt: skip
+                return await self._until_answered(body)
+            except (ChatError, Postponed, ValueError) as error:
+                return error.with_traceback(None)
+
+    async def _until_answered(self, body: bytes) -> Answer:
+        attempt, failed = 0, Again("")
+        while attempt < self.chat.attempts:
+            if attempt:
+                await asyncio.sleep(wait_s(attempt, failed.after_s))
+            async with self._window:
+                self._refuse_when_spent()
+                if not self.breaker.admits():
+                    raise Postponed(self.breaker.why)
+                probing = bool(self.breaker.why)
+                try:
+                    answer = await self._once(body)
+                except Again as error:
+                    failed = error
+                else:
+                    self.breaker.close()
+                    return answer
+            attempt += 1
+            if not failed.unreached:
+                self.breaker.close()
+            elif probing:
+                break
+        self._give_up(attempt, failed)
+
+    def _give_up(self, attempts: int, failed: Again) -> NoReturn:
+        tries = f"after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
+        if failed.unreached:
+            self.breaker.open(f"no server at {self.chat.url}: {failed}; start it and run again")
+            raise Postponed(self.breaker.why)
+        if failed.overloaded:
+            raise Postponed(f"the server at {self.chat.url} is overloaded {tries}: {failed}")
+        raise ChatError(f"no answer from {self.chat.url} {tries}: {failed}")
+
+    def _refuse_when_spent(self) -> None:
+        if spent := self.budget.spent():
+            raise Postponed(spent)
+
+    async def _once(self, body: bytes) -> Answer:
+        """One request. Raises Again for what another attempt may mend, ChatError or Postponed for what it cannot."""
+        import aiohttp
+
+        self.requests += 1
+        try:
+            async with self._http().post(
+                self.url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:  # fmt: skip
+                text = await _bounded(response)
+                status, headers = response.status, response.headers
+        except TimeoutError as error:
+            unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
+            what = "no connection" if unreached else "no answer"
+            raise Again(f"{what} in time ({self.chat.timeout_s:g} s)", unreached=unreached) from None
+        except aiohttp.ClientConnectorError as error:
+            raise Again(_short(f"{type(error).__name__}: {error}"), unreached=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Again(_short(f"connection cut: {type(error).__name__}: {error}")) from None
+        if status in AGAIN:
+            raise Again(_message(status, text), after_s=retry_after_s(headers), overloaded=status in OVERLOADED)
+        if status in MISCONFIGURED:
+            raise Postponed(f"{self.url} refuses model {self.chat.model!r}: {_message(status, text)}")
+        if status != 200:
+            raise ChatError(_message(status, text))
+        return self._parsed(text)
+
+    def _parsed(self, text: bytes) -> Answer:
+        try:
+            value = json.loads(text)
+            choice = value["choices"][0]
+            content = choice["message"]["content"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise Again(f"not a chat completion: {_short(text.decode('utf-8', 'replace'))}") from None
+        usage = value.get("usage") if isinstance(value.get("usage"), dict) else {}
+        answer = Answer(
+            _valid(content) if isinstance(content, str) else "",
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+            choice.get("finish_reason") == "length",
+        )
+        self.budget.add(answer)
+        if not answer.text.strip():
+            raise Again("the answer is empty")
+        return answer
+
+    def _http(self) -> aiohttp.ClientSession:
+        """Made on the loop that uses it."""
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self.chat.concurrency, keepalive_timeout=60),
+                timeout=aiohttp.ClientTimeout(
+                    total=self.chat.timeout_s, sock_connect=min(CONNECT_S, self.chat.timeout_s)
+                ),
+                auto_decompress=False,  # asked for no compression; a small body must not unpack to a large one
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )  # fmt: skip
+        return self._session
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(1 << 16):
+        size += len(chunk)
+        if size > LARGEST:
+            response.close()
+            raise Again(f"the answer is larger than {LARGEST >> 20} MiB")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _key(chat: ChatModel) -> dict[str, str]:
+    if not chat.api_key_env:
+        return {}
+    key = os.environ.get(chat.api_key_env, "")
+    if not key or not key.isprintable():
+        raise AnnotatorError(
+            f"chat.api_key_env names the environment variable {chat.api_key_env!r}, which holds no key; export it"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _message(status: int, text: bytes) -> str:
+    """What the server says, in OpenAI's, FastAPI's or nobody's form."""
+    said: Any = text.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+        error = value.get("error", value.get("detail", value.get("message", said)))
+        said = error.get("message", error) if isinstance(error, dict) else error
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    return f"status {status}: {_short(str(said))}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text[: 4 * SHOWN].split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _valid(text: str) -> str:
+    """Without the half characters that JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0

@@ -1,0 +1,62 @@
+"""What a chat model sees of a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotate.contract import Facts, Frames, Need
+from curation.media.frames import ClipFacts
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Frames evenly spread over a clip: `fps` of them a second, but at least min_frames and at most max_frames.
+
+    Both equal: so many of every clip. short_side: pixels of the shorter side of a frame; max_pixels: of a whole frame,
+    0 without bound (a model's cost goes by it).
+    """
+
+    fps: float = 2.0
+    min_frames: int = 8
+    max_frames: int = 48
+    short_side: int = 448
+    max_pixels: int = 0
+
+    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a recipe is an error
+
+    def __post_init__(self) -> None:
+        for name in ("fps", "min_frames", "max_frames", "short_side"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"sampling.{name} = {getattr(self, name)}; it must be above 0")
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"sampling: min_frames = {self.min_frames} is above max_frames = {self.max_frames}")
+        if self.max_pixels and self.max_pixels < 32 * 32:
+            raise ValueError(f"sampling.max_pixels = {self.max_pixels}; it is an area, at least 1024 (0: no bound)")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The least number, the rate unless the number is fixed, and the clip's facts; one decode serves all."""
+        least = Frames(count=self.min_frames, height=self.short_side, color="rgb")
+        by_rate = Frames(rate=self.fps, height=self.short_side, color="rgb")
+        return (least, Facts()) if self.min_frames == self.max_frames else (least, by_rate, Facts())
+
+    def seen(self, *inputs: Any) -> tuple[np.ndarray, ClipFacts]:
+        """What is shown, uint8 [T, H, W, 3], from the values of `needs`; and the facts."""
+        frames: np.ndarray = max(inputs[:-1], key=len)
+        if len(frames) > self.max_frames:
+            frames = frames[[(2 * k + 1) * len(frames) // (2 * self.max_frames) for k in range(self.max_frames)]]
+        return _bounded(frames, self.max_pixels), inputs[-1]
+
+
+def _bounded(frames: np.ndarray, max_pixels: int) -> np.ndarray:
+    height, width = frames.shape[1:3]
+    if not max_pixels or height * width <= max_pixels:
+        return frames
+    import cv2
+
+    scale = (max_pixels / (height * width)) ** 0.5
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
