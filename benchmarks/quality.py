@@ -26,7 +26,7 @@ from pipelines.curate import run_all
 from pipelines.recipe import load_recipe, parse_overrides
 
 SCORER = Path(__file__).parents[2] / "shared" / "tools" / "score.py"
-SCORES = ("blur_score", "motion_score", "text_coverage", "watermark_score", "camera_motion")
+SCORES = ("blur_score", "motion_score", "text_coverage", "watermark_score", "watermark_box", "camera_motion")
 
 
 def main() -> None:

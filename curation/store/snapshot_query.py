@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.store.balance import COLUMN, Balance, weigh
 from curation.store.errors import StoreError, unknown_name
 from curation.store.media import id_filter
 
@@ -15,12 +17,34 @@ if TYPE_CHECKING:
     from curation.store.store import Store
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """rows: (clip_id, weight, position). fingerprints: annotator -> fingerprint -> clips. balance: what is recorded of
+    how the weights were made, where they were."""
+
+    rows: pa.Table
+    fingerprints: dict[str, dict[str, int]]
+    balance: dict[str, Any] | None
+
+
 def choose(
-    store: Store, sql: str, versions: Mapping[str, int], *, limit: int | None, seed: int, weights: str | None
-) -> tuple[pa.Table, dict[str, dict[str, int]]]:
-    """((clip_id, weight, position), annotator -> fingerprint -> clips). Raises StoreError if `sql` will not do."""
+    store: Store,
+    sql: str,
+    versions: Mapping[str, int],
+    *,
+    limit: int | None,
+    seed: int,
+    weights: str | None,
+    balance: Balance | None = None,
+) -> Chosen:
+    """The clips of a snapshot. Raises StoreError if `sql` will not do."""
     from curation.store.sql import connect
 
+    if weights is not None and balance is not None:
+        raise StoreError(
+            f"weights come from the query's column {weights} or from balance by {balance.by}, not from both; "
+            "leave one out."
+        )
     if limit is not None and limit < 1:
         raise StoreError(f"a snapshot's limit is 1 or more, not {limit}.")
     con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
@@ -31,7 +55,10 @@ def choose(
         rows = rows if limit is None else _sample(con, rows, limit, seed)
         _refuse_unknown(con, rows)
         rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-        return rows, _fingerprints(con, store, rows)
+        about = None
+        if balance is not None:
+            rows, about = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
+        return Chosen(rows, _fingerprints(con, store, rows), about)
     finally:
         con.close()
 
@@ -123,6 +150,27 @@ def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
         "ORDER BY place"
     )
     return con.sql(query, params={"s": str(seed), "n": limit}).to_arrow_table()
+
+
+def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> tuple[pa.Table, dict[str, Any]]:
+    """`rows` with their weights by the pinned clips' density or cluster, and the record of it."""
+    column = COLUMN[balance.by]
+    if column not in schema.names:
+        raise StoreError(
+            f"balance by {balance.by} needs the column {column}, which this store's clips lack; compute it first: "
+            f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
+        )
+    mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
+    made = f'c."{mark}"' if mark in schema.names else "NULL::VARCHAR"
+    con.register("balanced", rows)
+    found = con.sql(
+        f'SELECT c."{column}" AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) ORDER BY b.position'
+    ).to_arrow_table()
+    weighed = weigh(found.column("value"), found.column("made"), balance)
+    place = rows.schema.get_field_index("weight")
+    return rows.set_column(place, "weight", pa.array(weighed.weights)), {
+        "by": balance.by, "column": column, "alpha": balance.alpha, "cap": balance.cap, **weighed.facts()
+    }  # fmt: skip
 
 
 def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str, int]]:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.store import snapshot_query
+from curation.store.balance import Balance
 from curation.store.errors import StoreError, look_alikes
 from curation.store.media import LOOKUP_IDS, quote
+from curation.store.schema import schemas
 from curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A row of `snapshots`; its clips are `Snapshots.rows(name)`. fingerprints: annotator -> fingerprint -> clips."""
+    """A row of `snapshots`; its clips are `Snapshots.rows(name)`. fingerprints: annotator -> fingerprint -> clips.
+    balance: how its weights were made, where they were: see `balance.describe`."""
 
     name: str
     sql: str
@@ -45,6 +48,7 @@ class Snapshot:
     sources_version: int
     fingerprints: dict[str, dict[str, int]]
     created_at: datetime
+    balance: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,20 @@ class Snapshots:
         self.store = store
 
     def create(
-        self, name: str, sql: str, *, limit: int | None = None, seed: int = 0, weights: str | None = None
+        self,
+        name: str,
+        sql: str,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        weights: str | None = None,
+        balance: Balance | None = None,
     ) -> Snapshot:
         """Freeze the clips that `sql` returns as `name`.
 
         sql: a SELECT that returns clip_id, each clip once. limit: draw that many of them, by `seed` and the clip ids
         alone, so in whatever order they came. weights: the query's column of weights (finite, above 0; default 1 each).
+        balance: make the weights instead, from the density or the clusters of the clips as pinned.
         Its last commit is the row in `snapshots`: killed before that, there is no snapshot, and the name is free.
         """
         check_name(name)
@@ -79,12 +91,14 @@ class Snapshots:
             versions = {table: self.store.dataset(table).version for table in PINNED}
             if self._find(name) is not None:
                 raise StoreError(f"snapshot {name} exists, and snapshots never change; choose another name.")
-            rows, fingerprints = snapshot_query.choose(
-                self.store, sql, versions, limit=limit, seed=seed, weights=weights
+            chosen = snapshot_query.choose(
+                self.store, sql, versions, limit=limit, seed=seed, weights=weights, balance=balance
             )
+            rows = chosen.rows
             snapshot = Snapshot(
                 name, sql, limit, seed, weights, rows.num_rows, content_hash(rows), f"snapshot-{name}",
-                versions["clips"], versions["media"], versions["sources"], fingerprints, datetime.now(UTC),
+                versions["clips"], versions["media"], versions["sources"], chosen.fingerprints, datetime.now(UTC),
+                chosen.balance,
             )  # fmt: skip
             self._commit(snapshot, rows)
         return snapshot
@@ -158,7 +172,8 @@ class Snapshots:
             self.store.delete("snapshot_rows", f"snapshot = {quote(snapshot.name)}")
         names = pa.DictionaryArray.from_arrays(pa.array([0] * rows.num_rows, pa.int32()), [snapshot.name])
         self.store.append("snapshot_rows", rows.append_column("snapshot", names.cast(pa.string())))
-        row = {**asdict(snapshot), "fingerprints": json.dumps(snapshot.fingerprints, sort_keys=True)}
+        row = {name: _as_stored(value) for name, value in asdict(snapshot).items()}
+        self.store.ensure_columns("snapshots", [schemas()["snapshots"].field("balance")])  # a store older than it
         self.store.append("snapshots", [row])
 
     def _weights(self, name: str) -> dict[str, float]:
@@ -176,5 +191,11 @@ def check_name(name: str) -> None:
 
 
 def _from_row(row: dict[str, Any]) -> Snapshot:
-    known = {f.name: row[f.name] for f in fields(Snapshot)}
-    return Snapshot(**{**known, "fingerprints": json.loads(row["fingerprints"] or "{}")})
+    known: dict[str, Any] = {f.name: row.get(f.name) for f in fields(Snapshot)}
+    known["fingerprints"] = json.loads(row["fingerprints"] or "{}")
+    known["balance"] = json.loads(row.get("balance") or "null")  # a store older than this column lacks it
+    return Snapshot(**known)
+
+
+def _as_stored(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value

@@ -182,12 +182,12 @@ class Store:
         out, or appended with `insert`. It rewrites the merged columns for each fragment (65,536 rows) it touches, so
         hand it thousands of rows at a time, in the table's order.
         """
-        _refuse_repeats(rows, on, table)
+        tables.refuse_repeats(rows, on, table)
         with self._writing(table):
             self.ensure_columns(table, list(rows.schema))
             dataset = self.dataset(table)
             some = pa.schema([dataset.schema.field(name) for name in rows.schema.names])
-            checked = _cast_all(rows, some, table)
+            checked = tables.cast_all(rows, some, table)
             updated = tables.update_columns(dataset, checked, on) if checked.num_rows else 0
             if insert and updated < checked.num_rows:
                 self.append(table, self._unmatched(table, checked, on))
@@ -197,6 +197,11 @@ class Store:
         """Add columns that are missing, null in every row: a change of metadata, no data is rewritten."""
         with self._writing(table) as dataset:
             tables.add_null_columns(dataset, fields, table)
+
+    def drop_columns(self, table: str, names: Sequence[str]) -> None:
+        """Forget columns; a change of metadata. Snapshots keep theirs."""
+        with self._writing(table) as dataset:
+            dataset.drop_columns(list(names))
 
     def delete(self, table: str, predicate: str) -> int:
         """Delete the rows that match a SQL condition; snapshots keep theirs. Returns how many."""
@@ -269,6 +274,21 @@ class Store:
         from curation.store import sql
 
         return sql.stream(self, query, params=params, read_only=read_only)
+
+    def nearest(
+        self, table: str, column: str, vector: Any, k: int, *, where: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:  # fmt: skip
+        """The `k` rows nearest to a vector by cosine distance, nearest first; see `curation.store.vectors.nearest`."""
+        from curation.store import vectors
+
+        return vectors.nearest(self, table, column, vector, k, where=where, columns=columns)
+
+    def index_vectors(self, table: str, column: str) -> bool:
+        """Index a column of vectors where that pays; see `curation.store.vectors.index_vectors`."""
+        from curation.store import vectors
+
+        return vectors.index_vectors(self, table, column)
 
     @property
     def snapshots(self) -> Snapshots:
@@ -372,20 +392,3 @@ def _refuse_foreign(path: Path) -> None:
         ) from error
     if entries and not any(name.endswith(".lance") or name == lock.FOLDER for name in entries):
         raise StoreError(f"{path} holds other files ({entries[0]}, …); give --store a new or empty directory.")
-
-
-def _refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
-    import pyarrow.compute as pc
-
-    if on not in rows.schema.names:
-        raise StoreError(f"rows to merge into {table} lack the column '{on}' that they are matched by.")
-    distinct = pc.count_distinct(rows.column(on), mode="all").as_py()
-    if distinct != rows.num_rows:
-        raise StoreError(f"rows to merge into {table} repeat a value of {on}; hand each one once.")
-
-
-def _cast_all(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
-    try:
-        return rows.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise StoreError(f"rows to merge into {table} do not fit its columns: {error}.") from error

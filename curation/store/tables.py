@@ -17,7 +17,9 @@ from curation.store.errors import StoreError, unknown_name
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
 INDEXED = {"clips": "clip_id", "media": "clip_id"}
 INDEX_EVERY_ROWS = 65_536  # rows that may lie outside the index before it is brought up to date
-MERGE_ROWS = 100_000  # rows a join: Lance joins in a pool of 300 MB that does not spill
+MERGE_ROWS = 100_000  # rows a join, and bytes: Lance joins in a pool of 300 MB that does not spill, with three copies
+MERGE_BYTES = 64 * 2**20
+BATCH_ROWS = 4_096
 FRAGMENT_ROWS = 65_536  # a merge rewrites its columns for every fragment it touches, so fragments stay small
 
 Dataset = Any  # lance.LanceDataset, which is not imported until it is needed
@@ -127,17 +129,41 @@ def _same_type(have: pa.DataType, want: pa.DataType) -> bool:
     return have == want
 
 
+def refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
+    import pyarrow.compute as pc
+
+    if on not in rows.schema.names:
+        raise StoreError(f"rows to merge into {table} lack the column '{on}' that they are matched by.")
+    distinct = pc.count_distinct(rows.column(on), mode="all").as_py()
+    if distinct != rows.num_rows:
+        raise StoreError(f"rows to merge into {table} repeat a value of {on}; hand each one once.")
+
+
+def cast_all(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    try:
+        return rows.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise StoreError(f"rows to merge into {table} do not fit its columns: {error}.") from error
+
+
 def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
     """Set the columns of `rows` where `on` matches; other columns' files stay as they are. Returns rows updated.
 
     A row of `rows` that matches nothing is left out.
     """
     updated = 0
-    for start in range(0, rows.num_rows, MERGE_ROWS):
-        part = rows.slice(start, MERGE_ROWS)
+    at_once = max(1, min(MERGE_ROWS, rows.num_rows * MERGE_BYTES // max(1, rows.nbytes)))
+    for start in range(0, rows.num_rows, at_once):
+        part = _compact(rows.slice(start, at_once))
         merge = dataset.merge_insert(on).when_matched_update_all().write_mode("rewrite_columns")
         updated += merge.execute(part)["num_updated_rows"]
     return updated
+
+
+def _compact(rows: pa.Table) -> pa.Table:
+    """The same rows in batches with memory of their own: Lance's pool counts a slice as all that it is a slice of."""
+    pieces = [rows.slice(i, BATCH_ROWS) for i in range(0, rows.num_rows, BATCH_ROWS)]
+    return pa.concat_tables([piece.take(pa.array(range(piece.num_rows))) for piece in pieces])
 
 
 def keep_index_fresh(dataset: Dataset, table: str) -> None:

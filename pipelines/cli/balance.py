@@ -117,19 +117,20 @@ def _table(column: "ColumnBalance") -> None:
 
     rows = column.categories
     left_out = len(rows) - 2 * ENDS
+    has_density = any(c.density is not None for c in rows)
     parts = [rows] if left_out <= 1 else [rows[:ENDS], rows[-ENDS:]]
     for number, part in enumerate(parts):
         if number:
             say(f"… {left_out:,} more between; --csv has all")
         sys.stdout.flush()
-        write_result(pa.Table.from_pylist([_row(c) for c in part]), "table")
+        write_result(pa.Table.from_pylist([_row(c, has_density) for c in part]), "table")
 
 
-def _row(c: "Category") -> dict[str, str]:
+def _row(c: "Category", has_density: bool) -> dict[str, str]:
     facts = {"category": c.name, "clips": f"{c.clips:,}", "hours": f"{c.hours:.3g}", "share": f"{c.share:.1%}"}
-    if c.density is not None:
-        facts["density"] = f"{c.density:.3g}"
-    facts["of target"] = f"{c.ratio:.2f} x"
+    if has_density:
+        facts["density"] = "" if c.density is None else f"{c.density:.3g}"
+    facts["of target"] = f"{c.ratio:.2f} x" if c.target else "not wanted"
     facts[" "] = c.verdict
     facts |= {_label(key): f"{share:.1%}" for key, share in c.weighted.items()}
     return facts | {"collect": f"+{c.more_clips:,} clips, {c.more_hours:.3g} h" if c.more_clips else ""}

@@ -106,7 +106,8 @@ def list_(store: StoreOption) -> None:
     from curation.store import Store
 
     for s in Store.open(store).snapshots.list():
-        say(f"{s.name:24} {s.num_clips:>10,} clips  {s.content_hash[:16]}  {s.created_at:%Y-%m-%d %H:%M}  {s.sql}")
+        how = f"  balanced by {s.balance['by']}" if s.balance else ""
+        say(f"{s.name:24} {s.num_clips:>10,} clips  {s.content_hash[:16]}  {s.created_at:%Y-%m-%d %H:%M}  {s.sql}{how}")
 
 
 @snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")

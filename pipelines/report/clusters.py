@@ -16,6 +16,7 @@ from pipelines.report.facts import quoted
 MAX_POINTS = 5_000
 SHOWN = 20  # clusters by name and colour: the largest, and of more than that half of them the smallest
 WIDTH, HEIGHT, MARGIN = 640.0, 440.0, 18.0  # of the map, in its own units
+NUMBER = 20.0, 16.0  # width and height of a cluster's number
 
 
 @dataclass(frozen=True)

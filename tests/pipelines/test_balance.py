@@ -238,6 +238,7 @@ def test_targets_from_a_file_and_wrong_use(call, store: Store, tmp_path: Path) -
     text = call(*asked, "--target", tmp_path / "t.json").stdout
     assert "target the file's" in text
     assert "zoom_in" in text
+    assert "not wanted" in text, "pan_left"
     for wrong in (("--where", "true", "--snapshot", "x"), ("--json", "--csv"), ("--cap", "0.5")):
         made = call(*asked, *wrong)
         assert made.returncode == 1

@@ -1,0 +1,1 @@
+"""Finding pairs of like clips among many, and making groups of them."""
