@@ -42,12 +42,16 @@ class Standing:
 def standing_of(
     store: Store, annotators: Mapping[str, Annotator], *, retry_failed: bool = False, where: str | None = None
 ) -> Standing:
-    """Reads fingerprints, not values, as long as nothing is stale; `where` is a SQL condition on clips."""
+    """Reads fingerprints, not values, as long as nothing is stale; `where` is a SQL condition on `clips_full`."""
     producers, schema = producers_of(store), store.schema("clips").names
     columns = {f"{n}_fingerprint" for a in annotators.values() for n in [a.name, *_reads(a, producers)]}
     version = store.dataset("clips").version
     wanted = [*FACTS, *sorted(columns & set(schema))]
-    clips = store.read("clips", wanted, filter=where, version=version).combine_chunks()
+    clips = store.read("clips", wanted, version=version)
+    if where:
+        chosen = store.sql(f"SELECT clip_id FROM clips_full WHERE {where}").column(0)
+        clips = clips.filter(pc.is_in(clips.column("clip_id"), chosen.combine_chunks()))
+    clips = clips.combine_chunks()
     states, expected = {}, {}
     for name, annotator in annotators.items():
         expected[name] = _expected(annotator, clips, producers)

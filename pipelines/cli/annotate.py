@@ -34,10 +34,12 @@ def annotate(
     """
     from curation.store import Store
     from pipelines.annotation.load import load_annotators
+    from pipelines.conditions import checked
 
     full = _recipe(recipe, settings or [], profile)
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
+    where = checked(opened, where)
     if plan:
         from pipelines.annotation.plan import make_plan, plan_lines
 

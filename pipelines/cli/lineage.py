@@ -67,6 +67,8 @@ def _parent(parent: dict[str, Any]) -> str:
 
 
 def _snapshot(found: "Lineage") -> list[str]:
+    from curation.store.balance import describe
+
     stated, snapshot = found.checkpoint["snapshot"], found.snapshot
     lines = [
         f"snapshot     {stated['name']}, {stated['content_hash'][:19]}, {stated['num_clips']:,} clips",
@@ -78,6 +80,8 @@ def _snapshot(found: "Lineage") -> list[str]:
     if not found.warnings:
         lines.append("             the store still has it, with this hash")
     lines.append(f"             versions: {_versions(snapshot)}")
+    if snapshot.balance:
+        lines.append(f"             {describe(snapshot.balance)}")
     for annotator, prints in sorted(snapshot.fingerprints.items()):
         made = ", ".join(f"{fingerprint} ({count:,} clips)" for fingerprint, count in sorted(prints.items()))
         lines.append(f"annotator    {annotator}: {made}")

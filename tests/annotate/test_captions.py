@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -5,9 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 
 import annotate
 from annotate import annotate_clip, annotate_clips, schema_of
+from annotate.backends.chat import close_chats
 from annotate.captions import INPUTS, Captions
 from annotate.compositions import ELEMENTS, compose
 from training.rows import _texts
@@ -159,33 +162,60 @@ def test_every_answer_lands_on_its_clip_and_caption(chat_server):
 
 
 WRONG = {
-    "in the wrong language": "The cells of number 5 stay where they are.",
-    "the text itself": dense(5).strip(),
-    "too short": "号",
-    "too long": "译文" * 300,
-    "cut off": "第五号片段里有一排黑白方格，画面静止不动。<cut>",
+    "The cells of number 5 stay where they are.": "the answer is not in Chinese",
+    dense(5).upper(): "the answer repeats the text",
+    "号": "the translation has 1 characters and the text 196",
+    "译文" * 300: "the translation has 600 characters and the text 196",
+    "第五号片段里有一排黑白方格，画面静止不动。" * 3 + "<cut>": "the answer was cut off before its end",
+    "...": "the answer is empty",
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_translation_that_stays_wrong_fails_the_clip(chat_server, wrong):
+@pytest.mark.parametrize(("wrong", "complaint"), WRONG.items(), ids=WRONG.values())
+def test_a_translation_that_stays_wrong_fails_the_clip(chat_server, wrong, complaint):
     chat_server.script({5: [wrong] * 3})
     annotator = annotate.load("captions", with_chat(chat_server, summarize=False))
     rows = [{"caption": dense(5)}, {"caption": dense(6)}]
     bad, good = annotate_clips([None, None], [annotator], rows)
     assert bad[0] == {}
-    assert "ChatError: translation in zh: after 3 attempts still no valid answer" in bad[1][0].error
+    error = f"ChatError: translation in zh: after 3 attempts still no valid answer: {complaint}"
+    assert bad[1][0].error.startswith(error)
     assert len(good[0]["captions"]) == 2
     assert len(chat_server.asked(5)) == 3
 
 
-@pytest.mark.parametrize("wrong", ["word 5 " * 30, "五号图案静止不动。"])
-def test_a_summary_that_stays_wrong_fails_the_clip(chat_server, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("word 5 " * 30, "the summary has 60 words; write at most 25"),
+        ("五号图案静止不动。", "the answer is not in English"),
+    ],
+)
+def test_a_summary_that_stays_wrong_fails_the_clip(chat_server, wrong, complaint):
     chat_server.script({5: [wrong] * 3})
     annotator = annotate.load("captions", with_chat(chat_server, translate=False))
     columns, (failure,) = annotate_clip(None, [annotator], {"caption": dense(5)})
     assert columns == {}
-    assert "summary in en: after 3 attempts" in failure.error
+    assert failure.error == f"ChatError: summary in en: after 3 attempts still no valid answer: {complaint}"
+
+
+def test_a_server_that_is_away_is_no_fault_of_the_clip():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    annotator = annotate.load("captions", {"chat": {"model": "m", "url": url, "attempts": 1}})
+    columns, (failure,) = annotate_clip(None, [annotator], {"caption": dense(5)})
+    close_chats()
+    assert columns == {}
+    assert failure.postponed
+
+
+def test_the_full_recipe_asks_one_model():
+    recipe = yaml.safe_load((Path(__file__).parents[2] / "configs/curate/full.yaml").read_text())
+    asked = {name: annotate.load(name, parameters).chat for name, parameters in recipe["parameters"].items()}
+    assert asked.keys() == {"caption", "cinematography", "watermark_vlm", "captions", "clusters"}
+    assert {chat.model for chat in asked.values()} == {"Qwen/Qwen2.5-VL-7B-Instruct"}
+    assert {name for name, chat in asked.items() if chat.send == "images"} == {"watermark_vlm"}
 
 
 def test_a_short_caption_is_its_own_summary(chat_server):
@@ -219,3 +249,10 @@ def test_it_runs_in_a_process_of_its_own_only_with_a_model():
 def test_its_inputs_are_all_optional():
     assert [need.column for need in Captions.needs] == list(INPUTS)
     assert all(need.optional for need in Captions.needs)
+
+
+def test_a_chat_without_a_model_is_no_silent_way_to_have_none():
+    with pytest.raises(ValueError, match="annotator 'captions' names no model: set parameters.captions.chat.model"):
+        annotate.load("captions", {"chat": {"url": "http://gpu1:8000/v1"}})
+    with pytest.raises(ValueError, match="compositions = -1; it must be at least 0"):
+        annotate.load("captions", {"compositions": -1})

@@ -39,7 +39,8 @@ def test_image_embeddings_are_those_of_transformers_own_model_and_processor(enco
         expect = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
     found = encoder.embed_images(frames)  # in batches of two
     np.testing.assert_allclose(found, unit(expect), atol=1e-5)
-    assert found.dtype == np.float32 and found.shape == (5, DIM)
+    assert found.dtype == np.float32
+    assert found.shape == (5, DIM)
 
 
 def test_frames_of_different_sizes_go_together(encoder):
@@ -78,14 +79,14 @@ def test_its_name_follows_the_content_and_not_the_place(clip_folder, tmp_path): 
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(AnnotatorError, match=r"holds no config\.json; set clip\.model"):
         ClipEncoder(ClipModel(str(tmp_path))).embed_images([texture(8, 8)])
     with pytest.raises(AnnotatorError, match=r"nobody/nothing.*set clip\.model"):
-        ClipModel("nobody/nothing").dim  # noqa: B018
+        ClipModel("nobody/nothing").dim
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(AnnotatorError, match="type 'bert', not a CLIP model"):
-        ClipModel(str(tmp_path)).dim  # noqa: B018
+        ClipModel(str(tmp_path)).dim
 
 
 def test_weights_that_are_missing_are_not_made_up(clip_folder, tmp_path):  # noqa: F811

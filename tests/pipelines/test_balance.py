@@ -263,3 +263,13 @@ def test_a_snapshot_is_made_shown_and_made_once(call, store: Store) -> None:
     assert "not by 'size'" in call(*asked[:-1], "size").stderr
     plain = call("snapshot", "create", "plain", "-s", store.uri, "--sql", query).stdout
     assert "weight" not in plain
+
+
+def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: Store) -> None:
+    from pipelines.cli.snapshots import _same
+
+    query = "SELECT clip_id FROM clips WHERE density > 6"
+    made = store.snapshots.create("again", query, balance=Balance("density", cap=4))
+    assert _same(store, "again", query, None, 0, None, Balance("density", cap=4)) == made
+    for other in (None, Balance("density"), Balance("cluster", cap=4), Balance("density", cap=4, alpha=2)):
+        assert _same(store, "again", query, None, 0, None, other) is None
