@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.backends.clip import VIT_L_14, ClipEncoder, ClipModel
+from annotate.backends.identity import origin_of
 from annotate.contract import Annotator, Column, Frames, Resources, runtime
 
 

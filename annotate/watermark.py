@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from annotate.backends.text_detector import TextDetector
 from annotate.contract import Annotator, Column, Facts, Frames
-from annotate.overlay.boxes import Box, Evidence, grown, steady_cells, weigh
+from annotate.overlay.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
 from annotate.overlay.persistence import Persistence, measure
 from curation.media.frames import ClipFacts
 
@@ -48,11 +48,13 @@ class Watermark(Annotator):
         if len(frames) < LEAST_FRAMES:
             return nothing
         seen = measure(frames)
-        found = [(score(weigh(seen, line), line, frames.shape[1:]), line) for line in self._lines(seen.picture)]
-        best, line = max(found, default=(0.0, None), key=lambda f: f[0])
-        if line is None or best < self.claim_from:
+        steady = steady_cells(seen)
+        shape = frames.shape[1:]
+        found = [(score(weigh(seen, line), line, shape), grown(seen, line, steady)) for line in self._lines(seen.picture)]
+        found += [(symbol_score(weigh(seen, box)), box) for box in symbols(seen, steady)]
+        best, box = max(found, default=(0.0, None), key=lambda f: f[0])
+        if box is None or best < self.claim_from:
             return nothing | {"watermark_score": best}
-        box = grown(seen, line, steady_cells(seen))
         scale = clip.width / frames.shape[2], clip.height / frames.shape[1]
         return {"watermark_score": best, "watermark_box": _in_clip(box, scale, clip)}
 
@@ -71,6 +73,12 @@ def score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
     changed = _ramp(evidence.around, 0.7, 0.45) * max(through, camera)
     prior = CORNER if _in_corner(line, height, width) else 0.0
     return _ramp(evidence.stays, 0.5, 0.75) * (prior + (1 - prior) * changed)
+
+
+def symbol_score(evidence: Evidence) -> float:
+    """Of a mark without lettering: only a camera that moves can tell it from the scene."""
+    camera = _ramp(evidence.scene_still, 0.15, 0.05)
+    return 0.8 * _ramp(evidence.stays, 0.6, 0.85) * _ramp(evidence.around, 0.6, 0.35) * camera
 
 
 def _is_caption(line: Box, evidence: Evidence, height: int, width: int) -> bool:

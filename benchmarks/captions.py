@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import random
-import statistics
 import subprocess
 import sys
 import threading
@@ -24,12 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from annotate.backends.chat import Answer, ChatModel, Question, open_chat, resources_of
+from annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat, resources_of
 from annotate.backends.payload import body_of
 from annotate.backends.server import ENCODERS
 
 FRAMES, HEIGHT, WIDTH = 8, 360, 640
-BATCH = 32  # clips a call, in the round that asks as an annotator does
+BATCH = 8  # clips a call, in the rounds that ask as an annotator does
 CAPTION = "A dog runs along the beach while the camera pans to the left. " * 6
 
 
@@ -45,38 +44,39 @@ def main() -> None:
         return
     server = subprocess.Popen([sys.executable, "-m", "benchmarks.captions", "--serve"], stdout=subprocess.PIPE)
     try:
+        assert server.stdout
         port = int(server.stdout.readline())
         _measure(ChatModel("m", url=f"http://127.0.0.1:{port}/v1", concurrency=options.concurrency), options)
     finally:
+        close_chats()
         server.kill()
 
 
 def _measure(chat: ChatModel, options: argparse.Namespace) -> None:
-    for what, questions in (("8 frames", _questions(options.requests, True)), ("text", _questions(options.requests, False))):
-        _ours(chat, questions[:64]), asyncio.run(_bare(chat, questions[:64]))  # connections, imports, caches
-        rates: dict[str, list[float]] = {"bare": [], "backend": [], "annotator": []}
-        clients = {
-            "bare": lambda: asyncio.run(_bare(chat, questions)),
-            "backend": lambda: _ours(chat, questions),
-            "annotator": lambda: _as_an_annotator(chat, questions),
-        }
+    for what in ("frames", "text"):
+        questions = _questions(options.requests, what == "frames")
+        for client in CLIENTS.values():
+            client(chat, questions[: chat.concurrency])  # connections, imports, caches
+        taken = {name: [0.0, 0.0] for name in CLIENTS}  # wall and CPU seconds
         for k in range(options.rounds):
-            for name in list(clients)[:: 1 if k % 2 == 0 else -1]:
-                started = time.perf_counter()
-                answers = clients[name]()
-                rates[name].append(len(questions) / (time.perf_counter() - started))
+            for name in list(CLIENTS)[:: 1 if k % 2 == 0 else -1]:
+                started = time.perf_counter(), time.process_time()
+                answers = CLIENTS[name](chat, questions)
+                taken[name][0] += time.perf_counter() - started[0]
+                taken[name][1] += time.process_time() - started[1]
                 assert answers == [f"{i} {CAPTION}" for i in range(len(questions))], f"{name}: wrong answers"
         size = len(body_of(chat, questions[0])) / 1e3
-        print(f"{len(questions)} requests of {what} ({size:.0f} kB), {chat.concurrency} in flight, {options.rounds} rounds")
-        for name, found in rates.items():
-            ratio = statistics.median(a / b for a, b in zip(found, rates["bare"], strict=True))
-            each = " ".join(f"{rate:.1f}" for rate in found)
-            print(f"  {name:10} {statistics.median(found):7.1f} requests/s   ratio {ratio:.3f}   ({each})")
+        count = options.rounds * len(questions)
+        print(f"\n{count} requests of {FRAMES if what == 'frames' else 0} frames ({size:.0f} kB) by each client")
+        for name, (wall, cpu) in taken.items():
+            ratio = taken["bare"][0] / wall
+            each = f"{1e3 * cpu / count:6.2f} CPU ms a request"
+            print(f"  {name:10} {count / wall:7.1f} requests/s  ratio {ratio:.3f}  {each}")
 
 
 def _questions(count: int, seeing: bool) -> list[Question]:
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (FRAMES, HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    noise = rng.integers(0, 256, (FRAMES, HEIGHT // 24, WIDTH // 24, 3), np.uint8)
     frames = np.stack([cv2.resize(f, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for f in noise])
     return [Question(f"Describe clip {i} .", frames=frames if seeing else None, fps=2.0) for i in range(count)]
 
@@ -107,7 +107,11 @@ def _as_an_annotator(chat: ChatModel, questions: list[Question]) -> list[str]:
     return found
 
 
-async def _bare(chat: ChatModel, questions: list[Question]) -> list[str]:
+def _bare(chat: ChatModel, questions: list[Question]) -> list[str]:
+    return asyncio.run(_gather(chat, questions))
+
+
+async def _gather(chat: ChatModel, questions: list[Question]) -> list[str]:
     import aiohttp
 
     window = asyncio.Semaphore(chat.concurrency)
@@ -122,6 +126,9 @@ async def _bare(chat: ChatModel, questions: list[Question]) -> list[str]:
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=chat.concurrency)) as session:
         return await asyncio.gather(*(one(session, question) for question in questions))
+
+
+CLIENTS = {"bare": _bare, "backend": _ours, "annotator": _as_an_annotator}
 
 
 async def _serve() -> None:
@@ -142,7 +149,7 @@ async def _serve() -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    print(site._server.sockets[0].getsockname()[1], flush=True)
+    print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 

@@ -97,7 +97,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
         for name in self.parameters:
             if name not in listed:
                 raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
-        return [(name, {**own.get(name, {}), **p, **self.parameters.get(name, {})}) for name, p in listed.items()]
+        return [(n, _merged(own.get(n, {}), p, self.parameters.get(n, {}))) for n, p in listed.items()]
 
     @property
     def cutting_fingerprint(self) -> str:
@@ -111,6 +111,16 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     def to_yaml(self) -> str:
         """The recipe with every default spelt out, as the `runs` table keeps it."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers over earlier ones, also inside of mappings."""
+    out: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+            out[key] = _merged(out[key], value) if both else value
+    return out
 
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> CurateRecipe:

@@ -15,6 +15,8 @@ from annotate.backends.errors import AnnotatorError
 from annotate.backends.identity import model_id
 from annotate.contract import Resources, runtime
 
+VLLM_BATCH = 256  # clips a run of ray.data.llm
+
 
 @dataclass(frozen=True)
 class ChatModel:
@@ -152,11 +154,13 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """What an annotator that asks this model occupies.
 
-    A server or engine elsewhere is fed by so many calls at once that its window stays full while clips are decoded.
+    A server is fed by so many calls at once that its window stays full while clips are decoded.
     """
     if chat.backend == "transformers":
         return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
-    calls = max(2, min(16, 1 + -(-chat.concurrency // batch)))
+    if chat.backend == "vllm":  # a call loads the model on the engine's own GPUs: bring it many clips
+        return Resources(cpus=1, gpus=0, batch=max(batch, VLLM_BATCH), own_process=True)
+    calls = min(32, 2 + -(-chat.concurrency // batch))
     return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
 
 

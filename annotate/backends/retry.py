@@ -13,7 +13,7 @@ from annotate.backends.chat import Answer, ChatModel
 
 FIRST_S, LONGEST_S = 0.5, 30.0  # waits between attempts: doubled each time, up to
 LONGEST_ASKED_S = 120.0  # what a server's Retry-After may ask for at most
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN = frozenset({408, 409, 425, 429})  # and all from 500
 OVERLOADED = frozenset({429, 502, 503, 504, 529})  # says nothing about the question
 PROBE_S, PROBE_LONGEST_S = 5.0, 60.0  # between tries of a server that is away
 

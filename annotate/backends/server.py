@@ -65,8 +65,10 @@ class ServerChat(Chat):
                     self._encoders, body_of, self.chat, question
                 )  # fmt: skip
                 return await self._until_answered(body)
-            except (ChatError, Postponed, ValueError) as error:
+            except (ChatError, Postponed) as error:
                 return error.with_traceback(None)
+            except Exception as error:  # frames that cannot be encoded: this question's own failure
+                return ChatError(_short(f"{type(error).__name__}: {error}"))
 
     async def _until_answered(self, body: bytes) -> Answer:
         attempt, failed = 0, Again("")
@@ -124,7 +126,7 @@ class ServerChat(Chat):
             raise Again(_short(f"{type(error).__name__}: {error}"), unreached=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Again(_short(f"connection cut: {type(error).__name__}: {error}")) from None
-        if status in AGAIN:
+        if status in AGAIN or status >= 500:
             raise Again(_message(status, text), after_s=retry_after_s(headers), overloaded=status in OVERLOADED)
         if status in MISCONFIGURED:
             raise Postponed(f"{self.url} refuses model {self.chat.model!r}: {_message(status, text)}")

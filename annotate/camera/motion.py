@@ -15,8 +15,10 @@ GRAIN = 6e-5  # the same for a standard deviation of the noise of 1 grey level; 
 BACK = 0.5  # pixels by which a point tracked there and back may miss
 NEAR = 0.75  # pixels from the common motion within which a point follows it
 STILL = 0.25  # pixels: a point that moved less stands still
-BORDER = 3.0  # weight of a point at the border against one at the centre: subjects stand in the middle
+SIDES, ENDS = 3.0, 1.0  # more weight at the left and right border, at the upper and lower: subjects stand in the
+# middle and are cut off below or above more than at a side
 ALONE = 3  # points in a block from which they share its weight
+STEADY = 1.25  # preference for going on as in the last step: subjects come and go, cameras are heavy
 TRIES = 64  # pairs of points that are tried as the common motion
 FEWEST = 8  # points below which a step is not measured
 NOISIEST = 5.0  # grey levels: what is rougher everywhere is gravel or grass
@@ -49,12 +51,13 @@ def measure(frames: np.ndarray) -> Steps:
     last = (1 + 0j, 0j)
     rows = []
     for a, b in pairwise(flat):
-        at, to = _track(a, b, corner)
-        if len(at) < FEWEST:
+        at, to, found = _track(a, b, corner)
+        if found.sum() < FEWEST:
             rows.append((np.nan,) * 4 + (0.0, 0.0, 0.0))
             continue
-        p, q = ((points - centre) @ (1, 1j) for points in (at, to))
-        weight = _weights(at, frames.shape[1:])
+        weight = _weights(at, frames.shape[1:])[found]  # what is lost follows nothing
+        at = at[found]
+        p, q = ((points - centre) @ (1, 1j) for points in (at, to[found]))
         last, follows = common_motion(p, q, weight, rng, last)
         agreed, still = float(weight @ follows), float(weight @ (abs(q - p) < STILL))
         row = _described(last) if agreed > AGREED else (np.nan,) * 4
@@ -80,12 +83,17 @@ def common_motion(
     a = np.concatenate([[1, last[0]], (q[i] - q[j]) / (p[i] - p[j])])
     b = np.concatenate([[0, last[1]], q[i] - a[2:] * p[i]])
     near = NEAR + 0.05 * np.median(abs(q - p))
-    missed = abs(a[:, None] * p + b[:, None] - q)
-    best = int(np.argmax(np.clip(1 - (missed / near) ** 2, 0, None) @ weight))
+    support = np.clip(1 - _squared(a[:, None] * p + b[:, None] - q) / near**2, 0, None) @ weight
+    support[1] *= STEADY
+    best = int(np.argmax(support))
     fit = (complex(a[best]), complex(b[best]))
     for _ in range(3):
-        fit = _least_squares(p, q, weight * np.clip(1 - (abs(fit[0] * p + fit[1] - q) / near) ** 2, 0, None) ** 2, fit)
+        fit = _least_squares(p, q, weight * np.clip(1 - _squared(fit[0] * p + fit[1] - q) / near**2, 0, None) ** 2, fit)
     return fit, abs(fit[0] * p + fit[1] - q) < near
+
+
+def _squared(z: np.ndarray) -> np.ndarray:
+    return z.real**2 + z.imag**2
 
 
 def _least_squares(p: np.ndarray, q: np.ndarray, weight: np.ndarray, otherwise: Similarity) -> Similarity:
@@ -110,18 +118,18 @@ def _flattened(gray: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(gray, 1, cv2.blur(gray, (31, 31)), -1, 128)
 
 
-def _track(a: np.ndarray, b: np.ndarray, corner: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 2] (x, y) of a and where they are in b, those that come back when tracked backwards."""
+def _track(a: np.ndarray, b: np.ndarray, corner: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [N, 2] (x, y) of a, where they are in b, and whether they come back when tracked backwards: bool [N]."""
     at = _corners(a, corner)
     if not len(at):
-        return at, at
+        return at, at, np.zeros(0, bool)
     options: dict[str, Any] = {"winSize": (11, 11), "criteria": (3, 12, 0.02)}
     to, found, _ = cv2.calcOpticalFlowPyrLK(a, b, at, None, maxLevel=3, **options)
     back, returned, _ = cv2.calcOpticalFlowPyrLK(
         b, a, to, at.copy(), maxLevel=0, flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **options
     )
     good = (found & returned)[:, 0].astype(bool) & (np.linalg.norm(back - at, axis=1) < BACK)
-    return at[good].astype(np.float64), to[good].astype(np.float64)
+    return at.astype(np.float64), to.astype(np.float64), good
 
 
 def _corners(gray: np.ndarray, corner: float) -> np.ndarray:
@@ -146,10 +154,10 @@ def _weights(at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Of points (x, y), sum 1: more at the border, and less in a block that is full of them: a plain wall has fewer
     than the subject before it."""
     size = np.array(shape[::-1])
-    off_centre = np.max(abs(2 * at / size - 1), axis=1)  # 0 at the centre, 1 at the border
+    off_centre = 2 * at / size - 1  # 0 at the centre, 1 at the border
     block = _block(at, shape)
     crowd = np.bincount(block, minlength=16)[block]
-    weight = (1 + (BORDER - 1) * off_centre**2) / (crowd + ALONE)
+    weight = (1 + off_centre**2 @ (SIDES, ENDS)) / (crowd + ALONE)
     return weight / weight.sum()
 
 

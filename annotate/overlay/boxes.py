@@ -11,6 +11,8 @@ import numpy as np
 from annotate.overlay.persistence import CELL, DETAIL, NOISE, Persistence
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
+CROWDED = 0.4  # share of steady cells about a line from which its parts cannot be told from the scene
+RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
 
 
@@ -60,23 +62,65 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
 
 def grown(seen: Persistence, line: Box, steady: np.ndarray) -> Box:
     """The box of the mark that a line belongs to: with ring, bars or frame where these can be told from the scene."""
-    height, width = seen.energy.shape
-    x0, y0, x1, y1 = _cell_limits(line, seen.energy.shape)
+    x0, y0, x1, y1 = _cell_limits(line, steady.shape)
     reach = max(3, round(REACH * line.h / CELL))
-    window = (slice(max(0, y0 - reach), min(height, y1 + reach)), slice(max(0, x0 - 2 * reach), min(width, x1 + 2 * reach)))
-    within = np.zeros((height, width), bool)
-    within[window] = True
-    core = np.zeros((height, width), np.uint8)
-    core[y0:y1, x0:x1] = 1
-    outside = within & (core == 0)
-    if steady[outside].mean() > 0.4:  # the scene is as steady as the mark: margins of a usual logo
-        return Box(line.x - 0.8 * line.h, line.y - 0.45 * line.h, line.w + 1.6 * line.h, 1.9 * line.h)
-    parts = cv2.morphologyEx(((steady & within) | (core > 0)).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
-    count, labels = cv2.connectedComponents(parts, connectivity=8)
-    rows, columns = np.nonzero(np.isin(labels, np.unique(labels[(core > 0) & (labels > 0)])) & (steady | (core > 0)))
-    x, y = min(columns.min() * CELL, line.x), min(rows.min() * CELL, line.y)
-    right, bottom = max((columns.max() + 1) * CELL, line.x + line.w), max((rows.max() + 1) * CELL, line.y + line.h)
-    return Box(x, y, right - x, bottom - y)
+    within, core = np.zeros(steady.shape, bool), np.zeros(steady.shape, bool)
+    within[max(0, y0 - reach) : y1 + reach, max(0, x0 - 2 * reach) : x1 + 2 * reach] = True
+    core[y0:y1, x0:x1] = True
+    if steady[within & ~core].mean() > CROWDED:  # the scene is as steady as the mark: margins of a usual logo
+        return Box(line.x - 0.5 * line.h, line.y - 0.3 * line.h, line.w + line.h, 1.6 * line.h)
+    parts = cv2.morphologyEx(((steady & within) | core).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
+    labels = cv2.connectedComponents(parts, connectivity=8)[1]
+    rows, columns = np.nonzero(np.isin(labels, labels[core & (labels > 0)]) & (steady | core))
+    return _tight(seen, _of_cells(rows, columns))
+
+
+def symbols(seen: Persistence, steady: np.ndarray) -> list[Box]:
+    """Marks without lettering: compact spots of steady structure in a picture that has next to none.
+
+    Edges that run one way only are left out: they stay where they are when the picture moves along them.
+    """
+    if steady.mean() > RARE:
+        return []
+    parts = cv2.morphologyEx(steady.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
+    _, labels, spots, _ = cv2.connectedComponentsWithStats(parts, connectivity=8)
+    height, width = steady.shape
+    found = []
+    for spot in np.argsort(-spots[1:, cv2.CC_STAT_AREA])[:5] + 1:
+        x, y, w, h, area = spots[spot]
+        inside = 0 < x and 0 < y and x + w < width and y + h < height
+        if inside and min(w, h) >= 4 and max(w / width, h / height) < 0.35 and area > 0.4 * w * h:
+            box = _tight(seen, _of_cells(*np.nonzero((labels == spot) & steady)))
+            if _every_way(seen, box):
+                found.append(box)
+    return found
+
+
+def _of_cells(rows: np.ndarray, columns: np.ndarray) -> Box:
+    x, y = columns.min() * CELL, rows.min() * CELL
+    return Box(x, y, (columns.max() + 1) * CELL - x, (rows.max() + 1) * CELL - y)
+
+
+def _pixels(seen: Persistence, box: Box) -> np.ndarray:
+    return seen.structure[int(box.y) : int(np.ceil(box.y + box.h)), int(box.x) : int(np.ceil(box.x + box.w))]
+
+
+def _tight(seen: Persistence, box: Box) -> Box:
+    """Without the rows and columns at its sides that hold none of its structure; cells are coarse."""
+    strength = np.abs(_pixels(seen, box))
+    strong = strength > max(NOISE, 0.3 * float(np.percentile(strength, 95)))
+    rows, columns = np.flatnonzero(strong.sum(axis=1) > 1), np.flatnonzero(strong.sum(axis=0) > 1)
+    if not len(rows) or not len(columns):
+        return box
+    return Box(box.x + columns[0], box.y + rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])
+
+
+def _every_way(seen: Persistence, box: Box) -> bool:
+    """Whether its edges run in different directions, by the eigenvalues of the structure tensor."""
+    gy, gx = np.gradient(_pixels(seen, box))
+    tensor = np.array([[np.mean(gx * gx), np.mean(gx * gy)], [np.mean(gx * gy), np.mean(gy * gy)]])
+    low, high = np.linalg.eigvalsh(tensor)
+    return bool(low > 0.2 * high)
 
 
 def steady_cells(seen: Persistence) -> np.ndarray:

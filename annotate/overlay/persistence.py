@@ -24,6 +24,7 @@ class Persistence:
     picture: np.ndarray  # uint8 [H, W]: the median picture with L, doubled, in place of R
     energy: np.ndarray  # [h, w]: mean of R^2
     power: np.ndarray  # [T, h, w]: mean of R_t^2
+    structure: np.ndarray  # float32 [H, W]: L
     lasting: np.ndarray  # [h, w]: mean of L^2
     kept: np.ndarray  # [T, h, w]: mean of R_t L
     stays: np.ndarray  # [T, h, w]: share of R that is in R_t, by regression: 1 where it stays, about 0 where it is gone
@@ -44,7 +45,7 @@ def measure(frames: np.ndarray) -> Persistence:
     lasting = _lasting(fine, novel)
     kept = np.stack([_cells(f * lasting) for f in fine]) / gain
     picture = np.clip(middle - usual + 2 * lasting, 0, 255).astype(np.uint8)
-    return Persistence(picture, energy, power, _cells(lasting * lasting), kept, stays, novel)
+    return Persistence(picture, energy, power, lasting, _cells(lasting * lasting), kept, stays, novel)
 
 
 def median(frames: np.ndarray) -> np.ndarray:

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from annotate import Annotator, Computes, SetAnnotator
+import numpy as np
+
+from annotate import Annotator, Computes, SetAnnotator, stored_needs
 from curation.store import Store
+from pipelines.annotation.load import in_levels
 from pipelines.annotation.sets import set_standing
-from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, standing_of
+from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Standing, standing_of
 
 # Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
 TYPICAL_S = {
@@ -40,18 +43,39 @@ def make_plan(
     measured = measured_seconds(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
     standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
+    follows = _that_follow(annotators, standing)
     rows = []
     for name, annotator in annotators.items():
         if isinstance(annotator, SetAnnotator):
-            found = set_standing(store, annotator, retry_failed=retry_failed)
-            failed = found.stale if found.failed else 0
-            current, stale, waiting = found.clips - found.stale, found.stale - failed, found.waiting
+            current, stale, waiting, failed = _of_set(store, annotator, bool(follows[name].any()), retry_failed)
         else:
-            current, stale, waiting, failed = (standing.count(name, s) for s in (CURRENT, STALE, WAITING, FAILED))
+            states = np.where(follows[name] & (standing.states[name] != STALE), WAITING, standing.states[name])
+            current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
         each = measured.get(name, TYPICAL_S.get(name))
         cost = None if each is None else each * (stale + waiting)
         rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured))
     return rows
+
+
+def _that_follow(annotators: Mapping[str, Computes], standing: Standing) -> dict[str, np.ndarray]:
+    """Annotator -> bool [clips]: what it reads will be made anew by this run, so that its value will be too."""
+    made_by = {column: name for name, a in annotators.items() for column in a.columns}
+    out: dict[str, np.ndarray] = {}
+    for name in (n for level in in_levels(annotators) for n in level):
+        out[name] = np.zeros(len(standing.clips), bool)
+        for producer in {made_by[n.column] for n in stored_needs(annotators[name]) if n.column in made_by}:
+            stale = standing.states[producer] == STALE if producer in standing.states else False
+            out[name] |= out[producer] | stale
+    return out
+
+
+def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: bool) -> list[int]:
+    """Clips that are current, stale, waiting, failed."""
+    found = set_standing(store, annotator, retry_failed=retry_failed)
+    if follows:
+        return [0, 0, found.clips + found.waiting, 0]
+    failed = found.stale if found.failed else 0
+    return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
 
 
 def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:

@@ -11,5 +11,11 @@ FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "cinematography", "wa
 PROFILES: dict[str, tuple[str, ...]] = {"cpu": CPU, "full": FULL}
 """cpu: needs no download and no GPU. full: asks models as well; which ones, the recipe says."""
 
-PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {"cpu": {}, "full": {"near_duplicates": {"by": "embedding"}}}
-"""What a profile sets otherwise than an annotator does by itself."""
+_VLM: dict[str, Any] = {"chat": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
+_ASK = ("caption", "cinematography", "watermark_vlm", "captions", "clusters")
+
+PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {},
+    "full": {"near_duplicates": {"by": "embedding"}, **dict.fromkeys(_ASK, _VLM)},
+}
+"""What a profile sets otherwise than an annotator does by itself; a recipe's `parameters` go over it."""

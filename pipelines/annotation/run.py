@@ -182,11 +182,12 @@ class _Level:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
                 yield TaskLane(batches, self.store.uri, producers, self.recipe, looks=looks)
         for name, annotator in own.items():
-            batches = self._batches({name: annotator}, annotator.resources.batch)
+            batches = self._batches({name: annotator}, annotator.resources.batch, annotator.resources.calls + 1)
             yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe)
 
-    def _batches(self, annotators: Mapping[str, Annotator], clips: int) -> Iterator[Batch]:
-        frame_bytes = self.recipe.limits.memory_mib << 20
+    def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
+        """at_once: batches that a process holds together."""
+        frame_bytes = (self.recipe.limits.memory_mib << 20) // at_once
         return batches_of(self.store, self.standing, annotators, clips=clips, frame_bytes=frame_bytes)
 
     def _collect(self, lane: Lane, outcome: Outcome) -> None:

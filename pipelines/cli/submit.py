@@ -32,6 +32,17 @@ def curate(context: typer.Context, address: Address, working_dir: WorkingDir = N
 
 
 @submit.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example:  reel submit annotate --address http://head:8265 --store s3://bucket/store --profile full",
+)
+def annotate(context: typer.Context, address: Address, working_dir: WorkingDir = None, no_wait: NoWait = False) -> None:
+    """Submit `reel annotate …` with the same arguments; follow its log; fail if it fails."""
+    from pipelines.jobs import run_job
+
+    sys.exit(run_job(["annotate", *context.args], address=address, working_dir=working_dir, wait=not no_wait))
+
+
+@submit.command(
     epilog="Example:  reel submit train --address http://head:8265 recipe.yaml --snapshot first -s s3://bucket/store"
 )
 def train(

@@ -33,7 +33,7 @@ def test_it_is_the_mean_probability_of_the_named_class(classifier_folder, expect
     columns, failures = annotate_clip(mp4, [annotator])
     assert not failures
     probabilities = expect(sample(mp4, [annotator.needs])[0])
-    assert probabilities[:, column].std() > 0.01  # the frames differ, so that a mean is one
+    assert probabilities[:, column].std() > 0.002  # the frames differ, so that a mean is one
     assert columns["watermark_classifier_score"] == pytest.approx(probabilities[:, column].mean(), abs=1e-5)
 
 
@@ -43,7 +43,7 @@ def test_clips_of_a_batch_do_not_mix(classifier_folder):  # noqa: F811
     together = [columns["watermark_classifier_score"] for columns, _ in annotate_clips(clips, [annotator])]
     alone = [annotate_clip(clip, [annotator])[0]["watermark_classifier_score"] for clip in clips]
     assert together == pytest.approx(alone, abs=1e-5)
-    assert np.ptp(together) > 0.01
+    assert np.ptp(together) > 0.002
 
 
 def test_classes_that_do_not_exclude_each_other_have_probabilities_of_their_own(classifier_folder, tmp_path):  # noqa: F811

@@ -141,7 +141,7 @@ def test_the_plan_counts_and_knows_what_a_run_cost(store, call):
     annotate(store, ["flaky"])
     recipe = recipe_of(annotators=[*ALL, {"flaky": {"scale": 3.0}}])
     rows = {r.name: r for r in make_plan(store, load_annotators(recipe))}
-    assert (rows["blur"].current, rows["flaky"].stale, rows["loud"].stale) == (6, 6, 6)
+    assert (rows["blur"].current, rows["flaky"].stale, rows["loud"].waiting, rows["ranked"].waiting) == (6, 6, 6, 6)
     assert rows["flaky"].measured
     assert rows["flaky"].seconds > 0
     assert rows["lonely"].seconds is None

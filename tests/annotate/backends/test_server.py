@@ -48,7 +48,7 @@ def test_every_answer_lands_on_its_question(server):
 
 
 @pytest.mark.parametrize(
-    "fault", ["408", "429", "500", "503", "reset", "cut", "notjson", "notchat", "deep", "empty", "null", "huge", "hang",
+    "fault", ["408", "429", "500", "503", "520", "reset", "cut", "notjson", "notchat", "deep", "empty", "null", "huge", "hang",
               "endless"]
 )  # fmt: skip
 def test_a_fault_is_tried_again(server, fault):
@@ -102,6 +102,12 @@ def test_a_question_that_keeps_failing_costs_only_itself(server):
     assert [type(a) for a in answers] == [Answer, ChatError, Answer]
     assert "after 2 attempts: status 500" in str(answers[1])
     assert server.stats()["seen"]["b"] == 2
+
+
+def test_frames_that_cannot_be_encoded_cost_only_their_question(server):
+    nothing = np.zeros((1, 0, 0, 3), np.uint8)
+    answers = open_chat(server.chat()).ask([Question("token=a"), Question("token=b", frames=nothing)])
+    assert [type(a) for a in answers] == [Answer, ChatError]
 
 
 def test_an_overloaded_server_postpones(server):

@@ -34,7 +34,7 @@ def test_slow_and_fast_shifts_are_measured(pixels):
     steps = measure(shot(straight(6, right=5 * pixels / 144)))
     np.testing.assert_allclose(steps.motion[:, 0], pixels, rtol=0.03, atol=0.02)
     np.testing.assert_allclose(steps.motion[:, 1:], 0, atol=0.05)
-    assert steps.agreed.min() > 0.9
+    assert steps.agreed.min() > 0.7  # what leaves the frame agrees with nothing
 
 
 def test_a_cut_is_not_measured():
