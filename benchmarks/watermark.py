@@ -125,7 +125,9 @@ class Bench:
 
 
 def content_of(entry: dict[str, Any]) -> str | None:
-    """What the picture does, where truth.json says it."""
+    """What the picture does, where truth.json says it; nothing for footage that may carry lettering of its own."""
+    if entry.get("text_present"):
+        return None
     if entry["category"] == "camera":
         if entry["camera_motion"] != "static":
             return "moving"
