@@ -19,13 +19,14 @@ NOTHING = 0  # the hash of a flat frame; no other frame has it
 class FrameHash(Annotator):
     """pHash (Zauner, 2010) of frames spread over the clip: which of a frame's low frequencies lie above their median.
 
-    64 bits a frame, in order of time; 0 for a flat one (black, white, fog), whose bits would be those of its noise.
+    64 bits a frame, in order of time, as a signed integer (a table with an unsigned column refuses filters in SQL, as
+    Substrait knows none): `bit_count(xor(a, b))` counts those that differ. 0: a flat frame, whose bits would be noise.
     Re-encoding, scaling and a change of brightness or contrast turn few bits; mirroring, cropping and turning many.
     """
 
     name, version = "frame_hash", 1
     needs = Frames(count=4, height=64, color="gray")
-    columns = {"frame_hash": Column(pa.list_(pa.uint64()), "pHash of 4 frames in order of time; 0: a flat frame")}
+    columns = {"frame_hash": Column(pa.list_(pa.int64()), "pHash of 4 frames in order of time; 0: a flat frame")}
 
     def __call__(self, frames: np.ndarray) -> dict[str, Any]:
         """frames: uint8 [T, H, W]."""
@@ -38,4 +39,4 @@ def _hash(gray: np.ndarray) -> int:
         return NOTHING
     # the mean, at [0, 0], is brightness: the block begins one further in both directions
     low = cv2.dct(small)[1 : KEPT + 1, 1 : KEPT + 1].ravel()
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big", signed=True)

@@ -12,17 +12,34 @@ import pyarrow as pa
 
 from annotate.backends.text_detector import TextDetector
 from annotate.contract import Annotator, Column, Facts, Frames
-from annotate.overlay.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
-from annotate.overlay.persistence import Persistence, measure
+from annotate.overlay.boxes import Box, grown, steady_cells, symbols, weigh
+from annotate.overlay.persistence import measure
+from annotate.overlay.scores import line_score, symbol_score
 from curation.media.frames import ClipFacts
 
-LEAST_FRAMES = 6  # below, next to nothing can be said to last
-CORNER = 0.4  # score of steady lettering in a corner of a picture that does not move
+LEAST_FRAMES = 6  # in fewer, next to nothing can be said to last
+LEAST_CELLS = 4  # steady ones in the picture, below which the detector, most of the cost, is not asked
+READ_AT = 0.8  # of the frames' size is what the detector sees, in half of the time
+UPRIGHT = 0.6  # share of its upright box that a line fills; slanted lettering lies on things, far more often than not
 
 
 @dataclass(frozen=True)
 class Watermark(Annotator):
-    """Finds lettering that stays while the picture changes."""
+    """Finds what stays in its place while the picture behind it or all around it changes.
+
+    Lines of lettering, by PP-OCR's detector, are looked for in the temporal median picture, in which the structure is
+    that of the frames whose place had changed: a moving scene blurs away, a covered one fades, an overlay stays. A line
+    then has to be there in every frame, while the picture changes through it (a subject passes behind a translucent
+    mark) or next to nothing else keeps its place (the camera moves). Compact spots of steady structure count where
+    the camera moves; a mark without letters over a still scene is not found.
+
+    A still picture is no evidence. There, lettering in a corner, clear of the edges, scores 0.4 and no more, which is
+    claimed; nothing else is. Slanted lines are left out. A line in the middle of the lowest 30 % that lets nothing
+    through is a subtitle, lettering of more than 12 % of the height that does not either is a title: score 0. A name or
+    a clock in a corner is a mark. Clips of fewer than 6 frames score 0.
+
+    claim_from: score from which a box is given. min_probability: of the text detector, for a line.
+    """
 
     claim_from: float = 0.3
     min_probability: float = 0.6
@@ -31,8 +48,14 @@ class Watermark(Annotator):
     needs = (Frames(count=16, height=360, color="gray"), Facts())
     columns = {
         "watermark_score": Column(pa.float32(), "how surely a static overlay lies over the picture", "0 to 1"),
-        "watermark_box": Column(pa.list_(pa.float32()), "x, y, w, h of the overlay; none claimed: null", "pixels"),
+        "watermark_box": Column(pa.list_(pa.float32()), "x, y, w, h of the overlay; null: none is claimed", "pixels"),
     }
+
+    def __post_init__(self) -> None:
+        for name in ("claim_from", "min_probability"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"annotator 'watermark': {name} = {value}: give a share above 0, at most 1")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -44,62 +67,32 @@ class Watermark(Annotator):
 
     def __call__(self, frames: np.ndarray, clip: ClipFacts) -> dict[str, Any]:
         """frames: uint8 [T, H, W]."""
-        nothing = {"watermark_score": 0.0, "watermark_box": None}
-        if len(frames) < LEAST_FRAMES:
-            return nothing
+        score, box = self._best(frames) if len(frames) >= LEAST_FRAMES else (0.0, None)
+        claimed = None if box is None or score < self.claim_from else _in_clip(box, frames.shape[1:], clip)
+        return {"watermark_score": score, "watermark_box": claimed}
+
+    def _best(self, frames: np.ndarray) -> tuple[float, Box | None]:
+        """The most likely overlay, in pixels of the frames."""
         seen = measure(frames)
         steady = steady_cells(seen)
-        shape = frames.shape[1:]
-        found = [(score(weigh(seen, line), line, shape), grown(seen, line, steady)) for line in self._lines(seen.picture)]
+        found: list[tuple[float, Box]] = []
+        for line in self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []:
+            evidence = weigh(seen, line)
+            box = grown(seen, line, steady, evidence.scene_still)
+            found.append((line_score(evidence, line, frames.shape[1:]), box))
         found += [(symbol_score(weigh(seen, box)), box) for box in symbols(seen, steady)]
-        best, box = max(found, default=(0.0, None), key=lambda f: f[0])
-        if box is None or best < self.claim_from:
-            return nothing | {"watermark_score": best}
-        scale = clip.width / frames.shape[2], clip.height / frames.shape[1]
-        return {"watermark_score": best, "watermark_box": _in_clip(box, scale, clip)}
+        return max(found, default=(0.0, None), key=lambda f: f[0])
 
     def _lines(self, picture: np.ndarray) -> list[Box]:
-        corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
-        low, high = corners.min(axis=1, initial=np.inf), corners.max(axis=1, initial=-np.inf)
-        return [Box(*map(float, (x, y, right - x, bottom - y))) for (x, y), (right, bottom) in zip(low, high)]
+        small = cv2.resize(picture, None, fx=READ_AT, fy=READ_AT, interpolation=cv2.INTER_AREA)
+        corners = self._detector.lines(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)) / READ_AT
+        boxes = [Box(*map(float, (*c.min(axis=0), *np.ptp(c, axis=0)))) for c in corners]
+        return [b for b, c in zip(boxes, corners, strict=True) if cv2.contourArea(c) > UPRIGHT * b.w * b.h]
 
 
-def score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
+def _in_clip(box: Box, shape: tuple[int, ...], clip: ClipFacts) -> list[float]:
+    """[x, y, w, h] in pixels of the clip, inside it."""
     height, width = shape
-    if _is_caption(line, evidence, height, width):
-        return 0.0
-    through = _ramp(evidence.seen_through, 0.06, 0.2)
-    camera = _ramp(evidence.scene_still, 0.35, 0.1)
-    changed = _ramp(evidence.around, 0.7, 0.45) * max(through, camera)
-    prior = CORNER if _in_corner(line, height, width) else 0.0
-    return _ramp(evidence.stays, 0.5, 0.75) * (prior + (1 - prior) * changed)
-
-
-def symbol_score(evidence: Evidence) -> float:
-    """Of a mark without lettering: only a camera that moves can tell it from the scene."""
-    camera = _ramp(evidence.scene_still, 0.15, 0.05)
-    return 0.8 * _ramp(evidence.stays, 0.6, 0.85) * _ramp(evidence.around, 0.6, 0.35) * camera
-
-
-def _is_caption(line: Box, evidence: Evidence, height: int, width: int) -> bool:
-    """Subtitles and titles: a line in the middle of the lowest 30 %, or lettering taller than a mark's, that lets
-    nothing of the picture through."""
-    across, down = (line.x + line.w / 2) / width, (line.y + line.h / 2) / height
-    subtitle = down > 0.7 and abs(across - 0.5) < 0.1
-    return (subtitle or line.h > 0.12 * min(height, width)) and evidence.seen_through < 0.1
-
-
-def _in_corner(line: Box, height: int, width: int) -> bool:
-    side = min(line.x, width - line.x - line.w) / width
-    end = min(line.y, height - line.y - line.h) / height
-    return 0.01 < side < 0.12 and 0.01 < end < 0.12 and line.w < 0.35 * width and line.h < 0.1 * height
-
-
-def _ramp(value: float, zero: float, one: float) -> float:
-    return float(np.clip((value - zero) / (one - zero), 0, 1))
-
-
-def _in_clip(box: Box, scale: tuple[float, float], clip: ClipFacts) -> list[float]:
-    x, y = (max(0.0, v * s) for v, s in zip(box[:2], scale, strict=True))
-    right, bottom = min(clip.width, (box.x + box.w) * scale[0]), min(clip.height, (box.y + box.h) * scale[1])
+    x, right = np.clip([box.x, box.x + box.w], 0, width) * clip.width / width
+    y, bottom = np.clip([box.y, box.y + box.h], 0, height) * clip.height / height
     return [float(x), float(y), float(right - x), float(bottom - y)]

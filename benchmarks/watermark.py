@@ -33,6 +33,7 @@ WIDTH, HEIGHT, FRAMES, FPS = 640, 360, 48, 24
 WORDS = ("CHANNEL 4", "stockpix", "Preview", "LIVE", "demo.tv", "ARCHIVE", "Kanal 12", "footage")
 SHAPES = ("word", "ring", "frame", "star", "bars", "disc")  # the last three hold no word
 PLACES = ("top left", "top right", "bottom left", "bottom right", "centre")
+FACES = (cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX)
 OPACITIES = (0.25, 0.4, 0.55, 0.7)
 Box = tuple[int, int, int, int]
 
@@ -73,7 +74,8 @@ def main() -> None:
     if args.each:
         for r in bench.results:
             if r.truth or r.box:
-                print(f"# {r.path} {r.kind} [{r.looks}] {r.score:.2f} true {r.truth} claimed {_rounded(r.box)} IoU {r.iou:.2f}")
+                boxes = f"true {r.truth} claimed {_rounded(r.box)} IoU {r.iou:.2f}"
+                print(f"# {r.path} {r.kind} [{r.looks}] {r.score:.2f} {boxes}")
     print(f"cpu_ms_per_clip {1000 * bench.seconds / max(1, len(bench.results)):.0f}")
 
 
@@ -86,7 +88,7 @@ class Bench:
 
     def corpus(self, files: list[dict[str, Any]]) -> list[Result]:
         """Every shot of half a second and more, as the pipeline would cut and crop it."""
-        found = []
+        found: list[Result] = []
         for entry in files:
             for first, last in shots(entry):
                 if last - first >= 11 and entry.get("fps"):
@@ -100,7 +102,7 @@ class Bench:
     def made(self, files: list[dict[str, Any]], rng: np.random.Generator) -> list[Result]:
         """Each source with a mark and without; sources of the watermark folder are left to the corpus's figures."""
         taken = {blob for f in files if f["category"] == "watermark" for blob in _blobs(f)}
-        found = []
+        found: list[Result] = []
         for entry in files:
             kind = content_of(entry)
             if kind and not taken & _blobs(entry):
@@ -203,20 +205,21 @@ def drawn(shape: str, height: int, word: str, font: int, fine: int = 4) -> np.nd
             corners = (int(0.33 * k * h), int((0.6 - 0.3 * k) * h)), (int((0.33 * k + 0.25) * h), h - 1)
             cv2.rectangle(canvas, *corners, colour, -1)
     if shape in ("word", "ring", "frame"):
-        face = (cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX)[font]
-        size = cv2.getFontScaleFromHeight(face, int((0.75 if shape == "word" else 0.45) * h), line)
-        (width, tall), _ = cv2.getTextSize(word, face, size, line)
+        face = FACES[font]
+        scale = cv2.getFontScaleFromHeight(face, int((0.75 if shape == "word" else 0.45) * h), line)
+        (width, tall), _ = cv2.getTextSize(word, face, scale, line)
         if shape == "frame":
             left = 0.4 * h
             cv2.rectangle(canvas, (line, line), (int(width + 0.8 * h), h - line), white, line)
         at = (int(left), (h + tall) // 2)
-        cv2.putText(canvas, word, at, face, size, (0, 0, 0, 255), line + fine, cv2.LINE_AA)
-        cv2.putText(canvas, word, at, face, size, white, line, cv2.LINE_AA)
+        cv2.putText(canvas, word, at, face, scale, (0, 0, 0, 255), line + fine, cv2.LINE_AA)
+        cv2.putText(canvas, word, at, face, scale, white, line, cv2.LINE_AA)
     rows, columns = np.nonzero(canvas[..., 3] > 50)
     tight = canvas[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(np.float32)
     tight[..., 3] /= 255
     tight[..., :3] *= tight[..., 3:]  # averaged as light, not as paint
-    small = cv2.resize(tight, (max(1, tight.shape[1] // fine), max(1, tight.shape[0] // fine)), interpolation=cv2.INTER_AREA)
+    size = (max(1, tight.shape[1] // fine), max(1, tight.shape[0] // fine))
+    small = cv2.resize(tight, size, interpolation=cv2.INTER_AREA)
     small[..., :3] /= np.maximum(small[..., 3:], 1e-3)
     return small
 

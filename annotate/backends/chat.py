@@ -154,13 +154,13 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """What an annotator that asks this model occupies.
 
-    A server is fed by so many calls at once that its window stays full while clips are decoded.
+    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer.
     """
     if chat.backend == "transformers":
         return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
     if chat.backend == "vllm":  # a call loads the model on the engine's own GPUs: bring it many clips
-        return Resources(cpus=1, gpus=0, batch=max(batch, VLLM_BATCH), own_process=True)
-    calls = min(32, 2 + -(-chat.concurrency // batch))
+        return Resources(cpus=1, gpus=0, batch=max(batch, VLLM_BATCH), own_process=True, calls=2)
+    calls = min(32, 1 + -(-3 * chat.concurrency // (2 * batch)))
     return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.hub import device_of, first_line, hub_file, refuse_new_weights
+from annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
 from annotate.backends.identity import model_id
 from annotate.contract import runtime
 
@@ -99,6 +99,7 @@ class Classifier:
                 "and classifier.label to its class."
             )
         hub_file(self.which.model, "config.json", self.which.revision, "classifier.model")
+        quiet()
         try:
             return kind.from_pretrained(self.which.model, revision=self.which.revision or None, **more)
         except (OSError, ValueError, KeyError) as error:

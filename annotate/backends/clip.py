@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.hub import device_of, first_line, hub_file, refuse_new_weights
+from annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
 from annotate.backends.identity import model_id
 from annotate.contract import runtime
 
@@ -138,6 +138,7 @@ class ClipEncoder:
 
     def _load(self, kind: Any, **more: Any) -> Any:
         hub_file(self.clip.model, "config.json", self.clip.pinned, "clip.model")
+        quiet()
         try:
             return kind.from_pretrained(self.clip.model, revision=self.clip.pinned or None, **more)
         except (OSError, ValueError, KeyError) as error:

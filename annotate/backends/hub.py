@@ -30,6 +30,13 @@ def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
         ) from error
 
 
+def quiet() -> None:
+    """No progress bars: a run loads models in many processes, and has a bar of its own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def refuse_new_weights(model: str, report: Mapping[str, Any], parameter: str) -> None:
     """Raise AnnotatorError where a checkpoint lacked weights: transformers would go on with random ones.
 

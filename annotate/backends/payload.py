@@ -55,7 +55,9 @@ def jpeg(frame: np.ndarray, quality: int) -> str:
     """uint8 [H, W, 3] RGB -> base64 of a JPEG."""
     import cv2
 
-    done, encoded = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     if not done:
         raise ValueError(f"a frame of shape {frame.shape} cannot be encoded as JPEG")
     return base64.b64encode(encoded.tobytes()).decode("ascii")

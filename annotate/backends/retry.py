@@ -73,6 +73,11 @@ class Breaker:
         """Why it is open; empty while closed."""
         return self._why
 
+    @property
+    def is_shut(self) -> bool:
+        """Open, and no probe is due."""
+        return bool(self._why) and time.monotonic() < self._probe_at
+
     def admits(self) -> bool:
         """Whether a question may try: always while closed, as the probe while open."""
         with self._lock:

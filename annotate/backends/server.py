@@ -61,6 +61,8 @@ class ServerChat(Chat):
         async with self._ahead:
             try:
                 self._refuse_when_spent()
+                if self.breaker.is_shut:
+                    raise Postponed(self.breaker.why)
                 body = await asyncio.get_running_loop().run_in_executor(
                     self._encoders, body_of, self.chat, question
                 )  # fmt: skip

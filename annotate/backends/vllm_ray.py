@@ -9,6 +9,7 @@ at a time.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ SHOWN = 300  # characters of an error that are repeated
 
 
 class VllmChat(Chat):
-    """Each call is a run of `ray.data.llm`. Where the engine fails rather than a question, all are Postponed."""
+    """Each call is a run of `ray.data.llm`, one at a time. Where the engine fails rather than a question, all are
+    Postponed."""
 
     def __init__(self, chat: ChatModel) -> None:
         import ray
@@ -38,14 +40,19 @@ class VllmChat(Chat):
                 "backend: server"
             )
         self.chat, self.budget = chat, Budget(chat)
+        self._lock = threading.Lock()  # two runs at once would wait for one another's GPUs
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        import ray.data
-
-        if spent := self.budget.spent():
-            return [Postponed(spent)] * len(questions)
         if not questions:
             return []
+        with self._lock:
+            if spent := self.budget.spent():
+                return [Postponed(spent)] * len(questions)
+            return self._run(questions)
+
+    def _run(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        import ray.data
+
         rows = [row_of(self.chat, i, question) for i, question in enumerate(questions)]
         try:
             dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // ROWS))

@@ -50,6 +50,34 @@ def make_example(sources: Sequence[Source], family: str, rng: np.random.Generato
     return Example(family, scene.background.name, measure(frames), times_s, size, shot.path[indices])
 
 
+def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """`count` further examples that are drawn but not filmed: their steps are those of the path, with the errors,
+    agreement and gaps of measurement of a filmed clip of the same family."""
+    rng = np.random.default_rng([seed, len(lenders)])
+    by_family = {family: [e for e in lenders if e.family == family] for family in FAMILIES}
+    return [_with_errors_of(by_family[f], f, rng) for f in (FAMILIES[k % len(FAMILIES)] for k in range(count))]
+
+
+def _with_errors_of(lenders: Sequence[Example], family: str, rng: np.random.Generator) -> Example:
+    lender, shot = lenders[int(rng.integers(len(lenders)))], draw_shot(family, rng)
+    indices = chosen(len(shot.path), shot.fps)[1]
+    path, short = shot.path[indices], min(lender.size)
+    lent = np.arange(rng.integers(len(lender.times_s) - 1), len(lender.times_s) + len(indices))[: len(indices) - 1]
+    lent %= len(lender.times_s) - 1
+    errors = lender.steps.motion - _motion_of(lender.truth, short)
+    kept = (values[lent] for values in (lender.steps.agreed, lender.steps.still, lender.steps.spread))
+    steps = Steps(_motion_of(path, short) + errors[lent], *kept)
+    return Example(family, lender.source, steps, np.array(indices) / shot.fps, lender.size, path)
+
+
+def _motion_of(path: np.ndarray, short: int) -> np.ndarray:
+    """A path's steps as `measure` gives them: about the centre of the frame, not of the picture."""
+    p = (path[:, :2] - (path[0, :2] + path[-1, :2]) / 2) @ (1, 1j) * short
+    turn = np.diff(path[:, 2:], axis=0)
+    b = p[1:] - np.exp(turn @ (1, 1j)) * p[:-1]
+    return np.column_stack([b.real, b.imag, turn])
+
+
 def _rendered(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
     """Only the frames that are sampled, some of them through JPEG."""
     need, indices = chosen(len(shot.path), shot.fps)

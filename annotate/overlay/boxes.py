@@ -1,4 +1,4 @@
-"""Which lasting line of lettering is an overlay: it stays while its surroundings change; and the box of the whole mark."""
+"""Whether lasting structure is an overlay, which stays while its surroundings change, and the box of the whole mark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from annotate.overlay.persistence import CELL, DETAIL, NOISE, Persistence
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
-CROWDED = 0.4  # share of steady cells about a line from which its parts cannot be told from the scene
+CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts are not told from others
 RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
 
@@ -53,22 +53,22 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
     usual = (seen.stays[:, inside] * spread).sum(axis=1) / (spread.sum() + size)
     return Evidence(
         # L is made of what it is compared with, and R may be what an overlay covers for a while: both must stay
-        stays=max(0.0, min(_worst(_agreement(kept)), _worst(_agreement(usual)))),
+        stays=max(0.0, min(float(_worst(_agreement(each))) for each in (kept, usual))),
         seen_through=float(novel.mean()),
         around=_left(seen, ring),
         scene_still=_still(seen, ~near),
     )
 
 
-def grown(seen: Persistence, line: Box, steady: np.ndarray) -> Box:
+def grown(seen: Persistence, line: Box, steady: np.ndarray, scene_still: float) -> Box:
     """The box of the mark that a line belongs to: with ring, bars or frame where these can be told from the scene."""
     x0, y0, x1, y1 = _cell_limits(line, steady.shape)
     reach = max(3, round(REACH * line.h / CELL))
     within, core = np.zeros(steady.shape, bool), np.zeros(steady.shape, bool)
     within[max(0, y0 - reach) : y1 + reach, max(0, x0 - 2 * reach) : x1 + 2 * reach] = True
     core[y0:y1, x0:x1] = True
-    if steady[within & ~core].mean() > CROWDED:  # the scene is as steady as the mark: margins of a usual logo
-        return Box(line.x - 0.5 * line.h, line.y - 0.3 * line.h, line.w + line.h, 1.6 * line.h)
+    if max(steady[within & ~core].mean(), scene_still) > CROWDED:  # as steady as the mark: margins of a usual logo
+        return Box(line.x - 0.7 * line.h, line.y - 0.4 * line.h, line.w + 1.4 * line.h, 1.8 * line.h)
     parts = cv2.morphologyEx(((steady & within) | core).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
     labels = cv2.connectedComponents(parts, connectivity=8)[1]
     rows, columns = np.nonzero(np.isin(labels, labels[core & (labels > 0)]) & (steady | core))
@@ -88,7 +88,7 @@ def symbols(seen: Persistence, steady: np.ndarray) -> list[Box]:
     found = []
     for spot in np.argsort(-spots[1:, cv2.CC_STAT_AREA])[:5] + 1:
         x, y, w, h, area = spots[spot]
-        inside = 0 < x and 0 < y and x + w < width and y + h < height
+        inside = x > 0 and y > 0 and x + w < width and y + h < height
         if inside and min(w, h) >= 4 and max(w / width, h / height) < 0.35 and area > 0.4 * w * h:
             box = _tight(seen, _of_cells(*np.nonzero((labels == spot) & steady)))
             if _every_way(seen, box):

@@ -105,11 +105,14 @@ def append(dataset: Dataset, rows: pa.Table) -> None:
 def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -> None:
     """Add the fields that are missing, null in every row; metadata only, no data file is read or written.
 
-    Raises StoreError where a column of that name has another type.
+    Raises StoreError where a column of that name has another type, or SQL could not read the table with it.
     """
     missing = []
     for f in fields:
         if f.name not in dataset.schema.names:
+            if not _sql_reads(f.type):
+                raise StoreError(f"{table}.{f.name} would hold {f.type}, which SQL cannot read; use a signed integer, "
+                                 "a float32 or a text.")  # fmt: skip
             missing.append(f.with_nullable(True))
         elif not _same_type(dataset.schema.field(f.name).type, f.type):
             have = dataset.schema.field(f.name).type
@@ -118,6 +121,16 @@ def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -
             )
     if missing:
         dataset.add_columns(pa.schema(missing))
+
+
+def _sql_reads(kind: pa.DataType, nested: bool = False) -> bool:
+    """Whether DuckDB's conditions pass through Lance in a table with such a column: one bad column spoils them all."""
+    if pa.types.is_struct(kind):
+        return all(_sql_reads(kind.field(i).type, True) for i in range(kind.num_fields))
+    if pa.types.is_nested(kind):
+        return _sql_reads(kind.value_type, True)
+    never = pa.types.is_float16(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind)
+    return not never and not (nested and pa.types.is_unsigned_integer(kind))
 
 
 def _same_type(have: pa.DataType, want: pa.DataType) -> bool:

@@ -24,7 +24,7 @@ MAX_K = 10_000
 INDEX_FROM_ROWS = 100_000  # below, reading every row takes under a third of a second
 STALE_ROWS = 65_536  # rows outside the index from which it is brought up to date
 COMPRESS_FROM_ROWS = 1_000_000  # from here the index keeps a byte a number instead of four
-PROBES = 64  # partitions searched, of the square root of the rows
+PROBES = 128  # partitions searched at least, of the square root of the rows; more where a condition leaves too few rows
 REFINE = 10  # times k candidates whose distance is computed exactly: compressed vectors give doubled ones as well
 
 

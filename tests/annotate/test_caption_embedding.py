@@ -114,7 +114,7 @@ def test_windows_hold_every_token_once_and_end_with_sentences() -> None:
 
 
 def test_a_batch_gives_what_each_caption_gives_alone(minilm: SentenceModel) -> None:
-    texts = ["a dog", "A long sentence about many things. " * 60, "x", "狗在沙滩上", "🐕" * 50, "word " * 3000]
+    texts = ["a dog", "A long sentence about many things. " * 50, "x", "狗在沙滩上", "🐕" * 50, "word " * 600]
     together = minilm.embed(texts)
     np.testing.assert_allclose(together, np.concatenate([minilm.embed([one]) for one in texts]), atol=2e-5)
     assert minilm.embed([]).shape == (0, 384)

@@ -162,12 +162,18 @@ def test_words_that_all_clusters_share_name_none_of_them() -> None:
 # --- names by a chat model: a real server on loopback, told by the captions what to answer ---
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Server]:
     server = Server()
     yield server
-    close_chats()
     server.stop()
+
+
+@pytest.fixture
+def server(lasting: Server) -> Iterator[Server]:
+    lasting.forget()
+    yield lasting
+    close_chats()
 
 
 def told(which: np.ndarray, answers: list[str]) -> list[str]:

@@ -30,13 +30,14 @@ def recipe(server, clip_folder, tmp_path_factory):  # noqa: F811
     head = tmp_path_factory.mktemp("head") / "linear.safetensors"
     save_file({"weight": torch.randn(1, DIM), "bias": torch.full((1,), 5.0)}, head)
     chat = {"model": "loopback/any-vlm", "url": server.url, "attempts": 2, "concurrency": 4}
-    clip = {"model": str(clip_folder)}
+    clip, size = {"model": str(clip_folder)}, {"short_side": SIDE}  # the server reads the picture at this size
     return recipe_of(
         annotators=[],
         profile="full",
         borders__enabled=False,
         parameters={
-            **{name: {"chat": chat} for name in ("caption", "cinematography", "watermark_vlm", "captions", "clusters")},
+            **{name: {"chat": chat, "sampling": size} for name in ("caption", "cinematography", "watermark_vlm")},
+            **{name: {"chat": chat} for name in ("captions", "clusters")},
             "aesthetics": {"clip": clip, "head": {"model": str(head.parent), "file": head.name}},
             "visual_embedding": {"clip": clip},
         },

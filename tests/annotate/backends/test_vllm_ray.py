@@ -106,4 +106,5 @@ def test_it_needs_a_running_ray(monkeypatch):
 
 
 def test_a_run_brings_many_clips():
-    assert resources_of(ChatModel("m", backend="vllm"), batch=8).batch == 256
+    resources = resources_of(ChatModel("m", backend="vllm", gpus=2), batch=8)
+    assert (resources.batch, resources.calls, resources.gpus) == (256, 2, 0)  # its engines ask for the GPUs

@@ -264,3 +264,10 @@ def test_threads_share_a_store_while_it_is_written(store: Store) -> None:
 def test_a_store_travels_to_another_process_as_its_address(store: Store) -> None:
     add_source(store, "aa", 2)
     assert pickle.loads(pickle.dumps(store)).count("clips") == 2
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.uint64()), pa.float16(), pa.struct([("seen", pa.duration("s"))])])
+def test_a_column_that_would_spoil_every_condition_is_refused(store: Store, kind: pa.DataType) -> None:
+    with pytest.raises(StoreError, match="SQL cannot read"):
+        store.ensure_columns("clips", [pa.field("odd", kind)])
+    assert store.sql("SELECT clip_id FROM clips WHERE clip_id = 'x'").num_rows == 0
