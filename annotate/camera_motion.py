@@ -19,7 +19,8 @@ class CameraMotion(Annotator):
     """The motion that the picture's border and most of the rest agree on, from frame to frame; its path over the clip
     named by a classifier that was trained on a virtual camera (docs/camera_motion.md).
 
-    All columns are null where nothing can be measured: a clip of one frame, or without any detail (black, blank sky).
+    All columns are null where most of the time nothing can be measured: a clip of one frame, or without detail (black,
+    blank sky).
     """
 
     name, version = "camera_motion", 1

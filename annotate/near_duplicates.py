@@ -59,5 +59,6 @@ class NearDuplicates(SetAnnotator):
     def _neighbours(self, column: Any) -> Neighbours:
         values = column.flatten().to_numpy(zero_copy_only=False)
         if self.by == "hash":
-            return LikeHashes(padded(values.view(np.uint64), column.value_lengths().to_numpy(zero_copy_only=False)), self.max_bits)
+            lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+            return LikeHashes(padded(values.view(np.uint64), lengths), self.max_bits)
         return LikeVectors(values.reshape(-1, column.type.list_size), self.min_cosine)

@@ -19,7 +19,6 @@ from curation.media.frames import ClipFacts
 
 LEAST_FRAMES = 6  # in fewer, next to nothing can be said to last
 LEAST_CELLS = 4  # steady ones in the picture, below which the detector, most of the cost, is not asked
-READ_AT = 0.8  # of the frames' size is what the detector sees, in half of the time
 UPRIGHT = 0.6  # share of its upright box that a line fills; slanted lettering lies on things, far more often than not
 
 
@@ -84,8 +83,7 @@ class Watermark(Annotator):
         return max(found, default=(0.0, None), key=lambda f: f[0])
 
     def _lines(self, picture: np.ndarray) -> list[Box]:
-        small = cv2.resize(picture, None, fx=READ_AT, fy=READ_AT, interpolation=cv2.INTER_AREA)
-        corners = self._detector.lines(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)) / READ_AT
+        corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
         boxes = [Box(*map(float, (*c.min(axis=0), *np.ptp(c, axis=0)))) for c in corners]
         return [b for b, c in zip(boxes, corners, strict=True) if cv2.contourArea(c) > UPRIGHT * b.w * b.h]
 

@@ -47,10 +47,10 @@ class Classifier:
         return np.mean(mixed, axis=0)
 
     def name(self, camera: CameraPath, steps: Steps) -> tuple[str, float]:
-        """The label and its probability."""
+        """The label and its probability, less where the motion was measured in a part of the time only."""
         chances = self.probabilities(features(camera, steps))
         family = self.families[int(chances.argmax())]
-        return directed(family, camera.net), float(chances.max())
+        return directed(family, camera.net), float(chances.max()) * camera.measured
 
     def to_json(self) -> str:
         content = {

@@ -55,7 +55,8 @@ def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]
     agreement and gaps of measurement of a filmed clip of the same family."""
     rng = np.random.default_rng([seed, len(lenders)])
     by_family = {family: [e for e in lenders if e.family == family] for family in FAMILIES}
-    return [_with_errors_of(by_family[f], f, rng) for f in (FAMILIES[k % len(FAMILIES)] for k in range(count))]
+    lent = [family for family in FAMILIES if by_family[family]]
+    return [_with_errors_of(by_family[f], f, rng) for f in (lent[k % len(lent)] for k in range(count))]
 
 
 def _with_errors_of(lenders: Sequence[Example], family: str, rng: np.random.Generator) -> Example:

@@ -11,6 +11,7 @@ from annotate.camera.motion import Steps
 
 SMOOTH_S = 0.2  # seconds, standard deviation of the Gaussian that parts the path from its tremble
 LEAST = 0.003  # shorter sides (a second): what is smaller is lost in the error of measurement
+MEASURED = 0.5  # share of the steps below which a clip is not described
 LAG_S = 0.5  # seconds over which the path's length is taken a second time
 _AXES = ("x", "y", "zoom", "roll")
 FEATURES = (
@@ -45,9 +46,9 @@ class CameraPath:
 
 
 def camera_path(steps: Steps, times_s: np.ndarray, size: tuple[int, int]) -> CameraPath | None:
-    """None where no step was measured. size: (height, width) of the frames that were measured."""
+    """None where less than half of the time was measured. size: (height, width) of the frames that were measured."""
     seen = np.isfinite(steps.motion[:, 0])
-    if not seen.any():
+    if not len(seen) or seen.mean() < MEASURED:
         return None
     reach = float(np.hypot(*size) / np.sqrt(12) / min(size))  # mean distance of pixels from the centre
     gaps = np.diff(times_s)

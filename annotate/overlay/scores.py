@@ -7,6 +7,7 @@ import numpy as np
 from annotate.overlay.boxes import Box, Evidence
 
 CORNER = 0.4  # of steady lettering in a corner of a picture that does not move: likely, and no more
+TITLE = 0.12  # of the shorter side: height of a line from which it is more likely a title than a mark
 WORDLESS = 0.8  # at most, without lettering
 
 
@@ -15,7 +16,9 @@ def line_score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
     height, width = shape
     if _is_caption(evidence, line, height, width):
         return 0.0
-    through = _ramp(evidence.seen_through, 0.06, 0.2)
+    # where only a subject moves, tall lines are the detector's blobs over foliage and cloth
+    tall = line.h > TITLE * min(height, width)
+    through = 0.0 if tall else _ramp(evidence.seen_through, 0.06, 0.2)
     camera = _ramp(evidence.scene_still, 0.35, 0.1)
     changed = _ramp(evidence.around, 0.7, 0.45) * max(through, camera)
     prior = CORNER if _in_corner(line, height, width) else 0.0
@@ -33,7 +36,7 @@ def _is_caption(evidence: Evidence, line: Box, height: int, width: int) -> bool:
     across, down = (line.x + line.w / 2) / width, (line.y + line.h / 2) / height
     subtitle = down > 0.7 and abs(across - 0.5) < 0.1
     tall = line.h / min(height, width)
-    return tall > 0.2 or ((subtitle or tall > 0.12) and evidence.seen_through < 0.1)
+    return tall > 0.2 or ((subtitle or tall > TITLE) and evidence.seen_through < 0.1)
 
 
 def _in_corner(line: Box, height: int, width: int) -> bool:

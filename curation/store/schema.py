@@ -29,6 +29,9 @@ KEYS = {
 PAYLOAD = {"media": ("mp4",), "latents": ("latents", "latents_inline"), "texts": ("states", "states_inline")}
 """Columns of bytes that SQL never sees: they are read by id."""
 
+ADDED_LATER = ("annotator_states",)
+"""Tables that a store of an earlier version gets when they are first asked for."""
+
 MARKER = "sources"
 """The table made last when a store is created: where it is missing, there is no store."""
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from curation.store import encoded, lock, media, tables
 from curation.store.errors import StoreError, unknown_name
-from curation.store.schema import MARKER, PAYLOAD, schemas
+from curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
 
 if TYPE_CHECKING:
     from curation.store.maintenance import Orphans
@@ -98,6 +98,8 @@ class Store:
         opened = self._handles.__dict__
         if table not in opened:
             found = tables.open_dataset(self.table_uri(table), self.storage_options)
+            if found is None and table in ADDED_LATER:  # the store is older than the table
+                found = tables.create_dataset(self.table_uri(table), table, self.storage_options)
             if found is None:
                 raise StoreError(f"the store at {self.uri} has lost its table {table}; restore it from a backup.")
             opened[table] = found

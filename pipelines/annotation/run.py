@@ -94,6 +94,7 @@ def annotate_stale(
         for name, annotator in of_sets.items():
             progress.what = f"annotate {number}/{len(levels)} {name}"
             _run_set(store, recipe, name, annotator, report, progress, retry_failed)
+    _index_vectors(store, annotators, report)
 
 
 def annotate_and_record(
@@ -126,6 +127,14 @@ def annotate_and_record(
         if report.done or report.failed or report.postponed:
             store.append("runs", [row])
     return report
+
+
+def _index_vectors(store: Store, annotators: Mapping[str, Computes], report: Report) -> None:
+    """For search: where there are enough vectors for an index to pay."""
+    for name in report.done:
+        for column, about in annotators[name].columns.items():
+            if pa.types.is_fixed_size_list(about.type):
+                store.index_vectors("clips", column)
 
 
 def _kinds(annotators: Mapping[str, Computes]) -> tuple[dict[str, Annotator], dict[str, SetAnnotator]]:

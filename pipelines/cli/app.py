@@ -27,6 +27,7 @@ def main() -> None:
     files failed and --strict was given, 130 stopped by Ctrl-C."""
     # OpenMP threads that spin while they wait make a loaded machine five times slower (seen); read when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     import pipelines.cli.annotate
     import pipelines.cli.balance
     import pipelines.cli.checkpoint

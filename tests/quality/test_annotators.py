@@ -18,6 +18,8 @@ from annotate import Annotator, annotate_clip
 CORPUS = Path(os.environ.get("REELWRIGHT_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))
 CATEGORIES = ("text", "motion", "blur", "watermark", "natural", "camera")
 
+LOOKING = ("technical", "blur", "motion", "text", "light", "texture")
+
 pytestmark = [
     pytest.mark.quality,
     pytest.mark.skipif(
@@ -29,7 +31,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def measured() -> dict[str, tuple[dict, dict, float]]:
     """path -> (truth, columns, CPU seconds of all annotators), for mp4 files of one shot."""
-    annotators: list[Annotator] = annotate.load_all(dict.fromkeys(annotate.BUILT_IN))
+    annotators: list[Annotator] = annotate.load_all(dict.fromkeys(LOOKING))
     files = json.loads((CORPUS / "truth.json").read_text())["files"]
     wanted = [
         f for f in files if f["category"] in CATEGORIES and f["path"].endswith(".mp4") and not f.get("boundaries")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from annotate.camera.dataset import make_example, make_examples, restore, save
+from annotate.camera.dataset import borrowed, make_example, make_examples, restore, save
 from annotate.camera.features import FEATURES, camera_path, features
 from annotate.camera.paths import FAMILIES, draw_shot
 from annotate.camera.sources import Source
@@ -12,18 +12,26 @@ SOURCES = [Source("scene", SCENE[None])]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_measured_path_is_the_drawn_one(family):
-    """Median over a few clips, with subjects, grain, compression and all: the step's error in shorter sides."""
-    errors = []
-    for seed in range(3):
-        example = make_example(SOURCES, family, np.random.default_rng(seed))
+    """With subjects, grain, compression and all; the step's median error in shorter sides."""
+    example = make_example(SOURCES, family, np.random.default_rng(0))
+    camera = camera_path(example.steps, example.times_s, example.size)
+    drawn = np.diff(example.truth, axis=0) * (1, 1, camera.reach, camera.reach)
+    assert np.median(np.abs(np.diff(camera.path, axis=0) - drawn)) < 0.003
+    values = features(camera, example.steps)
+    assert values.shape == (len(FEATURES),)
+    assert np.isfinite(values).all()
+
+
+def test_a_borrowed_path_has_its_lenders_errors_only():
+    lender = make_example(SOURCES, "pan", np.random.default_rng(1))
+    for example in borrowed([lender], 7, seed=0)[1:2]:
         camera = camera_path(example.steps, example.times_s, example.size)
         drawn = np.diff(example.truth, axis=0) * (1, 1, camera.reach, camera.reach)
-        errors.append(np.median(np.abs(np.diff(camera.path, axis=0) - drawn)))
-    assert np.median(errors) < 0.003
+        assert np.median(np.abs(np.diff(camera.path, axis=0) - drawn)) < 0.003
 
 
 def test_the_same_seed_makes_the_same_clips_and_they_keep():
-    first, again = (make_examples(SOURCES, 3, seed=4) for _ in range(2))
+    first, again = (make_examples(SOURCES, 2, seed=4) for _ in range(2))
     for a, b, kept in zip(first, again, restore(save(first)), strict=True):
         for other in (b, kept):
             np.testing.assert_array_equal(a.steps.motion, other.steps.motion)
@@ -43,12 +51,3 @@ def test_paths_do_what_their_family_says(family):
             assert net[-1] > 3 * net[-2]
         if family == "static":
             assert np.ptp(path, axis=0).max() < 0.01
-
-
-def test_features_are_many_and_finite_for_any_clip():
-    for k, family in enumerate(FAMILIES):
-        example = make_example(SOURCES, family, np.random.default_rng(k))
-        camera = camera_path(example.steps, example.times_s, example.size)
-        values = features(camera, example.steps)
-        assert values.shape == (len(FEATURES),)
-        assert np.isfinite(values).all()
