@@ -61,7 +61,7 @@ def rerun_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
 def _all_current(store: Store, recipe: CurateRecipe) -> Store:
     """Every annotator's fingerprint, as if it had run; of values, only those that others wait for."""
     annotators = load_annotators(recipe)
-    store.drop_columns("clips", [n for n in ("motion_score", "text_coverage", "camera_motion", "caption")])
+    store.drop_columns("clips", ["motion_score", "text_coverage", "camera_motion", "caption"])
     prepare_columns(store, annotators)
     for names in in_levels(annotators):
         for name in names:

@@ -100,7 +100,11 @@ def _boundary(shot: dict[str, Any]) -> Any:
 
 def _clip(clip: dict[str, Any]) -> dict[str, Any]:
     crop = [clip[f"crop_{side}"] for side in "xywh"]
-    return {"crop": crop} | {name: clip[name] for name in SCORES if clip.get(name) is not None}
+    known = {"crop": crop} | {name: clip[name] for name in SCORES if clip.get(name) is not None}
+    if box := known.get("watermark_box"):  # of the clip's pixels; the truth is of the source's
+        scale = crop[2] / clip["width"]
+        known["watermark_box"] = [crop[0] + box[0] * scale, crop[1] + box[1] * scale, box[2] * scale, box[3] * scale]
+    return known
 
 
 def score(truth: Path, predictions: dict[str, Any], wrong: list) -> dict[str, Any]:
