@@ -37,7 +37,7 @@ class Example:
 
 
 def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Example]:
-    """`count` clips, all families alike; the same for the same seed."""
+    """`count` clips, all families alike; drawn the same for the same seed (x264 may round otherwise)."""
     return [make_example(sources, FAMILIES[k % len(FAMILIES)], np.random.default_rng([seed, k])) for k in range(count)]
 
 
