@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.answers import ask_text, clean
-from annotate.asking import AsksAboutClip
+from annotate.chatting.about_clip import AsksAboutClip
+from annotate.chatting.answers import ask_text, clean
 from annotate.contract import Column, runtime
 
 

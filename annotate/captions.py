@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate import rewriting
-from annotate.answers import LONGEST, ask_text, language_of, plain
 from annotate.backends.chat import Chat, ChatError, ChatModel, model_print, open_chat, resources_of
+from annotate.chatting import rewriting
+from annotate.chatting.answers import LONGEST, ask_text, language_of, plain
+from annotate.chatting.compositions import ELEMENTS, compose, compositions_print, templates_print
+from annotate.chatting.prompts import load_prompt
+from annotate.chatting.rewriting import Rewriting
 from annotate.composed_caption import SURE
-from annotate.compositions import ELEMENTS, compose, compositions_print, templates_print
 from annotate.contract import Annotator, Column, Resources, Stored, runtime
-from annotate.prompts import load_prompt
-from annotate.rewriting import Rewriting
 
 TYPE = pa.list_(
     pa.struct([

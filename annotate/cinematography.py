@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.asking import AsksAboutClip
 from annotate.backends.structured import ask_json
+from annotate.chatting.about_clip import AsksAboutClip
+from annotate.chatting.sampling import Sampling
+from annotate.chatting.vocabulary import QUESTIONS, VOCABULARIES, described, enum_of, print_of, term_of
 from annotate.contract import Column, runtime
-from annotate.sampling import Sampling
-from annotate.vocabulary import QUESTIONS, VOCABULARIES, described, enum_of, print_of, term_of
 
 EIGHT_FRAMES = Sampling(min_frames=8, max_frames=8)
 SCHEMA = {
@@ -25,8 +25,8 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Cinematography(AsksAboutClip):
-    """Shot size, lens, angle, style, colour tone and lighting in the terms of annotate/vocabulary.py ("unclear" among
-    them), as JSON, parsed strictly: an answer outside the vocabulary is asked again, and then the clip fails.
+    """Shot size, lens, angle, style, colour tone and lighting in the terms of annotate/chatting/vocabulary.py ("unclear"
+    among them), as JSON, parsed strictly: an answer outside the vocabulary is asked again, and then the clip fails.
     """
 
     prompt: str = runtime("cinematography")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate import cluster_names, kmeans
 from annotate.backends.chat import ChatModel, model_print, resources_of
 from annotate.caption_embedding import CAPTIONS, first_caption
+from annotate.chatting.prompts import load_prompt
+from annotate.clustering import kmeans, names
+from annotate.clustering.vectors import NEEDS, spread_out, vectors_of
 from annotate.contract import Column, Need, Resources, SetAnnotator, Stored
-from annotate.embedded import NEEDS, spread_out, vectors_of
-from annotate.prompts import load_prompt
 
 BY_TERMS = "c-tf-idf"
 NAMED_BY = 200  # captions of a cluster whose words count, nearest to its middle first
@@ -72,20 +72,20 @@ class Clusters(SetAnnotator):
         if before is None or before.is_outgrown(vectors, self.refit_growth):
             k = self.k or kmeans.rule_of_thumb(len(rows), self.max_k)
             fit = kmeans.fit(vectors, k, self.seed, before)
-            names = self._names(fit, vectors, clips.take(pa.array(rows)))
+            named = self._names(fit, vectors, clips.take(pa.array(rows)))
         else:
-            fit, names = before, state["names"]
+            fit, named = before, state["names"]
         labels = fit.labels(vectors)
         named_by = self.chat.model or BY_TERMS
         values = {
             "cluster_id": fit.ids[labels],
-            "cluster_name": np.array(names, object)[labels],
-            "cluster_named_by": np.array([named_by if name else None for name in names], object)[labels],
+            "cluster_name": np.array(named, object)[labels],
+            "cluster_named_by": np.array([named_by if name else None for name in named], object)[labels],
         }
         found = {name: spread_out(v, rows, len(clips), self.columns[name].type) for name, v in values.items()}
-        return found, {"model": model, "fit": fit.to_json(), "names": names}
+        return found, {"model": model, "fit": fit.to_json(), "names": named}
 
-    def _names(self, fit: kmeans.Fit, vectors: np.ndarray, clips: pa.Table) -> cluster_names.Names:
+    def _names(self, fit: kmeans.Fit, vectors: np.ndarray, clips: pa.Table) -> names.Names:
         columns = [clips[column].to_pylist() for column in self.of]
         captions = [first_caption(self.of, one)[1] for one in zip(*columns, strict=True)]
         labels, distances = kmeans.nearest(vectors, fit.centroids)
@@ -94,5 +94,5 @@ class Clusters(SetAnnotator):
         texts = [[text for i in group[:NAMED_BY] if (text := captions[i])] for group in groups]
         if self.chat.model:
             typical = [list(dict.fromkeys(one))[:SHOWN] for one in texts]
-            return cluster_names.by_model(typical, self.chat, self.prompt, self.attempts)
-        return cluster_names.by_terms(texts)
+            return names.by_model(typical, self.chat, self.prompt, self.attempts)
+        return names.by_terms(texts)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.asking import AsksAboutClip
 from annotate.backends.structured import ask_json
+from annotate.chatting.about_clip import AsksAboutClip
+from annotate.chatting.sampling import Sampling
+from annotate.chatting.vocabulary import NO_WATERMARK, WATERMARKS, described, enum_of, print_of, term_of
 from annotate.contract import Column, runtime
-from annotate.sampling import Sampling
-from annotate.vocabulary import NO_WATERMARK, WATERMARKS, described, enum_of, print_of, term_of
 
 FEW_LARGE = Sampling(min_frames=4, max_frames=4, short_side=720)
 SCHEMA = {

@@ -17,7 +17,8 @@ from annotate.camera.motion import Steps, measure
 from annotate.camera.paths import FAMILIES, Shot, draw_shot
 from annotate.camera.sampling import NEEDS, chosen
 from annotate.camera.sources import Source
-from annotate.camera.virtual import Scene, draw_scene, film
+from annotate.camera.virtual import Scene, draw_scene, film, film_background
+from annotate.camera.visible import CHECKED, background_shows
 from curation.media.frames import read
 
 ENCODED = 0.3  # share of the clips that go through x264; those need every frame rendered
@@ -42,12 +43,32 @@ def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Exam
 
 
 def make_example(sources: Sequence[Source], family: str, rng: np.random.Generator) -> Example:
-    shot = draw_shot(family, rng)
-    scene = draw_scene(shot, sources, rng)
-    encode = rng.random() < ENCODED and len(shot.path) <= LONGEST
-    frames, indices = (_encoded if encode else _rendered)(scene, shot, rng)
+    shot, scene, frames, indices = filmed(sources, family, rng)
     times_s, size = np.array(indices) / shot.fps, frames.shape[1:]
     return Example(family, scene.background.name, measure(frames), times_s, size, shot.path[indices])
+
+
+def filmed(
+    sources: Sequence[Source], family: str, rng: np.random.Generator
+) -> tuple[Shot, Scene, np.ndarray, list[int]]:
+    """A shot, its scene, its frames as the annotator gets them and their numbers; drawn again until the background can
+    be seen (annotate/camera/visible.py)."""
+    while True:
+        shot = draw_shot(family, rng)
+        scene = draw_scene(shot, sources, rng)
+        encoded = rng.random() < ENCODED and len(shot.path) <= LONGEST
+        frames, indices = (_encoded if encoded else _rendered)(scene, shot, rng)
+        if _background_shows(frames, scene, shot, indices):
+            return shot, scene, frames, indices
+
+
+def _background_shows(frames: np.ndarray, scene: Scene, shot: Shot, indices: Sequence[int]) -> bool:
+    checked = np.unique(np.linspace(0, len(frames) - 1, CHECKED).round().astype(int))
+    alone, free = film_background(scene, shot, [indices[k] for k in checked])
+    size = frames.shape[:0:-1]
+    alone = np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in alone])
+    free = np.stack([cv2.resize(where.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.99 for where in free])
+    return background_shows(frames[checked], alone, free)
 
 
 def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]:

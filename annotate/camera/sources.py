@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,11 @@ class Source:
     @property
     def is_picture(self) -> bool:
         return len(self.frames) == 1
+
+    @cached_property
+    def still(self) -> Source:
+        """The picture that stays, without the people and cars that come and go before it."""
+        return Source(self.name, np.median(self.frames[:: max(1, len(self.frames) // 15)], axis=0)[None], self.fps)
 
 
 def load_sources(corpus: Path, which: Set) -> list[Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -13,7 +13,6 @@ from annotate.camera.sources import Source
 
 SIZES = ((256, 144), (320, 180), (426, 240), (480, 270), (320, 240), (240, 240), (200, 360), (480, 200))
 FOOTAGE = 0.35  # share of the clips that are filmed over footage
-DETAIL = 5e-4  # least eigenvalue of a corner that is plain to see
 
 
 @dataclass
@@ -50,8 +49,6 @@ class Scene:
 def draw_scene(shot: Shot, sources: Sequence[Source], rng: np.random.Generator) -> Scene:
     size = SIZES[rng.integers(len(SIZES))]
     scene = _view(size, sources, rng)
-    while not _has_detail(scene, shot):
-        scene = _view(size, sources, rng)
     frames = len(shot.path)
     for _ in range(rng.choice([0, 1, 2], p=[0.45, 0.35, 0.2])):
         scene.layers.append(_subject(shot, size, sources, rng))
@@ -73,6 +70,14 @@ def film(scene: Scene, shot: Shot, indices: Sequence[int], rng: np.random.Genera
     return np.stack([_frame(scene, shot, i, rng) for i in indices])
 
 
+def film_background(scene: Scene, shot: Shot, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What of these frames is background: float [T, H, W], it alone, as sharp as it is filmed but without light, grain
+    and all that moves before it; bool [T, H, W], where none of the layers does."""
+    alone = replace(scene, background=scene.background.still, layers=[])
+    frames = [np.mean([_exposed(alone, shot, m) for m in _moments(scene, i)], axis=0) for i in indices]
+    return np.stack(frames), np.stack([_free(scene, shot, i) for i in indices])
+
+
 def _view(size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Scene:
     """Where the camera stands; footage is shown nearly whole, as its subject would fill a part of it."""
     picture = rng.random() > FOOTAGE
@@ -82,19 +87,8 @@ def _view(size: tuple[int, int], sources: Sequence[Source], rng: np.random.Gener
     return Scene(size, background, fraction, (float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.4, 0.6))))
 
 
-def _has_detail(scene: Scene, shot: Shot) -> bool:
-    """Whether anyone could see the background move: most of its 16 blocks have some edge, at both ends of the path."""
-    for moment in (0, len(shot.path) - 1):
-        picture = cv2.resize(_exposed(scene, shot, moment), (256, 144), interpolation=cv2.INTER_AREA)
-        strength = cv2.cornerMinEigenVal(picture, 5).reshape(4, 36, 4, 64).max(axis=(1, 3))
-        if (strength > DETAIL).mean() < 0.6:
-            return False
-    return True
-
-
 def _frame(scene: Scene, shot: Shot, i: int, rng: np.random.Generator) -> np.ndarray:
-    moments = np.array([i]) if not scene.blur_shutter else i + scene.blur_shutter * np.array([-0.5, 0, 0.5])
-    picture = np.mean([_exposed(scene, shot, m) for m in moments], axis=0) * scene.gain[i % len(scene.gain)]
+    picture = np.mean([_exposed(scene, shot, m) for m in _moments(scene, i)], axis=0) * scene.gain[i % len(scene.gain)]
     if scene.grain:
         picture = picture + rng.normal(0, scene.grain, picture.shape)
     if scene.mark is not None:
@@ -102,9 +96,21 @@ def _frame(scene: Scene, shot: Shot, i: int, rng: np.random.Generator) -> np.nda
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
+def _free(scene: Scene, shot: Shot, i: int) -> np.ndarray:
+    covered = np.zeros(scene.size[::-1], bool) if scene.mark is None else scene.mark > 0
+    for layer in scene.layers:
+        covered |= cv2.warpAffine(layer.mask, _placed(layer, shot, i, scene.size), scene.size, borderValue=0) > 0
+    return ~covered
+
+
+def _moments(scene: Scene, i: int) -> np.ndarray:
+    """When the shutter is open, in frames."""
+    return np.array([i]) if not scene.blur_shutter else i + scene.blur_shutter * np.array([-0.5, 0, 0.5])
+
+
 def _exposed(scene: Scene, shot: Shot, moment: float) -> np.ndarray:
     size, path = scene.size, shot.path
-    state = np.array([np.interp(moment, np.arange(len(path)), path[:, k]) for k in range(4)])
+    state = _state(shot, moment)
     middle = path[(0, -1), :].mean(axis=0) if len(path) > 1 else path[0]
     source = scene.background
     picture = source.frames[_played(source, moment / shot.fps)]
@@ -112,8 +118,12 @@ def _exposed(scene: Scene, shot: Shot, moment: float) -> np.ndarray:
     fit = max(size[1] / (scene.fraction * height), size[0] / (scene.fraction * width))
     frame = _warp(picture, state - middle, fit, (scene.centre[0] * width, scene.centre[1] * height), size)
     for layer in scene.layers:
-        frame = _overlaid(frame, layer, state - path[0], moment, len(path))
+        frame = _overlaid(frame, layer, _placed(layer, shot, moment, size))
     return frame
+
+
+def _state(shot: Shot, moment: float) -> np.ndarray:
+    return np.array([np.interp(moment, np.arange(len(shot.path)), shot.path[:, k]) for k in range(4)])
 
 
 def _played(source: Source, seconds: float) -> int:
@@ -141,13 +151,18 @@ def _matrix(state: np.ndarray, fit: float, centre: tuple[float, float], size: tu
     return np.array([[cos, -sin, x], [sin, cos, y]])
 
 
-def _overlaid(frame: np.ndarray, layer: Layer, state: np.ndarray, moment: float, frames: int) -> np.ndarray:
-    size = frame.shape[::-1]
-    at = np.arange(frames)
+def _placed(layer: Layer, shot: Shot, moment: float, size: tuple[int, int]) -> np.ndarray:
+    """Matrix from where a layer was drawn to where the frame shows it."""
+    at = np.arange(len(shot.path))
     own = np.array([np.interp(moment, at, layer.own[:, 0]), np.interp(moment, at, layer.own[:, 1]), 0, 0])
     own[2] = np.interp(moment, at, layer.swell)
+    state = _state(shot, moment) - shot.path[0]
     moved = own + layer.in_scene * state * (1, 1, min(1, 1 / max(layer.in_scene, 1e-9)), min(1, layer.in_scene))
-    matrix = _matrix(moved, 1, ((size[0] - 1) / 2, (size[1] - 1) / 2), size)
+    return _matrix(moved, 1, ((size[0] - 1) / 2, (size[1] - 1) / 2), size)
+
+
+def _overlaid(frame: np.ndarray, layer: Layer, matrix: np.ndarray) -> np.ndarray:
+    size = frame.shape[::-1]
     mask = cv2.warpAffine(layer.mask, matrix, size, borderValue=0).astype(np.float32) / 255
     subject = cv2.warpAffine(layer.picture, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
     return frame + mask * (subject.astype(np.float32) - frame)

@@ -6,11 +6,11 @@ import pytest
 
 import annotate
 from annotate import Annotator, annotate_clips
-from annotate.answers import LONGEST, clean, is_written_in, language_of, plain
 from annotate.backends.chat import Answer, close_chats
 from annotate.backends.errors import AnnotatorError
-from annotate.prompts import load_prompt
-from annotate.sampling import Sampling
+from annotate.chatting.answers import LONGEST, clean, is_written_in, language_of, plain
+from annotate.chatting.prompts import load_prompt
+from annotate.chatting.sampling import Sampling
 from curation.media.frames import ClipFacts
 from tests.annotate.chat_server import SIDE, caption_of, numbered_clip
 

@@ -12,7 +12,7 @@ import annotate
 from annotate import annotate_clip, annotate_clips, schema_of
 from annotate.backends.chat import close_chats
 from annotate.captions import INPUTS, Captions
-from annotate.compositions import ELEMENTS, compose
+from annotate.chatting.compositions import ELEMENTS, compose
 from training.rows import _texts
 
 EN = "A man opens a red door and steps out into the rain."
@@ -102,7 +102,7 @@ def test_a_composition_follows_from_caption_seed_and_elements_alone():
         return [compose(**given, number=number) for number in range(8)]
 
     composed = f"compose({EN!r}, 'en', {FILMED!r}, 0, n)"
-    code = f"from annotate.compositions import compose; print([{composed} for n in range(8)])"
+    code = f"from annotate.chatting.compositions import compose; print([{composed} for n in range(8)])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"},
         cwd=Path(__file__).parents[2],

@@ -4,8 +4,8 @@ import pytest
 
 import annotate
 from annotate import Annotator, annotate_clips
+from annotate.chatting.vocabulary import VOCABULARIES
 from annotate.cinematography import SCHEMA
-from annotate.vocabulary import VOCABULARIES
 from tests.annotate.chat_server import SIDE, numbered_clip
 
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate import Postponed, cluster_names
+from annotate import Postponed
 from annotate.backends.chat import ChatError, ChatModel, close_chats
+from annotate.clustering import names as cluster_names
+from annotate.clustering.kmeans import Fit, fit, rule_of_thumb
 from annotate.clusters import Clusters
-from annotate.kmeans import Fit, fit, rule_of_thumb
 from tests.annotate.backends.conftest import Server
 from tests.annotate.embedded_clips import about, blobs, clips_of
 

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 import annotate
 from annotate import annotate_clip
+from annotate.chatting.vocabulary import CAMERA_MOTIONS
 from annotate.composed_caption import INPUTS, ComposedCaption
-from annotate.vocabulary import CAMERA_MOTIONS
 from tests.annotate.synth import encode, moved, texture
 
 KNOWN = {

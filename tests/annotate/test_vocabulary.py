@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from annotate.answers import is_written_in
-from annotate.cinematography import SCHEMA, Cinematography, check
-from annotate.vocabulary import (
+from annotate.chatting.answers import is_written_in
+from annotate.chatting.vocabulary import (
     CAMERA_MOTIONS,
     QUESTIONS,
     UNCLEAR,
@@ -16,6 +15,7 @@ from annotate.vocabulary import (
     print_of,
     term_of,
 )
+from annotate.cinematography import SCHEMA, Cinematography, check
 from annotate.watermark_vlm import WatermarkVlm
 
 ALL = {**VOCABULARIES, "watermark": WATERMARKS, "camera_motion": CAMERA_MOTIONS}

@@ -4,7 +4,7 @@ import pytest
 
 import annotate
 from annotate import annotate_clips
-from annotate.vocabulary import WATERMARKS
+from annotate.chatting.vocabulary import WATERMARKS
 from annotate.watermark_vlm import SCHEMA, check
 from tests.annotate.chat_server import SIDE, numbered_clip
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from annotate.vocabulary import VOCABULARIES
+from annotate.chatting.vocabulary import VOCABULARIES
 from curation.store import Store
 from tests.annotate.backends.faulty_server import numbered_frames
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of, chinese_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from annotate.backends.chat import ChatModel, Question, open_chat
 from annotate.backends.structured import ask_json
-from annotate.prompts import load_prompt
+from annotate.chatting.prompts import load_prompt
 
 Names = list[str | None]
 

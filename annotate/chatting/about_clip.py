@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from annotate.backends.chat import Chat, ChatModel, Question, model_print, open_chat, resources_of
+from annotate.chatting.prompts import Prompt, load_prompt
+from annotate.chatting.sampling import Sampling
 from annotate.contract import Annotator, Need, Resources, runtime
-from annotate.prompts import Prompt, load_prompt
-from annotate.sampling import Sampling
 
 QWEN = ChatModel(model="Qwen/Qwen2.5-VL-7B-Instruct")
 TWO_A_SECOND = Sampling()
@@ -21,8 +21,8 @@ class AsksAboutClip(Annotator):
     """Asks a video-capable chat model, all clips of a call together; a subclass sets prompt and sampling and has a
     `batch`.
 
-    prompt: name of a built-in prompt, or path of a file like annotate/prompts/caption.txt. attempts: rounds in which an
-    answer is asked for that is not valid; then the clip fails. clips_a_call: asked for together.
+    prompt: name of a built-in prompt, or path of a file like annotate/chatting/prompts/caption.txt. attempts: rounds in
+    which an answer is asked for that is not valid; then the clip fails. clips_a_call: asked for together.
     """
 
     chat: ChatModel = QWEN

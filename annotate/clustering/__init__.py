@@ -1,0 +1,1 @@
+"""Clusters and neighbourhoods of captions: vectors in, groups and their names out."""
