@@ -25,8 +25,9 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Cinematography(AsksAboutClip):
-    """Shot size, lens, angle, style, colour tone and lighting in the terms of annotate/chatting/vocabulary.py ("unclear"
-    among them), as JSON, parsed strictly: an answer outside the vocabulary is asked again, and then the clip fails.
+    """Shot size, lens, angle, style, colour tone and lighting in the terms of annotate/chatting/vocabulary.py,
+    "unclear" among them, as JSON, parsed strictly: an answer outside the vocabulary is asked again, and then the clip
+    fails.
     """
 
     prompt: str = runtime("cinematography")
