@@ -184,7 +184,10 @@ def digest_of(rows: pa.Table) -> str:
     """16 hex digits over a table of strings, in its order."""
     digest = hashlib.sha256()
     for column in rows.columns:
-        digest.update("\0".join(value or "" for value in column.to_pylist()).encode() + b"\1")
+        texts = pa.concat_arrays([*column.cast(pa.large_string()).fill_null("").chunks, pa.array([""], pa.large_string())])
+        _, offsets, characters = texts.buffers()  # of an array of its own: it begins at 0
+        digest.update(memoryview(offsets)[: 8 * (len(texts) + 1)])
+        digest.update(memoryview(characters or b""))
     return digest.hexdigest()[:16]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
+NOTED_FROM = 1 << 20  # bytes of a file
 CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")  # what decides answers: weights, settings, words
 
 
@@ -42,5 +45,22 @@ def content_hash(folder: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """sha256 in hex; of a large file it is noted on disk, since every command and every worker asks for it."""
+    note = _notes() / hashlib.sha256(f"{path.resolve()}:{size}:{mtime_ns}".encode()).hexdigest()
+    if size >= NOTED_FROM:
+        with contextlib.suppress(OSError):
+            if len(noted := note.read_text()) == 64:
+                return noted
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if size >= NOTED_FROM:
+        with contextlib.suppress(OSError):  # a home that cannot be written to costs time alone
+            note.parent.mkdir(parents=True, exist_ok=True)
+            part = note.with_name(f"{note.name}.{os.getpid()}")
+            part.write_text(found)
+            part.replace(note)
+    return found
+
+
+def _notes() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reelwright" / "hashes"
