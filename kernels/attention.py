@@ -1,6 +1,6 @@
 """3D block-sparse attention: each block of queries attends to the blocks of keys that are chosen for it."""
 
-from typing import Any, overload, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -46,10 +46,10 @@ def block_sparse_attention(
     [B, heads, Nq] in fp32 (fp64 of fp64).
 
     grid_q, grid_k: (frames, rows, columns) of tokens; the queries' frames are the last of the keys'. block: (t, h, w)
-    tokens, or the queries' and the keys'. select: TopR, CDF, a bool mask of blocks or BlockLists. cond_frames: of the
-    keys' first frames, the clean ones: they share no block with the others, and queries in them see no other keys (lists
-    given as `BlockLists` are taken as they are). scale: of the scores, 1 / sqrt(D) if not given. in_block_order: tokens
-    come and go as `BlockGrid.order` puts them, not in (t, h, w) order. backend: auto, torch or triton.
+    tokens, or the queries' and the keys'. select: TopR, CDF, a bool mask of blocks or BlockLists (taken as they are).
+    cond_frames: of the keys' first frames, the clean ones: they share no block with the others, and queries in them see
+    no other keys. scale: of the scores, 1 / sqrt(D) if not given. in_block_order: tokens come and go as
+    `BlockGrid.order` puts them, not in (t, h, w) order. backend: auto, torch or triton.
 
     ValueError for what does not fit together. Gradients flow to q, k and v, not through the selection.
     """
@@ -122,7 +122,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, blocks_q: BlockGrid, blocks_k: Block
     for name, x, grid in (("q", q, blocks_q), ("k", k, blocks_k), ("v", v, blocks_k)):
         if x.ndim != 4 or x.shape[2] != grid.tokens:
             raise ValueError(
-                f"{name} of shape {tuple(x.shape)} does not fit grid {grid.grid}: [B, heads, {grid.tokens}, D] is needed"
+                f"{name} of shape {tuple(x.shape)} does not fit grid {grid.grid}: "
+                f"[B, heads, {grid.tokens}, D] is needed"
             )
         if x.shape[:2] != q.shape[:2] or x.shape[-1] != q.shape[-1]:
             raise ValueError(f"q {tuple(q.shape)} and {name} {tuple(x.shape)} differ in samples, heads or D")

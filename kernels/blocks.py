@@ -1,7 +1,7 @@
 """Token grids in 3D blocks: which tokens a block has, the order that makes blocks contiguous, and its inverse.
 
-Source: LongCat-Video technical report (arXiv 2510.22200), A.2: tokens are rearranged into t × h × w blocks. A grid of any
-size will do: the last blocks of an axis are smaller where the block does not divide it, and nothing is padded.
+Source: LongCat-Video technical report (arXiv 2510.22200), A.2: tokens are rearranged into t × h × w blocks. A grid
+of any size will do: the last blocks of an axis are smaller where the block does not divide it; nothing is padded.
 """
 
 from dataclasses import dataclass
@@ -68,19 +68,30 @@ class BlockGrid:
 
     def order(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [N]: the tokens' places in (t, h, w) order, in block order. `x[order]` is in block order."""
-        return _geometry(self, torch.device(device))[0]
+        return _known(self.grid, self.block, self.split, self.other, str(device))[0]
 
     def inverse(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [N]: `x[order][inverse]` is x."""
-        return _geometry(self, torch.device(device))[1]
+        return _known(self.grid, self.block, self.split, self.other, str(device))[1]
 
     def offsets(self, device: torch.device | str = "cpu") -> Tensor:
         """int32 [blocks + 1]: block i has tokens offsets[i] to offsets[i + 1] of block order."""
-        return _geometry(self, torch.device(device))[2]
+        return _known(self.grid, self.block, self.split, self.other, str(device))[2]
 
     def bounds(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [blocks, 3, 2]: first and last (exclusive) frame, row and column of each block."""
-        return _geometry(self, torch.device(device))[3]
+        return _known(self.grid, self.block, self.split, self.other, str(device))[3]
+
+
+def _known(
+    grid: Triple, block: Triple, split: int, other: Triple | None, device: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _geometry(BlockGrid(grid, block, split, other), torch.device(device))
+
+
+# torch.compiler.assume_constant_result without its import of the compiler: in a graph these are constants, and it can
+# make those out of plain arguments alone
+_known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=64)
@@ -158,4 +169,4 @@ def _check_grids(grid_q: Triple, grid_k: Triple, cond_frames: int) -> None:
     if not 0 <= cond_frames <= grid_k[0]:
         raise ValueError(f"cond_frames {cond_frames}: the keys have {grid_k[0]} frames")
     if cond_frames and grid_q[0] > grid_k[0]:
-        raise ValueError(f"grid_q {grid_q} has more frames than grid_k {grid_k}: with cond_frames its are the last of them")
+        raise ValueError(f"grid_q {grid_q} has more frames than grid_k {grid_k}: with cond_frames they are its last")

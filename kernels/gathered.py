@@ -1,8 +1,8 @@
 """Block-sparse attention in plain PyTorch, for any device and type: batched products over gathered key blocks.
 
-Rows of equal counts are computed together, a bounded number at a time, in fp32 (fp64 of fp64). Where most blocks are kept,
-gathering costs more than it saves, and whole keys are used under a mask. Both passes of both forms share `_attend` and
-`_slopes`. Queries, keys and values are [B, heads, N, D] in block order, and B × heads is one axis below.
+Rows of equal counts are computed together, a bounded number at a time, in fp32 (fp64 of fp64). Where most blocks are
+kept, gathering costs more than it saves, and whole keys are used under a mask. Both forms share `_attend` and `_slopes`.
+Queries, keys and values are [B, heads, N, D] in block order, and B × heads is one axis below.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ DENSE_FROM = 0.6
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compute. indices [B, heads, Mq, R] and counts [B, heads, Mq] as in `BlockLists`; offsets as in `BlockGrid`."""
+    """What to compute. indices [B, heads, Mq, R], counts [B, heads, Mq] as in `BlockLists`; offsets as in `BlockGrid`."""
 
     indices: Tensor
     counts: Tensor
@@ -81,7 +81,7 @@ def _slopes(
     hidden: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
+    """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
     weights = _scores(q, k, hidden, scale).sub_(lse).exp_()
     grad = grad.to(weights.dtype)
     value = weights.mT @ grad

@@ -30,7 +30,8 @@ def block_sparse(
 ) -> tuple[Tensor, Tensor]:
     """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp."""
     plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
-    return _passes(backend, q).forward(q, k, v, plan)
+    with torch.autocast(q.device.type, enabled=False):
+        return _passes(backend, q).forward(q, k, v, plan)
 
 
 @torch.library.custom_op("reelwright::block_sparse_backward", mutates_args=())
@@ -53,7 +54,8 @@ def block_sparse_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v; `out` and `lse` are the forward's."""
     plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
-    grads = _passes(backend, q).backward(grad, grad_lse, q, k, v, out, lse, plan)
+    with torch.autocast(q.device.type, enabled=False):
+        grads = _passes(backend, q).backward(grad, grad_lse, q, k, v, out, lse, plan)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 
 
@@ -63,7 +65,9 @@ def choose_backend(backend: str, q: Tensor) -> str:
         raise ValueError(f"backend {backend!r}: auto, torch or triton is needed")
     fits = q.dtype in TRITON_TYPES and q.shape[-1] <= TRITON_DIM
     if backend == "triton" and not fits:
-        raise ValueError(f"the Triton kernels take fp16, bf16 and fp32 with D up to {TRITON_DIM}, not {q.dtype}, {q.shape[-1]}")
+        raise ValueError(
+            f"the Triton kernels take fp16, bf16 and fp32 with D up to {TRITON_DIM}, not {q.dtype} with {q.shape[-1]}"
+        )
     if backend != "auto":
         return backend
     return "triton" if q.is_cuda and fits and _has_triton() else "torch"

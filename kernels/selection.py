@@ -124,7 +124,8 @@ def _crossing(ranked: Tensor, among: Tensor, p: float) -> Tensor:
 
 def _check_mask(mask: Tensor, q: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> None:
     blocks = (grid_q.count, grid_k.count)
-    fits = all(a in {1, b} for a, b in zip(mask.shape[:-2], q.shape[:2], strict=True)) if mask.ndim == 4 else mask.ndim == 2
+    spread = zip(mask.shape[:-2], q.shape[:2], strict=False)
+    fits = mask.ndim in {2, 4} and all(a in {1, b} for a, b in spread)
     if mask.dtype != torch.bool or not fits or mask.shape[-2:] != blocks:
         raise ValueError(
             f"a block mask of shape {tuple(mask.shape)}, {mask.dtype}: bool {list(blocks)} is needed, "

@@ -1,7 +1,7 @@
 """The GPU kernels: one program a tile of rows, a flat loop over the tiles of the blocks it attends to.
 
-Tokens are in block order, so a block is a range of rows; its last tile is masked where blocks are ragged. The forward and
-dq walk a query block's list, dk and dv a key block's transposed list: every output has one writer, nothing is added
+Tokens are in block order, so a block is a range of rows; its last tile is masked where blocks are ragged. The forward
+and dq walk a query block's list, dk and dv a key block's transposed list: every output has one writer, nothing is added
 atomically, and results are the same bit for bit from run to run. Scores are scaled in fp32 and exponentials are base 2.
 Online softmax and the backward's recomputation: Dao, FlashAttention-2 (2023).
 """
@@ -19,7 +19,9 @@ def _rows(pointer, head, strides_h, first, count, stride_n, TILE: tl.constexpr, 
 
 
 @triton.jit
-def _store(pointer, head, strides_h, first, count, stride_n, tile, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr):
+def _store(
+    pointer, head, strides_h, first, count, stride_n, tile, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr
+):  # fmt: skip
     rows, columns = tl.arange(0, TILE), tl.arange(0, DIM)
     places = pointer + head * strides_h + (first + rows)[:, None].to(tl.int64) * stride_n + columns[None, :]
     tl.store(places, tile.to(pointer.dtype.element_ty), mask=(rows < count)[:, None] & (columns < D)[None, :])
@@ -36,7 +38,7 @@ def _range(offsets, block, part, TILE: tl.constexpr):
 @triton.jit
 def forward(
     q, k, v, out, lse, indices, counts, offsets_q, offsets_k, stride_q, stride_k, list_stride, list_rows,
-    nq, nk, blocks_q, scale,
+    nq, nk, scale,
     TILE_Q: tl.constexpr, TILE_K: tl.constexpr, PARTS_Q: tl.constexpr, PARTS_K: tl.constexpr, D: tl.constexpr,
     DIM: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -45,7 +47,7 @@ def forward(
     block = tile // PARTS_Q
     first, count = _range(offsets_q, block, tile % PARTS_Q, TILE_Q)
     queries = _rows(q, head, nq * stride_q, first, count, stride_q, TILE_Q, D, DIM)
-    row = (head * list_rows + block) * 1
+    row = head * list_rows + block
     top = tl.full([TILE_Q], -float("inf"), tl.float32)
     total = tl.zeros([TILE_Q], tl.float32)
     acc = tl.zeros([TILE_Q, DIM], tl.float32)
@@ -90,7 +92,7 @@ def _numbers(pointer, head, nq, first, count, TILE: tl.constexpr):
 @triton.jit
 def backward_queries(
     q, k, v, grad, lse, mean, dq, indices, counts, offsets_q, offsets_k, stride_q, stride_k, list_stride, list_rows,
-    nq, nk, blocks_q, scale, back,
+    nq, nk, scale, back,
     TILE_Q: tl.constexpr, TILE_K: tl.constexpr, PARTS_Q: tl.constexpr, PARTS_K: tl.constexpr, D: tl.constexpr,
     DIM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip

@@ -27,7 +27,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan, choice: Tiles | None = 
     rows = counts.shape[-1]
     triton_kernels.forward[(rows * parts_q, grid)](
         q, k, v, out, lse, indices, counts, plan.offsets_q, plan.offsets_k, q.shape[-1], k.shape[-1], indices.shape[-1],
-        rows, q.shape[2], k.shape[2], rows, plan.scale * LOG2_E,
+        rows, q.shape[2], k.shape[2], plan.scale * LOG2_E,
         EVEN=_even(plan.offsets_k, plan.capacity_k, k.shape[2], choice.k), **_constants(q, plan, choice),
     )  # fmt: skip
     return out, lse
@@ -51,13 +51,13 @@ def backward(
     offsets, strides = (plan.offsets_q, plan.offsets_k), (q.shape[-1], k.shape[-1])
     sizes, scales = (q.shape[2], k.shape[2]), (plan.scale * LOG2_E, plan.scale)
     triton_kernels.backward_queries[(rows * _parts(plan.capacity_q, of_q.q), heads)](
-        q, k, v, grad, log, mean, dq, indices, counts, *offsets, *strides, indices.shape[-1], rows, *sizes, rows, *scales,
+        q, k, v, grad, log, mean, dq, indices, counts, *offsets, *strides, indices.shape[-1], rows, *sizes, *scales,
         **_constants(q, plan, of_q),
     )  # fmt: skip
     queries_of, starts = transpose_lists(indices, counts, key_blocks)
     triton_kernels.backward_keys[(key_blocks * _parts(plan.capacity_k, of_k.k), heads)](
-        q, k, v, grad, log, mean, dk, dv, queries_of, starts, *offsets, *strides, queries_of.shape[-1], *sizes, key_blocks,
-        *scales, **_constants(q, plan, of_k),
+        q, k, v, grad, log, mean, dk, dv, queries_of, starts, *offsets, *strides, queries_of.shape[-1], *sizes,
+        key_blocks, *scales, **_constants(q, plan, of_k),
     )  # fmt: skip
     return dq, dk, dv
 

@@ -1,4 +1,4 @@
-"""Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type's bytes, head dim and block sizes.
+"""Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type, head dim and block sizes.
 
 `python -m kernels.tuning` measures on the GPU at hand and writes the table. What it has no line for gets the default of
 `_default`, which is reasoned, not measured: so far there was no GPU, and the table is empty.
@@ -46,8 +46,8 @@ def _table() -> dict[str, dict[str, int]]:
 
 
 def _default(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
-    """Hopper's matrix units take 64 rows a group of four warps; two tiles of 128 × D and two stages of 64 × D, twice, fit
-    its 227 KiB in halves, and a quarter of it in fp32. dk and dv keep two accumulators, so their tile is narrower."""
+    """Hopper's matrix units take 64 rows a group of four warps; two tiles of 128 × D and two stages of 64 × D, twice,
+    fit its 227 KiB in halves, and a quarter of it in fp32. dk and dv keep two accumulators, so their tile is narrower."""
     wide = size > 2 or dim > 128
     most_q, most_k = (32, 32) if wide else {"forward": (128, 64), "dq": (128, 64), "dkdv": (64, 64)}[kernel]
     tile_q, tile_k = (min(_power(n), most) for n, most in ((capacity_q, most_q), (capacity_k, most_k)))
@@ -83,7 +83,7 @@ def _triple(text: str) -> tuple[int, int, int]:
 def _measure(
     dim: int, block: tuple[tuple[int, int, int], tuple[int, int, int]], grid: tuple[int, int, int], keep: float
 ) -> Iterator[tuple[str, dict[str, int]]]:
-    """The fastest tiles of each kernel in bf16; forward alone, then each backward kernel with the other at its default."""
+    """The fastest tiles of each kernel in bf16; a backward kernel is timed with the other at its default."""
     from triton.testing import do_bench
 
     from kernels import TopR, block_grids, select_blocks, triton_passes

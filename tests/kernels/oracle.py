@@ -47,14 +47,14 @@ def worst(found: Tensor, expected: Tensor) -> float:
 
 
 def roundoff(q: Tensor, k: Tensor) -> float:
-    """By how much more than usual fp32 must err: a score's last digit, and so its exponential's, grows with the score."""
+    """By how much more than usual fp32 must err: a score's last digit, so its exponential's, grows with the score."""
     if not q.numel() or not k.numel():
         return 1.0
     return max(1.0, float((q.detach().double() @ k.detach().double().mT).abs().max()) * q.shape[-1] ** -0.5 / 16)
 
 
 def worst_of_all(found, expected) -> float:
-    """`worst` over several, relative to the largest of them: one that vanishes, as a single key's, is noise anywhere."""
+    """`worst` over several, relative to the largest of them: one that vanishes (a single key's) is noise anywhere."""
     size = max((float(x.abs().max()) for x in expected if x.numel()), default=0.0)
     gaps = [float((a.detach().double() - b).abs().max()) for a, b in zip(found, expected, strict=True) if b.numel()]
     return max(gaps, default=0.0) / max(size, 1e-3)
