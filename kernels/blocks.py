@@ -97,7 +97,7 @@ _known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 @lru_cache(maxsize=64)
 def _geometry(grid: BlockGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if device.type != "cpu":
-        return tuple(x.to(device) for x in _geometry(grid, torch.device("cpu")))  # type: ignore[return-value]
+        return tuple(x.to(device) for x in _geometry(grid, torch.device("cpu")))
     with torch.inference_mode(False), torch.device("cpu"):
         order = _owners(grid, grid.levels()[1]).argsort(stable=True)
         inverse = torch.empty_like(order)
@@ -149,7 +149,7 @@ def _pair(block: Triple | tuple[Triple, Triple]) -> tuple[Triple, Triple]:
     for side in sides:
         if not isinstance(side, tuple) or len(side) != 3 or not all(isinstance(n, int) and n > 0 for n in side):
             raise ValueError(f"block {block}: (t, h, w) of positive integers is needed, or a pair of such")
-    return sides[0], sides[1]  # type: ignore[return-value]
+    return sides[0], sides[1]
 
 
 def _nested(one: Triple, other: Triple) -> tuple[Triple, Triple]:

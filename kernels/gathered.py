@@ -1,8 +1,8 @@
 """Block-sparse attention in plain PyTorch, for any device and type: batched products over gathered key blocks.
 
 Rows of equal counts are computed together, a bounded number at a time, in fp32 (fp64 of fp64). Where most blocks are
-kept, gathering costs more than it saves, and whole keys are used under a mask. Both forms share `_attend` and `_slopes`.
-Queries, keys and values are [B, heads, N, D] in block order, and B × heads is one axis below.
+kept, gathering costs more than it saves, and whole keys are used under a mask. Both forms share their
+arithmetic. Queries, keys and values are [B, heads, N, D] in block order, and B × heads is one axis below.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ DENSE_FROM = 0.6
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compute. indices [B, heads, Mq, R], counts [B, heads, Mq] as in `BlockLists`; offsets as in `BlockGrid`."""
+    """What to compute. indices [B, heads, Mq, R], counts [B, heads, Mq] as in `BlockLists`, offsets in `BlockGrid`."""
 
     indices: Tensor
     counts: Tensor
@@ -34,10 +34,10 @@ class Plan:
 def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq]; 0 and -inf where a row has no blocks."""
     work, wide = _work(plan), torch.promote_types(q.dtype, torch.float32)
-    (rows,), keys = work.queries(q), work.keys(k, v)
+    (rows,), (keys, values) = work.queries(q), work.keys(k, v)
     out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=wide)
     for piece in work.pieces():
-        part, total = _attend(piece.take_queries(rows), *piece.take_keys(*keys), piece.hidden, plan.scale)
+        part, total = _attend(piece.take_queries(rows), *piece.take_keys(keys, values), piece.hidden, plan.scale)
         piece.put_queries(out, part)
         piece.put_queries(lse, total)
     return work.tokens_q(out, q), work.tokens_q(lse, q).squeeze(-1)
@@ -52,10 +52,12 @@ def backward(
     mean = mean if grad_lse is None else mean - grad_lse
     work = _work(plan)
     rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), mean[..., None])
-    keys = work.keys(k, v)
-    dq, dk, dv = (torch.zeros_like(x, dtype=wide) for x in (rows[0], *keys))
+    keys, values = work.keys(k, v)
+    dq, dk, dv = (torch.zeros_like(x, dtype=wide) for x in (rows[0], keys, values))
     for piece in work.pieces():
-        slopes = _slopes(*map(piece.take_queries, rows), *piece.take_keys(*keys), piece.hidden, plan.scale)
+        queries, grads, total, level = (piece.take_queries(x) for x in rows)
+        pair = piece.take_keys(keys, values)
+        slopes = _slopes(queries, grads, total, level, *pair, hidden=piece.hidden, scale=plan.scale)
         piece.put_queries(dq, slopes[0])
         piece.add_keys(dk, slopes[1])
         piece.add_keys(dv, slopes[2])
@@ -72,14 +74,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float
 
 
 def _slopes(
-    q: Tensor,
-    grad: Tensor,
-    lse: Tensor,
-    mean: Tensor,
-    k: Tensor,
-    v: Tensor,
-    hidden: Tensor | None,
-    scale: float,
+    q: Tensor, grad: Tensor, lse: Tensor, mean: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
     weights = _scores(q, k, hidden, scale).sub_(lse).exp_()
@@ -147,10 +142,13 @@ class _Gathered:
     def take_queries(self, blocks: Tensor) -> Tensor:
         return blocks.index_select(0, self.rows)
 
-    def take_keys(self, *blocks: Tensor) -> Iterator[Tensor]:
-        for x in blocks:
-            wide = torch.promote_types(x.dtype, torch.float32)
-            yield x.index_select(0, self.keys.flatten()).view(len(self.rows), -1, x.shape[-1]).to(wide)
+    def take_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self._take(k), self._take(v)
+
+    def _take(self, blocks: Tensor) -> Tensor:
+        wide = torch.promote_types(blocks.dtype, torch.float32)
+        gathered = blocks.index_select(0, self.keys.flatten())
+        return gathered.view(len(self.rows), -1, blocks.shape[-1]).to(wide)
 
     def put_queries(self, blocks: Tensor, values: Tensor) -> None:
         blocks.index_copy_(0, self.rows, values.to(blocks.dtype))
@@ -207,9 +205,9 @@ class _Span:
     def take_queries(self, tokens: Tensor) -> Tensor:
         return tokens[self.head, self.first : self.last][None]
 
-    def take_keys(self, *tokens: Tensor) -> Iterator[Tensor]:
-        for x in tokens:
-            yield x[self.head][None].to(torch.promote_types(x.dtype, torch.float32))
+    def take_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(k.dtype, torch.float32)
+        return k[self.head][None].to(wide), v[self.head][None].to(wide)
 
     def put_queries(self, tokens: Tensor, values: Tensor) -> None:
         tokens[self.head, self.first : self.last] = values[0].to(tokens.dtype)

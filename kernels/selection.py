@@ -5,6 +5,7 @@ Scores are computed in fp64 and rounded to 2⁻¹⁶: equal keys then tie on eve
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class CDF:
             raise ValueError(f"CDF({self.p!r}): p must lie in 0..1")
 
 
-Select = TopR | CDF | BlockLists | Tensor
+Select: TypeAlias = TopR | CDF | BlockLists | Tensor
 
 
 @torch.no_grad()

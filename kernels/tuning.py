@@ -47,7 +47,7 @@ def _table() -> dict[str, dict[str, int]]:
 
 def _default(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
     """Hopper's matrix units take 64 rows a group of four warps; two tiles of 128 × D and two stages of 64 × D, twice,
-    fit its 227 KiB in halves, and a quarter of it in fp32. dk and dv keep two accumulators, so their tile is narrower."""
+    fit its 227 KiB in halves, a quarter of it in fp32. dk and dv keep two accumulators: a narrower tile."""
     wide = size > 2 or dim > 128
     most_q, most_k = (32, 32) if wide else {"forward": (128, 64), "dq": (128, 64), "dkdv": (64, 64)}[kernel]
     tile_q, tile_k = (min(_power(n), most) for n, most in ((capacity_q, most_q), (capacity_k, most_k)))
