@@ -1,4 +1,4 @@
-"""Block-sparse self-attention in the network: an `Attend` that may be dense, warm up densely, or skip short token grids.
+"""Block-sparse self-attention in the network: an `Attend` that can warm up densely, and leaves images dense.
 
 Source: LongCat-Video technical report, A.2: distillation keeps 1/8 of the key blocks, refinement 1/16, after a dense
 warm-up. Without training it does for sampling too.
@@ -7,6 +7,7 @@ warm-up. Without training it does for sampling too.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class AttentionConfig(BaseModel):
     block: Triple = Field((4, 4, 4), description="frames, rows, columns of tokens in a block of queries")
     key_block: Triple | None = Field(None, description="of keys, where it differs: a multiple or a part of `block`")
     keep: float = Field(1 / 16, ge=0, le=1, description="share of key blocks kept, rounded up")
-    cdf: float | None = Field(None, ge=0, le=1, description="instead of `keep`: keep blocks until their softmax reaches it")
+    cdf: float | None = Field(None, ge=0, le=1, description="instead of `keep`: blocks until their softmax reaches it")
     min_frames: int = Field(2, ge=1, description="token frames from which it is sparse: single images are dense")
     dense_steps: int = Field(0, ge=0, description="training steps that are dense before it becomes sparse")
 
@@ -55,6 +56,8 @@ class SparseAttention:
         config = self.config
         if not self.active or layout.frames < config.min_frames:
             return dense_attention(q, k, v, layout)
+        if 0 < layout.cond_frames < config.min_frames:
+            return self._apart(q, k, v, layout)
         rule = TopR(config.keep) if config.cdf is None else CDF(config.cdf)
         grid = (layout.rows, layout.columns)
         return block_sparse_attention(
@@ -67,6 +70,14 @@ class SparseAttention:
             select=rule,
             cond_frames=layout.cond_frames + layout.cached_frames,
         )
+
+    def _apart(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """A condition that is short enough to be dense by itself, as it is when a cache of it is made."""
+        clean = layout.cond_frames * layout.frame_tokens
+        alone = Layout(layout.cond_frames, layout.rows, layout.columns)
+        condition = self(q[:, :, :clean], k[:, :, :clean], v[:, :, :clean], alone)
+        noisy = Layout(layout.frames, layout.rows, layout.columns, 0, layout.cond_frames)
+        return torch.cat((condition, self(q[:, :, clean:], k, v, noisy)), dim=2)
 
 
 def use_attention(model: nn.Module, config: AttentionConfig) -> SparseAttention | None:
