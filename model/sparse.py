@@ -5,37 +5,13 @@ warm-up. Without training it does for sampling too.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from kernels import CDF, BlockGrid, TopR, block_sparse_attention
+from kernels import CDF, TopR, block_sparse_attention
 from model.attention import Layout, dense_attention, set_attention
-
-Triple = tuple[int, int, int]
-
-
-class AttentionConfig(BaseModel):
-    """Which self-attention a network computes by."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    form: Literal["dense", "sparse"] = "dense"
-    block: Triple = Field((4, 4, 4), description="frames, rows, columns of tokens in a block of queries")
-    key_block: Triple | None = Field(None, description="of keys, where it differs: a multiple or a part of `block`")
-    keep: float = Field(1 / 16, ge=0, le=1, description="share of key blocks kept, rounded up")
-    cdf: float | None = Field(None, ge=0, le=1, description="instead of `keep`: blocks until their softmax reaches it")
-    min_frames: int = Field(2, ge=1, description="token frames from which it is sparse: single images are dense")
-    dense_steps: int = Field(0, ge=0, description="training steps that are dense before it becomes sparse")
-
-    @model_validator(mode="after")
-    def _check(self) -> "AttentionConfig":
-        if any(n < 1 for n in (*self.block, *(self.key_block or ()))):
-            raise ValueError("sizes of blocks are positive")
-        BlockGrid((1, 1, 1), self.block, 0, self.key_block)  # the two have a common token order
-        return self
+from model.config import AttentionConfig
 
 
 @dataclass

@@ -51,10 +51,13 @@ class ContextParallel:
         return self.strips.divide(latents.shape[3] // patch[1])
 
 
-def context_parallel(model: nn.Module, parallel: ParallelConfig, world: World) -> ContextParallel | None:
+def context_parallel(
+    model: nn.Module, parallel: ParallelConfig, world: World, inner: Attend = dense_attention
+) -> ContextParallel | None:
     """Set the attention of a DiT to the recipe's form of context parallelism; None where each rank has its own samples.
 
-    TrainError where Ulysses cannot divide the heads. Call it before or after `parallelize`.
+    inner: what Ulysses computes by. TrainError where it cannot divide the heads, and for a ring of other than dense
+    attention. Call it before or after `parallelize`.
     """
     from training.ring import RingAttention
 
@@ -67,8 +70,10 @@ def context_parallel(model: nn.Module, parallel: ParallelConfig, world: World) -
             f"parallel.context {world.context_size} does not divide the model's {heads} heads; "
             "choose a divisor, or parallel.context_form: ring"
         )
+    if parallel.context_form == "ring" and inner is not dense_attention:
+        raise TrainError("parallel.context_form: ring is of dense attention; with attention.form: sparse use ulysses")
     strips = Strips(group, world.context_rank, world.context_size)
-    attend = UlyssesAttention(strips) if parallel.context_form == "ulysses" else RingAttention(strips)
+    attend = UlyssesAttention(strips, inner) if parallel.context_form == "ulysses" else RingAttention(strips)
     set_attention(model, attend)
     return ContextParallel(strips)
 

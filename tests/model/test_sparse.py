@@ -5,9 +5,9 @@ import torch
 from pydantic import ValidationError
 
 from model.attention import dense_attention
-from model.config import DiTConfig
+from model.config import AttentionConfig, DiTConfig
 from model.dit import DiT
-from model.sparse import AttentionConfig, use_attention
+from model.sparse import use_attention
 
 CONFIG = DiTConfig(hidden_size=48, depth=2, num_heads=2, in_channels=4, caption_channels=8, adaln_tembed_dim=16)
 
