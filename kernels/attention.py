@@ -58,7 +58,7 @@ def block_sparse_attention(
     choose_backend(backend, q)
     if not in_block_order:
         q, k, v = put_in_order(q, blocks_q), put_in_order(k, blocks_k), put_in_order(v, blocks_k)
-    q, k, v = _autocast(q, k, v)
+    q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     lists = select_blocks(q, k, blocks_q, blocks_k, select, scale)
     _check_lists(lists, q, blocks_q)
@@ -110,8 +110,8 @@ class _Permuted(torch.autograd.Function):
         return _Permuted.apply(grad, inverse, order, ctx.dim), None, None, None
 
 
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast does for its attention: an operator of ours is unknown to it."""
+def autocast_types(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In autocast's type, as its own attention: an operator of ours is unknown to it."""
     kind = tensors[0].device.type
     if not torch.is_autocast_enabled(kind) or tensors[0].dtype == torch.float64:
         return tensors

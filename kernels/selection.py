@@ -61,10 +61,8 @@ def select_blocks(
     if isinstance(select, Tensor):
         _check_mask(select, q, grid_q, grid_k)
         return BlockLists.of_mask(select.to(q.device) if seen is None else select.to(q.device) & seen)
-    if not isinstance(select, TopR | CDF):
-        raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
-    scores = block_scores(q, k, grid_q, grid_k, q.shape[-1] ** -0.5 if scale is None else scale)
-    return _choose(scores, seen, select)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return choose(scores_of(pooled(q, grid_q), pooled(k, grid_k), scale), seen, select)
 
 
 def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "cpu") -> Tensor | None:
@@ -79,8 +77,13 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
 @torch.no_grad()
 def block_scores(q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, scale: float) -> Tensor:
     """fp64 [B, heads, query blocks, key blocks]: products of mean-pooled queries and keys, rounded to STEP."""
-    with torch.autocast(q.device.type, enabled=False):
-        scores = pooled(q, grid_q) @ pooled(k, grid_k).mT
+    return scores_of(pooled(q, grid_q), pooled(k, grid_k), scale)
+
+
+def scores_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
+    """`block_scores` of `pooled` queries and keys."""
+    with torch.autocast(means_q.device.type, enabled=False):
+        scores = means_q @ means_k.mT
     return scores.mul_(scale / STEP).round_().mul_(STEP)
 
 
@@ -98,7 +101,10 @@ def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
     return means
 
 
-def _choose(scores: Tensor, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
+def choose(scores: Tensor, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
+    """Lists by a rule from scores [B, heads, query blocks, key blocks]; seen [query, key blocks]: None is all."""
+    if not isinstance(select, TopR | CDF):
+        raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
     if seen is not None:
         scores = scores.masked_fill(~seen, -torch.inf)
     best = scores.sort(dim=-1, descending=True, stable=True)

@@ -4,13 +4,14 @@ Source: LongCat-Video technical report, A.2: distillation keeps 1/8 of the key b
 warm-up. Without training it does for sampling too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kernels import CDF, TopR, block_sparse_attention
-from model.attention import Layout, dense_attention, set_attention
+from model.attention import Attend, Layout, dense_attention, set_attention
 from model.config import AttentionConfig
 
 
@@ -18,11 +19,14 @@ from model.config import AttentionConfig
 class SparseAttention:
     """An `Attend`. active: set to false, it is dense; a training loop does so until `dense_steps` are done.
 
-    Tokens come in (t, h, w) order and are put into block order here, in every layer.
+    Tokens come in (t, h, w) order and are put into block order here, in every layer. dense, sparse: what it computes
+    by, other on a rank that has a part of the tokens.
     """
 
     config: AttentionConfig
     active: bool = True
+    dense: Attend = dense_attention
+    sparse: Callable[..., Tensor] = block_sparse_attention
 
     def at_step(self, step: int) -> None:
         """Dense for the first `dense_steps` steps, counted from 0."""
@@ -31,12 +35,12 @@ class SparseAttention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         config = self.config
         if not self.active or layout.frames < config.min_frames:
-            return dense_attention(q, k, v, layout)
+            return self.dense(q, k, v, layout)
         if 0 < layout.cond_frames < config.min_frames:
             return self._apart(q, k, v, layout)
         rule = TopR(config.keep) if config.cdf is None else CDF(config.cdf)
         grid = (layout.rows, layout.columns)
-        return block_sparse_attention(
+        return self.sparse(
             q.to(v.dtype),
             k.to(v.dtype),
             v,

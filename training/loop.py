@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.attention import dense_attention, set_attention
+from model.attention import dense_attention
 from model.sparse import use_attention
 from training import checkpoints
 from training.batch import Batch
@@ -97,7 +97,6 @@ class Trainer:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.micros = micro_batches(recipe, self.world)
-        self.sparse = use_attention(self.model, recipe.attention)
         self.context = self._share()
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, recipe.optim)
@@ -220,15 +219,17 @@ class Trainer:
         if self.sample is None:
             return
         self.model.eval()
-        set_attention(self.model, self.sparse or dense_attention)
+        whole = use_attention(self.model, self.recipe.attention)
+        if whole:
+            whole.at_step(self.step)
         with torch.no_grad(), self._averaged():
             self.sample(self.model, self.step)
         self.context = self._share()
         self.model.train()
 
     def _share(self) -> ContextParallel | None:
-        inner = self.sparse or dense_attention
-        return context_parallel(self.model, self.recipe.parallel, self.world, inner)
+        self.sparse = use_attention(self.model, self.recipe.attention)
+        return context_parallel(self.model, self.recipe.parallel, self.world, self.sparse or dense_attention)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.ema.swapped_in() if self.ema else nullcontext()
