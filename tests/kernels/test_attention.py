@@ -18,7 +18,7 @@ def form(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("form")
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(case=cases(dtypes=(torch.float32, torch.float64)))
 def test_it_is_dense_attention_under_the_expanded_mask(case):
     mask = expand(case.mask(), *case.grids)
@@ -32,7 +32,7 @@ def test_it_is_dense_attention_under_the_expanded_mask(case):
 
 
 @pytest.mark.usefixtures("form")
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(case=cases(dtypes=(torch.float32, torch.float64)))
 def test_its_gradients_are_those_of_the_oracle(case):
     mask = expand(case.mask(), *case.grids)
