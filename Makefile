@@ -29,6 +29,7 @@ bench: $(VENV)/.ready  ## cost against plain ffmpeg, scale of the store, memory 
 	$(BIN)/python -m benchmarks.cost $(CORPUS)
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.dit
+	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.latents
 	$(BIN)/python -m benchmarks.kvcache
 	$(BIN)/python -m benchmarks.plan_memory

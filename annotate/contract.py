@@ -184,7 +184,8 @@ def digest_of(rows: pa.Table) -> str:
     """16 hex digits over a table of strings, in its order."""
     digest = hashlib.sha256()
     for column in rows.columns:
-        texts = pa.concat_arrays([*column.cast(pa.large_string()).fill_null("").chunks, pa.array([""], pa.large_string())])
+        ends = pa.array([""], pa.large_string())
+        texts = pa.concat_arrays([*column.cast(pa.large_string()).fill_null("").chunks, ends])
         _, offsets, characters = texts.buffers()  # of an array of its own: it begins at 0
         digest.update(memoryview(offsets)[: 8 * (len(texts) + 1)])
         digest.update(memoryview(characters or b""))

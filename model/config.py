@@ -50,6 +50,29 @@ class DiTConfig(Part):
         return frames * (height // rows) * (width // columns)
 
 
+class AttentionConfig(Part):
+    """Which self-attention a network computes by; the weights are the same."""
+
+    form: Literal["dense", "sparse"] = "dense"
+    block: tuple[int, int, int] = Field((4, 4, 4), description="frames, rows, columns of tokens in a block of queries")
+    key_block: tuple[int, int, int] | None = Field(
+        None, description="of keys, where it differs: a multiple or a part of `block`"
+    )
+    keep: float = Field(1 / 16, ge=0, le=1, description="share of key blocks kept, rounded up")
+    cdf: float | None = Field(None, ge=0, le=1, description="instead of `keep`: blocks until their softmax reaches it")
+    min_frames: int = Field(2, ge=1, description="latent frames from which it is sparse: single images are dense")
+    dense_steps: int = Field(0, ge=0, description="training steps that are dense before it becomes sparse")
+
+    @model_validator(mode="after")
+    def _check(self) -> "AttentionConfig":
+        of_q, of_k = self.block, self.key_block or self.block
+        if min(*of_q, *of_k) < 1:
+            raise ValueError(f"attention blocks {of_q} and {of_k}: sizes are positive")
+        if any(a % b for a, b in zip(of_q, of_k, strict=True)) and any(b % a for a, b in zip(of_q, of_k, strict=True)):
+            raise ValueError(f"attention blocks {of_q} and {of_k}: one must be a multiple of the other on every axis")
+        return self
+
+
 LONGCAT_VIDEO = DiTConfig()
 """The published network: 13.581 B parameters."""
 

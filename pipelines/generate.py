@@ -12,9 +12,10 @@ from torch import Tensor
 
 from model.codec import load_codec
 from model.codec.base import STRIDE
-from model.config import CodecConfig, TextConfig
+from model.config import AttentionConfig, CodecConfig, TextConfig
 from model.generation import Generator, OnStep, Settings
 from model.sampling import SHIFT
+from model.sparse import use_attention
 from model.text import load_text_encoder
 from pipelines.errors import UserError
 from pipelines.given import read_end, read_image
@@ -108,8 +109,10 @@ def load(
     ema: bool | None = None,
     device: str = "cpu",
     dtype: str = "fp32",
+    attention: AttentionConfig | None = None,
 ) -> Loaded:
-    """Build the generator. codec, text: instead of the recipe's; ema: None takes averaged weights where there are any.
+    """Build the generator. codec, text, attention: instead of the recipe's; ema: None takes averaged weights where
+    there are any.
 
     Raises UserError, ModelError or TrainError.
     """
@@ -117,6 +120,8 @@ def load(
     loras = [(_lora_file(path), weight) for path, weight in loras]
     model, which = _network(source, ema, device, DTYPES[dtype])
     _merge_loras(model, loras)
+    attention = attention or (source.recipe.attention if source.recipe else AttentionConfig())
+    use_attention(model, attention)
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
     about = {
         **source.about,
@@ -126,6 +131,7 @@ def load(
         "text_encoder": encoder.fingerprint,
         "dtype": dtype,
         "device": device,
+        "attention": attention.model_dump(mode="json") if attention.form == "sparse" else "dense",
     }
     return Loaded(Generator(model.eval().requires_grad_(False), coder, encoder), about)
 

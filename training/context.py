@@ -27,16 +27,22 @@ class Strips:
     rank: int
     size: int
     rows: tuple[int, ...] = field(default=())
+    multiple: int = 1
+    """Of rows, for all strips but the last."""
 
     def divide(self, rows: int) -> Strip:
         """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
-        if rows < self.size:
+        units = -(-rows // self.multiple)
+        if units < self.size:
+            of = f" in blocks of {self.multiple}" if self.multiple > 1 else ""
             raise TrainError(
-                f"parallel.context {self.size}: a sample has only {rows} rows of tokens to share; "
+                f"parallel.context {self.size}: a sample has only {rows} rows of tokens{of} to share; "
                 "use fewer context ranks or larger sizes"
             )
-        each, more = divmod(rows, self.size)
-        self.rows = tuple(each + (rank < more) for rank in range(self.size))
+        each, more = divmod(units, self.size)
+        shares = [(each + (rank < more)) * self.multiple for rank in range(self.size)]
+        shares[-1] -= sum(shares) - rows
+        self.rows = tuple(shares)
         return Strip(sum(self.rows[: self.rank]), self.rows[self.rank])
 
 
@@ -51,12 +57,15 @@ class ContextParallel:
         return self.strips.divide(latents.shape[3] // patch[1])
 
 
-def context_parallel(model: nn.Module, parallel: ParallelConfig, world: World) -> ContextParallel | None:
+def context_parallel(
+    model: nn.Module, parallel: ParallelConfig, world: World, inner: Attend = dense_attention
+) -> ContextParallel | None:
     """Set the attention of a DiT to the recipe's form of context parallelism; None where each rank has its own samples.
 
-    TrainError where Ulysses cannot divide the heads. Call it before or after `parallelize`.
+    inner: what a rank computes by, dense or a `SparseAttention` (which a ring changes). TrainError where Ulysses cannot
+    divide the heads. Call it before or after `parallelize`.
     """
-    from training.ring import RingAttention
+    from training.ring import ring_attention
 
     group = world.context_group
     if group is None:
@@ -68,7 +77,7 @@ def context_parallel(model: nn.Module, parallel: ParallelConfig, world: World) -
             "choose a divisor, or parallel.context_form: ring"
         )
     strips = Strips(group, world.context_rank, world.context_size)
-    attend = UlyssesAttention(strips) if parallel.context_form == "ulysses" else RingAttention(strips)
+    attend = UlyssesAttention(strips, inner) if parallel.context_form == "ulysses" else ring_attention(strips, inner)
     set_attention(model, attend)
     return ContextParallel(strips)
 

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.attention import dense_attention, set_attention
+from model.attention import dense_attention
+from model.sparse import use_attention
 from training import checkpoints
 from training.batch import Batch
 from training.checkpoints import Checkpoints
-from training.context import context_parallel
+from training.context import ContextParallel, context_parallel
 from training.ema import Ema
 from training.errors import TrainError
 from training.guard import Guard
@@ -96,7 +97,7 @@ class Trainer:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.micros = micro_batches(recipe, self.world)
-        self.context = context_parallel(self.model, recipe.parallel, self.world)
+        self.context = self._share()
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, recipe.optim)
         self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
@@ -170,6 +171,8 @@ class Trainer:
         return signal.SIGINT if signals[0] else signal.SIGTERM if signals[1] else 0
 
     def _loss(self, batch: Batch, t: Tensor | None = None) -> Loss:
+        if self.sparse:
+            self.sparse.at_step(self.step)
         patch = self.recipe.model.patch_size
         strip = self.context.strip(batch.latents, patch) if self.context else None
         with autocast(self.recipe.compute, self.world.device):
@@ -216,11 +219,17 @@ class Trainer:
         if self.sample is None:
             return
         self.model.eval()
-        set_attention(self.model, dense_attention)
+        whole = use_attention(self.model, self.recipe.attention)
+        if whole:
+            whole.at_step(self.step)
         with torch.no_grad(), self._averaged():
             self.sample(self.model, self.step)
-        self.context = context_parallel(self.model, self.recipe.parallel, self.world)
+        self.context = self._share()
         self.model.train()
+
+    def _share(self) -> ContextParallel | None:
+        self.sparse = use_attention(self.model, self.recipe.attention)
+        return context_parallel(self.model, self.recipe.parallel, self.world, self.sparse or dense_attention)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.ema.swapped_in() if self.ema else nullcontext()

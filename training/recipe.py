@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from model.config import CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
+from model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
 
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
 TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
@@ -154,6 +154,7 @@ class TrainRecipe(Part):
     """Everything but the data that a training run depends on."""
 
     model: DiTConfig = DiTConfig()
+    attention: AttentionConfig = AttentionConfig()
     init: str = Field("", description="checkpoint, or folder of published weights, to start from; empty: random")
     lora: LoRAConfig | None = None
     codec: CodecConfig = CodecConfig()

@@ -12,9 +12,31 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.attention import Layout
+from model.attention import Attend, Layout
+from model.sparse import SparseAttention
 from training.context import Strips, attention_types
 from training.partial_attention import backward_piece, forward_piece
+
+Grid = tuple[int, int, int]
+
+
+def ring_attention(strips: Strips, inner: Attend) -> Attend:
+    """The ring of an attention: dense, or a `SparseAttention`, whose strips are then cut between blocks."""
+    from kernels.ring import ring_block_sparse_attention
+
+    if not isinstance(inner, SparseAttention):
+        return RingAttention(strips)
+    config = inner.config
+    strips.multiple = max(config.block[1], (config.key_block or config.block)[1])
+
+    @torch.compiler.disable
+    def sparse(q: Tensor, k: Tensor, v: Tensor, *, grid_q: Grid, grid_k: Grid, **options: Any) -> Tensor:
+        total = sum(strips.rows)
+        options |= {"grid_q": (grid_q[0], total, grid_q[2]), "grid_k": (grid_k[0], total, grid_k[2])}
+        return ring_block_sparse_attention(q, k, v, group=strips.group, rows=strips.rows, **options)
+
+    inner.dense, inner.sparse = RingAttention(strips), sparse
+    return inner
 
 
 class RingAttention:

@@ -50,7 +50,7 @@ def import_(
     if extra := {k: v for k, v in extra.items() if not k.startswith("_")}:
         say(f"note: config fields without a meaning here are carried along: {printable(', '.join(sorted(extra)))}")
     if extra.get("enable_bsa"):
-        say("note: enable_bsa is set, but attention is dense here")
+        say("note: enable_bsa is set; attention is dense unless asked for: reel generate --attention sparse")
     report = report_keys(weights, config)
     say(*map(printable, report.lines()))
     report.check(source, allow_missing=allow_missing, allow_unexpected=allow_unexpected)

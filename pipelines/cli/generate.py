@@ -12,7 +12,7 @@ from pipelines.cli.app import app, say
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from model.config import CodecConfig, TextConfig
+    from model.config import AttentionConfig, CodecConfig, TextConfig
     from model.generation import Settings
     from pipelines.generate import Request, Source
 
@@ -47,6 +47,10 @@ def generate(
     text_encoder: Annotated[str | None, typer.Option(help="Folder or hub id of umT5, or hashing.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    attention: Annotated[str, typer.Option(help="auto (as trained), dense or sparse.")] = "auto",
+    keep: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of key blocks that sparse attention keeps; default 1/16.")
+    ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute given frames anew in every step.")] = False,
     sequential: Annotated[bool, typer.Option("--sequential", help="Guidance in two passes: less memory.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
@@ -60,6 +64,7 @@ def generate(
     _check_choice("--rule", rule, ("cfg-zero", "cfg"))
     _check_choice("--weights", weights, ("auto", "ema", "last"))
     _check_choice("--dtype", dtype, ("auto", "fp32", "bf16"))
+    _check_choice("--attention", attention, ("auto", "dense", "sparse"))
     texts, count = _prompts(prompt, prompts_file, segments)
     _check_files(out, image, video, frames, count, force)
     asked: dict[str, Any] = {"frames": frames, "steps": steps, "guidance": guidance, "shift": shift}
@@ -87,6 +92,7 @@ def generate(
         ema={"auto": None, "ema": True, "last": False}[weights],
         device=where,
         dtype=precision,
+        attention=_attention(source, attention, keep),
     )
     request = Request(
         prompts=texts,
@@ -100,6 +106,18 @@ def generate(
     if not quiet:
         say(*filter(None, [begins.note if begins else "", _summary(source, request, loaded.about)]))
     _run(loaded, request, quiet)
+
+
+def _attention(source: "Source", form: str, keep: float | None) -> "AttentionConfig | None":
+    """As asked for, on top of what the network was trained with."""
+    from model.config import AttentionConfig
+
+    trained = source.recipe.attention if source.recipe else AttentionConfig()
+    kind = trained.form if form == "auto" else form
+    if keep is not None and kind == "dense":
+        raise UserError(f"--keep {keep:g} is of sparse attention; add --attention sparse")
+    changed = {"form": kind} if keep is None else {"form": kind, "keep": keep, "cdf": None}
+    return trained.model_copy(update=changed)
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:

@@ -183,6 +183,15 @@ def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path
     }  # fmt: skip
 
 
+def test_attention_may_be_sparse_for_sampling_alone(run: Path, here: Invoke, tmp_path: Path) -> None:
+    asked = ("generate", run, "--prompt", "a dog")
+    for name, more in {"dense": (), "all": ("--keep", "1"), "sparse": ("--keep", "0.1")}.items():
+        made = here(*asked, "--out", f"{name}.mp4", *(("--attention", "sparse") if more else ()), *more)
+        assert made.exit_code == 0, made.output
+    assert read_about(tmp_path / "dense.mp4")["attention"] == "dense"
+    assert read_about(tmp_path / "sparse.mp4")["attention"]["keep"] == 0.1
+
+
 def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
     from model.lora import add_lora, save_lora
 
@@ -239,6 +248,8 @@ REFUSED = {
     "no folder": (("-p", "x", "--out", "no/x.mp4"), "there is no folder"),
     "no device": (("-p", "x", "--device", "abacus"), "--device abacus"),
     "kind": (("-p", "x", "--out", "x.gif"), ".mp4"),
+    "keep of dense": (("-p", "x", "--keep", "0.5"), "--attention sparse"),
+    "attention": (("-p", "x", "--attention", "flash"), "--attention"),
 }
 
 

@@ -159,3 +159,31 @@ def test_samples_are_made_by_the_averages(tmp_path):
     assert list(seen) == [6]
     assert torch.equal(seen[6], latest["ema.final_layer.linear.weight"])
     assert not torch.equal(seen[6], latest["model.final_layer.linear.weight"])
+
+
+def test_sparse_attention_learns_as_dense_does_at_sparsity_0(tmp_path):
+    run(recipe_of(), tmp_path / "dense")
+    run(recipe_of(attention={"form": "sparse", "block": (2, 2, 2), "keep": 1.0}), tmp_path / "sparse")
+    for ours, dense in zip(losses(tmp_path / "sparse"), losses(tmp_path / "dense"), strict=True):
+        assert ours == pytest.approx(dense, rel=1e-4)
+
+
+def test_it_is_dense_for_its_first_steps_then_leaves_blocks_out(tmp_path):
+    """As refinement trains: dense, then 93.75 %; it goes on from a checkpoint as if it had not stopped."""
+    recipe = recipe_of(attention={"form": "sparse", "block": (1, 2, 2), "keep": 1 / 16, "dense_steps": 4})
+    run(recipe_of(), tmp_path / "dense")
+    run(recipe, tmp_path / "sparse")
+    ours, dense = losses(tmp_path / "sparse"), losses(tmp_path / "dense")
+    assert ours[:4] == dense[:4]
+    assert ours[4:] != dense[4:]
+    run(recipe, tmp_path / "parts", data=Interrupted(recipe, World.alone("cpu")))
+    run(recipe, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == ours
+
+
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
+def test_sparse_attention_under_checkpointing_changes_nothing(tmp_path, checkpointing):
+    sparse = {"form": "sparse", "block": (1, 2, 2), "keep": 0.3}
+    run(recipe_of(attention=sparse, steps=2), tmp_path / "plain")
+    run(recipe_of(attention=sparse, steps=2, compute={"checkpointing": checkpointing}), tmp_path / "saved")
+    assert losses(tmp_path / "saved") == losses(tmp_path / "plain")

@@ -1,0 +1,47 @@
+"""Block-sparse attention on token grids, of any model: depends on torch, and on triton for its GPU kernels.
+
+    from kernels import TopR, block_sparse_attention
+    out = block_sparse_attention(q, k, v, grid_q=(24, 30, 52), grid_k=(24, 30, 52), select=TopR(1 / 16))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernels.attention import attend, block_sparse_attention, put_back, put_in_order
+    from kernels.blocks import BlockGrid, block_grids
+    from kernels.lists import BlockLists
+    from kernels.patterns import causal_by_frame, plane_and_time, sliding_tile
+    from kernels.selection import CDF, TopR, select_blocks
+
+__all__ = [
+    "CDF",
+    "BlockGrid",
+    "BlockLists",
+    "TopR",
+    "attend",
+    "block_grids",
+    "block_sparse_attention",
+    "causal_by_frame",
+    "plane_and_time",
+    "put_back",
+    "put_in_order",
+    "select_blocks",
+    "sliding_tile",
+]
+
+_HOMES = {
+    "attention": ("attend", "block_sparse_attention", "put_back", "put_in_order"),
+    "blocks": ("BlockGrid", "block_grids"),
+    "lists": ("BlockLists",),
+    "patterns": ("causal_by_frame", "plane_and_time", "sliding_tile"),
+    "selection": ("CDF", "TopR", "select_blocks"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names load torch when first used, so that importing the package costs nothing."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"kernels.{module}"), name)
+    raise AttributeError(f"module 'kernels' has no attribute {name!r}")

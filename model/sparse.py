@@ -1,0 +1,70 @@
+"""Block-sparse self-attention in the network: an `Attend` that can warm up densely, and leaves images dense.
+
+Source: LongCat-Video technical report, A.2: distillation keeps 1/8 of the key blocks, refinement 1/16, after a dense
+warm-up. Without training it does for sampling too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kernels import CDF, TopR, block_sparse_attention
+from model.attention import Attend, Layout, dense_attention, set_attention
+from model.config import AttentionConfig
+
+
+@dataclass
+class SparseAttention:
+    """An `Attend`. active: set to false, it is dense; a training loop does so until `dense_steps` are done.
+
+    Tokens come in (t, h, w) order and are put into block order here, in every layer. dense, sparse: what it computes
+    by, other on a rank that has a part of the tokens.
+    """
+
+    config: AttentionConfig
+    active: bool = True
+    dense: Attend = dense_attention
+    sparse: Callable[..., Tensor] = block_sparse_attention
+
+    def at_step(self, step: int) -> None:
+        """Dense for the first `dense_steps` steps, counted from 0."""
+        self.active = step >= self.config.dense_steps
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        config = self.config
+        if not self.active or layout.frames < config.min_frames:
+            return self.dense(q, k, v, layout)
+        if 0 < layout.cond_frames < config.min_frames:
+            return self._apart(q, k, v, layout)
+        rule = TopR(config.keep) if config.cdf is None else CDF(config.cdf)
+        grid = (layout.rows, layout.columns)
+        return self.sparse(
+            q.to(v.dtype),
+            k.to(v.dtype),
+            v,
+            grid_q=(layout.frames - layout.cached_frames, *grid),
+            grid_k=(layout.frames, *grid),
+            block=(config.block, config.key_block or config.block),
+            select=rule,
+            cond_frames=layout.cond_frames + layout.cached_frames,
+        )
+
+    def _apart(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """A condition that is short enough to be dense by itself, as it is when a cache of it is made."""
+        clean = layout.cond_frames * layout.frame_tokens
+        alone = Layout(layout.cond_frames, layout.rows, layout.columns)
+        condition = self(q[:, :, :clean], k[:, :, :clean], v[:, :, :clean], alone)
+        noisy = Layout(layout.frames, layout.rows, layout.columns, 0, layout.cond_frames)
+        return torch.cat((condition, self(q[:, :, clean:], k, v, noisy)), dim=2)
+
+
+def use_attention(model: nn.Module, config: AttentionConfig) -> SparseAttention | None:
+    """Make a DiT attend by a config; returns what a loop tells its steps to, None for dense attention."""
+    if config.form == "dense":
+        set_attention(model, dense_attention)
+        return None
+    attend = SparseAttention(config)
+    set_attention(model, attend)
+    return attend

@@ -1,0 +1,85 @@
+"""As an operator of PyTorch: opcheck, torch.compile, checkpointing, autocast."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
+from kernels.operator import block_sparse, block_sparse_backward
+
+GRID = (3, 5, 4)
+
+
+def problem(dtype=torch.float32, grad=True):
+    torch.manual_seed(0)
+    return [torch.randn(1, 2, 60, 8, dtype=dtype, requires_grad=grad) for _ in range(3)]
+
+
+def attention(q, k, v, select=TopR(2)):
+    return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, block=(2, 4, 4), select=select)
+
+
+def test_opcheck():
+    grid, _ = block_grids(GRID, GRID, (2, 4, 4))
+    q, k, v = problem()
+    lists = select_blocks(q, k, grid, grid, TopR(2))
+    rest = (lists.indices, lists.counts, grid.offsets(), grid.offsets(), grid.capacity, grid.capacity, 0.3, "auto")
+    torch.library.opcheck(block_sparse, (q, k, v, *rest))
+    with torch.no_grad():
+        out, lse = block_sparse(q, k, v, *rest)
+        inputs = [x.detach() for x in (q, k, v, out, lse)]
+    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), None, *inputs, *rest))
+
+
+def test_the_operator_compiles_into_one_graph_with_its_backward():
+    grid, _ = block_grids(GRID, GRID, (2, 4, 4))
+    leaves = problem()
+    lists = select_blocks(*leaves[:2], grid, grid, TopR(2))
+    grid.offsets()
+
+    def run(q, k, v):
+        return attend(q, k, v, lists, grid, grid, scale=0.3)[0].square().sum()
+
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    for ours, theirs in zip(
+        torch.autograd.grad(compiled(*leaves), leaves), torch.autograd.grad(run(*leaves), leaves), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("select", [TopR(2), CDF(0.7)])
+def test_the_whole_compiles(select):
+    leaves = problem()
+    compiled = torch.compile(lambda q, k, v: attention(q, k, v, select), backend="aot_eager")
+    torch.testing.assert_close(compiled(*leaves), attention(*leaves, select))
+    for ours, theirs in zip(
+        torch.autograd.grad(compiled(*leaves).sum(), leaves),
+        torch.autograd.grad(attention(*leaves, select).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_checkpointing_changes_nothing():
+    leaves = problem()
+    kept = torch.autograd.grad(attention(*leaves).square().sum(), leaves)
+    again = torch.autograd.grad(checkpoint(attention, *leaves, use_reentrant=False).square().sum(), leaves)
+    assert all(map(torch.equal, kept, again))
+
+
+def test_under_autocast_it_computes_in_its_type_and_selects_in_full():
+    leaves = problem()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attention(*leaves)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, attention(*(x.bfloat16() for x in leaves)))
+    grads = torch.autograd.grad(out.float().sum(), leaves)
+    assert {x.dtype for x in grads} == {torch.float32}
+
+
+def test_importing_the_package_loads_neither_torch_nor_triton():
+    import subprocess
+    import sys
+
+    code = "import sys, kernels; assert not {'torch', 'triton'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

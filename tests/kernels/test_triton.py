@@ -1,0 +1,22 @@
+"""The Triton kernels, by the tests of triton_cases.py: interpreted on the CPU, compiled where there is a GPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+pytest.importorskip("triton")
+
+
+def test_they_are_right_under_the_interpreter():
+    """In a process of its own: the interpreter is chosen when the kernels are made."""
+    command = [sys.executable, "-m", "tests.kernels.interpreted", "tests/kernels/triton_cases.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=None)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+if torch.cuda.is_available():
+    from tests.kernels.triton_cases import *  # noqa: F403

@@ -1,0 +1,65 @@
+"""The Triton kernels against the oracle: under the interpreter (started by test_triton.py), or on a GPU."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from kernels import BlockLists, TopR, block_sparse_attention
+from tests.kernels.cases import cases
+from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def passes(case):
+    """out, log-sum-exp, gradients, by Triton."""
+    leaves = [x.detach().to(DEVICE).requires_grad_() for x in (case.q, case.k, case.v)]
+    out, lse = block_sparse_attention(*leaves, return_lse=True, backend="triton", **case.options)
+    grads = [torch.randn_like(out), torch.randn_like(lse).where(lse.isfinite(), 0)]
+    found = torch.autograd.grad((out, lse), leaves, grads)
+    return [x.cpu() for x in (out, lse, *grads, *found)]
+
+
+@settings(max_examples=12, deadline=None)
+@given(case=cases(dtypes=(torch.float32,), dims=(1, 7, 16, 64), most=(3, 4, 4)))
+def test_forward_and_backward_are_the_oracle_s(case):
+    mask = expand(case.mask(), *case.grids)
+    out, lse, grad, grad_lse, *found = passes(case)
+    expected, total = dense(case.q, case.k, case.v, mask)
+    seen = total.isfinite()
+    assert torch.equal(lse.isfinite(), seen)
+    more = roundoff(case.q, case.k)
+    assert worst(out, expected) <= 2e-6 * more
+    assert worst(lse[seen], total[seen]) <= 2e-6 * more
+    assert worst_of_all(found, gradients(case.q, case.k, case.v, mask, grad, grad_lse)) <= 1e-5 * more
+
+
+@pytest.mark.parametrize("dim", [64, 96, 128])
+def test_fp16_is_within_twice_the_error_of_dense_attention(dim):
+    torch.manual_seed(dim)
+    q, k, v, grad = (torch.randn(1, 1, 80, dim).half() for _ in range(4))
+    leaves = [x.clone().to(DEVICE).requires_grad_() for x in (q, k, v)]
+    lists = BlockLists.of_mask(torch.tensor([[True, False], [True, True]]))
+    grid = {"grid_q": (5, 4, 4), "grid_k": (5, 4, 4), "select": lists}
+    out = block_sparse_attention(*leaves, backend="triton", **grid)
+    found = [x.cpu() for x in (out, *torch.autograd.grad(out, leaves, grad.to(DEVICE)))]
+    mask = torch.ones(80, 80, dtype=torch.bool)
+    mask[:64, 64:] = False
+    exact = [dense(q, k, v, mask)[0], *gradients(q, k, v, mask, grad)]
+    peers = [x.clone().requires_grad_() for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*peers, attn_mask=mask)
+    for ours, theirs, truth in zip(found, (out, *torch.autograd.grad(out, peers, grad)), exact, strict=True):
+        assert worst(ours, truth) <= 2 * worst(theirs, truth)
+
+
+def test_runs_are_the_same_bit_for_bit():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 60, 16, device=DEVICE, requires_grad=True) for _ in range(3))
+
+    def run():
+        out = block_sparse_attention(
+            q, k, v, grid_q=(3, 4, 5), grid_k=(3, 4, 5), block=(2, 2, 4), select=TopR(3), backend="triton"
+        )
+        return [out, *torch.autograd.grad(out.square().sum(), (q, k, v))]
+
+    assert all(map(torch.equal, run(), run()))
