@@ -75,7 +75,7 @@ def precompute(
 
     workers: processes that hold the networks; by default one a GPU of the cluster, or one a CPU where it has none.
     """
-    rows = snapshot_rows(store, snapshot, recipe.data.caption_column)
+    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     prints = prints_of(recipe)
     with store.committing("latents"):

@@ -25,7 +25,7 @@ def make_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> Plan:
 
     Raises TrainError when the snapshot has no clip that can be used.
     """
-    rows = snapshot_rows(store, snapshot, recipe.data.caption_column)
+    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if recipe.data.encode == "on_the_fly":
         return plan

@@ -32,6 +32,9 @@ class DataConfig(Part):
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
     encode: Literal["precomputed", "on_the_fly"] = "precomputed"
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
+    caption_kinds: tuple[str, ...] = Field(
+        (), description="of the variants, these kinds (source, caption, composed, translation, …); empty: all"
+    )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of the samples that get the empty caption")
     store_dtype: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="of precomputed latents and text states")
     holdout: float = Field(0.02, ge=0, lt=1, description="share of the clips kept for validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -14,13 +15,15 @@ from training.errors import TrainError
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
-def snapshot_rows(store: Store, name: str, caption_column: str = "captions") -> pa.Table:
+def snapshot_rows(
+    store: Store, name: str, caption_column: str = "captions", kinds: Collection[str] = ()
+) -> pa.Table:
     """clip_id, weight, width, height, fps, num_frames, source_md5 and captions (list of text, at least one) of every
     clip.
 
-    A clip's captions are those of `caption_column` (texts, or structs with a field `text`); where it has none, its
-    `caption`; where it has none, that of its source's manifest; else the empty caption. Columns that the store lacks
-    count as empty.
+    A clip's captions are those of `caption_column` (texts, or structs with a field `text`, and then only those whose
+    `kind` is among `kinds`, if any are given); where it has none, its `caption`; where it has none, that of its
+    source's manifest; else the empty caption. Columns that the store lacks count as empty.
     """
     snapshot = store.snapshots.show(name)
     known = store.dataset("clips", snapshot.clips_version).schema.names
@@ -29,7 +32,7 @@ def snapshot_rows(store: Store, name: str, caption_column: str = "captions") -> 
     if not parts:
         raise TrainError(f"snapshot {name} has no clips; make one with: reel snapshot create NAME --sql '…'")
     rows = pa.concat_tables(parts).combine_chunks()
-    captions = _captions(store, snapshot, rows, texts)
+    captions = _captions(store, snapshot, rows, texts, kinds)
     return rows.select(["clip_id", "weight", *CLIP_COLUMNS]).append_column("captions", captions)
 
 
@@ -38,19 +41,22 @@ def caption_hash(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _captions(store: Store, snapshot: Snapshot, rows: pa.Table, columns: list[str]) -> pa.Array:
+def _captions(
+    store: Store, snapshot: Snapshot, rows: pa.Table, columns: list[str], kinds: Collection[str]
+) -> pa.Array:
     sources = store.read("sources", ["md5", "caption"], "caption IS NOT NULL", version=snapshot.sources_version)
     of_source = dict(zip(*(sources.column(c).to_pylist() for c in ("md5", "caption")), strict=True))
     values = [rows.column(name).to_pylist() for name in columns]
     out = []
     for i, md5 in enumerate(rows.column("source_md5").to_pylist()):
-        found = [texts for value in values if (texts := _texts(value[i]))]
+        found = [texts for value in values if (texts := _texts(value[i], kinds))]
         out.append(found[0] if found else _texts(of_source.get(md5)) or [""])
     return pa.array(out, pa.list_(pa.string()))
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Any, kinds: Collection[str] = ()) -> list[str]:
     """The captions in a cell: a text, a struct with a field `text`, or a list of either; empty ones left out."""
     items = value if isinstance(value, list) else [value]
+    items = [i for i in items if not kinds or not isinstance(i, dict) or i.get("kind") in kinds]
     texts = ((item.get("text") if isinstance(item, dict) else item) for item in items)
     return list(dict.fromkeys(t for t in texts if isinstance(t, str) and t.strip()))

@@ -4,6 +4,7 @@ remedy."""
 import multiprocessing
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -104,8 +105,6 @@ def test_captions_come_from_the_clip_then_the_source_then_are_empty(filled):
 
 
 def test_captions_of_structs_are_read_where_the_column_is(tmp_path):
-    import pyarrow as pa
-
     store = Store.open(tmp_path / "s", create=True)
     store.append("clips", [{"clip_id": c, "width": 64, "height": 64, "fps": 15.0, "num_frames": 9} for c in "abc"])
     store.commit_media([store.write_media(list("abc"), [b"x"] * 3)])
@@ -237,3 +236,21 @@ def test_a_network_that_does_not_fit_the_encoders_is_refused(encoded):
     narrow = recipe.model_copy(update={"model": recipe.model.model_copy(update={"caption_channels": 32})})
     with pytest.raises(TrainError, match="set model.in_channels and model.caption_channels"):
         next(iter(loader_of(encoded, narrow)))
+
+
+def test_captions_can_be_drawn_of_some_kinds_alone(tmp_path):
+    store = Store.open(tmp_path / "s", create=True)
+    store.append("clips", [{"clip_id": "a", "width": 64, "height": 64, "fps": 15.0, "num_frames": 9}])
+    store.commit_media([store.write_media(["a"], [b"x"])])
+    kinds = {"source": "a boat", "composed": "A landscape clip.", "summary": "Boat."}
+    kind = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+    cell = pa.array([[{"text": text, "kind": kind} for kind, text in kinds.items()]], kind)
+    store.merge("clips", pa.table({"clip_id": ["a"], "captions": cell, "caption": ["plain"]}), on="clip_id")
+    store.snapshots.create("all", "select clip_id from clips")
+
+    def drawn(*kinds: str) -> list[str]:
+        return snapshot_rows(store, "all", kinds=kinds).column("captions").to_pylist()[0]
+
+    assert drawn() == list(kinds.values())
+    assert drawn("source", "summary") == ["a boat", "Boat."]
+    assert drawn("translation") == ["plain"]
