@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from annotate.backends.text_detector import TextDetector
 from annotate.contract import Annotator, Column, Facts, Frames
-from annotate.overlay.boxes import Box, grown, steady_cells, symbols, weigh
+from annotate.overlay.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
 from annotate.overlay.persistence import measure
+from annotate.overlay.scene import follows, moved_along
 from annotate.overlay.scores import line_score, symbol_score
 from curation.media.frames import ClipFacts
 
@@ -28,9 +29,10 @@ class Watermark(Annotator):
 
     Lines of lettering, by PP-OCR's detector, are looked for in the temporal median picture, in which the structure is
     that of the frames whose place had changed: a moving scene blurs away, a covered one fades, an overlay stays. A line
-    then has to be there in every frame, while the picture changes through it (a subject passes behind a translucent
-    mark) or next to nothing else keeps its place (the camera moves). Compact spots of steady structure count where
-    the camera moves; a mark without letters over a still scene is not found.
+    then has to be there in every frame, while the picture changes through it and it is not covered (a subject passes
+    behind a translucent mark), or while the camera moves in a way that would have taken a thing of the scene from this
+    very place: at the fixed point of a zoom it would not. Change of exposure is no change. Compact spots of steady
+    structure count where the camera moves; a mark without letters over a still scene is not found.
 
     A still picture is no evidence. There, lettering in a corner, clear of the edges, scores 0.4 and no more, which is
     claimed; nothing else is. Slanted lines are left out. A line in the middle of the lowest 30 % that lets nothing
@@ -74,18 +76,25 @@ class Watermark(Annotator):
         """The most likely overlay, in pixels of the frames."""
         seen = measure(frames)
         steady = steady_cells(seen)
+        lines = self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []
+        spots = symbols(seen, steady)
+        along = moved_along(frames) if lines or spots else None
         found: list[tuple[float, Box]] = []
-        for line in self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []:
-            evidence = weigh(seen, line)
-            box = grown(seen, line, steady, evidence.scene_still)
+        for line in lines:
+            evidence = _with_motion(weigh(seen, line), along, line)
+            box = grown(seen, line, steady, evidence.crowd)
             found.append((line_score(evidence, line, frames.shape[1:]), box))
-        found += [(symbol_score(weigh(seen, box)), box) for box in symbols(seen, steady)]
+        found += [(symbol_score(_with_motion(weigh(seen, spot), along, spot)), spot) for spot in spots]
         return max(found, default=(0.0, None), key=lambda f: f[0])
 
     def _lines(self, picture: np.ndarray) -> list[Box]:
         corners = self._detector.lines(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
         boxes = [Box(*map(float, (*c.min(axis=0), *np.ptp(c, axis=0)))) for c in corners]
         return [b for b, c in zip(boxes, corners, strict=True) if cv2.contourArea(c) > UPRIGHT * b.w * b.h]
+
+
+def _with_motion(evidence: Evidence, along: tuple[np.ndarray, np.ndarray] | None, box: Box) -> Evidence:
+    return evidence if along is None else replace(evidence, follows=follows(along, *box))
 
 
 def _in_clip(box: Box, shape: tuple[int, ...], clip: ClipFacts) -> list[float]:

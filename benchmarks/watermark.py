@@ -6,6 +6,7 @@ FOLDER has a truth.json, as ../shared/corpus has. Prints `name value` lines:
 - made_*: one clip of every source that no file of the watermark folder uses, with a mark drawn over it and without, by
   what the picture does: moving (the camera moves), subject (it stands, something moves in front), still. Marks have
   seeded shapes, words, places, sizes and opacities; half of the shapes hold no word. Clips are 2 s at 640 x 360, H.264.
+- unmarked_*: clips without a mark that are hard, see benchmarks.unmarked; every claim is a false one.
 
 AP: average precision of the score, marked against unmarked. IoU: over claimed boxes of marked clips.
 """
@@ -26,6 +27,7 @@ import cv2
 import numpy as np
 
 from annotate.watermark import Watermark
+from benchmarks import unmarked
 from benchmarks.borders import shots
 from curation.media.frames import read
 
@@ -59,7 +61,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a folder with truth.json")
     parser.add_argument("--seed", type=int, default=0, help="of the marks that are drawn")
     parser.add_argument("--sheet", type=Path, help="write pictures with boxes here (true: green, claimed: red)")
-    parser.add_argument("--only", choices=("corpus", "made"))
+    parser.add_argument("--only", choices=("corpus", "made", "unmarked"))
     parser.add_argument("--each", action="store_true", help="a line for each clip that is marked or claimed")
     args = parser.parse_args()
     if not (args.folder / "truth.json").is_file():
@@ -67,10 +69,12 @@ def main() -> None:
     files = json.loads((args.folder / "truth.json").read_text())["files"]
     files = [f for f in files if f["category"] not in ("bad", "dups", "codecs") and f.get("frames")]
     bench = Bench(args.folder, args.sheet)
-    if args.only != "made":
+    if args.only in (None, "corpus"):
         show_corpus(bench.corpus(files))
-    if args.only != "corpus":
+    if args.only in (None, "made"):
         show_made(bench.made(files, np.random.default_rng(args.seed)))
+    if args.only in (None, "unmarked"):
+        show_unmarked(bench.unmarked(files, np.random.default_rng(args.seed)))
     if args.each:
         for r in bench.results:
             if r.truth or r.box:
@@ -112,6 +116,28 @@ class Bench:
                 found.append(self._run(frames, entry["path"], kind, None, "clean"))
                 found.append(self._run([blend(f, mark, truth) for f in frames], entry["path"], kind, truth, looks))
         return found
+
+    def unmarked(self, files: list[dict[str, Any]], rng: np.random.Generator, most: int = 12) -> list[Result]:
+        """Every kind of hard clip from each of some pictures."""
+        pictures = self._pictures(files)[:most]
+        found: list[Result] = []
+        for number, picture in enumerate(pictures):
+            for kind, maker in unmarked.KINDS.items():
+                frames = maker(picture, pictures[number - 1], rng, FRAMES)
+                found.append(self._run(frames, f"picture {number}", kind, None, "unmarked"))
+        return found
+
+    def _pictures(self, files: list[dict[str, Any]]) -> list[np.ndarray]:
+        """The middle frame of the longest shot of each source without lettering."""
+        taken = {blob for f in files if f["category"] == "watermark" for blob in _blobs(f)}
+        pictures = []
+        for entry in files:
+            if content_of(entry) and not taken & _blobs(entry):
+                taken |= _blobs(entry)
+                first, last = max(shots(entry), key=lambda s: s[1] - s[0])
+                middle = (first + last) // 2
+                pictures += shot_frames(self.folder / entry["path"], entry, middle, middle, fit=True)
+        return pictures
 
     def _run(self, frames: list[np.ndarray], path: str, kind: str, truth: Box | None, looks: str) -> Result:
         mp4 = encode(frames)
@@ -249,6 +275,12 @@ def show_made(results: list[Result]) -> None:
     show("made_all", results)
 
 
+def show_unmarked(results: list[Result]) -> None:
+    for kind in unmarked.KINDS:
+        clips = [r for r in results if r.kind == kind]
+        print(f"unmarked_claims_{kind} {sum(r.box is not None for r in clips)} of {len(clips)} clips")
+
+
 def show(name: str, results: list[Result]) -> None:
     marked = [r for r in results if r.truth]
     claimed = [r for r in marked if r.box]
@@ -293,7 +325,6 @@ def _blobs(entry: dict[str, Any]) -> set[str]:
 
 def _rounded(box: list[float] | None) -> list[int] | None:
     return [round(v) for v in box] if box else None
-
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from annotate.overlay.persistence import CELL, DETAIL, NOISE, Persistence
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
+MOST = 0.4  # share of the frames in which a place may be covered that counts as still
 CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts are not told from others
 RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
@@ -29,15 +30,20 @@ class Box(NamedTuple):
 class Evidence:
     """Of one line; all 0..1.
 
-    stays: the share of its structure that is there in the worst quarter of the frames. seen_through: share of the
-    structure at its place that changes all the same. around: what is left of the structure around it in the frames in
-    which that changes. scene_still: share of the detailed cells of the picture that stay in every frame.
+    stays: the share of its structure that is there in the worst quarter of the frames. holds: what is left of the
+    structure where and when its place changes: little where something opaque passes before it. seen_through: share of
+    the structure at its place that changes all the same. around: what is left of the structure around it in the frames
+    in which that changes. scene_still: share of the detailed cells of the picture that stay in most frames; crowd: in
+    every frame. follows: see scene.follows; None: the camera's motion is not known.
     """
 
     stays: float
+    holds: float
     seen_through: float
     around: float
     scene_still: float
+    crowd: float
+    follows: float | None = None
 
 
 def weigh(seen: Persistence, box: Box) -> Evidence:
@@ -50,24 +56,29 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
     rest = np.maximum(0, power - kept**2 * energy)
     novel = rest / (rest + np.maximum(0, kept) ** 2 * energy + NOISE**2 * size)
     spread = cv2.blur(seen.energy, (3, 3))[inside]
+    still, crowd = _still(seen, ~near)
     usual = (seen.stays[:, inside] * spread).sum(axis=1) / (spread.sum() + size)
+    changed = (seen.novel[:, inside] > 0.5) * spread
+    holds = (changed * np.clip(seen.stays[:, inside], -1, 1)).sum() / (changed.sum() + 1)
     return Evidence(
         # L is made of what it is compared with, and R may be what an overlay covers for a while: both must stay
         stays=max(0.0, min(float(_worst(_agreement(each))) for each in (kept, usual))),
+        holds=float(holds),
         seen_through=float(novel.mean()),
         around=_left(seen, ring),
-        scene_still=_still(seen, ~near),
+        scene_still=still,
+        crowd=crowd,
     )
 
 
-def grown(seen: Persistence, line: Box, steady: np.ndarray, scene_still: float) -> Box:
+def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box:
     """The box of the mark that a line belongs to: with ring, bars or frame where these can be told from the scene."""
     x0, y0, x1, y1 = _cell_limits(line, steady.shape)
     reach = max(3, round(REACH * line.h / CELL))
     within, core = np.zeros(steady.shape, bool), np.zeros(steady.shape, bool)
     within[max(0, y0 - reach) : y1 + reach, max(0, x0 - 2 * reach) : x1 + 2 * reach] = True
     core[y0:y1, x0:x1] = True
-    if max(steady[within & ~core].mean(), scene_still) > CROWDED:  # as steady as the mark: margins of a usual logo
+    if max(steady[within & ~core].mean(), crowd) > CROWDED:  # as steady as the mark: margins of a usual logo
         return Box(line.x - 0.7 * line.h, line.y - 0.4 * line.h, line.w + 1.4 * line.h, 1.8 * line.h)
     parts = cv2.morphologyEx(((steady & within) | core).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5)))
     labels = cv2.connectedComponents(parts, connectivity=8)[1]
@@ -146,11 +157,15 @@ def _left(seen: Persistence, where: np.ndarray) -> float:
     return float((weight * np.clip(seen.stays[:, where], -1, 1)).sum() / (weight.sum() + 1))
 
 
-def _still(seen: Persistence, where: np.ndarray) -> float:
-    detailed = where & (cv2.blur(seen.power.mean(axis=0), (3, 3)) > (1.3 * DETAIL) ** 2)
-    if detailed.sum() < 40:
-        return 1.0  # nothing by which to tell
-    return float((_worst(_agreement(seen.stays[:, detailed])) > STILL).mean())
+def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
+    """Shares of the cells with detail that stay in most frames, and in every frame."""
+    detail = cv2.blur(seen.power.mean(axis=0), (3, 3)), cv2.blur(np.median(seen.power, axis=0), (3, 3))
+    passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in detail)
+    if min(passing.sum(), lasting.sum()) < 40:
+        return 1.0, 1.0  # nothing by which to tell
+    # a passing subject covers a place in a few frames, a camera takes it away in most
+    usual = np.sort(_agreement(seen.stays[:, lasting]), axis=0)[int(MOST * len(seen.stays))]
+    return float((usual > STILL).mean()), float((_worst(_agreement(seen.stays[:, passing])) > STILL).mean())
 
 
 def _masks(shape: tuple[int, ...], box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -34,8 +34,8 @@ class Persistence:
 def measure(frames: np.ndarray) -> Persistence:
     """frames: uint8 [T, H, W]."""
     middle = median(frames)
-    usual = _structure(middle)
-    fine = [_structure(frame) for frame in frames]
+    usual = structure_of(middle)
+    fine = [structure_of(frame) for frame in frames]
     energy = _cells(usual * usual)
     power = np.stack([_cells(f * f) for f in fine])
     stays = np.stack([_around(_cells(f * usual)) for f in fine]) / (_around(energy) + 1)
@@ -72,7 +72,7 @@ def _comparators(count: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def _structure(picture: np.ndarray) -> np.ndarray:
+def structure_of(picture: np.ndarray) -> np.ndarray:
     return cv2.subtract(picture, cv2.blur(picture, (FINE, FINE)), dtype=cv2.CV_32F)
 
 

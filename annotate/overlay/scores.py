@@ -18,17 +18,31 @@ def line_score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
         return 0.0
     # where only a subject moves, tall lines are the detector's blobs over foliage and cloth
     tall = line.h > TITLE * min(height, width)
-    through = 0.0 if tall else _ramp(evidence.seen_through, 0.06, 0.2)
-    camera = _ramp(evidence.scene_still, 0.35, 0.1)
-    changed = _ramp(evidence.around, 0.7, 0.45) * max(through, camera)
+    through = 0.0 if tall else _seen_through(evidence)
+    changed = _ramp(evidence.around, 0.7, 0.45) * max(through, _camera(evidence, 0.35, 0.1))
     prior = CORNER if _in_corner(line, height, width) else 0.0
     return _ramp(evidence.stays, 0.5, 0.75) * (prior + (1 - prior) * changed)
 
 
 def symbol_score(evidence: Evidence) -> float:
     """Of a mark without lettering: only a camera that moves can tell it from the scene."""
-    camera = _ramp(evidence.scene_still, 0.15, 0.05)
+    camera = _camera(evidence, 0.15, 0.05)
     return WORDLESS * _ramp(evidence.stays, 0.6, 0.85) * _ramp(evidence.around, 0.6, 0.35) * camera
+
+
+def _camera(evidence: Evidence, still: float, moves: float) -> float:
+    """How surely the camera's motion would have taken away a thing of the scene from this place."""
+    if evidence.follows is None:
+        return _ramp(evidence.scene_still, still, moves)
+    return _ramp(evidence.follows, 0.85, 0.6) * _ramp(evidence.scene_still, 0.75, 0.5)
+
+
+def _seen_through(evidence: Evidence) -> float:
+    """How surely something passes behind; what passes before a thing covers it, and a zoom changes all things."""
+    through = _ramp(evidence.seen_through, 0.05, 0.15) * _ramp(evidence.holds, 0.25, 0.5)
+    if evidence.follows is None:
+        return through
+    return through * max(_ramp(evidence.follows, 0.85, 0.6), _ramp(evidence.scene_still, 0.5, 0.7))
 
 
 def _is_caption(evidence: Evidence, line: Box, height: int, width: int) -> bool:

@@ -104,6 +104,45 @@ def test_a_subject_behind_the_mark_tells_it_from_a_still_scene(footage):
     assert iou(watermark(over)["watermark_box"], box) >= 0.5
 
 
+def test_a_change_of_exposure_is_no_change_of_the_picture(footage):
+    """Over a lettered scene before which a subject passes, it has been taken for a moving camera."""
+    scene, _ = marked(footage["still"], (240, 160), 1)
+    frames = []
+    for k, picture in enumerate(scene):
+        frame = picture.copy()
+        frame[80:300, 16 * k : 16 * k + 120] = footage["pan"][0][80:300, 400:520]
+        gain, offset = (0.5, 1.7, 1.0)[k // 4 % 3], (0, 20, -15, 5)[k % 4]
+        frames.append(np.clip(frame.astype(np.float32) * gain + offset, 0, 255).astype(np.uint8))
+    assert watermark(frames)["watermark_box"] is None
+
+
+def test_the_centre_of_a_zoom_is_no_mark(footage):
+    """A sign about which the camera zooms keeps its place while all around it moves."""
+    sign, box = marked(footage["pan"][:1], (240, 150), 1, word="MUSEUM")
+    centre = box[0] + box[2] / 2, box[1] + box[3] / 2
+    warps = [cv2.getRotationMatrix2D(centre, 0, scale) for scale in np.linspace(1, 1.2, NUM)]
+    zoomed = [cv2.warpAffine(sign[0], w, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT) for w in warps]
+    assert watermark(zoomed)["watermark_box"] is None
+    plain = [cv2.warpAffine(footage["pan"][0], w, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT) for w in warps]
+    over, true = marked(plain, (240, 150), 0.7, word="MUSEUM")
+    assert iou(watermark(over)["watermark_box"], true) >= 0.5
+
+
+def test_a_speck_of_the_scene_is_no_mark_when_a_subject_passes():
+    """A plain road with a bright spot, a detailed subject goes by beside it."""
+    road = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+    cv2.circle(road, (60, 250), 9, (230, 230, 230), -1, cv2.LINE_AA)
+    subject = texture(160, 120, seed=3)
+    frames = []
+    for k in range(NUM):
+        frame = road.copy()
+        top = 200 - 16 * k
+        shown = frame[max(0, top) : max(0, top + 160), 260:380]
+        shown[:] = subject[160 - shown.shape[0] :]
+        frames.append(frame)
+    assert watermark(noisy(frames, 2))["watermark_box"] is None
+
+
 def test_the_box_is_in_pixels_of_the_clip(footage):
     frames, box = marked(footage["pan"], (470, 300), 0.6)
     double = [cv2.resize(f, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for f in frames[::2]]
