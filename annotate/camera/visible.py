@@ -12,7 +12,8 @@ import numpy as np
 CELL = 16  # pixels, of frames of 144 pixels as the annotator takes them
 PLAIN = 1.0  # grey levels a pixel: the least slope that is plain to see
 ABOVE_NOISE = 0.5  # slope in standard deviations of the noise: places a cell to 2**0.5 / (16 * 0.5) = 0.18 pixels
-BLOCKS = 0.5  # share of the 4 x 4 blocks in which some cell must show the background
+BLOCKS = 0.25  # share of the 4 x 4 blocks in which some cell must show the background
+COVERED = 0.5  # share of a block from which it is the subject's
 FRAMES = 0.75  # share of the frames in which so many must
 CHECKED = 6  # frames that are looked at, evenly over the clip
 
@@ -20,16 +21,21 @@ CHECKED = 6  # frames that are looked at, evenly over the clip
 def background_shows(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> bool:
     """shown: uint8 [T, H, W], frames as the annotator gets them. alone: float [T, H, W], the background without light,
     grain, subjects or compression. free: bool [T, H, W], where nothing stands before it."""
-    shares = [share_of_blocks(*frame) for frame in zip(shown, alone, free, strict=True)]
-    return bool(np.mean(np.array(shares) >= BLOCKS) >= FRAMES)
+    shares = np.array([shares_of_blocks(*frame) for frame in zip(shown, alone, free, strict=True)])
+    return bool(np.mean((shares[:, 0] >= BLOCKS) & (shares[:, 0] >= shares[:, 1])) >= FRAMES)
 
 
-def share_of_blocks(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> float:
-    """Share of a frame's 16 blocks that show the background."""
-    seen = _seen(shown, alone, free)
-    rows, columns = (4 * np.arange(n) // n for n in seen.shape)
+def shares_of_blocks(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> tuple[float, float]:
+    """Of a frame's 16 blocks, which share shows the background, and which is mostly covered by what stands before."""
+    showing, covered = _blocks(_seen(shown, alone, free)) > 0, _blocks(1 - _mean(free)) >= COVERED
+    return float(showing.mean()), float(covered.mean())
+
+
+def _blocks(cells: np.ndarray) -> np.ndarray:
+    """Mean of each block's cells: [16]."""
+    rows, columns = (4 * np.arange(n) // n for n in cells.shape)
     block = (4 * rows[:, None] + columns).ravel()
-    return float((np.bincount(block, seen.ravel()) > 0).mean())
+    return np.bincount(block, cells.ravel()) / np.bincount(block)
 
 
 def _seen(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> np.ndarray:
