@@ -138,7 +138,7 @@ def test_one_annotator_writes_no_media_and_no_other_column(store):
 
 
 def test_the_plan_counts_and_knows_what_a_run_cost(store, call):
-    annotate(store, ["flaky"])
+    annotate(store, ["flaky", "loud"])
     recipe = recipe_of(annotators=[*ALL, {"flaky": {"scale": 3.0}}])
     rows = {r.name: r for r in make_plan(store, load_annotators(recipe))}
     assert (rows["blur"].current, rows["flaky"].stale, rows["loud"].waiting, rows["ranked"].waiting) == (6, 6, 6, 6)
