@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.config import DiTConfig, LoRAConfig
+from model.config import AttentionConfig, DiTConfig, LoRAConfig
 from model.dit import DiT
 from training.activations import Shape, _peaks, _step, trace
 from training.adapters import adapt
@@ -104,6 +104,11 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
     assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
     assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
+
+
+def test_sparse_attention_takes_fewer_operations():
+    sparse = BIG.model_copy(update={"attention": AttentionConfig(form="sparse", keep=1 / 16)})
+    assert plan_memory(sparse, ranks=8).flops < 0.9 * plan_memory(BIG, ranks=8).flops
 
 
 def test_ranks_that_do_not_fit_are_one_sentence():
