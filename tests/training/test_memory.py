@@ -107,8 +107,9 @@ def test_time_and_utilisation_are_each_other_s_inverse():
 
 
 def test_sparse_attention_takes_fewer_operations():
-    sparse = BIG.model_copy(update={"attention": AttentionConfig(form="sparse", keep=1 / 16)})
-    assert plan_memory(sparse, ranks=8).flops < 0.9 * plan_memory(BIG, ranks=8).flops
+    dense = TrainRecipe(model=SMALL, data=DATA.model_copy(update={"frames": (9,)}))
+    sparse = dense.model_copy(update={"attention": AttentionConfig(form="sparse", block=(1, 2, 2), keep=1 / 16)})
+    assert plan_memory(sparse, device="cpu").flops < 0.95 * plan_memory(dense, device="cpu").flops
 
 
 def test_ranks_that_do_not_fit_are_one_sentence():
