@@ -1,47 +1,82 @@
 """Floating-point operations of the network: matrix products and attention, a multiply-add as two.
 
-What element-wise work, norms and RoPE cost is left out, as in every MFU. Attention is counted as computed densely, so a
-sparse kernel's saving shows as a higher figure.
+What element-wise work, norms, RoPE and the choice of blocks cost is left out, as in every MFU. Of sparse attention the
+pairs that are kept count. What a CDF keeps follows from the scores and is not known beforehand: it counts as dense.
 """
 
-from model.config import DiTConfig
+import math
+
+from kernels.blocks import BlockGrid
+from model.config import AttentionConfig, DiTConfig
 
 Grid = tuple[int, int, int]
 """Tokens along time, rows, columns."""
+DENSE = AttentionConfig()
 
 
-def forward_flops(config: DiTConfig, grid: Grid, *, batch: int, cond_frames: int, text_tokens: int) -> int:
+def forward_flops(
+    config: DiTConfig, grid: Grid, *, batch: int, cond_frames: int, text_tokens: int, attention: AttentionConfig = DENSE
+) -> int:
     """One forward pass over `batch` samples of `grid` tokens, of which the first `cond_frames` frames are condition.
 
-    Without KV cache. text_tokens: of a caption, padding included, since padding is computed too.
+    Without KV cache. text_tokens: of a caption, padding included, since padding is computed too. attention: as it is
+    after its `dense_steps`.
     """
     inputs = _input_flops(config, grid, text_tokens)
-    blocks = config.depth * _block_flops(config, grid, cond_frames, text_tokens)
+    blocks = config.depth * _block_flops(config, grid, cond_frames, text_tokens, attention)
     return batch * (inputs + _embedding_flops(config, grid, text_tokens) + blocks + _final_flops(config, grid))
 
 
 def train_flops(
-    config: DiTConfig, grid: Grid, *, batch: int, cond_frames: int, text_tokens: int, recompute: bool = False
+    config: DiTConfig,
+    grid: Grid,
+    *,
+    batch: int,
+    cond_frames: int,
+    text_tokens: int,
+    attention: AttentionConfig = DENSE,
+    recompute: bool = False,
 ) -> int:
     """Forward and backward pass: each product once forward, twice backward, but for gradients of the network's inputs.
 
     recompute: the blocks are computed anew in the backward pass (full activation checkpointing). MFU leaves that out.
     """
-    whole = 3 * forward_flops(config, grid, batch=batch, cond_frames=cond_frames, text_tokens=text_tokens)
-    again = config.depth * _block_flops(config, grid, cond_frames, text_tokens) if recompute else 0
+    sizes = {"batch": batch, "cond_frames": cond_frames, "text_tokens": text_tokens}
+    whole = 3 * forward_flops(config, grid, **sizes, attention=attention)
+    again = config.depth * _block_flops(config, grid, cond_frames, text_tokens, attention) if recompute else 0
     return whole - batch * (_input_flops(config, grid, text_tokens) - again)
 
 
-def _block_flops(config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int) -> int:
+def _block_flops(
+    config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig
+) -> int:
     """A sample's part of one block."""
     dim, (frames, rows, columns) = config.hidden_size, grid
     tokens, clean = frames * rows * columns, cond_frames * rows * columns
     noisy = tokens - clean
     modulation = _linear(frames, config.adaln_tembed_dim, 6 * dim)
-    self_attention = _linear(tokens, dim, 4 * dim) + _attention(clean, clean, dim) + _attention(noisy, tokens, dim)
+    of_clean, of_noisy = _kept_shares(grid, cond_frames, attention)
+    self_attention = _linear(tokens, dim, 4 * dim)
+    self_attention += round(of_clean * _attention(clean, clean, dim) + of_noisy * _attention(noisy, tokens, dim))
     cross_attention = _linear(noisy, dim, 2 * dim) + _linear(text_tokens, dim, 2 * dim)
     cross_attention += _attention(noisy, text_tokens, dim)
     return modulation + self_attention + cross_attention + _linear(tokens, dim, 3 * config.ffn_width)
+
+
+def _kept_shares(grid: Grid, cond_frames: int, attention: AttentionConfig) -> tuple[float, float]:
+    """Of the pairs of condition queries, and of noisy ones, those that are computed; smaller edge blocks as others."""
+    if attention.form == "dense" or attention.cdf is not None or grid[0] < attention.min_frames:
+        return 1, 1
+    keys = attention.key_block or attention.block
+    clean_blocks = BlockGrid((cond_frames, *grid[1:]), keys).count
+    blocks = BlockGrid(grid, keys, cond_frames).count
+    of_clean = 1 if cond_frames < attention.min_frames else _share(clean_blocks, attention.keep)
+    return of_clean, _share(blocks, attention.keep)
+
+
+def _share(blocks: int, keep: float) -> float:
+    """Of that many key blocks, as `kernels.TopR` rounds: up, at least one."""
+    return max(1, math.ceil(blocks * keep - 1e-6)) / blocks
 
 
 def _input_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:

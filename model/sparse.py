@@ -32,6 +32,11 @@ class SparseAttention:
         """Dense for the first `dense_steps` steps, counted from 0."""
         self.active = step >= self.config.dense_steps
 
+    @property
+    def current(self) -> AttentionConfig:
+        """What is computed now: dense in a warm-up."""
+        return self.config if self.active else AttentionConfig()
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         config = self.config
         if not self.active or layout.frames < config.min_frames:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import dense_attention
+from model.flops import DENSE
 from model.sparse import use_attention
 from training import checkpoints
 from training.batch import Batch
@@ -155,7 +156,7 @@ class Trainer:
             part = self._loss(batch).total
             part.backward()
             loss += part.detach()
-            self.meter.add(batch)
+            self.meter.add(batch, self.sparse.current if self.sparse else DENSE)
         norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
         came = stopping.signal
         total, *signals = self.world.sum([loss.item(), came == signal.SIGINT, came == signal.SIGTERM])

@@ -58,7 +58,8 @@ class MemoryPlan:
     costly: Bucket
     """Whose micro-batch takes most FLOPs: long sequences do for the same tokens."""
     flops: int
-    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation."""
+    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation;
+    where attention is sparse, after its `dense_steps`."""
 
     @property
     def total(self) -> int:
@@ -162,7 +163,8 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
     """Of a micro-batch."""
     patch, batch = recipe.model.patch_size, batch_size(bucket, recipe.data, recipe.model)
     grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
-    return train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=recipe.text.tokens)
+    tokens = recipe.text.tokens
+    return train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=tokens, attention=recipe.attention)
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.config import DiTConfig
-from model.flops import train_flops
+from model.config import AttentionConfig, DiTConfig
+from model.flops import DENSE, train_flops
 from training.batch import Batch
 from training.world import World
 
@@ -61,7 +61,8 @@ class Meter:
     def start_step(self) -> None:
         self._began = time.perf_counter()
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, attention: AttentionConfig = DENSE) -> None:
+        """attention: by which it was computed."""
         num, _, *grid = batch.latents.shape
         tokens = (grid[0], grid[1] // self.config.patch_size[1], grid[2] // self.config.patch_size[2])
         share = 1 / self.world.context_size  # ranks of a context group count the same batch
@@ -69,7 +70,12 @@ class Meter:
         self.tokens += num * tokens[0] * tokens[1] * tokens[2] * share
         self.wait_s += batch.wait_s
         self.flops += share * train_flops(
-            self.config, tokens, batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.shape[1]
+            self.config,
+            tokens,
+            batch=num,
+            cond_frames=batch.cond_frames,
+            text_tokens=batch.text.shape[1],
+            attention=attention,
         )
 
     def end_step(self) -> None:

@@ -6,7 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.config import DiTConfig
+from kernels import TopR, block_grids, select_blocks
+from model.config import AttentionConfig, DiTConfig
 from model.dit import DiT
 from model.flops import forward_flops, train_flops
 
@@ -43,6 +44,48 @@ def test_the_published_size():
     found = forward_flops(DiTConfig(), grid, batch=1, cond_frames=0, text_tokens=512)
     attention = 48 * 4 * 37440 * (37440 + 512) * 4096
     assert 0.8 < (found - attention) / (2 * 13.581e9 * 37440) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("grid", "cond_frames", "rel"),
+    [((8, 8, 12), 0, 1e-9), ((8, 8, 12), 4, 1e-9), ((5, 7, 9), 0, 0.15), ((5, 7, 9), 2, 0.15)],
+)
+def test_of_sparse_attention_the_pairs_that_are_kept_count(grid, cond_frames, rel):
+    attention = AttentionConfig(form="sparse", block=(2, 4, 4), keep=0.2)
+    sizes = {"batch": 1, "cond_frames": cond_frames, "text_tokens": TEXT}
+    dense, sparse = (forward_flops(CONFIG, grid, **sizes, attention=a) for a in (AttentionConfig(), attention))
+    frame, every = grid[1] * grid[2], grid[0] * grid[1] * grid[2]
+    clean = cond_frames * frame
+    left_out = clean**2 + (every - clean) * every - kept_pairs(grid, cond_frames, attention)
+    assert dense - sparse == pytest.approx(left_out * 4 * CONFIG.hidden_size * CONFIG.depth, rel=rel)
+    assert 3 * (dense - sparse) == train_flops(CONFIG, grid, **sizes) - train_flops(
+        CONFIG, grid, **sizes, attention=attention
+    )
+
+
+@pytest.mark.parametrize(
+    ("grid", "attention"),
+    [
+        (GRID, {"keep": 1.0}),
+        (GRID, {"keep": 0.1, "form": "dense"}),
+        (GRID, {"cdf": 0.5}),
+        ((1, 8, 8), {"keep": 0.1, "block": (1, 2, 2)}),
+    ],
+    ids=["all blocks", "dense", "cdf", "image"],
+)
+def test_what_keeps_all_pairs_counts_as_dense(grid, attention):
+    sizes = {"batch": BATCH, "cond_frames": 0, "text_tokens": TEXT}
+    sparse = AttentionConfig(**{"form": "sparse", **attention})
+    assert forward_flops(CONFIG, grid, **sizes, attention=sparse) == forward_flops(CONFIG, grid, **sizes)
+
+
+def kept_pairs(grid, cond_frames: int, attention: AttentionConfig) -> float:
+    """Of a head, from lists made of random tokens."""
+    of_q, of_k = block_grids(grid, grid, attention.block, cond_frames)
+    q, k = torch.randn(2, 1, 6, of_q.tokens, 8, generator=torch.Generator().manual_seed(0))
+    mask = select_blocks(q, k, of_q, of_k, TopR(attention.keep)).mask(of_k.count).double()
+    lengths = of_q.offsets().diff().double()
+    return float((mask.mean((0, 1)) * lengths * lengths[:, None]).sum())
 
 
 def counted(model: DiT, cond_frames: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.config import DiTConfig, LoRAConfig
+from model.config import AttentionConfig, DiTConfig, LoRAConfig
 from model.dit import DiT
 from training.activations import Shape, _peaks, _step, trace
 from training.adapters import adapt
@@ -104,6 +104,12 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
     assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
     assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
+
+
+def test_sparse_attention_takes_fewer_operations():
+    dense = TrainRecipe(model=SMALL, data=DATA.model_copy(update={"frames": (9,)}))
+    sparse = dense.model_copy(update={"attention": AttentionConfig(form="sparse", block=(1, 2, 2), keep=1 / 16)})
+    assert plan_memory(sparse, device="cpu").flops < 0.95 * plan_memory(dense, device="cpu").flops
 
 
 def test_ranks_that_do_not_fit_are_one_sentence():
