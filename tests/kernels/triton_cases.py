@@ -20,7 +20,7 @@ def passes(case):
     return [x.cpu() for x in (out, lse, *grads, *found)]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(case=cases(dtypes=(torch.float32,), dims=(1, 7, 16, 64), most=(3, 4, 4)))
 def test_forward_and_backward_are_the_oracle_s(case):
     mask = expand(case.mask(), *case.grids)
@@ -54,7 +54,7 @@ def test_fp16_is_within_twice_the_error_of_dense_attention(dim):
 
 def test_runs_are_the_same_bit_for_bit():
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 2, 60, 16, device=DEVICE, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(1, 1, 60, 16, device=DEVICE, requires_grad=True) for _ in range(3))
 
     def run():
         out = block_sparse_attention(
