@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from annotate import Annotator
+from annotate import Annotator, Computes
 from pipelines import tasks
 from pipelines.actors import Actors, Work
 from pipelines.annotation.actor import AnnotatorActor
 from pipelines.annotation.batches import Batch
 from pipelines.flow import Flow
-from pipelines.recipe import CurateRecipe, Need
+from pipelines.recipe import CurateRecipe, Need, OwnNeed
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,7 @@ def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
     """What one actor occupies, and how many there are: the recipe's word, else a share of the cluster."""
     import ray
 
-    own = recipe.resources.annotators.get(annotator.name)
-    wants = annotator.resources
-    need = Need(cpus=wants.cpus if own is None or own.cpus is None else own.cpus,
-                gpus=wants.gpus if own is None or own.gpus is None else own.gpus)  # fmt: skip
+    own, wants, need = recipe.resources.annotators.get(annotator.name), annotator.resources, need_of(annotator, recipe)
     cluster = ray.cluster_resources()
     if own and own.actors:
         size = own.actors
@@ -161,6 +158,12 @@ def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
         size = 1 if wants.calls > 1 else max(1, int(cluster.get("CPU", 1)) // 8)
     _warn(annotator.name, need)
     return need, size
+
+
+def need_of(annotator: Computes, recipe: CurateRecipe) -> Need:
+    """CPUs and GPUs of one worker: the recipe's word, else what the annotator asks for."""
+    own, wants = recipe.resources.annotators.get(annotator.name, OwnNeed()), annotator.resources
+    return Need(cpus=wants.cpus if own.cpus is None else own.cpus, gpus=wants.gpus if own.gpus is None else own.gpus)
 
 
 def _warn(name: str, need: Need) -> None:

@@ -22,13 +22,13 @@ from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from annotate.contract import needs_of
 from curation.store import Store
 from pipelines.annotation.batches import Batch, batches_of
-from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane
+from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of
 from pipelines.annotation.load import in_levels, prepare_columns, producers_of
 from pipelines.annotation.sets import run_set, set_standing
 from pipelines.annotation.standing import STALE, Standing, standing_of
 from pipelines.history import History
 from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe, Need
+from pipelines.recipe import CurateRecipe
 from pipelines.rows import failure_row
 from pipelines.versions import versions
 
@@ -271,9 +271,8 @@ def _run_set(
     if standing.is_current:
         return
     progress.show(0, standing.clips)
-    own, wants = recipe.resources.annotators.get(name), annotator.resources
-    need = Need(cpus=wants.cpus if own is None or own.cpus is None else own.cpus, gpus=wants.gpus)
-    outcome = run_set(store, name, dict(recipe.annotator_params())[name], need, recipe.limits.attempts)
+    need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
+    outcome = run_set(store, name, params, need, recipe.limits.attempts)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     progress.show(standing.clips, standing.clips)
     if outcome.postponed:
