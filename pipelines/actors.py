@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
@@ -17,6 +17,7 @@ class Work:
     args: tuple[Any, ...]
     items: tuple[str, ...]
     attempts: int = 0
+    alone: bool = False  # to be handed to an idle actor with nothing behind it: it is suspected of killing its actor
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ class Actors:
         return [result for ref in ready if ref in self._in_flight for result in self._finish(ref)]
 
     def _hand_out(self) -> None:
-        busy = [actor for actor, _ in self._in_flight.values()]
         for _ in range(self.ahead):
             for actor in self._actors:
-                if self.queue and busy.count(actor) < self.ahead:
+                if self.queue and self._takes(actor, self.queue[0]):
                     work = self.queue.popleft()
-                    busy.append(actor)
                     self._in_flight[getattr(actor, work.method).remote(*work.args, work.items)] = (actor, work)
+
+    def _takes(self, actor: Any, work: Work) -> bool:
+        held = [other for busy, other in self._in_flight.values() if busy is actor]
+        return not held if work.alone else len(held) < self.ahead and not any(other.alone for other in held)
 
     def _finish(self, ref: Any) -> list[Result]:
         import ray
@@ -90,7 +93,9 @@ class Actors:
         return [Result(work, value)]
 
     def _replace(self, actor: Any, why: str) -> list[Result]:
-        """A new actor for a lost one. Its calls are queued again: the first, which it was at, item by item."""
+        """A new actor for a lost one. Its calls are queued again: the first, which it was at, item by item and alone.
+
+        The first may be innocent: what it returned is lost when the call behind it ends the process at once."""
         import ray
 
         refs = [ref for ref, (other, _) in self._in_flight.items() if other is actor]
@@ -98,14 +103,14 @@ class Actors:
         ray.kill(actor)
         self._actors[self._actors.index(actor)] = self.make()
         self.queue.extendleft(reversed(behind))
-        return self._again(suspect, why)
+        return self._again(replace(suspect, alone=True), why)
 
     def _again(self, work: Work, why: str) -> list[Result]:
         """Queue what failed once more, item by item; a single item is given up after a few attempts."""
         if len(work.items) > 1:
-            self.queue.extendleft(Work(work.method, work.args, (item,)) for item in work.items)
+            self.queue.extendleft(replace(work, items=(item,)) for item in work.items)
         elif work.attempts + 1 < ATTEMPTS:
-            self.queue.appendleft(Work(work.method, work.args, work.items, work.attempts + 1))
+            self.queue.appendleft(replace(work, attempts=work.attempts + 1))
         else:
             return [Result(work, None, why)]
         return []
