@@ -6,6 +6,7 @@ of any size will do: the last blocks of an axis are smaller where the block does
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -59,6 +60,12 @@ class BlockGrid:
         """Tokens of the largest block."""
         most = max(self.split, self.grid[0] - self.split)
         return min(self.block[0], most) * min(self.block[1], self.grid[1]) * min(self.block[2], self.grid[2])
+
+    @property
+    def depths(self) -> list[int]:
+        """Frames of each range of tokens, in block order, that has whole frames: a row of the larger blocks deep."""
+        edges = _edges(self.grid[0], self.levels()[0][0], self.split).tolist()
+        return [last - first for first, last in pairwise(edges)]
 
     @property
     def count(self) -> int:

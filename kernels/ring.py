@@ -34,8 +34,10 @@ def ring_block_sparse_attention(
     select: Select,
     cond_frames: int = 0,
     scale: float | None = None,
+    in_block_order: bool = False,
 ) -> Tensor:
-    """As `block_sparse_attention`, of this rank's strip: q, k, v [B, heads, N of the strip, D] in (t, h, w) order.
+    """As `block_sparse_attention`, of this rank's strip: q, k, v [B, heads, N of the strip, D], in (t, h, w) order or,
+    in_block_order, in the strip's own block order.
 
     rows: of tokens, of each rank of the group; all but the last a multiple of the blocks' rows, or ValueError. grid_q,
     grid_k: of the whole. A mask or lists given as `select` are of the whole too. All ranks call it.
@@ -44,10 +46,13 @@ def ring_block_sparse_attention(
     route = _Route(group, dist.get_rank(group), rows, *whole)
     _check(q, k, v, route)
     ours_q, ours_k = route.strip(whole[0], route.rank), route.strip(whole[1], route.rank)
-    q, k, v = autocast_types(put_in_order(q, ours_q), put_in_order(k, ours_k), put_in_order(v, ours_k))
+    if not in_block_order:
+        q, k, v = put_in_order(q, ours_q), put_in_order(k, ours_k), put_in_order(v, ours_k)
+    q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     mask = _chosen(q, k, route, select, scale)
-    return put_back(_Ring.apply(q, k, v, mask, route, scale), ours_q)
+    out = _Ring.apply(q, k, v, mask, route, scale)
+    return out if in_block_order else put_back(out, ours_q)
 
 
 @dataclass

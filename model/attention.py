@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels import BlockGrid, block_grids
+from kernels.blocks import Triple
 from model.norms import HeadNorm
 from model.rope import rotate
 
@@ -16,7 +18,8 @@ class Layout:
     """Where keys and queries lie. frames × rows × columns: the keys' token grid, cached frames included.
 
     cond_frames: of the queries' first frames, those that see condition keys only. cached_frames: the keys' first
-    frames, which have no query.
+    frames, which have no query. block: the tokens are in the order of blocks of these sizes, of queries and of keys; in
+    (t, h, w) order if none. Condition frames come first in either.
     """
 
     frames: int
@@ -24,14 +27,38 @@ class Layout:
     columns: int
     cond_frames: int = 0
     cached_frames: int = 0
+    block: tuple[Triple, Triple] | None = None
 
     @property
     def frame_tokens(self) -> int:
         return self.rows * self.columns
 
+    @property
+    def query_frames(self) -> int:
+        return self.frames - self.cached_frames
+
+    @property
+    def grids(self) -> tuple[BlockGrid, BlockGrid]:
+        """The blocks of queries and of keys, where tokens are in block order."""
+        assert self.block is not None
+        place = (self.rows, self.columns)
+        clean = self.cond_frames + self.cached_frames
+        return block_grids((self.query_frames, *place), (self.frames, *place), self.block, clean)
+
+    @property
+    def depths(self) -> tuple[list[int], list[int]]:
+        """Frames of each run of them that lies together, a frame or a row of blocks deep: the queries', the keys'."""
+        if self.block is None:
+            return [1] * self.query_frames, [1] * self.frames
+        queries, keys = (grid.depths for grid in self.grids)
+        return queries, keys
+
 
 class Attend(Protocol):
-    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], tokens in (t, h, w) order -> [B, heads, Nq, D]."""
+    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], tokens in the layout's order -> [B, heads, Nq, D].
+
+    It may have `arrange(layout)`, which says the order that it wants a network's tokens in.
+    """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor: ...
 
@@ -52,6 +79,13 @@ def set_attention(model: nn.Module, attend: Attend) -> None:
     for module in model.modules():
         if isinstance(module, SelfAttention):
             module.attend = attend
+
+
+def arranged(model: nn.Module, layout: Layout) -> Layout:
+    """A layout in the order that the attention of `model` wants tokens in."""
+    attend = next(module.attend for module in model.modules() if isinstance(module, SelfAttention))
+    arrange = getattr(attend, "arrange", None)
+    return layout if arrange is None else arrange(layout)
 
 
 class SelfAttention(nn.Module):

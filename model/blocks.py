@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from model.attention import CrossAttention, Layout, SelfAttention
 from model.config import DiTConfig
 from model.norms import LayerNorm
+from model.order import Pieces, gated, modulate, pieces_of
 
 
 class SwiGLU(nn.Module):
@@ -46,27 +47,28 @@ class Block(nn.Module):
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, T, S, C] tokens, t [B, T, E] timestep embeddings, text [B, L, C] (none: no cross-attention).
+        """x [B, N, C] tokens, t [B, T, E] timestep embeddings, text [B, L, C] (none: no cross-attention).
 
         Returns x and the block's own keys and values.
         """
+        pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(self.adaLN_modulation, t, 6)
-        attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1).flatten(1, 2), turn, layout, cached)
-        x = gated(x, attended.unflatten(1, x.shape[1:3]), gate1)
+        attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), turn, layout, cached)
+        x = gated(x, attended, gate1, pieces)
         if text is not None:
-            x = self._read(x, text, mask, layout.cond_frames)
-        x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2)), gate2)
+            x = self._read(x, text, mask, layout.cond_frames * layout.frame_tokens)
+        x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
         return x, own
 
     def _read(self, x: Tensor, text: Tensor, mask: Tensor | None, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""
         noisy = x[:, clean:]
-        read = self.cross_attn(self.pre_crs_attn_norm(noisy).flatten(1, 2), text, mask).unflatten(1, noisy.shape[1:3])
+        read = self.cross_attn(self.pre_crs_attn_norm(noisy), text, mask)
         return torch.cat((x[:, :clean], noisy + read), dim=1) if clean else x + read
 
 
 class FinalLayer(nn.Module):
-    """Tokens [B, T, S, hidden] -> patches [B, T, S, patch · channels], in fp32."""
+    """Tokens [B, N, hidden] -> patches [B, N, patch · channels], in fp32."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -77,27 +79,17 @@ class FinalLayer(nn.Module):
         )
         self.linear = nn.Linear(config.hidden_size, rows * columns * config.out_channels)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, pieces: Pieces) -> Tensor:
         shift, scale = modulation(self.adaLN_modulation, t, 2)
         with _no_autocast(x):
-            x = modulate(self.norm_final(x.float()), shift, scale)
+            x = modulate(self.norm_final(x.float()), shift, scale, pieces)
             return fp32_linear(self.linear, x)
 
 
 def modulation(layer: nn.Sequential, t: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """t [B, T, E] -> `parts` of [B, T, 1, C] in fp32."""
+    """t [B, T, E] -> `parts` of [B, T, C] in fp32."""
     with _no_autocast(t):
-        return fp32_linear(layer[1], F.silu(t.float()))[:, :, None].chunk(parts, dim=-1)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x · (1 + scale) + shift, in fp32, in x's type."""
-    return torch.addcmul(shift, x.float(), 1 + scale).to(x.dtype)
-
-
-def gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """x + gate · update, in fp32, in x's type."""
-    return torch.addcmul(x.float(), gate, update.float()).to(x.dtype)
+        return fp32_linear(layer[1], F.silu(t.float())).chunk(parts, dim=-1)
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager:

@@ -9,13 +9,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.attention import Layout
+from kernels import put_back, put_in_order
+from model.attention import Layout, arranged
 from model.blocks import Block, FinalLayer
 from model.cache import KVCache
 from model.config import DiTConfig
 from model.embed import PatchEmbed, TextEmbed, TimestepEmbed
 from model.errors import ModelError
 from model.lora_layers import assign
+from model.order import pieces_of
 from model.rope import rotation
 
 Origin = tuple[int, int, int]
@@ -57,15 +59,18 @@ class DiT(nn.Module):
             self._check_cache(cache, grid, x.shape[0], cond_frames)
         states, mask = self._read(text, text_mask)
         times = self.t_embedder(_per_frame(t, grid[0], cond_frames))
-        tokens, _ = self._run(x, times, states, mask, grid, origin, cond_frames=cond_frames, cache=cache)
-        return self._unpatch(self.final_layer(tokens, times), grid)
+        layout = self._layout(grid, cond_frames, cache)
+        tokens, _ = self._run(x, times, states, mask, layout, origin, cache)
+        patches = self.final_layer(tokens, times, pieces_of(layout))
+        return self._unpatch(patches if layout.block is None else put_back(patches, layout.grids[0], dim=1), grid)
 
     def cache(self, latents: Tensor, *, origin: Origin = (0, 0, 0)) -> KVCache:
         """Keys and values of clean latents [B, C, T, H, W], at t = 0, without text."""
         grid = self._grid(latents)
         times = self.t_embedder(torch.zeros(latents.shape[0], grid[0], device=latents.device))
-        _, layers = self._run(latents, times, None, None, grid, origin)
-        return KVCache(layers, grid[0])
+        layout = self._layout(grid)
+        _, layers = self._run(latents, times, None, None, layout, origin)
+        return KVCache(layers, grid[0], layout.block)
 
     @torch.no_grad()
     def init_weights(self, seed: int = 0) -> "DiT":
@@ -88,23 +93,28 @@ class DiT(nn.Module):
         times: Tensor,
         states: Tensor | None,
         mask: Tensor | None,
-        grid: tuple[int, int, int],
+        layout: Layout,
         origin: Origin,
-        *,
-        cond_frames: int = 0,
         cache: KVCache | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """The blocks: tokens [B, T, S, hidden]; without text, every block's keys and values too."""
-        cached = cache.frames if cache else 0
-        layout = Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached)
+        """The blocks: tokens [B, N, hidden] in the layout's order; without text, every block's keys and values too."""
         turn = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
-        tokens, layers = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype)), []
+        tokens = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype))
+        if layout.block is not None:
+            queries, keys = layout.grids
+            tokens, turn = put_in_order(tokens, queries, dim=1), turn[keys.order(turn.device)]
+        cache, layers = cache and cache.ordered(layout), []
         keep = states is None  # else keys and values would live until the last block
         for i, block in enumerate(self.blocks):
             tokens, own = block(tokens, times, states, mask, turn, layout, cache.layers[i] if cache else None)
             if keep:
                 layers.append(own)
         return tokens, layers
+
+    def _layout(self, grid: tuple[int, int, int], cond_frames: int = 0, cache: KVCache | None = None) -> Layout:
+        """Of tokens of `grid` after those of a cache, in the order that the attention wants."""
+        cached = cache.frames if cache else 0
+        return arranged(self, Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached))
 
     def _read(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Text states at the network's width. Padding is zeroed and attended to, or masked, as the config says."""

@@ -9,7 +9,7 @@ MAX_PERIOD = 10000.0
 
 
 class PatchEmbed(nn.Module):
-    """Latents [B, C, T, H, W] -> tokens [B, T, S, hidden], S = rows × columns."""
+    """Latents [B, C, T, H, W] -> tokens [B, N, hidden] in (t, h, w) order."""
 
     def __init__(self, channels: int, dim: int, patch: tuple[int, int, int]) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class PatchEmbed(nn.Module):
         _, rows, columns = self.proj.kernel_size
         b, c, t, h, w = x.shape
         x = x.reshape(b, c, t, h // rows, rows, w // columns, columns).permute(0, 2, 3, 5, 1, 4, 6)
-        return nn.functional.linear(x.flatten(4).flatten(2, 3), self.proj.weight.flatten(1), self.proj.bias)
+        return nn.functional.linear(x.flatten(4).flatten(1, 3), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class TimestepEmbed(nn.Module):

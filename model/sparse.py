@@ -5,12 +5,13 @@ warm-up. Without training it does for sampling too.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from kernels import CDF, TopR, block_sparse_attention
+from kernels.blocks import Triple
 from model.attention import Attend, Layout, dense_attention, set_attention
 from model.config import AttentionConfig
 
@@ -19,8 +20,7 @@ from model.config import AttentionConfig
 class SparseAttention:
     """An `Attend`. active: set to false, it is dense; a training loop does so until `dense_steps` are done.
 
-    Tokens come in (t, h, w) order and are put into block order here, in every layer. dense, sparse: what it computes
-    by, other on a rank that has a part of the tokens.
+    dense, sparse: what it computes by, other on a rank that has a part of the tokens.
     """
 
     config: AttentionConfig
@@ -37,6 +37,16 @@ class SparseAttention:
         """What is computed now: dense in a warm-up."""
         return self.config if self.active else AttentionConfig()
 
+    def arrange(self, layout: Layout) -> Layout:
+        """In block order, on entering the network; where all is dense, in (t, h, w) order."""
+        sparse = self.active and layout.frames >= self.config.min_frames
+        return replace(layout, block=self.block) if sparse else layout
+
+    @property
+    def block(self) -> tuple[Triple, Triple]:
+        """The queries' and the keys'."""
+        return self.config.block, self.config.key_block or self.config.block
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         config = self.config
         if not self.active or layout.frames < config.min_frames:
@@ -49,19 +59,20 @@ class SparseAttention:
             q.to(v.dtype),
             k.to(v.dtype),
             v,
-            grid_q=(layout.frames - layout.cached_frames, *grid),
+            grid_q=(layout.query_frames, *grid),
             grid_k=(layout.frames, *grid),
-            block=(config.block, config.key_block or config.block),
+            block=self.block,
             select=rule,
             cond_frames=layout.cond_frames + layout.cached_frames,
+            in_block_order=layout.block is not None,
         )
 
     def _apart(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         """A condition that is short enough to be dense by itself, as it is when a cache of it is made."""
         clean = layout.cond_frames * layout.frame_tokens
-        alone = Layout(layout.cond_frames, layout.rows, layout.columns)
+        alone = replace(layout, frames=layout.cond_frames, cond_frames=0)
         condition = self(q[:, :, :clean], k[:, :, :clean], v[:, :, :clean], alone)
-        noisy = Layout(layout.frames, layout.rows, layout.columns, 0, layout.cond_frames)
+        noisy = replace(layout, cond_frames=0, cached_frames=layout.cond_frames)
         return torch.cat((condition, self(q[:, :, clean:], k, v, noisy)), dim=2)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
 
 from model.attention import Attend, Layout, dense_attention, set_attention
+from model.sparse import SparseAttention
 from training.errors import TrainError
 from training.objective import Strip
 from training.recipe import ParallelConfig
@@ -28,19 +29,26 @@ class Strips:
     size: int
     rows: tuple[int, ...] = field(default=())
     multiple: int = 1
-    """Of rows, for all strips but the last."""
+    """Of rows, for all strips but the last. strict: of samples that have too few rows for it too, which then fail."""
+    strict: bool = False
+
+    @property
+    def even(self) -> bool:
+        """Whether the strips at hand are of such multiples."""
+        return not any(rows % self.multiple for rows in self.rows[:-1])
 
     def divide(self, rows: int) -> Strip:
         """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
-        units = -(-rows // self.multiple)
+        multiple = self.multiple if self.strict or rows > self.multiple * (self.size - 1) else 1
+        units = -(-rows // multiple)
         if units < self.size:
-            of = f" in blocks of {self.multiple}" if self.multiple > 1 else ""
+            of = f" in blocks of {multiple}" if multiple > 1 else ""
             raise TrainError(
                 f"parallel.context {self.size}: a sample has only {rows} rows of tokens{of} to share; "
                 "use fewer context ranks or larger sizes"
             )
         each, more = divmod(units, self.size)
-        shares = [(each + (rank < more)) * self.multiple for rank in range(self.size)]
+        shares = [(each + (rank < more)) * multiple for rank in range(self.size)]
         shares[-1] -= sum(shares) - rows
         self.rows = tuple(shares)
         return Strip(sum(self.rows[: self.rank]), self.rows[self.rank])
@@ -85,34 +93,43 @@ def context_parallel(
 class UlyssesAttention:
     """An `Attend`: from strips with all heads to whole samples with some heads, and back after the inner attention.
 
-    The inner attention sees the whole token grid in its order, so any will do. q, k, v [B, heads, N of the strip, D].
+    The inner attention sees the whole token grid in its order, so any will do: in block order too, a strip's runs of
+    frames are parts of the whole's, if strips are cut between blocks. q, k, v [B, heads, N of the strip, D].
     """
 
     def __init__(self, strips: Strips, inner: Attend = dense_attention) -> None:
         self.strips, self.inner = strips, inner
+        if isinstance(inner, SparseAttention):
+            strips.multiple = max(high for _, high, _ in inner.block)
+
+    def arrange(self, layout: Layout) -> Layout:
+        """As the inner attention wants it, of strips that are cut between blocks."""
+        arrange = getattr(self.inner, "arrange", None)
+        return arrange(layout) if arrange and self.strips.even else layout
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         whole = replace(layout, rows=sum(self.strips.rows))
-        q, k, v = (self._gather(x, layout.columns) for x in attention_types(q, k, v))
-        return self._scatter(self.inner(q, k, v, whole), layout.columns)
+        queries, keys = ([d * layout.columns for d in depths] for depths in layout.depths)
+        q, k, v = attention_types(q, k, v)
+        out = self.inner(self._gather(q, queries), self._gather(k, keys), self._gather(v, keys), whole)
+        return self._scatter(out, queries)
 
-    def _gather(self, x: Tensor, columns: int) -> Tensor:
-        """[B, heads, N of the strip, D] → [B, heads / size, N, D]."""
+    def _gather(self, x: Tensor, runs: list[int]) -> Tensor:
+        """[B, heads, N of the strip, D] → [B, heads / size, N, D]. runs: tokens of each run of frames, of a row."""
         strips = self.strips
         batch, heads, _, dim = x.shape
-        x = x.unflatten(2, (-1, strips.rows[strips.rank], columns))
         send = x.unflatten(1, (strips.size, heads // strips.size)).movedim(1, 0)
-        shape = [batch, heads // strips.size, x.shape[2]]
-        sizes = [[*shape, rows, columns, dim] for rows in strips.rows]
-        return torch.cat(_exchange(list(send), sizes, strips.group), dim=3).flatten(2, 4)
+        sizes = [[batch, heads // strips.size, rows * sum(runs), dim] for rows in strips.rows]
+        taken = _exchange(list(send), sizes, strips.group)
+        parts = [part.split([run * rows for run in runs], dim=2) for part, rows in zip(taken, strips.rows, strict=True)]
+        return torch.cat([piece for run in zip(*parts, strict=True) for piece in run], dim=2)
 
-    def _scatter(self, x: Tensor, columns: int) -> Tensor:
+    def _scatter(self, x: Tensor, runs: list[int]) -> Tensor:
         """[B, heads / size, N, D] → [B, heads, N of the strip, D]."""
         strips = self.strips
-        x = x.unflatten(2, (-1, sum(strips.rows), columns))
-        send = x.split(strips.rows, dim=3)
-        sizes = [list(send[strips.rank].shape)] * strips.size
-        return torch.cat(_exchange(list(send), sizes, strips.group), dim=1).flatten(2, 4)
+        pieces = x.split([run * rows for run in runs for rows in strips.rows], dim=2)
+        send = [torch.cat(pieces[rank :: strips.size], dim=2) for rank in range(strips.size)]
+        return torch.cat(_exchange(send, [list(send[strips.rank].shape)] * strips.size, strips.group), dim=1)
 
 
 def attention_types(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

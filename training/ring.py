@@ -26,8 +26,7 @@ def ring_attention(strips: Strips, inner: Attend) -> Attend:
 
     if not isinstance(inner, SparseAttention):
         return RingAttention(strips)
-    config = inner.config
-    strips.multiple = max(config.block[1], (config.key_block or config.block)[1])
+    strips.multiple, strips.strict = max(high for _, high, _ in inner.block), True
 
     @torch.compiler.disable
     def sparse(q: Tensor, k: Tensor, v: Tensor, *, grid_q: Grid, grid_k: Grid, **options: Any) -> Tensor:

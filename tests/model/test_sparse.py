@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from kernels import block_sparse_attention
 from model.attention import dense_attention
 from model.config import AttentionConfig, DiTConfig
 from model.dit import DiT
@@ -42,7 +43,7 @@ def test_at_sparsity_0_outputs_and_gradients_are_the_dense_ones(network, cond_fr
         out.square().mean().backward()
         results.append([out, *(w.grad.clone() for w in network.parameters() if w.grad is not None)])
     for dense, ours in zip(*results, strict=True):
-        torch.testing.assert_close(ours, dense)
+        torch.testing.assert_close(ours, dense, rtol=1e-5, atol=1e-6)  # norms and modulation are in fp32
 
 
 @pytest.mark.parametrize("options", [{"keep": 0.3}, {"cdf": 0.5}, {"keep": 0.3, "key_block": (2, 3, 4)}])
@@ -75,6 +76,31 @@ def test_it_differs_from_dense_when_blocks_are_left_out_but_not_for_images_or_in
     attend.at_step(3)
     assert torch.equal(*both(1))
     assert not torch.allclose(*both(4))
+
+
+def test_tokens_are_put_in_block_order_once_whatever_the_depth(network, monkeypatch):
+    attend = use_attention(network, sparse(keep=0.5))
+    calls = []
+    monkeypatch.setattr(attend, "sparse", lambda *a, **o: calls.append(o) or block_sparse_attention(*a, **o))
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        network(*inputs())
+    assert [o["in_block_order"] for o in calls] == [True, True]
+    assert sum(event.name == "_Permuted" for event in profile.events()) == 2  # on entering, and back at the end
+
+
+def test_a_cache_made_before_attention_became_sparse_is_put_in_its_order(network):
+    x, t, text = inputs()
+    attend = use_attention(network, sparse(keep=1.0, dense_steps=1))
+    attend.at_step(0)
+    with torch.no_grad():
+        dense = network.cache(x[:, :, :3])
+        expect = network(x[:, :, 3:], t, text, cache=dense)
+        attend.at_step(1)
+        ours = network.cache(x[:, :, :3])
+        assert (dense.block, ours.block) == (None, attend.block)
+        found = [network(x[:, :, 3:], t, text, cache=cache) for cache in (dense, ours)]
+    for out in found:
+        torch.testing.assert_close(out, expect, rtol=1e-5, atol=1e-6)
 
 
 def test_a_config_that_does_not_fit_is_refused():
