@@ -19,6 +19,7 @@ from kernels.blocks import BlockGrid, Triple, block_grids
 from kernels.lists import BlockLists
 from kernels.operator import block_sparse, block_sparse_backward
 from kernels.selection import Select, choose, pooled, scores_of, visible
+from kernels.travel import Arriving, merge, pass_on
 
 
 def ring_block_sparse_attention(
@@ -123,7 +124,7 @@ class _Ring(torch.autograd.Function):
         kv = torch.stack([k, v])
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
-            _merge(out, lse, *block_sparse(q, kv[0], kv[1], *_lists(mask, route, step), scale, "auto"))
+            merge(out, lse, *block_sparse(q, kv[0], kv[1], *_lists(mask, route, step), scale, "auto"))
             kv = arriving.wait() if arriving else kv
         result = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, mask, result, lse)
@@ -135,7 +136,7 @@ class _Ring(torch.autograd.Function):
         q, k, v, mask, out, lse = ctx.saved_tensors
         route, wide = ctx.route, torch.promote_types(q.dtype, torch.float32)
         dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
-        following: _Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
+        following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
             lists = _lists(mask, route, step)
@@ -159,38 +160,11 @@ def _lists(mask: Tensor, route: _Route, step: int) -> tuple[Any, ...]:
     return lists.indices, lists.counts, *offsets, ours.capacity, theirs.capacity
 
 
-def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """out ← the attention over both sets of keys, in place; lse likewise."""
-    both = torch.logaddexp(lse, part_lse)
-    level = both.masked_fill(both == -torch.inf, 0)
-    out.mul_(torch.exp(lse - level)[..., None]).add_(part * torch.exp(part_lse - level)[..., None])
-    lse.copy_(both)
-
-
-@dataclass
-class _Arriving:
-    buffer: Tensor
-    works: list[Any]
-    sent: Tensor
-    """Kept until it has left."""
-
-    def wait(self) -> Tensor:
-        for work in self.works:
-            work.wait()
-        return self.buffer
-
-
-def _pass_on(tensor: Tensor, route: _Route, step: int) -> _Arriving:
+def _pass_on(tensor: Tensor, route: _Route, step: int) -> Arriving:
     """Send [2, B, heads, N, D] to the next rank, and take what the rank before has at `step`."""
-    sent, shape = tensor.contiguous(), list(tensor.shape)
+    shape = list(tensor.shape)
     shape[3] = route.strip(route.grid_k, route.source(step + 1)).tokens
-    buffer = sent.new_empty(shape)
-    before, after = (dist.get_global_rank(route.group, (route.rank + d) % route.size) for d in (-1, 1))
-    operations = [
-        dist.P2POp(dist.isend, sent, after, route.group),
-        dist.P2POp(dist.irecv, buffer, before, route.group),
-    ]
-    return _Arriving(buffer, dist.batch_isend_irecv(operations), sent)
+    return pass_on(tensor, shape, route.group)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, route: _Route) -> None:

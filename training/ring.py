@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from kernels.travel import Arriving, merge, pass_on
 from model.attention import Attend, Layout
 from model.sparse import SparseAttention
 from training.context import Strips, attention_types
@@ -97,7 +97,7 @@ class _Ring(torch.autograd.Function):
             for part in route.segments:
                 here = kv[..., : route.keys(part, step), :]
                 at = slice(part.first, part.last)
-                _merge(out[:, :, at], lse[:, :, at], *forward_piece(q[:, :, at], here[0], here[1]))
+                merge(out[:, :, at], lse[:, :, at], *forward_piece(q[:, :, at], here[0], here[1]))
             kv = arriving.wait() if arriving else kv
         result = out.to(q.dtype)
         ctx.route = route
@@ -111,7 +111,7 @@ class _Ring(torch.autograd.Function):
         grad = grad.contiguous()
         wide = torch.promote_types(q.dtype, torch.float32)
         dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
-        following: _Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
+        following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
         for step in range(route.strips.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.strips.size else None
             dkv = torch.zeros_like(kv, dtype=wide)
@@ -130,35 +130,6 @@ class _Ring(torch.autograd.Function):
         return dq.to(q.dtype), home[0].to(k.dtype), home[1].to(v.dtype), None
 
 
-def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """out ← the attention over both sets of keys, in place; lse likewise."""
-    both = torch.logaddexp(lse, part_lse.to(lse.dtype))
-    out.mul_(torch.exp(lse - both)[..., None]).add_(part * torch.exp(part_lse - both)[..., None])
-    lse.copy_(both)
-
-
-@dataclass
-class _Arriving:
-    buffer: Tensor
-    works: list[Any]
-    sent: Tensor
-    """Kept until it has left."""
-
-    def wait(self) -> Tensor:
-        for work in self.works:
-            work.wait()
-        return self.buffer
-
-
-def _pass_on(tensor: Tensor, route: _Route, step: int) -> _Arriving:
+def _pass_on(tensor: Tensor, route: _Route, step: int) -> Arriving:
     """Send to the next rank what is here at `step`, and take what the rank before has."""
-    strips, sent = route.strips, tensor.contiguous()
-    buffer = sent.new_empty(route.arriving(sent.shape, step))
-    before, after = ((strips.rank + d) % strips.size for d in (-1, 1))
-    works = dist.batch_isend_irecv(
-        [
-            dist.P2POp(dist.isend, sent, dist.get_global_rank(strips.group, after), strips.group),
-            dist.P2POp(dist.irecv, buffer, dist.get_global_rank(strips.group, before), strips.group),
-        ]
-    )
-    return _Arriving(buffer, works, sent)
+    return pass_on(tensor, route.arriving(tensor.shape, step), route.strips.group)

@@ -1,0 +1,41 @@
+"""What travels round a group of ranks, and how what was computed from its parts becomes one: for rings of attention."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass
+class Arriving:
+    """A tensor on its way. sent: kept until it has left."""
+
+    buffer: Tensor
+    works: list[Any]
+    sent: Tensor
+
+    def wait(self) -> Tensor:
+        for work in self.works:
+            work.wait()
+        return self.buffer
+
+
+def pass_on(tensor: Tensor, shape: Sequence[int], group: dist.ProcessGroup) -> Arriving:
+    """Send to the next rank of the group, and take from the one before what is of `shape`. All ranks call it."""
+    sent = tensor.contiguous()
+    buffer = sent.new_empty(shape)
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    before, after = (dist.get_global_rank(group, (rank + step) % size) for step in (-1, 1))
+    operations = [dist.P2POp(dist.isend, sent, after, group), dist.P2POp(dist.irecv, buffer, before, group)]
+    return Arriving(buffer, dist.batch_isend_irecv(operations), sent)
+
+
+def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
+    """out [..., N, D] ← the attention over both sets of keys, in place; lse [..., N] likewise; -inf: no keys seen."""
+    both = torch.logaddexp(lse, part_lse.to(lse.dtype))
+    level = both.masked_fill(both == -torch.inf, 0)
+    out.mul_(torch.exp(lse - level)[..., None]).add_(part * torch.exp(part_lse - level)[..., None])
+    lse.copy_(both)
