@@ -7,6 +7,7 @@ count 4 · B · H · D · kept pairs; `×` is dense attention's time over ours w
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, help="default: 16 on cuda, 2 on cpu")
     parser.add_argument("--block", default="4x4x4", help="of queries and keys, or QUERIES:KEYS")
     parser.add_argument("--repeats", type=int, help="default: 10 on cuda, 3 on cpu")
+    parser.add_argument("--forward", action="store_true", help="forward passes alone")
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -63,6 +65,8 @@ def main() -> None:
         tensors = [x.to(dtype).requires_grad_() for x in torch.randn(shape, device=options.device)]
         for sparsity in options.sparsity:
             runs = _runs(tensors, grids, sparsity, flex=not options.no_flex)
+            if options.forward:
+                runs = {name: run for name, run in runs.items() if " b" not in name}
             _row(tokens, sparsity, tensors[0], grids, _time(runs, options.repeats or (10 if on_gpu else 3), on_gpu))
 
 
@@ -177,18 +181,23 @@ def _row(tokens: int, sparsity: float, q: Tensor, grids: tuple[BlockGrid, BlockG
     full = 4 * DIM * q.shape[1] * tokens**2 / 1e9
     cells = [str(tokens), f"{100 * sparsity:g} %"]
     cells += [_cell(ms, name) for name in ("select", "permute", "attend", "ours f", "ours b")]
-    cells += [f"{work / ms['attend']:.2f}", f"{best['f']:.4g}", f"{best['b']:.4g}", f"{full / best['f']:.2f}"]
+    cells += [f"{work / ms['attend']:.2f}", _number(best["f"]), _number(best["b"]), f"{full / best['f']:.2f}"]
     cells += [_cell(ms, "flex f"), _cell(ms, "flex b")]
-    cells += [f"{best['f'] / ms['ours f']:.1f}", f"{best['b'] / ms['ours b']:.1f}"]
+    cells += [f"{best['f'] / ms['ours f']:.1f}"]
+    cells += [f"{best['b'] / ms['ours b']:.1f}" if "ours b" in ms else "–"]
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def _least(ms: dict[str, float], start: str) -> float:
-    return min((taken for name, taken in ms.items() if name.startswith(start)), default=float("nan"))
+    return min((taken for name, taken in ms.items() if name.startswith(start)), default=math.nan)
 
 
 def _cell(ms: dict[str, float], name: str) -> str:
-    return f"{ms[name]:.4g}" if name in ms else "–"
+    return _number(ms.get(name, math.nan))
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:

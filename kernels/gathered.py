@@ -154,7 +154,11 @@ class _Gathered:
         blocks.index_copy_(0, self.rows, values.to(blocks.dtype))
 
     def add_keys(self, blocks: Tensor, values: Tensor) -> None:
-        blocks.index_add_(0, self.keys.flatten(), values.reshape(-1, *blocks.shape[1:]))
+        keys, values = self.keys.flatten(), values.reshape(-1, *blocks.shape[1:])
+        if blocks.is_cuda:  # sorts, and adds in a fixed order; index_add_ adds atomically there
+            blocks.index_put_((keys,), values, accumulate=True)
+        else:
+            blocks.index_add_(0, keys, values)
 
 
 class _Whole:

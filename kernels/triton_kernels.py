@@ -75,15 +75,6 @@ def forward(
 
 
 @triton.jit
-def _slope(queries, keys, values, grad, log, mean, scale, shown, PRECISION: tl.constexpr):
-    """(weights, gradient of the scores before the scale), [queries, keys] in fp32. log: log-sum-exp, base 2."""
-    scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
-    weights = tl.where(shown, tl.exp2(scores - log[:, None]), 0.0)
-    slope = weights * (tl.dot(grad, tl.trans(values), input_precision=PRECISION) - mean[:, None])
-    return weights, slope
-
-
-@triton.jit
 def _numbers(pointer, head, nq, first, count, TILE: tl.constexpr):
     rows = tl.arange(0, TILE)
     return tl.load(pointer + head * nq + first + rows, mask=rows < count, other=0.0)
@@ -111,7 +102,9 @@ def backward_queries(
         keys = _rows(k, head, nk * stride_k, start, length, stride_k, TILE_K, D, DIM)
         values = _rows(v, head, nk * stride_k, start, length, stride_k, TILE_K, D, DIM)
         shown = (tl.arange(0, TILE_K) < length)[None, :]
-        _, slope = _slope(queries, keys, values, grads, log, mu, scale, shown, PRECISION)
+        scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
+        weights = tl.where(shown, tl.exp2(scores - log[:, None]), 0.0)
+        slope = weights * (tl.dot(grads, tl.trans(values), input_precision=PRECISION) - mu[:, None])
         acc += tl.dot(slope.to(keys.dtype), keys, input_precision=PRECISION)
     _store(dq, head, nq * stride_q, first, count, stride_q, acc * back, TILE_Q, D, DIM)
 
@@ -138,9 +131,12 @@ def backward_keys(
         queries = _rows(q, head, nq * stride_q, first, count, stride_q, TILE_Q, D, DIM)
         grads = _rows(grad, head, nq * stride_q, first, count, stride_q, TILE_Q, D, DIM)
         log, mu = _numbers(lse, head, nq, first, count, TILE_Q), _numbers(mean, head, nq, first, count, TILE_Q)
-        shown = (tl.arange(0, TILE_Q) < count)[:, None]
-        weights, slope = _slope(queries, keys, values, grads, log, mu, scale, shown, PRECISION)
-        acc_v += tl.dot(tl.trans(weights).to(grads.dtype), grads, input_precision=PRECISION)
-        acc_k += tl.dot(tl.trans(slope).to(queries.dtype), queries, input_precision=PRECISION)
+        # scores as [keys, queries]: what is multiplied next need not be transposed, and stays in registers
+        shown = (tl.arange(0, TILE_Q) < count)[None, :]
+        scores = tl.dot(keys, tl.trans(queries), input_precision=PRECISION) * scale
+        weights = tl.where(shown, tl.exp2(scores - log[None, :]), 0.0)
+        acc_v += tl.dot(weights.to(grads.dtype), grads, input_precision=PRECISION)
+        slope = weights * (tl.dot(values, tl.trans(grads), input_precision=PRECISION) - mu[None, :])
+        acc_k += tl.dot(slope.to(queries.dtype), queries, input_precision=PRECISION)
     _store(dk, head, nk * stride_k, start, length, stride_k, acc_k * back, TILE_K, D, DIM)
     _store(dv, head, nk * stride_k, start, length, stride_k, acc_v, TILE_K, D, DIM)

@@ -63,16 +63,22 @@ def backward(
 
 
 def _constants(q: Tensor, plan: Plan, choice: Tiles) -> dict[str, Any]:
+    return constants(q.shape[-1], plan.capacity_q, plan.capacity_k, choice)
+
+
+def constants(dim: int, capacity_q: int, capacity_k: int, choice: Tiles) -> dict[str, Any]:
+    """What a kernel is compiled for: its constants, and the compiler's options."""
     return {
         "TILE_Q": choice.q,
         "TILE_K": choice.k,
-        "PARTS_Q": _parts(plan.capacity_q, choice.q),
-        "PARTS_K": _parts(plan.capacity_k, choice.k),
-        "D": q.shape[-1],
-        "DIM": max(16, triton.next_power_of_2(q.shape[-1])),
+        "PARTS_Q": _parts(capacity_q, choice.q),
+        "PARTS_K": _parts(capacity_k, choice.k),
+        "D": dim,
+        "DIM": max(16, triton.next_power_of_2(dim)),
         "PRECISION": "ieee",  # fp32 products in TF32 miss the promised error by far; halves are not touched by it
         "num_warps": choice.warps,
         "num_stages": choice.stages,
+        "enable_fp_fusion": True,
     }
 
 

@@ -1,7 +1,8 @@
 """Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type, head dim and block sizes.
 
 `python -m kernels.tuning` measures on the GPU at hand and writes the table. What it has no line for gets the default of
-`_default`, which is reasoned, not measured: so far there was no GPU, and the table is empty.
+`default_tiles`, chosen by what the compiler says (`kernels.inspection`), not measured: so far there was no GPU, and the
+table is empty.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int) -> Tiles:
     """What to launch a kernel ("forward", "dq", "dkdv") with for queries of a type and D and blocks of these sizes."""
     name = _name(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
     found = _table().get(name)
-    return Tiles(**found) if found else _default(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
+    return Tiles(**found) if found else default_tiles(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
 
 
 def _name(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> str:
@@ -45,13 +46,17 @@ def _table() -> dict[str, dict[str, int]]:
     return json.loads(TABLE.read_text())["tiles"]
 
 
-def _default(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
-    """Hopper's matrix units take 64 rows a group of four warps; two tiles of 128 × D and two stages of 64 × D, twice,
-    fit its 227 KiB in halves, a quarter of it in fp32. dk and dv keep two accumulators: a narrower tile."""
-    wide = size > 2 or dim > 128
-    most_q, most_k = (32, 32) if wide else {"forward": (128, 64), "dq": (128, 64), "dkdv": (64, 64)}[kernel]
-    tile_q, tile_k = (min(_power(n), most) for n, most in ((capacity_q, most_q), (capacity_k, most_k)))
-    return Tiles(tile_q, tile_k, 8 if tile_q >= 128 else 4, 2 if wide else 3)
+def default_tiles(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
+    """Without spills, on Hopper's warp-group instructions (64 rows a group of four warps), two programs or eight warps
+    on a multiprocessor. size: bytes of a number. dk and dv keep two accumulators: their query tile is narrower."""
+    most = {"forward": (128, 64), "dq": (128, 64), "dkdv": (32, 64)}[kernel]
+    stages = 3 if kernel != "dq" else 2
+    if size > 2:
+        most, stages = {"forward": (32, 32), "dq": (32, 32), "dkdv": (32, 16)}[kernel], 2
+    elif dim > 128:
+        most, stages = (32, 32), 2
+    tile_q, tile_k = (min(_power(n), limit) for n, limit in ((capacity_q, most[0]), (capacity_k, most[1])))
+    return Tiles(tile_q, tile_k, 8 if tile_q >= 128 or (size > 2 and kernel != "dkdv") else 4, stages)
 
 
 def _power(n: int) -> int:

@@ -1,0 +1,125 @@
+"""What the Triton kernels become on a GPU that need not be there: `python -m kernels.inspection`.
+
+Triton compiles for a named architecture anywhere, with the assembler that its package carries. What it says of shared
+memory, registers and spills tells of occupancy, and the instructions whether the matrix units are used; it says nothing
+of speed. Defaults in `kernels.tuning` were chosen by it.
+"""
+
+import argparse
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kernels.tuning import KERNELS, Tiles, default_tiles
+
+BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+_POINTERS = {"lse": "*fp32", "mean": "*fp32"} | dict.fromkeys(
+    ("indices", "counts", "offsets_q", "offsets_k", "queries_of", "starts"), "*i32"
+)
+_TENSORS = ("q", "k", "v", "out", "grad", "dq", "dk", "dv")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A compiled kernel. shared: bytes; registers: of a thread; spilled: bytes stored and loaded for want of registers;
+    wgmma, mma: warp-group and warp matrix instructions in its PTX."""
+
+    shared: int
+    registers: int
+    spilled: int
+    wgmma: int
+    mma: int
+
+    def resident(self, warps: int) -> int:
+        """Programs that a multiprocessor with 228 KiB and 65,536 registers holds at a time (Hopper)."""
+        return min((228 << 10) // (self.shared + 1024), 65536 // (self.registers * 32 * warps))
+
+
+def compiled(
+    kernel: str,
+    dtype: str,
+    dim: int,
+    *,
+    blocks: tuple[int, int] = (64, 64),
+    even: bool = True,
+    tiles: Tiles | None = None,
+    arch: int = 90,
+) -> Code:
+    """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from kernels import triton_kernels
+    from kernels.triton_passes import constants
+
+    functions = triton_kernels.forward, triton_kernels.backward_queries, triton_kernels.backward_keys
+    function = dict(zip(KERNELS, functions, strict=True))[kernel]
+    tiles = tiles or default_tiles(kernel, BYTES[dtype], dim, *blocks)
+    options = constants(dim, *blocks, tiles) | ({"EVEN": even} if kernel == "forward" else {})
+    fixed = {name: options.pop(name) for name in list(options) if name in function.arg_names}
+    kinds = {name: _kind(name, dtype, fixed) for name in function.arg_names}
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, (name, kind) in enumerate(kinds.items())
+        if kind.startswith("*") or name.startswith("stride")
+    }
+    source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=aligned)
+    found = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    ptx = found.asm["ptx"]
+    registers, spilled = _usage(ptx, arch)
+    return Code(found.metadata.shared, registers, spilled, ptx.count("wgmma.mma_async"), ptx.count("mma.sync"))
+
+
+def _kind(name: str, dtype: str, fixed: dict[str, Any]) -> str:
+    if name in fixed:
+        return "constexpr"
+    if name in _TENSORS:
+        return f"*{dtype}"
+    return _POINTERS.get(name, "fp32" if name in {"scale", "back"} else "i32")
+
+
+def _usage(ptx: str, arch: int) -> tuple[int, int]:
+    """Registers of a thread, bytes spilled: as the assembler says."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        suffix = "a" if arch >= 90 else ""
+        command = [get_ptxas(arch).path, "-v", f"--gpu-name=sm_{arch}{suffix}", str(path), "-o", str(path) + ".cubin"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", said)
+    return int(re.findall(r"Used (\d+) registers", said)[-1]), sum(map(int, spilled))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", type=int, default=90, help="compute capability, times 10")
+    parser.add_argument("--dims", type=int, nargs="+", default=[64, 96, 128])
+    parser.add_argument("--blocks", nargs="+", default=["64x64", "128x64", "128x128"], help="QUERIESxKEYS")
+    options = parser.parse_args()
+    print("| kernel | type | D | blocks | | tiles | shared KiB | registers | spilled | resident | wgmma | mma |")
+    print("|" + "---|" * 12)
+    for cells in _table(options.dims, [tuple(map(int, b.split("x"))) for b in options.blocks], options.arch):
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def _table(dims: list[int], blocks: list[tuple[int, ...]], arch: int) -> Iterator[tuple[Any, ...]]:
+    for dtype, dim, (rows, columns) in ((t, d, b) for t in ("bf16", "fp32") for d in dims for b in blocks):
+        for kernel, even in (("forward", True), ("forward", False), ("dq", False), ("dkdv", False)):
+            tiles = default_tiles(kernel, BYTES[dtype], dim, rows, columns)
+            code = compiled(kernel, dtype, dim, blocks=(rows, columns), even=even, arch=arch)
+            yield (
+                kernel, dtype, dim, f"{rows} x {columns}", "full" if even else "ragged",
+                f"{tiles.q} x {tiles.k}, {tiles.warps} warps, {tiles.stages} stages", f"{code.shared / 1024:.1f}",
+                code.registers, code.spilled, code.resident(tiles.warps), code.wgmma, code.mma,
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

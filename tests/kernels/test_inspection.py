@@ -1,0 +1,26 @@
+"""The Triton kernels compile for Hopper where there is no GPU: without spills, and on its matrix units in halves."""
+
+import pytest
+
+pytest.importorskip("triton")
+
+from kernels.inspection import compiled
+from kernels.tuning import KERNELS, default_tiles
+
+SHARED = 227 << 10  # of a program, on Hopper
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("dtype", "dim", "blocks", "even"),
+    [("bf16", 128, (64, 64), True), ("bf16", 128, (128, 128), False), ("fp16", 64, (64, 64), False),
+     ("bf16", 96, (60, 60), False), ("fp32", 128, (64, 64), False)],
+)  # fmt: skip
+def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, even):
+    code = compiled(kernel, dtype, dim, blocks=blocks, even=even)
+    assert code.shared <= SHARED
+    assert code.spilled == 0
+    assert code.resident(default_tiles(kernel, 4 if dtype == "fp32" else 2, dim, *blocks).warps) >= 1
+    if dtype != "fp32":
+        assert code.wgmma > 0
+        assert code.mma == 0
