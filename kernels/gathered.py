@@ -14,6 +14,8 @@ from torch import Tensor
 
 CHUNK_BYTES = 4 << 20
 """Scores held at a time: in a core's cache they are fastest, and the gathered keys grow with them."""
+EXACT_TO = 16.0
+"""Scores of fp32 beyond it are computed in fp64: their last digit alone would cost more than 2e-6 of a weight."""
 DENSE_FROM = 0.6
 """Share of kept pairs from which whole keys under a mask are faster than gathered ones (2 cores, D = 128)."""
 
@@ -67,7 +69,11 @@ def backward(
 def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """q [g, n, D], k and v [g, m, D], hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]; all wide."""
     weights = _scores(q, k, hidden, scale)
-    top = weights.amax(-1, keepdim=True).clamp_(min=torch.finfo(weights.dtype).min)
+    top = weights.amax(-1, keepdim=True)
+    if q.dtype == torch.float32 and _large(top):
+        out, total = _attend(q.double(), k.double(), v.double(), hidden, scale)
+        return out.float(), total.float()
+    top.clamp_(min=torch.finfo(weights.dtype).min)
     weights.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
     return (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny)), total.log().add_(top)
@@ -77,11 +83,23 @@ def _slopes(
     q: Tensor, grad: Tensor, lse: Tensor, mean: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
-    weights = _scores(q, k, hidden, scale).sub_(lse).exp_()
+    exact = q.dtype == torch.float32 and _large(lse)
+    if exact:
+        q, k, v = q.double(), k.double(), v.double()
+    weights = _scores(q, k, hidden, scale)
+    if exact:  # a row's keys are all here, and the forward's fp32 sum of them is too coarse
+        lse = weights.logsumexp(-1, keepdim=True)
+        lse.masked_fill_(lse == -torch.inf, 0)
+    weights.sub_(lse).exp_()
     grad = grad.to(weights.dtype)
     value = weights.mT @ grad
     slope = (grad @ v.mT).sub_(mean).mul_(weights)
     return (slope @ k).mul_(scale), slope.mT @ q.to(k.dtype).mul(scale), value
+
+
+def _large(scores: Tensor) -> bool:
+    """Whether some that are not hidden are far from 0."""
+    return bool((scores.abs() > EXACT_TO).logical_and_(scores > -torch.inf).any())
 
 
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None, scale: float) -> Tensor:
@@ -154,7 +172,7 @@ class _Gathered:
         blocks.index_copy_(0, self.rows, values.to(blocks.dtype))
 
     def add_keys(self, blocks: Tensor, values: Tensor) -> None:
-        keys, values = self.keys.flatten(), values.reshape(-1, *blocks.shape[1:])
+        keys, values = self.keys.flatten(), values.to(blocks.dtype).reshape(-1, *blocks.shape[1:])
         if blocks.is_cuda:  # sorts, and adds in a fixed order; index_add_ adds atomically there
             blocks.index_put_((keys,), values, accumulate=True)
         else:

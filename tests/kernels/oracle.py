@@ -47,7 +47,7 @@ def worst(found: Tensor, expected: Tensor) -> float:
 
 
 def roundoff(q: Tensor, k: Tensor) -> float:
-    """By how much more than usual fp32 must err: a score's last digit, so its exponential's, grows with the score."""
+    """By how much more than usual fp32 errs: a score's last digit, so its exponential's, grows with the score."""
     if not q.numel() or not k.numel():
         return 1.0
     return max(1.0, float((q.detach().double() @ k.detach().double().mT).abs().max()) * q.shape[-1] ** -0.5 / 16)
