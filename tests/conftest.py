@@ -1,6 +1,7 @@
 """One local Ray for the whole session, and a runner for the `reel` command."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A machine that pauses is not a test that fails.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# Started in the background by a script, this process ignores SIGINT, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 Reel = Callable[..., subprocess.CompletedProcess[str]]
