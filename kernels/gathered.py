@@ -70,7 +70,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float
     """q [g, n, D], k and v [g, m, D], hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]; all wide."""
     weights = _scores(q, k, hidden, scale)
     top = weights.amax(-1, keepdim=True)
-    if q.dtype == torch.float32 and _large(top):
+    if too_large(top, q):
         out, total = _attend(q.double(), k.double(), v.double(), hidden, scale)
         return out.float(), total.float()
     top.clamp_(min=torch.finfo(weights.dtype).min)
@@ -83,7 +83,7 @@ def _slopes(
     q: Tensor, grad: Tensor, lse: Tensor, mean: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
-    exact = q.dtype == torch.float32 and _large(lse)
+    exact = too_large(lse, q)
     if exact:
         q, k, v = q.double(), k.double(), v.double()
     weights = _scores(q, k, hidden, scale)
@@ -97,9 +97,9 @@ def _slopes(
     return (slope @ k).mul_(scale), slope.mT @ q.to(k.dtype).mul(scale), value
 
 
-def _large(scores: Tensor) -> bool:
-    """Whether some that are not hidden are far from 0."""
-    return bool((scores.abs() > EXACT_TO).logical_and_(scores > -torch.inf).any())
+def too_large(scores: Tensor, q: Tensor) -> bool:
+    """Whether scores, or log-sum-exps of them, of fp32 queries are too far from 0 for fp32. -inf: nothing is seen."""
+    return q.dtype == torch.float32 and bool((scores.abs() > EXACT_TO).logical_and_(scores > -torch.inf).any())
 
 
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None, scale: float) -> Tensor:

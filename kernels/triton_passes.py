@@ -1,4 +1,7 @@
-"""Launches the Triton kernels: the same two functions as `kernels.gathered`, for fp16, bf16 and fp32."""
+"""Launches the Triton kernels: the same two functions as `kernels.gathered`, for fp16, bf16 and fp32.
+
+fp32 is for those who want its precision: with scores too large for it, it is left to `gathered`, which knows fp64.
+"""
 
 import math
 from typing import Any
@@ -7,8 +10,8 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels import triton_kernels
-from kernels.gathered import Plan
+from kernels import gathered, triton_kernels
+from kernels.gathered import Plan, too_large
 from kernels.lists import transpose_lists
 from kernels.tuning import Tiles, tiles
 
@@ -30,7 +33,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan, choice: Tiles | None = 
         rows, q.shape[2], k.shape[2], plan.scale * LOG2_E,
         EVEN=_even(plan.offsets_k, plan.capacity_k, k.shape[2], choice.k), **_constants(q, plan, choice),
     )  # fmt: skip
-    return out, lse
+    return gathered.forward(q, k, v, plan) if too_large(lse, q) else (out, lse)
 
 
 def backward(
@@ -42,6 +45,8 @@ def backward(
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     if not q.numel():
         return dq, dk, dv
+    if too_large(lse, q):
+        return gathered.backward(grad, grad_lse, q, k, v, out, lse, plan)
     mean = (grad.float() * out.float()).sum(-1)
     mean = (mean if grad_lse is None else mean - grad_lse).contiguous()
     log = (lse * LOG2_E).masked_fill(lse == -torch.inf, 0).contiguous()
