@@ -1,5 +1,6 @@
 """The `reel` application: what all commands share, and how errors look."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -28,6 +29,9 @@ def main() -> None:
     # OpenMP threads that spin while they wait make a loaded machine five times slower (seen); read when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
+    for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     import pipelines.cli.annotate
     import pipelines.cli.balance
     import pipelines.cli.checkpoint
