@@ -83,13 +83,9 @@ def _slopes(
     q: Tensor, grad: Tensor, lse: Tensor, mean: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
-    exact = too_large(lse, q)
-    if exact:
-        q, k, v = q.double(), k.double(), v.double()
+    if too_large(lse, q):
+        q, k, v, lse = q.double(), k.double(), v.double(), lse.double()
     weights = _scores(q, k, hidden, scale)
-    if exact:  # a row's keys are all here, and the forward's fp32 sum of them is too coarse
-        lse = weights.logsumexp(-1, keepdim=True)
-        lse.masked_fill_(lse == -torch.inf, 0)
     weights.sub_(lse).exp_()
     grad = grad.to(weights.dtype)
     value = weights.mT @ grad
