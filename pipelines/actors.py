@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines import interrupts
+
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
 ATTEMPTS = 2  # of a single item whose actor is lost
 
@@ -61,6 +63,7 @@ class Actors:
         """Hand out work, then wait for calls to finish: those that did, none if time runs out."""
         import ray
 
+        interrupts.check()
         self._hand_out()
         ready, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_s)
         if ready:

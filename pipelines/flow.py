@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines import interrupts
 from pipelines.recipe import Need
 
 RUN_AHEAD = 2  # tasks in flight for each CPU of the cluster: enough that no worker waits for the driver
@@ -60,6 +61,7 @@ class Flow:
 
     def next_done(self, timeout_s: float = 1.0) -> list[Done]:
         """Start what there is room for, then wait for tasks to finish: those that did, none if time runs out."""
+        interrupts.check()
         self._start()
         if not self._in_flight:
             return []

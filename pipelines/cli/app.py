@@ -45,8 +45,11 @@ def main() -> None:
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
 
+    from pipelines.interrupts import noted
+
     try:
-        app()
+        with noted():
+            app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130:
             print("\nstopped; what was committed stays in the store, and the same command goes on", file=sys.stderr)

@@ -1,0 +1,43 @@
+"""Ctrl-C at moments when Python drops it."""
+
+import signal
+
+import pytest
+
+from pipelines import interrupts
+
+
+class Dropping:
+    """Interrupted in `__del__`, where Python prints exceptions and goes on."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_raised_at_the_next_check():
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts.noted():
+        interrupts.check()
+        dropped = Dropping()
+        del dropped
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+        interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_is_raised_where_it_comes():
+    with interrupts.noted(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    interrupts.check()
+
+
+def test_where_interrupts_are_ignored_they_stay_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.noted():
+            signal.raise_signal(signal.SIGINT)
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
