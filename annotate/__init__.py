@@ -51,6 +51,7 @@ BUILT_IN = {
     "near_duplicates": "annotate.near_duplicates:NearDuplicates",
     "caption": "annotate.caption:Caption",
     "composed_caption": "annotate.composed_caption:ComposedCaption",
+    "caption_rewrites": "annotate.caption_rewrites:CaptionRewrites",
     "captions": "annotate.captions:Captions",
     "cinematography": "annotate.cinematography:Cinematography",
     "caption_embedding": "annotate.caption_embedding:CaptionEmbedding",

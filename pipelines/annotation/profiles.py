@@ -6,13 +6,13 @@ CPU = (
     "technical", "blur", "motion", "text", "light", "texture", "camera_motion", "watermark", "aesthetic_standin",
     "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding", "clusters", "density",
 )  # fmt: skip
-FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "cinematography", "watermark_vlm")
+FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "caption_rewrites", "cinematography", "watermark_vlm")
 
 PROFILES: dict[str, tuple[str, ...]] = {"cpu": CPU, "full": FULL}
 """cpu: needs no download and no GPU. full: asks models as well; which ones, the recipe says."""
 
 _VLM: dict[str, Any] = {"chat": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
-_ASK = ("caption", "cinematography", "watermark_vlm", "captions", "clusters")
+_ASK = ("caption", "cinematography", "watermark_vlm", "caption_rewrites", "clusters")
 
 PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {},
