@@ -78,7 +78,12 @@ def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: 
     return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
 
 
-def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
+def noted_results(store: Store) -> int:
+    """Results that wait in the journal: of a run that goes on, or of one that was killed."""
+    return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+
+
+def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     """The plan as a table, with a sum of what is known."""
     width = max([len(r.name) for r in rows], default=4)
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}"
@@ -89,6 +94,8 @@ def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
     unknown = [r.name for r in rows if r.seconds is None and r.stale + r.waiting]
     beside = f", and {', '.join(unknown)}, which this store has not run yet" if unknown else ""
     yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
+    if noted:
+        yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
 
 
 def measured_seconds(store: Store) -> dict[str, float]:

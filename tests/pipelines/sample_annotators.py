@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class Lonely(Annotator):
     above: float = 1000.0
     away: str = runtime("")
     batch_size: int = runtime(2)
+    pause_s: float = runtime(0.0)
 
     name, version = "lonely", 1
     needs = (Frames(count=2, height=32), Stored("flaky_mean", optional=True))
@@ -82,6 +84,7 @@ class Lonely(Annotator):
     def batch(self, clips: list[tuple]) -> list[dict | Exception]:
         if self.away and Path(self.away).exists():
             raise Postponed("the server is away")
+        time.sleep(self.pause_s)
         return [self._one(frames) for frames, _ in clips]
 
     def _one(self, frames: np.ndarray) -> dict | Exception:

@@ -1,6 +1,9 @@
 """Stored clips are annotated by need: each annotator alone, in the order of what they read, on whatever worker."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +11,11 @@ import pytest
 
 from curation.store import Store
 from pipelines.annotation.load import in_levels, load_annotators
-from pipelines.annotation.plan import make_plan
+from pipelines.annotation.plan import make_plan, noted_results, plan_lines
 from pipelines.annotation.run import Report, annotate_and_record
 from pipelines.progress import Progress
 from pipelines.recipe import RecipeError
+from tests.conftest import ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate, recipe_of
 
@@ -114,6 +118,30 @@ def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_
     assert not store.count("failures", "stage = 'lonely'")
     switch.unlink()
     assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
+
+
+def test_what_a_killed_run_noted_is_kept_and_only_the_rest_is_done(store):
+    import ray
+
+    slow = {"lonely": {"pause_s": 1.0, "batch_size": 1}}
+    settings = {"annotators": ["lonely"], "parameters": slow, "batches.commit_s": 0.05}
+    arguments = [a for key, value in settings.items() for a in ("--set", f"{key}={json.dumps(value)}")]
+    at = ray.get_runtime_context().gcs_address
+    run = subprocess.Popen([sys.executable, "-m", "pipelines.cli", "annotate", "-s", store.path, "--address", at,
+                            *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while run.poll() is None and not store.count("journal"):
+        time.sleep(0.02)
+    run.kill()
+    _, errors = run.communicate()
+    noted = sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+    assert 0 < noted < 6, errors
+    assert store.count("clips", "lonely_pid IS NOT NULL") == 0
+    recipe = recipe_of(annotators=["lonely"], parameters=slow)
+    lines = list(plan_lines(make_plan(store, load_annotators(recipe)), noted_results(store)))
+    assert f"{noted} results that are computed and not merged yet" in lines[-1]
+    assert annotate(store, ["lonely"], parameters=slow).done == {"lonely": 6 - noted}
+    assert store.count("clips", "lonely_pid IS NOT NULL") == 6
+    assert store.count("journal") == 0
 
 
 def test_a_column_of_another_width_starts_anew(store):
