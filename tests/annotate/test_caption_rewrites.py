@@ -153,7 +153,7 @@ def test_the_full_recipe_asks_one_model():
     recipe = yaml.safe_load((Path(__file__).parents[2] / "configs/curate/full.yaml").read_text())
     annotators = [annotate.load(name, parameters) for name, parameters in recipe["parameters"].items()]
     asked = {a.name: a.chat for a in annotators if hasattr(a, "chat")}
-    assert asked.keys() == {"caption", "cinematography", "watermark_vlm", "caption_rewrites", "clusters"}
+    assert asked.keys() == {"caption", "cinematography", "watermark_vlm", "caption_rewrites", "cluster_names"}
     assert {chat.model for chat in asked.values()} == {"Qwen/Qwen2.5-VL-7B-Instruct"}
     assert {name for name, chat in asked.items() if chat.send == "images"} == {"watermark_vlm"}
 

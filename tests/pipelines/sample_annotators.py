@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames, Postponed, Resources, SetAnnotator, Stored, runtime
+from annotate.contract import Annotator, Column, Frames, Partly, Postponed, Resources, SetAnnotator, Stored, runtime
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
@@ -96,9 +96,10 @@ class Lonely(Annotator):
 
 @dataclass(frozen=True)
 class Ranked(SetAnnotator):
-    """The place of each clip among all."""
+    """The place of each clip among all; of none but the darkest while its switch is there."""
 
     fail: bool = False
+    switch: str = runtime("")
 
     name, version = "ranked", 1
     needs = Stored("flaky_mean")
@@ -109,4 +110,8 @@ class Ranked(SetAnnotator):
             raise ValueError("no ranking today")
         calls = (state or {"calls": 0})["calls"] + 1
         order = np.argsort(np.argsort(clips.column("flaky_mean").to_numpy()))
-        return {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        found, state = {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        if self.switch and Path(self.switch).exists():
+            darkest = [0 if place == 0 else None for place in order]
+            raise Partly(found | {"ranked_place": darkest}, state) from ValueError("dark")
+        return found, state

@@ -43,7 +43,7 @@ def recipe(server, clip_folder, tmp_path_factory):  # noqa: F811
         borders__enabled=False,
         parameters={
             **{name: {"chat": chat, "sampling": size} for name in ("caption", "cinematography", "watermark_vlm")},
-            **{name: {"chat": chat} for name in ("caption_rewrites", "clusters")},
+            **{name: {"chat": chat} for name in ("caption_rewrites", "cluster_names")},
             "aesthetics": {"clip": clip, "head": {"model": str(head.parent), "file": head.name}},
             "visual_embedding": {"clip": clip},
         },
