@@ -34,9 +34,10 @@ def annotate(
     """
     from curation.store import Store
     from pipelines.annotation.load import load_annotators
+    from pipelines.annotation.pinning import pin_models
     from pipelines.conditions import checked
 
-    full = _recipe(recipe, settings or [], profile)
+    full = pin_models(_recipe(recipe, settings or [], profile), only or ())
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = checked(opened, where)
