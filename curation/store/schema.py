@@ -160,6 +160,7 @@ def _failures() -> pa.Schema:
         field("attempts", pa.int32(), "how often it was tried"),
         field("fingerprint", text, "code and parameters of the step that failed"),
         field("at", TIMESTAMP, "when"),
+        field("mended_at", TIMESTAMP, "when the step worked on the clip after all, by whatever code; null: not yet"),
     ])  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from annotate.contract import needs_of
 from curation.store import Store
+from curation.store.failures import Mending
 from curation.store.journal import Journal
 from pipelines.annotation.batches import Batch, batches_of
 from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of
@@ -162,7 +163,7 @@ class _Level:
         self.total = sum(standing.count(name, STALE) for name in annotators)
         self.finished = 0
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
-        self.journal = Journal(store)
+        self.journal, self.mending = Journal(store), Mending(store, list(annotators))
         self.failures: list[dict[str, Any]] = []
         self.committed_at = time.monotonic()
 
@@ -207,6 +208,7 @@ class _Level:
             computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result["columns"])
             if computed:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id} | result["columns"])
+            self.mending.works(computed, clip_id)
             self.report.done.update(computed)
             self.report.clips.add(clip_id)
             self.report.seconds.update(result.get("seconds", {}))
@@ -249,6 +251,7 @@ class _Level:
     def _commit(self, *, last: bool = False) -> None:
         """last: the next level reads `clips`, so the journal's results go there too."""
         self.committed_at = time.monotonic()
+        self.mending.commit()
         for names, rows in self.found.items():
             self.journal.add(" ".join(names), pa.Table.from_pylist(rows, self._schema(names)), merge=last)
         self.found.clear()

@@ -88,7 +88,7 @@ def test_only_some_and_only_where(store):
     assert annotate(store, ["flaky", "loud", "ranked"]).done == {"flaky": 5, "loud": 5, "ranked": 6}
 
 
-def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, tmp_path, reel):
+def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, call):
     annotate(store, ["flaky"])
     bright = np.median([c["flaky_mean"] for c in clips_of(store)])
     report = annotate(store, parameters={"lonely": {"above": float(bright)}, "ranked": {"fail": True}})
@@ -103,9 +103,12 @@ def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, tmp_path, ree
     again = {"lonely": {"above": float(bright)}, "ranked": {"fail": True}}
     assert not annotate(store, parameters=again).failed
     assert annotate(store, parameters=again, retry_failed=True).failed == {"lonely": failed, "ranked": 1}
-    assert "no ranking today" in reel("failures", "--store", store.path).stdout
+    assert "no ranking today" in call("failures", "--store", store.path).stdout
     assert annotate(store).done == {"lonely": 6, "ranked": 6}
-    assert "ranking" not in reel("failures", "--store", store.path).stdout
+    assert "nothing failed" in call("failures", "--store", store.path).stdout, "other parameters made it good"
+    assert annotate(store, parameters=again).failed["lonely"] == failed, "which says nothing of the first ones"
+    assert call("failures", "--store", store.path).stdout.count("too bright") == failed
+    assert store.count("clips", "lonely_pid IS NULL") == 0
 
 
 def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_path):
