@@ -155,7 +155,9 @@ def _mended(store: "Store") -> str:
     of the very fingerprint that failed tells of one that died before it could."""
     names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
-    of_sets = "select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at"
+    whole = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" is not null" for n in names)  # of a part it is null
+    some = f"select 1 from clips c where case f.stage {whole} else false end" if names else "select 1 where false"
+    of_sets = f"select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at and exists ({some})"
     encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
     made_by += f" when 'precompute' then exists ({encoded})"
     noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""

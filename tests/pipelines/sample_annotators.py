@@ -113,5 +113,6 @@ class Ranked(SetAnnotator):
         found, state = {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
         if self.switch and Path(self.switch).exists():
             darkest = [0 if place == 0 else None for place in order]
-            raise Partly(found | {"ranked_place": darkest}, state) from ValueError("dark")
+            why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
+            raise Partly(found | {"ranked_place": darkest}, state) from why
         return found, state

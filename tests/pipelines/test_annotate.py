@@ -123,7 +123,7 @@ def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_
     assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
 
 
-def test_what_an_annotator_of_sets_did_before_it_failed_is_kept(store, tmp_path):
+def test_what_an_annotator_of_sets_did_before_it_failed_is_kept(store, call, tmp_path):
     switch = tmp_path / "switch"
     switch.touch()
     parameters = {"ranked": {"switch": str(switch)}}
@@ -132,10 +132,14 @@ def test_what_an_annotator_of_sets_did_before_it_failed_is_kept(store, tmp_path)
     assert [c["ranked_place"] for c in clips_of(store)].count(None) == 5
     assert store.count("clips", "ranked_fingerprint IS NOT NULL") == 0
     assert store.read("failures", ["stage", "error"]).to_pylist() == [{"stage": "ranked", "error": "ValueError: dark"}]
+    switch.write_text("away")
+    assert not annotate(store, ["flaky", "ranked"], parameters=parameters).postponed, "it has failed"
+    assert annotate(store, ["flaky", "ranked"], parameters=parameters, retry_failed=True).postponed == {"ranked": 6}
+    assert "ValueError: dark" in call("failures", "--store", store.path).stdout, "nothing has worked yet"
     switch.unlink()
-    assert not annotate(store, ["flaky", "ranked"], parameters=parameters).done
     assert annotate(store, ["flaky", "ranked"], parameters=parameters, retry_failed=True).done == {"ranked": 6}
-    assert {c["ranked_calls"] for c in clips_of(store)} == {2}, "the state came back"
+    assert {c["ranked_calls"] for c in clips_of(store)} == {3}, "the state came back"
+    assert "nothing failed" in call("failures", "--store", store.path).stdout
     assert None not in [c["ranked_place"] for c in clips_of(store)]
 
 
