@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.identity import model_id
+from annotate.backends.identity import hub_source, model_id
 from annotate.contract import Resources, runtime
 
 VLLM_BATCH = 256  # clips a run of ray.data.llm
+UNSTATED = "unstated"  # the revision of a server's model that no recipe states
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class ChatModel:
 
     What decides an answer is in the fingerprint; what only decides where and how fast it is made is not (`runtime`).
 
-    model: id at the server or on the hub, or a folder. send: frames as an ordered list of pictures with their times, or
-    as one video, for models that were trained on videos; a backend that cannot send it refuses. jpeg_quality: of frames
-    sent to a server. temperature 0: the likeliest token each time. dtype: of the weights in this process ("auto": as
-    saved) and in vLLM.
+    model: id at the server or on the hub, or a folder. revision: of the hub's; of a server's, what it was started with.
+    send: frames as an ordered list of pictures with their times, or as one video, for models that were trained on
+    videos; a backend that cannot send it refuses. jpeg_quality: of frames sent to a server. temperature 0: the
+    likeliest token each time. dtype: of the weights in this process ("auto": as saved) and in vLLM.
 
     backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (in Ray, by
     `ray.data.llm`). api_key_env: environment variable that holds the server's key. concurrency: questions in flight a
@@ -77,6 +78,12 @@ class ChatModel:
             raise ValueError(f"chat.jpeg_quality = {self.jpeg_quality}; it must be from 1 to 100")
         if self.max_cost_usd and not (self.usd_per_million_input or self.usd_per_million_output):
             raise ValueError("chat.max_cost_usd needs prices: set usd_per_million_input and usd_per_million_output")
+
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub; None where a server has it, or a folder."""
+        return None if self.backend == "server" else hub_source(self.model, self.revision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +152,14 @@ def close_chats() -> None:
 
 
 def model_print(chat: ChatModel) -> tuple[str, ...]:
-    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision."""
+    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision.
+
+    A server does not tell which revision it serves: that is what the recipe states.
+    """
     if not chat.model:
         return ()
-    return (model_id(chat.model, chat.revision),)
+    unknown = UNSTATED if chat.backend == "server" else ""
+    return (model_id(chat.model, chat.revision or unknown),)
 
 
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:

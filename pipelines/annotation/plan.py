@@ -16,7 +16,8 @@ from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Stand
 TYPICAL_S = {
     "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03,
     "camera_motion": 0.1, "watermark": 0.1, "aesthetic_standin": 0.02, "frame_hash": 0.01, "near_duplicates": 0.001,
-    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002, "density": 0.001,
+    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002,
+    "cluster_names": 0.001, "density": 0.001,
 }  # fmt: skip
 
 
@@ -78,7 +79,12 @@ def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: 
     return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
 
 
-def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
+def noted_results(store: Store) -> int:
+    """Results that wait in the journal: of a run that goes on, or of one that was killed."""
+    return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+
+
+def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     """The plan as a table, with a sum of what is known."""
     width = max([len(r.name) for r in rows], default=4)
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}"
@@ -89,6 +95,8 @@ def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
     unknown = [r.name for r in rows if r.seconds is None and r.stale + r.waiting]
     beside = f", and {', '.join(unknown)}, which this store has not run yet" if unknown else ""
     yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
+    if noted:
+        yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
 
 
 def measured_seconds(store: Store) -> dict[str, float]:

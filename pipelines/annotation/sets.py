@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate import Computes, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
+from annotate import Computes, Partly, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
 from annotate.contract import digest_of
 from curation.store import Store
 from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
@@ -40,7 +40,7 @@ class SetStanding:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """seconds of the call; error and detail where it failed."""
+    """clips that are done. seconds of the call; error and detail where it failed, in whole or in part."""
 
     clips: int
     seconds: float
@@ -73,34 +73,45 @@ def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, atte
     began = time.monotonic()
     version = store.dataset("clips").version
     try:
-        table, state = ray.get(remote.remote(store.uri, version, name, dict(params)))
+        table, state, problem = ray.get(remote.remote(store.uri, version, name, dict(params)))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", error)
-        text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]
-        seconds = time.monotonic() - began
-        return SetOutcome(0, seconds, text, str(error)[-4000:], isinstance(cause, Postponed))
+        return _failed(cause, str(error), time.monotonic() - began)
     store.merge("clips", table, on="clip_id")
     _save_state(store, annotator, state)
-    return SetOutcome(table.num_rows, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return _failed(problem, str(problem), seconds) if problem else SetOutcome(table.num_rows, seconds)
 
 
-def _compute(store_uri: str, version: int, name: str, params: dict[str, Any]) -> tuple[pa.Table, str]:
-    """On the worker: clip_id, the columns and the fingerprint of every member, and the new state as JSON."""
+def _failed(cause: BaseException, detail: str, seconds: float) -> SetOutcome:
+    text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]
+    return SetOutcome(0, seconds, text, detail[-4000:], isinstance(cause, Postponed))
+
+
+def _compute(
+    store_uri: str, version: int, name: str, params: dict[str, Any]
+) -> tuple[pa.Table, str, BaseException | None]:
+    """On the worker: clip_id, the columns and the fingerprint of every member, the new state as JSON, and what came in
+    the way of doing all: then the fingerprints are null, and the next run goes on."""
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
-    found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+    problem = None
+    try:
+        found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+    except Partly as part:
+        found, state, problem = part.columns, part.state, part.__cause__ or part
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
     places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))
     places = pc.if_else(pc.less(places, 0), pa.scalar(None, places.type), places)
     columns = [pa.array(found[c], type=annotator.columns[c].type).take(places) for c in annotator.columns]
-    prints = pa.array([_expected(annotator, members)] * len(members), pa.string())
+    prints = pa.array([None if problem else _expected(annotator, members)] * len(members), pa.string())
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     ids = members.column("clip_id").combine_chunks()
-    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state)
+    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), problem
 
 
 def _members(store: Store, annotator: SetAnnotator, more: list[str], version: int | None = None) -> pa.Table:

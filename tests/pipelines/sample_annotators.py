@@ -2,13 +2,14 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames, Postponed, Resources, SetAnnotator, Stored, runtime
+from annotate.contract import Annotator, Column, Frames, Partly, Postponed, Resources, SetAnnotator, Stored, runtime
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
@@ -64,6 +65,7 @@ class Lonely(Annotator):
     above: float = 1000.0
     away: str = runtime("")
     batch_size: int = runtime(2)
+    pause_s: float = runtime(0.0)
 
     name, version = "lonely", 1
     needs = (Frames(count=2, height=32), Stored("flaky_mean", optional=True))
@@ -82,6 +84,7 @@ class Lonely(Annotator):
     def batch(self, clips: list[tuple]) -> list[dict | Exception]:
         if self.away and Path(self.away).exists():
             raise Postponed("the server is away")
+        time.sleep(self.pause_s)
         return [self._one(frames) for frames, _ in clips]
 
     def _one(self, frames: np.ndarray) -> dict | Exception:
@@ -93,9 +96,10 @@ class Lonely(Annotator):
 
 @dataclass(frozen=True)
 class Ranked(SetAnnotator):
-    """The place of each clip among all."""
+    """The place of each clip among all; of none but the darkest while its switch is there."""
 
     fail: bool = False
+    switch: str = runtime("")
 
     name, version = "ranked", 1
     needs = Stored("flaky_mean")
@@ -106,4 +110,9 @@ class Ranked(SetAnnotator):
             raise ValueError("no ranking today")
         calls = (state or {"calls": 0})["calls"] + 1
         order = np.argsort(np.argsort(clips.column("flaky_mean").to_numpy()))
-        return {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        found, state = {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        if self.switch and Path(self.switch).exists():
+            darkest = [0 if place == 0 else None for place in order]
+            why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
+            raise Partly(found | {"ranked_place": darkest}, state) from why
+        return found, state
