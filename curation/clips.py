@@ -79,6 +79,7 @@ def _of_shot(
                 crop=box,
                 start_pts=int(pts[start]) if pts is not None else None,
                 last_pts=int(pts[end - 1]) if pts is not None else None,
+                size=(scan.info.width, scan.info.height),
             ),
             start_s=float(times[start]),
             end_s=float(times[end]),

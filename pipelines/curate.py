@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from pipelines.annotation.load import load_annotators, prepare_columns
 from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
 from pipelines.cluster import cluster
 from pipelines.committer import Committer
+from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
 from pipelines.progress import Progress
@@ -232,23 +233,12 @@ class Curation:
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
-        for batch in self._batches(missing):
+        for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
             self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
         if not source.cutting:
             self._finish(source, "ok")
-
-    def _batches(self, clips: list[PlannedClip]) -> Iterator[list[PlannedClip]]:
-        batch: list[PlannedClip] = []
-        for clip in clips:
-            span_s = clip.end_s - (batch[0].start_s if batch else clip.start_s)
-            if batch and (len(batch) >= self.recipe.batches.cut_clips or span_s > self.recipe.batches.cut_s):
-                yield batch
-                batch = []
-            batch.append(clip)
-        if batch:
-            yield batch
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context

@@ -45,14 +45,14 @@ def test_divide_at_a_constant_rate_gives_parts_equal_to_a_frame(count, max_s, fp
     assert len(parts) == max(1, int(np.ceil(count / fps / max_s - 1e-6)))
 
 
-def scan_of(count: int, cuts: list[int], *, fps: int = 25, crop: Crop | None = None) -> Scan:
+def scan_of(count: int, cuts: list[int], *, fps: int = 25, crop: Crop | None = None, trusted: bool = True) -> Scan:
     info = VideoInfo(container="mp4", codec="h264", pix_fmt="yuv420p", width=640, height=360, display_width=640,
                      display_height=360, rotation=0, sar="1:1", fps=fps, frames_hint=count, duration_s=count / fps,
                      bitrate_bps=1, has_audio=False, audio_codec=None)  # fmt: skip
     edges = [0, *cuts, count]
     made = [ScannedShot(Shot(a, b, "cut" if a else "start", a or None, a or None, 1.0), crop or Crop(0, 0, 640, 360))
             for a, b in zip(edges, edges[1:], strict=False)]  # fmt: skip
-    pts = [i * 3600 for i in range(count)]
+    pts = [i * 3600 if trusted else None for i in range(count)]
     return Scan(info, timing_of(pts, Fraction(1, 90_000), [Fraction(fps)]), made, 0, "f")
 
 
