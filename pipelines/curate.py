@@ -195,6 +195,12 @@ class Curation:
             self.state["unchanged"] += 1
             self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
+        if restored := self.history.restored(source.item.uri, md5):
+            self.history.done_before["ok"] += 1
+            self.state["unchanged"] += 1
+            self.history.replaced.add(source.item.uri)
+            self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
+            return
         # A file that cannot be read must not stand in for a good one with the same id.
         source_id = None if "failure" in source.facts else source.item.source_id
         survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None

@@ -39,6 +39,8 @@ def make_plan(recipe: CurateRecipe) -> str:
         touched = history.touched.get(item.uri) if history else None
         if history and touched and touched["md5"] == found["md5"]:
             history.done_before[touched["state"]] += 1  # only its time changed
+        elif history and (item.uri, found["md5"]) in history.earlier:
+            history.done_before["ok"] += 1
         elif found["md5"] and dedup.survivor_of(item.uri, found["md5"], item.source_id):
             states["duplicate"] += 1
         elif "failure" in found:
