@@ -126,7 +126,7 @@ class Committer:
         row: without it, its clips would belong to nobody."""
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]
-            uris, md5s = sql_strings([r["uri"] for r in some]), sql_strings([r["md5"] for r in some if r["md5"]] or [""])
+            uris, md5s = (sql_strings([r[key] or "" for r in some]) for key in ("uri", "md5"))
             self.store.delete("sources", f"uri IN ({uris}) AND (state <> 'ok' OR md5 IN ({md5s}))")
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:
