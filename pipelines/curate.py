@@ -13,7 +13,7 @@ from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
 from curation.ingest import Input, Inputs
 from curation.scan import Scan, scan_from_json
-from curation.store import Store
+from curation.store import Store, StoreError
 from pipelines import tasks
 from pipelines.annotation.load import load_annotators, prepare_columns
 from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
@@ -221,7 +221,7 @@ class Curation:
             return
         if done.stage == "write":
             if isinstance(done.value, dict):
-                raise RuntimeError(f"clips could not be written to the store: {done.value['failure']['message']}")
+                raise StoreError(f"clips could not be written: {done.value['failure']['message']}")
             self.committer.written(done.context, done.value)
             return
         self.stage_seconds[done.stage] += done.value.get("seconds", 0)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from curation.media.sandbox_child import report_progress
+
 from .cascade import detect
 from .config import ShotConfig
 from .footage import Footage, shrink
@@ -123,6 +125,7 @@ class _Blocks(ShotDetector):
 
     def _run_network(self, small: np.ndarray) -> np.ndarray:
         self.network_frames += len(small)
+        report_progress(None)
         return load_network()(small)
 
     def _engine(self) -> str:

@@ -327,12 +327,14 @@ def test_names_that_are_not_tame(tmp_path):
     check_whole(tmp_path / "store")
 
 
-def test_a_file_that_hangs_or_swells_costs_only_itself(tmp_path):
-    films = footage(tmp_path / "in", 2, lengths=(40,))
-    summary = curate(tmp_path / "store", [films[0].parent], recipe_of(limits__max_frames=20))
-    assert summary.failed == 2
-    errors = Store.open(tmp_path / "store").read("failures", ["stage", "error"]).to_pylist()
-    assert all(e["stage"] == "scan" and e["error"].startswith("limit: over 20 frames") for e in errors)
+def test_a_file_without_end_costs_only_itself(tmp_path):
+    films = footage(tmp_path / "in", 1, lengths=(40,))
+    write(tmp_path / "in" / "short.mp4", frames(30, seed=9))
+    summary = curate(tmp_path / "store", [films[0].parent], recipe_of(limits__max_frames=35))
+    assert (summary.ok, summary.failed) == (1, 1)
+    (failed,) = Store.open(tmp_path / "store").read("failures", ["stage", "error"]).to_pylist()
+    assert failed["stage"] == "scan"
+    assert failed["error"].startswith("limit: over 35 frames")
 
 
 def test_streams_that_change_half_way_are_curated(tmp_path):
@@ -377,22 +379,25 @@ def test_each_run_is_on_record(curated):
 
 
 def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material, tmp_path):
-    """While a run goes on something dies every now and then: a Ray worker, a sandbox's child."""
+    """While a run goes on something dies every now and then: a Ray worker, a sandbox's child. No file is blamed."""
     import random
     import threading
 
     import psutil
 
-    stop, killed = threading.Event(), []
+    stop, killed, bereft = threading.Event(), [], set()
     me = psutil.Process()
 
     def strike() -> None:
         rng = random.Random(0)
         while not stop.wait(0.3) and len(killed) < 4:
-            name = ("ray::reel:", "curation.media.sandbox_child")[len(killed) % 2]
+            name = ("curation.media.sandbox_child", "ray::reel:")[len(killed) % 2]
             ours = [p for p in me.children(recursive=True) if name in " ".join(_command(p))]
+            ours = [p for p in ours if _parent(p) not in bereft]  # a file that kills two in a row is to blame
             if ours:
                 victim = rng.choice(ours)
+                if "sandbox" in name:
+                    bereft.add(_parent(victim))
                 victim.kill()
                 killed.append(name)
 
@@ -405,9 +410,9 @@ def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material,
         stop.set()
         thread.join()
     assert len(killed) >= 2
-    assert summary.ok + summary.failed == 8
+    assert (summary.ok, summary.failed, summary.clips_failed) == (8, 0, 0)
     got, expect = contents(tmp_path / "store")["media"], contents(curated)["media"]
-    assert all(got[i] == expect[i] for i in expect if i in got)
+    assert got.items() >= expect.items()
     check_whole(tmp_path / "store")
 
 
@@ -418,3 +423,12 @@ def _command(process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def _parent(process) -> int:
+    import psutil
+
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return 0
