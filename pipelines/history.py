@@ -79,8 +79,9 @@ class History:
 
     def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
         """Whether a duplicate gave way to a file of the same id and other bytes, which then failed."""
-        failed = row["state"] == "duplicate" and survivor is not None and survivor["state"] == "failed"
-        return failed and row["md5"] not in (survivor["md5"], *(m for u, m in self.earlier if u == survivor["uri"]))
+        if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
+            return False
+        return row["md5"] not in (survivor["md5"], *(m for u, m in self.earlier if u == survivor["uri"]))
 
     def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
         """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""

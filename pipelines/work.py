@@ -61,7 +61,8 @@ def cut_source(
 
 def _spec(spec: dict[str, Any]) -> CutSpec:
     """JSON knows no tuples."""
-    return CutSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()})
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    return CutSpec(**known)
 
 
 def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
