@@ -94,6 +94,7 @@ def run_all(
             summary = Curation(store, recipe, inputs, history, light).run(progress)
         with Progress("annotate", quiet=quiet) as progress:
             report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed)
+        store.merge_small_files()
         return replace(summary, seconds=time.monotonic() - clock), report
 
 

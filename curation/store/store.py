@@ -320,6 +320,13 @@ class Store:
 
         maintenance.compact(self)
 
+    def merge_small_files(self) -> list[str]:
+        """What `compact` does, for the tables that a run of curation appends to, where they have very many small files;
+        returns their names."""
+        from curation.store import small_files
+
+        return small_files.merge_small_files(self)
+
     def cleanup(self, older_than: timedelta = timedelta(days=7)) -> int:
         """Delete versions that no snapshot pins and files no version has; returns bytes freed."""
         from curation.store import maintenance
@@ -348,6 +355,8 @@ class Store:
         with writing_to(self.uri), self.committing(LOCK_OF.get(table, CURATION_LOCK)):
             dataset.checkout_latest()
             yield dataset
+
+    _writing = writing  # its name in maintenance.py, which another branch is changing
 
     def _info(self, table: str) -> TableInfo:
         dataset = self.dataset(table)
