@@ -42,7 +42,7 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
 
 
 def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> int:
-    """From a transition's first (way -1) or last frame (way 1), where frames half a transition apart are of one shot."""
+    """From a transition's first (way -1) or last frame (way 1) on, where frames half its length apart are alike."""
     half = max(4, length // 2)
     for _ in range(2):
         ahead = at + way * (half + 1)
@@ -53,7 +53,7 @@ def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> in
 
 
 def _faded(footage: Footage, at: int, way: int, limit: int) -> int:
-    """From a transition's first (way -1) or last frame (way 1), where black and a fade beyond it end, at most `limit`."""
+    """From a transition's first (way -1) or last frame (way 1) on, where black and a fade beyond it end."""
     contrast = footage.contrast
     for _ in range(FARTHEST):
         if at == limit or not 0 <= at + way < len(footage):

@@ -18,7 +18,7 @@ ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
 
 def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:
-    """`t`, reaching outwards, within frames `limits`, to where both shots stand alone; where that cannot be seen, `t`."""
+    """`t`, reaching outwards within frames `limits` to where both shots stand alone; `t` where that cannot be seen."""
     before = after = NEAREST
     while True:
         lo, hi = max(limits[0], t.first - before), min(limits[1], t.last + after)
