@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from .footage_maker import join, scene, to_frames
 AT = 60  # first frame of the transition
 
 
+@cache
 def dissolve(length: int, *, speed: float = 0.03, brightness: float = 1.0, seed: int = 3) -> Footage:
     a, b = (scene(s, 130, speed=speed, brightness=brightness) for s in (seed, seed + 1))
     return Footage(shrink(to_frames(join(a, b, AT, length, "dissolve"))))
