@@ -36,13 +36,13 @@ class Light(Annotator):
         return {
             "brightness": float(first.mean()),
             "contrast": float(first.std(axis=(1, 2)).mean()),
-            "colorfulness": float(np.mean([_colorfulness(frame) for frame in colors])),
+            "colorfulness": float(np.mean([colorfulness(frame) for frame in colors])),
             "black_share": float(black.mean()),
             "frozen_share": float(np.mean(np.array(change) < FROZEN)),
         }
 
 
-def _colorfulness(rgb: np.ndarray) -> float:
+def colorfulness(rgb: np.ndarray) -> float:
     """Hasler & Süsstrunk (2003), eq. 3: spread and distance from grey in the opponent colours; rgb: uint8 [H, W, 3]."""
     r, g, b = (rgb[..., i].astype(np.float32) for i in range(3))
     rg, yb = r - g, (r + g) / 2 - b

@@ -8,6 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from annotate.light import colorfulness
+
 COLOURFUL = 82.0  # Hasler & Süsstrunk's M of "highly colourful"
 WELL_EXPOSED, EXPOSURE_WIDTH = 0.5, 0.2  # of the range of grey (Mertens et al., 2007)
 BLUR = 9  # pixels (Crété-Roffet et al.)
@@ -21,7 +23,7 @@ def measures(rgb: np.ndarray) -> dict[str, float]:
     return {
         "exposure": _exposure(gray),
         "contrast": _contrast(gray),
-        "colour": (1 + min(1.0, _colourfulness(rgb) / COLOURFUL)) / 2,
+        "colour": (1 + min(1.0, colorfulness(rgb) / COLOURFUL)) / 2,
         "sharpness": _sharpness(gray),
         "composition": (_simplicity(gray) + _thirds(gray)) / 2,
     }
@@ -36,12 +38,6 @@ def _contrast(gray: np.ndarray) -> float:
     shares = np.bincount(gray.ravel(), minlength=256) / gray.size
     entropy = -float(np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros(256))))
     return float(np.subtract(*np.percentile(gray, [99, 1]))) / 255 * entropy / 8
-
-
-def _colourfulness(rgb: np.ndarray) -> float:
-    r, g, b = (rgb[..., i].astype(np.float32) for i in range(3))
-    rg, yb = r - g, (r + g) / 2 - b
-    return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
 def _sharpness(gray: np.ndarray) -> float:

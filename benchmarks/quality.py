@@ -8,7 +8,6 @@ clips' own: every clip's first and last frame against the source's, and its fram
 
 import argparse
 import importlib.util
-import io
 import json
 import os
 import sys
@@ -16,11 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-
+from benchmarks.fidelity import clip_fidelity
 from curation.ingest import list_inputs
-from curation.media.decode import Video, orientation_of
 from curation.store import Store
 from pipelines.curate import run_all
 from pipelines.recipe import load_recipe, parse_overrides
@@ -118,48 +114,6 @@ def score(truth: Path, predictions: dict[str, Any], wrong: list) -> dict[str, An
     scorer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(scorer)
     return scorer.score(json.loads(truth.read_text()), predictions, wrong)
-
-
-def clip_fidelity(store: Store) -> dict[str, Any]:
-    """PSNR of each clip's first and last frame against the source's, all planes of 4:2:0, in dB; counts of frames."""
-    sources = {s["md5"]: s for s in store.read("sources", filter="state = 'ok'").to_pylist()}
-    worst, worst_clip, total, wrong, checked = 99.0, "", 0.0, 0, 0
-    for md5, clips in _by_md5(store.read("clips")).items():
-        wanted = {f for c in clips for f in (c["start_frame"], c["end_frame"] - 1)}
-        frames = _frames(sources[md5]["uri"], wanted)
-        media = dict(store.read_media([c["clip_id"] for c in clips]))
-        for clip in clips:
-            decoded = list(av.open(io.BytesIO(media[clip["clip_id"]])).decode(video=0))
-            wrong += len(decoded) != clip["end_frame"] - clip["start_frame"] or len(decoded) != clip["num_frames"]
-            for index, frame in ((clip["start_frame"], decoded[0]), (clip["end_frame"] - 1, decoded[-1])):
-                db = _psnr(frames[index], frame, clip)
-                total, checked = total + db, checked + 1
-                if db < worst:
-                    worst, worst_clip = db, f"{Path(sources[md5]['uri']).name} frame {index}"
-    return {"clip_psnr_worst_db": round(worst, 2), "clip_psnr_worst_at": worst_clip,
-            "clip_psnr_mean_db": round(total / max(1, checked), 2), "clip_frame_counts_wrong": wrong,
-            "clips": checked // 2}  # fmt: skip
-
-
-def _frames(uri: str, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Decoded from the start and counted: uint8 RGB [H, W, 3], upright."""
-    out, last = {}, max(wanted)
-    with Video(uri) as video:
-        for index, frame in enumerate(video.frames()):
-            if index in wanted:
-                out[index] = orientation_of(frame).apply(frame.reformat(format="rgb24").to_ndarray())
-            if index == last:
-                break
-    return out
-
-
-def _psnr(source: np.ndarray, clip_frame: Any, clip: dict[str, Any]) -> float:
-    x, y, w, h = (clip[f"crop_{side}"] for side in "xywh")
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(source[y : y + h, x : x + w]), format="rgb24")
-    want = picture.reformat(clip["width"], clip["height"], "yuv420p", interpolation="LANCZOS").to_ndarray()
-    got = clip_frame.reformat(format="rgb24").reformat(format="yuv420p").to_ndarray()
-    error = np.mean((want.astype(np.float32) - got) ** 2)
-    return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 if __name__ == "__main__":

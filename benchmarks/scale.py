@@ -24,6 +24,7 @@ from curation.store.schema import field
 
 CLIPS = 1_000_000
 BATCH = 100_000
+TINY, TINY_COMMITS = 40, 500  # clips of a commit, and commits, that the store ends with
 CONDITIONS = (
     "aesthetic_score > 5 AND motion_score > 0.2 AND width >= 1280 AND duration_s < 12 AND camera_motion = 'pan_left'"
 )
@@ -59,9 +60,13 @@ def main() -> None:
 
 def store_rows(folder: Path, clips: int = CLIPS) -> Iterator[tuple[str, float]]:
     """(name, value) of everything the store is timed for. folder: empty; some 1 GB is written for a million clips."""
-    store, seconds = timed(lambda: build(folder / "store", clips))
+    store, seconds = timed(lambda: build(folder / "store", clips, tiny_commits=TINY_COMMITS))
     yield "store.clips", clips
     yield "store.build_s", seconds
+    yield "store.clip_files_before_merge", len(store.dataset("clips").get_fragments())
+    yield "store.sql_filter5_all_columns_before_merge_s", best_of(3, lambda: store.sql(QUERIES["filter5_all_columns"]))
+    yield "store.merge_small_files_s", timed(store.merge_small_files)[1]
+    yield "store.clip_files", len(store.dataset("clips").get_fragments())
     floor = _floor(store, folder / "clips.parquet")
     for name, query in QUERIES.items():
         ours = best_of(3, lambda q=query: store.sql(q))  # type: ignore[misc]
@@ -76,19 +81,27 @@ def store_rows(folder: Path, clips: int = CLIPS) -> Iterator[tuple[str, float]]:
     yield "store.sql_after_compaction_s", best_of(3, lambda: store.sql(QUERIES["filter5_all_columns"]))
 
 
-def build(path: Path, clips: int, batch: int = BATCH) -> Store:
-    """A store of synthetic clips, each with 64 bytes of media, from one source in state ok for every 50."""
+def build(path: Path, clips: int, batch: int = BATCH, *, tiny_commits: int = 0) -> Store:
+    """A store of synthetic clips, each with 64 bytes of media, from one source in state ok for every 50; the last of
+    them in so many commits of TINY clips."""
     store = Store.open(path, create=True)
     store.ensure_columns("clips", ANNOTATED)
     rng = np.random.default_rng(0)
-    for start in range(0, clips, batch):
-        rows = synthetic_clips(rng, start, min(batch, clips - start))
-        ids = rows.column("clip_id").to_pylist()
-        store.append("clips", rows)
-        store.commit_media([store.write_media(ids, [one.encode() * 2 for one in ids])])
-        md5s = sorted(set(rows.column("source_md5").to_pylist()))
-        store.append("sources", [{"source_id": m, "md5": m, "uri": f"/footage/{m}.mp4", "state": "ok"} for m in md5s])
+    bulk = max(0, clips - TINY * tiny_commits)
+    for start in range(0, bulk, batch):
+        _commit(store, synthetic_clips(rng, start, min(batch, bulk - start)))
+    if bulk < clips:
+        _commit(store, synthetic_clips(rng, bulk, clips - bulk), rows_a_commit=TINY)
     return store
+
+
+def _commit(store: Store, rows: pa.Table, rows_a_commit: int = BATCH) -> None:
+    ids = rows.column("clip_id").to_pylist()
+    store.commit_media([store.write_media(ids, [one.encode() * 2 for one in ids])])
+    for start in range(0, rows.num_rows, rows_a_commit):
+        store.append("clips", rows.slice(start, rows_a_commit))
+    md5s = sorted(set(rows.column("source_md5").to_pylist()))
+    store.append("sources", [{"source_id": m, "md5": m, "uri": f"/footage/{m}.mp4", "state": "ok"} for m in md5s])
 
 
 def synthetic_clips(rng: np.random.Generator, start: int, count: int) -> pa.Table:

@@ -14,8 +14,10 @@ from pydantic import BaseModel, Field, model_validator
 from curation.media.cut import CutSpec
 from curation.media.encode import EncodeConfig
 from curation.scan import Scan, ScannedShot
+from curation.shots import Shot
 
 CUTTING_VERSION = 1  # raise when cutting or encoding changes what comes out
+CLOCK_JUMP_S = 60.0  # longer than a picture stands in any footage: the clock jumped, and no clip goes over it
 
 
 class ClipConfig(BaseModel, frozen=True, extra="forbid"):
@@ -64,12 +66,11 @@ def plan_clips(source_md5: str, scan: Scan, config: ClipConfig) -> list[PlannedC
 def _of_shot(
     source_md5: str, index: int, scanned: ScannedShot, scan: Scan, times: np.ndarray, config: ClipConfig
 ) -> Iterator[PlannedClip]:
-    shot, crop = scanned.shot, scanned.crop
-    if min(crop.w, crop.h) < config.min_side or times[shot.end] - times[shot.start] < config.min_s - 1e-9:
+    crop, pts = scanned.crop, scan.timing.pts
+    if min(crop.w, crop.h) < config.min_side:
         return
     box = (crop.x, crop.y, crop.w, crop.h)
-    for start, end in divide(times, shot.start, shot.end, config.max_s):
-        pts = scan.timing.pts
+    for start, end, end_s in _parts(times, scanned.shot, scan.timing.fps, config):
         yield PlannedClip(
             clip_id=clip_id_of(source_md5, start, end, box),
             shot_index=index,
@@ -79,10 +80,23 @@ def _of_shot(
                 crop=box,
                 start_pts=int(pts[start]) if pts is not None else None,
                 last_pts=int(pts[end - 1]) if pts is not None else None,
+                size=(scan.info.width, scan.info.height),
             ),
             start_s=float(times[start]),
-            end_s=float(times[end]),
+            end_s=end_s,
         )
+
+
+def _parts(times: np.ndarray, shot: Shot, fps: float, config: ClipConfig) -> Iterator[tuple[int, int, float]]:
+    """(first frame, frame after the last, time at which the last ends) of each clip of a shot."""
+    jumps = shot.start + 1 + np.flatnonzero(np.diff(times[shot.start : shot.end + 1]) > max(CLOCK_JUMP_S, config.max_s))
+    for start, end in pairwise(sorted({shot.start, *jumps.tolist(), shot.end})):
+        # where the clock jumped, the last frame counts as long as others do
+        last_s = min(times[end], times[end - 1] + 1 / fps) if end in jumps else times[end]
+        if last_s - times[start] >= config.min_s - 1e-9:
+            shown = np.append(times[start:end], last_s)
+            for a, b in divide(shown, 0, end - start, config.max_s):
+                yield start + a, start + b, float(shown[b])
 
 
 def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
@@ -92,9 +106,8 @@ def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[
     """
     span = times[end] - times[start]
     parts = max(1, math.ceil(span / max_s - 1e-6))
-    marks = times[start] + span * np.arange(1, parts) / parts
-    inner = np.searchsorted(times[: end + 1], marks - 1e-9)
-    edges = sorted({start, *(int(i) for i in inner if start < i < end), end})
+    part = np.floor((times[start:end] - times[start] + 1e-9) * (parts / span)) if span > 0 else np.zeros(end - start)
+    edges = [start, *(start + 1 + np.flatnonzero(np.diff(part) > 0)).tolist(), end]
     return list(pairwise(edges))
 
 

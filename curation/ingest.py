@@ -2,8 +2,10 @@
 
 import csv
 import glob
+import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,8 @@ URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url")
 LICENCE_COLUMNS = ("licence", "license")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
 WEB = ("http", "https", "ftp")
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # fsspec's; memory is for tests
+FILE = re.compile("file://", re.IGNORECASE)
 MAX_TEXT_CHARS = 100_000
 
 
@@ -72,10 +76,11 @@ def _joined(a: Input, b: Input) -> Input:
 
 
 def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
-    if "://" in name and not name.startswith("file://"):
+    name = FILE.sub("", name) if FILE.match(name) else name
+    if "://" in name:
         yield from _remote(name, allow_http, ignored)
         return
-    path = Path(os.path.abspath(os.path.expanduser(name.removeprefix("file://"))))
+    path = Path(os.path.abspath(os.path.expanduser(name)))
     if path.is_dir():
         yield from _folder(path, ignored)
     elif path.is_file():
@@ -124,14 +129,14 @@ def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
 
 def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
     protocol = _protocol(uri, allow_http)
+    if _is_manifest(uri):
+        yield from read_manifest(uri, allow_http)
+        return
     if protocol in WEB:
         yield Input(uri)
         return
-    import fsspec
-
     try:
-        files, root = fsspec.core.url_to_fs(uri)
-        names = [root] if files.isfile(root) else files.find(root)
+        files, root, names = _listed(uri)
     except ImportError as error:
         raise IngestError(
             f"{protocol}:// needs a package: {error}; try pip install 'reelwright[s3]' or [gcs]"
@@ -139,35 +144,65 @@ def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
     except Exception as error:
         raise IngestError(f"cannot list {uri}: {error}") from error
     for name in names:
-        if len(names) == 1 or _is_video(name.rsplit("/", 1)[-1], ignored, name):
+        if name == root or _is_video(name.rsplit("/", 1)[-1], ignored, name):
             yield Input(files.unstrip_protocol(name))
 
 
+def _listed(uri: str) -> tuple[Any, str, list[str]]:
+    """(file system, the URI's path in it, files it names): one, all below a folder, or what a glob matches."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(uri)
+    if files.isfile(root):
+        return files, root, [root]
+    if glob.has_magic(root):
+        found = files.glob(root, detail=True)
+        return files, root, [name for name, about in found.items() if about["type"] == "file"]
+    return files, root, files.find(root)
+
+
 def _protocol(uri: str, allow_http: bool) -> str:
-    """Protocol of a URI. Raises IngestError for the web where it is not allowed, and for chains, which hide one."""
-    if "::" in uri.partition("://")[0]:
-        raise IngestError(f"{uri} chains protocols; give the plain URI")
+    """Protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a protocol, and
+    for what else fsspec opens: archives and caches over any address, other machines' shells."""
+    if "::" in uri:
+        raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
     protocol = uri.partition("://")[0].lower()
     if protocol in WEB and not allow_http:
         raise IngestError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
+    if protocol not in WEB + STORES:
+        raise IngestError(f"{uri}: {protocol}:// is not read; give a path, s3://, gs://, az:// or http(s)://")
     return protocol
 
 
-def read_manifest(path: Path, allow_http: bool = False) -> Iterator[Input]:
+def _is_manifest(uri: str) -> bool:
+    return os.path.splitext(uri)[1].lower() in MANIFEST_SUFFIXES
+
+
+def read_manifest(path: Path | str, allow_http: bool = False) -> Iterator[Input]:
     """Rows of a CSV, JSONL or Parquet file: a column `uri` (or path, video, url …) and, where there are any,
-    `source_id`, `licence`, `caption`. Paths are relative to the manifest's folder. Raises IngestError."""
-    for number, row in enumerate(_rows(path), 1):
+    `source_id`, `licence`, `caption`. path: local, or a URI. Paths in it are relative to its folder. Raises
+    IngestError."""
+    for number, row in enumerate(_rows(str(path)), 1):
         if not isinstance(row, Mapping):
             raise IngestError(f'{path}, row {number} is no object; a row looks like {{"uri": "a.mp4"}}')
         uri = _first(row, URI_COLUMNS)
         if not uri:
             raise IngestError(f"{path}, row {number}: no value in a column named {', '.join(URI_COLUMNS)}")
-        uri = uri.removeprefix("file://")
+        if isinstance(path, str) and "://" in path:
+            uri = _beside(path, uri)
+        elif "://" not in (uri := FILE.sub("", uri) if FILE.match(uri) else uri):
+            uri = os.path.normpath((Path(path).parent / uri).absolute())
         if "://" in uri:
             _protocol(uri, allow_http)
-        else:
-            uri = os.path.normpath((path.parent / uri).absolute())
         yield Input(uri, _first(row, ("source_id", "id")), _first(row, LICENCE_COLUMNS), _first(row, CAPTION_COLUMNS))
+
+
+def _beside(manifest: str, uri: str) -> str:
+    """What a row of a remote manifest names: nothing of this machine, so that a list from elsewhere reads no local
+    file."""
+    if FILE.match(uri) or uri.startswith("/"):
+        raise IngestError(f"{manifest} names {uri}, a local file; a remote manifest's rows are URIs or relative to it")
+    return uri if "://" in uri else f"{manifest.rpartition('/')[0]}/{uri}"
 
 
 def _first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -178,18 +213,31 @@ def _first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
     return None
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+def _rows(path: str) -> Iterator[Mapping[str, Any]]:
     try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
+        with _opened(path) as file:
+            if path.lower().endswith(".parquet"):
+                import pyarrow.parquet as pq
 
-            for batch in pq.ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
-        elif path.suffix.lower() == ".csv":
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                yield from csv.DictReader(file)
-        else:
-            with open(path, encoding="utf-8") as file:
-                yield from (json.loads(line) for line in file if line.strip())
+                for batch in pq.ParquetFile(file).iter_batches():
+                    yield from batch.to_pylist()
+            elif path.lower().endswith(".csv"):
+                yield from csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+            else:
+                yield from (json.loads(line) for line in io.TextIOWrapper(file, "utf-8") if line.strip())
+    except IngestError:
+        raise
     except (ValueError, OSError, csv.Error) as error:
         raise IngestError(f"{path} is not a readable manifest ({error})") from error
+
+
+def _opened(path: str) -> Any:
+    """A binary file, of this machine or by fsspec."""
+    if "://" not in path:
+        return open(path, "rb")
+    import fsspec
+
+    try:
+        return fsspec.open(path, "rb").open()
+    except Exception as error:  # each file system has its own
+        raise IngestError(f"cannot read {path}: {type(error).__name__}: {error}") from error

@@ -77,20 +77,22 @@ class _Pass:
         self.transitions: list[Transition] = []
         self.orientation: Orientation | None = None
         self.info: VideoInfo | None = None
-        self.small = (0, 0)
+        self.full, self.small = (0, 0), (0, 0)  # decoded sizes: of the first frame, and what it is scaled to
         self.scaler, self.gray = VideoReformatter(), VideoReformatter()  # each keeps its swscale context
 
     def add(self, frame: Any) -> None:
         if self.orientation is None:
             self.orientation = orientation_of(frame)
             self.info = video_info(self.video, self.orientation)
-            self.small = _analysis_size(frame.width, frame.height, self.orientation)
+            self.full = (frame.width, frame.height)
+            self.small = _analysis_size(*self.full, self.orientation)
         index = len(self.pts)
         if index >= self.limits.max_frames:
             raise MediaError("limit", f"over {self.limits.max_frames} frames; raise limits.max_frames to allow it")
         self.pts.append(frame.pts)
         if self.borders.wants(index):
-            luma = self.gray.reformat(frame, format="gray", threads=1).to_ndarray()
+            # a stream may change its size half-way: crops lie in the first frame's
+            luma = self.gray.reformat(frame, *self.full, format="gray", threads=1).to_ndarray()
             self.borders.add(index, np.ascontiguousarray(self.orientation.apply(luma)))
         small = self.scaler.reformat(frame, *self.small, format="rgb24", interpolation="AREA", threads=1)
         self.chunk.append(self.orientation.apply(small.to_ndarray()))

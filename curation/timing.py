@@ -52,9 +52,9 @@ def timing_of(pts: Sequence[int | None], time_base: Fraction, claims: Sequence[F
         drift = seconds - np.arange(len(stamps)) / float(rate)
         if np.ptp(drift) <= 2 * slack_s:
             return Timing(stamps, time_base, rate, float(rate), len(stamps))
-    step = Fraction(1, 1) / Fraction(measured).limit_denominator(1001)
-    if np.ptp(seconds - np.arange(len(stamps)) * float(step)) <= 2 * slack_s:
-        return Timing(stamps, time_base, 1 / step, float(1 / step), len(stamps))
+    rate = Fraction(measured).limit_denominator(1001)  # 0 where a clock jumps ahead by days: that is none
+    if rate and np.ptp(seconds - np.arange(len(stamps)) / float(rate)) <= 2 * slack_s:
+        return Timing(stamps, time_base, rate, float(rate), len(stamps))
     return Timing(stamps, time_base, None, float(rates[0]) if rates else measured, len(stamps))
 
 

@@ -46,7 +46,7 @@ class Committer:
         replaced: set[str],
         recut_md5s: set[str],
     ) -> None:
-        """replaced: uris whose rows in `sources` are from an earlier run and give way to this one's. recut_md5s:
+        """replaced: uris whose newest rows in `sources` are from an earlier run and give way to this one's. recut_md5s:
         sources whose rows in `shots` do."""
         self.store, self.batches, self.write = store, batches, write
         self.replaced, self.recut_md5s = replaced, recut_md5s
@@ -114,12 +114,20 @@ class Committer:
             self.store.append("failures", self.failures)
             self.failures = []
         if ready:
-            self._drop("sources", "uri", [s.row["uri"] for s in ready if s.row["uri"] in self.replaced])
+            self._drop_replaced([s.row for s in ready if s.row["uri"] in self.replaced])
             self.store.append("sources", [s.row for s in ready])
         if self.times:
             times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
             self.store.merge("sources", times, on="uri")
             self.times = {}
+
+    def _drop_replaced(self, rows: list[dict[str, Any]]) -> None:
+        """Rows that failed or were duplicates, and those of the same bytes. A good version of other bytes keeps its
+        row: without it, its clips would belong to nobody."""
+        for start in range(0, len(rows), REPLACE_CHUNK):
+            some = rows[start : start + REPLACE_CHUNK]
+            uris, md5s = (sql_strings([r[key] or "" for r in some]) for key in ("uri", "md5"))
+            self.store.delete("sources", f"uri IN ({uris}) AND (state <> 'ok' OR md5 IN ({md5s}))")
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:
         for start in range(0, len(old), REPLACE_CHUNK):

@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +13,14 @@ from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
 from curation.ingest import Input, Inputs
 from curation.scan import Scan, scan_from_json
-from curation.store import Store
+from curation.store import Store, StoreError
 from pipelines import tasks
 from pipelines.annotation.load import load_annotators, prepare_columns
 from pipelines.annotation.pinning import pin_models
 from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
 from pipelines.cluster import cluster
 from pipelines.committer import Committer
+from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
 from pipelines.progress import Progress
@@ -95,6 +96,7 @@ def run_all(
             summary = Curation(store, recipe, inputs, history, light).run(progress)
         with Progress("annotate", quiet=quiet) as progress:
             report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed)
+        store.merge_small_files()
         return replace(summary, seconds=time.monotonic() - clock), report
 
 
@@ -196,6 +198,12 @@ class Curation:
             self.state["unchanged"] += 1
             self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
+        if restored := self.history.restored(source.item.uri, md5):
+            self.history.done_before["ok"] += 1
+            self.state["unchanged"] += 1
+            self.history.replaced.add(source.item.uri)
+            self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
+            return
         # A file that cannot be read must not stand in for a good one with the same id.
         source_id = None if "failure" in source.facts else source.item.source_id
         survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
@@ -216,7 +224,7 @@ class Curation:
             return
         if done.stage == "write":
             if isinstance(done.value, dict):
-                raise RuntimeError(f"clips could not be written to the store: {done.value['failure']['message']}")
+                raise StoreError(f"clips could not be written: {done.value['failure']['message']}")
             self.committer.written(done.context, done.value)
             return
         self.stage_seconds[done.stage] += done.value.get("seconds", 0)
@@ -234,23 +242,12 @@ class Curation:
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
-        for batch in self._batches(missing):
+        for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
             self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
         if not source.cutting:
             self._finish(source, "ok")
-
-    def _batches(self, clips: list[PlannedClip]) -> Iterator[list[PlannedClip]]:
-        batch: list[PlannedClip] = []
-        for clip in clips:
-            span_s = clip.end_s - (batch[0].start_s if batch else clip.start_s)
-            if batch and (len(batch) >= self.recipe.batches.cut_clips or span_s > self.recipe.batches.cut_s):
-                yield batch
-                batch = []
-            batch.append(clip)
-        if batch:
-            yield batch
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context

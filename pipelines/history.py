@@ -26,10 +26,13 @@ class History:
         self, store: Store, files: Sequence[Input], cutting: str, *, retry_failed: bool = False, recut: bool = False
     ) -> None:
         self.store = store
-        known = store.read("sources", COLUMNS).to_pylist()
-        rows = {row["uri"]: row for row in sorted(known, key=lambda r: r["ingested_at"])}
+        known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
+        rows = {row["uri"]: row for row in known}
+        self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
+            (row["uri"], row["md5"]): row for row in known if row["state"] == "ok" and rows[row["uri"]] is not row
+        }
         self.todo: list[Input] = []
-        self.replaced: set[str] = set()  # uris with an old row that this run's row replaces
+        self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
         self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
         self.recut_uris: set[str] = set()
@@ -47,7 +50,7 @@ class History:
             elif _touched(row):
                 self.todo.append(item)
                 self.touched[item.uri] = row
-            elif row["state"] == "duplicate" and _stands_for_nothing(row, rows.get(row["duplicate_of"])):
+            elif self._stands_for_nothing(row, rows.get(row["duplicate_of"])):
                 self.todo.append(item)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
@@ -61,6 +64,8 @@ class History:
         self.by_source_id: dict[str, str] = {}
         for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
             self._note_survivor(row)
+        for uri, md5 in self.earlier:
+            self.by_md5.setdefault(md5, uri)
         self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
         self._attempts: dict[tuple[str, str, str | None], int] | None = None
 
@@ -71,6 +76,20 @@ class History:
             self.by_md5.setdefault(row["md5"], survivor)
         if row["source_id"] != row["uri"] and row["state"] != "failed":
             self.by_source_id.setdefault(row["source_id"], survivor)
+
+    def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
+        """Whether a duplicate gave way to a file of the same id and other bytes, which then failed."""
+        if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
+            return False
+        return row["md5"] not in (survivor["md5"], *(m for u, m in self.earlier if u == survivor["uri"]))
+
+    def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
+        """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
+        if (uri, md5) not in self.earlier:
+            return None
+        names = sql_strings([uri]), sql_strings([md5 or ""])
+        found = self.store.read("sources", filter=f"uri = {names[0]} AND md5 = {names[1]} AND state = 'ok'")
+        return found.to_pylist()[0]
 
     def _cut_otherwise(self, item: Input, row: dict[str, Any], recut: bool) -> None:
         if recut:
@@ -165,11 +184,6 @@ class History:
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
             self.store.delete(table, f"clip_id IN ({sql_strings(clip_ids[start : start + DELETE_CHUNK])})")
-
-
-def _stands_for_nothing(duplicate: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
-    """Whether a file gave way to one of the same id and other bytes, which then failed."""
-    return survivor is not None and survivor["state"] == "failed" and survivor["md5"] != duplicate["md5"]
 
 
 def _touched(row: dict[str, Any]) -> bool:

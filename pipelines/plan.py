@@ -1,7 +1,7 @@
 """`reel curate --plan`: what a run would do and cost. Reads the inputs, writes nothing."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from curation.store import Store
 from pipelines import tasks
 from pipelines.annotation.load import load_annotators
 from pipelines.annotation.pinning import pin_models
+from pipelines.annotation.plan import TYPICAL_S, measured_seconds
 from pipelines.annotation.plan import make_plan as plan_annotators
 from pipelines.flow import Flow
 from pipelines.history import History
+from pipelines.progress import Progress
 from pipelines.recipe import CurateRecipe
 
 # CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
@@ -23,23 +25,25 @@ ENCODE_S_PER_MEGAPIXEL = {
     "ultrafast": 0.008, "superfast": 0.012, "veryfast": 0.022, "faster": 0.035, "fast": 0.045, "medium": 0.055,
     "slow": 0.09, "slower": 0.17,
 }  # fmt: skip
-ANNOTATE_S_PER_CLIP = 0.35
 TYPICAL_CLIP_S = 5.0
 
 
-def make_plan(recipe: CurateRecipe) -> str:
-    """Text of the plan. Needs Ray to be running."""
+def make_plan(recipe: CurateRecipe, *, quiet: bool = False) -> str:
+    """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
     inputs = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
     history = _history(recipe, inputs.files)
     todo = history.todo if history else inputs.files
     known = (history.by_md5, history.by_source_id) if history else ({}, {})
-    facts = _probe_all(recipe, [item.uri for item in todo])
+    with Progress("plan", quiet=quiet) as progress:
+        facts = _probe_all(recipe, [item.uri for item in todo], progress)
     dedup, states, videos = Deduplicator(*known), Counter[str](), []
     for item in todo:
         found = facts[item.uri]
         touched = history.touched.get(item.uri) if history else None
         if history and touched and touched["md5"] == found["md5"]:
             history.done_before[touched["state"]] += 1  # only its time changed
+        elif history and (item.uri, found["md5"]) in history.earlier:
+            history.done_before["ok"] += 1
         elif found["md5"] and dedup.survivor_of(item.uri, found["md5"], item.source_id):
             states["duplicate"] += 1
         elif "failure" in found:
@@ -57,7 +61,7 @@ def _history(recipe: CurateRecipe, files: Any) -> History | None:
     return History(Store.open(recipe.store), files, recipe.cutting_fingerprint)
 
 
-def _probe_all(recipe: CurateRecipe, uris: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _probe_all(recipe: CurateRecipe, uris: Sequence[str], progress: Progress) -> dict[str, dict[str, Any]]:
     flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
     for uri in uris:
         flow.add("probe", uri, uri, recipe.limits.model_dump())
@@ -65,7 +69,16 @@ def _probe_all(recipe: CurateRecipe, uris: Iterable[str]) -> dict[str, dict[str,
     while flow:
         for done in flow.next_done():
             facts[done.context] = {"md5": None, "info": None} | done.value
+        progress.show(len(facts), len(uris))
     return facts
+
+
+def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[str]]:
+    """Seconds that the recipe's annotators take a clip, as the store's runs or the corpus measured them; and those of
+    which neither knows."""
+    known = TYPICAL_S | (measured_seconds(store) if store else {})
+    names = [name for name, _ in recipe.annotator_params()]
+    return sum(known.get(name, 0.0) for name in names), [name for name in names if name not in known]
 
 
 def _lines(
@@ -80,12 +93,15 @@ def _lines(
         f"{states['unreadable']} unreadable; {ignored} other files passed over"
     )
     yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
+    each_s, unknown = _annotate_s(recipe, history.store if history else None)
     costs = {
         "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
         f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
-        f"annotate about {clips} new clips": clips * ANNOTATE_S_PER_CLIP,
+        f"annotate about {clips} new clips": clips * each_s,
         f"annotate {max([r.stale for r in stale], default=0)} stored clips anew": sum(r.seconds or 0 for r in stale),
     }
     for name, cost in costs.items():
         yield f"  {name:36} {cost / 60:10.1f} CPU minutes"
     yield f"  {'total':36} {sum(costs.values()) / 60:10.1f} CPU minutes (rough; nothing was written)"
+    if unknown:
+        yield f"  not counted, as no run has measured them: {', '.join(unknown)}"

@@ -58,6 +58,7 @@ class Limits(ScanLimits, frozen=True, extra="forbid"):
 
     memory_mib: int = Field(2048, ge=256, description="resident memory of a decoding process")
     stall_s: float = Field(60.0, gt=0, description="seconds without a decoded frame after which a file is given up")
+    max_s: float = Field(21600.0, gt=0, description="seconds that one step on a file, such as its scan, may take")
     attempts: int = Field(3, ge=1, description="times work is tried again after a worker or a node was lost")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from curation.clips import PlannedClip
 from curation.media.errors import MediaError
 from curation.media.sandbox import Reply, Sandbox
-from curation.store import Store
+from curation.store import Store, StoreError
 
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
 
@@ -31,8 +31,8 @@ def probe(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     facts: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": _mtime_ns(uri)}
     try:
-        facts |= _call(limits, "pipelines.work:hash_source", uri=uri).value
-        facts["info"] = _call(limits, "pipelines.work:probe_source", uri=uri).value
+        facts |= _call_twice(limits, "pipelines.work:hash_source", uri=uri).value
+        facts["info"] = _call_twice(limits, "pipelines.work:probe_source", uri=uri).value
     except MediaError as error:
         facts["failure"] = failure("probe", error)
     return facts | {"seconds": time.monotonic() - began}
@@ -43,7 +43,7 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any]) -> dic
     began = time.monotonic()
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
     try:
-        reply = _call(limits, "pipelines.work:scan_source", uri=uri, **work)
+        reply = _call_twice(limits, "pipelines.work:scan_source", uri=uri, **work)
         found: dict[str, Any] = {"scan": reply.value, "pts": reply.blobs[0]}
     except MediaError as error:
         found = {"failure": failure("scan", error)}
@@ -90,13 +90,17 @@ def _cut_alone(
     return results, blobs
 
 
-def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> str:
-    """Write clips to files of the store that nobody sees until the driver commits them. Returns what to commit.
+def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> str | dict[str, Any]:
+    """Write clips to files of the store that nobody sees until the driver commits them. Returns what to commit, or
+    {"failure"}.
 
     clip_ids names every non-empty blob of `blob_lists`, in order.
     """
     mp4s = [blob for blobs in blob_lists for blob in blobs if blob]
-    return Store(store_uri).write_media(clip_ids, mp4s)
+    try:
+        return Store(store_uri).write_media(clip_ids, mp4s)
+    except StoreError as error:
+        return {"failure": {"stage": "write", "message": str(error), "detail": ""}}
 
 
 def annotate(
@@ -151,6 +155,17 @@ def _annotate_one(
     }
 
 
+def _call_twice(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
+    """A sandbox that died may have been killed for what others did, by the kernel for want of memory say, or have
+    grown over many files: the file gets a fresh one before it is blamed."""
+    try:
+        return _call(limits, function, **kwargs)
+    except MediaError as error:
+        if error.kind not in ("crash", "memory"):
+            raise
+    return _call(limits, function, **kwargs)
+
+
 def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
     global _sandbox  # noqa: PLW0603 - one sandbox a worker process
     memory_bytes, stall_s = limits["memory_mib"] << 20, limits["stall_s"]
@@ -159,7 +174,7 @@ def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
     if _sandbox.memory_bytes != memory_bytes:
         _sandbox.close()
     _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
-    return _sandbox.call(function, kwargs)
+    return _sandbox.call(function, kwargs, max_s=limits["max_s"])
 
 
 def _mtime_ns(uri: str) -> int | None:

@@ -46,7 +46,7 @@ def cut_source(
     with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode)) as cutter:
         for spec in specs:
             try:
-                encoded = cutter.cut(CutSpec(**{**spec, "crop": tuple(spec["crop"])}))
+                encoded = cutter.cut(_spec(spec))
             except MediaError as error:
                 results.append({"error": {"stage": "cut", "message": str(error), "detail": error.detail}})
                 blobs.append(b"")
@@ -57,6 +57,12 @@ def cut_source(
             blobs.append(encoded.mp4)
             report_progress(None)
     return results, blobs
+
+
+def _spec(spec: dict[str, Any]) -> CutSpec:
+    """JSON knows no tuples."""
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    return CutSpec(**known)
 
 
 def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:

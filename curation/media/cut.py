@@ -2,7 +2,7 @@
 
 Frames are found by their timestamps as the scan decoded them, never by a seek's landing place: a seek goes to a
 keyframe at or before the clip, decoding runs on until the very timestamp comes. Where timestamps cannot be trusted, or
-a clip comes out with a frame too many or too few, the file is decoded from its start and frames are counted.
+a clip comes out with a frame too many or too few, frames are counted from the file's start.
 """
 
 import os
@@ -25,6 +25,8 @@ class CutSpec:
     """Frames [start_frame, end_frame) of a source, cropped to `crop` (x, y, w, h; upright pixels).
 
     `start_pts` and `last_pts` are the timestamps of its first and last frame; None where timestamps cannot be trusted.
+    `size` (w, h; upright) is that of the frame that `crop` lies in: a stream may change its size half-way. None: the
+    clip's first frame's.
     """
 
     start_frame: int
@@ -32,6 +34,7 @@ class CutSpec:
     crop: Crop
     start_pts: int | None = None
     last_pts: int | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -59,12 +62,20 @@ class Cutter:
 
     def cut(self, spec: CutSpec) -> Encoded:
         """Cut one clip. Raises MediaError (`decode` when frames are not where the scan saw them, `encode`)."""
+        try:
+            return self._cut(spec)
+        except BaseException:
+            self.next_index = None  # who knows where decoding stands
+            raise
+
+    def _cut(self, spec: CutSpec) -> Encoded:
         if spec.start_pts is not None:
             self._seek_if_far(spec.start_pts)
             encoded = self._encode(self._by_pts(spec), spec)
             if encoded is not None:
                 return encoded
-        self._rewind()
+        if self.next_index is None or self.next_index > spec.start_frame:
+            self._rewind()
         encoded = self._encode(self._by_index(spec), spec)
         if encoded is None:
             raise MediaError("decode", f"frames {spec.start_frame}..{spec.end_frame} did not decode a second time")
@@ -130,7 +141,7 @@ class Cutter:
                         first_pts = frame.pts
                         if spec.start_pts is not None and first_pts != spec.start_pts:
                             return None
-                        writer = ClipWriter(path, frame, spec.crop, self.video, self.rate, self.config)
+                        writer = ClipWriter(path, frame, spec.crop, self.video, self.rate, self.config, spec.size)
                     seen, last_pts = seen + 1, frame.pts
                     writer.write(frame, seen - 1)
                 if writer is None or seen != spec.num_frames:

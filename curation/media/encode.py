@@ -40,20 +40,29 @@ class ClipWriter:
     """One mp4 being written."""
 
     def __init__(
-        self, path: str, first: Any, crop: Crop, video: Video, rate: Fraction | None, config: EncodeConfig
+        self,
+        path: str,
+        first: Any,
+        crop: Crop,
+        video: Video,
+        rate: Fraction | None,
+        config: EncodeConfig,
+        upright_size: tuple[int, int] | None = None,
     ) -> None:
+        """upright_size: of the frames that `crop` lies in, where that is not `first`'s."""
         import av
 
         self.path, self.config = path, config
         self.rate = rate
         self.source_time_base = video.time_base
         self.first_pts = first.pts
-        self.size = (first.width, first.height)
         orientation = orientation_of(first)
+        self.size = orientation.size(*upright_size) if upright_size else (first.width, first.height)
+        self.format = first.format.name
         sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
         width, height = clip_size(crop, sar, config.max_short_side)
         self.in_time_base = 1 / rate if rate else video.time_base
-        self.graph = _graph(first, video, self.in_time_base, orientation, crop, (width, height), config)
+        self.graph = _graph(self._alike(first), video, self.in_time_base, orientation, crop, (width, height), config)
         muxing = {"movflags": "+faststart", "fflags": "+bitexact"}
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
         out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else rate
@@ -85,14 +94,21 @@ class ClipWriter:
 
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
-        if (frame.width, frame.height) != self.size:  # a stream may change its size half-way
-            frame = frame.reformat(width=self.size[0], height=self.size[1])
+        frame = self._alike(frame)
         if self.rate:
             frame.pts, frame.time_base, frame.duration = index, self.in_time_base, 1
         elif frame.pts is not None and self.first_pts is not None:
             frame.pts -= self.first_pts
         self.graph.vpush(frame)
         self._drain()
+
+    def _alike(self, frame: Any) -> Any:
+        """A stream may change its size or its pixel format half-way; a filter's input may not."""
+        if (frame.width, frame.height, frame.format.name) == (*self.size, self.format):
+            return frame
+        alike = frame.reformat(*self.size, self.format, interpolation="AREA", threads=1)
+        alike.pts, alike.time_base, alike.duration = frame.pts, frame.time_base, frame.duration
+        return alike
 
     def finish(self, uri: str, first_pts: int | None) -> Encoded:
         self.graph.vpush(None)

@@ -142,7 +142,7 @@ def _sample_packets(
             users.setdefault(shown[i], set()).add(geometry)
     scalers = {geometry: VideoReformatter() for geometry in geometries}  # keeps its swscale context between frames
     pictures: dict[tuple[int, tuple[tuple[int, int], Color]], np.ndarray] = {}
-    for frame in _decode_wanted(context, packets, set(users)):
+    for frame in decode_wanted(context, packets, set(users)):
         for geometry in users[frame.pts]:
             pictures[frame.pts, geometry] = _convert(scalers[geometry], frame, *geometry)
     missing = users.keys() - {pts for pts, _ in pictures}
@@ -154,7 +154,7 @@ def _sample_packets(
     return [a.reshape(-1, 2, *a.shape[1:]) if n.pairs else a for a, n in zip(arrays, needs, strict=True)]
 
 
-def _decode_wanted(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
+def decode_wanted(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
     """The frames with these presentation times, exactly as a full decode gives them, on one thread.
 
     H.264 frames that no other frame refers to and nobody wants are left out, half of the work at x264's defaults; so

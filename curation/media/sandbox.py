@@ -7,6 +7,7 @@ a fresh one. Messages are a JSON header and raw byte strings: nothing is unpickl
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -51,8 +52,17 @@ class Sandbox:
         self._stderr: deque[bytes] = deque(maxlen=200)
         self._drainer: threading.Thread | None = None
 
-    def call(self, function: str, kwargs: Mapping[str, Any], on_progress: Callable[[Any], None] | None = None) -> Reply:
+    def call(
+        self,
+        function: str,
+        kwargs: Mapping[str, Any],
+        on_progress: Callable[[Any], None] | None = None,
+        *,
+        max_s: float = math.inf,
+    ) -> Reply:
         """Call `function` ("package.module:name") with JSON-like `kwargs` in the child.
+
+        max_s: how long it may take in all, however much progress it reports.
 
         Raises MediaError: what the function raised, or `crash`, `timeout`, `memory` for what happened to the child.
         """
@@ -63,7 +73,7 @@ class Sandbox:
             assert child.stdin is not None
             child.stdin.write(HEADER.pack(len(request), 0) + request)
             child.stdin.flush()
-            return self._receive(child, on_progress)
+            return self._receive(child, on_progress, max_s)
         except (BrokenPipeError, EOFError):
             raise self._crashed(child) from None
         except MediaError as error:
@@ -108,8 +118,10 @@ class Sandbox:
             while block := pipe.read1(65536):
                 self._stderr.append(block[-STDERR_TAIL_CHARS:])
 
-    def _receive(self, child: subprocess.Popen[bytes], on_progress: Callable[[Any], None] | None) -> Reply:
-        reader = _Reader(child, self)
+    def _receive(
+        self, child: subprocess.Popen[bytes], on_progress: Callable[[Any], None] | None, max_s: float
+    ) -> Reply:
+        reader = _Reader(child, self, max_s)
         while True:
             header_bytes, blob_bytes = HEADER.unpack(reader.read(HEADER.size))
             header = json.loads(reader.read(header_bytes))
@@ -123,8 +135,8 @@ class Sandbox:
                 raise MediaError(cast(Kind, error["kind"]), error["message"], error["detail"] or self._tail())
             return Reply(header["value"], _split(body, header["blobs"]))
 
-    def check(self, child: subprocess.Popen[bytes], silent_s: float) -> None:
-        """Raise if the child has grown or stalled past its bounds."""
+    def check(self, child: subprocess.Popen[bytes], silent_s: float, over_s: float) -> None:
+        """Raise if the child has grown or stalled past its bounds, or taken longer than it may: over_s > 0."""
         with contextlib.suppress(psutil.Error):
             rss = psutil.Process(child.pid).memory_info().rss
             self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
@@ -132,6 +144,8 @@ class Sandbox:
                 raise MediaError("memory", f"decoding took over {self.memory_bytes >> 20} MiB and was stopped")
         if silent_s > self.stall_s:
             raise MediaError("timeout", f"no progress for {self.stall_s:g} s; decoding was stopped", self._tail())
+        if over_s > 0:
+            raise MediaError("timeout", "it took longer than one step may and was stopped (limits.max_s)", self._tail())
 
     def _tail(self) -> str:
         return b"".join(self._stderr).decode("utf-8", "replace")[-STDERR_TAIL_CHARS:].strip()
@@ -151,12 +165,13 @@ class Sandbox:
 class _Reader:
     """Reads exact byte counts from the child, checking its health whenever it is silent."""
 
-    def __init__(self, child: subprocess.Popen[bytes], owner: Sandbox) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], owner: Sandbox, max_s: float) -> None:
         assert child.stdout is not None
         self.child, self.owner, self.fd = child, owner, child.stdout.fileno()
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.fd, selectors.EVENT_READ)
         self.heard_at = self.checked_at = time.monotonic()
+        self.ends_at = self.heard_at + max_s
 
     def read(self, size: int) -> bytes:
         parts = []
@@ -165,7 +180,7 @@ class _Reader:
             now = time.monotonic()
             if now - self.checked_at >= POLL_S:
                 self.checked_at = now
-                self.owner.check(self.child, now - self.heard_at)
+                self.owner.check(self.child, now - self.heard_at, now - self.ends_at)
             if not ready:
                 continue
             part = os.read(self.fd, min(size, 1 << 20))

@@ -5,12 +5,14 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from typing import Any, BinaryIO
 
 from curation.media.errors import MediaError
@@ -18,6 +20,9 @@ from curation.media.sandbox import HEADER
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_EVERY_S = 1.0
+OUT_OF_MEMORY = re.compile(  # as OpenCV, torch, onnxruntime and libavcodec say it
+    r"insufficient memory|n['o]t allocate memory|not enough memory|bad[ _]alloc", re.IGNORECASE
+)
 _progress_at = 0.0
 _out: BinaryIO | None = None
 
@@ -31,6 +36,14 @@ def report_progress(value: Any) -> None:
         _send({"progress": value})
 
 
+class _ImportsAreProgress(MetaPathFinder):
+    """Torch on a slow disk takes longer than a decoder may be silent: each module that is looked for counts."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Finds nothing: the finders after it do."""
+        report_progress(None)
+
+
 def main() -> None:
     """Serve calls from stdin until it closes. Arguments: memory bound in bytes, the parent's process id."""
     global _out  # noqa: PLW0603
@@ -41,6 +54,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the stream
+    sys.meta_path.insert(0, _ImportsAreProgress())
     _single_threaded()
     source = sys.stdin.buffer
     while header := source.read(HEADER.size):
@@ -56,10 +70,12 @@ def _serve(request: dict[str, Any]) -> None:
         _send({"value": value}, blobs)
     except MediaError as error:
         _send({"error": {"kind": error.kind, "message": error.message, "detail": error.detail}})
-    except MemoryError:
-        _send({"error": {"kind": "memory", "message": "decoding asked for more memory than it may have", "detail": ""}})
     except Exception as error:
         detail = "".join(traceback.format_exception(error))[-2000:]
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            message = "decoding asked for more memory than it may have"
+            _send({"error": {"kind": "memory", "message": message, "detail": detail}})
+            return
         _send({"error": {"kind": "bug", "message": f"{type(error).__name__}: {error}", "detail": detail}})
 
 

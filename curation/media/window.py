@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from curation.media.errors import MediaError
-from curation.media.frames import ClipFacts, _decode_wanted, read
+from curation.media.frames import ClipFacts, decode_wanted, read
 
 
 def window(
@@ -33,7 +33,7 @@ def window(
             scaler = av.video.reformatter.VideoReformatter()
             pictures = {
                 frame.pts: _cover(scaler, frame, width, height)
-                for frame in _decode_wanted(stream.codec_context, packets, {shown[i] for i in wanted})
+                for frame in decode_wanted(stream.codec_context, packets, {shown[i] for i in wanted})
             }
     except av.error.FFmpegError as error:
         raise MediaError("decode", f"the clip ({len(mp4)} bytes) does not decode: {error.strerror}") from error

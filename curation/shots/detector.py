@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from curation.media.sandbox_child import report_progress
+
 from .cascade import detect
 from .config import ShotConfig
 from .footage import Footage, shrink
@@ -17,7 +19,7 @@ from .network import OVERLAP, WINDOW, load_network, weights_digest
 from .types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 2  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 3  # of the code whose results a fingerprint stands for: raise it whenever they may change
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 
 
@@ -123,6 +125,7 @@ class _Blocks(ShotDetector):
 
     def _run_network(self, small: np.ndarray) -> np.ndarray:
         self.network_frames += len(small)
+        report_progress(None)
         return load_network()(small)
 
     def _engine(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .follow import followed
 from .footage import Footage
 from .types import Transition
 
@@ -28,8 +29,10 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
         after = found[index + 1].first - 1 if index + 1 < len(found) else len(footage) - 1
         reached = t
         if t in loose:
-            first = _reach(footage, t.first, -1, before, t.last - t.first + 1)
-            last = _reach(footage, t.last, 1, after, t.last - t.first + 1)
+            mixed, length = followed(footage, t, (before, after)), t.last - t.first + 1
+            first = min(mixed.first, _settled(footage, t.first, -1, before, length))
+            last = max(mixed.last, _settled(footage, t.last, 1, after, length))
+            first, last = _faded(footage, first, -1, before), _faded(footage, last, 1, after)
             reached = Transition(first, last, t.confidence)
         if wide and _one_way(footage, wide[-1], reached):
             wide[-1] = _joined(wide[-1], reached)
@@ -38,14 +41,19 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
     return wide
 
 
-def _reach(footage: Footage, at: int, way: int, limit: int, length: int) -> int:
-    """From a transition's first (way -1) or last frame (way 1), where it really begins or ends, at most at `limit`."""
+def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> int:
+    """From a transition's first (way -1) or last frame (way 1) on, where frames half its length apart are alike."""
     half = max(4, length // 2)
     for _ in range(2):
         ahead = at + way * (half + 1)
         if (limit - ahead) * way < 0 or footage.similarity(*sorted((at + way, ahead))) >= SETTLED:
             break
         at += way * half
+    return at
+
+
+def _faded(footage: Footage, at: int, way: int, limit: int) -> int:
+    """From a transition's first (way -1) or last frame (way 1) on, where black and a fade beyond it end."""
     contrast = footage.contrast
     for _ in range(FARTHEST):
         if at == limit or not 0 <= at + way < len(footage):

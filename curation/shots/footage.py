@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from curation.media.sandbox_child import report_progress
+
 HEIGHT, WIDTH = 27, 48  # pixels of the small frames everything is measured on; also the network's input
 ROWS, COLUMNS = 3, 6  # blocks
 BLOCK_H, BLOCK_W = HEIGHT // ROWS, WIDTH // COLUMNS
@@ -47,6 +49,7 @@ class Footage:
         Normalised cross-correlation of blocks at their best displacement, both ways, weighted by texture.
         """
         if (i, j) not in self._known:
+            report_progress(None)  # a block of a thousand frames can take a slow machine a minute
             there, back = self.matches(i, j), self.matches(j, i)
             self._known[i, j] = float(self._pooled(np.array([i]), np.array([j]), there[None], back[None])[0])
         return self._known[i, j]

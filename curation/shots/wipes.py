@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from curation.media.sandbox_child import report_progress
+
 from .footage import HEIGHT, WIDTH, Footage
 
 BINS = 24  # positions along the sweep
@@ -29,6 +31,7 @@ class Sweep:
 
 def find_sweep(footage: Footage, start: int, end: int) -> Sweep | None:
     """The clearest sweep that lies within frames [start, end], if any."""
+    report_progress(None)
     change = np.abs(np.diff(footage.grey[start : end + 1], axis=0)).reshape(end - start, -1)
     best: Sweep | None = None
     for membership in _sweeps():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 
 class StoreError(Exception):
@@ -26,3 +28,21 @@ def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> Sto
     alike = look_alikes(name, known)
     hint = f"; {kind.partition(' ')[0]}s that look alike: {', '.join(alike)}" if alike else ""
     return StoreError(f"'{name}' is not a {kind}{hint}. See: {see}")
+
+
+NO_ROOM = re.compile(r"no space left|quota exceeded|file too large|os error (28|122|27)\b", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def writing_to(uri: str) -> Iterator[None]:
+    """A store that cannot be written to says so in a sentence: a full disk is not a bug."""
+    try:
+        yield
+    except OSError as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if NO_ROOM.search(first):
+            raise StoreError(
+                f"no room is left to write to the store at {uri}; free some and run the same command again: what was "
+                "committed is kept."
+            ) from error
+        raise StoreError(f"the store at {uri} could not be written to: {first}.") from error

@@ -48,7 +48,7 @@ class Mending:
             ids = sorted(clips)
             for start in range(0, len(ids), LOOKUP_IDS):
                 of_clips = id_filter("clip_id", ids[start : start + LOOKUP_IDS])
-                with self.store._writing("failures") as dataset:
+                with self.store.writing("failures") as dataset:
                     where = f"stage = {quote(stage)} AND {MENDED} IS NULL AND {of_clips}"
                     dataset.update({MENDED: "now()"}, where=where)
             self.open[stage] -= clips

@@ -60,7 +60,7 @@ class Journal:
 
     def _note(self, maker: str, rows: pa.Table) -> None:
         row = {"maker": maker, "num_rows": rows.num_rows, "bytes": rows.nbytes, "results": _to_bytes(rows)}
-        with self.store._writing(TABLE) as dataset:
+        with self.store.writing(TABLE) as dataset:
             tables.append(dataset, tables.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
 
     def _merge(self, maker: str, more: pa.Table | None = None) -> None:
@@ -79,7 +79,7 @@ class Journal:
 
     def _forget(self, maker: str) -> None:
         """With the files: no snapshot pins a journal, and nobody needs an old one."""
-        with self.store._writing(TABLE) as dataset:
+        with self.store.writing(TABLE) as dataset:
             dataset.delete(f"maker = {quote(maker)}")
             dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=self.store.path is not None)
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.store.errors import StoreError
+from curation.store.errors import StoreError, writing_to
 
 FOLDER = "_locks"
 _held: dict[str, tuple[int, int]] = {}  # lock path -> (pid that took it, depth): the same process may take it again
@@ -34,7 +34,8 @@ def exclusive(store: Path, name: str) -> Iterator[None]:
     if pid == os.getpid() and depth:
         _held[key] = (pid, depth + 1)
     else:
-        _take(path)
+        with writing_to(str(store)):
+            _take(path)
         _held[key] = (os.getpid(), 1)
     try:
         yield
@@ -54,8 +55,8 @@ def is_held_here(store: Path, name: str) -> bool:
 def _take(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     mine = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
-    mine.write_text(json.dumps(_me()))
     try:
+        mine.write_text(json.dumps(_me()))
         for _ in range(5):
             try:
                 os.link(mine, path)  # atomic: fails if somebody holds it

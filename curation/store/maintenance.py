@@ -94,7 +94,7 @@ def compact(store: Store) -> None:
 
 
 def _compact_table(store: Store, table: str) -> None:
-    with store._writing(table) as dataset:
+    with store.writing(table) as dataset:
         if table == "media":
             _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
         elif table in ENCODED:
@@ -112,7 +112,7 @@ def merge_encoded(store: Store) -> None:
     Larger ones are left as workers wrote them: to copy them costs more than the files do. `compact` copies them.
     """
     for table in ENCODED:
-        with store._writing(table) as dataset:
+        with store.writing(table) as dataset:
             if _mean_bytes(dataset) <= INLINE_BYTES:
                 _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
                 dataset.checkout_latest()
@@ -120,7 +120,7 @@ def merge_encoded(store: Store) -> None:
 
 def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
     """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
-    with store._writing("media") as dataset:
+    with store.writing("media") as dataset:
         _compact_files(dataset, target_rows=rows_a_file, deleted_share=0.1)
         dataset.optimize.optimize_indices()
         dataset.checkout_latest()

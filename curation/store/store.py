@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.store import encoded, lock, media, tables
-from curation.store.errors import StoreError, unknown_name
+from curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
 from curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Store:
             raise StoreError("rows of journal come from curation.store.journal.Journal.")
         if table in PAYLOAD:
             raise StoreError(f"rows of {table} come from Store.write_encoded; commit them with Store.commit_encoded.")
-        with self._writing(table) as dataset:
+        with self.writing(table) as dataset:
             checked = tables.to_table(rows, table, dataset.schema)
             if checked.num_rows:
                 tables.append(dataset, checked)
@@ -187,7 +187,7 @@ class Store:
         hand it thousands of rows at a time, in the table's order.
         """
         tables.refuse_repeats(rows, on, table)
-        with self._writing(table):
+        with self.writing(table):
             self.ensure_columns(table, list(rows.schema))
             dataset = self.dataset(table)
             some = pa.schema([dataset.schema.field(name) for name in rows.schema.names])
@@ -199,20 +199,22 @@ class Store:
 
     def ensure_columns(self, table: str, fields: Sequence[pa.Field]) -> None:
         """Add columns that are missing, null in every row: a change of metadata, no data is rewritten."""
-        with self._writing(table) as dataset:
+        with self.writing(table) as dataset:
             tables.add_null_columns(dataset, fields, table)
 
     def drop_columns(self, table: str, names: Sequence[str]) -> None:
         """Forget columns; a change of metadata. Snapshots keep theirs."""
-        with self._writing(table) as dataset:
+        with self.writing(table) as dataset:
             dataset.drop_columns(list(names))
 
     def delete(self, table: str, predicate: str) -> int:
         """Delete the rows that match a SQL condition; snapshots keep theirs. Returns how many."""
-        with self._writing(table) as dataset:
+        with self.writing(table) as dataset:
             try:
                 return dataset.delete(predicate)["num_deleted_rows"]
             except (ValueError, OSError) as error:
+                if NO_ROOM.search(str(error)):
+                    raise
                 raise StoreError(
                     f"{predicate!r} does not select rows of {table}: {tables.first_line(error)}."
                 ) from error
@@ -224,11 +226,12 @@ class Store:
 
         Needs nothing but the uri: `Store(uri).write_media(…)` works without opening a table.
         """
-        return media.write_fragments(self.table_uri("media"), clip_ids, mp4s, self.storage_options)
+        with writing_to(self.uri):
+            return media.write_fragments(self.table_uri("media"), clip_ids, mp4s, self.storage_options)
 
     def commit_media(self, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of the store, in one commit."""
-        with self._writing("media") as dataset:
+        with self.writing("media") as dataset:
             media.commit(dataset, fragments, self.storage_options)
             tables.keep_index_fresh(self.dataset("media"), "media")
 
@@ -251,7 +254,7 @@ class Store:
 
     def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of `table`, in one commit."""
-        with self._writing(table) as dataset:
+        with self.writing(table) as dataset:
             media.commit(dataset, fragments, self.storage_options)
 
     def merge_encoded(self) -> None:
@@ -319,6 +322,13 @@ class Store:
 
         maintenance.compact(self)
 
+    def merge_small_files(self) -> list[str]:
+        """What `compact` does, for the tables that a run of curation appends to, where they have very many small files;
+        returns their names."""
+        from curation.store import small_files
+
+        return small_files.merge_small_files(self)
+
     def cleanup(self, older_than: timedelta = timedelta(days=7)) -> int:
         """Delete versions that no snapshot pins and files no version has; returns bytes freed."""
         from curation.store import maintenance
@@ -341,11 +351,13 @@ class Store:
         return tables.open_dataset(self.table_uri(table), self.storage_options) is not None
 
     @contextlib.contextmanager
-    def _writing(self, table: str) -> Iterator[Any]:
+    def writing(self, table: str) -> Iterator[Any]:
+        """The dataset of `table` at its newest version, with the right to commit to it."""
         dataset = self.dataset(table)
-        with self.committing(LOCK_OF.get(table, CURATION_LOCK)):
+        with writing_to(self.uri), self.committing(LOCK_OF.get(table, CURATION_LOCK)):
             dataset.checkout_latest()
             yield dataset
+
 
     def _info(self, table: str) -> TableInfo:
         dataset = self.dataset(table)

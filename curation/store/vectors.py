@@ -61,7 +61,7 @@ def index_vectors(store: Store, table: str, column: str) -> bool:
 
     Call it once a run has merged its vectors; nothing is wrong without it, only slower.
     """
-    with store._writing(table) as dataset:
+    with store.writing(table) as dataset:
         _width(dataset, table, column)
         rows = dataset.count_rows(filter=f"`{column}` IS NOT NULL")
         if rows < INDEX_FROM_ROWS:

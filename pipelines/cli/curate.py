@@ -41,7 +41,7 @@ def curate(
         with cluster(address):
             from pipelines.plan import make_plan
 
-            say(make_plan(full))
+            say(make_plan(full, quiet=quiet))
         return
     summary = _run(full, address, retry_failed, recut, quiet)
     if not summary.adds_up:

@@ -45,14 +45,22 @@ def test_divide_at_a_constant_rate_gives_parts_equal_to_a_frame(count, max_s, fp
     assert len(parts) == max(1, int(np.ceil(count / fps / max_s - 1e-6)))
 
 
-def scan_of(count: int, cuts: list[int], *, fps: int = 25, crop: Crop | None = None) -> Scan:
+def scan_of(
+    count: int,
+    cuts: list[int],
+    *,
+    fps: int = 25,
+    crop: Crop | None = None,
+    trusted: bool = True,
+    pts: list[int] | None = None,
+) -> Scan:
     info = VideoInfo(container="mp4", codec="h264", pix_fmt="yuv420p", width=640, height=360, display_width=640,
                      display_height=360, rotation=0, sar="1:1", fps=fps, frames_hint=count, duration_s=count / fps,
                      bitrate_bps=1, has_audio=False, audio_codec=None)  # fmt: skip
     edges = [0, *cuts, count]
     made = [ScannedShot(Shot(a, b, "cut" if a else "start", a or None, a or None, 1.0), crop or Crop(0, 0, 640, 360))
             for a, b in zip(edges, edges[1:], strict=False)]  # fmt: skip
-    pts = [i * 3600 for i in range(count)]
+    pts = pts or [i * 3600 if trusted else None for i in range(count)]
     return Scan(info, timing_of(pts, Fraction(1, 90_000), [Fraction(fps)]), made, 0, "f")
 
 
@@ -67,6 +75,31 @@ def test_clips_carry_the_times_and_stamps_of_their_first_and_last_frame():
     (clip,) = plan_clips("m", scan_of(200, [150]), ClipConfig())[:1]
     assert (clip.spec.start_pts, clip.spec.last_pts) == (0, 149 * 3600)
     assert (clip.start_s, clip.end_s, clip.shot_index) == (0.0, 6.0, 0)
+
+
+@pytest.mark.parametrize("jump_s", [110, 1e5, 1.7e9])
+def test_no_clip_goes_over_a_jump_of_the_clock(jump_s):
+    """And a jump of decades costs the driver no more than the frames there are."""
+    late = [round(jump_s * 90_000) + i * 3600 for i in range(2000)]
+    scan = scan_of(3000, [], pts=[*(i * 3600 for i in range(1000)), *late])
+    planned = plan_clips("m", scan, ClipConfig(min_s=1, max_s=20))
+    spans = [(c.spec.start_frame, c.spec.end_frame) for c in planned]
+    assert [s for s in spans if s[0] < 1000] == [(0, 500), (500, 1000)]
+    assert spans[2:] == [(1000, 1500), (1500, 2000), (2000, 2500), (2500, 3000)]
+    assert all(c.end_s - c.start_s == pytest.approx(20) for c in planned)
+
+
+def test_a_frame_before_a_jump_of_the_clock_makes_no_clip_of_its_own():
+    late = [90_000 * 10**9 + i * 3600 for i in range(100)]
+    scan = scan_of(101, [], pts=[0, *late])
+    assert [c.spec.start_frame for c in plan_clips("m", scan, ClipConfig())] == [1]
+
+
+def test_a_slide_show_keeps_its_slides():
+    """A picture that stands for half a minute is a picture that stands."""
+    scan = scan_of(4, [], pts=[30 * 90_000 * i for i in range(4)])
+    spans = [(c.spec.start_frame, c.spec.end_frame) for c in plan_clips("m", scan, ClipConfig())]
+    assert spans == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
 def test_an_id_says_what_the_clip_is_and_nothing_else():

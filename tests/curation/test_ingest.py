@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -152,6 +153,45 @@ def test_a_remote_folder_is_listed(tmp_path):
 
 
 @pytest.fixture
+def bucket():
+    """Some files on a file system that only fsspec knows."""
+    files = fsspec.filesystem("memory")
+    rows = b"uri,licence\nx/a.mp4,CC-BY\nmemory://bucket/x/deep/c.mkv,CC0\n"
+    for name, data in (("x/a.mp4", b"1"), ("x/b.mov", b"2"), ("x/deep/c.mkv", b"3"), ("x/notes.txt", b"4"),
+                       ("m.csv", rows), ("local.csv", b"uri\n/etc/passwd.mp4\n"),
+                       ("web.jsonl", b'{"uri": "http://127.0.0.1/a.mp4"}')):  # fmt: skip
+        files.pipe(f"/bucket/{name}", data)
+    yield "memory://bucket"
+    files.rm("/bucket", recursive=True)
+
+
+def test_globs_of_remote_files(bucket):
+    def named(glob: str) -> list[str]:
+        return [i.uri.removeprefix("memory:///bucket/") for i in list_inputs([f"{bucket}/{glob}"]).files]
+
+    assert named("x/*.mp4") == ["x/a.mp4"]
+    assert named("**/*.m*") == ["x/a.mp4", "x/b.mov", "x/deep/c.mkv"]
+    assert named("x/*") == ["x/a.mp4", "x/b.mov"]
+    for nothing in ("x/*.avi", "x/*.txt"):
+        with pytest.raises(IngestError, match="no video files"):
+            named(nothing)
+
+
+def test_remote_manifests_are_read_and_name_no_file_of_this_machine(bucket):
+    found = list_inputs([f"{bucket}/m.csv"]).files
+    assert [(i.uri, i.licence) for i in found] == [
+        ("memory://bucket/x/a.mp4", "CC-BY"),
+        ("memory://bucket/x/deep/c.mkv", "CC0"),
+    ]
+    with pytest.raises(IngestError, match="a local file"):
+        list_inputs([f"{bucket}/local.csv"])
+    with pytest.raises(IngestError, match="--allow-http"):
+        list_inputs([f"{bucket}/web.jsonl"])
+    with pytest.raises(IngestError, match="cannot read"):
+        list_inputs([f"{bucket}/missing.csv"])
+
+
+@pytest.fixture
 def web(tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -175,12 +215,30 @@ def test_the_web_is_fetched_only_where_allowed(web):
         assert len(list(video.frames())) == 5
 
 
-@pytest.mark.parametrize(
-    "way", ["HTTP://127.0.0.1/a.mp4", "https://127.0.0.1/a.mp4", "simplecache::http://127.0.0.1/a.mp4"]
-)
-def test_no_other_spelling_of_the_web_gets_past(tmp_path, way):
-    with pytest.raises(IngestError):
-        list_inputs([way])
-    (tmp_path / "m.jsonl").write_text(json.dumps({"uri": way}))
-    with pytest.raises(IngestError):
-        list_inputs([str(tmp_path / "m.jsonl")])
+WAYS_TO_THE_WEB = [
+    "HTTP://127.0.0.1:{port}/a.mp4",
+    "https://127.0.0.1:{port}/a.mp4",
+    "simplecache::http://127.0.0.1:{port}/a.mp4",
+    "zip://a.mp4::http://127.0.0.1:{port}/x.zip",
+    "zip://a.mp4::simplecache::http://127.0.0.1:{port}/x.zip",
+    "reference://a.mp4::http://127.0.0.1:{port}/x.json",
+    "s3://bucket/a.mp4::http://127.0.0.1:{port}/x",
+    "webhdfs://127.0.0.1:{port}/a.mp4",
+    "github://o:r@main/a.mp4",
+    "sftp://127.0.0.1:{port}/a.mp4",
+    "jlab://127.0.0.1:{port}/a.mp4",
+]
+
+
+def test_no_other_spelling_of_the_web_gets_past(tmp_path):
+    """Named, or in a manifest; and nothing is asked of a server meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for way in WAYS_TO_THE_WEB:
+            uri = way.format(port=server.getsockname()[1])
+            (tmp_path / "m.jsonl").write_text(json.dumps({"uri": uri}))
+            for name in (uri, str(tmp_path / "m.jsonl")):
+                with pytest.raises(IngestError):
+                    list_inputs([name])
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()

@@ -12,7 +12,7 @@ from curation.media.errors import MediaError
 from curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
 from curation.shots import ShotConfig
 from tests import footage
-from tests.footage import QUARTER_TURNS, shots, write
+from tests.footage import QUARTER_TURNS, frames, shots, write
 
 PLAIN = ShotConfig(detector="pyscenedetect")
 
@@ -73,6 +73,17 @@ def test_borders_are_found_upright_and_for_each_shot(tmp_path):
     assert abs(first.y - 16) <= 2
     assert abs(first.h - 88) <= 4
     assert (second.x, second.y, second.w, second.h) == (0, 0, 160, 120)
+
+
+@pytest.mark.parametrize("larger_first", [False, True])
+def test_a_stream_that_changes_its_size_half_way_is_scanned_in_the_first_size(tmp_path, larger_first):
+    first, second = ((320, 192), (160, 96))[:: 1 if larger_first else -1]
+    parts = write(tmp_path / "a.ts", frames(30, *first)), write(tmp_path / "b.ts", frames(30, *second, first=30))
+    (tmp_path / "both.ts").write_bytes(b"".join(p.read_bytes() for p in parts))
+    found = run(tmp_path / "both.ts")
+    assert found.timing.num_frames == 60
+    assert (found.info.width, found.info.height) == first
+    assert {(s.crop.w, s.crop.h) for s in found.shots} == {first}
 
 
 def test_an_endless_file_is_refused(film):

@@ -74,3 +74,14 @@ def test_claims_that_are_nonsense_are_passed_over(claims):
 def test_a_wrong_claim_gives_way_to_what_was_decoded():
     pts = rounded(Fraction(24), Fraction(1, 90_000), 200, 0)
     assert timing_of(pts, Fraction(1, 90_000), [Fraction(30)]).rate == 24
+
+
+@pytest.mark.parametrize("claims", [[], [Fraction(25)]])
+@pytest.mark.parametrize("before", [1, 500])
+def test_a_clock_that_jumps_to_the_epoch_is_a_variable_rate(before, claims):
+    """As recorders do that get the time of day after their first frames."""
+    pts = [*range(0, 40 * before, 40), *range(1_700_000_000_000, 1_700_000_000_000 + 40 * 2000, 40)]
+    found = timing_of(pts, Fraction(1, 1000), claims)
+    assert found.is_vfr
+    assert found.fps > 0
+    assert (np.diff(found.times_s()) > 0).all()

@@ -26,14 +26,18 @@ def recipe_of(**overrides: Any) -> CurateRecipe:
 
 
 def curate(
-    store: Path | Store, inputs: Sequence[Path | str], recipe: CurateRecipe | None = None, **options: Any
+    store: Path | Store,
+    inputs: Sequence[Path | str],
+    recipe: CurateRecipe | None = None,
+    *,
+    allow_http: bool = False,
+    **options: Any,
 ) -> Summary:
     """Run in this process; returns the summary, whose counts add up."""
     opened = store if isinstance(store, Store) else Store.open(store, create=True)
     with opened.committing():
-        summary, report = run_all(
-            opened, recipe or recipe_of(), list_inputs([str(i) for i in inputs]), quiet=True, **options
-        )
+        found = list_inputs([str(i) for i in inputs], allow_http=allow_http)
+        summary, report = run_all(opened, recipe or recipe_of(), found, quiet=True, **options)
     assert summary.adds_up
     summary.stage_seconds["annotated again"] = len(report.clips)
     return summary

@@ -186,6 +186,29 @@ def test_a_file_that_was_replaced_is_curated_and_the_old_clips_stay(tmp_path):
     check_whole(store)
 
 
+def test_a_good_version_outlives_a_broken_one_that_is_mended(tmp_path):
+    """Good, overwritten by half a download, mended with other bytes, and then as it was in the beginning."""
+    (film,) = footage(tmp_path / "in", 1, lengths=(40,))
+    first = film.read_bytes()
+    store = Store.open(tmp_path / "store", create=True)
+    curate(store, [film])
+    film.write_bytes(first[:900])
+    assert curate(store, [film]).failed == 1
+    write(film, frames(50, seed=7))
+    assert curate(store, [film]).clips == 1
+    check_whole(store)
+    assert sorted(r["state"] for r in contents(store)["sources"]) == ["ok", "ok"]
+    before = contents(store)["media"]
+    assert len(before) == 2
+    film.write_bytes(first)
+    shutil.copy(film, copy := tmp_path / "in" / "other.mp4")
+    summary = curate(store, [film, copy])
+    assert (summary.ok, summary.duplicate, summary.done_before, summary.clips) == (1, 1, 1, 0)
+    assert curate(store, [film, copy]).done_before == 2
+    assert contents(store)["media"] == before
+    check_whole(store)
+
+
 def test_recut_cuts_anew_only_when_asked(store, material):
     longer = recipe_of(clips__max_s=2)
     summary = curate(store, [material], longer)
@@ -304,12 +327,32 @@ def test_names_that_are_not_tame(tmp_path):
     check_whole(tmp_path / "store")
 
 
-def test_a_file_that_hangs_or_swells_costs_only_itself(tmp_path):
-    films = footage(tmp_path / "in", 2, lengths=(40,))
-    summary = curate(tmp_path / "store", [films[0].parent], recipe_of(limits__max_frames=20))
-    assert summary.failed == 2
-    errors = Store.open(tmp_path / "store").read("failures", ["stage", "error"]).to_pylist()
-    assert all(e["stage"] == "scan" and e["error"].startswith("limit: over 20 frames") for e in errors)
+def test_a_file_without_end_costs_only_itself(tmp_path):
+    films = footage(tmp_path / "in", 1, lengths=(40,))
+    write(tmp_path / "in" / "short.mp4", frames(30, seed=9))
+    summary = curate(tmp_path / "store", [films[0].parent], recipe_of(limits__max_frames=35))
+    assert (summary.ok, summary.failed) == (1, 1)
+    (failed,) = Store.open(tmp_path / "store").read("failures", ["stage", "error"]).to_pylist()
+    assert failed["stage"] == "scan"
+    assert failed["error"].startswith("limit: over 35 frames")
+
+
+def test_streams_that_change_half_way_are_curated(tmp_path):
+    """Their size, both ways; and a clock that jumps from 0 to the time of day."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    large, small = write(tmp_path / "l.ts", frames(30, 320, 192)), write(tmp_path / "s.ts", frames(30, first=30))
+    (folder / "a.ts").write_bytes(large.read_bytes() + small.read_bytes())
+    (folder / "b.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    write(folder / "c.mkv", frames(60), pts=[0, *(10**12 + 3600 * i for i in range(59))])
+    summary = curate(tmp_path / "store", [folder])
+    assert (summary.ok, summary.clips_failed) == (3, 0)
+    store = Store.open(tmp_path / "store")
+    rows = store.read("clips").to_pylist()
+    assert sum(c["num_frames"] for c in rows) >= 3 * 55
+    names = {s["md5"]: Path(s["uri"]).name for s in store.read("sources").to_pylist()}
+    sizes = {(names[c["source_md5"]], c["width"], c["height"]) for c in rows}
+    assert sizes == {("a.ts", 320, 192), ("b.ts", 160, 96), ("c.mkv", 160, 96)}
 
 
 def test_a_second_run_at_once_is_refused_in_a_sentence(store, material):
@@ -336,22 +379,25 @@ def test_each_run_is_on_record(curated):
 
 
 def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material, tmp_path):
-    """While a run goes on something dies every now and then: a Ray worker, a sandbox's child."""
+    """While a run goes on something dies every now and then: a Ray worker, a sandbox's child. No file is blamed."""
     import random
     import threading
 
     import psutil
 
-    stop, killed = threading.Event(), []
+    stop, killed, bereft = threading.Event(), [], set()
     me = psutil.Process()
 
     def strike() -> None:
         rng = random.Random(0)
         while not stop.wait(0.3) and len(killed) < 4:
-            name = ("ray::reel:", "curation.media.sandbox_child")[len(killed) % 2]
+            name = ("curation.media.sandbox_child", "ray::reel:")[len(killed) % 2]
             ours = [p for p in me.children(recursive=True) if name in " ".join(_command(p))]
+            ours = [p for p in ours if _parent(p) not in bereft]  # a file that kills two in a row is to blame
             if ours:
                 victim = rng.choice(ours)
+                if "sandbox" in name:
+                    bereft.add(_parent(victim))
                 victim.kill()
                 killed.append(name)
 
@@ -364,9 +410,9 @@ def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material,
         stop.set()
         thread.join()
     assert len(killed) >= 2
-    assert summary.ok + summary.failed == 8
+    assert (summary.ok, summary.failed, summary.clips_failed) == (8, 0, 0)
     got, expect = contents(tmp_path / "store")["media"], contents(curated)["media"]
-    assert all(got[i] == expect[i] for i in expect if i in got)
+    assert got.items() >= expect.items()
     check_whole(tmp_path / "store")
 
 
@@ -377,3 +423,12 @@ def _command(process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def _parent(process) -> int:
+    import psutil
+
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return 0

@@ -1,5 +1,6 @@
 """Functions that tests run inside a sandbox; found there through sys.path."""
 
+import importlib
 import os
 import signal
 import sys
@@ -40,6 +41,12 @@ def sleep(seconds: float, progress: bool = False) -> str:
     return "rested"
 
 
+def import_all(names: list[str]) -> str:
+    for name in names:
+        importlib.import_module(name)
+    return "imported"
+
+
 def bloat(mib: int, at_once: bool) -> None:
     held = []
     if at_once:
@@ -74,6 +81,8 @@ def fail(kind: str) -> None:
         raise MediaError("open", "not a video", "box 'moov' is missing")
     if kind == "memory":
         raise MemoryError
+    if kind == "a library's memory":
+        raise RuntimeError("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 64 bytes")
     if kind == "unprintable":
         raise ValueError("\udcff \x00 surrogate")
     raise ZeroDivisionError("a bug of ours")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -283,14 +284,54 @@ def test_a_source_that_changed_since_the_scan_is_an_error(tmp_path):
         cutter.cut(specs[0])
 
 
-def test_a_stream_that_changes_its_size_half_way_is_cut(tmp_path):
-    small = write(tmp_path / "a.ts", frames(30))
-    large = write(tmp_path / "b.ts", frames(30, 320, 192, first=30))
-    both = tmp_path / "both.ts"
-    both.write_bytes(small.read_bytes() + large.read_bytes())
-    clips = cut(both, [(0, 40)])
-    assert (clips[0].width, clips[0].height) == (160, 96)
-    assert [number_of(f) for f in luma_of(clips[0].mp4)] == list(range(40))
+def joined(folder: Path, *parts: Path) -> Path:
+    """MPEG-TS files are joined by joining their bytes."""
+    path = folder / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize("larger_first", [False, True])
+def test_a_stream_that_changes_its_size_half_way_is_cut(tmp_path, larger_first):
+    """Crops lie in the first frame's picture, also those of clips that begin after the change."""
+    first, second = ((320, 192), (160, 96))[:: 1 if larger_first else -1]
+    both = joined(
+        tmp_path, write(tmp_path / "a.ts", frames(30, *first)), write(tmp_path / "b.ts", frames(30, *second, first=30))
+    )
+    seen, specs = specs_of(both, [(0, 25), (20, 40), (35, 60)])
+    with Cutter(str(both), seen.rate, SHARP) as cutter:
+        clips = [cutter.cut(replace(spec, size=first)) for spec in specs]
+    for spec, clip in zip(specs, clips, strict=True):
+        assert (clip.width, clip.height) == first
+        assert [number_of(f) for f in luma_of(clip.mp4)] == list(range(spec.start_frame, spec.end_frame))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p"])
+def test_a_stream_that_changes_its_pixel_format_half_way_is_cut(tmp_path, pix_fmt):
+    second = write(tmp_path / "b.ts", frames(30, first=30), pix_fmt=pix_fmt)
+    both = joined(tmp_path, write(tmp_path / "a.ts", frames(30)), second)
+    (clip,) = cut(both, [(10, 50)])
+    assert [number_of(f) for f in luma_of(clip.mp4)] == list(range(10, 50))
+
+
+def test_where_frames_are_counted_a_file_is_decoded_once_for_all_clips(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.avi", frames(300), preset="veryfast")
+    decoded = []
+    real = Video.frames
+
+    def counted(video: Video):
+        for frame in real(video):
+            decoded.append(frame.pts)
+            yield frame
+
+    seen, specs = specs_of(path, [(a, a + 15) for a in range(0, 300, 15)])
+    monkeypatch.setattr(Video, "frames", counted)
+    with Cutter(str(path), seen.rate, SHARP) as cutter:
+        for spec in specs:
+            cutter.cut(spec)
+        assert len(decoded) == 300
+        cutter.cut(specs[0])  # the only way back is from the start
+        assert len(decoded) == 315
 
 
 def _file(clip: Encoded):

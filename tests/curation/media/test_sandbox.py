@@ -78,6 +78,22 @@ def test_a_hang_is_stopped_and_progress_is_not_a_hang(impatient):
     assert heard
 
 
+def test_progress_is_no_excuse_to_go_on_for_ever(box):
+    with pytest.raises(MediaError, match=r"timeout: .*limits\.max_s"):
+        box.call(HERE + "sleep", {"seconds": 60, "progress": True}, max_s=1.5)
+    assert box.call(HERE + "echo", {"n": 1}, max_s=20).value == {"n": 1}
+
+
+def test_imports_are_progress(impatient, tmp_path, monkeypatch):
+    """Many modules, slow to read, none of which tells anybody."""
+    for i in range(8):
+        (tmp_path / f"slow_{i}.py").write_text("import time; time.sleep(0.5)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    impatient.close()  # the next child sees the folder
+    names = [f"slow_{i}" for i in range(8)]
+    assert impatient.call(HERE + "import_all", {"names": names}).value == "imported"
+
+
 def test_a_fifo_is_no_file(impatient, tmp_path):
     os.mkfifo(tmp_path / "video.mp4")
     path = str(tmp_path / "video.mp4")
@@ -104,6 +120,7 @@ def test_what_a_function_raises(box):
     kind, error = kind_of(box, "fail", kind="media")
     assert (kind, error.message, error.detail) == ("open", "not a video", "box 'moov' is missing")
     assert kind_of(box, "fail", kind="memory")[0] == "memory"
+    assert kind_of(box, "fail", kind="a library's memory")[0] == "memory"
     kind, error = kind_of(box, "fail", kind="bug")
     assert (kind, error.message) == ("bug", "ZeroDivisionError: a bug of ours")
     assert "sandboxed.py" in error.detail
