@@ -91,13 +91,9 @@ def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
     """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order."""
     if grid.count * grid.capacity == grid.tokens:
         return x.unflatten(2, (grid.count, grid.capacity)).mean(3, dtype=torch.float64)
-    offsets = grid.offsets(x.device).long()
-    lengths = offsets.diff()
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
-    for length in sorted(set(grid.offsets().diff().tolist())):  # eight at most on each side of the split
-        at = (lengths == length).nonzero().squeeze(-1)
-        places = (offsets[at, None] + torch.arange(length, device=x.device)).flatten()
-        means[:, :, at] = x[:, :, places].unflatten(2, (-1, length)).mean(3, dtype=torch.float64)
+    for blocks, places in grid.alike(x.device):
+        means[:, :, blocks] = x[:, :, places].mean(3, dtype=torch.float64)
     return means
 
 

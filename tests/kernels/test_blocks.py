@@ -38,6 +38,24 @@ def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
 
 @settings(max_examples=60, deadline=None)
 @given(grid=block_grid())
+def test_each_block_is_once_among_those_of_its_length(grid):
+    offsets = grid.offsets()
+    for blocks, places in grid.alike():
+        for block, tokens in zip(blocks.tolist(), places.tolist(), strict=True):
+            assert tokens == list(range(int(offsets[block]), int(offsets[block + 1])))
+    assert sorted(torch.cat([blocks for blocks, _ in grid.alike()]).tolist()) == list(range(grid.count))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_is_first_made_while_sampling_can_be_trained_with(device):
+    grid = BlockGrid((3, 5, 7), (2, 2, 2))
+    with torch.inference_mode():
+        made = [grid.order(device), grid.inverse(device), grid.offsets(device), *grid.alike(device)[0]]
+    assert not any(x.is_inference() for x in made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grid=block_grid())
 def test_no_block_has_tokens_of_both_sides_of_the_split_nor_is_larger_than_asked(grid):
     bounds = grid.bounds()
     assert ((bounds[:, 0, 1] <= grid.split) | (bounds[:, 0, 0] >= grid.split)).all()

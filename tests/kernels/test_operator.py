@@ -15,8 +15,8 @@ def problem(dtype=torch.float32, grad=True):
     return [torch.randn(1, 2, 60, 8, dtype=dtype, requires_grad=grad) for _ in range(3)]
 
 
-def attention(q, k, v, select=TopR(2)):
-    return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, block=(2, 4, 4), select=select)
+def attention(q, k, v, select=TopR(2), **options):
+    return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, select=select, **{"block": (2, 4, 4), **options})
 
 
 def test_opcheck():
@@ -47,15 +47,18 @@ def test_the_operator_compiles_into_one_graph_with_its_backward():
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("select", [TopR(2), CDF(0.7)])
-def test_the_whole_compiles(select):
+@pytest.mark.parametrize(("select", "cond_frames"), [(TopR(2), 0), (CDF(0.7), 2)])
+def test_the_whole_compiles_into_one_graph(select, cond_frames):
+    """On a grid that its blocks do not divide, with a condition too; the compiler sees other numbers each time."""
     leaves = problem()
-    compiled = torch.compile(lambda q, k, v: attention(q, k, v, select), backend="aot_eager")
-    torch.testing.assert_close(compiled(*leaves), attention(*leaves, select))
+
+    def run(q, k, v):
+        return attention(q, k, v, select, block=(2, 2, 3), cond_frames=cond_frames)
+
+    found, expected = torch.compile(run, backend="aot_eager", fullgraph=True)(*leaves), run(*leaves)
+    torch.testing.assert_close(found, expected)
     for ours, theirs in zip(
-        torch.autograd.grad(compiled(*leaves).sum(), leaves),
-        torch.autograd.grad(attention(*leaves, select).sum(), leaves),
-        strict=True,
+        torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 
