@@ -34,10 +34,10 @@ class Plan:
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq]; 0 and -inf where a row has no blocks."""
-    work, wide = _work(plan), torch.promote_types(q.dtype, torch.float32)
+    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq] of `lse_type`; 0 and -inf where a row has no blocks."""
+    work = _work(plan)
     (rows,), (keys, values) = work.queries(q), work.keys(k, v)
-    out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=wide)
+    out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=lse_type(q.dtype))
     for piece in work.pieces():
         part, total = _attend(piece.take_queries(rows), *piece.take_keys(keys, values), piece.hidden, plan.scale)
         piece.put_queries(out, part)
@@ -66,17 +66,24 @@ def backward(
     return work.tokens_q(dq, q).to(q.dtype), work.tokens_k(dk, k).to(k.dtype), work.tokens_k(dv, v).to(v.dtype)
 
 
+def lse_type(dtype: torch.dtype) -> torch.dtype:
+    """Of the log-sum-exp. Of fp32 it is fp64: rounded to fp32, one of 100 would cost each weight 4e-6, and every piece
+    of a ring its own."""
+    return torch.float32 if dtype.itemsize < 4 else torch.float64
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """q [g, n, D], k and v [g, m, D], hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]; all wide."""
+    """q [g, n, D], k and v [g, m, D], wide, hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]."""
     weights = _scores(q, k, hidden, scale)
     top = weights.amax(-1, keepdim=True)
     if too_large(top, q):
         out, total = _attend(q.double(), k.double(), v.double(), hidden, scale)
-        return out.float(), total.float()
+        return out.float(), total
     top.clamp_(min=torch.finfo(weights.dtype).min)
     weights.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
-    return (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny)), total.log().add_(top)
+    out = (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny))
+    return out, total.to(lse_type(q.dtype)).log().add_(top)
 
 
 def _slopes(
@@ -84,10 +91,10 @@ def _slopes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
     if too_large(lse, q):
-        q, k, v, lse = q.double(), k.double(), v.double(), lse.double()
+        q, k, v = q.double(), k.double(), v.double()
     weights = _scores(q, k, hidden, scale)
+    grad, lse, mean = (x.to(weights.dtype) for x in (grad, lse, mean))
     weights.sub_(lse).exp_()
-    grad = grad.to(weights.dtype)
     value = weights.mT @ grad
     slope = (grad @ v.mT).sub_(mean).mul_(weights)
     return (slope @ k).mul_(scale), slope.mT @ q.to(k.dtype).mul(scale), value

@@ -28,7 +28,8 @@ def block_sparse(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp."""
+    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp
+    [B, heads, Nq] in fp32, of fp32 and fp64 in fp64."""
     plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
     with torch.autocast(q.device.type, enabled=False):
         return _passes(backend, q).forward(q, k, v, plan)
@@ -97,8 +98,7 @@ def _plan(
 
 @block_sparse.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=wide)
+    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=gathered.lse_type(q.dtype))
 
 
 @block_sparse_backward.register_fake

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.attention import Block, autocast_types, put_back, put_in_order
 from kernels.blocks import BlockGrid, Triple, block_grids
+from kernels.gathered import lse_type
 from kernels.lists import BlockLists
 from kernels.operator import block_sparse, block_sparse_backward
 from kernels.selection import Select, choose, pooled, scores_of, visible
@@ -120,7 +121,7 @@ class _Ring(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, route: _Route, scale: float) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
-        out, lse = torch.zeros_like(q, dtype=wide), q.new_full(q.shape[:3], -torch.inf, dtype=wide)
+        out, lse = torch.zeros_like(q, dtype=wide), q.new_full(q.shape[:3], -torch.inf, dtype=lse_type(q.dtype))
         kv = torch.stack([k, v])
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None

@@ -11,7 +11,7 @@ import triton
 from torch import Tensor
 
 from kernels import gathered, triton_kernels
-from kernels.gathered import Plan, too_large
+from kernels.gathered import Plan, lse_type, too_large
 from kernels.lists import transpose_lists
 from kernels.tuning import Tiles, tiles
 
@@ -19,11 +19,11 @@ LOG2_E = math.log2(math.e)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan, choice: Tiles | None = None) -> tuple[Tensor, Tensor]:
-    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq] in fp32; 0 and -inf where a row has no blocks."""
+    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq] of `lse_type`; 0 and -inf where a row has no blocks."""
     q, k, v = (x.contiguous() for x in (q, k, v))
     out, lse = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
     if not q.numel():
-        return out, lse
+        return out, lse.to(lse_type(q.dtype))
     choice = choice or tiles("forward", q, plan.capacity_q, plan.capacity_k)
     indices, counts = plan.indices.contiguous(), plan.counts.contiguous()
     parts_q, grid = _parts(plan.capacity_q, choice.q), q.shape[0] * q.shape[1]
@@ -33,7 +33,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan, choice: Tiles | None = 
         rows, q.shape[2], k.shape[2], plan.scale * LOG2_E,
         EVEN=_even(plan.offsets_k, plan.capacity_k, k.shape[2], choice.k), **_constants(q, plan, choice),
     )  # fmt: skip
-    return gathered.forward(q, k, v, plan) if too_large(lse, q) else (out, lse)
+    return gathered.forward(q, k, v, plan) if too_large(lse, q) else (out, lse.to(lse_type(q.dtype)))
 
 
 def backward(
@@ -48,8 +48,8 @@ def backward(
     if too_large(lse, q):
         return gathered.backward(grad, grad_lse, q, k, v, out, lse, plan)
     mean = (grad.float() * out.float()).sum(-1)
-    mean = (mean if grad_lse is None else mean - grad_lse).contiguous()
-    log = (lse * LOG2_E).masked_fill(lse == -torch.inf, 0).contiguous()
+    mean = (mean if grad_lse is None else mean - grad_lse).float().contiguous()
+    log = (lse * LOG2_E).masked_fill(lse == -torch.inf, 0).float().contiguous()
     of_q, of_k = choices or tuple(tiles(name, q, plan.capacity_q, plan.capacity_k) for name in ("dq", "dkdv"))
     indices, counts = plan.indices.contiguous(), plan.counts.contiguous()
     rows, key_blocks, heads = counts.shape[-1], plan.offsets_k.numel() - 1, q.shape[0] * q.shape[1]
