@@ -31,7 +31,7 @@ def block_grids(
     block_q, block_k = _pair(block)
     _check_grids(grid_q, grid_k, cond_frames)
     before = grid_k[0] - grid_q[0]
-    split = max(0, cond_frames - before)
+    split = max(0, cond_frames - before) if cond_frames else 0  # queries may have more frames than the keys
     return BlockGrid(grid_q, block_q, split, block_k), BlockGrid(grid_k, block_k, cond_frames, block_q)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BlockGrid, block_grids, put_back, put_in_order
+from kernels import BlockGrid, TopR, block_grids, put_back, put_in_order, select_blocks
 from tests.kernels.oracle import block_of_token
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
@@ -80,6 +80,13 @@ def test_cached_frames_leave_the_noisy_blocks_as_they_are():
     assert noisy.split == 0
     clean = 3 * 5 * 6
     assert torch.equal(noisy.order() + clean, whole.order()[clean:])
+
+
+def test_queries_with_more_frames_than_the_keys_are_no_condition():
+    grids = block_grids((5, 4, 4), (3, 4, 4), (2, 2, 2))
+    assert grids[0].split == 0
+    q, k = (torch.randn(1, 1, grid.tokens, 4) for grid in grids)
+    assert (select_blocks(q, k, *grids, TopR(2)).counts == 2).all()
 
 
 def test_the_permutation_carries_gradients_back():
