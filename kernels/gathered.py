@@ -45,21 +45,25 @@ def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     return work.tokens_q(out, q), work.tokens_q(lse, q).squeeze(-1)
 
 
+def levels(grad: Tensor, out: Tensor) -> Tensor:
+    """[B, heads, Nq], fp32 (fp64 of fp64): the sums of grad · out over D."""
+    wide = torch.promote_types(out.dtype, torch.float32)
+    return (grad.to(wide) * out.to(wide)).sum(-1)
+
+
 def backward(
-    grad: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, plan: Plan
+    grad: Tensor, level: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v from those of out and of the log-sum-exp."""
+    """Gradients of q, k and v from that of out; level [B, heads, Nq]: `levels`, less the log-sum-exp's gradient."""
     wide = torch.promote_types(q.dtype, torch.float32)
-    mean = (grad.to(wide) * out.to(wide)).sum(-1)
-    mean = mean if grad_lse is None else mean - grad_lse
     work = _work(plan)
-    rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), mean[..., None])
+    rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), level[..., None])
     keys, values = work.keys(k, v)
     dq, dk, dv = (torch.zeros_like(x, dtype=wide) for x in (rows[0], keys, values))
     for piece in work.pieces():
-        queries, grads, total, level = (piece.take_queries(x) for x in rows)
+        queries, grads, total, mean = (piece.take_queries(x) for x in rows)
         pair = piece.take_keys(keys, values)
-        slopes = _slopes(queries, grads, total, level, *pair, hidden=piece.hidden, scale=plan.scale)
+        slopes = _slopes(queries, grads, total, mean, *pair, hidden=piece.hidden, scale=plan.scale)
         piece.put_queries(dq, slopes[0])
         piece.add_keys(dk, slopes[1])
         piece.add_keys(dv, slopes[2])

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from kernels.tuning import KERNELS, Tiles, default_tiles
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
-_POINTERS = {"lse": "*fp32", "mean": "*fp32"} | dict.fromkeys(
+_POINTERS = {"lse": "*fp32", "level": "*fp32"} | dict.fromkeys(
     ("indices", "counts", "offsets_q", "offsets_k", "queries_of", "starts"), "*i32"
 )
 _TENSORS = ("q", "k", "v", "out", "grad", "dq", "dk", "dv")
@@ -45,11 +46,12 @@ def compiled(
     dim: int,
     *,
     blocks: tuple[int, int] = (64, 64),
-    even: bool = True,
+    full: bool = True,
     tiles: Tiles | None = None,
     arch: int = 90,
 ) -> Code:
-    """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks."""
+    """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks; full:
+    all blocks have as many."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -59,14 +61,14 @@ def compiled(
 
     functions = triton_kernels.forward, triton_kernels.backward_queries, triton_kernels.backward_keys
     function = dict(zip(KERNELS, functions, strict=True))[kernel]
-    tiles = tiles or default_tiles(kernel, BYTES[dtype], dim, *blocks)
-    options = constants(dim, *blocks, tiles) | ({"EVEN": even} if kernel == "forward" else {})
+    tiles = tiles or default_tiles(kernel, BYTES[dtype], dim, *blocks, full=full)
+    options = constants(dim, *blocks, tiles, full=(full, full))
     fixed = {name: options.pop(name) for name in list(options) if name in function.arg_names}
     kinds = {name: _kind(name, dtype, fixed) for name in function.arg_names}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(kinds.items())
-        if kind.startswith("*") or name.startswith("stride")
+        if kind.startswith("*")
     }
     source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=aligned)
     found = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
@@ -111,11 +113,11 @@ def main() -> None:
 
 def _table(dims: list[int], blocks: list[tuple[int, ...]], arch: int) -> Iterator[tuple[Any, ...]]:
     for dtype, dim, (rows, columns) in ((t, d, b) for t in ("bf16", "fp32") for d in dims for b in blocks):
-        for kernel, even in (("forward", True), ("forward", False), ("dq", False), ("dkdv", False)):
-            tiles = default_tiles(kernel, BYTES[dtype], dim, rows, columns)
-            code = compiled(kernel, dtype, dim, blocks=(rows, columns), even=even, arch=arch)
+        for kernel, full in product(KERNELS, (True, False)):
+            tiles = default_tiles(kernel, BYTES[dtype], dim, rows, columns, full=full)
+            code = compiled(kernel, dtype, dim, blocks=(rows, columns), full=full, arch=arch)
             yield (
-                kernel, dtype, dim, f"{rows} x {columns}", "full" if even else "ragged",
+                kernel, dtype, dim, f"{rows} x {columns}", "full" if full else "ragged",
                 f"{tiles.q} x {tiles.k}, {tiles.warps} warps, {tiles.stages} stages", f"{code.shared / 1024:.1f}",
                 code.registers, code.spilled, code.resident(tiles.warps), code.wgmma, code.mma,
             )  # fmt: skip

@@ -18,7 +18,7 @@ from kernels.attention import Block, autocast_types, put_back, put_in_order
 from kernels.blocks import BlockGrid, Triple, block_grids
 from kernels.gathered import lse_type
 from kernels.lists import BlockLists
-from kernels.operator import block_sparse, block_sparse_backward
+from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
 from kernels.selection import Select, choose, pooled, scores_of, visible
 from kernels.travel import Arriving, merge, pass_on
 
@@ -137,11 +137,12 @@ class _Ring(torch.autograd.Function):
         q, k, v, mask, out, lse = ctx.saved_tensors
         route, wide = ctx.route, torch.promote_types(q.dtype, torch.float32)
         dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
+        level = block_sparse_levels(grad, out, "auto")
         following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
             lists = _lists(mask, route, step)
-            slopes = block_sparse_backward(grad, None, q, kv[0], kv[1], out, lse, *lists, ctx.scale, "auto")
+            slopes = block_sparse_backward(grad, level, q, kv[0], kv[1], lse, *lists, ctx.scale, "auto")
             dq += slopes[0]
             dkv = torch.stack(slopes[1:]).to(wide)
             dkv = dkv + following.wait() if following else dkv

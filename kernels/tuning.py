@@ -30,15 +30,19 @@ class Tiles:
     stages: int
 
 
-def tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int) -> Tiles:
-    """What to launch a kernel ("forward", "dq", "dkdv") with for queries of a type and D and blocks of these sizes."""
-    name = _name(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
-    found = _table().get(name)
-    return Tiles(**found) if found else default_tiles(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
+def tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
+    """What to launch a kernel ("forward", "dq", "dkdv") with for queries of a type and D and blocks of these sizes.
+
+    full: all blocks have them; the kernels are then simpler, and need fewer registers.
+    """
+    of = (kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
+    found = _table().get(_name(*of, full=full))
+    return Tiles(**found) if found else default_tiles(*of, full=full)
 
 
-def _name(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> str:
-    return f"{kernel} {8 * size} bit, D {dim}, blocks {capacity_q} x {capacity_k}"
+def _name(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> str:
+    form = "full" if full else "ragged"
+    return f"{kernel} {8 * size} bit, D {dim}, {form} blocks {capacity_q} x {capacity_k}"
 
 
 @lru_cache(maxsize=1)
@@ -46,11 +50,12 @@ def _table() -> dict[str, dict[str, int]]:
     return json.loads(TABLE.read_text())["tiles"]
 
 
-def default_tiles(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
+def default_tiles(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
     """Without spills, on Hopper's warp-group instructions (64 rows a group of four warps), two programs or eight warps
-    on a multiprocessor. size: bytes of a number. dk and dv keep two accumulators: their query tile is narrower."""
-    most = {"forward": (128, 64), "dq": (128, 64), "dkdv": (32, 64)}[kernel]
-    stages = 3 if kernel != "dq" else 2
+    on a multiprocessor. size: bytes of a number. dk and dv keep two accumulators: where masks need registers too, their
+    query tile is narrower."""
+    most = {"forward": (128, 64), "dq": (128, 64), "dkdv": (64 if full else 32, 64)}[kernel]
+    stages = 2 if kernel == "dq" or (kernel == "dkdv" and full) else 3
     if size > 2:
         most, stages = {"forward": (32, 32), "dq": (32, 32), "dkdv": (32, 16)}[kernel], 2
     elif dim > 128:
@@ -100,18 +105,20 @@ def _measure(
     offsets = of_q.offsets("cuda"), of_k.offsets("cuda")
     plan = Plan(lists.indices, lists.counts, *offsets, of_q.capacity, of_k.capacity, scale)
     out, lse = triton_passes.forward(q, k, v, plan)
-    usual = {name: tiles(name, q, of_q.capacity, of_k.capacity) for name in KERNELS}
+    level = triton_passes.levels(grad, out)
+    full = all(g.count * g.capacity == g.tokens for g in (of_q, of_k))
+    usual = {name: tiles(name, q, of_q.capacity, of_k.capacity, full=full) for name in KERNELS}
 
     def run(kernel: str, choice: Tiles) -> float:
         if kernel == "forward":
             return do_bench(lambda: triton_passes.forward(q, k, v, plan, choice))
         pair = (choice, usual["dkdv"]) if kernel == "dq" else (usual["dq"], choice)
-        return do_bench(lambda: triton_passes.backward(grad, None, q, k, v, out, lse, plan, pair))
+        return do_bench(lambda: triton_passes.backward(grad, level, q, k, v, lse, plan, pair))
 
     for kernel in KERNELS:
         timed = [(_try(run, kernel, choice), choice) for choice in _choices(of_q.capacity, of_k.capacity)]
         seconds, best = min(timed, key=lambda pair: pair[0])
-        name = _name(kernel, 2, dim, of_q.capacity, of_k.capacity)
+        name = _name(kernel, 2, dim, of_q.capacity, of_k.capacity, full=full)
         print(f"{name}: {best}, {seconds:.3f} ms", flush=True)
         yield name, asdict(best)
 

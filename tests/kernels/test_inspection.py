@@ -12,15 +12,15 @@ SHARED = 227 << 10  # of a program, on Hopper
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
-    ("dtype", "dim", "blocks", "even"),
+    ("dtype", "dim", "blocks", "full"),
     [("bf16", 128, (64, 64), True), ("bf16", 128, (128, 128), False), ("fp16", 64, (64, 64), False),
      ("bf16", 96, (60, 60), False), ("fp32", 128, (64, 64), False)],
 )  # fmt: skip
-def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, even):
-    code = compiled(kernel, dtype, dim, blocks=blocks, even=even)
+def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
+    code = compiled(kernel, dtype, dim, blocks=blocks, full=full)
     assert code.shared <= SHARED
     assert code.spilled == 0
-    assert code.resident(default_tiles(kernel, 4 if dtype == "fp32" else 2, dim, *blocks).warps) >= 1
+    assert code.resident(default_tiles(kernel, 4 if dtype == "fp32" else 2, dim, *blocks, full=full).warps) >= 1
     if dtype != "fp32":
         assert code.wgmma > 0
         assert code.mma == 0

@@ -5,7 +5,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from kernels.operator import block_sparse, block_sparse_backward
+from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
 
 GRID = (3, 5, 4)
 
@@ -27,8 +27,10 @@ def test_opcheck():
     torch.library.opcheck(block_sparse, (q, k, v, *rest))
     with torch.no_grad():
         out, lse = block_sparse(q, k, v, *rest)
-        inputs = [x.detach() for x in (q, k, v, out, lse)]
-    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), None, *inputs, *rest))
+        inputs = [x.detach() for x in (q, k, v, lse)]
+        level = block_sparse_levels(torch.ones_like(out), out, "auto")
+    torch.library.opcheck(block_sparse_levels, (torch.ones_like(out), out, "auto"))
+    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), level, *inputs, *rest))
 
 
 def test_the_operator_compiles_into_one_graph_with_its_backward():

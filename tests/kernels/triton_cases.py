@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from kernels import BlockLists, TopR, block_sparse_attention, gathered
-from tests.kernels.cases import cases
+from kernels import BlockLists, TopR, block_grids, block_sparse_attention, gathered
+from tests.kernels.cases import Case, cases
 from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,6 +39,31 @@ def test_forward_and_backward_are_the_oracle_s(kernels_alone, case):
     assert worst(out, expected) <= 2e-6 * more
     assert worst(lse[seen], total[seen]) <= 2e-6 * more
     assert worst_of_all(found, gradients(case.q, case.k, case.v, mask, grad, grad_lse)) <= 1e-5 * more
+
+
+@pytest.mark.parametrize("dim", [7, 16])
+@pytest.mark.parametrize(("grid_q", "grid_k"), [((4, 4, 4), (4, 4, 4)), ((4, 4, 4), (3, 4, 4)), ((3, 4, 4), (4, 4, 4))])
+def test_without_masks_where_blocks_are_full_and_with_them_where_not(dim, grid_q, grid_k):
+    """Blocks of 64 queries, two or four tiles, and of 16 keys, one tile; full on both sides, on one, on the other."""
+    torch.manual_seed(dim)
+    grids = block_grids(grid_q, grid_k, ((4, 4, 4), (2, 2, 4)))
+    q, k, v = (torch.randn(1, 2, grid.tokens, dim) for grid in (grids[0], grids[1], grids[1]))
+    options = {"grid_q": grid_q, "grid_k": grid_k, "block": ((4, 4, 4), (2, 2, 4)), "select": TopR(3)}
+    case = Case(q, k, v, grids, TopR(3), options)
+    mask = expand(case.mask(), *grids)
+    out, lse, grad, grad_lse, *found = passes(case)
+    expected, total = dense(q, k, v, mask)
+    assert worst(out, expected) <= 2e-6
+    assert worst(lse, total) <= 2e-6
+    assert worst_of_all(found, gradients(q, k, v, mask, grad, grad_lse)) <= 1e-5
+
+
+def test_a_negative_scale_is_computed_too():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 32, 16, device=DEVICE)
+    options = {"grid_q": (2, 4, 4), "grid_k": (2, 4, 4), "block": (2, 2, 4), "select": TopR(1.0), "backend": "triton"}
+    found = block_sparse_attention(q, k, v, scale=-0.25, **options)
+    torch.testing.assert_close(found, block_sparse_attention(-q, k, v, scale=0.25, **options))
 
 
 @pytest.mark.parametrize("dim", [64, 96, 128])
