@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+
+def chunk_bytes(device: torch.device) -> int:
+    """What selecting and transposing hold at a time: on a GPU more, since each chunk is a few launches."""
+    return (256 if device.type == "cuda" else 16) << 20
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,28 @@ class BlockLists:
         return _from_places(places, mask.sum(-1, dtype=torch.int32), blocks)
 
     @classmethod
-    def of_ranking(cls, ranking: Tensor, counts: Tensor) -> "BlockLists":
-        """The first `counts` [B, heads, query blocks] of `ranking` [B, heads, query blocks, key blocks]."""
-        blocks = ranking.shape[-1]
-        kept = torch.arange(blocks, device=ranking.device) < counts[..., None]
-        return _from_places(ranking.to(torch.int32).where(kept, blocks), counts.to(torch.int32), blocks)
+    def of_ranking(
+        cls, ranking: Tensor, counts: Tensor | None, blocks: int, *, narrow: bool = True
+    ) -> "BlockLists":
+        """The first `counts` [(B, heads,) query blocks] of `ranking` [B, heads, query blocks, R], all if None.
+
+        narrow: as wide as the longest row, for which a GPU is waited for; else R.
+        """
+        if counts is None:
+            full = torch.full_like(ranking[..., 0], ranking.shape[-1], dtype=torch.int32)
+            return cls(ranking.to(torch.int32).sort(-1).values, full)
+        counts = counts.to(torch.int32).expand(ranking.shape[:-1])
+        kept = torch.arange(ranking.shape[-1], device=ranking.device) < counts[..., None]
+        return _from_places(ranking.to(torch.int32).where(kept, blocks), counts.contiguous(), blocks, narrow=narrow)
+
+    @classmethod
+    def of_rows(cls, parts: "list[BlockLists]") -> "BlockLists":
+        """One after another, each of some query blocks."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(part.indices.shape[-1] for part in parts)
+        same = [pad(part.indices, (0, width - part.indices.shape[-1]), value=-1) for part in parts]
+        return cls(torch.cat(same, 2), torch.cat([part.counts for part in parts], 2))
 
     def mask(self, key_blocks: int) -> Tensor:
         """bool [B, heads, query blocks, key blocks]."""
@@ -46,7 +69,18 @@ class BlockLists:
 
 
 def transpose_lists(indices: Tensor, counts: Tensor, key_blocks: int) -> tuple[Tensor, Tensor]:
-    """`BlockLists.transpose`, of its parts."""
+    """`BlockLists.transpose`, of its parts; some heads at a time, as sorting takes six times their memory."""
+    heads = max(1, chunk_bytes(indices.device) // (24 * max(1, indices.shape[2] * indices.shape[3])))
+    queries = torch.empty_like(indices).flatten(-2)
+    starts = indices.new_empty(*indices.shape[:2], key_blocks + 1)
+    for sample in range(indices.shape[0]):
+        for first in range(0, indices.shape[1], heads):
+            at = sample, slice(first, first + heads)
+            queries[at], starts[at] = _transposed(indices[at], counts[at], key_blocks)
+    return queries, starts
+
+
+def _transposed(indices: Tensor, counts: Tensor, key_blocks: int) -> tuple[Tensor, Tensor]:
     slots = torch.arange(indices.shape[-1], device=indices.device)
     keys = indices.where(slots < counts[..., None], key_blocks).flatten(-2)
     ordered, places = keys.sort(dim=-1, stable=True)
@@ -56,9 +90,8 @@ def transpose_lists(indices: Tensor, counts: Tensor, key_blocks: int) -> tuple[T
     return queries, starts
 
 
-def _from_places(places: Tensor, counts: Tensor, blocks: int) -> BlockLists:
-    """places: block numbers in any order, `blocks` where there is none. As narrow as the longest row, if that is known
-    without a graph break."""
-    width = blocks if torch.compiler.is_compiling() or not counts.numel() else int(counts.max())
-    indices = places.sort(-1).values[..., :width]
+def _from_places(places: Tensor, counts: Tensor, blocks: int, *, narrow: bool = True) -> BlockLists:
+    """places: block numbers in any order, `blocks` where there is none. Narrow: if that needs no graph break."""
+    narrow = narrow and not torch.compiler.is_compiling() and counts.numel() > 0
+    indices = places.sort(-1).values[..., : int(counts.max()) if narrow else None]
     return BlockLists(indices.masked_fill(indices == blocks, -1), counts)

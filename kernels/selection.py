@@ -1,6 +1,7 @@
 """Which key blocks a query block attends to, by mean-pooled scores (LongCat-Video technical report, A.2).
 
 Scores are computed in fp64 and rounded to 2⁻¹⁶: equal keys then tie on every device, and ties go to the lowest block.
+What is large is made in chunks, so that little memory is needed besides the lists.
 """
 
 import math
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockGrid
-from kernels.lists import BlockLists
+from kernels.lists import BlockLists, chunk_bytes
 
 STEP = 2.0**-16
 """Scores closer than this are one; e to its power is 1.00002."""
+SLACK = 1e-6
+"""Of a share of blocks: 0.07 · 100 is 7.000000000000001 in floats, and no eighth block is meant."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def select_blocks(
         _check_mask(select, q, grid_q, grid_k)
         return BlockLists.of_mask(select.to(q.device) if seen is None else select.to(q.device) & seen)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return choose(scores_of(pooled(q, grid_q), pooled(k, grid_k), scale), seen, select)
+    return choose(pooled(q, grid_q), pooled(k, grid_k), scale, seen, select)
 
 
 def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "cpu") -> Tensor | None:
@@ -74,55 +77,86 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
     return clean_k | ~clean_q[:, None]
 
 
-@torch.no_grad()
-def block_scores(q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, scale: float) -> Tensor:
-    """fp64 [B, heads, query blocks, key blocks]: products of mean-pooled queries and keys, rounded to STEP."""
-    return scores_of(pooled(q, grid_q), pooled(k, grid_k), scale)
-
-
-def scores_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
-    """`block_scores` of `pooled` queries and keys."""
-    with torch.autocast(means_q.device.type, enabled=False):
-        scores = means_q @ means_k.mT
-    return scores.mul_(scale / STEP).round_().mul_(STEP)
-
-
 def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
-    """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order."""
-    if grid.count * grid.capacity == grid.tokens:
-        return x.unflatten(2, (grid.count, grid.capacity)).mean(3, dtype=torch.float64)
+    """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order.
+
+    Some heads at a time, since PyTorch copies to fp64 what it sums in fp64.
+    """
+    heads = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :1].numel())))
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
-    for blocks, places in grid.alike(x.device):
-        means[:, :, blocks] = x[:, :, places].mean(3, dtype=torch.float64)
+    for first in range(0, x.shape[1], heads):
+        at = slice(first, first + heads)
+        for blocks, places in grid.alike(x.device):
+            if len(blocks) == grid.count:
+                torch.mean(x[:, at].unflatten(2, places.shape), 3, dtype=torch.float64, out=means[:, at])
+            else:
+                means[:, at, blocks] = x[:, at][:, :, places].mean(3, dtype=torch.float64)
     return means
 
 
-def choose(scores: Tensor, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
-    """Lists by a rule from scores [B, heads, query blocks, key blocks]; seen [query, key blocks]: None is all."""
+@torch.no_grad()
+def choose(means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
+    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all.
+
+    Some rows at a time: the scores of all, in fp64, would be gigabytes for a long video.
+    """
     if not isinstance(select, TopR | CDF):
         raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
-    best = scores.sort(dim=-1, descending=True, stable=True)
-    among = scores.new_full((1, scores.shape[-2]), scores.shape[-1]) if seen is None else seen.sum(-1)[None]
-    counts = _top(among, select.keep) if isinstance(select, TopR) else _crossing(best.values, among, select.p)
-    return BlockLists.of_ranking(best.indices, counts.to(torch.int32).expand(scores.shape[:-1]).contiguous())
+    heads, blocks = means_q.shape[0] * means_q.shape[1], means_k.shape[2]
+    rows = max(1, chunk_bytes(means_q.device) // (8 * max(1, heads * blocks)))
+    parts = []
+    for first in range(0, means_q.shape[2], rows):
+        at = slice(first, first + rows)
+        ranks = ranks_of(means_q[:, :, at], means_k, scale)
+        if seen is not None:
+            ranks.masked_fill_(~seen[at], -torch.inf)
+        among = None if seen is None else seen[at].sum(-1)
+        parts.append(_top(ranks, among, select.keep) if isinstance(select, TopR) else _crossing(ranks, among, select.p))
+    return BlockLists.of_rows(parts)
 
 
-def _top(among: Tensor, keep: int | float) -> Tensor:
+def ranks_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
+    """fp64 [B, heads, query blocks, key blocks]: whole numbers, no two of a row alike, higher for what is kept first.
+
+    A score in STEPs times the number of key blocks, plus how many blocks come after this one. Exact: for scores that
+    fp64 has no digits left for, the bound comes first, and then the lowest block.
+    """
+    blocks = means_k.shape[2]
+    with torch.autocast(means_q.device.type, enabled=False):
+        scores = means_q @ means_k.mT
+    limit = 2**52 // blocks
+    scores.mul_(scale / STEP).round_().clamp_(-limit, limit)
+    return scores.mul_(blocks).add_(torch.arange(blocks - 1, -1, -1, device=scores.device))
+
+
+def scores_of(ranks: Tensor) -> Tensor:
+    """Scores, rounded to STEP, of the `ranks_of` them; -inf stays."""
+    blocks = ranks.shape[-1]
+    return (ranks - ranks.remainder(blocks)).mul_(STEP / blocks).masked_fill_(ranks == -torch.inf, -torch.inf)
+
+
+def _top(ranks: Tensor, among: Tensor | None, keep: int | float) -> BlockLists:
+    """The best of each row; among [query blocks]: how many it can see, None is all. The width is known beforehand."""
+    blocks = ranks.shape[-1]
+    most = min(keep, blocks) if isinstance(keep, int) else max(1, math.ceil(blocks * keep - SLACK))
+    best = ranks.topk(most, dim=-1, sorted=among is not None).indices
+    if among is None:
+        return BlockLists.of_ranking(best, None, blocks)
     if isinstance(keep, int):
-        return among.clamp(max=keep)
-    # 0.07 · 100 is 7.000000000000001 in floats, and no eighth block is meant
-    return (among * keep - 1e-6).ceil().clamp(min=1)
+        return BlockLists.of_ranking(best, among.clamp(max=keep), blocks, narrow=False)
+    return BlockLists.of_ranking(best, (among.double() * keep - SLACK).ceil().clamp(min=1), blocks, narrow=False)
 
 
-def _crossing(ranked: Tensor, among: Tensor, p: float) -> Tensor:
-    """How many of the ranked scores it takes for their softmax to reach p."""
+def _crossing(ranks: Tensor, among: Tensor | None, p: float) -> BlockLists:
+    """As many of the best of each row as it takes for their softmax to reach p."""
+    blocks = ranks.shape[-1]
+    best = ranks.sort(dim=-1, descending=True)
+    most = ranks.new_full((), blocks, dtype=torch.int64) if among is None else among
     if math.isclose(p, 1.0, abs_tol=1e-12):
-        return among.expand(ranked.shape[:-1])
-    before = ranked.softmax(-1).cumsum(-1)[..., :-1]
+        return BlockLists.of_ranking(best.indices, most, blocks)
+    before = scores_of(best.values).softmax(-1).cumsum(-1)[..., :-1]
     short = (before < p).sum(-1) + 1
-    return short.minimum(among.expand_as(short))
+    return BlockLists.of_ranking(best.indices, short.minimum(most), blocks)
 
 
 def _check_mask(mask: Tensor, q: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> None:

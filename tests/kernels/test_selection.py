@@ -16,7 +16,9 @@ from kernels import (
     select_blocks,
     sliding_tile,
 )
-from kernels.selection import block_scores, pooled, visible
+from kernels import lists as lists_module
+from kernels import selection as selection_module
+from kernels.selection import pooled, ranks_of, scores_of, visible
 
 
 @st.composite
@@ -37,7 +39,7 @@ def case(draw):
 
 def ranked(q, k, grid_q, grid_k):
     """For each row: (blocks in order of falling score, lowest first among equals; their softmax)."""
-    scores = block_scores(q, k, grid_q, grid_k, q.shape[-1] ** -0.5)
+    scores = scores_of(ranks_of(pooled(q, grid_q), pooled(k, grid_k), q.shape[-1] ** -0.5))
     seen = visible(grid_q, grid_k)
     for place in torch.cartesian_prod(*map(torch.arange, scores.shape[:3])).tolist():
         row = scores[tuple(place)]
@@ -66,6 +68,27 @@ def test_cdf_keeps_the_block_that_crosses_p_and_none_after_it(case, p):
         assert len(kept) >= 1
         assert sum(weights[: len(kept)]) >= p - 1e-9
         assert len(kept) == 1 or p == 1 or sum(weights[: len(kept) - 1]) <= p + 1e-9
+
+
+@pytest.mark.parametrize("rule", [TopR(0.3), CDF(0.6)])
+def test_made_a_row_and_a_head_at_a_time_lists_are_the_same(rule, monkeypatch):
+    torch.manual_seed(0)
+    grids = block_grids((5, 6, 5), (5, 6, 5), (2, 2, 2), 2)
+    q, k = torch.randn(2, 2, 3, 150, 8)
+    whole = select_blocks(q, k, *grids, rule)
+    expected = [whole.indices, whole.counts, *whole.transpose(grids[1].count)]
+    for module in (lists_module, selection_module):
+        monkeypatch.setattr(module, "chunk_bytes", lambda device: 1)
+    parts = select_blocks(q, k, *grids, rule)
+    assert all(map(torch.equal, expected, [parts.indices, parts.counts, *parts.transpose(grids[1].count)]))
+
+
+@pytest.mark.parametrize("cond_frames", [0, 2])
+def test_lists_of_top_r_are_no_wider_than_they_need_be_when_compiled(cond_frames):
+    grids = block_grids((5, 6, 5), (5, 6, 5), (2, 2, 2), cond_frames)
+    q = torch.randn(1, 1, 150, 8)
+    compiled = torch.compile(lambda q: select_blocks(q, q, *grids, TopR(5)).indices, backend="eager", fullgraph=True)
+    assert compiled(q).shape[-1] == 5
 
 
 def test_equal_keys_tie_and_the_lowest_blocks_win():
