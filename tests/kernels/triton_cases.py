@@ -1,5 +1,7 @@
 """The Triton kernels against the oracle: under the interpreter (started by test_triton.py), or on a GPU."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -8,7 +10,7 @@ from kernels import BlockLists, TopR, block_grids, block_sparse_attention, gathe
 from tests.kernels.cases import Case, cases
 from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = "cuda" if torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
 
 def passes(case):
@@ -66,32 +68,21 @@ def test_a_negative_scale_is_computed_too():
     torch.testing.assert_close(found, block_sparse_attention(-q, k, v, scale=0.25, **options))
 
 
-@pytest.mark.parametrize("dim", [64, 96, 128])
-def test_fp16_is_within_twice_the_error_of_dense_attention(dim):
+@pytest.mark.parametrize(("frames", "dim"), [(5, 64), (8, 96), (5, 128), (8, 128)])
+def test_fp16_is_within_twice_the_error_of_dense_attention(frames, dim):
+    """Two blocks of 64 tokens, or one of 64 and one of 16."""
     torch.manual_seed(dim)
-    q, k, v, grad = (torch.randn(1, 1, 80, dim).half() for _ in range(4))
+    tokens = 16 * frames
+    q, k, v, grad = (torch.randn(1, 1, tokens, dim).half() for _ in range(4))
     leaves = [x.clone().to(DEVICE).requires_grad_() for x in (q, k, v)]
-    lists = BlockLists.of_mask(torch.tensor([[True, False], [True, True]]))
-    grid = {"grid_q": (5, 4, 4), "grid_k": (5, 4, 4), "select": lists}
+    lists = BlockLists.of_mask(torch.tensor([[True, False], [True, True]], device=DEVICE))
+    grid = {"grid_q": (frames, 4, 4), "grid_k": (frames, 4, 4), "select": lists}
     out = block_sparse_attention(*leaves, backend="triton", **grid)
     found = [x.cpu() for x in (out, *torch.autograd.grad(out, leaves, grad.to(DEVICE)))]
-    mask = torch.ones(80, 80, dtype=torch.bool)
+    mask = torch.ones(tokens, tokens, dtype=torch.bool)
     mask[:64, 64:] = False
     exact = [dense(q, k, v, mask)[0], *gradients(q, k, v, mask, grad)]
     peers = [x.clone().requires_grad_() for x in (q, k, v)]
     out = torch.nn.functional.scaled_dot_product_attention(*peers, attn_mask=mask)
     for ours, theirs, truth in zip(found, (out, *torch.autograd.grad(out, peers, grad)), exact, strict=True):
         assert worst(ours, truth) <= 2 * worst(theirs, truth)
-
-
-def test_runs_are_the_same_bit_for_bit():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 1, 60, 16, device=DEVICE, requires_grad=True) for _ in range(3))
-
-    def run():
-        out = block_sparse_attention(
-            q, k, v, grid_q=(3, 4, 5), grid_k=(3, 4, 5), block=(2, 2, 4), select=TopR(3), backend="triton"
-        )
-        return [out, *torch.autograd.grad(out.square().sum(), (q, k, v))]
-
-    assert all(map(torch.equal, run(), run()))
