@@ -14,6 +14,8 @@ from torch import Tensor
 
 CHUNK_BYTES = 4 << 20
 """Scores held at a time: in a core's cache they are fastest, and the gathered keys grow with them."""
+GPU_CHUNK_BYTES = 256 << 20
+"""On a GPU: each chunk is some ten launches."""
 EXACT_TO = 16.0
 """Scores of fp32 beyond it are computed in fp64: their last digit alone would cost more than 2e-6 of a weight."""
 DENSE_FROM = 0.6
@@ -143,7 +145,7 @@ class _Blocks:
         first = 0
         while first < len(known) and known[first]:
             width = known[first]
-            last = first + max(1, CHUNK_BYTES // (width * plan.capacity_k * plan.capacity_q * 4))
+            last = first + max(1, _chunk_bytes(plan) // (width * plan.capacity_k * plan.capacity_q * 4))
             rows = order[first:last][counts[first:last] > 0]
             keys = indices[rows, :width].long()
             unused = keys < 0
@@ -209,7 +211,7 @@ class _Whole:
         plan, lengths = self.plan, self.plan.offsets_k.diff()
         kept = BlockLists(plan.indices, plan.counts).mask(lengths.numel()).flatten(0, 1)
         owner = torch.arange(lengths.numel(), device=lengths.device).repeat_interleave(lengths)
-        budget = max(1, CHUNK_BYTES // (4 * owner.numel() * plan.capacity_q))  # query blocks
+        budget = max(1, _chunk_bytes(plan) // (4 * owner.numel() * plan.capacity_q))  # query blocks
         offsets = plan.offsets_q.tolist()
         firsts = [*range(0, len(offsets) - 1, budget), len(offsets) - 1]
         for head in range(self.heads):
@@ -243,6 +245,10 @@ class _Span:
 
     def add_keys(self, tokens: Tensor, values: Tensor) -> None:
         tokens[self.head] += values[0]
+
+
+def _chunk_bytes(plan: Plan) -> int:
+    return GPU_CHUNK_BYTES if plan.indices.is_cuda else CHUNK_BYTES
 
 
 def _work(plan: Plan) -> _Blocks | _Whole:

@@ -22,12 +22,14 @@ class BlockLists:
     counts: Tensor
 
     @classmethod
-    def of_mask(cls, mask: Tensor) -> "BlockLists":
-        """From bool [query blocks, key blocks], or [B, heads, query blocks, key blocks]."""
+    def of_mask(cls, mask: Tensor, width: int | None = None) -> "BlockLists":
+        """From bool [query blocks, key blocks], or [B, heads, query blocks, key blocks]. width: R, at least that of the
+        longest row; found, for which a GPU is waited for, if not given."""
         mask = mask.view(*(1,) * (4 - mask.ndim), *mask.shape)
         blocks = mask.shape[-1]
         places = torch.arange(blocks, device=mask.device, dtype=torch.int32).where(mask, blocks)
-        return _from_places(places, mask.sum(-1, dtype=torch.int32), blocks)
+        counts = mask.sum(-1, dtype=torch.int32)
+        return _from_places(places, counts, blocks, _longest(counts) if width is None else width)
 
     @classmethod
     def of_ranking(
@@ -42,7 +44,8 @@ class BlockLists:
             return cls(ranking.to(torch.int32).sort(-1).values, full)
         counts = counts.to(torch.int32).expand(ranking.shape[:-1])
         kept = torch.arange(ranking.shape[-1], device=ranking.device) < counts[..., None]
-        return _from_places(ranking.to(torch.int32).where(kept, blocks), counts.contiguous(), blocks, narrow=narrow)
+        places = ranking.to(torch.int32).where(kept, blocks)
+        return _from_places(places, counts.contiguous(), blocks, _longest(counts) if narrow else None)
 
     @classmethod
     def of_rows(cls, parts: "list[BlockLists]") -> "BlockLists":
@@ -90,8 +93,12 @@ def _transposed(indices: Tensor, counts: Tensor, key_blocks: int) -> tuple[Tenso
     return queries, starts
 
 
-def _from_places(places: Tensor, counts: Tensor, blocks: int, *, narrow: bool = True) -> BlockLists:
-    """places: block numbers in any order, `blocks` where there is none. Narrow: if that needs no graph break."""
-    narrow = narrow and not torch.compiler.is_compiling() and counts.numel() > 0
-    indices = places.sort(-1).values[..., : int(counts.max()) if narrow else None]
+def _longest(counts: Tensor) -> int | None:
+    """Of the rows; None where to ask would break a graph."""
+    return None if torch.compiler.is_compiling() or not counts.numel() else int(counts.max())
+
+
+def _from_places(places: Tensor, counts: Tensor, blocks: int, width: int | None) -> BlockLists:
+    """places: block numbers in any order, `blocks` where there is none. width: None for theirs."""
+    indices = places.sort(-1).values[..., :width]
     return BlockLists(indices.masked_fill(indices == blocks, -1), counts)
