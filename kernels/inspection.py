@@ -2,7 +2,7 @@
 
 Triton compiles for a named architecture anywhere, with the assembler that its package carries. What it says of shared
 memory, registers and spills tells of occupancy, and the instructions whether the matrix units are used; it says nothing
-of speed. Defaults in `kernels.tuning` were chosen by it.
+of speed. Defaults in `kernels.tiles` were chosen by it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kernels.tuning import KERNELS, Tiles, default_tiles
+from kernels.tiles import KERNELS, Tiles, default_tiles
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _POINTERS = {"lse": "*fp32", "level": "*fp32"} | dict.fromkeys(
@@ -65,10 +65,11 @@ def compiled(
     options = constants(dim, *blocks, tiles, full=(full, full))
     fixed = {name: options.pop(name) for name in list(options) if name in function.arg_names}
     kinds = {name: _kind(name, dtype, fixed) for name in function.arg_names}
-    aligned = {
-        (i,): [["tt.divisibility", 16]]
+    # as a launch says it, so that what is compiled here is in Triton's cache for it
+    aligned: dict[tuple[int], list[list[str | int]]] = {
+        (i,): [] if kind == "constexpr" else [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(kinds.items())
-        if kind.startswith("*")
+        if kind[0] in "*c" or (full and name in {"nq", "nk"})
     }
     source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=aligned)
     found = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)

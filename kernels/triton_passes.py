@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels import gathered, triton_kernels
 from kernels.gathered import Plan, lse_type, too_large
 from kernels.lists import transpose_lists
-from kernels.tuning import Tiles, tiles
+from kernels.tiles import Tiles, tiles
 
 LOG2_E = math.log2(math.e)
 ROWS = 32

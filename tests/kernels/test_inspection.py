@@ -5,7 +5,8 @@ import pytest
 pytest.importorskip("triton")
 
 from kernels.inspection import compiled
-from kernels.tuning import KERNELS, default_tiles
+from kernels.tiles import KERNELS, Tiles, default_tiles
+from kernels.tuning import fitting
 
 SHARED = 227 << 10  # of a program, on Hopper
 
@@ -24,3 +25,9 @@ def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
     if dtype != "fp32":
         assert code.wgmma > 0
         assert code.mma == 0
+
+
+def test_a_search_tries_only_what_the_compiler_finds_room_for():
+    """dk and dv of 64 queries at a time need more registers than there are, where blocks are ragged."""
+    narrow, wide = Tiles(32, 64, 4, 3), Tiles(64, 64, 4, 3)
+    assert fitting("dkdv", "bf16", 128, (64, 64), [narrow, wide], full=False) == [narrow]
