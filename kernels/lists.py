@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 
 def chunk_bytes(device: torch.device) -> int:
@@ -27,34 +26,15 @@ class BlockLists:
         longest row; found, for which a GPU is waited for, if not given."""
         mask = mask.view(*(1,) * (4 - mask.ndim), *mask.shape)
         blocks = mask.shape[-1]
-        places = torch.arange(blocks, device=mask.device, dtype=torch.int32).where(mask, blocks)
+        places = torch.arange(blocks, device=mask.device, dtype=torch.int32).where(mask, blocks).sort(-1).values
         counts = mask.sum(-1, dtype=torch.int32)
-        return _from_places(places, counts, blocks, _longest(counts) if width is None else width)
+        indices = places[..., : _longest(counts) if width is None else width]
+        return cls(indices.masked_fill(indices == blocks, -1), counts)
 
-    @classmethod
-    def of_ranking(
-        cls, ranking: Tensor, counts: Tensor | None, blocks: int, *, narrow: bool = True
-    ) -> "BlockLists":
-        """The first `counts` [(B, heads,) query blocks] of `ranking` [B, heads, query blocks, R], all if None.
-
-        narrow: as wide as the longest row, for which a GPU is waited for; else R.
-        """
-        if counts is None:
-            full = torch.full_like(ranking[..., 0], ranking.shape[-1], dtype=torch.int32)
-            return cls(ranking.to(torch.int32).sort(-1).values, full)
-        counts = counts.to(torch.int32).expand(ranking.shape[:-1])
-        kept = torch.arange(ranking.shape[-1], device=ranking.device) < counts[..., None]
-        places = ranking.to(torch.int32).where(kept, blocks)
-        return _from_places(places, counts.contiguous(), blocks, _longest(counts) if narrow else None)
-
-    @classmethod
-    def of_rows(cls, parts: "list[BlockLists]") -> "BlockLists":
-        """One after another, each of some query blocks."""
-        if len(parts) == 1:
-            return parts[0]
-        width = max(part.indices.shape[-1] for part in parts)
-        same = [pad(part.indices, (0, width - part.indices.shape[-1]), value=-1) for part in parts]
-        return cls(torch.cat(same, 2), torch.cat([part.counts for part in parts], 2))
+    def narrowed(self) -> "BlockLists":
+        """As wide as the longest row, for which a GPU is waited for; as they are where to ask would break a graph."""
+        width = _longest(self.counts)
+        return self if width is None else BlockLists(self.indices[..., :width].contiguous(), self.counts)
 
     def mask(self, key_blocks: int) -> Tensor:
         """bool [B, heads, query blocks, key blocks]."""
@@ -96,9 +76,3 @@ def _transposed(indices: Tensor, counts: Tensor, key_blocks: int) -> tuple[Tenso
 def _longest(counts: Tensor) -> int | None:
     """Of the rows; None where to ask would break a graph."""
     return None if torch.compiler.is_compiling() or not counts.numel() else int(counts.max())
-
-
-def _from_places(places: Tensor, counts: Tensor, blocks: int, width: int | None) -> BlockLists:
-    """places: block numbers in any order, `blocks` where there is none. width: None for theirs."""
-    indices = places.sort(-1).values[..., :width]
-    return BlockLists(indices.masked_fill(indices == blocks, -1), counts)

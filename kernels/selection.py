@@ -1,10 +1,8 @@
 """Which key blocks a query block attends to, by mean-pooled scores (LongCat-Video technical report, A.2).
 
-Scores are computed in fp64 and rounded to 2⁻¹⁶: equal keys then tie on every device, and ties go to the lowest block.
-What is large is made in chunks, so that little memory is needed besides the lists.
+Means are pooled here; scores, and the order they give, are `kernels.ranking`'s.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,11 +11,7 @@ from torch import Tensor
 
 from kernels.blocks import BlockGrid
 from kernels.lists import BlockLists, chunk_bytes
-
-STEP = 2.0**-16
-"""Scores closer than this are one; e to its power is 1.00002."""
-SLACK = 1e-6
-"""Of a share of blocks: 0.07 · 100 is 7.000000000000001 in floats, and no eighth block is meant."""
+from kernels.ranking import best_blocks
 
 
 @dataclass(frozen=True)
@@ -96,67 +90,13 @@ def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
 
 @torch.no_grad()
 def choose(means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
-    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all.
-
-    Some rows at a time: the scores of all, in fp64, would be gigabytes for a long video.
-    """
-    if not isinstance(select, TopR | CDF):
-        raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
-    heads, blocks = means_q.shape[0] * means_q.shape[1], means_k.shape[2]
-    rows = max(1, chunk_bytes(means_q.device) // (8 * max(1, heads * blocks)))
-    parts = []
-    for first in range(0, means_q.shape[2], rows):
-        at = slice(first, first + rows)
-        ranks = ranks_of(means_q[:, :, at], means_k, scale)
-        if seen is not None:
-            ranks.masked_fill_(~seen[at], -torch.inf)
-        among = None if seen is None else seen[at].sum(-1)
-        parts.append(_top(ranks, among, select.keep) if isinstance(select, TopR) else _crossing(ranks, among, select.p))
-    return BlockLists.of_rows(parts)
-
-
-def ranks_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
-    """fp64 [B, heads, query blocks, key blocks]: whole numbers, no two of a row alike, higher for what is kept first.
-
-    A score in STEPs times the number of key blocks, plus how many blocks come after this one. Exact: for scores that
-    fp64 has no digits left for, the bound comes first, and then the lowest block.
-    """
-    blocks = means_k.shape[2]
-    with torch.autocast(means_q.device.type, enabled=False):
-        scores = means_q @ means_k.mT
-    limit = 2**52 // blocks
-    scores.mul_(scale / STEP).round_().clamp_(-limit, limit)
-    return scores.mul_(blocks).add_(torch.arange(blocks - 1, -1, -1, device=scores.device))
-
-
-def scores_of(ranks: Tensor) -> Tensor:
-    """Scores, rounded to STEP, of the `ranks_of` them; -inf stays."""
-    blocks = ranks.shape[-1]
-    return (ranks - ranks.remainder(blocks)).mul_(STEP / blocks).masked_fill_(ranks == -torch.inf, -torch.inf)
-
-
-def _top(ranks: Tensor, among: Tensor | None, keep: int | float) -> BlockLists:
-    """The best of each row; among [query blocks]: how many it can see, None is all. The width is known beforehand."""
-    blocks = ranks.shape[-1]
-    most = min(keep, blocks) if isinstance(keep, int) else max(1, math.ceil(blocks * keep - SLACK))
-    best = ranks.topk(most, dim=-1, sorted=among is not None).indices
-    if among is None:
-        return BlockLists.of_ranking(best, None, blocks)
-    if isinstance(keep, int):
-        return BlockLists.of_ranking(best, among.clamp(max=keep), blocks, narrow=False)
-    return BlockLists.of_ranking(best, (among.double() * keep - SLACK).ceil().clamp(min=1), blocks, narrow=False)
-
-
-def _crossing(ranks: Tensor, among: Tensor | None, p: float) -> BlockLists:
-    """As many of the best of each row as it takes for their softmax to reach p."""
-    blocks = ranks.shape[-1]
-    best = ranks.sort(dim=-1, descending=True)
-    most = ranks.new_full((), blocks, dtype=torch.int64) if among is None else among
-    if math.isclose(p, 1.0, abs_tol=1e-12):
-        return BlockLists.of_ranking(best.indices, most, blocks)
-    before = scores_of(best.values).softmax(-1).cumsum(-1)[..., :-1]
-    short = (before < p).sum(-1) + 1
-    return BlockLists.of_ranking(best.indices, short.minimum(most), blocks)
+    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all."""
+    if isinstance(select, TopR):
+        rule = "number" if isinstance(select.keep, int) else "share"
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, rule, float(select.keep)))
+    if isinstance(select, CDF):
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, "cdf", select.p)).narrowed()
+    raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
 
 
 def _check_mask(mask: Tensor, q: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> None:

@@ -1,11 +1,15 @@
 """As an operator of PyTorch: opcheck, torch.compile, checkpointing, autocast."""
 
+from functools import partial
+
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
 from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from kernels.ranking import best_blocks
+from kernels.selection import pooled
 
 GRID = (3, 5, 4)
 
@@ -25,6 +29,8 @@ def test_opcheck():
     lists = select_blocks(q, k, grid, grid, TopR(2))
     rest = (lists.indices, lists.counts, grid.offsets(), grid.offsets(), grid.capacity, grid.capacity, 0.3, "auto")
     torch.library.opcheck(block_sparse, (q, k, v, *rest))
+    means = pooled(q.detach(), grid)
+    torch.library.opcheck(best_blocks, (means, means, 0.3, None, "share", 0.5))
     with torch.no_grad():
         out, lse = block_sparse(q, k, v, *rest)
         inputs = [x.detach() for x in (q, k, v, lse)]
@@ -70,6 +76,17 @@ def test_checkpointing_changes_nothing():
     kept = torch.autograd.grad(attention(*leaves).square().sum(), leaves)
     again = torch.autograd.grad(checkpoint(attention, *leaves, use_reentrant=False).square().sum(), leaves)
     assert all(map(torch.equal, kept, again))
+
+
+@pytest.mark.parametrize("select", [TopR(3), CDF(0.5)])
+def test_checkpointing_that_keeps_products_of_matrices_changes_nothing(select):
+    """It once kept selection's scores, which were then rounded again: other blocks in the backward pass."""
+    costly = [torch.ops.reelwright.block_sparse.default, torch.ops.aten.bmm.default, torch.ops.aten.mm.default]
+    leaves, run = problem(), partial(attention, select=select, block=(1, 2, 2))
+    kept = torch.autograd.grad(run(*leaves).square().sum(), leaves)
+    contexts = partial(create_selective_checkpoint_contexts, costly)
+    out = checkpoint(run, *leaves, use_reentrant=False, context_fn=contexts)
+    assert all(map(torch.equal, kept, torch.autograd.grad(out.square().sum(), leaves)))
 
 
 def test_under_autocast_it_computes_in_its_type_and_selects_in_full():

@@ -13,12 +13,14 @@ from kernels import (
     block_grids,
     causal_by_frame,
     plane_and_time,
+    ranking,
     select_blocks,
     sliding_tile,
 )
 from kernels import lists as lists_module
 from kernels import selection as selection_module
-from kernels.selection import pooled, ranks_of, scores_of, visible
+from kernels.ranking import ranks_of, scores_of
+from kernels.selection import pooled, visible
 
 
 @st.composite
@@ -77,7 +79,7 @@ def test_made_a_row_and_a_head_at_a_time_lists_are_the_same(rule, monkeypatch):
     q, k = torch.randn(2, 2, 3, 150, 8)
     whole = select_blocks(q, k, *grids, rule)
     expected = [whole.indices, whole.counts, *whole.transpose(grids[1].count)]
-    for module in (lists_module, selection_module):
+    for module in (lists_module, ranking, selection_module):
         monkeypatch.setattr(module, "chunk_bytes", lambda device: 1)
     parts = select_blocks(q, k, *grids, rule)
     assert all(map(torch.equal, expected, [parts.indices, parts.counts, *parts.transpose(grids[1].count)]))
