@@ -74,17 +74,14 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
 def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
     """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order.
 
-    Some heads at a time, since PyTorch copies to fp64 what it sums in fp64.
+    Some blocks at a time, since PyTorch copies to fp64 what it sums in fp64.
     """
-    heads = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :1].numel())))
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
-    for first in range(0, x.shape[1], heads):
-        at = slice(first, first + heads)
-        for blocks, places in grid.alike(x.device):
-            if len(blocks) == grid.count:
-                torch.mean(x[:, at].unflatten(2, places.shape), 3, dtype=torch.float64, out=means[:, at])
-            else:
-                means[:, at, blocks] = x[:, at][:, :, places].mean(3, dtype=torch.float64)
+    for blocks, places in grid.alike(x.device):
+        step = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :, : places.shape[1]].numel())))
+        for first in range(0, len(blocks), step):
+            at = slice(first, first + step)
+            means[:, :, blocks[at]] = x[:, :, places[at]].mean(3, dtype=torch.float64)
     return means
 
 

@@ -21,7 +21,7 @@ def block_grid(draw):
     return BlockGrid(grid, sizes[0], draw(st.integers(0, grid[0])), sizes[1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(grid=block_grid())
 def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
     order, inverse, offsets = grid.order(), grid.inverse(), grid.offsets()
@@ -36,7 +36,7 @@ def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
     assert torch.equal(block_of_token(grid)[order], owner)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(grid=block_grid())
 def test_each_block_is_once_among_those_of_its_length(grid):
     offsets = grid.offsets()

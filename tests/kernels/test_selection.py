@@ -50,7 +50,7 @@ def ranked(q, k, grid_q, grid_k):
         yield place, order, row[order].softmax(-1).tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=case(), keep=st.integers(1, 12) | st.floats(0, 1))
 def test_top_r_keeps_the_best_and_the_lowest_of_equals(case, keep):
     lists = select_blocks(*case, TopR(keep))
@@ -60,7 +60,7 @@ def test_top_r_keeps_the_best_and_the_lowest_of_equals(case, keep):
         assert mask[tuple(place)].nonzero().flatten().tolist() == sorted(order[:most])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=case(), p=st.sampled_from([0.0, 1.0]) | st.floats(0, 1))
 def test_cdf_keeps_the_block_that_crosses_p_and_none_after_it(case, p):
     mask = select_blocks(*case, CDF(p)).mask(case[3].count)
@@ -110,7 +110,7 @@ def test_means_are_over_the_tokens_there_are(case):
     torch.testing.assert_close(pooled(k, grid), torch.stack(parts, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), rows=st.integers(1, 6), blocks=st.integers(1, 7))
 def test_lists_masks_and_transposes_say_the_same(data, rows, blocks):
     bits = data.draw(st.lists(st.booleans(), min_size=2 * rows * blocks, max_size=2 * rows * blocks))

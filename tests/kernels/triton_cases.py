@@ -29,7 +29,7 @@ def kernels_alone(request, monkeypatch):
     return alone
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases(dtypes=(torch.float32,), dims=(1, 7, 16, 64), most=(3, 4, 4)))
 def test_forward_and_backward_are_the_oracle_s(kernels_alone, case):
     mask = expand(case.mask(), *case.grids)
