@@ -1,23 +1,27 @@
 """Block-sparse attention against dense and FlexAttention: `python -m benchmarks.attention --device cpu|cuda`.
 
-For each number of tokens and share of blocks left out, in one run: selection, permutation and the attention alone, all
-together, and with the backward pass; PyTorch's scaled_dot_product_attention by its fastest backend; FlexAttention on
-the same block mask (no backward pass on a CPU). Milliseconds are medians, taken in turns. TFLOP/s of forward passes
-count 4 · B · H · D · kept pairs; `×` is dense attention's time over ours with everything included.
+For each number of tokens and share of blocks left out, in one run: selection, permutation and the attention alone,
+all together, all but the permutation ("in order", as in a network that permutes once), and with the backward pass;
+PyTorch's scaled_dot_product_attention by its fastest backend, and FlashAttention alone, once for each number of tokens;
+FlexAttention on the same block mask (no backward pass on a CPU). Milliseconds are medians, taken in turns, after one
+run that is not counted where there are several. TFLOP/s of forward passes count 4 · B · H · D · kept pairs; `×` is
+dense attention's time over ours, selection included. A row is printed as soon as it is measured. What fails is said,
+its cell is `failed`, and so is the command's status.
+
+One long row on a CPU, in some ten minutes: --tokens 149760 --heads 1 --repeats 1 --sparsity 0.9375
 """
 
 import argparse
 import math
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from benchmarks.attention_peers import Run, both, dense_runs, flex_runs
 from kernels import (
     BlockGrid,
     BlockLists,
@@ -38,166 +42,142 @@ GRIDS = {
 }
 DIM = 128
 SPARSITIES = (0.5, 0.75, 0.875, 0.9375)
-Run = Callable[[], Any]
+COLUMNS = (
+    "tokens", "left out", "selection", "permutation", "attention", "attention f + b", "forward", "fwd + bwd",
+    "in order", "in order f + b", "TFLOP/s", "dense", "dense f + b", "Flash", "Flash f + b", "Flash TFLOP/s", "Flex",
+    "Flex f + b", "× forward", "× fwd + bwd", "× in order", "× in order f + b", "TFLOP/s of Flash's",
+)  # fmt: skip
 
 
-def main() -> None:
+def main() -> int:
+    options = _options()
+    on_gpu = options.device == "cuda"
+    dtype, name = (torch.bfloat16, torch.cuda.get_device_name()) if on_gpu else (torch.float32, "CPU")
+    print(f"{name}, {torch.get_num_threads()} threads, {dtype}, D = {DIM}, blocks {options.block}, milliseconds\n")
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    failed = False
+    for grid in options.grid or [GRIDS[n] for n in options.tokens or (GRIDS if on_gpu else [8192, 16384])]:
+        grids = block_grids(grid, grid, _blocks(options.block))
+        torch.manual_seed(0)
+        torch._dynamo.reset()  # FlexAttention is compiled for each size; past eight PyTorch would compile no more
+        shape = (4, 1, options.heads or (16 if on_gpu else 2), grids[0].tokens, DIM)
+        tensors = [x.to(dtype).requires_grad_() for x in torch.randn(shape, device=options.device)]
+        dense = {} if options.no_dense else _time(_wanted(dense_runs(tensors), options), options)
+        for sparsity in options.sparsity:
+            lists = select_blocks(tensors[0].detach(), tensors[1].detach(), *grids, TopR(1 - sparsity))
+            runs = _runs(tensors, grids, lists, sparsity)
+            runs |= {} if options.no_flex else flex_runs(tensors, lists, grids)
+            ms = dense | _time(_wanted(runs, options), options)
+            print("| " + " | ".join(_cells(sparsity, tensors[0], grids, lists, ms)) + " |", flush=True)
+            failed |= math.inf in ms.values()
+    return int(failed)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--tokens", type=int, nargs="+", choices=list(GRIDS), help="default: all; the first two on cpu")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--tokens", type=int, nargs="+", choices=list(GRIDS), help="default: all; the first two on cpu")
+    sizes.add_argument("--grid", type=_triple, nargs="+", help="other sizes: FRAMESxROWSxCOLUMNS of tokens")
     parser.add_argument("--sparsity", type=float, nargs="+", default=SPARSITIES)
     parser.add_argument("--heads", type=int, help="default: 16 on cuda, 2 on cpu")
     parser.add_argument("--block", default="4x4x4", help="of queries and keys, or QUERIES:KEYS")
     parser.add_argument("--repeats", type=int, help="default: 10 on cuda, 3 on cpu")
     parser.add_argument("--forward", action="store_true", help="forward passes alone")
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out")
+    parser.add_argument("--no-dense", action="store_true", help="leave dense attention, and the ratios to it, out")
     options = parser.parse_args()
+    options.repeats = options.repeats or (10 if options.device == "cuda" else 3)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "no CUDA device here: nothing was measured\n")
-    on_gpu = options.device == "cuda"
-    dtype, name = (torch.bfloat16, torch.cuda.get_device_name()) if on_gpu else (torch.float32, "CPU")
-    print(f"{name}, {torch.get_num_threads()} threads, {dtype}, D = {DIM}, blocks {options.block}, milliseconds\n")
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    for tokens in options.tokens or (list(GRIDS) if on_gpu else [8192, 16384]):
-        grids = block_grids(GRIDS[tokens], GRIDS[tokens], _blocks(options.block))
-        torch.manual_seed(0)
-        shape = (4, 1, options.heads or (16 if on_gpu else 2), tokens, DIM)
-        tensors = [x.to(dtype).requires_grad_() for x in torch.randn(shape, device=options.device)]
-        for sparsity in options.sparsity:
-            runs = _runs(tensors, grids, sparsity, flex=not options.no_flex)
-            if options.forward:
-                runs = {name: run for name, run in runs.items() if " b" not in name}
-            _row(tokens, sparsity, tensors[0], grids, _time(runs, options.repeats or (10 if on_gpu else 3), on_gpu))
+    return options
 
 
-COLUMNS = (
-    "tokens", "left out", "selection", "permutation", "attention", "forward", "fwd + bwd", "TFLOP/s", "dense",
-    "dense f + b", "dense TFLOP/s", "Flex", "Flex f + b", "× forward", "× fwd + bwd",
-)  # fmt: skip
-
-
-def _runs(tensors: list[Tensor], grids: tuple[BlockGrid, BlockGrid], sparsity: float, *, flex: bool) -> dict[str, Run]:
-    """What is timed, by name; f is a forward pass without gradients, b both passes."""
-    q, k, v = (x.detach() for x in tensors[:3])
-    rule, of = TopR(1 - sparsity), {"grid_q": grids[0].grid, "grid_k": grids[1].grid}
-    block: Any = (grids[0].block, grids[1].block)
-    ordered = [put_in_order(x, grids[i]) for x, i in ((q, 0), (k, 1), (v, 1))]
-    lists = select_blocks(ordered[0], ordered[1], *grids, rule)
-    runs: dict[str, Run] = {
-        "select": lambda: select_blocks(ordered[0], ordered[1], *grids, rule),
-        "permute": lambda: [put_in_order(x, grids[0]) for x in (q, k, v, v)],
-        "attend": lambda: attend(*ordered, lists, *grids, scale=DIM**-0.5),
-        "ours f": lambda: block_sparse_attention(q, k, v, **of, block=block, select=rule),
-        "ours b": _both(lambda *x: block_sparse_attention(*x, **of, block=block, select=rule), tensors),
-    }
-    for backend in _backends(q):
-        runs[f"dense f {backend}"] = lambda b=backend: _dense(b, q, k, v)
-        runs[f"dense b {backend}"] = _both(lambda *x, b=backend: _dense(b, *x), tensors)
-    return runs | (_flex(ordered, tensors, lists, grids) if flex else {})
-
-
-def _both(attention: Callable[..., Tensor], tensors: list[Tensor]) -> Run:
-    *leaves, grad = tensors
-    return lambda: torch.autograd.grad(attention(*leaves), leaves, grad.detach())
-
-
-def _backends(q: Tensor) -> list[str]:
-    return ["CUDNN_ATTENTION", "FLASH_ATTENTION"] if q.is_cuda else [""]
-
-
-def _dense(backend: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel(getattr(SDPBackend, backend)) if backend else nullcontext():
-        return F.scaled_dot_product_attention(q, k, v)
-
-
-def _flex(
-    ordered: list[Tensor], tensors: list[Tensor], lists: BlockLists, grids: tuple[BlockGrid, BlockGrid]
+def _runs(
+    tensors: list[Tensor], grids: tuple[BlockGrid, BlockGrid], lists: BlockLists, sparsity: float
 ) -> dict[str, Run]:
-    from torch.nn.attention.flex_attention import flex_attention
+    """Ours, by name; f is a forward pass without gradients, b both passes. The attention alone, and what is in order,
+    takes the tensors as if they were in block order; lists are of those."""
+    q, k, v = (x.detach() for x in tensors[:3])
+    rule, scale = TopR(1 - sparsity), DIM**-0.5
+    of: Any = {"grid_q": grids[0].grid, "grid_k": grids[1].grid, "block": (grids[0].block, grids[1].block)}
 
-    compiled, mask = torch.compile(flex_attention), _flex_mask(lists, *grids, ordered[0].device)
-    runs: dict[str, Run] = {"flex f": lambda: compiled(*ordered, block_mask=mask)}
-    if ordered[0].is_cuda:
-        runs["flex b"] = _both(lambda *x: compiled(*x, block_mask=mask), tensors)
-    return runs
+    def alone(*x: Tensor) -> Tensor:
+        return attend(*x, lists, *grids, scale=scale)[0]
 
+    def whole(*x: Tensor, in_block_order: bool = False) -> Tensor:
+        return block_sparse_attention(*x, **of, select=rule, in_block_order=in_block_order)
 
-def _flex_mask(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device) -> Any:
-    """Whole blocks where they are alike; else a mask of tokens, whose blocks Flex finds by itself."""
-    from torch.nn.attention.flex_attention import BlockMask, create_block_mask
-
-    kept = lists.mask(grid_k.count)
-    if all(g.count * g.capacity == g.tokens for g in (grid_q, grid_k)):
-        order = (~kept).to(torch.int8).argsort(dim=-1, stable=True).to(torch.int32)
-        none = torch.zeros_like(lists.counts)
-        sizes = (grid_q.capacity, grid_k.capacity)
-        return BlockMask.from_kv_blocks(none, torch.zeros_like(order), lists.counts, order, BLOCK_SIZE=sizes)
-    owner_q, owner_k = (
-        torch.arange(g.count, device=device).repeat_interleave(g.offsets(device).diff()) for g in (grid_q, grid_k)
-    )
-    batch, heads = kept.shape[:2]
-    return create_block_mask(
-        lambda b, h, i, j: kept[b, h, owner_q[i], owner_k[j]], batch, heads, grid_q.tokens, grid_k.tokens, device=device
-    )
+    return {
+        "select": lambda: select_blocks(q, k, *grids, rule),
+        "permute": lambda: [put_in_order(x, grids[0]) for x in (q, k, v, v)],
+        "attend f": lambda: alone(q, k, v),
+        "attend b": both(alone, tensors),
+        "ours f": lambda: whole(q, k, v),
+        "ours b": both(whole, tensors),
+        "ordered f": lambda: whole(q, k, v, in_block_order=True),
+        "ordered b": both(lambda *x: whole(*x, in_block_order=True), tensors),
+    }
 
 
-def _time(runs: dict[str, Run], repeats: int, on_gpu: bool) -> dict[str, float]:
-    """Median milliseconds of each, in turns; what cannot run here is said and left out."""
-    times: dict[str, list[float]] = {}
-    for name, run in list(_that_work(runs)):
-        times[name] = []
-        runs[name] = run
-    for _ in range(repeats):
+def _wanted(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, Run]:
+    return {name: run for name, run in runs.items() if not (options.forward and " b" in name)}
+
+
+def _time(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, float]:
+    """Median milliseconds of each, in turns; infinite of what fails, which is said."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    failed: dict[str, float] = {}
+    compiled = {"flex f", "flex b"}  # once for its compiler, whatever is repeated
+    for turn in range(-1, options.repeats):
         for name, taken in times.items():
-            start = _now(on_gpu)
-            runs[name]()
-            taken.append(1000 * (_now(on_gpu) - start))
-    return {name: statistics.median(taken) for name, taken in times.items()}
+            if name in failed or (turn < 0 and options.repeats == 1 and name not in compiled):
+                continue
+            try:
+                start = _now(options.device)
+                runs[name]()
+                if turn >= 0:
+                    taken.append(1000 * (_now(options.device) - start))
+            except Exception as reason:  # one that fails must not cost what else is measured
+                failed[name] = math.inf
+                print(f"FAILED {name}: {type(reason).__name__}: {str(reason)[:600]}", file=sys.stderr, flush=True)
+    return {name: statistics.median(taken) for name, taken in times.items() if name not in failed} | failed
 
 
-def _that_work(runs: dict[str, Run]) -> Iterator[tuple[str, Run]]:
-    for name, run in runs.items():
-        try:
-            run()
-        except (RuntimeError, NotImplementedError) as reason:
-            print(f"<!-- {name}: {str(reason).splitlines()[0][:120]} -->")
-        else:
-            yield name, run
-
-
-def _now(on_gpu: bool) -> float:
-    if on_gpu:
+def _now(device: str) -> float:
+    if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def _row(tokens: int, sparsity: float, q: Tensor, grids: tuple[BlockGrid, BlockGrid], ms: dict[str, float]) -> None:
-    best = {kind: _least(ms, f"dense {kind}") for kind in "fb"}
-    lists = select_blocks(*(put_in_order(q.detach(), g) for g in grids), *grids, TopR(1 - sparsity))
-    pairs = _pairs(lists, *grids)
-    work = 4 * DIM * pairs / 1e9  # of a forward pass; milliseconds to TFLOP/s
-    full = 4 * DIM * q.shape[1] * tokens**2 / 1e9
+def _cells(
+    sparsity: float, q: Tensor, grids: tuple[BlockGrid, BlockGrid], lists: BlockLists, ms: dict[str, float]
+) -> list[str]:
+    """A row's, as COLUMNS."""
+    tokens, best = q.shape[2], {kind: _least(ms, f"dense {kind}") for kind in "fb"}
+    flash = {kind: ms.get(f"dense {kind} FLASH_ATTENTION", math.nan) for kind in "fb"}
+    work = 4 * DIM * _pairs(lists, *grids) / 1e9  # of a forward pass; milliseconds to TFLOP/s
+    speed = work / ms["attend f"], 4 * DIM * q.shape[0] * q.shape[1] * tokens**2 / 1e9 / flash["f"]
+    names = ("select", "permute", "attend f", "attend b", "ours f", "ours b", "ordered f", "ordered b")
     cells = [str(tokens), f"{100 * sparsity:g} %"]
-    cells += [_cell(ms, name) for name in ("select", "permute", "attend", "ours f", "ours b")]
-    cells += [f"{work / ms['attend']:.2f}", _number(best["f"]), _number(best["b"]), f"{full / best['f']:.2f}"]
-    cells += [_cell(ms, "flex f"), _cell(ms, "flex b")]
-    cells += [f"{best['f'] / ms['ours f']:.1f}"]
-    cells += [f"{best['b'] / ms['ours b']:.1f}" if "ours b" in ms else "–"]
-    print("| " + " | ".join(cells) + " |", flush=True)
+    cells += [_number(ms.get(name, math.nan)) for name in names] + [f"{speed[0]:.2f}"]
+    cells += [_number(x) for x in (best["f"], best["b"], flash["f"], flash["b"], speed[1])]
+    cells += [_number(ms.get(name, math.nan)) for name in ("flex f", "flex b")]
+    cells += [_times(best[name[-1]], ms.get(name, math.nan)) for name in ("ours f", "ours b", "ordered f", "ordered b")]
+    share = speed[0] / speed[1]
+    return [*cells, "–" if math.isnan(share) else f"{100 * share:.0f} %"]
 
 
 def _least(ms: dict[str, float], start: str) -> float:
     return min((taken for name, taken in ms.items() if name.startswith(start)), default=math.nan)
 
 
-def _cell(ms: dict[str, float], name: str) -> str:
-    return _number(ms.get(name, math.nan))
-
-
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"
+    return "failed" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _times(dense: float, ours: float) -> str:
+    return f"{dense / ours:.1f}" if math.isfinite(dense) and math.isfinite(ours) else "–"
 
 
 def _pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:
@@ -207,10 +187,15 @@ def _pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:
     return int(((lists.mask(grid_k.count).double() @ lengths_k) * lengths_q).sum())
 
 
+def _triple(text: str) -> tuple[int, int, int]:
+    frames, rows, columns = map(int, text.split("x"))
+    return frames, rows, columns
+
+
 def _blocks(text: str) -> Any:
-    sides = tuple(tuple(map(int, side.split("x"))) for side in text.split(":"))
+    sides = tuple(_triple(side) for side in text.split(":"))
     return sides if len(sides) == 2 else sides[0]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -63,9 +63,11 @@ def block_sparse_attention(
     lists = select_blocks(q, k, blocks_q, blocks_k, select, scale)
     _check_lists(lists, q, blocks_q)
     out, lse = attend(q, k, v, lists, blocks_q, blocks_k, scale=scale, backend=backend)
-    if not in_block_order:
-        out, lse = put_back(out, blocks_q), put_back(lse, blocks_q) if return_lse else lse
-    return (out, lse) if return_lse else out
+    out = out if in_block_order else put_back(out, blocks_q)
+    if not return_lse:
+        return out
+    lse = lse.to(torch.promote_types(q.dtype, torch.float32))
+    return out, lse if in_block_order else put_back(lse, blocks_q)
 
 
 def attend(
@@ -79,7 +81,7 @@ def attend(
     scale: float,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """The attention alone: tokens in block order and lists -> out, log-sum-exp."""
+    """The attention alone: tokens in block order and lists -> out, log-sum-exp (fp64 of fp32, for merging parts)."""
     offsets = blocks_q.offsets(q.device), blocks_k.offsets(q.device)
     sizes = blocks_q.capacity, blocks_k.capacity
     return block_sparse(q, k, v, lists.indices, lists.counts, *offsets, *sizes, scale, backend)
@@ -134,6 +136,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, blocks_q: BlockGrid, blocks_k: Block
 
 
 def _check_lists(lists: BlockLists, q: Tensor, blocks_q: BlockGrid) -> None:
+    for name, x in (("indices", lists.indices), ("counts", lists.counts)):
+        if x.dtype != torch.int32 or x.device != q.device:
+            raise ValueError(f"lists: {name} are {x.dtype} on {x.device}; q is on {q.device}: int32 there is needed")
     rows = lists.indices.shape[:3]
     fits = all(a in {1, b} for a, b in zip(rows[:2], q.shape[:2], strict=True)) and rows[2] == blocks_q.count
     if not fits or lists.counts.shape != rows:

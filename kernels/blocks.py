@@ -7,11 +7,15 @@ of any size will do: the last blocks of an axis are smaller where the block does
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import index
 
 import torch
 from torch import Tensor
 
 Triple = tuple[int, int, int]
+
+REMEMBERED = 512
+"""Grids whose tensors are kept: the buckets of a run, with and without conditions, and ranks' strips of them."""
 
 
 def block_grids(
@@ -27,7 +31,7 @@ def block_grids(
     block_q, block_k = _pair(block)
     _check_grids(grid_q, grid_k, cond_frames)
     before = grid_k[0] - grid_q[0]
-    split = max(0, cond_frames - before)
+    split = max(0, cond_frames - before) if cond_frames else 0  # queries may have more frames than the keys
     return BlockGrid(grid_q, block_q, split, block_k), BlockGrid(grid_k, block_k, cond_frames, block_q)
 
 
@@ -75,19 +79,31 @@ class BlockGrid:
 
     def order(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [N]: the tokens' places in (t, h, w) order, in block order. `x[order]` is in block order."""
-        return _known(self.grid, self.block, self.split, self.other, str(device))[0]
+        return _known(*self._plain(), str(device))[0]
 
     def inverse(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [N]: `x[order][inverse]` is x."""
-        return _known(self.grid, self.block, self.split, self.other, str(device))[1]
+        return _known(*self._plain(), str(device))[1]
 
     def offsets(self, device: torch.device | str = "cpu") -> Tensor:
         """int32 [blocks + 1]: block i has tokens offsets[i] to offsets[i + 1] of block order."""
-        return _known(self.grid, self.block, self.split, self.other, str(device))[2]
+        return _known(*self._plain(), str(device))[2]
 
     def bounds(self, device: torch.device | str = "cpu") -> Tensor:
         """int64 [blocks, 3, 2]: first and last (exclusive) frame, row and column of each block."""
-        return _known(self.grid, self.block, self.split, self.other, str(device))[3]
+        return _known(*self._plain(), str(device))[3]
+
+    def alike(self, device: torch.device | str = "cpu") -> list[tuple[Tensor, Tensor]]:
+        """Blocks by their number of tokens: (int64 [n] blocks, int64 [n, tokens] their tokens' places in block order).
+
+        Sixteen pairs at most: an axis has two lengths of blocks, time as many on each side of the split.
+        """
+        flat = _known_alike(*self._plain(), str(device))
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def _plain(self) -> tuple[Triple, Triple, int, Triple | None]:
+        """The fields in plain numbers: a compiler of dynamic shapes may hold symbols, and must decide here."""
+        return _decided(self.grid), _decided(self.block), index(self.split), self.other and _decided(self.other)
 
 
 def _known(
@@ -96,22 +112,45 @@ def _known(
     return _geometry(BlockGrid(grid, block, split, other), torch.device(device))
 
 
+def _decided(sizes: Triple) -> Triple:
+    return index(sizes[0]), index(sizes[1]), index(sizes[2])
+
+
+def _known_alike(grid: Triple, block: Triple, split: int, other: Triple | None, device: str) -> tuple[Tensor, ...]:
+    return _alike(BlockGrid(grid, block, split, other), torch.device(device))
+
+
 # torch.compiler.assume_constant_result without its import of the compiler: in a graph these are constants, and it can
 # make those out of plain arguments alone
-_known._dynamo_marked_constant = True  # type: ignore[attr-defined]
+for _constant in (_known, _known_alike):
+    _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=REMEMBERED)
 def _geometry(grid: BlockGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if device.type != "cpu":
-        return tuple(x.to(device) for x in _geometry(grid, torch.device("cpu")))
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False), torch.device("cpu"):  # what is first made while sampling is kept for training too
+        if device.type != "cpu":
+            return tuple(x.to(device) for x in _geometry(grid, torch.device("cpu")))
         order = _owners(grid, grid.levels()[1]).argsort(stable=True)
         inverse = torch.empty_like(order)
         inverse[order] = torch.arange(order.numel())
         lengths = _owners(grid, grid.block).bincount()
         offsets = torch.cat((lengths.new_zeros(1), lengths.cumsum(0))).to(torch.int32)
         return order, inverse, offsets, _bounds(_all_edges(grid, grid.block), _ranks(grid, grid.block))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _alike(grid: BlockGrid, device: torch.device) -> tuple[Tensor, ...]:
+    with torch.inference_mode(False), torch.device("cpu"):
+        if device.type != "cpu":
+            return tuple(x.to(device) for x in _alike(grid, torch.device("cpu")))
+        offsets = grid.offsets().long()
+        lengths = offsets.diff()
+        pairs: list[Tensor] = []
+        for length in lengths.unique().tolist():
+            blocks = (lengths == length).nonzero().squeeze(-1)
+            pairs += blocks, offsets[blocks, None] + torch.arange(length)
+        return tuple(pairs)
 
 
 def _owners(grid: BlockGrid, size: Triple) -> Tensor:

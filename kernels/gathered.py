@@ -14,6 +14,8 @@ from torch import Tensor
 
 CHUNK_BYTES = 4 << 20
 """Scores held at a time: in a core's cache they are fastest, and the gathered keys grow with them."""
+GPU_CHUNK_BYTES = 256 << 20
+"""On a GPU: each chunk is some ten launches."""
 EXACT_TO = 16.0
 """Scores of fp32 beyond it are computed in fp64: their last digit alone would cost more than 2e-6 of a weight."""
 DENSE_FROM = 0.6
@@ -34,10 +36,10 @@ class Plan:
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq]; 0 and -inf where a row has no blocks."""
-    work, wide = _work(plan), torch.promote_types(q.dtype, torch.float32)
+    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq] of `lse_type`; 0 and -inf where a row has no blocks."""
+    work = _work(plan)
     (rows,), (keys, values) = work.queries(q), work.keys(k, v)
-    out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=wide)
+    out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=lse_type(q.dtype))
     for piece in work.pieces():
         part, total = _attend(piece.take_queries(rows), *piece.take_keys(keys, values), piece.hidden, plan.scale)
         piece.put_queries(out, part)
@@ -45,38 +47,49 @@ def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     return work.tokens_q(out, q), work.tokens_q(lse, q).squeeze(-1)
 
 
+def levels(grad: Tensor, out: Tensor) -> Tensor:
+    """[B, heads, Nq], fp32 (fp64 of fp64): the sums of grad · out over D."""
+    wide = torch.promote_types(out.dtype, torch.float32)
+    return (grad.to(wide) * out.to(wide)).sum(-1)
+
+
 def backward(
-    grad: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, plan: Plan
+    grad: Tensor, level: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v from those of out and of the log-sum-exp."""
+    """Gradients of q, k and v from that of out; level [B, heads, Nq]: `levels`, less the log-sum-exp's gradient."""
     wide = torch.promote_types(q.dtype, torch.float32)
-    mean = (grad.to(wide) * out.to(wide)).sum(-1)
-    mean = mean if grad_lse is None else mean - grad_lse
     work = _work(plan)
-    rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), mean[..., None])
+    rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), level[..., None])
     keys, values = work.keys(k, v)
     dq, dk, dv = (torch.zeros_like(x, dtype=wide) for x in (rows[0], keys, values))
     for piece in work.pieces():
-        queries, grads, total, level = (piece.take_queries(x) for x in rows)
+        queries, grads, total, mean = (piece.take_queries(x) for x in rows)
         pair = piece.take_keys(keys, values)
-        slopes = _slopes(queries, grads, total, level, *pair, hidden=piece.hidden, scale=plan.scale)
+        slopes = _slopes(queries, grads, total, mean, *pair, hidden=piece.hidden, scale=plan.scale)
         piece.put_queries(dq, slopes[0])
         piece.add_keys(dk, slopes[1])
         piece.add_keys(dv, slopes[2])
     return work.tokens_q(dq, q).to(q.dtype), work.tokens_k(dk, k).to(k.dtype), work.tokens_k(dv, v).to(v.dtype)
 
 
+def lse_type(dtype: torch.dtype) -> torch.dtype:
+    """Of the log-sum-exp. Of fp32 it is fp64: rounded to fp32, one of 100 would cost each weight 4e-6, and every piece
+    of a ring its own."""
+    return torch.float32 if dtype.itemsize < 4 else torch.float64
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """q [g, n, D], k and v [g, m, D], hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]; all wide."""
+    """q [g, n, D], k and v [g, m, D], wide, hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]."""
     weights = _scores(q, k, hidden, scale)
     top = weights.amax(-1, keepdim=True)
     if too_large(top, q):
         out, total = _attend(q.double(), k.double(), v.double(), hidden, scale)
-        return out.float(), total.float()
+        return out.float(), total
     top.clamp_(min=torch.finfo(weights.dtype).min)
     weights.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
-    return (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny)), total.log().add_(top)
+    out = (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny))
+    return out, total.to(lse_type(q.dtype)).log().add_(top)
 
 
 def _slopes(
@@ -84,10 +97,10 @@ def _slopes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
     if too_large(lse, q):
-        q, k, v, lse = q.double(), k.double(), v.double(), lse.double()
+        q, k, v = q.double(), k.double(), v.double()
     weights = _scores(q, k, hidden, scale)
+    grad, lse, mean = (x.to(weights.dtype) for x in (grad, lse, mean))
     weights.sub_(lse).exp_()
-    grad = grad.to(weights.dtype)
     value = weights.mT @ grad
     slope = (grad @ v.mT).sub_(mean).mul_(weights)
     return (slope @ k).mul_(scale), slope.mT @ q.to(k.dtype).mul(scale), value
@@ -132,7 +145,7 @@ class _Blocks:
         first = 0
         while first < len(known) and known[first]:
             width = known[first]
-            last = first + max(1, CHUNK_BYTES // (width * plan.capacity_k * plan.capacity_q * 4))
+            last = first + max(1, _chunk_bytes(plan) // (width * plan.capacity_k * plan.capacity_q * 4))
             rows = order[first:last][counts[first:last] > 0]
             keys = indices[rows, :width].long()
             unused = keys < 0
@@ -198,7 +211,7 @@ class _Whole:
         plan, lengths = self.plan, self.plan.offsets_k.diff()
         kept = BlockLists(plan.indices, plan.counts).mask(lengths.numel()).flatten(0, 1)
         owner = torch.arange(lengths.numel(), device=lengths.device).repeat_interleave(lengths)
-        budget = max(1, CHUNK_BYTES // (4 * owner.numel() * plan.capacity_q))  # query blocks
+        budget = max(1, _chunk_bytes(plan) // (4 * owner.numel() * plan.capacity_q))  # query blocks
         offsets = plan.offsets_q.tolist()
         firsts = [*range(0, len(offsets) - 1, budget), len(offsets) - 1]
         for head in range(self.heads):
@@ -232,6 +245,10 @@ class _Span:
 
     def add_keys(self, tokens: Tensor, values: Tensor) -> None:
         tokens[self.head] += values[0]
+
+
+def _chunk_bytes(plan: Plan) -> int:
+    return GPU_CHUNK_BYTES if plan.indices.is_cuda else CHUNK_BYTES
 
 
 def _work(plan: Plan) -> _Blocks | _Whole:

@@ -2,7 +2,7 @@
 
 Triton compiles for a named architecture anywhere, with the assembler that its package carries. What it says of shared
 memory, registers and spills tells of occupancy, and the instructions whether the matrix units are used; it says nothing
-of speed. Defaults in `kernels.tuning` were chosen by it.
+of speed. Defaults in `kernels.tiles` were chosen by it.
 """
 
 import argparse
@@ -10,14 +10,15 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kernels.tuning import KERNELS, Tiles, default_tiles
+from kernels.tiles import KERNELS, Tiles, default_tiles
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
-_POINTERS = {"lse": "*fp32", "mean": "*fp32"} | dict.fromkeys(
+_POINTERS = {"lse": "*fp32", "level": "*fp32"} | dict.fromkeys(
     ("indices", "counts", "offsets_q", "offsets_k", "queries_of", "starts"), "*i32"
 )
 _TENSORS = ("q", "k", "v", "out", "grad", "dq", "dk", "dv")
@@ -45,11 +46,12 @@ def compiled(
     dim: int,
     *,
     blocks: tuple[int, int] = (64, 64),
-    even: bool = True,
+    full: bool = True,
     tiles: Tiles | None = None,
     arch: int = 90,
 ) -> Code:
-    """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks."""
+    """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks; full:
+    all blocks have as many."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -59,14 +61,15 @@ def compiled(
 
     functions = triton_kernels.forward, triton_kernels.backward_queries, triton_kernels.backward_keys
     function = dict(zip(KERNELS, functions, strict=True))[kernel]
-    tiles = tiles or default_tiles(kernel, BYTES[dtype], dim, *blocks)
-    options = constants(dim, *blocks, tiles) | ({"EVEN": even} if kernel == "forward" else {})
+    tiles = tiles or default_tiles(kernel, BYTES[dtype], dim, *blocks, full=full)
+    options = constants(dim, *blocks, tiles, full=(full, full))
     fixed = {name: options.pop(name) for name in list(options) if name in function.arg_names}
     kinds = {name: _kind(name, dtype, fixed) for name in function.arg_names}
-    aligned = {
-        (i,): [["tt.divisibility", 16]]
+    # as a launch says it, so that what is compiled here is in Triton's cache for it
+    aligned: dict[tuple[int], list[list[str | int]]] = {
+        (i,): [] if kind == "constexpr" else [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(kinds.items())
-        if kind.startswith("*") or name.startswith("stride")
+        if kind[0] in "*c" or (full and name in {"nq", "nk"})
     }
     source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=aligned)
     found = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
@@ -111,11 +114,11 @@ def main() -> None:
 
 def _table(dims: list[int], blocks: list[tuple[int, ...]], arch: int) -> Iterator[tuple[Any, ...]]:
     for dtype, dim, (rows, columns) in ((t, d, b) for t in ("bf16", "fp32") for d in dims for b in blocks):
-        for kernel, even in (("forward", True), ("forward", False), ("dq", False), ("dkdv", False)):
-            tiles = default_tiles(kernel, BYTES[dtype], dim, rows, columns)
-            code = compiled(kernel, dtype, dim, blocks=(rows, columns), even=even, arch=arch)
+        for kernel, full in product(KERNELS, (True, False)):
+            tiles = default_tiles(kernel, BYTES[dtype], dim, rows, columns, full=full)
+            code = compiled(kernel, dtype, dim, blocks=(rows, columns), full=full, arch=arch)
             yield (
-                kernel, dtype, dim, f"{rows} x {columns}", "full" if even else "ragged",
+                kernel, dtype, dim, f"{rows} x {columns}", "full" if full else "ragged",
                 f"{tiles.q} x {tiles.k}, {tiles.warps} warps, {tiles.stages} stages", f"{code.shared / 1024:.1f}",
                 code.registers, code.spilled, code.resident(tiles.warps), code.wgmma, code.mma,
             )  # fmt: skip

@@ -1,4 +1,5 @@
-"""The computation as operators of PyTorch, with shapes for tracing and gradients: one for each pass.
+"""The computation as operators of PyTorch, with shapes for tracing and gradients: one for each pass, and one for what a
+backward pass over several sets of keys needs once.
 
 Being operators, torch.compile, checkpointing and export see them whole. All tokens are in block order.
 """
@@ -28,20 +29,26 @@ def block_sparse(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp."""
+    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp
+    [B, heads, Nq] in fp32, of fp32 and fp64 in fp64."""
     plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
     with torch.autocast(q.device.type, enabled=False):
         return _passes(backend, q).forward(q, k, v, plan)
 
 
+@torch.library.custom_op("reelwright::block_sparse_levels", mutates_args=())
+def block_sparse_levels(grad: Tensor, out: Tensor, backend: str) -> Tensor:
+    """[B, heads, Nq], fp32 (fp64 of fp64): the sums of grad · out over D; out of all keys."""
+    return _passes(backend, out).levels(grad, out)
+
+
 @torch.library.custom_op("reelwright::block_sparse_backward", mutates_args=())
 def block_sparse_backward(
     grad: Tensor,
-    grad_lse: Tensor | None,
+    level: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    out: Tensor,
     lse: Tensor,
     indices: Tensor,
     counts: Tensor,
@@ -52,10 +59,10 @@ def block_sparse_backward(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v; `out` and `lse` are the forward's."""
+    """Gradients of q, k and v; `lse` is the forward's, `level` its `levels` less the log-sum-exp's gradient."""
     plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
     with torch.autocast(q.device.type, enabled=False):
-        grads = _passes(backend, q).backward(grad, grad_lse, q, k, v, out, lse, plan)
+        grads = _passes(backend, q).backward(grad, level, q, k, v, lse, plan)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 
 
@@ -97,12 +104,16 @@ def _plan(
 
 @block_sparse.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=wide)
+    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=gathered.lse_type(q.dtype))
+
+
+@block_sparse_levels.register_fake
+def _(grad: Tensor, out: Tensor, backend: str) -> Tensor:
+    return out.new_empty(out.shape[:3], dtype=torch.promote_types(out.dtype, torch.float32))
 
 
 @block_sparse_backward.register_fake
-def _(grad: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, level: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
@@ -118,8 +129,10 @@ def _gradients(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[
     if grad is None and grad_lse is None:
         return None, None, None, *nothing
     grad = torch.zeros_like(out) if grad is None else grad
+    level = block_sparse_levels(grad, out, ctx.rest[-1])
+    level = level if grad_lse is None else (level - grad_lse).to(level.dtype)
     lists = (indices, counts, offsets_q, offsets_k)
-    return *block_sparse_backward(grad, grad_lse, q, k, v, out, lse, *lists, *ctx.rest), *nothing
+    return *block_sparse_backward(grad, level, q, k, v, lse, *lists, *ctx.rest), *nothing
 
 
 block_sparse.register_autograd(_gradients, setup_context=_keep)

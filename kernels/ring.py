@@ -7,18 +7,19 @@ values travel again, followed by their gradients.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from kernels.attention import Block, autocast_types, put_back, put_in_order
-from kernels.blocks import BlockGrid, Triple, block_grids
+from kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
+from kernels.gathered import lse_type
 from kernels.lists import BlockLists
-from kernels.operator import block_sparse, block_sparse_backward
-from kernels.selection import Select, choose, pooled, scores_of, visible
+from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from kernels.selection import Select, choose, pooled, visible
 from kernels.travel import Arriving, merge, pass_on
 
 
@@ -51,8 +52,8 @@ def ring_block_sparse_attention(
         q, k, v = put_in_order(q, ours_q), put_in_order(k, ours_k), put_in_order(v, ours_k)
     q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    mask = _chosen(q, k, route, select, scale)
-    out = _Ring.apply(q, k, v, mask, route, scale)
+    lists = _lists(_chosen(q, k, route, select, scale), route)
+    out = _Ring.apply(q, k, v, lists, route, scale)
     return out if in_block_order else put_back(out, ours_q)
 
 
@@ -76,22 +77,24 @@ class _Route:
         frames, _, columns = whole.grid
         return BlockGrid((frames, self.rows[rank], columns), whole.block, whole.split, whole.other)
 
-    def blocks(self, whole: BlockGrid, rank: int) -> Tensor:
+    def blocks(self, whole: BlockGrid, rank: int, device: torch.device) -> Tensor:
         """int64: the whole's numbers of the blocks of a rank's strip."""
-        first = self.strip(whole, rank).bounds()[:, :, 0] + torch.tensor([0, sum(self.rows[:rank]), 0])
-        known = {tuple(place): i for i, place in enumerate(whole.bounds()[:, :, 0].tolist())}
-        return torch.tensor([known[tuple(place)] for place in first.tolist()])
+        return _numbers(whole, self.strip(whole, rank), sum(self.rows[:rank]), device)
 
-    @cached_property
-    def key_blocks(self) -> list[Tensor]:
-        """Of each rank."""
-        return [self.blocks(self.grid_k, rank) for rank in range(self.size)]
+
+@lru_cache(maxsize=REMEMBERED)
+def _numbers(whole: BlockGrid, strip: BlockGrid, row: int, device: torch.device) -> Tensor:
+    """int64: the whole's numbers of the blocks of a strip that begins at a row; made once, not in every layer."""
+    with torch.inference_mode(False):
+        first = strip.bounds()[:, :, 0] + torch.tensor([0, row, 0])
+        known = {tuple(place): i for i, place in enumerate(whole.bounds()[:, :, 0].tolist())}
+        return torch.tensor([known[tuple(place)] for place in first.tolist()]).to(device)
 
 
 @torch.no_grad()
 def _chosen(q: Tensor, k: Tensor, route: _Route, select: Select, scale: float) -> Tensor:
     """bool [B, heads, this rank's query blocks, all key blocks]."""
-    mine = route.blocks(route.grid_q, route.rank).to(q.device)
+    mine = route.blocks(route.grid_q, route.rank, q.device)
     seen = visible(route.grid_q, route.grid_k, q.device)
     seen = None if seen is None else seen[mine]
     if isinstance(select, BlockLists | Tensor):
@@ -100,47 +103,48 @@ def _chosen(q: Tensor, k: Tensor, route: _Route, select: Select, scale: float) -
         given = given if seen is None or isinstance(select, BlockLists) else given & seen
         return given.expand(*q.shape[:2], -1, -1)
     means = pooled(q, route.strip(route.grid_q, route.rank))
-    return choose(scores_of(means, _all_means(k, route), scale), seen, select).mask(route.grid_k.count)
+    return choose(means, _all_means(k, route), scale, seen, select).mask(route.grid_k.count)
 
 
 def _all_means(k: Tensor, route: _Route) -> Tensor:
     """fp64 [B, heads, key blocks, D]: the pooled keys of all ranks, as if they had been pooled in one place."""
     own = pooled(k, route.strip(route.grid_k, route.rank))
-    most = max(len(numbers) for numbers in route.key_blocks)
+    strips = [route.blocks(route.grid_k, rank, k.device) for rank in range(route.size)]
+    most = max(map(len, strips))
     sent = torch.nn.functional.pad(own, (0, 0, 0, most - own.shape[2])).contiguous()
     parts = [torch.empty_like(sent) for _ in route.rows]
     dist.all_gather(parts, sent, group=route.group)
     means = own.new_empty(*own.shape[:2], route.grid_k.count, own.shape[-1])
-    for numbers, part in zip(route.key_blocks, parts, strict=True):
-        means[:, :, numbers.to(k.device)] = part[:, :, : len(numbers)]
+    for numbers, part in zip(strips, parts, strict=True):
+        means[:, :, numbers] = part[:, :, : len(numbers)]
     return means
 
 
 class _Ring(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, route: _Route, scale: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lists: "_Lists", route: _Route, scale: float) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
-        out, lse = torch.zeros_like(q, dtype=wide), q.new_full(q.shape[:3], -torch.inf, dtype=wide)
+        out, lse = torch.zeros_like(q, dtype=wide), q.new_full(q.shape[:3], -torch.inf, dtype=lse_type(q.dtype))
         kv = torch.stack([k, v])
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
-            merge(out, lse, *block_sparse(q, kv[0], kv[1], *_lists(mask, route, step), scale, "auto"))
+            merge(out, lse, *block_sparse(q, kv[0], kv[1], *lists[step], scale, "auto"))
             kv = arriving.wait() if arriving else kv
         result = out.to(q.dtype)
-        ctx.save_for_backward(q, k, v, mask, result, lse)
-        ctx.route, ctx.scale = route, scale
+        ctx.save_for_backward(q, k, v, result, lse)
+        ctx.lists, ctx.route, ctx.scale = lists, route, scale
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, mask, out, lse = ctx.saved_tensors
+        q, k, v, out, lse = ctx.saved_tensors
         route, wide = ctx.route, torch.promote_types(q.dtype, torch.float32)
         dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
+        level = block_sparse_levels(grad, out, "auto")
         following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
         for step in range(route.size):
             arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
-            lists = _lists(mask, route, step)
-            slopes = block_sparse_backward(grad, None, q, kv[0], kv[1], out, lse, *lists, ctx.scale, "auto")
+            slopes = block_sparse_backward(grad, level, q, kv[0], kv[1], lse, *ctx.lists[step], ctx.scale, "auto")
             dq += slopes[0]
             dkv = torch.stack(slopes[1:]).to(wide)
             dkv = dkv + following.wait() if following else dkv
@@ -151,13 +155,22 @@ class _Ring(torch.autograd.Function):
         return dq.to(q.dtype), home[0].to(k.dtype), home[1].to(v.dtype), None, None, None
 
 
-def _lists(mask: Tensor, route: _Route, step: int) -> tuple[Any, ...]:
-    """What the operator takes for the strip of keys that is here at a step."""
-    source, device = route.source(step), mask.device
-    lists = BlockLists.of_mask(mask[..., route.key_blocks[source].to(device)])
-    ours, theirs = route.strip(route.grid_q, route.rank), route.strip(route.grid_k, source)
-    offsets = ours.offsets(device), theirs.offsets(device)
-    return lists.indices, lists.counts, *offsets, ours.capacity, theirs.capacity
+_Lists: TypeAlias = list[tuple[Any, ...]]
+
+
+def _lists(mask: Tensor, route: _Route) -> _Lists:
+    """What the operator takes for the strip of keys that is here at each step; of one width, for which a GPU is waited
+    for once."""
+    device, sources = mask.device, [route.source(step) for step in range(route.size)]
+    parts = [mask[..., route.blocks(route.grid_k, source, device)] for source in sources]
+    width = int(torch.stack([part.sum(-1).max() for part in parts]).max()) if mask.numel() else 0
+    ours = route.strip(route.grid_q, route.rank)
+    found = []
+    for source, part in zip(sources, parts, strict=True):
+        theirs, lists = route.strip(route.grid_k, source), BlockLists.of_mask(part, width)
+        offsets = ours.offsets(device), theirs.offsets(device)
+        found.append((lists.indices, lists.counts, *offsets, ours.capacity, theirs.capacity))
+    return found
 
 
 def _pass_on(tensor: Tensor, route: _Route, step: int) -> Arriving:

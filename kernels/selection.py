@@ -1,9 +1,8 @@
 """Which key blocks a query block attends to, by mean-pooled scores (LongCat-Video technical report, A.2).
 
-Scores are computed in fp64 and rounded to 2⁻¹⁶: equal keys then tie on every device, and ties go to the lowest block.
+Means are pooled here; scores, and the order they give, are `kernels.ranking`'s.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,10 +10,8 @@ import torch
 from torch import Tensor
 
 from kernels.blocks import BlockGrid
-from kernels.lists import BlockLists
-
-STEP = 2.0**-16
-"""Scores closer than this are one; e to its power is 1.00002."""
+from kernels.lists import BlockLists, chunk_bytes
+from kernels.ranking import best_blocks
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def select_blocks(
         _check_mask(select, q, grid_q, grid_k)
         return BlockLists.of_mask(select.to(q.device) if seen is None else select.to(q.device) & seen)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return choose(scores_of(pooled(q, grid_q), pooled(k, grid_k), scale), seen, select)
+    return choose(pooled(q, grid_q), pooled(k, grid_k), scale, seen, select)
 
 
 def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "cpu") -> Tensor | None:
@@ -74,59 +71,29 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
     return clean_k | ~clean_q[:, None]
 
 
-@torch.no_grad()
-def block_scores(q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, scale: float) -> Tensor:
-    """fp64 [B, heads, query blocks, key blocks]: products of mean-pooled queries and keys, rounded to STEP."""
-    return scores_of(pooled(q, grid_q), pooled(k, grid_k), scale)
-
-
-def scores_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
-    """`block_scores` of `pooled` queries and keys."""
-    with torch.autocast(means_q.device.type, enabled=False):
-        scores = means_q @ means_k.mT
-    return scores.mul_(scale / STEP).round_().mul_(STEP)
-
-
 def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
-    """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order."""
-    if grid.count * grid.capacity == grid.tokens:
-        return x.unflatten(2, (grid.count, grid.capacity)).mean(3, dtype=torch.float64)
-    offsets = grid.offsets(x.device).long()
-    lengths = offsets.diff()
+    """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order.
+
+    Some blocks at a time, since PyTorch copies to fp64 what it sums in fp64.
+    """
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
-    for length in sorted(set(grid.offsets().diff().tolist())):  # eight at most on each side of the split
-        at = (lengths == length).nonzero().squeeze(-1)
-        places = (offsets[at, None] + torch.arange(length, device=x.device)).flatten()
-        means[:, :, at] = x[:, :, places].unflatten(2, (-1, length)).mean(3, dtype=torch.float64)
+    for blocks, places in grid.alike(x.device):
+        step = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :, : places.shape[1]].numel())))
+        for first in range(0, len(blocks), step):
+            at = slice(first, first + step)
+            means[:, :, blocks[at]] = x[:, :, places[at]].mean(3, dtype=torch.float64)
     return means
 
 
-def choose(scores: Tensor, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
-    """Lists by a rule from scores [B, heads, query blocks, key blocks]; seen [query, key blocks]: None is all."""
-    if not isinstance(select, TopR | CDF):
-        raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
-    best = scores.sort(dim=-1, descending=True, stable=True)
-    among = scores.new_full((1, scores.shape[-2]), scores.shape[-1]) if seen is None else seen.sum(-1)[None]
-    counts = _top(among, select.keep) if isinstance(select, TopR) else _crossing(best.values, among, select.p)
-    return BlockLists.of_ranking(best.indices, counts.to(torch.int32).expand(scores.shape[:-1]).contiguous())
-
-
-def _top(among: Tensor, keep: int | float) -> Tensor:
-    if isinstance(keep, int):
-        return among.clamp(max=keep)
-    # 0.07 · 100 is 7.000000000000001 in floats, and no eighth block is meant
-    return (among * keep - 1e-6).ceil().clamp(min=1)
-
-
-def _crossing(ranked: Tensor, among: Tensor, p: float) -> Tensor:
-    """How many of the ranked scores it takes for their softmax to reach p."""
-    if math.isclose(p, 1.0, abs_tol=1e-12):
-        return among.expand(ranked.shape[:-1])
-    before = ranked.softmax(-1).cumsum(-1)[..., :-1]
-    short = (before < p).sum(-1) + 1
-    return short.minimum(among.expand_as(short))
+@torch.no_grad()
+def choose(means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
+    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all."""
+    if isinstance(select, TopR):
+        rule = "number" if isinstance(select.keep, int) else "share"
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, rule, float(select.keep)))
+    if isinstance(select, CDF):
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, "cdf", select.p)).narrowed()
+    raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
 
 
 def _check_mask(mask: Tensor, q: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> None:

@@ -34,8 +34,12 @@ def pass_on(tensor: Tensor, shape: Sequence[int], group: dist.ProcessGroup) -> A
 
 
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """out [..., N, D] ← the attention over both sets of keys, in place; lse [..., N] likewise; -inf: no keys seen."""
+    """out [..., N, D] ← the attention over both sets of keys, in place; lse [..., N] likewise; -inf: no keys seen.
+
+    lse may be wider than out: what is weighed with is computed in its type.
+    """
     both = torch.logaddexp(lse, part_lse.to(lse.dtype))
     level = both.masked_fill(both == -torch.inf, 0)
-    out.mul_(torch.exp(lse - level)[..., None]).add_(part * torch.exp(part_lse - level)[..., None])
+    old, new = (torch.exp(x - level).to(out.dtype)[..., None] for x in (lse, part_lse))
+    out.mul_(old).add_(part * new)
     lse.copy_(both)

@@ -1,135 +1,141 @@
-"""Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type, head dim and block sizes.
+"""Measures the Triton kernels' tiles on this GPU and writes them to `tuned.json`: `python -m kernels.tuning`.
 
-`python -m kernels.tuning` measures on the GPU at hand and writes the table. What it has no line for gets the default of
-`default_tiles`, chosen by what the compiler says (`kernels.inspection`), not measured: so far there was no GPU, and the
-table is empty.
+First the compiler says, on all cores and without the GPU, which tiles fit it without spills (`kernels.inspection`);
+what is compiled then is in Triton's cache when it is launched. Those that do are timed, the most wanted blocks first,
+until `--seconds` have passed; what was measured by then is kept.
 """
 
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from os import cpu_count
+from typing import Any
 
 import torch
-from torch import Tensor
 
-TABLE = Path(__file__).with_name("tuned.json")
-KERNELS = ("forward", "dq", "dkdv")
+from kernels.blocks import Triple, block_grids
+from kernels.inspection import compiled
+from kernels.tiles import KERNELS, TABLE, Tiles, name_of, power, table, tiles
 
-
-@dataclass(frozen=True)
-class Tiles:
-    """q and k: rows of a tile, powers of 2 from 16; warps of a program; stages: loads under way in its loop."""
-
-    q: int
-    k: int
-    warps: int
-    stages: int
-
-
-def tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int) -> Tiles:
-    """What to launch a kernel ("forward", "dq", "dkdv") with for queries of a type and D and blocks of these sizes."""
-    name = _name(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
-    found = _table().get(name)
-    return Tiles(**found) if found else default_tiles(kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
-
-
-def _name(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> str:
-    return f"{kernel} {8 * size} bit, D {dim}, blocks {capacity_q} x {capacity_k}"
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, dict[str, int]]:
-    return json.loads(TABLE.read_text())["tiles"]
-
-
-def default_tiles(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int) -> Tiles:
-    """Without spills, on Hopper's warp-group instructions (64 rows a group of four warps), two programs or eight warps
-    on a multiprocessor. size: bytes of a number. dk and dv keep two accumulators: their query tile is narrower."""
-    most = {"forward": (128, 64), "dq": (128, 64), "dkdv": (32, 64)}[kernel]
-    stages = 3 if kernel != "dq" else 2
-    if size > 2:
-        most, stages = {"forward": (32, 32), "dq": (32, 32), "dkdv": (32, 16)}[kernel], 2
-    elif dim > 128:
-        most, stages = (32, 32), 2
-    tile_q, tile_k = (min(_power(n), limit) for n, limit in ((capacity_q, most[0]), (capacity_k, most[1])))
-    return Tiles(tile_q, tile_k, 8 if tile_q >= 128 or (size > 2 and kernel != "dkdv") else 4, stages)
-
-
-def _power(n: int) -> int:
-    """The power of 2 that holds n rows, 16 at least: what tl.dot takes."""
-    return max(16, 1 << (n - 1).bit_length())
+SHARED = 227 << 10
+"""Bytes a program may have on Hopper."""
+Map = Callable[..., Iterable[bool]]
+"""As `map`: a pool's, of several processes."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the Triton kernels' tiles on this GPU and write tuned.json.")
-    parser.add_argument("--dims", type=int, nargs="+", default=[64, 96, 128])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dims", type=int, nargs="+", default=[128])
     parser.add_argument("--blocks", nargs="+", default=["4x4x4", "2x8x8:4x16x16", "4x4x8", "4x8x8"], help="q or q:k")
-    parser.add_argument("--grid", default="16x64x64", help="tokens, frames x rows x columns")
+    parser.add_argument("--grids", nargs="+", default=["16x64x64", "15x62x62"], help="tokens; full blocks, ragged ones")
     parser.add_argument("--keep", type=float, default=1 / 16)
+    parser.add_argument("--seconds", type=float, default=600)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(2, "no CUDA device here: the table is left as it is\n")
-    table = dict(_table())
-    for dim, block in itertools.product(options.dims, options.blocks):
-        sizes = tuple(_triple(part) for part in block.split(":"))
-        table.update(_measure(dim, (sizes[0], sizes[-1]), _triple(options.grid), options.keep))
-        TABLE.write_text(json.dumps({"device": torch.cuda.get_device_name(), "tiles": table}, indent=1) + "\n")
+    until, found = time.monotonic() + options.seconds, dict(table())
+    with ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn")) as pool:
+        for block, grid, dim in itertools.product(options.blocks, options.grids, options.dims):
+            sizes = tuple(_triple(part) for part in block.split(":"))
+            for name, best in _measured(dim, (sizes[0], sizes[-1]), _triple(grid), options.keep, until, pool.map):
+                found[name] = best
+                TABLE.write_text(json.dumps({"device": torch.cuda.get_device_name(), "tiles": found}, indent=1) + "\n")
+    if time.monotonic() > until:
+        print(f"{options.seconds:g} seconds have passed; for the rest, name --blocks, --grids and --dims")
 
 
-def _triple(text: str) -> tuple[int, int, int]:
-    frames, rows, columns = map(int, text.split("x"))
-    return frames, rows, columns
+def fitting(
+    kernel: str, dtype: str, dim: int, blocks: tuple[int, int], choices: Sequence[Tiles], *, full: bool, each: Map = map
+) -> list[Tiles]:
+    """Those of the choices that compile for Hopper to what a multiprocessor can hold, without spills, and in halves on
+    its warp-group instructions alone."""
+    fits = each(partial(_fits, kernel, dtype, dim, blocks, full), choices)
+    return [choice for choice, good in zip(choices, fits, strict=True) if good]
 
 
-def _measure(
-    dim: int, block: tuple[tuple[int, int, int], tuple[int, int, int]], grid: tuple[int, int, int], keep: float
+def _fits(kernel: str, dtype: str, dim: int, blocks: tuple[int, int], full: bool, choice: Tiles) -> bool:
+    try:
+        code = compiled(kernel, dtype, dim, blocks=blocks, full=full, tiles=choice)
+    except Exception as reason:  # a choice that Triton cannot compile is none
+        print(f"{kernel} {choice}: {type(reason).__name__}: {str(reason)[:100]}", flush=True)
+        return False
+    units = dtype == "fp32" or (code.wgmma > 0 and code.mma == 0)
+    return units and code.spilled == 0 and code.shared <= SHARED and code.resident(choice.warps) >= 1
+
+
+def _measured(
+    dim: int, block: tuple[Triple, Triple], grid: Triple, keep: float, until: float, each: Map
 ) -> Iterator[tuple[str, dict[str, int]]]:
-    """The fastest tiles of each kernel in bf16; a backward kernel is timed with the other at its default."""
+    """The fastest tiles of each kernel in bf16 on a grid, by their name in the table."""
+    sizes = block_grids(grid, grid, block)
+    blocks = sizes[0].capacity, sizes[1].capacity
+    full = all(side.count * side.capacity == side.tokens for side in sizes)
+    runs: dict[str, Callable[[Tiles], float]] = {}
+    for kernel in KERNELS:
+        if time.monotonic() > until:
+            return
+        name = name_of(kernel, 2, dim, *blocks, full=full)
+        choices = fitting(kernel, "bf16", dim, blocks, list(_choices(*blocks)), full=full, each=each)
+        runs = runs or _runs(dim, block, grid, keep)
+        timed = [(runs[kernel](choice), choice) for choice in choices if time.monotonic() < until]
+        if not timed or len(timed) < len(choices):
+            return  # half a search is no choice
+        milliseconds, best = min(timed, key=lambda pair: pair[0])
+        print(f"{name}: {best}, {milliseconds:.3f} ms, of {len(choices)}", flush=True)
+        yield name, asdict(best)
+
+
+def _runs(dim: int, block: tuple[Triple, Triple], grid: Triple, keep: float) -> dict[str, Callable[[Tiles], float]]:
+    """Of each kernel: tiles -> milliseconds of its pass; a backward kernel's with the other at its default."""
     from triton.testing import do_bench
 
-    from kernels import TopR, block_grids, select_blocks, triton_passes
+    from kernels import TopR, select_blocks, triton_passes
     from kernels.gathered import Plan
 
     of_q, of_k = block_grids(grid, grid, block)
     q, k, v, grad = torch.randn(4, 1, 8, of_q.tokens, dim, device="cuda", dtype=torch.bfloat16)
-    lists, scale = select_blocks(q, k, of_q, of_k, TopR(keep)), dim**-0.5
-    offsets = of_q.offsets("cuda"), of_k.offsets("cuda")
-    plan = Plan(lists.indices, lists.counts, *offsets, of_q.capacity, of_k.capacity, scale)
+    lists, offsets = select_blocks(q, k, of_q, of_k, TopR(keep)), (of_q.offsets("cuda"), of_k.offsets("cuda"))
+    plan = Plan(lists.indices, lists.counts, *offsets, of_q.capacity, of_k.capacity, dim**-0.5)
     out, lse = triton_passes.forward(q, k, v, plan)
-    usual = {name: tiles(name, q, of_q.capacity, of_k.capacity) for name in KERNELS}
+    level = triton_passes.levels(grad, out)
+    full = all(side.count * side.capacity == side.tokens for side in (of_q, of_k))
+    of_dq, of_dkdv = (tiles(name, q, of_q.capacity, of_k.capacity, full=full) for name in KERNELS[1:])
 
-    def run(kernel: str, choice: Tiles) -> float:
-        if kernel == "forward":
-            return do_bench(lambda: triton_passes.forward(q, k, v, plan, choice))
-        pair = (choice, usual["dkdv"]) if kernel == "dq" else (usual["dq"], choice)
-        return do_bench(lambda: triton_passes.backward(grad, None, q, k, v, out, lse, plan, pair))
+    def backward(*pair: Tiles) -> Any:
+        return triton_passes.backward(grad, level, q, k, v, lse, plan, (pair[0], pair[1]))
 
-    for kernel in KERNELS:
-        timed = [(_try(run, kernel, choice), choice) for choice in _choices(of_q.capacity, of_k.capacity)]
-        seconds, best = min(timed, key=lambda pair: pair[0])
-        name = _name(kernel, 2, dim, of_q.capacity, of_k.capacity)
-        print(f"{name}: {best}, {seconds:.3f} ms", flush=True)
-        yield name, asdict(best)
+    return {
+        "forward": lambda choice: _timed(do_bench, lambda: triton_passes.forward(q, k, v, plan, choice)),
+        "dq": lambda choice: _timed(do_bench, lambda: backward(choice, of_dkdv)),
+        "dkdv": lambda choice: _timed(do_bench, lambda: backward(of_dq, choice)),
+    }
+
+
+def _timed(do_bench: Callable[[Callable[[], Any]], float], run: Callable[[], Any]) -> float:
+    """Milliseconds; infinite where this GPU has not the memory that the tiles need."""
+    from triton.runtime.errors import OutOfResources
+
+    try:
+        return do_bench(run)
+    except OutOfResources:
+        return float("inf")
 
 
 def _choices(capacity_q: int, capacity_k: int) -> Iterator[Tiles]:
-    sides = [sorted({min(_power(n), size) for size in (32, 64, 128)}) for n in (capacity_q, capacity_k)]
+    sides = [sorted({min(power(n), size) for size in (32, 64, 128)}) for n in (capacity_q, capacity_k)]
     for tile_q, tile_k, warps, stages in itertools.product(*sides, (4, 8), (2, 3, 4)):
         yield Tiles(tile_q, tile_k, warps, stages)
 
 
-def _try(run, kernel: str, choice: Tiles) -> float:  # type: ignore[no-untyped-def]
-    """Milliseconds; infinite where the tiles need more shared memory than there is."""
-    from triton.runtime.errors import OutOfResources
-
-    try:
-        return run(kernel, choice)
-    except OutOfResources:
-        return float("inf")
+def _triple(text: str) -> Triple:
+    frames, rows, columns = map(int, text.split("x"))
+    return frames, rows, columns
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from kernels import CDF, TopR, block_sparse_attention, gathered
+from kernels import CDF, BlockLists, TopR, block_sparse_attention, gathered
 from tests.kernels.cases import cases
 from tests.kernels.oracle import dense, expand, gradients, worst, worst_of_all
 
@@ -127,6 +127,7 @@ def test_an_empty_batch_has_gradients_too():
 
 
 Q = torch.zeros(1, 2, 8, 4)
+ONE = torch.ones(1, 1, 1, 1, dtype=torch.int32)
 GRID = {"grid_q": (2, 2, 2), "grid_k": (2, 2, 2)}
 
 
@@ -146,6 +147,9 @@ GRID = {"grid_q": (2, 2, 2), "grid_k": (2, 2, 2)}
         ((Q, Q, Q), {**GRID, "select": torch.ones(2, 2, dtype=torch.bool)}, "block mask"),
         ((Q, Q, Q), {**GRID, "select": torch.ones(1, 1)}, "block mask"),
         ((Q, Q, Q), {**GRID, "select": 0.5}, "select"),
+        ((Q, Q, Q), {**GRID, "select": BlockLists(ONE.to("meta"), ONE[..., 0])}, "lists: indices"),
+        ((Q, Q, Q), {**GRID, "select": BlockLists(ONE, ONE[..., 0].long())}, "lists: counts"),
+        ((Q, Q, Q), {**GRID, "select": BlockLists(ONE.float(), ONE[..., 0])}, "lists: indices"),
     ],
 )
 def test_what_does_not_fit_is_said(tensors, options, says):

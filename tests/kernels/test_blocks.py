@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BlockGrid, block_grids, put_back, put_in_order
+from kernels import BlockGrid, TopR, block_grids, put_back, put_in_order, select_blocks
 from tests.kernels.oracle import block_of_token
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
@@ -21,7 +21,7 @@ def block_grid(draw):
     return BlockGrid(grid, sizes[0], draw(st.integers(0, grid[0])), sizes[1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(grid=block_grid())
 def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
     order, inverse, offsets = grid.order(), grid.inverse(), grid.offsets()
@@ -34,6 +34,24 @@ def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
     assert (lengths.numel(), int(offsets[-1])) == (grid.count, grid.tokens)
     owner = torch.arange(grid.count).repeat_interleave(lengths)
     assert torch.equal(block_of_token(grid)[order], owner)
+
+
+@settings(max_examples=30, deadline=None)
+@given(grid=block_grid())
+def test_each_block_is_once_among_those_of_its_length(grid):
+    offsets = grid.offsets()
+    for blocks, places in grid.alike():
+        for block, tokens in zip(blocks.tolist(), places.tolist(), strict=True):
+            assert tokens == list(range(int(offsets[block]), int(offsets[block + 1])))
+    assert sorted(torch.cat([blocks for blocks, _ in grid.alike()]).tolist()) == list(range(grid.count))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_is_first_made_while_sampling_can_be_trained_with(device):
+    grid = BlockGrid((3, 5, 7), (2, 2, 2))
+    with torch.inference_mode():
+        made = [grid.order(device), grid.inverse(device), grid.offsets(device), *grid.alike(device)[0]]
+    assert not any(x.is_inference() for x in made)
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,6 +80,13 @@ def test_cached_frames_leave_the_noisy_blocks_as_they_are():
     assert noisy.split == 0
     clean = 3 * 5 * 6
     assert torch.equal(noisy.order() + clean, whole.order()[clean:])
+
+
+def test_queries_with_more_frames_than_the_keys_are_no_condition():
+    grids = block_grids((5, 4, 4), (3, 4, 4), (2, 2, 2))
+    assert grids[0].split == 0
+    q, k = (torch.randn(1, 1, grid.tokens, 4) for grid in grids)
+    assert (select_blocks(q, k, *grids, TopR(2)).counts == 2).all()
 
 
 def test_the_permutation_carries_gradients_back():

@@ -5,22 +5,29 @@ import pytest
 pytest.importorskip("triton")
 
 from kernels.inspection import compiled
-from kernels.tuning import KERNELS, default_tiles
+from kernels.tiles import KERNELS, Tiles, default_tiles
+from kernels.tuning import fitting
 
 SHARED = 227 << 10  # of a program, on Hopper
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
-    ("dtype", "dim", "blocks", "even"),
+    ("dtype", "dim", "blocks", "full"),
     [("bf16", 128, (64, 64), True), ("bf16", 128, (128, 128), False), ("fp16", 64, (64, 64), False),
      ("bf16", 96, (60, 60), False), ("fp32", 128, (64, 64), False)],
 )  # fmt: skip
-def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, even):
-    code = compiled(kernel, dtype, dim, blocks=blocks, even=even)
+def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
+    code = compiled(kernel, dtype, dim, blocks=blocks, full=full)
     assert code.shared <= SHARED
     assert code.spilled == 0
-    assert code.resident(default_tiles(kernel, 4 if dtype == "fp32" else 2, dim, *blocks).warps) >= 1
+    assert code.resident(default_tiles(kernel, 4 if dtype == "fp32" else 2, dim, *blocks, full=full).warps) >= 1
     if dtype != "fp32":
         assert code.wgmma > 0
         assert code.mma == 0
+
+
+def test_a_search_tries_only_what_the_compiler_finds_room_for():
+    """dk and dv of 64 queries at a time need more registers than there are, where blocks are ragged."""
+    narrow, wide = Tiles(32, 64, 4, 3), Tiles(64, 64, 4, 3)
+    assert fitting("dkdv", "bf16", 128, (64, 64), [narrow, wide], full=False) == [narrow]

@@ -1,11 +1,15 @@
 """As an operator of PyTorch: opcheck, torch.compile, checkpointing, autocast."""
 
+from functools import partial
+
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from kernels.operator import block_sparse, block_sparse_backward
+from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from kernels.ranking import best_blocks
+from kernels.selection import pooled
 
 GRID = (3, 5, 4)
 
@@ -15,8 +19,8 @@ def problem(dtype=torch.float32, grad=True):
     return [torch.randn(1, 2, 60, 8, dtype=dtype, requires_grad=grad) for _ in range(3)]
 
 
-def attention(q, k, v, select=TopR(2)):
-    return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, block=(2, 4, 4), select=select)
+def attention(q, k, v, select=TopR(2), **options):
+    return block_sparse_attention(q, k, v, grid_q=GRID, grid_k=GRID, select=select, **{"block": (2, 4, 4), **options})
 
 
 def test_opcheck():
@@ -25,10 +29,14 @@ def test_opcheck():
     lists = select_blocks(q, k, grid, grid, TopR(2))
     rest = (lists.indices, lists.counts, grid.offsets(), grid.offsets(), grid.capacity, grid.capacity, 0.3, "auto")
     torch.library.opcheck(block_sparse, (q, k, v, *rest))
+    means = pooled(q.detach(), grid)
+    torch.library.opcheck(best_blocks, (means, means, 0.3, None, "share", 0.5))
     with torch.no_grad():
         out, lse = block_sparse(q, k, v, *rest)
-        inputs = [x.detach() for x in (q, k, v, out, lse)]
-    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), None, *inputs, *rest))
+        inputs = [x.detach() for x in (q, k, v, lse)]
+        level = block_sparse_levels(torch.ones_like(out), out, "auto")
+    torch.library.opcheck(block_sparse_levels, (torch.ones_like(out), out, "auto"))
+    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), level, *inputs, *rest))
 
 
 def test_the_operator_compiles_into_one_graph_with_its_backward():
@@ -47,15 +55,18 @@ def test_the_operator_compiles_into_one_graph_with_its_backward():
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("select", [TopR(2), CDF(0.7)])
-def test_the_whole_compiles(select):
+@pytest.mark.parametrize(("select", "cond_frames"), [(TopR(2), 0), (CDF(0.7), 2)])
+def test_the_whole_compiles_into_one_graph(select, cond_frames):
+    """On a grid that its blocks do not divide, with a condition too; the compiler sees other numbers each time."""
     leaves = problem()
-    compiled = torch.compile(lambda q, k, v: attention(q, k, v, select), backend="aot_eager")
-    torch.testing.assert_close(compiled(*leaves), attention(*leaves, select))
+
+    def run(q, k, v):
+        return attention(q, k, v, select, block=(2, 2, 3), cond_frames=cond_frames)
+
+    found, expected = torch.compile(run, backend="aot_eager", fullgraph=True)(*leaves), run(*leaves)
+    torch.testing.assert_close(found, expected)
     for ours, theirs in zip(
-        torch.autograd.grad(compiled(*leaves).sum(), leaves),
-        torch.autograd.grad(attention(*leaves, select).sum(), leaves),
-        strict=True,
+        torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 
@@ -65,6 +76,17 @@ def test_checkpointing_changes_nothing():
     kept = torch.autograd.grad(attention(*leaves).square().sum(), leaves)
     again = torch.autograd.grad(checkpoint(attention, *leaves, use_reentrant=False).square().sum(), leaves)
     assert all(map(torch.equal, kept, again))
+
+
+@pytest.mark.parametrize("select", [TopR(3), CDF(0.5)])
+def test_checkpointing_that_keeps_products_of_matrices_changes_nothing(select):
+    """It once kept selection's scores, which were then rounded again: other blocks in the backward pass."""
+    costly = [torch.ops.reelwright.block_sparse.default, torch.ops.aten.bmm.default, torch.ops.aten.mm.default]
+    leaves, run = problem(), partial(attention, select=select, block=(1, 2, 2))
+    kept = torch.autograd.grad(run(*leaves).square().sum(), leaves)
+    contexts = partial(create_selective_checkpoint_contexts, costly)
+    out = checkpoint(run, *leaves, use_reentrant=False, context_fn=contexts)
+    assert all(map(torch.equal, kept, torch.autograd.grad(out.square().sum(), leaves)))
 
 
 def test_under_autocast_it_computes_in_its_type_and_selects_in_full():

@@ -19,4 +19,5 @@ def test_they_are_right_under_the_interpreter():
 
 
 if torch.cuda.is_available():
+    from tests.kernels.gpu_cases import *  # noqa: F403
     from tests.kernels.triton_cases import *  # noqa: F403

@@ -1,14 +1,16 @@
 """The Triton kernels against the oracle: under the interpreter (started by test_triton.py), or on a GPU."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from kernels import BlockLists, TopR, block_sparse_attention, gathered
-from tests.kernels.cases import cases
+from kernels import BlockLists, TopR, block_grids, block_sparse_attention, gathered
+from tests.kernels.cases import Case, cases
 from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = "cuda" if torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
 
 def passes(case):
@@ -27,7 +29,7 @@ def kernels_alone(request, monkeypatch):
     return alone
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases(dtypes=(torch.float32,), dims=(1, 7, 16, 64), most=(3, 4, 4)))
 def test_forward_and_backward_are_the_oracle_s(kernels_alone, case):
     mask = expand(case.mask(), *case.grids)
@@ -41,32 +43,46 @@ def test_forward_and_backward_are_the_oracle_s(kernels_alone, case):
     assert worst_of_all(found, gradients(case.q, case.k, case.v, mask, grad, grad_lse)) <= 1e-5 * more
 
 
-@pytest.mark.parametrize("dim", [64, 96, 128])
-def test_fp16_is_within_twice_the_error_of_dense_attention(dim):
+@pytest.mark.parametrize("dim", [7, 16])
+@pytest.mark.parametrize(("grid_q", "grid_k"), [((4, 4, 4), (4, 4, 4)), ((4, 4, 4), (3, 4, 4)), ((3, 4, 4), (4, 4, 4))])
+def test_without_masks_where_blocks_are_full_and_with_them_where_not(dim, grid_q, grid_k):
+    """Blocks of 64 queries, two or four tiles, and of 16 keys, one tile; full on both sides, on one, on the other."""
     torch.manual_seed(dim)
-    q, k, v, grad = (torch.randn(1, 1, 80, dim).half() for _ in range(4))
+    grids = block_grids(grid_q, grid_k, ((4, 4, 4), (2, 2, 4)))
+    q, k, v = (torch.randn(1, 2, grid.tokens, dim) for grid in (grids[0], grids[1], grids[1]))
+    options = {"grid_q": grid_q, "grid_k": grid_k, "block": ((4, 4, 4), (2, 2, 4)), "select": TopR(3)}
+    case = Case(q, k, v, grids, TopR(3), options)
+    mask = expand(case.mask(), *grids)
+    out, lse, grad, grad_lse, *found = passes(case)
+    expected, total = dense(q, k, v, mask)
+    assert worst(out, expected) <= 2e-6
+    assert worst(lse, total) <= 2e-6
+    assert worst_of_all(found, gradients(q, k, v, mask, grad, grad_lse)) <= 1e-5
+
+
+def test_a_negative_scale_is_computed_too():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 32, 16, device=DEVICE)
+    options = {"grid_q": (2, 4, 4), "grid_k": (2, 4, 4), "block": (2, 2, 4), "select": TopR(1.0), "backend": "triton"}
+    found = block_sparse_attention(q, k, v, scale=-0.25, **options)
+    torch.testing.assert_close(found, block_sparse_attention(-q, k, v, scale=0.25, **options))
+
+
+@pytest.mark.parametrize(("frames", "dim"), [(5, 64), (8, 96), (5, 128), (8, 128)])
+def test_fp16_is_within_twice_the_error_of_dense_attention(frames, dim):
+    """Two blocks of 64 tokens, or one of 64 and one of 16."""
+    torch.manual_seed(dim)
+    tokens = 16 * frames
+    q, k, v, grad = (torch.randn(1, 1, tokens, dim).half() for _ in range(4))
     leaves = [x.clone().to(DEVICE).requires_grad_() for x in (q, k, v)]
-    lists = BlockLists.of_mask(torch.tensor([[True, False], [True, True]]))
-    grid = {"grid_q": (5, 4, 4), "grid_k": (5, 4, 4), "select": lists}
+    lists = BlockLists.of_mask(torch.tensor([[True, False], [True, True]], device=DEVICE))
+    grid = {"grid_q": (frames, 4, 4), "grid_k": (frames, 4, 4), "select": lists}
     out = block_sparse_attention(*leaves, backend="triton", **grid)
     found = [x.cpu() for x in (out, *torch.autograd.grad(out, leaves, grad.to(DEVICE)))]
-    mask = torch.ones(80, 80, dtype=torch.bool)
+    mask = torch.ones(tokens, tokens, dtype=torch.bool)
     mask[:64, 64:] = False
     exact = [dense(q, k, v, mask)[0], *gradients(q, k, v, mask, grad)]
     peers = [x.clone().requires_grad_() for x in (q, k, v)]
     out = torch.nn.functional.scaled_dot_product_attention(*peers, attn_mask=mask)
     for ours, theirs, truth in zip(found, (out, *torch.autograd.grad(out, peers, grad)), exact, strict=True):
         assert worst(ours, truth) <= 2 * worst(theirs, truth)
-
-
-def test_runs_are_the_same_bit_for_bit():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 1, 60, 16, device=DEVICE, requires_grad=True) for _ in range(3))
-
-    def run():
-        out = block_sparse_attention(
-            q, k, v, grid_q=(3, 4, 5), grid_k=(3, 4, 5), block=(2, 2, 4), select=TopR(3), backend="triton"
-        )
-        return [out, *torch.autograd.grad(out.square().sum(), (q, k, v))]
-
-    assert all(map(torch.equal, run(), run()))
