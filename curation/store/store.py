@@ -358,7 +358,6 @@ class Store:
             dataset.checkout_latest()
             yield dataset
 
-
     def _info(self, table: str) -> TableInfo:
         dataset = self.dataset(table)
         size = tables.stored_bytes(dataset)
