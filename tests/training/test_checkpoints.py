@@ -1,16 +1,19 @@
 """Checkpoints are complete or absent, hold no pickle, and open on any number of ranks."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from tests.conftest import ROOT
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
-from training.checkpoints import Checkpoints, about, find_checkpoint, load_tensors, read_tensors, tensor_names
+from training.checkpoints import Checkpoints, _copy, about, find_checkpoint, load_tensors, read_tensors, tensor_names
 from training.errors import TrainError
 from training.recipe import ParallelConfig
 from training.world import World, start
@@ -142,6 +145,25 @@ def test_saved_by_two_resumed_by_two_one_and_four(tmp_path: Path) -> None:
     assert one == pytest.approx(expect[2:], rel=1e-5)
     for found in ranks(4, _resume_all, str(path)):
         assert all(values == pytest.approx(expect[2:], rel=1e-5) for values in found)
+
+
+def test_shards_of_a_gpu_s_mesh_are_saved_from_cpu_memory(tmp_path: Path) -> None:
+    assert ranks(1, _save_from_a_gpu_s_mesh, str(tmp_path)) == [["cpu", [0.0, 1.0, 2.0, 3.0]]]
+
+
+def _save_from_a_gpu_s_mesh(folder: str) -> tuple[str, list[float]]:
+    """A shard in CPU memory on a mesh of CUDA devices, as a save copies it; without CUDA it could not go back."""
+    os.environ.pop("LOCAL_RANK")  # by which a mesh would choose a GPU
+    torch.distributed.init_process_group("gloo")
+    mesh = DeviceMesh("cuda", [0])
+    shard = DTensor.from_local(torch.empty(4, device="meta"), mesh, [Shard(0)], run_check=False)
+    weights = torch.ones_like(shard, device="cpu").cumsum(0) - 1
+    copied = _copy(weights)
+    assert isinstance(copied, DTensor)
+    checkpoints = Checkpoints(folder, 1)
+    path = checkpoints.save(1, {"model.w": weights}, {})
+    checkpoints.wait()
+    return copied.to_local().device.type, read_tensors(path)["model.w"].tolist()
 
 
 def _save_and_resume(folder: str) -> dict[str, list[float]]:
