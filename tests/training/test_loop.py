@@ -26,13 +26,13 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 class Interrupted(MadeUp):
-    """After `stop` steps a signal comes."""
+    """In step `stop` (from 1) a signal comes, in its micro-batch `micro` of two."""
 
-    stop, number = 3, signal.SIGTERM
+    stop, micro, number = 3, 1, signal.SIGTERM
 
     def batches(self, start_step):
         for batch in super().batches(start_step):
-            if (batch.step, batch.micro) == (self.stop - 1, 0):
+            if (batch.step, batch.micro) == (self.stop - 1, self.micro):
                 os.kill(os.getpid(), self.number)
             yield batch
 
@@ -50,6 +50,19 @@ def test_six_steps_are_three_and_three_to_the_bit(tmp_path):
     assert there.keys() == expect.keys()
     assert {name.split(".")[0] for name in there} == {"model", "ema", "optim"}
     assert all(torch.equal(there[name], expect[name]) for name in expect)
+
+
+def test_a_step_is_given_up_between_micro_batches_and_done_again(tmp_path):
+    recipe = recipe_of()
+    data = Interrupted(recipe, World.alone("cpu"))
+    data.micro = 0
+    first = run(recipe, tmp_path / "parts", data=data)
+    assert (first.step, first.signal) == (2, signal.SIGTERM)
+    run(recipe, tmp_path / "parts")
+    run(recipe, tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    expect = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, expect[name]) for name, tensor in weights(tmp_path / "parts").items())
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
