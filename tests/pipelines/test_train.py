@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from curation.store import Store
+from pipelines.errors import UserError
 from pipelines.precompute import precompute
 from pipelines.recipes import load
 from pipelines.train import Job
@@ -125,6 +126,14 @@ def test_torchrun_trains_the_same(trained, place):
                           cwd=ROOT, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert losses(only_run(place, "torchrun")) == pytest.approx(losses(trained[0]), abs=1e-5)
+
+
+def test_ray_s_workers_take_a_gpu_each_or_none():
+    from pipelines.train_ray import on_gpus
+
+    assert (on_gpus(2, 2), on_gpus(2, 8), on_gpus(2, 0)) == (True, True, False)
+    with pytest.raises(UserError, match="4 GPUs for 8 workers.*give --workers 4"):
+        on_gpus(8, 4)
 
 
 def test_ray_train_trains_the_same(trained, place, capsys):
