@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import overload
 
@@ -20,12 +20,17 @@ from training.rows import snapshot_rows
 STAGE = "precompute"  # in `failures`
 
 
-def make_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> Plan:
+def make_plan(
+    store: Store, snapshot: str, recipe: TrainRecipe, *, left_out: Collection[str] | None = None
+) -> Plan:
     """The plan of a recipe over a snapshot. Clips that `reel precompute` tried and could not encode are left out of it.
 
+    left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
     Raises TrainError when the snapshot has no clip that can be used.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    if left_out is not None:
+        return Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
     plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if recipe.data.encode == "on_the_fly":
         return plan

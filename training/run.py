@@ -45,14 +45,24 @@ def run(
     to generate videos. Raises TrainError, ModelError or StoreError.
     """
     micro_batches(recipe, world)
-    plan = make_plan(store, snapshot, recipe)
+    plan = plan_of(store, snapshot, recipe, folder)
     data = SnapshotData(store, snapshot, plan, recipe, world, samples, recipe_path)
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
         say(_about_plan(plan, recipe))
     model, parent = build(recipe, world)
     about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
+    about["left_out"] = sorted(plan.failed)
     return train(recipe, data, world, folder, model=model, about=about, sample=sample, say=say)
+
+
+def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Plan:
+    """The plan of a run. One that goes on leaves out what it left out before, whatever was encoded since: else it would
+    draw other samples.
+    """
+    latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
+    left_out = checkpoints.about(latest).get("left_out") if latest else None
+    return make_plan(store, snapshot, recipe, left_out=left_out)
 
 
 @dataclass

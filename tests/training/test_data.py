@@ -12,6 +12,7 @@ from curation.store import Store
 from model.config import DiTConfig
 from model.text import load_text_encoder
 from training.buckets import Bucket
+from training.checkpoints import Checkpoints
 from training.data import Loader, make_plan
 from training.encode import CENTRE, Decoded, encode_frames, latents_row, prints_of, read_into, text_rows, to_bytes
 from training.errors import TrainError
@@ -19,6 +20,7 @@ from training.latents import FreshSamples, StoredSamples, stored_media
 from training.plan import Plan
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
 from training.rows import snapshot_rows
+from training.run import plan_of
 
 CAPTIONS = ["a red fox", "a fox in the snow"]
 
@@ -215,6 +217,19 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
     expected = StoredSamples(encoded, make_plan(encoded, "all", recipe), prints)
     bucket = Bucket(1, 64, 64)
     torch.testing.assert_close(reader.latents(bucket, draws), expected.latents(bucket, draws))
+
+
+def test_a_run_goes_on_without_what_it_left_out_though_it_is_encoded_since(encoded, tmp_path):
+    recipe, left_out = recipe_of(), ["clip03", "clip07"]
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
+    assert not plan_of(encoded, "all", recipe, tmp_path).failed
+    checkpoints.save(1, {"model.w": torch.zeros(1)}, {"left_out": left_out})
+    checkpoints.wait()
+    plan = plan_of(encoded, "all", recipe, tmp_path)
+    assert plan.unused == {"failed to encode": 2}
+    seen = {d.clip_id for k in plan.epoch_batches(0) for d in plan.batch(k).samples}
+    assert seen
+    assert not seen & set(left_out)
 
 
 def test_on_the_fly_encodes_another_window_at_every_draw(filled):
