@@ -106,7 +106,8 @@ class DiT(nn.Module):
         cache, layers = cache and cache.ordered(layout), []
         keep = states is None  # else keys and values would live until the last block
         for i, block in enumerate(self.blocks):
-            tokens, own = block(tokens, times, states, mask, turn, layout, cache.layers[i] if cache else None)
+            vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
+            tokens, own = block(tokens, vectors, states, mask, turn, layout, cached)
             if keep:
                 layers.append(own)
         return tokens, layers

@@ -13,7 +13,7 @@ from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
 from model.flops import train_flops
 from training.activations import Shape, trace
-from training.adapters import adapt
+from training.adapters import MODULATION, adapt
 from training.buckets import Bucket, buckets_of
 from training.errors import TrainError
 from training.recipe import ComputeConfig, DataConfig, TrainRecipe
@@ -28,9 +28,12 @@ GATHERED_BLOCKS = 2
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: of the blocks, of the rest, those that are trained, and of them in the blocks. bytes: of all."""
+    """Parameters: of the blocks, of their modulation alone, of the rest, those that are trained, and of them in the
+    blocks. bytes: of all.
+    """
 
     blocks: int
+    modulation: int
     rest: int
     trained: int
     trained_in_blocks: int
@@ -151,6 +154,7 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
     in_blocks = sum(p.numel() for p in blocks)
     return Counts(
         blocks=in_blocks,
+        modulation=sum(p.numel() for name, p in model.blocks.named_parameters() if MODULATION in name),
         rest=sum(p.numel() for p in everything) - in_blocks,
         trained=sum(p.numel() for p in everything if p.requires_grad),
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
@@ -183,10 +187,11 @@ def _sharding(recipe: TrainRecipe, counts: Counts, pieces: int, half: bool, micr
     """What FSDP2 adds: whole weights of the blocks at work and of the rest, and gradients on their way to shards."""
     size = BF16 if half else FP32
     blocks = GATHERED_BLOCKS if recipe.parallel.reshard_after_forward else counts.depth
-    gathered = min(blocks, counts.depth) * math.ceil(counts.blocks / counts.depth) * size + counts.rest * FP32
+    a_block = ((counts.blocks - counts.modulation) * size + counts.modulation * FP32) // counts.depth
+    gathered = min(blocks, counts.depth) * a_block + counts.rest * FP32
     whole = recipe.parallel.gradients == "whole" and micro_batches > 1
-    a_block = math.ceil(counts.trained_in_blocks / counts.depth)
-    on_the_way = counts.trained * FP32 if whole else a_block * (size + FP32)
+    trained = math.ceil(counts.trained_in_blocks / counts.depth)
+    on_the_way = counts.trained * FP32 if whole else trained * (size + FP32)
     return {"gathered weights": gathered, "gradients being reduced": on_the_way}
 
 

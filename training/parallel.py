@@ -65,16 +65,18 @@ def accumulate(model: nn.Module, parallel: ParallelConfig, *, last: bool) -> Non
 
 
 def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> None:
-    """Each block a unit, the rest one: a block's weights are gathered while the one before computes."""
+    """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     # A block gives out its keys and values, views, for caches; nobody changes them in place, which is what it is about.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = _weights_mesh(world, parallel)
     reshard = parallel.reshard_after_forward
+    exact, rounded = _precision(compute, world, inner=False), _precision(compute, world, inner=True)
     for block in model.blocks:
-        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=_precision(compute, world, inner=True))
-    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=_precision(compute, world, inner=False))
+        fully_shard(block.adaLN_modulation, mesh=mesh, reshard_after_forward=reshard, mp_policy=exact)
+        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=rounded)
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=exact)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # FSDP2 averages over its ranks; the loss is divided by the whole step's samples already. Sums that every
@@ -107,10 +109,11 @@ def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
 
 
 def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
-    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway (all but the modulation's linears,
-    which one GPU alone computes in fp32), and no rounded copies wait for the backward pass.
+    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway, and no rounded copies wait for the
+    backward pass.
 
-    The rest (embedders, final layer) stays fp32, as the network computes there. Gradients are summed in fp32.
+    The rest (modulation, embedders, final layer) stays fp32, as the network computes there. Gradients are summed in
+    fp32.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from model.blocks import Modulation
 from model.config import LoRAConfig
 from model.errors import ModelError
 from model.lora import (
@@ -242,6 +243,21 @@ def test_under_autocast_with_adapters_of_another_dtype():
     with torch.autocast("cpu", torch.bfloat16):
         net(X).float().square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in lora_parameters(net))
+
+
+def test_modulation_is_fp32_with_its_adapters_in_a_bf16_network():
+    layer = Modulation(8, 4, 6)
+    holder = torch.nn.ModuleDict({"adaLN_modulation": layer.bfloat16()})
+    add_lora(holder, LoRAConfig(rank=2, alpha=2, targets=("*.1",)), dtype=torch.float32)
+    adapter = layer[1].lora["default"]
+    torch.nn.init.normal_(adapter.up[0].weight)
+    t = torch.randn(2, 3, 8)
+    hidden = torch.nn.functional.silu(t)
+    weight, bias = layer[1].weight.float() + adapter.update(), layer[1].bias.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(t)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, hidden @ weight.T + bias, rtol=1e-5, atol=1e-5)
 
 
 def test_sharded_by_fsdp2_it_trains_merges_and_saves_as_on_one_rank(tmp_path):
