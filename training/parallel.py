@@ -68,7 +68,7 @@ def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, w
     """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    # A block gives out its keys and values, views, for caches; nobody changes them in place, which is what it is about.
+    # To a cache a block gives its keys and values, views; nobody changes them in place, which is what it is about.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = _weights_mesh(world, parallel)
     reshard = parallel.reshard_after_forward
