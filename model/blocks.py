@@ -62,9 +62,9 @@ class Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """x [B, N, C] tokens, modulation [B, T, 6 · C], text [B, L, C] (none: no cross-attention).
 
-        modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such, where
-        the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given out has
-        a gradient in a compiled block, zeros that would be computed with.
+        modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such,
+        where the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given
+        out has a gradient in a compiled block, zeros that would be computed with.
         """
         pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)

@@ -60,10 +60,11 @@ def _fit(job: Job, folder: Path, workers: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    gpus = on_gpus(workers, ray.cluster_resources().get("GPU", 0))
     trainer = TorchTrainer(
         work,
         train_loop_config={"job": job.to_json(), "folder": str(folder)},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpus(workers, ray.cluster_resources().get("GPU", 0))),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(name="ray", storage_path=str(folder)),
     )
     try:
@@ -76,8 +77,8 @@ def on_gpus(workers: int, gpus: float) -> bool:
     """Whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
     if 0 < gpus < workers:
         raise UserError(
-            f"the cluster has {gpus:g} GPUs for {workers} workers, which take one each; give --workers {int(gpus)}, add "
-            "GPUs, or hide them all to train on CPUs"
+            f"the cluster has {gpus:g} GPUs for {workers} workers, which take one each; give --workers {int(gpus)}, "
+            "add GPUs, or hide them all to train on CPUs"
         )
     return gpus > 0
 

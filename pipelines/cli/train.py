@@ -56,15 +56,17 @@ def load_train_recipe(path: Path, settings: list[str], steps: int | None = None)
 
 
 def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str) -> "Job":
-    """Raises UserError where something was not said."""
+    """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from pipelines.errors import UserError
+    from pipelines.locations import located
     from pipelines.train import Job
 
     if not snapshot:
         raise UserError("no snapshot was named; add --snapshot NAME (see: reel snapshot list)")
     if not store:
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
-    return Job(recipe, path.stem, snapshot, store, out, str(path))
+    place = store if "://" in store else str(Path(store).expanduser().absolute())
+    return Job(located(recipe), path.stem, snapshot, place, out, str(path))
 
 
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:

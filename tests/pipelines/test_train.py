@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from curation.store import Store
+from pipelines.cli.train import make_job
 from pipelines.errors import UserError
 from pipelines.precompute import precompute
 from pipelines.recipes import load
@@ -146,6 +147,18 @@ def test_ray_train_trains_the_same(trained, place, capsys):
     assert losses(only_run(place, "ray")) == pytest.approx(losses(trained[0]), abs=1e-5)
     assert run_on_ray(job, workers=2) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_job_s_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vae").mkdir()
+    recipe = TrainRecipe.model_validate({"init": "runs/sft", "codec": {"kind": "wan", "path": "vae"},
+                                         "text": {"kind": "umt5", "path": "google/umt5-xxl"}})  # fmt: skip
+    job = make_job(recipe, Path("r.yaml"), "all", "store", "runs")
+    assert (job.recipe.init, job.recipe.codec.path) == (str(tmp_path / "runs/sft"), str(tmp_path / "vae"))
+    assert (job.recipe.text.path, job.store) == ("google/umt5-xxl", str(tmp_path / "store"))
+    assert make_job(recipe, Path("r.yaml"), "all", "s3://bucket/store", "runs").store == "s3://bucket/store"
+    assert TrainRecipe.model_validate(job.to_json()["recipe"]) == job.recipe
 
 
 def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, call):
