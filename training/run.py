@@ -24,6 +24,7 @@ from training.loop import Outcome, Sample, micro_batches, train
 from training.parallel import parallelize
 from training.plan import Plan
 from training.recipe import TrainRecipe
+from training.rows import caption_note
 from training.world import World
 
 
@@ -50,6 +51,8 @@ def run(
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
         say(_about_plan(plan, recipe))
+        if note := caption_note(plan.rows):
+            say(note)
     model, parent = build(recipe, world)
     about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
     about["left_out"] = sorted(plan.failed)

@@ -26,7 +26,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the memory a rank needs; train nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the memory a rank needs, and --snapshot's captions.")] = False,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --plan: ranks to plan for.")] = 1,
     gpu_memory: Annotated[float | None, typer.Option(min=0.1, help="With --plan: GiB of a GPU.")] = None,
     peak_tflops: Annotated[float | None, typer.Option(min=0.1, help="With --plan: a GPU's dense peak.")] = None,
@@ -40,8 +40,19 @@ def train(
 
         figures = {"gpu_memory_gb": gpu_memory, "peak_tflops": peak_tflops, "mfu": mfu, "seconds": seconds}
         print_plan(full, gpus=gpus, **figures, say=say)
+        if snapshot and store:
+            say_captions(full, snapshot, store)
         return
     raise typer.Exit(start(make_job(full, recipe, snapshot, store, out), workers=workers, address=address))
+
+
+def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
+    """What there is to know of the captions that would be trained on."""
+    from curation.store import Store
+    from training.rows import caption_note, snapshot_rows
+
+    rows = snapshot_rows(Store.open(store), snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    say(caption_note(rows) or f"captions      all {len(rows):,} clips have one")
 
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":

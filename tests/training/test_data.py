@@ -19,7 +19,7 @@ from training.errors import TrainError
 from training.latents import FreshSamples, StoredSamples, stored_media
 from training.plan import Plan
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
-from training.rows import snapshot_rows
+from training.rows import caption_note, snapshot_rows
 from training.run import plan_of
 
 CAPTIONS = ["a red fox", "a fox in the snow"]
@@ -269,3 +269,19 @@ def test_captions_can_be_drawn_of_some_kinds_alone(tmp_path):
     assert drawn() == list(kinds.values())
     assert drawn("source", "summary") == ["a boat", "Boat."]
     assert drawn("translation") == ["plain"]
+
+
+def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
+    store = Store.open(tmp_path / "s", create=True)
+    ids = ["both", "composed", "none", "given"]
+    store.append("clips", [{"clip_id": c, "width": 64, "height": 64, "fps": 15.0, "num_frames": 9} for c in ids])
+    store.commit_media([store.write_media(ids, [b"x"] * 4)])
+    made, seen = {"text": "A calm clip.", "kind": "composed"}, {"text": "a boat", "kind": "caption"}
+    kind = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+    cells = pa.array([[made, seen], [made], None, [seen]], kind)
+    store.merge("clips", pa.table({"clip_id": ids, "captions": cells}), on="clip_id")
+    store.snapshots.create("all", "select clip_id from clips")
+    assert caption_note(snapshot_rows(store, "all")).startswith("1 of 4 clips have no caption, 1 only one composed")
+    assert caption_note(snapshot_rows(store, "all", kinds=["caption"])).startswith("2 of 4 clips have no caption, 0 ")
+    store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
+    assert caption_note(snapshot_rows(store, "good")) == ""
