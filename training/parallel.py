@@ -20,19 +20,22 @@ from training.world import World
 COMPILED_SHAPES = 128
 
 
-def parallelize(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> nn.Module:
+def parallelize(
+    model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World, *, backend: Any = "inductor"
+) -> nn.Module:
     """Put a recipe's parallelism and memory savings on a DiT (its `blocks`), in place, and return it.
 
     Adapters (LoRA) go on before, optimizers are made after: parameters become DTensors. Gradients are summed over all
     ranks, not averaged: a rank's loss is its part of the step's (a sum over its samples / samples of the step).
-    Context parallelism is set on a model by `training.context.ContextParallel`, as it also splits the batches.
+    Context parallelism is set on a model by `training.context.ContextParallel`, as it also splits the batches. backend:
+    torch.compile's, where the recipe compiles.
     """
     blocks = model.blocks
     for block in blocks:
         if compute.checkpointing != "none":
             block.forward = _recomputed(block.forward, compute.checkpointing)
         if compute.compile:
-            block.forward = _compiled(block.forward)
+            block.forward = _compiled(block.forward, backend)
     if world.size > 1:
         _shard(model, parallel, compute, world)
     return model
@@ -123,11 +126,11 @@ def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
     )
 
 
-def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(forward: Callable[..., Any], backend: Any) -> Callable[..., Any]:
     """One graph for all blocks, for each shape of batch (bucket, samples, condition frames): buckets are few."""
     # Past the default of 8, PyTorch would run the rest without compiling them, and say so only in a log.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_SHAPES)
-    return torch.compile(forward, dynamic=False)
+    return torch.compile(forward, dynamic=False, backend=backend)
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:

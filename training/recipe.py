@@ -176,6 +176,17 @@ class TrainRecipe(Part):
     steps: int = Field(1000, ge=1, description="optimizer steps")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> "TrainRecipe":
+        ring = self.parallel.context > 1 and self.parallel.context_form == "ring"
+        if self.compute.compile and self.compute.checkpointing != "none" and ring:
+            raise ValueError(
+                "compute.compile, compute.checkpointing and a ring do not go together: the ring is in no graph, and "
+                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, or one of the "
+                "other two off"
+            )
+        return self
+
     @property
     def fingerprint(self) -> str:
         """16 hex digits of all that decides the weights: not of how they are logged, kept, or spread over ranks."""
