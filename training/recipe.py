@@ -182,8 +182,8 @@ class TrainRecipe(Part):
         if self.compute.compile and self.compute.checkpointing != "none" and ring:
             raise ValueError(
                 "compute.compile, compute.checkpointing and a ring do not go together: the ring is in no graph, and "
-                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, or one of the "
-                "other two off"
+                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, "
+                "or one of the other two off"
             )
         return self
 

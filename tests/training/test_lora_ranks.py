@@ -62,7 +62,7 @@ def _recipe(base: Path | str, steps: int) -> TrainRecipe:
     """In bf16: a block's frozen linears are bf16, its adapters and modulation fp32."""
     sections: dict[str, Any] = {
         "lora": {"rank": 2, "alpha": 2, "targets": ["*.qkv", "*.proj", "*adaLN_modulation.1"]},
-        "compute": {"precision": "bf16"}, "optim": {"ema": 0.0}, "validation": {"every": 0},
+        "compute": {"precision": "bf16"}, "optim": {"ema": 0.0, "lr": 0.1}, "validation": {"every": 0},
     }  # fmt: skip
     return recipe_of(init=str(base), steps=steps, **sections)
 
