@@ -25,7 +25,7 @@ def run_on_ray(
     """
     folder = job.folder
     with claim(folder):
-        if finished_step(folder) is not None:
+        if finished_step(folder, job.recipe.steps) is not None:
             say(already(folder))
             return 0
         began, clock = datetime.now(UTC), time.monotonic()
@@ -35,7 +35,7 @@ def run_on_ray(
                 _fit(job, folder, workers)
             state = "finished"
         finally:
-            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder), say)
+            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder, job.recipe.steps), say)
     say(ending(job, folder, job.recipe.steps, finished=True))
     return 0
 

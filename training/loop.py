@@ -70,15 +70,17 @@ def train(
     model: nn.Module,
     about: Mapping[str, Any],
     sample: Sample | None = None,
+    resume_from: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Train `model` (on its device, parallelized, with the weights it starts from) to the recipe's last step.
 
     folder: of the run; if it has checkpoints of this recipe and snapshot, the newest is gone on from. about: what goes
-    into every checkpoint.json. All ranks call it. Raises TrainError past the guard's limit, and for a checkpoint of
-    something else.
+    into every checkpoint.json. resume_from: a checkpoint of another run, whose weights, averages, optimizer state and
+    step a run begins with that has none of its own. All ranks call it. Raises TrainError past the guard's limit, and
+    for a checkpoint of something else.
     """
-    return Trainer(recipe, data, world, folder, model, about, sample, say).run()
+    return Trainer(recipe, data, world, folder, model, about, sample, resume_from, say).run()
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Trainer:
     model: nn.Module
     about: Mapping[str, Any]
     sample: Sample | None
+    resume_from: Path | None
     say: Callable[[str], None]
     step: int = 0  # optimizer steps done
     saved_at: int | None = None  # the step of the newest checkpoint
@@ -131,7 +134,7 @@ class Trainer:
     def _steps(self, stopping: Stopping) -> int:
         """Until the last step, or the micro-batch in which a signal came; returns the signal."""
         recipe, stopped_by = self.recipe, 0
-        if self.step == 0:
+        if self.saved_at is None:  # a run that begins
             self._validate()
         batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
         self.model.train()
@@ -273,6 +276,7 @@ class Trainer:
     def _resume(self) -> None:
         latest = self.checkpoints.latest()
         if latest is None:
+            self._begin()
             return
         about = checkpoints.about(latest)
         if _made_from(about) != _made_from(self.about):
@@ -283,6 +287,21 @@ class Trainer:
         self.metrics = about["metrics"]
         if self.world.is_first:
             self.say(f"going on from step {self.step} of {self.recipe.steps} ({latest})")
+
+
+    def _begin(self) -> None:
+        """With another run's state, where that is asked for."""
+        if self.resume_from is None:
+            return
+        wanted, there = self._tensors(), checkpoints.tensor_names(self.resume_from)
+        averaged = any(name.startswith("ema.") for name in there)
+        own = {name: tensor for name, tensor in wanted.items() if averaged or not name.startswith("ema.")}
+        checkpoints.load_tensors(self.resume_from, own)
+        if self.ema and not averaged:  # they begin here
+            self.ema = Ema(self.parameters, self.recipe.optim.ema)
+        self.step = checkpoints.about(self.resume_from)["step"]
+        if self.world.is_first:
+            self.say(f"going on from step {self.step} of {self.resume_from}, by this run's recipe")
 
 
 def micro_batches(recipe: TrainRecipe, world: World) -> int:

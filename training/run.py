@@ -38,12 +38,14 @@ def run(
     samples: Samples | None = None,
     sample: Sample | None = None,
     recipe_path: str = "RECIPE",
+    resume_from: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Train, or go on training, in `folder`. Every rank calls it.
 
     samples: where latents come from, for `data.encode: on_the_fly`; by default the store. sample: called now and then
-    to generate videos. Raises TrainError, ModelError or StoreError.
+    to generate videos. resume_from: a checkpoint, or a run's folder, to begin with, optimizer state and
+    all. Raises TrainError, ModelError or StoreError.
     """
     micro_batches(recipe, world)
     plan = plan_of(store, snapshot, recipe, folder)
@@ -53,10 +55,14 @@ def run(
         say(_about_plan(plan, recipe))
         if note := caption_note(plan.rows):
             say(note)
+    resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
+    origin = parent_of(resumed, checkpoints.about(resumed)) if resumed else None
+    if origin and not recipe.lora:
+        parent = origin  # with adapters, the parent is what they adapt
     about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
-    about["left_out"] = sorted(plan.failed)
-    return train(recipe, data, world, folder, model=model, about=about, sample=sample, say=say)
+    about |= {"left_out": sorted(plan.failed), "resumed_from": origin}
+    return train(recipe, data, world, folder, model=model, about=about, sample=sample, resume_from=resumed, say=say)
 
 
 def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Plan:

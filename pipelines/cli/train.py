@@ -15,6 +15,10 @@ RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, such as confi
 Out = Annotated[str, typer.Option("--out", "-o", help="Folder of runs.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")]
 
+ResumeFrom = Annotated[
+    str, typer.Option("--resume-from", help="Another run's checkpoint: begin with its weights, optimizer and step.")
+]
+
 
 @app.command(epilog="Example:  reel train configs/train/mini/stage2-t2v.yaml --snapshot first --store STORE --out runs")
 def train(
@@ -24,6 +28,7 @@ def train(
     out: Out = "runs",
     settings: Settings = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
+    resume_from: ResumeFrom = "",
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show memory a rank needs, and --snapshot's captions.")] = False,
@@ -43,7 +48,8 @@ def train(
         if snapshot and store:
             say_captions(full, snapshot, store)
         return
-    raise typer.Exit(start(make_job(full, recipe, snapshot, store, out), workers=workers, address=address))
+    job = make_job(full, recipe, snapshot, store, out, resume_from)
+    raise typer.Exit(start(job, workers=workers, address=address))
 
 
 def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
@@ -66,7 +72,9 @@ def load_train_recipe(path: Path, settings: list[str], steps: int | None = None)
     return load(TrainRecipe, path, overrides, example="steps: 1000")
 
 
-def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str) -> "Job":
+def make_job(
+    recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
+) -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from pipelines.errors import UserError
     from pipelines.locations import located
@@ -77,7 +85,8 @@ def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: 
     if not store:
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
     place = store if "://" in store else str(Path(store).expanduser().absolute())
-    return Job(located(recipe), path.stem, snapshot, place, out, str(path))
+    begins = str(Path(resume_from).expanduser().absolute()) if resume_from else ""
+    return Job(located(recipe), path.stem, snapshot, place, out, str(path), begins)
 
 
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:

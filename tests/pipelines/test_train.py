@@ -234,6 +234,22 @@ def test_adapters_on_a_run_s_weights_in_bf16_and_a_video_with_them(trained, plac
     assert made.returncode == 0, made.stderr
 
 
+def test_a_finished_run_is_made_longer_and_another_recipe_begins_with_its_state(place, call):
+    assert call(*command(place, "longer", "--steps", "1")).returncode == 0
+    more = call(*command(place, "longer", "--steps", "2", "--set", "compute.checkpointing=full"))
+    assert "going on from step 1 of 2" in more.stdout
+    folder = only_run(place, "longer")
+    slower = command(place, "slower", "--steps", "3", "--set", "optim.lr=1e-5", "--resume-from", str(folder))
+    begun = call(*slower)
+    assert begun.returncode == 0, begun.stderr
+    latest = Checkpoints(folder / "checkpoints", 1).latest()
+    assert f"going on from step 2 of {latest}, by this run's recipe" in begun.stdout
+    shown = call("lineage", only_run(place, "slower")).stdout
+    assert f"parent       {latest} (step 2, recipe" in shown
+    assert "optimizer state and all" in shown
+    assert "nothing to do" in call(*slower).stdout
+
+
 def test_a_snapshot_and_its_run_in_one_command_once(place, call):
     wanted = ["snapshot", "create", "again", "--sql", SQL, "--store", place / "store", "--out", place / "both",
               "--train", place / "recipe.yaml"]  # fmt: skip

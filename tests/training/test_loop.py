@@ -98,6 +98,31 @@ def test_a_signal_is_heeded_once_and_the_handlers_are_put_back(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_longer_recipe_goes_on(tmp_path):
+    assert run(recipe_of(steps=3), tmp_path / "parts").finished
+    assert run(recipe_of(), tmp_path / "parts").step == 6
+    run(recipe_of(), tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_another_run_s_state_is_gone_on_from_under_a_changed_recipe(tmp_path):
+    first = run(recipe_of(steps=4), tmp_path / "first").checkpoint
+    run(recipe_of(), tmp_path / "whole")
+    run(recipe_of(), tmp_path / "same", resume_from=first)
+    there, expect = weights(tmp_path / "same"), weights(tmp_path / "whole")
+    assert all(torch.equal(there[name], expect[name]) for name in expect)
+    outcome = run(recipe_of(optim={"lr": 1e-3}), tmp_path / "slower", resume_from=first)
+    assert outcome.step == 6
+    slower, whole = losses(tmp_path / "slower"), losses(tmp_path / "whole")[4:]
+    assert [row[2] for row in slower] == [1e-3, 1e-3]
+    assert slower[0][0] == whole[0][0]
+    assert slower[1][0] != whole[1][0]
+    plain = run(recipe_of(steps=4, optim={"ema": 0.0}), tmp_path / "plain").checkpoint
+    run(recipe_of(steps=4), tmp_path / "averaged", resume_from=plain)
+    found = weights(tmp_path / "averaged")
+    assert torch.equal(found["ema.final_layer.linear.weight"], found["model.final_layer.linear.weight"])
+
+
 def test_the_loss_falls(tmp_path):
     recipe = recipe_of(steps=20, optim={"ema": 0.0}, validation={"every": 0}, checkpoints={"every": 99})
     outcome = run(recipe, tmp_path)
