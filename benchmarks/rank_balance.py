@@ -4,8 +4,8 @@
 
 Sharded ranks go through a step in lockstep: a round costs what its costliest micro-batch does. Prints `name value`
 lines for 8 to 64 data ranks: `idle` is the share of the ranks' time in which they wait, with a step's micro-batches in
-the order in which they were drawn and as `Plan.step` sorts them; `steps_per_s` is the gain. Costs are FLOPs of the forward
-pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing, square and 4:3.
+the order in which they were drawn and as `Plan.step` sorts them; `steps_per_s` is the gain. Costs are FLOPs of the
+forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing, square and 4:3.
 """
 
 import sys

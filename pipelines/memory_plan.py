@@ -71,6 +71,8 @@ def _table(plan: MemoryPlan) -> Iterator[str]:
     width = max(map(len, plan.bytes))
     for kind, size in plan.bytes.items():
         yield f"{kind:{width}}  {size / GIB:10.2f} GiB  {'█' * round(40 * size / plan.total)}"
+    if plan.sampling:
+        yield f"{'while sampling':{width}}  {plan.sampling / GIB:10.2f} GiB, and what decoding holds"
     yield f"{'peak of a rank':{width}}  {plan.total / GIB:10.2f} GiB"
 
 

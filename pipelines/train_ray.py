@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import cluster
+from pipelines.environment import prepare
 from pipelines.errors import UserError
 from pipelines.train import Job, already, claim, ending, finished_step, record, train
 
@@ -42,6 +43,7 @@ def run_on_ray(
 
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
+    prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
     from training import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])

@@ -25,6 +25,9 @@ CUDA_BYTES = 2 << 30
 GATHERED_BLOCKS = 2
 """Blocks whose whole weights are there at once: the one that computes and the next, which is being fetched."""
 
+WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
+"""Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -63,10 +66,14 @@ class MemoryPlan:
     flops: int
     """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation;
     where attention is sparse, after its `dense_steps`."""
+    sampling: int = 0
+    """Bytes while the recipe's samples are made, 0 if none are: no gradients and activations, but VAE, text encoder
+    and, with averaged weights, the others' copy. What decoding holds is not in it. Validation holds such a copy too, in
+    the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:
-        return sum(self.bytes.values())
+        return max(sum(self.bytes.values()), self.sampling)
 
     @property
     def tokens(self) -> int:
@@ -92,7 +99,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """bucket: the one to plan for; the one with most tokens in a micro-batch if none is given.
 
-    Not in it: what the allocator cannot reuse (fragments), VAE and text encoder where the recipe encodes on the fly.
+    Not in it: what the allocator cannot reuse (fragments), and what VAE and text encoder hold while they compute.
     Raises TrainError where the ranks do not fit the recipe's layout.
     """
     replicate, shard, context = mesh_sizes(recipe.parallel, ranks)
@@ -121,12 +128,15 @@ def plan_memory(
         kinds["activations"] = held.peak  # from the second micro-batch on, beside whole gradients
     else:
         kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
+    if recipe.data.encode == "on_the_fly":
+        kinds["VAE and text encoder"] = encoder_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
     flops = _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryPlan(
-        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops
-    )
+        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
+        _sampling(recipe, kinds),
+    )  # fmt: skip
 
 
 def largest_bucket(data: DataConfig, config: DiTConfig) -> Bucket:
@@ -161,6 +171,21 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
         depth=config.depth,
         bytes=sum(p.numel() * p.element_size() for p in everything),
     )
+
+
+def encoder_bytes(recipe: TrainRecipe) -> int:
+    """Of the recipe's VAE and text encoder; the stand-ins have no weights."""
+    size = {"fp32": FP32, "bf16": BF16}
+    vae = WAN_VAE * size[recipe.codec.dtype] if recipe.codec.kind == "wan" else 0
+    return vae + (UMT5_XXL * size[recipe.text.dtype] if recipe.text.kind == "umt5" else 0)
+
+
+def _sampling(recipe: TrainRecipe, kinds: dict[str, int]) -> int:
+    if not recipe.samples.every or not recipe.samples.prompts:
+        return 0
+    gone = {"gradients", "gradients being reduced", "activations", "VAE and text encoder"}
+    copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
+    return sum(size for kind, size in kinds.items() if kind not in gone) + copy + encoder_bytes(recipe)
 
 
 def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:

@@ -93,6 +93,19 @@ def test_a_block_s_input_is_all_that_full_checkpointing_keeps():
     assert held.block == pytest.approx(24 * 30 * 52 * 512 * 2, rel=0.01)  # bf16
 
 
+def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
+    encoders = {"codec": {"kind": "wan", "path": "x", "dtype": "bf16"}, "text": {"kind": "umt5", "path": "x"}}
+    options = {"model": SMALL, "data": DATA, "optim": {"ema": 0.9}, "samples": {"every": 1, "prompts": ["a"]}}
+    quiet, plan = (TrainRecipe.model_validate(options | extra) for extra in ({"samples": {}}, encoders))
+    held, plan = plan_memory(quiet, device="cpu"), plan_memory(plan, device="cpu")
+    weights = held.counts.all * 4
+    assert held.sampling == 0
+    assert plan.sampling == 2 * 127_000_000 + 4 * 5_680_000_000 + 5 * weights  # weights, AdamW's two, averages, a copy
+    assert plan.total == plan.sampling > sum(plan.bytes.values())
+    fly = TrainRecipe.model_validate(options | encoders | {"data": DATA.model_copy(update={"encode": "on_the_fly"})})
+    assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == 2 * 127_000_000 + 4 * 5_680_000_000
+
+
 def test_the_largest_micro_batch_is_planned_for():
     bucket = largest_bucket(DATA, SMALL)
     assert bucket.key == "9x128x128"
