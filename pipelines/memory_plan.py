@@ -93,7 +93,7 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
 def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) -> Iterator[str]:
     peak, recipe = tflops * 1e12, plan.recipe
     batch = batch_size(plan.costly, recipe.data, recipe.model)
-    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such (3 × forward)"
+    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such, forward and backward"
     step = plan.seconds(mfu=mfu, peak_flops=peak)
     yield (
         f"time          {step:,.2f} s a step at {mfu:.0%} MFU of {tflops:g} TFLOP/s a GPU: "
@@ -104,8 +104,6 @@ def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) ->
         yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak):.1%} for {seconds:g} s a step"
     if recipe.compute.checkpointing != "none":
         yield f"              checkpointing {recipe.compute.checkpointing}: up to a third more is computed"
-    if recipe.lora:
-        yield "              LoRA: up to a third less is computed, as frozen weights need no gradients"
 
 
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:

@@ -112,7 +112,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.parameters, recipe.optim)
         self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
         self.guard = Guard(recipe.guard)
-        self.meter = Meter(recipe.model, self.world)
+        self.meter = Meter(recipe.model, self.world, recipe.lora)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
 
         self._resume()

@@ -11,12 +11,12 @@ import torch
 
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
-from model.flops import train_flops
 from training.activations import Shape, trace
 from training.adapters import MODULATION, adapt
 from training.buckets import Bucket, buckets_of
 from training.errors import TrainError
 from training.recipe import ComputeConfig, DataConfig, TrainRecipe
+from training.throughput import step_flops
 from training.world import mesh_sizes
 
 FP32, BF16 = 4, 2
@@ -64,8 +64,8 @@ class MemoryPlan:
     costly: Bucket
     """Whose micro-batch takes most FLOPs: long sequences do for the same tokens."""
     flops: int
-    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation;
-    where attention is sparse, after its `dense_steps`."""
+    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
+    recomputation; where attention is sparse, after its `dense_steps`."""
     sampling: int = 0
     """Bytes while the recipe's samples are made, 0 if none are: no gradients and activations, but VAE, text encoder
     and, with averaged weights, the others' copy. What decoding holds is not in it. Validation holds such a copy too, in
@@ -193,7 +193,8 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
     patch, batch = recipe.model.patch_size, batch_size(bucket, recipe.data, recipe.model)
     grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
     tokens = recipe.text.tokens
-    return train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=tokens, attention=recipe.attention)
+    sizes = {"batch": batch, "cond_frames": 0, "text_tokens": tokens}
+    return step_flops(recipe.model, recipe.lora, grid, **sizes, attention=recipe.attention)
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
