@@ -18,6 +18,9 @@ from training.recipe import ComputeConfig, ParallelConfig
 from training.world import World
 
 COMPILED_SHAPES = 128
+"""Shapes of batches that are compiled for where nobody knows how many there are."""
+MODES = 3
+"""Each is compiled for training, for validation, and, as a later epoch may cut its batches otherwise, once more."""
 
 
 def parallelize(
@@ -128,9 +131,17 @@ def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
 
 def _compiled(forward: Callable[..., Any], backend: Any) -> Callable[..., Any]:
     """One graph for all blocks, for each shape of batch (bucket, samples, condition frames): buckets are few."""
-    # Past the default of 8, PyTorch would run the rest without compiling them, and say so only in a log.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_SHAPES)
+    compile_for(COMPILED_SHAPES)
     return torch.compile(forward, dynamic=False, backend=backend)
+
+
+def compile_for(shapes: int) -> None:
+    """Let blocks be compiled for so many shapes. Past PyTorch's limits it would run the rest uncompiled, and say so
+    only in a log.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MODES * shapes)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MODES * shapes)
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:

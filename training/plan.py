@@ -206,6 +206,13 @@ class Plan:
         """Samples of a micro-batch in this bucket, at most."""
         return max(1, self.data.tokens_per_batch // bucket.tokens(self.config.patch_size))
 
+    def shapes(self) -> int:
+        """Shapes of micro-batches (bucket, samples, condition frames) in an epoch: each is compiled for itself."""
+        epoch, found = self._epoch(0), set()
+        for group, size, cond in zip(epoch.groups, np.diff(epoch.starts), epoch.conds, strict=True):
+            found.add((int(group) // len(self.names), int(size), int(cond)))
+        return len(found)
+
     def about(self) -> dict[str, int | str]:
         """Counts for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
         enlarged = int((self.assigned.scale[:, 0] > 1 / FILLED).sum())

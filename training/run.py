@@ -21,7 +21,7 @@ from training.errors import TrainError
 from training.latents import Samples
 from training.lineage import describe, parent_of
 from training.loop import Outcome, Sample, micro_batches, train
-from training.parallel import parallelize
+from training.parallel import compile_for, parallelize
 from training.plan import Plan
 from training.recipe import TrainRecipe
 from training.rows import caption_note
@@ -55,8 +55,12 @@ def run(
         say(_about_plan(plan, recipe))
         if note := caption_note(plan.rows):
             say(note)
+        if recipe.compute.compile:
+            say(f"{plan.shapes()} shapes of micro-batches, each compiled when it first comes")
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
+    if recipe.compute.compile:
+        compile_for(plan.shapes())
     origin = parent_of(resumed, checkpoints.about(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt

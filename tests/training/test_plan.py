@@ -92,6 +92,12 @@ def test_what_is_computed_side_by_side_costs_about_the_same():
         assert sum(costs[::4]) <= max(drawn[:4]) + max(drawn[4:])  # two rounds of four ranks
 
 
+def test_shapes_are_those_that_an_epoch_has():
+    plan = plan_of(200)
+    batches = [plan.batch(k) for k in plan.epoch_batches(0)]
+    assert plan.shapes() == len({(m.bucket, len(m.samples), m.cond_frames) for m in batches}) > 20
+
+
 def test_resuming_at_step_k_gives_the_tail():
     whole = [plan_of().step(i) for i in range(30)]
     resumed = plan_of()
