@@ -232,7 +232,7 @@ class Trainer:
         self.log.write(self.step, self.metrics, line=line)
 
     def _sample(self) -> None:
-        """By the averaged weights, where they are kept; every rank computes whole videos, and the first keeps them."""
+        """By the averaged weights, where they are kept; every rank computes whole videos, of prompts of its own."""
         if self.sample is None:
             return
         self.model.eval()

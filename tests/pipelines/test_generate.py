@@ -339,7 +339,7 @@ def test_a_damaged_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None
         find_source(tmp_path / "none")
 
 
-def test_umt5_is_bf16_on_a_gpu_unless_the_recipe_says_otherwise_and_the_vae_has_tiles(run: Path, tmp_path: Path) -> None:
+def test_umt5_is_bf16_on_a_gpu_unless_the_recipe_says_so_and_the_vae_has_tiles(run: Path, tmp_path: Path) -> None:
     for part in ("vae", "text_encoder"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text("{}")
