@@ -198,7 +198,9 @@ class Trainer:
     def _here(self, batch: Batch) -> Batch:
         place = self.world.device
         text, mask = batch.text.to(place, non_blocking=True), batch.text_mask.to(place, non_blocking=True)
-        return replace(batch, latents=batch.latents.to(place, non_blocking=True), text=text, text_mask=mask)
+        latents = batch.latents.to(place, non_blocking=True)
+        draws = batch.draws and replace(batch.draws, noise=batch.draws.noise.to(place, non_blocking=True))
+        return replace(batch, latents=latents, text=text, text_mask=mask, draws=draws)
 
     # --- now and then ------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class SnapshotData:
             stop_step=self.recipe.steps,
             samples=self.samples,
             recipe_path=self.recipe_path,
+            pin=self.world.device.type == "cuda",
         )
 
 

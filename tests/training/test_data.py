@@ -17,6 +17,7 @@ from training.data import Loader, make_plan
 from training.encode import CENTRE, Decoded, encode_frames, latents_row, prints_of, read_into, text_rows, to_bytes
 from training.errors import TrainError
 from training.latents import FreshSamples, StoredSamples, stored_media
+from training.objective import draw
 from training.plan import Plan
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
 from training.rows import caption_note, snapshot_rows
@@ -141,6 +142,7 @@ def test_batches_hold_what_was_encoded(encoded):
             torch.testing.assert_close(batch.text[i][batch.text_mask[i]], states, rtol=0, atol=0)
             seen.add((batch.task, batch.cond_frames))
         assert batch.wait_s >= 0
+        assert all(map(torch.equal, vars(batch.draws).values(), vars(draw(batch.seeds, batch.latents.shape)).values()))
     assert seen == {("t2i", 0), ("t2v", 0), ("i2v", 1)}
 
 
