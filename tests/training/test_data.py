@@ -1,7 +1,7 @@
 """Batches from a real store: what was encoded comes back, whoever reads it; what is missing is named with its
 remedy."""
 
-import multiprocessing
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import torch
 from curation.store import Store
 from model.config import DiTConfig
 from model.text import load_text_encoder
+from tests.training.ranks import ranks
 from training.buckets import Bucket
 from training.checkpoints import Checkpoints
 from training.data import Loader, make_plan
@@ -171,18 +172,14 @@ def test_ranks_and_resuming_give_the_same_samples(encoded):
         loader_of(encoded, data_size=3)
 
 
-def _child(loader, queue):
-    queue.put(facts(loader))
+def _summary(loader: Loader) -> list[list]:
+    return [list(fact) for fact in facts(loader)]
 
 
-def test_a_loader_works_in_a_spawned_process(encoded):
-    context = multiprocessing.get_context("spawn")
-    queue, loader = context.Queue(), loader_of(encoded)
-    child = context.Process(target=_child, args=(loader, queue))
-    child.start()
-    got = queue.get(timeout=120)
-    child.join()
-    assert got == facts(loader)
+def test_a_loader_works_in_a_process_that_it_is_sent_to(encoded):
+    loader = loader_of(encoded)
+    (got,) = ranks(1, _summary, loader)
+    assert got == json.loads(json.dumps(_summary(loader)))
 
 
 def test_validation_is_the_same_on_every_rank_and_drops_no_caption(encoded):
