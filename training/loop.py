@@ -295,13 +295,19 @@ class Trainer:
         """With another run's state, where that is asked for."""
         if self.resume_from is None:
             return
+        step = checkpoints.about(self.resume_from)["step"]
+        if step >= self.recipe.steps:
+            raise TrainError(
+                f"{self.resume_from} is at step {step}, where it would be gone on from, but the recipe ends at "
+                f"{self.recipe.steps}; raise steps, or take its weights alone with init"
+            )
         wanted, there = self._tensors(), checkpoints.tensor_names(self.resume_from)
         averaged = any(name.startswith("ema.") for name in there)
         own = {name: tensor for name, tensor in wanted.items() if averaged or not name.startswith("ema.")}
         checkpoints.load_tensors(self.resume_from, own)
         if self.ema and not averaged:  # they begin here
             self.ema = Ema(self.parameters, self.recipe.optim.ema)
-        self.step = checkpoints.about(self.resume_from)["step"]
+        self.step = step
         if self.world.is_first:
             self.say(f"going on from step {self.step} of {self.resume_from}, by this run's recipe")
 

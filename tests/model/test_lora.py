@@ -1,8 +1,6 @@
 """Adapters: what they compute against the formula, merging exactly undone, several at once, files both ways."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -23,7 +21,7 @@ from model.lora import (
     unmerge_lora,
 )
 from model.lora_files import DOT, load_lora, lora_state, save_lora
-from tests.conftest import ROOT
+from tests.training.ranks import ranks
 
 CONFIG = LoRAConfig(rank=3, alpha=6, targets=("*.qkv", "*.proj", "*.kv_linear"))
 
@@ -261,12 +259,10 @@ def test_modulation_is_fp32_with_its_adapters_in_a_bf16_network():
 
 
 def test_sharded_by_fsdp2_it_trains_merges_and_saves_as_on_one_rank(tmp_path):
-    """Two gloo ranks run tests/model/lora_ranks.py; the same in one process here."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    made = subprocess.run(
-        [*command, "-m", "tests.model.lora_ranks", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
-    assert made.returncode == 0, made.stderr[-8000:]
+    """Two gloo ranks do what tests/model/lora_ranks.py says; the same in one process here."""
+    from tests.model.lora_ranks import train_merge_and_save
+
+    ranks(2, train_merge_and_save, tmp_path)
     net = Net()
     add_lora(net, CONFIG, seed=5)
     optimizer = torch.optim.SGD(lora_parameters(net), lr=0.1)

@@ -117,10 +117,17 @@ def test_another_run_s_state_is_gone_on_from_under_a_changed_recipe(tmp_path):
     assert [row[2] for row in slower] == [1e-3, 1e-3]
     assert slower[0][0] == whole[0][0]
     assert slower[1][0] != whole[1][0]
-    plain = run(recipe_of(steps=4, optim={"ema": 0.0}), tmp_path / "plain").checkpoint
-    run(recipe_of(steps=4), tmp_path / "averaged", resume_from=plain)
-    found = weights(tmp_path / "averaged")
-    assert torch.equal(found["ema.final_layer.linear.weight"], found["model.final_layer.linear.weight"])
+    with pytest.raises(TrainError, match="is at step 4, .* but the recipe ends at 3; raise steps"):
+        run(recipe_of(steps=3), tmp_path / "short", resume_from=first)
+
+
+def test_averages_begin_where_the_run_that_is_gone_on_from_had_none(tmp_path):
+    plain = run(recipe_of(steps=1, optim={"ema": 0.0}), tmp_path / "plain").checkpoint
+    run(recipe_of(steps=2), tmp_path / "averaged", resume_from=plain)
+    before, after = read_tensors(plain, "model."), weights(tmp_path / "averaged")
+    name, decay = "final_layer.linear.weight", 3 / 12
+    expect = decay * before[name] + (1 - decay) * after[f"model.{name}"]
+    torch.testing.assert_close(after[f"ema.{name}"], expect)
 
 
 def test_the_loss_falls(tmp_path):
