@@ -4,13 +4,17 @@
     torchrun --nproc-per-node 8 -m benchmarks.gpu --context 2        # eight, two to a sample
 
 Prints `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
-recomputation not counted), tokens/s over all GPUs, and the peak of allocated memory against `training.memory`'s plan.
+recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against `training.memory`'s plan, and
+how far a checkpoint's save takes allocated memory above what is held between steps (it copies to the CPU: about 0).
 Without a GPU it says so, and that nothing was measured.
 """
 
 import argparse
 import gc
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,10 +23,11 @@ from model.config import DiTConfig, TextConfig
 from model.dit import DiT
 from training.batch import Batch
 from training.buckets import Bucket
+from training.checkpoints import Checkpoints
 from training.context import context_parallel
 from training.memory import CUDA_BYTES, plan_memory
 from training.objective import flow_loss
-from training.optim import clip_gradients, make_optimizer
+from training.optim import clip_gradients, make_optimizer, optimizer_tensors
 from training.parallel import accumulate, autocast, parallelize
 from training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
 from training.throughput import Meter, peak_flops
@@ -127,6 +132,28 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
     found |= {name: read[name] for name in names if name in read}
     if on_gpu:
         found |= _memory(recipe, world, bucket) | {"peak_tflops_of_the_device": (peak_flops(world.device) or 0) / 1e12}
+    return found | _save(model, optimizer, world)
+
+
+def _save(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, float]:
+    """Of a checkpoint of weights and AdamW's state: seconds that training waits and that the disk takes, peak."""
+    on_gpu, before = world.device.type == "cuda", 0
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(world.device)
+        before = torch.cuda.memory_allocated(world.device)
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = weights | optimizer_tensors(optimizer, dict(model.named_parameters()))
+    folder = Path(world.broadcast(tempfile.mkdtemp(prefix="reel-gpu-") if world.is_first else ""))
+    began, checkpoints = time.perf_counter(), Checkpoints(folder, 1, world=world)
+    checkpoints.save(1, tensors, {})
+    copied = time.perf_counter()
+    checkpoints.wait()
+    found = {"save_copy_s": copied - began, "save_write_s": time.perf_counter() - copied}
+    if on_gpu:
+        found["save_peak_gib"] = world.max([torch.cuda.max_memory_allocated(world.device) - before])[0] / 2**30
+    world.barrier()
+    if world.is_first:
+        shutil.rmtree(folder)
     return found
 
 

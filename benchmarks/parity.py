@@ -41,16 +41,29 @@ class Vectors:
     def read(cls, path: Path) -> "Vectors":
         try:
             with safe_open(path, "pt") as file:
-                meta = json.loads((file.metadata() or {})["meta"])
+                meta = dict(json.loads((file.metadata() or {})["meta"]))
                 return cls(meta, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: cannot be read as safetensors ({error})") from None
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise ModelError(f"{path}: not a file of parity vectors (its metadata has no JSON called meta)") from None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A tensor that the file must have."""
+        if name not in self.tensors:
+            raise ModelError(f"the vector file has no tensor {name!r}; it has {', '.join(list(self.tensors)[:5])} …")
+        return self.tensors[name]
+
+    def told(self, name: str) -> dict[str, Any]:
+        """A part of the metadata that must be there."""
+        found = self.meta.get(name)
+        if not isinstance(found, dict):
+            raise ModelError(f"the vector file's metadata says no {name}, or not as a JSON object")
+        return found
 
     def config(self) -> DiTConfig:
         """Of what the file says, as far as the network knows it."""
-        sizes = {name: value for name, value in self.meta["config"].items() if name in DiTConfig.model_fields}
+        sizes = {name: value for name, value in self.told("config").items() if name in DiTConfig.model_fields}
         try:
             return DiTConfig(**sizes)
         except ValidationError as error:
@@ -67,9 +80,9 @@ class Vectors:
 
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """x [B, C, T, H, W], t [B] or [B, T], text [B, L, D], mask [B, L]."""
-        text, mask = self.tensors["y"], self.tensors.get("mask")
+        text, mask = self["y"], self.tensors.get("mask")
         text = text.squeeze(1) if text.ndim == 4 else text
-        return self.tensors["x"], self.tensors["t"], text, None if mask is None else mask.reshape(text.shape[:2])
+        return self["x"], self["t"], text, None if mask is None else mask.reshape(text.shape[:2])
 
 
 def main() -> None:
@@ -83,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(2)
     try:
         base = Vectors.read(options.base)
-        if unknown := sorted(base.meta["config"].keys() - DiTConfig.model_fields.keys()):
+        if unknown := sorted(base.told("config").keys() - DiTConfig.model_fields.keys()):
             print(f"note: not known, so ignored, in the file's config: {', '.join(unknown)}", file=sys.stderr)
         with torch.no_grad():
             found = list(base_errors(base))
@@ -98,9 +111,9 @@ def main() -> None:
 
 def base_errors(base: Vectors) -> Iterator[Error]:
     """(case, largest absolute error)"""
-    for name, case in base.meta["cases"].items():
+    for name, case in base.told("cases").items():
         model = base.network(zero_pad=case.get("text_tokens_zero_pad", base.config().text_tokens_zero_pad))
-        yield from _case_errors(model, base, name, case.get("num_cond_latents", 0), base.tensors)
+        yield from _case_errors(model, base, name, case.get("num_cond_latents", 0), base)
 
 
 def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
@@ -113,12 +126,12 @@ def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
     for state in ("unmerged", "merged"):
         if state == "merged":
             merge_lora(model)
-        for name, error in _case_errors(model, base, "out", clean, expect.tensors):
+        for name, error in _case_errors(model, base, "out", clean, expect):
             yield f"lora_{state}.{name}", error
 
 
 def _case_errors(
-    model: DiT, base: Vectors, name: str, clean: int, expected: dict[str, Tensor]
+    model: DiT, base: Vectors, name: str, clean: int, expected: Vectors
 ) -> Iterator[Error]:
     """Of the plain pass, and, with condition frames, of the pass against their cache, which gives the noisy frames."""
     x, t, text, mask = base.inputs()
@@ -129,7 +142,7 @@ def _case_errors(
         cache, late = model.cache(x[:, :, :clean]), t if t.ndim == 1 else t[:, clean:]
         out = model(x[:, :, clean:], late, text, mask, cache=cache)
         yield f"{name}_cached", largest(out, expected[name][:, :, clean:])
-        if f"{name}_kvcache" in expected:
+        if f"{name}_kvcache" in expected.tensors:
             yield f"{name}_kvcache", largest(out, expected[f"{name}_kvcache"])
 
 

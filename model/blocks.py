@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from model.attention import CrossAttention, Layout, SelfAttention
 from model.config import DiTConfig
+from model.lora_layers import LoRALinear
 from model.norms import LayerNorm
 from model.order import Pieces, gated, modulate, pieces_of
 
@@ -24,13 +25,24 @@ class SwiGLU(nn.Module):
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
+class Modulation(nn.Sequential):
+    """Timestep embeddings [B, T, E] -> vectors [B, T, parts · C] of each frame, in fp32: SiLU, then a linear."""
+
+    def __init__(self, width: int, dim: int, parts: int) -> None:
+        super().__init__(nn.SiLU(), nn.Linear(width, parts * dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        with _no_autocast(t):
+            return fp32_linear(self[1], F.silu(t.float()))
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention to text, FFN."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         dim = config.hidden_size
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.adaln_tembed_dim, 6 * dim))
+        self.adaLN_modulation = Modulation(config.adaln_tembed_dim, dim, 6)
         self.attn_norm, self.ffn_norm = LayerNorm(dim), LayerNorm(dim)
         self.attn = SelfAttention(dim, config.num_heads)
         self.pre_crs_attn_norm = LayerNorm(dim, affine=True)
@@ -40,25 +52,28 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        t: Tensor,
+        modulation: Tensor,
         text: Tensor | None,
         mask: Tensor | None,
         turn: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, N, C] tokens, t [B, T, E] timestep embeddings, text [B, L, C] (none: no cross-attention).
+        keep: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """x [B, N, C] tokens, modulation [B, T, 6 · C], text [B, L, C] (none: no cross-attention).
 
-        Returns x and the block's own keys and values.
+        modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such,
+        where the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given
+        out has a gradient in a compiled block, zeros that would be computed with.
         """
         pieces = pieces_of(layout)
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation(self.adaLN_modulation, t, 6)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
         attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), turn, layout, cached)
         x = gated(x, attended, gate1, pieces)
         if text is not None:
             x = self._read(x, text, mask, layout.cond_frames * layout.frame_tokens)
         x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
-        return x, own
+        return x, own if keep else None
 
     def _read(self, x: Tensor, text: Tensor, mask: Tensor | None, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""
@@ -74,22 +89,14 @@ class FinalLayer(nn.Module):
         super().__init__()
         rows, columns = config.patch_size[1:]
         self.norm_final = LayerNorm(config.hidden_size)
-        self.adaLN_modulation = nn.Sequential(
-            nn.SiLU(), nn.Linear(config.adaln_tembed_dim, 2 * config.hidden_size)
-        )
+        self.adaLN_modulation = Modulation(config.adaln_tembed_dim, config.hidden_size, 2)
         self.linear = nn.Linear(config.hidden_size, rows * columns * config.out_channels)
 
     def forward(self, x: Tensor, t: Tensor, pieces: Pieces) -> Tensor:
-        shift, scale = modulation(self.adaLN_modulation, t, 2)
+        shift, scale = self.adaLN_modulation(t).chunk(2, dim=-1)
         with _no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale, pieces)
             return fp32_linear(self.linear, x)
-
-
-def modulation(layer: nn.Sequential, t: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """t [B, T, E] -> `parts` of [B, T, C] in fp32."""
-    with _no_autocast(t):
-        return fp32_linear(layer[1], F.silu(t.float())).chunk(parts, dim=-1)
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager:
@@ -97,10 +104,7 @@ def _no_autocast(x: Tensor) -> AbstractContextManager:
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
-def fp32_linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A linear in fp32 whatever its weights' type; one with adapters computes as it is, and is cast after."""
-    if layer.weight.dtype == torch.float32:
-        return layer(x)
-    if type(layer) is nn.Linear:
-        return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
-    return layer(x.to(layer.weight.dtype)).float()
+def fp32_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear in fp32 whatever its weights' type, and so what its adapters add."""
+    out = F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
+    return layer.adapted(out, x) if isinstance(layer, LoRALinear) else out

@@ -104,10 +104,11 @@ class DiT(nn.Module):
             queries, keys = layout.grids
             tokens, turn = put_in_order(tokens, queries, dim=1), turn[keys.order(turn.device)]
         cache, layers = cache and cache.ordered(layout), []
-        keep = states is None  # else keys and values would live until the last block
+        keep = states is None
         for i, block in enumerate(self.blocks):
-            tokens, own = block(tokens, times, states, mask, turn, layout, cache.layers[i] if cache else None)
-            if keep:
+            vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
+            tokens, own = block(tokens, vectors, states, mask, turn, layout, cached, keep)
+            if own is not None:
                 layers.append(own)
         return tokens, layers
 

@@ -52,15 +52,23 @@ def _block_flops(
 ) -> int:
     """A sample's part of one block."""
     dim, (frames, rows, columns) = config.hidden_size, grid
-    tokens, clean = frames * rows * columns, cond_frames * rows * columns
-    noisy = tokens - clean
+    tokens, noisy = frames * rows * columns, (frames - cond_frames) * rows * columns
     modulation = _linear(frames, config.adaln_tembed_dim, 6 * dim)
-    of_clean, of_noisy = _kept_shares(grid, cond_frames, attention)
-    self_attention = _linear(tokens, dim, 4 * dim)
-    self_attention += round(of_clean * _attention(clean, clean, dim) + of_noisy * _attention(noisy, tokens, dim))
-    cross_attention = _linear(noisy, dim, 2 * dim) + _linear(text_tokens, dim, 2 * dim)
-    cross_attention += _attention(noisy, text_tokens, dim)
+    own, read = attention_flops(config, grid, cond_frames, text_tokens, attention)
+    self_attention = _linear(tokens, dim, 4 * dim) + own
+    cross_attention = _linear(noisy, dim, 2 * dim) + _linear(text_tokens, dim, 2 * dim) + read
     return modulation + self_attention + cross_attention + _linear(tokens, dim, 3 * config.ffn_width)
+
+
+def attention_flops(
+    config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig
+) -> tuple[int, int]:
+    """Self- and cross-attention of one block and sample, without the layers around them."""
+    dim, frame = config.hidden_size, grid[1] * grid[2]
+    clean, tokens = cond_frames * frame, grid[0] * frame
+    of_clean, of_noisy = _kept_shares(grid, cond_frames, attention)
+    own = round(of_clean * _attention(clean, clean, dim) + of_noisy * _attention(tokens - clean, tokens, dim))
+    return own, _attention(tokens - clean, text_tokens, dim)
 
 
 def _kept_shares(grid: Grid, cond_frames: int, attention: AttentionConfig) -> tuple[float, float]:

@@ -24,7 +24,10 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        out = F.linear(x, self.weight, self.bias)
+        return self.adapted(F.linear(x, self.weight, self.bias), x)
+
+    def adapted(self, out: Tensor, x: Tensor) -> Tensor:
+        """The base layer's output with what the adapters add, in x's type, or autocast's."""
         if self.base is None:
             for adapter in self.lora.values():
                 if adapter.strength:

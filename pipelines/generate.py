@@ -110,13 +110,14 @@ def load(
     device: str = "cpu",
     dtype: str = "fp32",
     attention: AttentionConfig | None = None,
+    tile: int | None = None,
 ) -> Loaded:
     """Build the generator. codec, text, attention: instead of the recipe's; ema: None takes averaged weights where
-    there are any.
+    there are any. tile: pixels of the VAE's tiles.
 
     Raises UserError, ModelError or TrainError.
     """
-    codec, text = _encoders(source, codec, text)
+    codec, text = encoders(source, codec, text, on_gpu=device.startswith("cuda"), tile=tile)
     loras = [(_lora_file(path), weight) for path, weight in loras]
     model, which = _network(source, ema, device, DTYPES[dtype])
     _merge_loras(model, loras)
@@ -172,7 +173,8 @@ def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) ->
         return _write_videos(parts, paths, request.fps, about)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            "the device's memory is not enough; try --sequential, --dtype bf16, a smaller --size or fewer --frames"
+            "the device's memory is not enough; try --tile 256, --sequential, --dtype bf16, a smaller --size or fewer "
+            "--frames"
         ) from error
 
 
@@ -220,8 +222,26 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
     return tell
 
 
-def _encoders(source: Source, codec: CodecConfig | None, text: TextConfig | None) -> tuple[CodecConfig, TextConfig]:
-    """Those that were asked for, else the recipe's, else those in the published folder."""
+def encoders(
+    source: Source, codec: CodecConfig | None, text: TextConfig | None, *, on_gpu: bool, tile: int | None = None
+) -> tuple[CodecConfig, TextConfig]:
+    """Those that were asked for, else the recipe's, else those in the published folder.
+
+    On a GPU umT5-xxl is loaded in bf16 unless the recipe has it otherwise: in fp32 it takes 23 GB. tile: in place of
+    the codec's.
+    """
+    codec, text = _named_encoders(source, codec, text)
+    ours = source.recipe is not None and text == source.recipe.text
+    if on_gpu and not ours and text.kind == "umt5":
+        text = text.model_copy(update={"dtype": "bf16"})
+    if tile is not None and codec.kind != "wan":
+        raise UserError(f"--tile {tile} is of Wan's VAE; the codec here is {codec.kind}")
+    return codec if tile is None else codec.model_copy(update={"tile": tile}), text
+
+
+def _named_encoders(
+    source: Source, codec: CodecConfig | None, text: TextConfig | None
+) -> tuple[CodecConfig, TextConfig]:
     if source.recipe is not None:
         return codec or source.recipe.codec, text or source.recipe.text
     if codec is None and (source.path / "vae" / "config.json").is_file():

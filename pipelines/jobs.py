@@ -50,9 +50,9 @@ def run_job(
     return 0 if str(status) == "SUCCEEDED" else 1
 
 
-def train_job_id(name: str, fingerprint: str, snapshot: str, store: str) -> str:
-    """The same for the same recipe on the same snapshot, whose content never changes under its name."""
-    digest = hashlib.sha256(json.dumps([fingerprint, snapshot, store]).encode()).hexdigest()[:8]
+def train_job_id(name: str, wanted: str, snapshot: str, store: str) -> str:
+    """The same for the same recipe, to the same step, on the same snapshot, whose content never changes."""
+    digest = hashlib.sha256(json.dumps([wanted, snapshot, store]).encode()).hexdigest()[:8]
     return f"train-{name}-{snapshot}-{digest}"
 
 

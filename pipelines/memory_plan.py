@@ -71,6 +71,8 @@ def _table(plan: MemoryPlan) -> Iterator[str]:
     width = max(map(len, plan.bytes))
     for kind, size in plan.bytes.items():
         yield f"{kind:{width}}  {size / GIB:10.2f} GiB  {'█' * round(40 * size / plan.total)}"
+    if plan.sampling:
+        yield f"{'while sampling':{width}}  {plan.sampling / GIB:10.2f} GiB, and what decoding holds"
     yield f"{'peak of a rank':{width}}  {plan.total / GIB:10.2f} GiB"
 
 
@@ -91,7 +93,7 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
 def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) -> Iterator[str]:
     peak, recipe = tflops * 1e12, plan.recipe
     batch = batch_size(plan.costly, recipe.data, recipe.model)
-    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such (3 × forward)"
+    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such, forward and backward"
     step = plan.seconds(mfu=mfu, peak_flops=peak)
     yield (
         f"time          {step:,.2f} s a step at {mfu:.0%} MFU of {tflops:g} TFLOP/s a GPU: "
@@ -102,8 +104,6 @@ def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) ->
         yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak):.1%} for {seconds:g} s a step"
     if recipe.compute.checkpointing != "none":
         yield f"              checkpointing {recipe.compute.checkpointing}: up to a third more is computed"
-    if recipe.lora:
-        yield "              LoRA: up to a third less is computed, as frozen weights need no gradients"
 
 
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class SampleWriter:
-    """Called by the loop on every rank: all compute (a sharded network's forward needs all), the first writes.
+    """Called by the loop on every rank. Prompts are dealt to ranks, each of which writes its own; one that runs out
+    makes another's anew and keeps nothing, as a sharded network's forward passes need all ranks.
 
     The text encoder is loaded once, for the prompts, and let go: beside a large network there is no room for it.
     """
@@ -30,14 +31,16 @@ class SampleWriter:
 
         self._load()
         where = self.folder / f"step-{step:08d}"
-        if self.world.is_first:
-            where.mkdir(parents=True, exist_ok=True)
+        where.mkdir(parents=True, exist_ok=True)
         generator = Generator(model, self._codec, self._text)
-        for i, prompt in enumerate(self.recipe.samples.prompts):
+        prompts, ranks = self.recipe.samples.prompts, self.world.size
+        for first in range(0, len(prompts), ranks):
+            i = min(first + self.world.rank, len(prompts) - 1)
             with self._precision():
-                video = generator.text([prompt], [self.recipe.seed + i], self._settings())[0]
-            if self.world.is_first:
-                self._write(where, i, video, prompt, step)
+                video = generator.text([prompts[i]], [self.recipe.seed + i], self._settings())[0]
+            if i == first + self.world.rank:
+                self._write(where, i, video, prompts[i], step)
+        self.world.barrier()
         if self.world.is_first:
             self.say(f"step {step}: samples in {where}")
 

@@ -41,12 +41,14 @@ class Job:
     store: str
     out: str
     path: str = "RECIPE"  # where the recipe was read from, for messages
+    resume_from: str = ""  # a checkpoint whose weights and optimizer state the run begins with
 
     @property
     def folder(self) -> Path:
         """The same recipe (of what decides the weights) on the same snapshot has the same folder."""
         content = Store.open(self.store).snapshots.show(self.snapshot).content_hash
-        digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}".encode()).hexdigest()[:8]
+        begins = f" {self.resume_from}" if self.resume_from else ""
+        digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()[:8]
         return Path(self.out).absolute() / f"{self.name}-{self.snapshot}-{digest}"
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def run_here(job: Job, *, say: Say = print) -> int:
                 if world.is_first:
                     raise UserError(problem)
                 return 1
-            if finished_step(folder) is not None:
+            if finished_step(folder, job.recipe.steps) is not None:
                 if world.is_first:
                     say(already(folder))
                 return 0
@@ -78,15 +80,15 @@ def run_here(job: Job, *, say: Say = print) -> int:
     return 0 if outcome.finished else _exit_code(outcome.signal)
 
 
-def finished_step(folder: Path) -> int | None:
-    """The last step of a run that is done; None for one that is not, or has not begun."""
+def finished_step(folder: Path, steps: int) -> int | None:
+    """The last step of a run that has done `steps`; None for one that has not, or has not begun."""
     from training.checkpoints import Checkpoints, about
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
     if latest is None:
         return None
-    found = about(latest)
-    return found["step"] if found.get("finished") else None
+    step = about(latest)["step"]
+    return step if step >= steps else None
 
 
 def already(folder: Path) -> str:
@@ -117,7 +119,8 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     with _fresh_samples(job, store, world) as samples:
         return run(
             recipe, store, job.snapshot, folder, world,
-            samples=samples, sample=writer, recipe_path=job.path, say=say,
+            samples=samples, sample=writer, recipe_path=job.path,
+            resume_from=Path(job.resume_from) if job.resume_from else None, say=say,
         )  # fmt: skip
 
 

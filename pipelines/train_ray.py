@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import cluster
+from pipelines.environment import prepare
 from pipelines.errors import UserError
 from pipelines.train import Job, already, claim, ending, finished_step, record, train
 
@@ -25,7 +26,7 @@ def run_on_ray(
     """
     folder = job.folder
     with claim(folder):
-        if finished_step(folder) is not None:
+        if finished_step(folder, job.recipe.steps) is not None:
             say(already(folder))
             return 0
         began, clock = datetime.now(UTC), time.monotonic()
@@ -35,13 +36,14 @@ def run_on_ray(
                 _fit(job, folder, workers)
             state = "finished"
         finally:
-            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder), say)
+            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder, job.recipe.steps), say)
     say(ending(job, folder, job.recipe.steps, finished=True))
     return 0
 
 
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
+    prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
     from training import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])
@@ -60,7 +62,7 @@ def _fit(job: Job, folder: Path, workers: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    gpus = ray.cluster_resources().get("GPU", 0) >= workers
+    gpus = on_gpus(workers, ray.cluster_resources().get("GPU", 0))
     trainer = TorchTrainer(
         work,
         train_loop_config={"job": job.to_json(), "folder": str(folder)},
@@ -71,6 +73,16 @@ def _fit(job: Job, folder: Path, workers: int) -> None:
         trainer.fit()
     except Exception as error:
         raise UserError(_why(error)) from error
+
+
+def on_gpus(workers: int, gpus: float) -> bool:
+    """Whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
+    if 0 < gpus < workers:
+        raise UserError(
+            f"the cluster has {gpus:g} GPUs for {workers} workers, which take one each; give --workers {int(gpus)}, "
+            "add GPUs, or hide them all to train on CPUs"
+        )
+    return gpus > 0
 
 
 def _why(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
-from training.adapters import adapt, halve
+from training.adapters import adapt, halve_blocks
 from training.live_bytes import LiveBytes
 from training.parallel import autocast, parallelize
 from training.recipe import ComputeConfig, ParallelConfig
@@ -68,7 +68,7 @@ def _trace(
         if lora:
             adapt(model, lora, compute)
         if half_blocks:
-            halve(model.blocks)
+            halve_blocks(model)
         one = compute.model_copy(update={"compile": False})
         parallelize(model, ParallelConfig(), one, World.alone("cpu"))
         with LiveBytes() as live:

@@ -7,6 +7,9 @@ from model.config import LoRAConfig
 from model.lora import add_lora
 from training.recipe import ComputeConfig
 
+MODULATION = "adaLN_modulation"
+"""What of a block is computed in fp32, and held and sharded so."""
+
 
 def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, seed: int = 0) -> None:
     """Put adapters on a DiT, before `parallelize`.
@@ -17,9 +20,17 @@ def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, seed: i
     """
     if compute.precision == "bf16":
         for name, layer in model.blocks.named_modules():
-            if isinstance(layer, nn.Linear) and "adaLN_modulation" not in name:
+            if isinstance(layer, nn.Linear) and MODULATION not in name:
                 halve(layer)
     add_lora(model, lora, seed=seed, dtype=torch.float32)
+
+
+def halve_blocks(model: nn.Module) -> None:
+    """Make a DiT's blocks bf16 as FSDP gathers them: all but the modulation."""
+    for block in model.blocks:
+        for name, part in block.named_children():
+            if name != MODULATION:
+                halve(part)
 
 
 def halve(module: nn.Module) -> None:

@@ -135,8 +135,7 @@ def _shapes(name: str, ratios: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(width, height) of a size class at each ratio, from tall to wide.
 
     Sides are multiples of 16 near the class' area. The ratio nearest to the class' own shape, lying and standing, has
-    exactly
-    that: 16:9 at 480p is 832x480, as published, and not 848x480.
+    exactly that: 16:9 at 480p is 832x480, as published, and not 848x480.
     """
     if exact := re.fullmatch(r"(\d+)x(\d+)", name):
         width, height = int(exact[1]), int(exact[2])

@@ -207,15 +207,11 @@ def _owns(tensor: Tensor, world: World) -> bool:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """In CPU memory, a shard still knowing its place in the whole."""
-    tensor = tensor.detach()
-    if not isinstance(tensor, DTensor):
-        return tensor.to("cpu", copy=True).contiguous()
-    local = tensor.to_local().to("cpu", copy=True).contiguous()
-    spec = {"run_check": False, "shape": tensor.shape, "stride": tensor.stride()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return DTensor.from_local(local, tensor.device_mesh, tensor.placements, **spec)
+    """In CPU memory, a shard still knowing its place in the whole.
+
+    A DTensor is moved as it is. `DTensor.from_local` of a moved shard would put it back on the device of its mesh.
+    """
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _write(path: Path, owned: dict[str, Tensor], rank: int) -> None:

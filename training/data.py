@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import overload
 
 from curation.store import Store
@@ -13,6 +14,7 @@ from training.batch import Batch
 from training.encode import prints_of
 from training.errors import TrainError
 from training.latents import Samples, StoredSamples
+from training.objective import draw
 from training.plan import MicroBatch, Plan, caption_choice
 from training.recipe import TrainRecipe
 from training.rows import snapshot_rows
@@ -20,12 +22,17 @@ from training.rows import snapshot_rows
 STAGE = "precompute"  # in `failures`
 
 
-def make_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> Plan:
+def make_plan(
+    store: Store, snapshot: str, recipe: TrainRecipe, *, left_out: Collection[str] | None = None
+) -> Plan:
     """The plan of a recipe over a snapshot. Clips that `reel precompute` tried and could not encode are left out of it.
 
+    left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
     Raises TrainError when the snapshot has no clip that can be used.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    if left_out is not None:
+        return Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
     plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if recipe.data.encode == "on_the_fly":
         return plan
@@ -62,8 +69,11 @@ class Loader:
         stop_step: int | None = None,
         samples: Samples | None = None,
         recipe_path: str = "RECIPE",
+        pin: bool = False,
     ) -> None:
-        """samples: where latents come from; by default the store's tables. recipe_path: for the message alone."""
+        """samples: where latents come from; by default the store's tables. recipe_path: for the message alone. pin:
+        into memory that a GPU copies from while it computes.
+        """
         if plan.data.batches_per_step % data_size:
             raise TrainError(
                 f"data.batches_per_step is {plan.data.batches_per_step}, which {data_size} data ranks cannot share "
@@ -72,6 +82,7 @@ class Loader:
         self.plan, self.recipe = plan, recipe
         self.data_rank, self.data_size = data_rank, data_size
         self.start_step, self.stop_step = start_step, stop_step
+        self.pin = pin
         self.encoder_fingerprint = prints_of(recipe).both
         self.samples: Samples
         if samples is None:
@@ -134,18 +145,23 @@ class Loader:
         latents = self.samples.latents(micro.bucket, micro.samples)
         text, mask = pad_text(self.samples.states(captions), self.recipe.model.text_tokens)
         _refuse_misfit(self.recipe, latents.shape[1], text.shape[2])
+        seeds = [d.seed for d in micro.samples]
+        draws = draw(seeds, latents.shape)
+        if self.pin:
+            latents, text, mask = latents.pin_memory(), text.pin_memory(), mask.pin_memory()
+            draws = replace(draws, noise=draws.noise.pin_memory())
         return Batch(
-            latents, text, mask, micro.task, micro.cond_frames, [d.seed for d in micro.samples],
-            [d.clip_id for d in micro.samples], total, step, index, dropped=dropped, bucket=micro.bucket.key,
+            latents, text, mask, micro.task, micro.cond_frames, seeds, [d.clip_id for d in micro.samples],
+            total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draws,
         )  # fmt: skip
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""
         out, dropped = [], []
-        for draw in micro.samples:
-            known = self.plan.captions_of(draw.row)
+        for one in micro.samples:
+            known = self.plan.captions_of(one.row)
             chance = self.plan.data.caption_dropout
-            pick = 0 if micro.validation else caption_choice(draw.seed, len(known), chance)
+            pick = 0 if micro.validation else caption_choice(one.seed, len(known), chance)
             dropped.append(pick == len(known))
             out.append([*known, ""][pick])
         return out, tuple(dropped)

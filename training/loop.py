@@ -4,7 +4,6 @@ It knows neither the store nor how a model is built or sharded: `training.run` p
 """
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from model.attention import dense_attention
 from model.flops import DENSE
-from model.sparse import use_attention
+from model.sparse import SparseAttention, use_attention
 from training import checkpoints
 from training.batch import Batch
 from training.checkpoints import Checkpoints
@@ -51,7 +50,9 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. signal: what stopped it before its last step, 0: nothing. metrics: of the last validation."""
+    """How a run ended. step: steps done. signal: what stopped it before its last step, 0: nothing. metrics: of the last
+    validation.
+    """
 
     step: int
     finished: bool
@@ -69,15 +70,17 @@ def train(
     model: nn.Module,
     about: Mapping[str, Any],
     sample: Sample | None = None,
+    resume_from: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Train `model` (on its device, parallelized, with the weights it starts from) to the recipe's last step.
 
     folder: of the run; if it has checkpoints of this recipe and snapshot, the newest is gone on from. about: what goes
-    into every checkpoint.json. All ranks call it. Raises TrainError past the guard's limit, and for a checkpoint of
-    something else.
+    into every checkpoint.json. resume_from: a checkpoint of another run, whose weights, averages, optimizer state and
+    step a run begins with that has none of its own. All ranks call it. Raises TrainError past the guard's limit, and
+    for a checkpoint of something else.
     """
-    return Trainer(recipe, data, world, folder, model, about, sample, say).run()
+    return Trainer(recipe, data, world, folder, model, about, sample, resume_from, say).run()
 
 
 @dataclass
@@ -91,28 +94,33 @@ class Trainer:
     model: nn.Module
     about: Mapping[str, Any]
     sample: Sample | None
+    resume_from: Path | None
     say: Callable[[str], None]
     step: int = 0  # optimizer steps done
+    saved_at: int | None = None  # the step of the newest checkpoint
+    norm: float = 0.0  # of the last step's gradient
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    losses: list[float] = field(default_factory=list)  # of the steps since the last line
+    held_out: Sequence[Batch] | None = None
 
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.micros = micro_batches(recipe, self.world)
-        self.context = self._share()
+        self.sparse, self.context = self._share()
+        self.loss = torch.zeros((), device=self.world.device)  # this rank's part of the step's
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, recipe.optim)
         self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
         self.guard = Guard(recipe.guard)
-        self.meter = Meter(recipe.model, self.world)
+        self.meter = Meter(recipe.model, self.world, recipe.lora)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
-        self.held_out: Sequence[Batch] | None = None
-        self.losses: list[float] = []  # of the steps since the last line
 
-    def run(self) -> Outcome:
         self._resume()
         self.log = Log(
-            self.folder, self.recipe.log, self.world, start_step=self.step, about=dict(self.about), say=self.say
+            self.folder, recipe.log, self.world, start_step=self.step, about=dict(self.about), say=self.say
         )
+
+    def run(self) -> Outcome:
         try:
             with watch() as stopping:
                 stopped_by = self._steps(stopping)
@@ -124,14 +132,18 @@ class Trainer:
         return Outcome(self.step, finished, 0 if finished else stopped_by, self.checkpoints.latest(), self.metrics)
 
     def _steps(self, stopping: Stopping) -> int:
-        """Until the last step, or the step in which a signal came; returns the signal."""
+        """Until the last step, or the micro-batch in which a signal came; returns the signal."""
         recipe, stopped_by = self.recipe, 0
-        if self.step == 0:
+        if self.saved_at is None:  # a run that begins
             self._validate()
         batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
         self.model.train()
         while self.step < recipe.steps and not stopped_by:
-            stopped_by = self._train_step(batches, stopping)
+            stopped_by = self._gradients(batches, stopping)
+            if stopped_by:
+                break
+            self._optimize()
+            stopped_by = self.world.largest(stopping.signal)
             is_last = self.step == recipe.steps
             if _due(self.step, recipe.log.every) or is_last:
                 self._log_line()
@@ -143,33 +155,37 @@ class Trainer:
                 self._save()
         return stopped_by
 
-    def _train_step(self, batches: Iterator[Batch], stopping: Stopping) -> int:
-        """One optimizer step, over all ranks' micro-batches; returns the signal that any rank has had."""
+    def _gradients(self, batches: Iterator[Batch], stopping: Stopping) -> int:
+        """Of one step's micro-batches. Once any rank has had a signal the step is given up; returns the signal."""
         self.meter.start_step()
-        set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
-        loss = torch.zeros((), device=self.world.device)
+        self.loss = torch.zeros((), device=self.world.device)
         for i in range(self.micros):
+            if i and (stopped_by := self.world.largest(stopping.signal)):
+                self.optimizer.zero_grad(set_to_none=True)
+                return stopped_by
             batch = self._here(next(batches))
             if batch.step != self.step:
                 raise RuntimeError(f"step {self.step} was given a batch of step {batch.step}; this is a bug")
             accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)
             part = self._loss(batch).total
             part.backward()
-            loss += part.detach()
+            self.loss += part.detach()
             self.meter.add(batch, self.sparse.current if self.sparse else DENSE)
-        norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
-        came = stopping.signal
-        total, *signals = self.world.sum([loss.item(), came == signal.SIGINT, came == signal.SIGTERM])
-        if self.guard.allows(self.step + 1, total, norm):
+        return 0
+
+    def _optimize(self) -> None:
+        """Clip, guard, step, average."""
+        set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
+        self.norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
+        (total,) = self.world.sum([self.loss.item()])
+        if self.guard.allows(self.step + 1, total, self.norm):
             self.optimizer.step()
             if self.ema:
                 self.ema.update(self.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.losses.append(total)
-        self.norm = norm
         self.meter.end_step()
-        return signal.SIGINT if signals[0] else signal.SIGTERM if signals[1] else 0
 
     def _loss(self, batch: Batch, t: Tensor | None = None) -> Loss:
         if self.sparse:
@@ -182,7 +198,9 @@ class Trainer:
     def _here(self, batch: Batch) -> Batch:
         place = self.world.device
         text, mask = batch.text.to(place, non_blocking=True), batch.text_mask.to(place, non_blocking=True)
-        return replace(batch, latents=batch.latents.to(place, non_blocking=True), text=text, text_mask=mask)
+        latents = batch.latents.to(place, non_blocking=True)
+        draws = batch.draws and replace(batch.draws, noise=batch.draws.noise.to(place, non_blocking=True))
+        return replace(batch, latents=latents, text=text, text_mask=mask, draws=draws)
 
     # --- now and then ------------------------------------------------------------------------------------------------
 
@@ -216,7 +234,7 @@ class Trainer:
         self.log.write(self.step, self.metrics, line=line)
 
     def _sample(self) -> None:
-        """By the averaged weights, where they are kept; every rank computes whole videos, and the first keeps them."""
+        """By the averaged weights, where they are kept; every rank computes whole videos, of prompts of its own."""
         if self.sample is None:
             return
         self.model.eval()
@@ -225,12 +243,13 @@ class Trainer:
             whole.at_step(self.step)
         with torch.no_grad(), self._averaged():
             self.sample(self.model, self.step)
-        self.context = self._share()
+        self.sparse, self.context = self._share()
         self.model.train()
 
-    def _share(self) -> ContextParallel | None:
-        self.sparse = use_attention(self.model, self.recipe.attention)
-        return context_parallel(self.model, self.recipe.parallel, self.world, self.sparse or dense_attention)
+    def _share(self) -> tuple[SparseAttention | None, ContextParallel | None]:
+        """Set the recipe's attention, on this rank's strip where it has one."""
+        sparse = use_attention(self.model, self.recipe.attention)
+        return sparse, context_parallel(self.model, self.recipe.parallel, self.world, sparse or dense_attention)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.ema.swapped_in() if self.ema else nullcontext()
@@ -253,12 +272,13 @@ class Trainer:
         self.checkpoints.save(self.step, self._tensors(), about)
 
     def _save_unless_saved(self) -> None:
-        if getattr(self, "saved_at", None) != self.step:
+        if self.saved_at != self.step:
             self._save()
 
     def _resume(self) -> None:
         latest = self.checkpoints.latest()
         if latest is None:
+            self._begin()
             return
         about = checkpoints.about(latest)
         if _made_from(about) != _made_from(self.about):
@@ -269,6 +289,27 @@ class Trainer:
         self.metrics = about["metrics"]
         if self.world.is_first:
             self.say(f"going on from step {self.step} of {self.recipe.steps} ({latest})")
+
+
+    def _begin(self) -> None:
+        """With another run's state, where that is asked for."""
+        if self.resume_from is None:
+            return
+        step = checkpoints.about(self.resume_from)["step"]
+        if step >= self.recipe.steps:
+            raise TrainError(
+                f"{self.resume_from} is at step {step}, where it would be gone on from, but the recipe ends at "
+                f"{self.recipe.steps}; raise steps, or take its weights alone with init"
+            )
+        wanted, there = self._tensors(), checkpoints.tensor_names(self.resume_from)
+        averaged = any(name.startswith("ema.") for name in there)
+        own = {name: tensor for name, tensor in wanted.items() if averaged or not name.startswith("ema.")}
+        checkpoints.load_tensors(self.resume_from, own)
+        if self.ema and not averaged:  # they begin here
+            self.ema = Ema(self.parameters, self.recipe.optim.ema)
+        self.step = step
+        if self.world.is_first:
+            self.say(f"going on from step {self.step} of {self.resume_from}, by this run's recipe")
 
 
 def micro_batches(recipe: TrainRecipe, world: World) -> int:

@@ -11,12 +11,12 @@ import torch
 
 from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
-from model.flops import train_flops
 from training.activations import Shape, trace
-from training.adapters import adapt
+from training.adapters import MODULATION, adapt
 from training.buckets import Bucket, buckets_of
 from training.errors import TrainError
 from training.recipe import ComputeConfig, DataConfig, TrainRecipe
+from training.throughput import step_flops
 from training.world import mesh_sizes
 
 FP32, BF16 = 4, 2
@@ -25,12 +25,18 @@ CUDA_BYTES = 2 << 30
 GATHERED_BLOCKS = 2
 """Blocks whose whole weights are there at once: the one that computes and the next, which is being fetched."""
 
+WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
+"""Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: of the blocks, of the rest, those that are trained, and of them in the blocks. bytes: of all."""
+    """Parameters: of the blocks, of their modulation alone, of the rest, those that are trained, and of them in the
+    blocks. bytes: of all.
+    """
 
     blocks: int
+    modulation: int
     rest: int
     trained: int
     trained_in_blocks: int
@@ -58,12 +64,16 @@ class MemoryPlan:
     costly: Bucket
     """Whose micro-batch takes most FLOPs: long sequences do for the same tokens."""
     flops: int
-    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: 3 × forward, without recomputation;
-    where attention is sparse, after its `dense_steps`."""
+    """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
+    recomputation; where attention is sparse, after its `dense_steps`."""
+    sampling: int = 0
+    """Bytes while the recipe's samples are made, 0 if none are: no gradients and activations, but VAE, text encoder
+    and, with averaged weights, the others' copy. What decoding holds is not in it. Validation holds such a copy too, in
+    the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:
-        return sum(self.bytes.values())
+        return max(sum(self.bytes.values()), self.sampling)
 
     @property
     def tokens(self) -> int:
@@ -89,7 +99,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """bucket: the one to plan for; the one with most tokens in a micro-batch if none is given.
 
-    Not in it: what the allocator cannot reuse (fragments), VAE and text encoder where the recipe encodes on the fly.
+    Not in it: what the allocator cannot reuse (fragments), and what VAE and text encoder hold while they compute.
     Raises TrainError where the ranks do not fit the recipe's layout.
     """
     replicate, shard, context = mesh_sizes(recipe.parallel, ranks)
@@ -118,12 +128,15 @@ def plan_memory(
         kinds["activations"] = held.peak  # from the second micro-batch on, beside whole gradients
     else:
         kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
+    if recipe.data.encode == "on_the_fly":
+        kinds["VAE and text encoder"] = encoder_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
     flops = _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryPlan(
-        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops
-    )
+        recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
+        _sampling(recipe, kinds),
+    )  # fmt: skip
 
 
 def largest_bucket(data: DataConfig, config: DiTConfig) -> Bucket:
@@ -151,6 +164,7 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
     in_blocks = sum(p.numel() for p in blocks)
     return Counts(
         blocks=in_blocks,
+        modulation=sum(p.numel() for name, p in model.blocks.named_parameters() if MODULATION in name),
         rest=sum(p.numel() for p in everything) - in_blocks,
         trained=sum(p.numel() for p in everything if p.requires_grad),
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
@@ -159,12 +173,28 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
     )
 
 
+def encoder_bytes(recipe: TrainRecipe) -> int:
+    """Of the recipe's VAE and text encoder; the stand-ins have no weights."""
+    size = {"fp32": FP32, "bf16": BF16}
+    vae = WAN_VAE * size[recipe.codec.dtype] if recipe.codec.kind == "wan" else 0
+    return vae + (UMT5_XXL * size[recipe.text.dtype] if recipe.text.kind == "umt5" else 0)
+
+
+def _sampling(recipe: TrainRecipe, kinds: dict[str, int]) -> int:
+    if not recipe.samples.every or not recipe.samples.prompts:
+        return 0
+    gone = {"gradients", "gradients being reduced", "activations", "VAE and text encoder"}
+    copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
+    return sum(size for kind, size in kinds.items() if kind not in gone) + copy + encoder_bytes(recipe)
+
+
 def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
     """Of a micro-batch."""
     patch, batch = recipe.model.patch_size, batch_size(bucket, recipe.data, recipe.model)
     grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
     tokens = recipe.text.tokens
-    return train_flops(recipe.model, grid, batch=batch, cond_frames=0, text_tokens=tokens, attention=recipe.attention)
+    sizes = {"batch": batch, "cond_frames": 0, "text_tokens": tokens}
+    return step_flops(recipe.model, recipe.lora, grid, **sizes, attention=recipe.attention)
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
@@ -183,10 +213,11 @@ def _sharding(recipe: TrainRecipe, counts: Counts, pieces: int, half: bool, micr
     """What FSDP2 adds: whole weights of the blocks at work and of the rest, and gradients on their way to shards."""
     size = BF16 if half else FP32
     blocks = GATHERED_BLOCKS if recipe.parallel.reshard_after_forward else counts.depth
-    gathered = min(blocks, counts.depth) * math.ceil(counts.blocks / counts.depth) * size + counts.rest * FP32
+    a_block = ((counts.blocks - counts.modulation) * size + counts.modulation * FP32) // counts.depth
+    gathered = min(blocks, counts.depth) * a_block + counts.rest * FP32
     whole = recipe.parallel.gradients == "whole" and micro_batches > 1
-    a_block = math.ceil(counts.trained_in_blocks / counts.depth)
-    on_the_way = counts.trained * FP32 if whole else a_block * (size + FP32)
+    trained = math.ceil(counts.trained_in_blocks / counts.depth)
+    on_the_way = counts.trained * FP32 if whole else trained * (size + FP32)
     return {"gathered weights": gathered, "gradients being reduced": on_the_way}
 
 

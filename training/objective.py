@@ -5,14 +5,14 @@ the CPU: one sample gives one loss, on whichever rank and in whichever batch it 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from model.sampling import shifted
-from training.batch import Batch
+from training.batch import Batch, Draws
 from training.recipe import ObjectiveConfig
 
 T_SCALE = 1000.0  # the network's timesteps run over 0..1000
@@ -82,24 +82,32 @@ def flow_loss(
 def add_noise(
     batch: Batch, config: ObjectiveConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
 ) -> Noised:
-    """Draw noise level and noise of each sample, and of a continuation's condition frames each their own level."""
+    """Noise level and noise of each sample, and of a continuation's condition frames each their own level."""
     x0 = batch.latents.float()
     num, _, frames, height, width = x0.shape
     noisy_tokens = (frames - batch.cond_frames) // patch[0] * (height // patch[1]) * (width // patch[2])
     shift = timestep_shift(noisy_tokens, config)
-    levels, weights, noise = torch.zeros(num, frames), torch.ones(num), torch.empty(x0.shape)
-    for i, seed in enumerate(batch.seeds):
-        generator = torch.Generator().manual_seed(seed)
-        u = torch.rand((), generator=generator, dtype=torch.float64)
-        condition = torch.rand(frames, generator=generator)[: batch.cond_frames]
-        noise[i] = torch.randn(x0.shape[1:], generator=generator)
-        levels[i] = shifted(u, shift) if t is None else t[i]
-        levels[i, : batch.cond_frames] = condition * config.condition_noise if batch.task == "continuation" else 0.0
-        if t is None:
-            weights[i] = loss_weight(u, config)
-    levels, weights, noise = (a.to(x0.device) for a in (levels, weights, noise))
+    draws = batch.draws or draw(batch.seeds, x0.shape)
+    levels = (shifted(draws.u, shift) if t is None else t).float()[:, None].repeat(1, frames)
+    levels[:, : batch.cond_frames] = 0.0
+    if batch.task == "continuation":
+        levels[:, : batch.cond_frames] = draws.condition[:, : batch.cond_frames] * config.condition_noise
+    weights = loss_weight(draws.u, config).float() if t is None else torch.ones(num)
+    levels, weights, noise = (a.to(x0.device, non_blocking=True) for a in (levels, weights, draws.noise))
     at = levels[:, None, :, None, None]
     return Noised((1 - at) * x0 + at * noise, x0 - noise, levels, weights)
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
+    """All that is random of samples [B, C, T, H, W]; it takes a while, so loaders do it ahead."""
+    u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
+    noise = torch.empty(*shape)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        u[i] = torch.rand((), generator=generator, dtype=torch.float64)
+        condition[i] = torch.rand(shape[2], generator=generator)
+        torch.randn(*shape[1:], generator=generator, out=noise[i])
+    return Draws(u, condition, noise)
 
 
 def timestep_shift(noise_tokens: int, config: ObjectiveConfig) -> float:

@@ -18,21 +18,27 @@ from training.recipe import ComputeConfig, ParallelConfig
 from training.world import World
 
 COMPILED_SHAPES = 128
+"""Shapes of batches that are compiled for where nobody knows how many there are."""
+MODES = 3
+"""Each is compiled for training, for validation, and, as a later epoch may cut its batches otherwise, once more."""
 
 
-def parallelize(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> nn.Module:
+def parallelize(
+    model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World, *, backend: Any = "inductor"
+) -> nn.Module:
     """Put a recipe's parallelism and memory savings on a DiT (its `blocks`), in place, and return it.
 
     Adapters (LoRA) go on before, optimizers are made after: parameters become DTensors. Gradients are summed over all
     ranks, not averaged: a rank's loss is its part of the step's (a sum over its samples / samples of the step).
-    Context parallelism is set on a model by `training.context.ContextParallel`, as it also splits the batches.
+    Context parallelism is set on a model by `training.context.ContextParallel`, as it also splits the batches. backend:
+    torch.compile's, where the recipe compiles.
     """
     blocks = model.blocks
     for block in blocks:
         if compute.checkpointing != "none":
             block.forward = _recomputed(block.forward, compute.checkpointing)
         if compute.compile:
-            block.forward = _compiled(block.forward)
+            block.forward = _compiled(block.forward, backend)
     if world.size > 1:
         _shard(model, parallel, compute, world)
     return model
@@ -65,16 +71,18 @@ def accumulate(model: nn.Module, parallel: ParallelConfig, *, last: bool) -> Non
 
 
 def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> None:
-    """Each block a unit, the rest one: a block's weights are gathered while the one before computes."""
+    """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    # A block gives out its keys and values, views, for caches; nobody changes them in place, which is what it is about.
+    # To a cache a block gives its keys and values, views; nobody changes them in place, which is what it is about.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = _weights_mesh(world, parallel)
     reshard = parallel.reshard_after_forward
+    exact, rounded = _precision(compute, world, inner=False), _precision(compute, world, inner=True)
     for block in model.blocks:
-        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=_precision(compute, world, inner=True))
-    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=_precision(compute, world, inner=False))
+        fully_shard(block.adaLN_modulation, mesh=mesh, reshard_after_forward=reshard, mp_policy=exact)
+        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=rounded)
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=exact)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # FSDP2 averages over its ranks; the loss is divided by the whole step's samples already. Sums that every
@@ -107,10 +115,11 @@ def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
 
 
 def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
-    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway (all but the modulation's linears,
-    which one GPU alone computes in fp32), and no rounded copies wait for the backward pass.
+    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway, and no rounded copies wait for the
+    backward pass.
 
-    The rest (embedders, final layer) stays fp32, as the network computes there. Gradients are summed in fp32.
+    The rest (modulation, embedders, final layer) stays fp32, as the network computes there. Gradients are summed in
+    fp32.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -120,11 +129,19 @@ def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
     )
 
 
-def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(forward: Callable[..., Any], backend: Any) -> Callable[..., Any]:
     """One graph for all blocks, for each shape of batch (bucket, samples, condition frames): buckets are few."""
-    # Past the default of 8, PyTorch would run the rest without compiling them, and say so only in a log.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_SHAPES)
-    return torch.compile(forward, dynamic=False)
+    compile_for(COMPILED_SHAPES)
+    return torch.compile(forward, dynamic=False, backend=backend)
+
+
+def compile_for(shapes: int) -> None:
+    """Let blocks be compiled for so many shapes. Past PyTorch's limits it would run the rest uncompiled, and say so
+    only in a log.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MODES * shapes)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MODES * shapes)
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:

@@ -3,8 +3,9 @@
 An epoch draws as many samples as there are training clips: a clip of weight w appears floor(w / mean) times or once
 more (systematic sampling). Every draw gets a task and a size by weight, so a bucket; the draws of one bucket and task
 are cut into micro-batches of equal size (to one sample) that keep the token budget, so nothing is left over at the
-end of an epoch. Epochs follow one another without a gap: a step takes the next `batches_per_step` micro-batches, and
-data rank r of R takes r, r + R, … of them. The state of the sampler is therefore the step's number, whatever the
+end of an epoch. Epochs follow one another without a gap: a step takes the next `batches_per_step` micro-batches, the
+costliest first, and data rank r of R takes r, r + R, … of them: those that are computed side by side cost about the
+same, and no rank waits long for another. The state of the sampler is therefore the step's number, whatever the
 number of ranks.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.config import DiTConfig
+from model.flops import forward_flops
 from training.buckets import FILLED, Assignment, Bucket, assign, size_order
 from training.errors import TrainError
 from training.holdout import hashes, held_out
@@ -120,9 +122,17 @@ class Plan:
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
 
     def step(self, i: int) -> list[MicroBatch]:
-        """The `batches_per_step` micro-batches of step i (from 0)."""
+        """The `batches_per_step` micro-batches of step i (from 0), by falling cost."""
         per_step = self.data.batches_per_step
-        return [self.batch(k) for k in range(i * per_step, (i + 1) * per_step)]
+        return sorted((self.batch(k) for k in range(i * per_step, (i + 1) * per_step)), key=self.cost, reverse=True)
+
+    def cost(self, micro: MicroBatch) -> int:
+        """FLOPs of a micro-batch's forward pass, with dense attention."""
+        (frames, height, width), (_, high, wide) = micro.bucket.latent, self.config.patch_size
+        return forward_flops(
+            self.config, (frames, height // high, width // wide),
+            batch=len(micro.samples), cond_frames=micro.cond_frames, text_tokens=self.config.text_tokens,
+        )  # fmt: skip
 
     def batch(self, k: int) -> MicroBatch:
         """The k-th micro-batch since step 0."""
@@ -196,6 +206,13 @@ class Plan:
         """Samples of a micro-batch in this bucket, at most."""
         return max(1, self.data.tokens_per_batch // bucket.tokens(self.config.patch_size))
 
+    def shapes(self) -> int:
+        """Shapes of micro-batches (bucket, samples, condition frames) in an epoch: each is compiled for itself."""
+        epoch, found = self._epoch(0), set()
+        for group, size, cond in zip(epoch.groups, np.diff(epoch.starts), epoch.conds, strict=True):
+            found.add((int(group) // len(self.names), int(size), int(cond)))
+        return len(found)
+
     def about(self) -> dict[str, int | str]:
         """Counts for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
         enlarged = int((self.assigned.scale[:, 0] > 1 / FILLED).sum())
@@ -206,8 +223,7 @@ class Plan:
         }
         return facts | {"held_out_by": self.holdout_by, "enlarged": enlarged, **self.unused}
 
-    # --- an epoch
-    # ------------------------------------------------------------------------------------------------------
+    # --- an epoch ----------------------------------------------------------------------------------------------------
 
     def _epoch(self, number: int) -> _Epoch:
         if number in self._epochs:
@@ -249,8 +265,7 @@ class Plan:
         fits = [f for f in self.tasks.condition_frames if f < bucket.frames]
         return latent_condition(task, fits[int(rng.integers(len(fits)))] if task == "continuation" else 1)
 
-    # --- set-up
-    # --------------------------------------------------------------------------------------------------------
+    # --- set-up ------------------------------------------------------------------------------------------------------
 
     def _can(self, known: np.ndarray) -> np.ndarray:
         """[N, tasks, sizes]: what each clip can be drawn for."""

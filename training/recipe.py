@@ -10,6 +10,8 @@ from model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Pa
 
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
 TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
+CHANGEABLE = {"parallel", "samples", "checkpoints", "log", "validation", "guard", "steps"}
+"""Sections that decide no weight of a step, or may be changed while a run goes on."""
 
 
 class DataConfig(Part):
@@ -176,8 +178,28 @@ class TrainRecipe(Part):
     steps: int = Field(1000, ge=1, description="optimizer steps")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> "TrainRecipe":
+        ring = self.parallel.context > 1 and self.parallel.context_form == "ring"
+        if self.compute.compile and self.compute.checkpointing != "none" and ring:
+            raise ValueError(
+                "compute.compile, compute.checkpointing and a ring do not go together: the ring is in no graph, and "
+                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, "
+                "or one of the other two off"
+            )
+        return self
+
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of all that decides the weights: not of how they are logged, kept, or spread over ranks."""
-        parts = self.model_dump(mode="json", exclude={"parallel", "samples", "checkpoints", "log", "validation"})
+        """16 hex digits of all that decides what is learned: not of how a run is logged, kept, guarded, spread over
+        ranks, made to fit, read ahead or ended, which may change while it goes on.
+
+        Settings at their defaults are left out, so that a field that a new version adds leaves running runs theirs.
+        """
+        same = {"checkpointing": ComputeConfig().checkpointing, "compile": ComputeConfig().compile}
+        read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch}
+        core = self.model_copy(
+            update={"compute": self.compute.model_copy(update=same), "data": self.data.model_copy(update=read)}
+        )
+        parts = core.model_dump(mode="json", exclude_defaults=True, exclude=CHANGEABLE)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -44,7 +44,9 @@ class RingAttention:
     def __init__(self, strips: Strips) -> None:
         self.strips = strips
 
-    @torch.compiler.disable  # sends and receives are not for a graph; the block is compiled around them
+    # Sends and receives are not for a graph: a block is compiled before and after them. Under activation checkpointing,
+    # which is one operation of a graph, it would not be compiled at all: recipes refuse that.
+    @torch.compiler.disable
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         segments = _segments(q.shape[2], layout)
         return _Ring.apply(*attention_types(q, k, v), _Route(self.strips, segments, layout.columns))

@@ -21,9 +21,10 @@ from training.errors import TrainError
 from training.latents import Samples
 from training.lineage import describe, parent_of
 from training.loop import Outcome, Sample, micro_batches, train
-from training.parallel import parallelize
+from training.parallel import compile_for, parallelize
 from training.plan import Plan
 from training.recipe import TrainRecipe
+from training.rows import caption_note
 from training.world import World
 
 
@@ -37,22 +38,44 @@ def run(
     samples: Samples | None = None,
     sample: Sample | None = None,
     recipe_path: str = "RECIPE",
+    resume_from: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Train, or go on training, in `folder`. Every rank calls it.
 
     samples: where latents come from, for `data.encode: on_the_fly`; by default the store. sample: called now and then
-    to generate videos. Raises TrainError, ModelError or StoreError.
+    to generate videos. resume_from: a checkpoint, or a run's folder, to begin with, optimizer state and
+    all. Raises TrainError, ModelError or StoreError.
     """
     micro_batches(recipe, world)
-    plan = make_plan(store, snapshot, recipe)
+    plan = plan_of(store, snapshot, recipe, folder)
     data = SnapshotData(store, snapshot, plan, recipe, world, samples, recipe_path)
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
         say(_about_plan(plan, recipe))
+        if note := caption_note(plan.rows):
+            say(note)
+        if recipe.compute.compile:
+            say(f"{plan.shapes()} shapes of micro-batches, each compiled when it first comes")
+    resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
+    if recipe.compute.compile:
+        compile_for(plan.shapes())
+    origin = parent_of(resumed, checkpoints.about(resumed)) if resumed else None
+    if origin and not recipe.lora:
+        parent = origin  # with adapters, the parent is what they adapt
     about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
-    return train(recipe, data, world, folder, model=model, about=about, sample=sample, say=say)
+    about |= {"left_out": sorted(plan.failed), "resumed_from": origin}
+    return train(recipe, data, world, folder, model=model, about=about, sample=sample, resume_from=resumed, say=say)
+
+
+def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Plan:
+    """The plan of a run. One that goes on leaves out what it left out before, whatever was encoded since: else it would
+    draw other samples.
+    """
+    latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
+    left_out = checkpoints.about(latest).get("left_out") if latest else None
+    return make_plan(store, snapshot, recipe, left_out=left_out)
 
 
 @dataclass
@@ -85,6 +108,7 @@ class SnapshotData:
             stop_step=self.recipe.steps,
             samples=self.samples,
             recipe_path=self.recipe_path,
+            pin=self.world.device.type == "cuda",
         )
 
 

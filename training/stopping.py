@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT end a run after the step that it is in."""
+"""SIGTERM and SIGINT end a run after the micro-batch that it is in: a whole step may take longer than one is given.
+
+torchrun kills its processes 30 s after it has passed a signal on, or after --shutdown-timeout.
+"""
 
 import signal
 import threading
@@ -19,7 +22,8 @@ class Stopping:
 
 @contextmanager
 def watch() -> Iterator[Stopping]:
-    """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train) none is seen."""
+    """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train's
+    workers) none is seen: such a run goes on from its last checkpoint."""
     noted = Stopping()
     if threading.current_thread() is not threading.main_thread():
         yield noted

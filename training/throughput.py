@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from model.config import AttentionConfig, DiTConfig
+from model.config import AttentionConfig, DiTConfig, LoRAConfig
 from model.flops import DENSE, train_flops
+from model.lora_flops import lora_train_flops
 from training.batch import Batch
 from training.world import World
 
@@ -45,12 +47,33 @@ def peak_flops(device: torch.device) -> float | None:
     return next((tera * 1e12 for known, tera in PEAK_TFLOPS if known in name), None)
 
 
+def step_flops(
+    config: DiTConfig,
+    lora: LoRAConfig | None,
+    grid: tuple[int, int, int],
+    *,
+    batch: int,
+    cond_frames: int,
+    text_tokens: int,
+    attention: AttentionConfig,
+) -> int:
+    """Forward and backward pass of what is trained; sizes as in `model.flops`."""
+    count = train_flops if lora is None else partial(lora_train_flops, lora=lora)
+    return count(
+        config, grid=grid, batch=batch, cond_frames=cond_frames, text_tokens=text_tokens, attention=attention
+    )  # fmt: skip
+
+
 @dataclass
 class Meter:
-    """Counts between two log lines, over all ranks. Validation, sampling and saving are not in its time."""
+    """Counts between two log lines, over all ranks. Validation, sampling and saving are not in its time.
+
+    lora: where adapters alone are trained; gradients of frozen weights are then no work.
+    """
 
     config: DiTConfig
     world: World
+    lora: LoRAConfig | None = None
     seconds: float = 0.0
     wait_s: float = 0.0
     clips: float = 0.0
@@ -69,14 +92,8 @@ class Meter:
         self.clips += num * share
         self.tokens += num * tokens[0] * tokens[1] * tokens[2] * share
         self.wait_s += batch.wait_s
-        self.flops += share * train_flops(
-            self.config,
-            tokens,
-            batch=num,
-            cond_frames=batch.cond_frames,
-            text_tokens=batch.text.shape[1],
-            attention=attention,
-        )
+        sizes = {"batch": num, "cond_frames": batch.cond_frames, "text_tokens": batch.text.shape[1]}
+        self.flops += share * step_flops(self.config, self.lora, tokens, **sizes, attention=attention)
 
     def end_step(self) -> None:
         self.seconds += time.perf_counter() - self._began

@@ -37,6 +37,8 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: "DeviceMesh | None" = None
     """(replicate, shard, context); None for one process."""
+    hosts: "dist.ProcessGroup | None" = None
+    """All ranks again, over gloo, where the run computes on GPUs: words that wait for no GPU."""
 
     @classmethod
     def alone(cls, device: str | torch.device | None = None) -> "World":
@@ -59,6 +61,14 @@ class World:
 
     def max(self, values: Sequence[float]) -> list[float]:
         return self._reduce(values, dist.ReduceOp.MAX)
+
+    def largest(self, number: int) -> int:
+        """The largest of all ranks' numbers. It waits for the other processes, not for what GPUs have yet to do."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.hosts)
+        return int(tensor)
 
     def barrier(self) -> None:
         self.sum([0.0])
@@ -143,6 +153,7 @@ def _world(rank: int, sizes: tuple[int, int, int], device: torch.device) -> Worl
         context_size=context,
         device=device,
         mesh=init_device_mesh(device.type, sizes, mesh_dim_names=DIMS),
+        hosts=dist.new_group(backend="gloo") if device.type == "cuda" else None,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.environment import prepare
+
 app = typer.Typer(
     name="reel",
     help="From raw footage to a trained video model: curate, query, freeze.",
@@ -26,8 +28,7 @@ StoreOption = Annotated[
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 130 stopped by Ctrl-C."""
-    # OpenMP threads that spin while they wait make a loaded machine five times slower (seen); read when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
         if isinstance(stream, io.TextIOWrapper):

@@ -45,6 +45,9 @@ def generate(
     weights: Annotated[str, typer.Option(help="auto, ema (averaged) or last.")] = "auto",
     codec: Annotated[str | None, typer.Option(help="Folder or hub id of Wan's VAE, or dct.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Folder or hub id of umT5, or hashing.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=0, help="Pixels of the VAE's tiles, in 32s: less memory; 0: whole frames.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto (as trained), dense or sparse.")] = "auto",
@@ -93,6 +96,7 @@ def generate(
         device=where,
         dtype=precision,
         attention=_attention(source, attention, keep),
+        tile=tile,
     )
     request = Request(
         prompts=texts,

@@ -49,6 +49,8 @@ def _checkpoint(found: "Lineage") -> list[str]:
     lines.append(f"recipe       {about['recipe_fingerprint']}, {_model(about['recipe'])}")
     lines.append(f"encoders     {about['encoder_fingerprint']}")
     lines += [f"parent       {_parent(parent)}" for parent in found.parents] or ["parent       none: random weights"]
+    if origin := about.get("resumed_from"):
+        lines.append(f"resumed      {_parent(origin)}, optimizer state and all")
     return lines
 
 

@@ -29,6 +29,7 @@ def precompute(
 ) -> None:
     """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
     from curation.store import Store
+    from pipelines.locations import located
     from pipelines.precompute import precompute as run
     from pipelines.recipes import load, parse_overrides
     from training.recipe import TrainRecipe
@@ -37,7 +38,7 @@ def precompute(
     if recipe is None:
         raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
-    full = load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}")
+    full = located(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
     summary = run(

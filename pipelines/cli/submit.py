@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.app import app
-from pipelines.cli.train import Out, RecipeArgument, Settings
+from pipelines.cli.train import Out, RecipeArgument, ResumeFrom, Settings
 
 submit = typer.Typer(help="Run a command as a job on a Ray cluster.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(submit, name="submit")
@@ -53,6 +53,7 @@ def train(
     out: Out = "runs",
     settings: Settings = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
+    resume_from: ResumeFrom = "",
     workers: Annotated[int, typer.Option(help="Ray Train workers.")] = 1,
     working_dir: WorkingDir = None,
     no_wait: NoWait = False,
@@ -70,5 +71,6 @@ def train(
     arguments += ["--workers", str(workers)]
     arguments += [word for one in settings or [] for word in ("--set", one)]
     arguments += ["--steps", str(steps)] if steps is not None else []
-    job_id = train_job_id(recipe.stem, full.fingerprint, snapshot, store)
+    arguments += ["--resume-from", resume_from] if resume_from else []
+    job_id = train_job_id(recipe.stem, f"{full.fingerprint} {full.steps} {resume_from}", snapshot, store)
     sys.exit(run_job(arguments, address=address, working_dir=working_dir, wait=not no_wait, job_id=job_id))

@@ -15,6 +15,10 @@ RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, such as confi
 Out = Annotated[str, typer.Option("--out", "-o", help="Folder of runs.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")]
 
+ResumeFrom = Annotated[
+    str, typer.Option("--resume-from", help="Another run's checkpoint: begin with its weights, optimizer and step.")
+]
+
 
 @app.command(epilog="Example:  reel train configs/train/mini/stage2-t2v.yaml --snapshot first --store STORE --out runs")
 def train(
@@ -24,9 +28,10 @@ def train(
     out: Out = "runs",
     settings: Settings = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
+    resume_from: ResumeFrom = "",
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the memory a rank needs; train nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show memory a rank needs, and --snapshot's captions.")] = False,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --plan: ranks to plan for.")] = 1,
     gpu_memory: Annotated[float | None, typer.Option(min=0.1, help="With --plan: GiB of a GPU.")] = None,
     peak_tflops: Annotated[float | None, typer.Option(min=0.1, help="With --plan: a GPU's dense peak.")] = None,
@@ -40,8 +45,20 @@ def train(
 
         figures = {"gpu_memory_gb": gpu_memory, "peak_tflops": peak_tflops, "mfu": mfu, "seconds": seconds}
         print_plan(full, gpus=gpus, **figures, say=say)
+        if snapshot and store:
+            say_captions(full, snapshot, store)
         return
-    raise typer.Exit(start(make_job(full, recipe, snapshot, store, out), workers=workers, address=address))
+    job = make_job(full, recipe, snapshot, store, out, resume_from)
+    raise typer.Exit(start(job, workers=workers, address=address))
+
+
+def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
+    """What there is to know of the captions that would be trained on."""
+    from curation.store import Store
+    from training.rows import caption_note, snapshot_rows
+
+    rows = snapshot_rows(Store.open(store), snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    say(caption_note(rows) or f"captions      all {len(rows):,} clips have one")
 
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
@@ -55,16 +72,21 @@ def load_train_recipe(path: Path, settings: list[str], steps: int | None = None)
     return load(TrainRecipe, path, overrides, example="steps: 1000")
 
 
-def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str) -> "Job":
-    """Raises UserError where something was not said."""
+def make_job(
+    recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
+) -> "Job":
+    """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from pipelines.errors import UserError
+    from pipelines.locations import located
     from pipelines.train import Job
 
     if not snapshot:
         raise UserError("no snapshot was named; add --snapshot NAME (see: reel snapshot list)")
     if not store:
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
-    return Job(recipe, path.stem, snapshot, store, out, str(path))
+    place = store if "://" in store else str(Path(store).expanduser().absolute())
+    begins = str(Path(resume_from).expanduser().absolute()) if resume_from else ""
+    return Job(located(recipe), path.stem, snapshot, place, out, str(path), begins)
 
 
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:

@@ -1,6 +1,5 @@
-"""What each rank of the FSDP2 test of LoRA does; started by torchrun."""
+"""What each rank of the FSDP2 test of LoRA does."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -14,8 +13,7 @@ from model.lora_files import load_lora, save_lora
 from tests.model.test_lora import CONFIG, Net, X
 
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
+def train_merge_and_save(folder: Path) -> None:
     dist.init_process_group("gloo")
     net = Net()
     add_lora(net, CONFIG, seed=9)
@@ -43,7 +41,3 @@ def main(folder: Path) -> None:
     assert all(torch.equal(a, p.to_local()) for a, p in zip(before, net.parameters(), strict=True))
     dist.barrier()  # a rank that leaves while the other still talks to it is aborted by gloo
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

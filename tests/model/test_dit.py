@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.parity import Vectors, base_errors
 from model.config import DiTConfig
 from model.dit import DiT
 from model.errors import ModelError
@@ -36,6 +37,27 @@ def test_a_few_thousand_parameters_are_a_network_too():
     assert sum(p.numel() for p in model.parameters()) < 10_000
     out = model(torch.randn(1, 1, 1, 1, 3), torch.tensor([5.0]), torch.randn(1, 1, 2))
     assert torch.equal(out, torch.zeros(1, 1, 1, 1, 3))  # a new network's final layer is zero
+
+
+@pytest.mark.parametrize(
+    ("meta", "tensors", "says"),
+    [
+        ({}, {}, "says no cases"),
+        ({"cases": {"out": {}}}, {}, "says no config"),
+        ({"cases": {"out": {}}, "config": {"depth": "x"}}, {}, "config is not one of a network: depth"),
+        ({"cases": {"out": {}}, "config": {"depth": 0}}, {}, "missing|depth"),
+    ],
+)
+def test_vectors_that_lack_something_are_a_sentence(meta, tensors, says):
+    with pytest.raises(ModelError, match=says):
+        list(base_errors(Vectors(meta, tensors)))
+
+
+def test_vectors_without_inputs_or_outputs_are_a_sentence(model):
+    weights = {f"w.{name}": tensor for name, tensor in model.state_dict().items()}
+    vectors = Vectors({"cases": {"out": {}}, "config": model.config.model_dump()}, weights)
+    with pytest.raises(ModelError, match="has no tensor 'y'"):
+        list(base_errors(vectors))
 
 
 @pytest.mark.skipif(not VECTORS.exists(), reason=f"no parity vectors at {VECTORS}")

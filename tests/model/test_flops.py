@@ -7,9 +7,11 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from kernels import TopR, block_grids, select_blocks
-from model.config import AttentionConfig, DiTConfig
+from model.config import AttentionConfig, DiTConfig, LoRAConfig
 from model.dit import DiT
 from model.flops import forward_flops, train_flops
+from model.lora import add_lora
+from model.lora_flops import lora_train_flops
 
 CONFIG = DiTConfig(
     hidden_size=48, depth=3, num_heads=4, in_channels=5, out_channels=7, caption_channels=24, adaln_tembed_dim=32,
@@ -26,6 +28,21 @@ def test_forward_and_backward_are_those_torch_counts(cond_frames, zero_pad):
     forward, both = counted(DiT(config), cond_frames)
     assert forward_flops(config, GRID, **sizes) == pytest.approx(forward, rel=0.01)
     assert train_flops(config, GRID, **sizes) == pytest.approx(both, rel=0.01)
+
+
+TARGETS = [LoRAConfig().targets, ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.w?", "*adaLN*", "*.linear"),
+           ("blocks.1.ffn.w2",), ("*.kv_linear",), ("t_embedder.*",), ("y_embedder.y_proj.0",)]  # fmt: skip
+
+
+@pytest.mark.parametrize("targets", TARGETS, ids=str)
+@pytest.mark.parametrize("cond_frames", [0, 3])
+def test_of_adapters_alone_they_are_those_torch_counts(targets, cond_frames):
+    lora = LoRAConfig(rank=4, alpha=4, targets=targets)
+    model = DiT(CONFIG)
+    add_lora(model, lora)
+    sizes = {"batch": BATCH, "cond_frames": cond_frames, "text_tokens": TEXT}
+    _, both = counted(model, cond_frames)
+    assert lora_train_flops(CONFIG, lora, GRID, **sizes) == pytest.approx(both, rel=0.01)
 
 
 def test_recomputation_is_the_blocks_forward_once_more():

@@ -1,14 +1,13 @@
 """Adapters: what they compute against the formula, merging exactly undone, several at once, files both ways."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from model.blocks import Modulation
 from model.config import LoRAConfig
 from model.errors import ModelError
 from model.lora import (
@@ -22,7 +21,7 @@ from model.lora import (
     unmerge_lora,
 )
 from model.lora_files import DOT, load_lora, lora_state, save_lora
-from tests.conftest import ROOT
+from tests.training.ranks import ranks
 
 CONFIG = LoRAConfig(rank=3, alpha=6, targets=("*.qkv", "*.proj", "*.kv_linear"))
 
@@ -244,13 +243,26 @@ def test_under_autocast_with_adapters_of_another_dtype():
     assert all(torch.isfinite(p.grad).all() for p in lora_parameters(net))
 
 
+def test_modulation_is_fp32_with_its_adapters_in_a_bf16_network():
+    layer = Modulation(8, 4, 6)
+    holder = torch.nn.ModuleDict({"adaLN_modulation": layer.bfloat16()})
+    add_lora(holder, LoRAConfig(rank=2, alpha=2, targets=("*.1",)), dtype=torch.float32)
+    adapter = layer[1].lora["default"]
+    torch.nn.init.normal_(adapter.up[0].weight)
+    t = torch.randn(2, 3, 8)
+    hidden = torch.nn.functional.silu(t)
+    weight, bias = layer[1].weight.float() + adapter.update(), layer[1].bias.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(t)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, hidden @ weight.T + bias, rtol=1e-5, atol=1e-5)
+
+
 def test_sharded_by_fsdp2_it_trains_merges_and_saves_as_on_one_rank(tmp_path):
-    """Two gloo ranks run tests/model/lora_ranks.py; the same in one process here."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    made = subprocess.run(
-        [*command, "-m", "tests.model.lora_ranks", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
-    assert made.returncode == 0, made.stderr[-8000:]
+    """Two gloo ranks do what tests/model/lora_ranks.py says; the same in one process here."""
+    from tests.model.lora_ranks import train_merge_and_save
+
+    ranks(2, train_merge_and_save, tmp_path)
     net = Net()
     add_lora(net, CONFIG, seed=5)
     optimizer = torch.optim.SGD(lora_parameters(net), lr=0.1)

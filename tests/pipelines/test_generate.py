@@ -18,7 +18,7 @@ from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
 from model.generation import Settings
 from pipelines.errors import UserError
-from pipelines.generate import default_shift, find_source, load, read_beginning
+from pipelines.generate import default_shift, encoders, find_source, load, read_beginning
 from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from tests.conftest import Reel
@@ -337,3 +337,17 @@ def test_a_damaged_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None
         find_source(tmp_path)
     with pytest.raises(UserError, match="no such checkpoint"):
         find_source(tmp_path / "none")
+
+
+def test_umt5_is_bf16_on_a_gpu_unless_the_recipe_says_so_and_the_vae_has_tiles(run: Path, tmp_path: Path) -> None:
+    for part in ("vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+    published, ours = find_source(tmp_path), find_source(run)
+    codec, text = encoders(published, None, None, on_gpu=True, tile=256)
+    assert (codec.kind, codec.tile, codec.dtype, text.dtype) == ("wan", 256, "fp32", "bf16")
+    assert encoders(published, None, None, on_gpu=False)[1].dtype == "fp32"
+    assert ours.recipe is not None
+    assert encoders(ours, None, None, on_gpu=True) == (ours.recipe.codec, ours.recipe.text)
+    with pytest.raises(UserError, match="--tile 256 is of Wan's VAE; the codec here is dct"):
+        encoders(ours, None, None, on_gpu=True, tile=256)

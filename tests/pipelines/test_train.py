@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from curation.store import Store
+from pipelines.cli.train import make_job
+from pipelines.errors import UserError
 from pipelines.precompute import precompute
 from pipelines.recipes import load
 from pipelines.train import Job
@@ -127,6 +129,14 @@ def test_torchrun_trains_the_same(trained, place):
     assert losses(only_run(place, "torchrun")) == pytest.approx(losses(trained[0]), abs=1e-5)
 
 
+def test_ray_s_workers_take_a_gpu_each_or_none():
+    from pipelines.train_ray import on_gpus
+
+    assert (on_gpus(2, 2), on_gpus(2, 8), on_gpus(2, 0)) == (True, True, False)
+    with pytest.raises(UserError, match="4 GPUs for 8 workers.*give --workers 4"):
+        on_gpus(8, 4)
+
+
 def test_ray_train_trains_the_same(trained, place, capsys):
     from pipelines.train_ray import run_on_ray
 
@@ -137,6 +147,18 @@ def test_ray_train_trains_the_same(trained, place, capsys):
     assert losses(only_run(place, "ray")) == pytest.approx(losses(trained[0]), abs=1e-5)
     assert run_on_ray(job, workers=2) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_job_s_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vae").mkdir()
+    recipe = TrainRecipe.model_validate({"init": "runs/sft", "codec": {"kind": "wan", "path": "vae"},
+                                         "text": {"kind": "umt5", "path": "google/umt5-xxl"}})  # fmt: skip
+    job = make_job(recipe, Path("r.yaml"), "all", "store", "runs")
+    assert (job.recipe.init, job.recipe.codec.path) == (str(tmp_path / "runs/sft"), str(tmp_path / "vae"))
+    assert (job.recipe.text.path, job.store) == ("google/umt5-xxl", str(tmp_path / "store"))
+    assert make_job(recipe, Path("r.yaml"), "all", "s3://bucket/store", "runs").store == "s3://bucket/store"
+    assert TrainRecipe.model_validate(job.to_json()["recipe"]) == job.recipe
 
 
 def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, call):
@@ -210,6 +232,22 @@ def test_adapters_on_a_run_s_weights_in_bf16_and_a_video_with_them(trained, plac
     made = call("generate", trained[0], "-p", "a wave", "--lora", f"{tmp_path / 'mine'}:0.5", "--size", "32x32",
                 "--frames", "5", "--steps", "2", "--out", tmp_path / "x.mp4")  # fmt: skip
     assert made.returncode == 0, made.stderr
+
+
+def test_a_finished_run_is_made_longer_and_another_recipe_begins_with_its_state(place, call):
+    assert call(*command(place, "longer", "--steps", "1")).returncode == 0
+    more = call(*command(place, "longer", "--steps", "2", "--set", "compute.checkpointing=full"))
+    assert "going on from step 1 of 2" in more.stdout
+    folder = only_run(place, "longer")
+    slower = command(place, "slower", "--steps", "3", "--set", "optim.lr=1e-5", "--resume-from", str(folder))
+    begun = call(*slower)
+    assert begun.returncode == 0, begun.stderr
+    latest = Checkpoints(folder / "checkpoints", 1).latest()
+    assert f"going on from step 2 of {latest}, by this run's recipe" in begun.stdout
+    shown = call("lineage", only_run(place, "slower")).stdout
+    assert f"parent       {latest} (step 2, recipe" in shown
+    assert "optimizer state and all" in shown
+    assert "nothing to do" in call(*slower).stdout
 
 
 def test_a_snapshot_and_its_run_in_one_command_once(place, call):

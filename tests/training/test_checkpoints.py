@@ -1,19 +1,21 @@
 """Checkpoints are complete or absent, hold no pickle, and open on any number of ranks."""
 
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.multiprocessing.spawn import ProcessExitedException
 
-from tests.conftest import ROOT
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
-from training.checkpoints import Checkpoints, about, find_checkpoint, load_tensors, read_tensors, tensor_names
+from training.checkpoints import Checkpoints, _copy, about, find_checkpoint, load_tensors, read_tensors, tensor_names
 from training.errors import TrainError
 from training.recipe import ParallelConfig
-from training.world import World, start
+from training.world import start
 
 TENSORS = {
     "model.a": torch.arange(15.0).view(5, 3),
@@ -73,19 +75,9 @@ def test_what_changes_after_save_is_not_saved(tmp_path: Path) -> None:
     assert not read_tensors(path)["model.w"].any()
 
 
-KILLED = """
-import os, signal, sys, torch
-from training.checkpoints import Checkpoints
-checkpoints = Checkpoints(sys.argv[1], 5)
-checkpoints.save(1, {"model.w": torch.ones(3)}, {})
-checkpoints.wait()
-checkpoints.save(2, {"model.w": torch.ones(1 << 24)}, {})
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
 def test_a_crash_while_saving_leaves_the_one_before(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=60)
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        ranks(1, _die_while_saving, str(tmp_path))
     checkpoints = Checkpoints(tmp_path, 5)
     latest = checkpoints.latest()
     assert latest is not None
@@ -96,6 +88,14 @@ def test_a_crash_while_saving_leaves_the_one_before(tmp_path: Path) -> None:
     checkpoints.save(2, {"model.w": torch.ones(3)}, {})
     checkpoints.wait()
     assert torch.equal(read_tensors(left)["model.w"], torch.ones(3))
+
+
+def _die_while_saving(folder: str) -> None:
+    checkpoints = Checkpoints(folder, 5)
+    checkpoints.save(1, {"model.w": torch.ones(3)}, {})
+    checkpoints.wait()
+    checkpoints.save(2, {"model.w": torch.ones(1 << 24)}, {})
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_save_that_fails_is_told_at_the_next(tmp_path: Path) -> None:
@@ -140,8 +140,27 @@ def test_saved_by_two_resumed_by_two_one_and_four(tmp_path: Path) -> None:
     assert len(list(path.glob("*.safetensors"))) == 2
     one = _resume(str(path), {})
     assert one == pytest.approx(expect[2:], rel=1e-5)
-    for found in ranks(4, _resume_all, str(path)):
-        assert all(values == pytest.approx(expect[2:], rel=1e-5) for values in found)
+    for found in ranks(4, _resume, str(path), {"replicate": 2, "context": 2, "context_form": "ring"}):
+        assert found == pytest.approx(expect[2:], rel=1e-5)
+
+
+def test_shards_of_a_gpu_s_mesh_are_saved_from_cpu_memory(tmp_path: Path) -> None:
+    assert ranks(1, _save_from_a_gpu_s_mesh, str(tmp_path)) == [["cpu", [0.0, 1.0, 2.0, 3.0]]]
+
+
+def _save_from_a_gpu_s_mesh(folder: str) -> tuple[str, list[float]]:
+    """A shard in CPU memory on a mesh of CUDA devices, as a save copies it; without CUDA it could not go back."""
+    os.environ.pop("LOCAL_RANK")  # by which a mesh would choose a GPU
+    torch.distributed.init_process_group("gloo")
+    mesh = DeviceMesh("cuda", [0])
+    shard = DTensor.from_local(torch.empty(4, device="meta"), mesh, [Shard(0)], run_check=False)
+    weights = torch.ones_like(shard, device="cpu").cumsum(0) - 1
+    copied = _copy(weights)
+    assert isinstance(copied, DTensor)
+    checkpoints = Checkpoints(folder, 1)
+    path = checkpoints.save(1, {"model.w": weights}, {})
+    checkpoints.wait()
+    return copied.to_local().device.type, read_tensors(path)["model.w"].tolist()
 
 
 def _save_and_resume(folder: str) -> dict[str, list[float]]:
@@ -159,12 +178,7 @@ def _save_and_resume(folder: str) -> dict[str, list[float]]:
 
 def _resume(path: str, options: dict[str, object]) -> list[float]:
     parallel = ParallelConfig.model_validate(options)
-    world = start(parallel, device="cpu") if torch.distributed.is_initialized() else World.alone("cpu")
+    world = start(parallel, device="cpu")
     run = begin(parallel, world, seed=5)
     load_tensors(path, run.tensors())
     return [run.step(i) for i in range(2, 4)]
-
-
-def _resume_all(path: str) -> list[list[float]]:
-    start(ParallelConfig(), device="cpu")
-    return [_resume(path, options) for options in ({"replicate": 2}, {"context": 2, "context_form": "ring"})]

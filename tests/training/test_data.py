@@ -1,7 +1,7 @@
 """Batches from a real store: what was encoded comes back, whoever reads it; what is missing is named with its
 remedy."""
 
-import multiprocessing
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +11,18 @@ import torch
 from curation.store import Store
 from model.config import DiTConfig
 from model.text import load_text_encoder
+from tests.training.ranks import ranks
 from training.buckets import Bucket
+from training.checkpoints import Checkpoints
 from training.data import Loader, make_plan
 from training.encode import CENTRE, Decoded, encode_frames, latents_row, prints_of, read_into, text_rows, to_bytes
 from training.errors import TrainError
 from training.latents import FreshSamples, StoredSamples, stored_media
+from training.objective import draw
 from training.plan import Plan
 from training.recipe import DataConfig, TaskConfig, TrainRecipe
-from training.rows import snapshot_rows
+from training.rows import caption_note, snapshot_rows
+from training.run import plan_of
 
 CAPTIONS = ["a red fox", "a fox in the snow"]
 
@@ -139,6 +143,7 @@ def test_batches_hold_what_was_encoded(encoded):
             torch.testing.assert_close(batch.text[i][batch.text_mask[i]], states, rtol=0, atol=0)
             seen.add((batch.task, batch.cond_frames))
         assert batch.wait_s >= 0
+        assert all(map(torch.equal, vars(batch.draws).values(), vars(draw(batch.seeds, batch.latents.shape)).values()))
     assert seen == {("t2i", 0), ("t2v", 0), ("i2v", 1)}
 
 
@@ -167,18 +172,14 @@ def test_ranks_and_resuming_give_the_same_samples(encoded):
         loader_of(encoded, data_size=3)
 
 
-def _child(loader, queue):
-    queue.put(facts(loader))
+def _summary(loader: Loader) -> list[list]:
+    return [list(fact) for fact in facts(loader)]
 
 
-def test_a_loader_works_in_a_spawned_process(encoded):
-    context = multiprocessing.get_context("spawn")
-    queue, loader = context.Queue(), loader_of(encoded)
-    child = context.Process(target=_child, args=(loader, queue))
-    child.start()
-    got = queue.get(timeout=120)
-    child.join()
-    assert got == facts(loader)
+def test_a_loader_works_in_a_process_that_it_is_sent_to(encoded):
+    loader = loader_of(encoded)
+    (got,) = ranks(1, _summary, loader)
+    assert got == json.loads(json.dumps(_summary(loader)))
 
 
 def test_validation_is_the_same_on_every_rank_and_drops_no_caption(encoded):
@@ -215,6 +216,19 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
     expected = StoredSamples(encoded, make_plan(encoded, "all", recipe), prints)
     bucket = Bucket(1, 64, 64)
     torch.testing.assert_close(reader.latents(bucket, draws), expected.latents(bucket, draws))
+
+
+def test_a_run_goes_on_without_what_it_left_out_though_it_is_encoded_since(encoded, tmp_path):
+    recipe, left_out = recipe_of(), ["clip03", "clip07"]
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
+    assert not plan_of(encoded, "all", recipe, tmp_path).failed
+    checkpoints.save(1, {"model.w": torch.zeros(1)}, {"left_out": left_out})
+    checkpoints.wait()
+    plan = plan_of(encoded, "all", recipe, tmp_path)
+    assert plan.unused == {"failed to encode": 2}
+    seen = {d.clip_id for k in plan.epoch_batches(0) for d in plan.batch(k).samples}
+    assert seen
+    assert not seen & set(left_out)
 
 
 def test_on_the_fly_encodes_another_window_at_every_draw(filled):
@@ -254,3 +268,19 @@ def test_captions_can_be_drawn_of_some_kinds_alone(tmp_path):
     assert drawn() == list(kinds.values())
     assert drawn("source", "summary") == ["a boat", "Boat."]
     assert drawn("translation") == ["plain"]
+
+
+def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
+    store = Store.open(tmp_path / "s", create=True)
+    ids = ["both", "composed", "none", "given"]
+    store.append("clips", [{"clip_id": c, "width": 64, "height": 64, "fps": 15.0, "num_frames": 9} for c in ids])
+    store.commit_media([store.write_media(ids, [b"x"] * 4)])
+    made, seen = {"text": "A calm clip.", "kind": "composed"}, {"text": "a boat", "kind": "caption"}
+    kind = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+    cells = pa.array([[made, seen], [made], None, [seen]], kind)
+    store.merge("clips", pa.table({"clip_id": ids, "captions": cells}), on="clip_id")
+    store.snapshots.create("all", "select clip_id from clips")
+    assert caption_note(snapshot_rows(store, "all")).startswith("1 of 4 clips have no caption, 1 only one composed")
+    assert caption_note(snapshot_rows(store, "all", kinds=["caption"])).startswith("2 of 4 clips have no caption, 0 ")
+    store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
+    assert caption_note(snapshot_rows(store, "good")) == ""

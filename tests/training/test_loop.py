@@ -26,13 +26,13 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 class Interrupted(MadeUp):
-    """After `stop` steps a signal comes."""
+    """In step `stop` (from 1) a signal comes, in its micro-batch `micro` of two."""
 
-    stop, number = 3, signal.SIGTERM
+    stop, micro, number = 3, 1, signal.SIGTERM
 
     def batches(self, start_step):
         for batch in super().batches(start_step):
-            if (batch.step, batch.micro) == (self.stop - 1, 0):
+            if (batch.step, batch.micro) == (self.stop - 1, self.micro):
                 os.kill(os.getpid(), self.number)
             yield batch
 
@@ -50,6 +50,19 @@ def test_six_steps_are_three_and_three_to_the_bit(tmp_path):
     assert there.keys() == expect.keys()
     assert {name.split(".")[0] for name in there} == {"model", "ema", "optim"}
     assert all(torch.equal(there[name], expect[name]) for name in expect)
+
+
+def test_a_step_is_given_up_between_micro_batches_and_done_again(tmp_path):
+    recipe = recipe_of()
+    data = Interrupted(recipe, World.alone("cpu"))
+    data.micro = 0
+    first = run(recipe, tmp_path / "parts", data=data)
+    assert (first.step, first.signal) == (2, signal.SIGTERM)
+    run(recipe, tmp_path / "parts")
+    run(recipe, tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    expect = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, expect[name]) for name, tensor in weights(tmp_path / "parts").items())
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
@@ -83,6 +96,38 @@ def test_a_signal_is_heeded_once_and_the_handlers_are_put_back(tmp_path):
     assert (outcome.step, outcome.signal) == (3, signal.SIGINT)
     assert about(outcome.checkpoint)["step"] == 3
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_longer_recipe_goes_on(tmp_path):
+    assert run(recipe_of(steps=3), tmp_path / "parts").finished
+    assert run(recipe_of(), tmp_path / "parts").step == 6
+    run(recipe_of(), tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_another_run_s_state_is_gone_on_from_under_a_changed_recipe(tmp_path):
+    first = run(recipe_of(steps=4), tmp_path / "first").checkpoint
+    run(recipe_of(), tmp_path / "whole")
+    run(recipe_of(), tmp_path / "same", resume_from=first)
+    there, expect = weights(tmp_path / "same"), weights(tmp_path / "whole")
+    assert all(torch.equal(there[name], expect[name]) for name in expect)
+    outcome = run(recipe_of(optim={"lr": 1e-3}), tmp_path / "slower", resume_from=first)
+    assert outcome.step == 6
+    slower, whole = losses(tmp_path / "slower"), losses(tmp_path / "whole")[4:]
+    assert [row[2] for row in slower] == [1e-3, 1e-3]
+    assert slower[0][0] == whole[0][0]
+    assert slower[1][0] != whole[1][0]
+    with pytest.raises(TrainError, match="is at step 4, .* but the recipe ends at 3; raise steps"):
+        run(recipe_of(steps=3), tmp_path / "short", resume_from=first)
+
+
+def test_averages_begin_where_the_run_that_is_gone_on_from_had_none(tmp_path):
+    plain = run(recipe_of(steps=1, optim={"ema": 0.0}), tmp_path / "plain").checkpoint
+    run(recipe_of(steps=2), tmp_path / "averaged", resume_from=plain)
+    before, after = read_tensors(plain, "model."), weights(tmp_path / "averaged")
+    name, decay = "final_layer.linear.weight", 3 / 12
+    expect = decay * before[name] + (1 - decay) * after[f"model.{name}"]
+    torch.testing.assert_close(after[f"ema.{name}"], expect)
 
 
 def test_the_loss_falls(tmp_path):

@@ -1,5 +1,8 @@
 """The whole loop on two ranks: shards or strips, averages, validation, checkpoints; gone on with by one process."""
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from model.dit import DiT
 from tests.training.made_up import ABOUT, MadeUp, recipe_of, run
 from tests.training.ranks import ranks
+from training.batch import Batch
 from training.checkpoints import about, find_checkpoint
 from training.logs import read_log
 from training.loop import train
@@ -14,15 +18,26 @@ from training.parallel import parallelize
 from training.world import start
 
 LAYOUTS = {"fsdp": {}, "zero2": {"reshard_after_forward": False}, "ring": {"context": 2, "context_form": "ring"}}
+STEPS = {"data": {"batches_per_step": 4}}
+
+
+class OneIsTold(MadeUp):
+    """In the fifth step's first micro-batch the second rank has a signal; the first has none."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        for batch in super().batches(start_step):
+            if (batch.step, batch.micro) == (4, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
 
 
 def test_four_steps_of_two_and_two_alone_are_six_alone(tmp_path: Path) -> None:
-    whole = run(recipe_of(), tmp_path / "whole")
+    whole = run(recipe_of(**STEPS), tmp_path / "whole")
     ranks(2, _four_steps, str(tmp_path))
     for name in LAYOUTS:
         folder = tmp_path / name
         assert about(find_checkpoint(folder))["world"]["ranks"] == 2
-        rest = run(recipe_of(), folder)
+        rest = run(recipe_of(**STEPS), folder)
         assert rest.finished
         assert rest.metrics == pytest.approx(whole.metrics, rel=1e-5)
         expect, found = ([row["loss"] for row in read_log(at) if "loss" in row] for at in (tmp_path / "whole", folder))
@@ -32,8 +47,10 @@ def test_four_steps_of_two_and_two_alone_are_six_alone(tmp_path: Path) -> None:
 
 def _four_steps(folder: str) -> None:
     for name, parallel in LAYOUTS.items():
-        recipe = recipe_of(parallel=parallel, steps=4)
+        told = name == "zero2"  # all ranks then give the fifth step up
+        recipe = recipe_of(parallel=parallel, steps=6 if told else 4, **STEPS)
         world = start(recipe.parallel, device="cpu")
         model = parallelize(DiT(recipe.model).init_weights(recipe.seed), recipe.parallel, recipe.compute, world)
-        data, place = MadeUp(recipe, world), Path(folder) / name
-        train(recipe, data, world, place, model=model, about=ABOUT, say=lambda line: None)
+        data, place = (OneIsTold if told else MadeUp)(recipe, world), Path(folder) / name
+        outcome = train(recipe, data, world, place, model=model, about=ABOUT, say=lambda line: None)
+        assert (outcome.step, outcome.signal) == (4, signal.SIGTERM if told else 0)

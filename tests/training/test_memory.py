@@ -71,10 +71,10 @@ def test_what_sharding_divides_and_what_it_does_not():
         assert one.bytes[kind] == pytest.approx(8 * eight.bytes[kind], rel=1e-6)
         assert one.bytes[kind] == pytest.approx(2 * two.bytes[kind], rel=1e-6)
     assert two.bytes["activations"] == eight.bytes["activations"]
-    blocks = eight.counts.blocks
-    assert eight.bytes["gathered weights"] < 0.06 * 2 * blocks + 4 * eight.counts.rest
+    gathered = 2 * eight.counts.blocks + 2 * eight.counts.modulation  # all in bf16, but for the modulation
+    assert eight.bytes["gathered weights"] < 0.06 * gathered + 4 * eight.counts.rest
     zero2 = BIG.model_copy(update={"parallel": ParallelConfig(reshard_after_forward=False)})
-    assert plan_memory(zero2, ranks=8).bytes["gathered weights"] == 2 * blocks + 4 * eight.counts.rest
+    assert plan_memory(zero2, ranks=8).bytes["gathered weights"] == gathered + 4 * eight.counts.rest
     context = BIG.model_copy(update={"parallel": ParallelConfig(context=4)})
     shared = plan_memory(context, ranks=8)
     assert shared.bytes["parameters"] == eight.bytes["parameters"]
@@ -91,6 +91,19 @@ def test_lora_trains_its_adapters_alone():
 def test_a_block_s_input_is_all_that_full_checkpointing_keeps():
     held = trace(BIG.model, Shape(1, (24, 60, 104), 512), BIG.compute, half_blocks=True)
     assert held.block == pytest.approx(24 * 30 * 52 * 512 * 2, rel=0.01)  # bf16
+
+
+def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
+    encoders = {"codec": {"kind": "wan", "path": "x", "dtype": "bf16"}, "text": {"kind": "umt5", "path": "x"}}
+    options = {"model": SMALL, "data": DATA, "optim": {"ema": 0.9}, "samples": {"every": 1, "prompts": ["a"]}}
+    quiet, plan = (TrainRecipe.model_validate(options | extra) for extra in ({"samples": {}}, encoders))
+    held, plan = plan_memory(quiet, device="cpu"), plan_memory(plan, device="cpu")
+    weights = held.counts.all * 4
+    assert held.sampling == 0
+    assert plan.sampling == 2 * 127_000_000 + 4 * 5_680_000_000 + 5 * weights  # weights, AdamW's two, averages, a copy
+    assert plan.total == plan.sampling > sum(plan.bytes.values())
+    fly = TrainRecipe.model_validate(options | encoders | {"data": DATA.model_copy(update={"encode": "on_the_fly"})})
+    assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == 2 * 127_000_000 + 4 * 5_680_000_000
 
 
 def test_the_largest_micro_batch_is_planned_for():

@@ -82,6 +82,22 @@ def test_ranks_share_each_step_without_overlap_and_the_step_does_not_depend_on_t
         assert sorted(mine) == sorted(d.index for m in alone.step(i) for d in m.samples)
 
 
+def test_what_is_computed_side_by_side_costs_about_the_same():
+    plan = plan_of(200, batches_per_step=8)
+    for i in range(5):
+        costs = [plan.cost(m) for m in plan.step(i)]
+        assert costs == sorted(costs, reverse=True)
+        drawn = [plan.cost(plan.batch(k)) for k in range(8 * i, 8 * i + 8)]
+        assert sorted(drawn) == costs[::-1]
+        assert sum(costs[::4]) <= max(drawn[:4]) + max(drawn[4:])  # two rounds of four ranks
+
+
+def test_shapes_are_those_that_an_epoch_has():
+    plan = plan_of(200)
+    batches = [plan.batch(k) for k in plan.epoch_batches(0)]
+    assert plan.shapes() == len({(m.bucket, len(m.samples), m.cond_frames) for m in batches}) > 20
+
+
 def test_resuming_at_step_k_gives_the_tail():
     whole = [plan_of().step(i) for i in range(30)]
     resumed = plan_of()

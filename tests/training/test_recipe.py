@@ -1,0 +1,40 @@
+"""What makes two recipes the same run."""
+
+from typing import Any
+
+import pytest
+
+from training.recipe import TrainRecipe
+
+BASE: dict[str, Any] = {"optim": {"lr": 2e-5}, "data": {"sizes": ["480p"]}}
+
+
+def recipe(**sections: Any) -> TrainRecipe:
+    return TrainRecipe.model_validate({name: BASE.get(name, {}) | sections.get(name, {}) for name in BASE} | {
+        name: section for name, section in sections.items() if name not in BASE
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 7}, {"guard": {"max_norm": 5.0}}, {"compute": {"checkpointing": "full", "compile": True}},
+        {"data": {"workers": 0, "prefetch": 9}}, {"parallel": {"context": 2}}, {"checkpoints": {"every": 1}},
+        {"optim": {"eps": 1e-8}}, {"data": {"fps": 15}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_can_change_while_a_run_goes_on_or_is_said_though_it_is_the_default(change: dict[str, Any]) -> None:
+    assert recipe(**change).fingerprint == recipe().fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optim": {"lr": 1e-5}}, {"data": {"batches_per_step": 4}}, {"compute": {"precision": "fp32"}}, {"lora": {}},
+        {"init": "x"}, {"seed": 1}, {"tasks": {"i2v": 1}}, {"attention": {"form": "sparse"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_decides_the_weights_is_another_run(change: dict[str, Any]) -> None:
+    assert recipe(**change).fingerprint != recipe().fingerprint
