@@ -161,10 +161,12 @@ def _save_costly() -> Any:
 
 def _costly() -> list[Any]:
     aten = torch.ops.aten
-    import kernels.operator  # noqa: F401, it makes the operator known
+    import kernels.operator  # they make the operators known
+    import kernels.ranking  # noqa: F401
 
     return [
         torch.ops.reelwright.block_sparse.default,
+        torch.ops.reelwright.best_blocks.default,
         aten.mm.default,
         aten.addmm.default,
         aten.bmm.default,
