@@ -31,7 +31,8 @@ class ChatModel:
 
     backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (in Ray, by
     `ray.data.llm`). api_key_env: environment variable that holds the server's key. concurrency: questions in flight a
-    process. timeout_s: of one attempt, attempts: tries of one question. max_cost_usd, max_time_s: what a process may
+    process. timeout_s: of one attempt, attempts: tries of one question; patience_s: how long a server that is away or
+    overloaded is waited for, which uses up no attempts. max_cost_usd, max_time_s: what a process may
     spend before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server
     reports.
     gpus: per copy of the model (vllm: tensor parallel); copies: of the engine (vllm). device: of transformers, "" for a
@@ -52,6 +53,7 @@ class ChatModel:
     concurrency: int = runtime(64)
     timeout_s: float = runtime(300.0)
     attempts: int = runtime(6)
+    patience_s: float = runtime(900.0)
     max_cost_usd: float = runtime(0.0)
     usd_per_million_input: float = runtime(0.0)
     usd_per_million_output: float = runtime(0.0)
@@ -69,7 +71,8 @@ class ChatModel:
             if not getattr(self, name) > 0:
                 raise ValueError(f"chat.{name} = {getattr(self, name)}; it must be above 0")
         for name in (
-            "temperature", "max_cost_usd", "usd_per_million_input", "usd_per_million_output", "max_time_s", "gpus"
+            "temperature", "patience_s", "max_cost_usd", "usd_per_million_input", "usd_per_million_output",
+            "max_time_s", "gpus",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"chat.{name} = {getattr(self, name)}; it cannot be negative")

@@ -1,9 +1,8 @@
-"""When to ask a server again, how long to wait before, and when to stop asking."""
+"""When to ask a server again, how long to wait before, and what may be spent."""
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ FIRST_S, LONGEST_S = 0.5, 30.0  # waits between attempts: doubled each time, up 
 LONGEST_ASKED_S = 120.0  # what a server's Retry-After may ask for at most
 AGAIN = frozenset({408, 409, 425, 429})  # and all from 500
 OVERLOADED = frozenset({429, 502, 503, 504, 529})  # says nothing about the question
-PROBE_S, PROBE_LONGEST_S = 5.0, 60.0  # between tries of a server that is away
 
 
 class Again(Exception):
@@ -55,47 +53,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         seconds = (at - datetime.now(UTC)).total_seconds()
     return seconds if 0 <= seconds < float("inf") else None
-
-
-class Breaker:
-    """Stops the asking of a server that is away: open from the first question that never reached it, until one does.
-
-    One question in PROBE_S (doubling up to PROBE_LONGEST_S) is let through as the probe.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._why = ""
-        self._probe_at = self._interval_s = 0.0
-
-    @property
-    def why(self) -> str:
-        """Why it is open; empty while closed."""
-        return self._why
-
-    @property
-    def is_shut(self) -> bool:
-        """Open, and no probe is due."""
-        return bool(self._why) and time.monotonic() < self._probe_at
-
-    def admits(self) -> bool:
-        """Whether a question may try: always while closed, as the probe while open."""
-        with self._lock:
-            if not self._why:
-                return True
-            if time.monotonic() < self._probe_at:
-                return False
-            self._probe_at = time.monotonic() + self._interval_s  # until this probe is known, no other
-            return True
-
-    def open(self, why: str) -> None:
-        with self._lock:
-            self._interval_s = min(PROBE_LONGEST_S, 2 * self._interval_s) if self._why else PROBE_S
-            self._why = why
-            self._probe_at = time.monotonic() + self._interval_s
-
-    def close(self) -> None:
-        self._why = ""
 
 
 class Budget:

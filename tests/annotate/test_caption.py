@@ -63,7 +63,7 @@ def test_a_server_that_is_away_is_no_fault_of_the_clip():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    annotator = annotate.load("caption", {"chat": {"model": "m", "url": url, "attempts": 1, "timeout_s": 2}})
+    annotator = annotate.load("caption", {"chat": {"model": "m", "url": url, "patience_s": 0, "timeout_s": 2}})
     ((columns, (failure,)),) = annotate_clips([numbered_clip(1, frames=4)], [annotator])
     close_chats()
     assert columns == {}

@@ -205,7 +205,7 @@ def test_a_wrong_answer_is_no_name_and_nobody_else_s_stands_in(server: Server, a
 
 def test_a_server_that_is_away_postpones_the_names() -> None:
     vectors, which = blobs([30, 20])
-    away = ChatModel(model="m", url="http://127.0.0.1:9/v1", attempts=1, timeout_s=1)
+    away = ChatModel(model="m", url="http://127.0.0.1:9/v1", patience_s=0, timeout_s=1)
     with pytest.raises(Postponed):
         run(clips_of(vectors, about(which)), k=2, chat=away)
     close_chats()
