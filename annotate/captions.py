@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.backends.chat import Chat, ChatError, ChatModel, model_print, open_chat, resources_of
+from annotate.backends.chat import Chat, ChatError, ChatModel, keys_of, model_print, open_chat, resources_of
 from annotate.chatting import rewriting
 from annotate.chatting.answers import LONGEST, ask_text, language_of, plain
 from annotate.chatting.compositions import ELEMENTS, compose, compositions_print, templates_print
@@ -85,6 +85,10 @@ class Captions(Annotator):
     def models(self) -> tuple[str, ...]:
         prompts = [load_prompt(p).print for p in (self.translation_prompt, self.summary_prompt)]
         return (compositions_print(), *((*model_print(self.chat), *prompts) if self.chat.model else ()))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return keys_of(self.chat)
 
     @cached_property
     def _chat(self) -> Chat:

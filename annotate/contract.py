@@ -68,7 +68,8 @@ class Resources:
 class Postponed(Exception):
     """A clip is left for a later run, through no fault of its own: a server is away, a limit on cost is reached.
 
-    Raised or returned by an annotator; no row in `failures`, and the run hands that annotator no more clips.
+    Raised by an annotator for all clips of a call, or returned for some; no row in `failures`, and the run hands that
+    annotator no more clips.
     """
 
 
@@ -109,6 +110,11 @@ class Computes(ABC):
         return ()
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that hold keys it needs: read where a run is started, and lent to its own process."""
+        return ()
+
+    @property
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -138,7 +144,8 @@ class Annotator(Computes):
     def batch(self, clips: Sequence[tuple]) -> Sequence[dict[str, Any] | Exception]:
         """Several clips at once, at most `resources.batch`: override where a model gains by it.
 
-        An exception in place of a clip's columns is that clip's failure; a raised one sends every clip through alone.
+        An exception in place of a clip's columns is that clip's failure; a raised one sends every clip through alone,
+        but for Postponed.
         """
         return [self(*inputs) for inputs in clips]
 

@@ -127,6 +127,8 @@ def _run(
         found = annotator.batch(inputs)
         if len(found) != len(inputs):
             raise ValueError(f"annotator {annotator.name!r} returned {len(found)} rows for {len(inputs)} clips")
+    except Postponed as error:
+        return [_failure(annotator, error)] * len(known)
     except Exception as error:
         if len(known) == 1:
             return [_failure(annotator, error)]
@@ -171,10 +173,16 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _failure(annotator: Annotator, error: Exception) -> Failure:
+    return failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+
+
+def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:
     detail = "".join(traceback.format_exception(error))[-4000:]
-    return Failure(annotator.name, _sentence(error), detail, isinstance(error, Postponed))
+    return Failure(annotator, _sentence(error), detail, postponed)
 
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, Postponed) and text:  # a sentence for people
+        return text[:500]
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

@@ -154,6 +154,11 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
     return (model_id(chat.model, chat.revision),)
 
 
+def keys_of(chat: ChatModel) -> tuple[str, ...]:
+    """What `Annotator.keys` says of the model."""
+    return (chat.api_key_env,) if chat.model and chat.api_key_env else ()
+
+
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """What an annotator that asks this model occupies.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from annotate.backends.chat import Chat, ChatModel, Question, model_print, open_chat, resources_of
+from annotate.backends.chat import Chat, ChatModel, Question, keys_of, model_print, open_chat, resources_of
 from annotate.chatting.prompts import Prompt, load_prompt
 from annotate.chatting.sampling import Sampling
 from annotate.contract import Annotator, Need, Resources, runtime
@@ -49,6 +49,10 @@ class AsksAboutClip(Annotator):
     @property
     def models(self) -> tuple[str, ...]:
         return (*model_print(self.chat), self._prompt.print)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return keys_of(self.chat)
 
     @property
     def _prompt(self) -> Prompt:

@@ -1,13 +1,15 @@
 """The worker of an annotator that keeps a process of its own: it holds the model, or the connections to a server."""
 
 import contextlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from annotate import Annotator, Facts, Frames, annotate_clips, load
+from annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
 from annotate.contract import needs_of
+from annotate.run import failure_of
 from curation.store import Store
 from pipelines.work import plain
 
@@ -15,15 +17,31 @@ from pipelines.work import plain
 class AnnotatorActor:
     """A Ray actor with threads: clips of the next call are decoded while this one's are computed."""
 
-    def __init__(self, name: str, params: Mapping[str, Any], store_uri: str, producers: Mapping[str, str]) -> None:
-        found = load(name, params)
+    def __init__(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        store_uri: str,
+        producers: Mapping[str, str],
+        keys: Mapping[str, str],
+    ) -> None:
+        os.environ.update(keys)
+        self.store, self.producers = Store(store_uri), producers
+        self.refusal: Failure | None = None  # once it has one, nothing more is tried
+        try:
+            found = load(name, params)
+        except Exception as error:  # this node lacks what the driver has; no clip is to blame
+            self.refusal = failure_of(name, error, postponed=True)
+            return
         assert isinstance(found, Annotator)
-        self.annotator, self.store, self.producers = found, Store(store_uri), producers
+        self.annotator = found
         self.looks = any(isinstance(n, Frames | Facts) for n in needs_of(found))
         self.gate = _Gate(found.resources.calls)
 
     def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[dict[str, Any]]:
         """{"columns", "failures", "seconds"} for each clip."""
+        if self.refusal:
+            return [plain({}, [self.refusal]) | {"seconds": {}} for _ in clip_ids]
         mp4s: Sequence[bytes | None] = [None] * len(clip_ids)
         if self.looks:
             mp4s = [mp4 for _, mp4 in self.store.read_media(clip_ids)]
@@ -31,6 +49,7 @@ class AnnotatorActor:
         done = annotate_clips(
             mp4s, [self.annotator], [rows[c] for c in clip_ids], self.producers, gate=self.gate, clock=clock
         )
+        self.refusal = next((f for _, failures in done for f in failures if f.postponed), self.refusal)
         share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
         return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
 

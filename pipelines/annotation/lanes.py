@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from annotate import Annotator, Computes
@@ -12,6 +12,7 @@ from pipelines import tasks
 from pipelines.actors import Actors, Work
 from pipelines.annotation.actor import AnnotatorActor
 from pipelines.annotation.batches import Batch
+from pipelines.annotation.keys import Keys
 from pipelines.flow import Flow
 from pipelines.recipe import CurateRecipe, Need, OwnNeed
 
@@ -30,8 +31,8 @@ class Lane(Protocol):
 
     def __bool__(self) -> bool: ...
     def next_done(self, timeout_s: float) -> list[Outcome]: ...
-    def stop(self) -> None:
-        """Take no more batches."""
+    def stop(self, name: str) -> None:
+        """Hand this annotator no more clips."""
 
     def close(self) -> None: ...
 
@@ -45,9 +46,11 @@ class TaskLane:
         store_uri: str,
         producers: Mapping[str, str],
         recipe: CurateRecipe,
+        names: Collection[str],
         *,
         looks: bool,
     ) -> None:
+        self.names = set(names)  # of the annotators that are handed clips
         self.batches, self.store_uri, self.producers, self.looks = batches, store_uri, producers, looks
         self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
         function = tasks.annotate if looks else tasks.derive
@@ -61,8 +64,9 @@ class TaskLane:
         self._feed()
         return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
 
-    def stop(self) -> None:
-        self.exhausted = True
+    def stop(self, name: str) -> None:
+        self.names.discard(name)
+        self.exhausted |= not self.names
 
     def close(self) -> None:
         self.flow.cancel()
@@ -73,6 +77,9 @@ class TaskLane:
             if batch is None:
                 self.exhausted = True
                 return
+            batch = replace(batch, names=tuple(n for n in batch.names if n in self.names))
+            if not batch.names:
+                continue
             work = [(name, self.params[name]) for name in batch.names]
             if self.looks:
                 args = (self.store_uri, batch.clip_ids, work, self.limits, batch.rows, self.producers)
@@ -91,6 +98,7 @@ class ActorLane:
         store_uri: str,
         producers: Mapping[str, str],
         recipe: CurateRecipe,
+        keys: Keys,
     ) -> None:
         import ray
 
@@ -102,7 +110,8 @@ class ActorLane:
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls
         )
         params = dict(recipe.annotator_params())[annotator.name]
-        self.actors = Actors(lambda: actor.remote(annotator.name, params, store_uri, producers), size, ahead=calls)
+        about = (annotator.name, params, store_uri, producers, keys)
+        self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
         self.actors.__enter__()
 
     def __bool__(self) -> bool:
@@ -114,7 +123,7 @@ class ActorLane:
             return []
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
-    def stop(self) -> None:
+    def stop(self, name: str) -> None:
         """What is queued is forgotten; what is in flight is waited for."""
         self.exhausted = True
         self.actors.queue.clear()

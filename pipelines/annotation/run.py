@@ -22,6 +22,7 @@ from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from annotate.contract import needs_of
 from curation.store import Store
 from pipelines.annotation.batches import Batch, batches_of
+from pipelines.annotation.keys import Keys, keys_of
 from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of
 from pipelines.annotation.load import in_levels, prepare_columns, producers_of
 from pipelines.annotation.sets import run_set, set_standing
@@ -84,16 +85,16 @@ def annotate_stale(
     where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
     """
     prepare_columns(store, annotators)
-    levels = in_levels(annotators)
+    levels, keys = in_levels(annotators), keys_of(annotators)
     for number, names in enumerate(levels, 1):
         of_clips, of_sets = _kinds({n: annotators[n] for n in names})
         standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
         if not standing.is_current:
             progress.what = f"annotate {number}/{len(levels)}"
-            _Level(store, recipe, of_clips, standing, report, progress).run()
+            _Level(store, recipe, of_clips, standing, report, progress, keys).run()
         for name, annotator in of_sets.items():
             progress.what = f"annotate {number}/{len(levels)} {name}"
-            _run_set(store, recipe, name, annotator, report, progress, retry_failed)
+            _run_set(store, recipe, name, annotator, report, progress, retry_failed, keys)
     _index_vectors(store, annotators, report)
 
 
@@ -155,7 +156,9 @@ class _Level:
         standing: Standing,
         report: Report,
         progress: Progress,
+        keys: Keys,
     ) -> None:
+        self.keys = keys
         self.store, self.recipe, self.annotators, self.standing = store, recipe, annotators, standing
         self.report, self.progress = report, progress
         self.total = sum(standing.count(name, STALE) for name in annotators)
@@ -189,10 +192,11 @@ class _Level:
             some = {n: a for n, a in stale.items() if n not in own and looks_at_clips(a) == looks}
             if some:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
-                yield TaskLane(batches, self.store.uri, producers, self.recipe, looks=looks)
+                yield TaskLane(batches, self.store.uri, producers, self.recipe, some, looks=looks)
         for name, annotator in own.items():
             batches = self._batches({name: annotator}, annotator.resources.batch, annotator.resources.calls + 1)
-            yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe)
+            keys = Keys({k: self.keys[k] for k in annotator.keys})
+            yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe, keys)
 
     def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
         """at_once: batches that a process holds together."""
@@ -218,7 +222,7 @@ class _Level:
     def _postpone(self, lane: Lane, why: dict[str, Any]) -> None:
         self.report.postponed[why["stage"]] += 1
         self.report.why_postponed.setdefault(why["stage"], why["message"])
-        lane.stop()
+        lane.stop(why["stage"])
 
     def _fail(self, batch: Batch, place: int, why: dict[str, str]) -> None:
         self.report.failed[why["stage"]] += 1
@@ -266,13 +270,14 @@ def _run_set(
     report: Report,
     progress: Progress,
     retry_failed: bool,
+    keys: Keys,
 ) -> None:
     standing = set_standing(store, annotator, retry_failed=retry_failed)
     if standing.is_current:
         return
     progress.show(0, standing.clips)
     need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
-    outcome = run_set(store, name, params, need, recipe.limits.attempts)
+    outcome = run_set(store, name, params, need, recipe.limits.attempts, Keys({k: keys[k] for k in annotator.keys}))
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     progress.show(standing.clips, standing.clips)
     if outcome.postponed:

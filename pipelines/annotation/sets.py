@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 
 from annotate import Computes, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
 from annotate.contract import digest_of
+from annotate.run import failure_of
 from curation.store import Store
+from pipelines.annotation.keys import Keys, lent
 from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
 from pipelines.recipe import Need
 
@@ -62,7 +64,9 @@ def set_standing(store: Store, annotator: SetAnnotator, *, retry_failed: bool = 
     )  # fmt: skip
 
 
-def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int) -> SetOutcome:
+def run_set(
+    store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int, keys: Keys
+) -> SetOutcome:
     """Run one on a worker and commit what it makes. A failure of its own is told, not raised."""
     import ray
 
@@ -73,25 +77,27 @@ def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, atte
     began = time.monotonic()
     version = store.dataset("clips").version
     try:
-        table, state = ray.get(remote.remote(store.uri, version, name, dict(params)))
+        table, state = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", error)
-        text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]
-        seconds = time.monotonic() - began
-        return SetOutcome(0, seconds, text, str(error)[-4000:], isinstance(cause, Postponed))
+        failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
+        return SetOutcome(0, time.monotonic() - began, failure.error, str(error)[-4000:], failure.postponed)
     store.merge("clips", table, on="clip_id")
     _save_state(store, annotator, state)
     return SetOutcome(table.num_rows, time.monotonic() - began)
 
 
-def _compute(store_uri: str, version: int, name: str, params: dict[str, Any]) -> tuple[pa.Table, str]:
+def _compute(
+    store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
+) -> tuple[pa.Table, str]:
     """On the worker: clip_id, the columns and the fingerprint of every member, and the new state as JSON."""
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
-    found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+    with lent(keys):
+        found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
     places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))

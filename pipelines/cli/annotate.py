@@ -72,6 +72,7 @@ def _run(
     quiet: bool,
 ) -> "Report":
     from curation.store import Store
+    from pipelines.annotation.keys import keys_of
     from pipelines.annotation.load import prepare_columns
     from pipelines.annotation.run import Report, annotate_and_record, is_current
     from pipelines.cluster import cluster
@@ -82,6 +83,7 @@ def _run(
         prepare_columns(opened, annotators)
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):
             return Report()
+        keys_of(annotators)
         with cluster(address), Progress("annotate", quiet=quiet) as progress:
             return annotate_and_record(opened, recipe, annotators, progress, retry_failed=retry_failed, where=where)
 

@@ -13,6 +13,7 @@ import pytest
 
 import annotate
 from annotate import Annotator, Column, Facts, Frames, Resources, Stored, annotate_clip, annotate_clips, stored_needs
+from annotate.backends.errors import AnnotatorError
 from pipelines.annotation.profiles import PROFILES
 from tests.annotate.synth import encode, moved, texture
 
@@ -107,6 +108,21 @@ def test_one_clip_of_a_batch_fails_alone(clip):
     assert "mean_level" in first[0]
     assert second[0] == {}
     assert len(second[1]) == 1
+
+
+def test_a_batch_that_is_postponed_is_tried_once(clip):
+    tries = []
+
+    class Away(Mean):
+        resources = Resources(batch=8)
+
+        def batch(self, clips):
+            tries.append(len(clips))
+            raise AnnotatorError("there is no model; name one")
+
+    found = annotate_clips([clip, clip, clip], [Away()])
+    assert tries == [3]
+    assert all(f.postponed and f.error == "there is no model; name one" for _, (f,) in found)
 
 
 def test_a_text_column_that_is_not_there_is_named():

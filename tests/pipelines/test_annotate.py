@@ -109,11 +109,42 @@ def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_
     switch.touch()
     report = annotate(store, parameters={"lonely": {"away": str(switch)}})
     assert report.postponed["lonely"] > 0
-    assert report.why_postponed["lonely"].endswith("the server is away")
+    assert report.why_postponed["lonely"] == "the server is away"
     assert report.done["ranked"] == 6
     assert not store.count("failures", "stage = 'lonely'")
     switch.unlink()
     assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
+
+
+def test_what_cannot_be_loaded_stops_that_annotator_with_one_sentence_and_no_failures(store, tmp_path, call):
+    """In a lane that it shares, in a process of its own, and over a set: the others go on."""
+    model = {"model": str(tmp_path / "model")}
+    missing = dict.fromkeys(("flaky", "lonely", "ranked"), model)
+    names = ["flaky", "light", "lonely", "ranked"]
+    store.drop_columns("clips", ["light_fingerprint"])
+    annotate(store, ["flaky"])
+    parameters = {**missing, "flaky": {**model, "scale": 3.0}}
+    report = annotate(store, names, parameters=parameters)
+    assert dict(report.done) == {"light": 6}
+    assert report.postponed.keys() == {"flaky", "lonely", "ranked"}
+    assert set(report.why_postponed.values()) == {f"the model {model['model']} is missing; download it"}
+    assert not store.count("failures")
+    (tmp_path / "model.tries").unlink()
+    report = annotate(store, ["lonely"], parameters={"lonely": {**model, "batch_size": 1}})
+    assert report.postponed["lonely"] >= 1
+    assert len((tmp_path / "model.tries").read_text()) <= 3  # of 6 clips: those that were under way
+    (tmp_path / "model").touch()
+    assert dict(annotate(store, names, parameters=parameters).done) == {"flaky": 6, "lonely": 6, "ranked": 6}
+
+
+def test_a_key_is_asked_for_before_the_run_and_lent_to_the_worker(store, monkeypatch, call):
+    arguments = ["annotate", "--store", store.path, "--set", "annotators=[lonely]", "--set"]
+    done = call(*arguments, "parameters.lonely.key=REEL_TEST_KEY")
+    assert (done.returncode, "'REEL_TEST_KEY', which holds no key here" in done.stderr) == (1, True), done
+    monkeypatch.setenv("REEL_TEST_KEY", "sesame-opens")  # after Ray's workers began: they have it from us alone
+    done = call(*arguments, "parameters.lonely.key=REEL_TEST_KEY")
+    assert (done.returncode, "6 clips" in done.stdout) == (0, True), done
+    assert not any(b"sesame-opens" in f.read_bytes() for f in store.path.rglob("*") if f.is_file())
 
 
 def test_a_column_of_another_width_starts_anew(store):
