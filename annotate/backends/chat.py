@@ -15,8 +15,6 @@ from annotate.backends.errors import AnnotatorError
 from annotate.backends.identity import model_id
 from annotate.contract import Resources, runtime
 
-VLLM_BATCH = 256  # clips a run of ray.data.llm
-
 
 @dataclass(frozen=True)
 class ChatModel:
@@ -29,14 +27,14 @@ class ChatModel:
     sent to a server. temperature 0: the likeliest token each time. dtype: of the weights in this process ("auto": as
     saved) and in vLLM.
 
-    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (in Ray, by
-    `ray.data.llm`). api_key_env: environment variable that holds the server's key. concurrency: questions in flight a
-    process. timeout_s: of one attempt, attempts: tries of one question; patience_s: how long a server that is away or
-    overloaded is waited for, which uses up no attempts. max_cost_usd, max_time_s: what a process may
-    spend before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server
-    reports.
-    gpus: per copy of the model (vllm: tensor parallel); copies: of the engine (vllm). device: of transformers, "" for a
-    GPU where there is one. engine: more arguments of vLLM's engine; runtime_env: of its Ray actors.
+    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
+    this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
+    in flight a process. timeout_s: of one attempt, attempts: tries of one question; patience_s: how long a server that
+    is away or overloaded is waited for, which uses up no attempts. max_cost_usd, max_time_s: what a process may spend
+    before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server reports.
+    gpus: per copy of the model (vllm: tensor parallel, and 0 for its CPU build). device: of transformers, "" for a GPU
+    where there is one. Of vllm: copies of the engine; engine: more of its arguments; runtime_env: of its Ray actors;
+    vllm: its command, by name or path.
     """
 
     model: str = ""
@@ -63,6 +61,7 @@ class ChatModel:
     device: str = runtime("")
     engine: Mapping[str, Any] | None = runtime(None)
     runtime_env: Mapping[str, Any] | None = runtime(None)
+    vllm: str = runtime("vllm")
 
     __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a recipe is an error
 
@@ -166,8 +165,6 @@ def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """
     if chat.backend == "transformers":
         return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
-    if chat.backend == "vllm":  # a call loads the model on the engine's own GPUs: bring it many clips
-        return Resources(cpus=1, gpus=0, batch=max(batch, VLLM_BATCH), own_process=True, calls=2)
     calls = min(32, 1 + -(-3 * chat.concurrency // (2 * batch)))
     return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
 

@@ -49,13 +49,14 @@ class ServerChat(Chat):
     one that answers nobody, a wrong key) is Postponed.
     """
 
-    def __init__(self, chat: ChatModel) -> None:
-        self.chat, self.health, self.budget = chat, Health(chat.patience_s), Budget(chat)
+    def __init__(self, chat: ChatModel, *, key: str = "", budget: Budget | None = None) -> None:
+        """key: in place of that in `api_key_env`. budget: one that is shared with other servers."""
+        self.chat, self.health, self.budget = chat, Health(chat.patience_s), budget or Budget(chat)
         self.requests = 0  # sent so far, retries included
         self.url = f"{chat.url.rstrip('/')}/chat/completions"
         if not self.url.startswith(("http://", "https://")):
             raise AnnotatorError(f"chat.url = {chat.url!r} is not an address; it looks like http://host:8000/v1")
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat)}
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat, key)}
         self._encoders = ThreadPoolExecutor(ENCODERS, "chat-body")
         self._session: aiohttp.ClientSession | None = None
         self._window = Window(chat.concurrency)
@@ -70,10 +71,11 @@ class ServerChat(Chat):
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        return await asyncio.gather(*(self._ask(question) for question in questions))
+        return await asyncio.gather(*(self.ask_one(question) for question in questions))
 
-    async def _ask(self, question: Question) -> Answer | Exception:
-        """One question, however it ends. Its body is made while others are under way, and not long before."""
+    async def ask_one(self, question: Question) -> Answer | Exception:
+        """On the shared loop: one question, however it ends. Its body is made while others are under way, not long
+        before."""
         async with self._ahead:
             try:
                 self._refuse_when_spent()
@@ -214,10 +216,10 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _key(chat: ChatModel) -> dict[str, str]:
-    if not chat.api_key_env:
+def _key(chat: ChatModel, key: str) -> dict[str, str]:
+    if not chat.api_key_env and not key:
         return {}
-    key = os.environ.get(chat.api_key_env, "")
+    key = key or os.environ.get(chat.api_key_env, "")
     if not key or not key.isprintable():
         raise AnnotatorError(
             f"chat.api_key_env names the environment variable {chat.api_key_env!r}, which holds no key; export it"

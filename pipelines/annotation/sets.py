@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate import Computes, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
+from annotate.backends.chat import close_chats
 from annotate.contract import digest_of
 from annotate.run import failure_of
 from curation.store import Store
@@ -97,7 +98,10 @@ def _compute(
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
     with lent(keys):
-        found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+        try:
+            found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+        finally:
+            close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
     places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))

@@ -147,6 +147,18 @@ def test_a_key_is_asked_for_before_the_run_and_lent_to_the_worker(store, monkeyp
     assert not any(b"sesame-opens" in f.read_bytes() for f in store.path.rglob("*") if f.is_file())
 
 
+def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_path):
+    from tests.annotate.backends.vllm_stand_in import command
+
+    (tmp_path / "notes").mkdir()
+    engine = {"vllm": command(tmp_path), "engine": {"notes": str(tmp_path / "notes")}}
+    chat = {"model": "some/vlm", "backend": "vllm", "concurrency": 2, **engine}
+    parameters = {"caption": {"chat": chat, "clips_a_call": 1, "sampling": {"min_frames": 2, "max_frames": 2}}}
+    report = annotate(store, ["caption"], parameters=parameters)
+    assert (dict(report.done), dict(report.postponed)) == ({"caption": 6}, {}), report.why_postponed
+    assert len(list((tmp_path / "notes").iterdir())) == 1
+
+
 def test_a_column_of_another_width_starts_anew(store):
     annotate(store)
     store.drop_columns("clips", ["lonely_pair"])
