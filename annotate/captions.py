@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
-from annotate.backends.chat import Chat, ChatError, ChatModel, keys_of, model_print, open_chat, resources_of
+from annotate.backends.chat import Chat, ChatError, ChatModel, keys_of, model_print, open_chat, resources_of, shared_by
 from annotate.chatting import rewriting
 from annotate.chatting.answers import LONGEST, ask_text, language_of, plain
 from annotate.chatting.compositions import ELEMENTS, compose, compositions_print, templates_print
@@ -85,6 +85,13 @@ class Captions(Annotator):
     def models(self) -> tuple[str, ...]:
         prompts = [load_prompt(p).print for p in (self.translation_prompt, self.summary_prompt)]
         return (compositions_print(), *((*model_print(self.chat), *prompts) if self.chat.model else ()))
+
+    def prepare(self) -> None:
+        if self.chat.model:
+            self._chat  # noqa: B018 - opened on first use
+
+    def shared_by(self, processes: int) -> Self:
+        return replace(self, chat=shared_by(self.chat, processes))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.identity import model_id
 from annotate.contract import Resources, runtime
+
+FED_BY_ONE = 64  # questions in flight that one process decodes for
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,10 @@ class ChatModel:
 
     backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
     this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
-    in flight a process. timeout_s: of one attempt, attempts: tries of one question; patience_s: how long a server that
-    is away or overloaded is waited for, which uses up no attempts. max_cost_usd, max_time_s: what a process may spend
-    before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server reports.
+    in flight of an annotator, in all its processes. timeout_s: of one attempt, attempts: tries of one question;
+    patience_s: how long a server that is away or overloaded is waited for, which uses up no attempts. max_cost_usd,
+    max_time_s: what a process may spend before it leaves the rest for a later run, 0 without limit; cost is counted
+    from the tokens that the server reports.
     gpus: per copy of the model (vllm: tensor parallel, and 0 for its CPU build). device: of transformers, "" for a GPU
     where there is one. Of vllm: copies of the engine; engine: more of its arguments; runtime_env: of its Ray actors;
     vllm: its command, by name or path.
@@ -83,12 +86,13 @@ class ChatModel:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """frames: uint8 [T, H, W, 3] RGB in order of time, `fps` of them a second (0: not known). schema: JSON schema that
-    the answer should follow; it steers a server, and the answer must be checked all the same (see `ask_json`)."""
+    """frames: uint8 [T, H, W, 3] RGB in order of time, or each as a JPEG; `fps` of them a second (0: not known).
+    schema: JSON schema that the answer should follow; it steers a server, and the answer must be checked all the same
+    (see `ask_json`)."""
 
     text: str
     system: str = ""
-    frames: np.ndarray | None = None
+    frames: np.ndarray | Sequence[bytes] | None = None
     fps: float = 0.0
     schema: Mapping[str, Any] | None = None
 
@@ -153,6 +157,11 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
     return (model_id(chat.model, chat.revision),)
 
 
+def shared_by(chat: ChatModel, processes: int) -> ChatModel:
+    """For one of so many processes that ask side by side."""
+    return replace(chat, concurrency=-(-chat.concurrency // processes)) if chat.backend == "server" else chat
+
+
 def keys_of(chat: ChatModel) -> tuple[str, ...]:
     """What `Annotator.keys` says of the model."""
     return (chat.api_key_env,) if chat.model and chat.api_key_env else ()
@@ -161,12 +170,14 @@ def keys_of(chat: ChatModel) -> tuple[str, ...]:
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """What an annotator that asks this model occupies.
 
-    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer.
+    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer,
+    and by several processes where one could not decode for all.
     """
     if chat.backend == "transformers":
         return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
-    calls = min(32, 1 + -(-3 * chat.concurrency // (2 * batch)))
-    return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
+    calls = 1 + -(-3 * chat.concurrency // (2 * batch))
+    processes = 1 if chat.backend == "vllm" else -(-chat.concurrency // FED_BY_ONE)  # engines have one owner
+    return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls, processes=processes)
 
 
 def _opened(chat: ChatModel) -> Chat:

@@ -10,7 +10,7 @@ import numpy as np
 
 from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import times_line
+from annotate.backends.payload import pixels, times_line
 from annotate.backends.retry import Budget
 from annotate.contract import Postponed
 
@@ -113,7 +113,7 @@ class TransformersChat(Chat):
     def _media(self, questions: Sequence[Question]) -> dict[str, Any]:
         from PIL import Image
 
-        frames = [q.frames for q in questions if q.frames is not None]
+        frames = [pixels(q.frames) for q in questions if q.frames is not None]
         if self.chat.send == "images":
             return {"images": [[Image.fromarray(frame) for frame in one] for one in frames]}
         about = [

@@ -89,12 +89,14 @@ class TaskLane:
 
 
 class ActorLane:
-    """Actors that keep one annotator."""
+    """`size` actors that keep one annotator; `annotator`: as it is in one of them."""
 
     def __init__(
         self,
         batches: Iterator[Batch],
         annotator: Annotator,
+        needs: Need,
+        size: int,
         store_uri: str,
         producers: Mapping[str, str],
         recipe: CurateRecipe,
@@ -104,13 +106,12 @@ class ActorLane:
 
         self.batches, self.exhausted = batches, False
         self.waiting: dict[str, tuple[Batch, int]] = {}  # clip id -> its batch, and its place there
-        needs, size = placement(annotator, recipe)
         calls = annotator.resources.calls + 1  # one more decodes meanwhile
         actor: Any = ray.remote(AnnotatorActor).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls
         )
         params = dict(recipe.annotator_params())[annotator.name]
-        about = (annotator.name, params, store_uri, producers, keys)
+        about = (annotator.name, params, store_uri, producers, keys, size)
         self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
         self.actors.__enter__()
 
@@ -164,7 +165,9 @@ def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
     elif need.gpus:
         size = max(1, int(cluster.get("GPU", 0) / need.gpus))
     else:
-        size = 1 if wants.calls > 1 else max(1, int(cluster.get("CPU", 1)) // 8)
+        cpus = int(cluster.get("CPU", 1))
+        size = min(wants.processes, max(1, cpus // 2)) if wants.processes else max(1, cpus // 8)
+        size = 1 if wants.calls > 1 and not wants.processes else size
     _warn(annotator.name, need)
     return need, size
 

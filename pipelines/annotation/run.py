@@ -23,7 +23,7 @@ from annotate.contract import needs_of
 from curation.store import Store
 from pipelines.annotation.batches import Batch, batches_of
 from pipelines.annotation.keys import Keys, keys_of
-from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of
+from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of, placement
 from pipelines.annotation.load import in_levels, prepare_columns, producers_of
 from pipelines.annotation.sets import run_set, set_standing
 from pipelines.annotation.standing import STALE, Standing, standing_of
@@ -194,9 +194,11 @@ class _Level:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
                 yield TaskLane(batches, self.store.uri, producers, self.recipe, some, looks=looks)
         for name, annotator in own.items():
-            batches = self._batches({name: annotator}, annotator.resources.batch, annotator.resources.calls + 1)
+            need, size = placement(annotator, self.recipe)
+            one = annotator.shared_by(size)
+            batches = self._batches({name: one}, one.resources.batch, one.resources.calls + 1)
             keys = Keys({k: self.keys[k] for k in annotator.keys})
-            yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe, keys)
+            yield ActorLane(batches, one, need, size, self.store.uri, producers, self.recipe, keys)
 
     def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
         """at_once: batches that a process holds together."""
