@@ -7,13 +7,16 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.identity import model_id
-from annotate.contract import Resources, runtime
+from annotate.contract import Computes, Resources, runtime
+
+if TYPE_CHECKING:
+    from annotate.backends.retry import Budget
 
 FED_BY_ONE = 64  # questions in flight that one process decodes for
 
@@ -32,9 +35,9 @@ class ChatModel:
     backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
     this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
     in flight of an annotator, in all its processes. timeout_s: of one attempt, attempts: tries of one question;
-    patience_s: how long a server that is away or overloaded is waited for, which uses up no attempts. max_cost_usd,
-    max_time_s: what a process may spend before it leaves the rest for a later run, 0 without limit; cost is counted
-    from the tokens that the server reports.
+    patience_s: how long a server that is away or overloaded is waited for, which uses up no attempts. max_cost_usd: of
+    the annotator in a run, by the tokens that the server reports; max_time_s: how long a process of it may ask; then
+    the rest is left for a later run. 0: no limit.
     gpus: per copy of the model (vllm: tensor parallel, and 0 for its CPU build). device: of transformers, "" for a GPU
     where there is one. Of vllm: copies of the engine; engine: more of its arguments; runtime_env: of its Ray actors;
     vllm: its command, by name or path.
@@ -83,6 +86,9 @@ class ChatModel:
         if self.max_cost_usd and not (self.usd_per_million_input or self.usd_per_million_output):
             raise ValueError("chat.max_cost_usd needs prices: set usd_per_million_input and usd_per_million_output")
 
+    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
+        return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -114,6 +120,8 @@ class ChatError(Exception):
 class Chat(ABC):
     """An open connection to a model, or a loaded one. Safe to be used by several threads, which share its window."""
 
+    budget: Budget
+
     @abstractmethod
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """An answer to each question, in their order; in place of one that failed, its exception: ChatError for good,
@@ -135,7 +143,7 @@ def open_chat(chat: ChatModel) -> Chat:
     """
     if not chat.model:
         raise AnnotatorError("no chat model is named; set the annotator's parameter chat: {model: …, url: …}")
-    key = json.dumps(asdict(chat), sort_keys=True, default=str)
+    key = _key(chat)
     with _lock:
         if key not in _open:
             _open[key] = _opened(chat)
@@ -150,6 +158,20 @@ def close_chats() -> None:
         _open.clear()
 
 
+def chat_of(annotator: Computes) -> ChatModel | None:
+    """The model that an annotator asks, which is its parameter `chat`; None where there is none."""
+    chat = annotator.parameters.get("chat")
+    return chat if isinstance(chat, ChatModel) and chat.model else None
+
+
+def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
+    """{name: {"input_tokens", "output_tokens", "usd"}} of this process since it was last called; empty where the
+    annotator asks no model."""
+    chat = chat_of(annotator)
+    opened = _open.get(_key(chat)) if chat else None
+    return {annotator.name: opened.budget.take()} if opened else {}
+
+
 def model_print(chat: ChatModel) -> tuple[str, ...]:
     """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision."""
     if not chat.model:
@@ -159,7 +181,10 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
 
 def shared_by(chat: ChatModel, processes: int) -> ChatModel:
     """For one of so many processes that ask side by side."""
-    return replace(chat, concurrency=-(-chat.concurrency // processes)) if chat.backend == "server" else chat
+    if processes == 1 or chat.backend == "vllm":  # whose engines have one owner
+        return chat
+    concurrency = -(-chat.concurrency // processes) if chat.backend == "server" else chat.concurrency
+    return replace(chat, concurrency=concurrency, max_cost_usd=chat.max_cost_usd / processes)
 
 
 def keys_of(chat: ChatModel) -> tuple[str, ...]:
@@ -178,6 +203,10 @@ def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     calls = 1 + -(-3 * chat.concurrency // (2 * batch))
     processes = 1 if chat.backend == "vllm" else -(-chat.concurrency // FED_BY_ONE)  # engines have one owner
     return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls, processes=processes)
+
+
+def _key(chat: ChatModel) -> str:
+    return json.dumps(asdict(chat), sort_keys=True, default=str)
 
 
 def _opened(chat: ChatModel) -> Chat:

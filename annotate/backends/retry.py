@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -65,21 +66,27 @@ class Budget:
         self.chat = chat
         self.input_tokens = self.output_tokens = 0
         self._uncounted = False
+        self._lock, self._taken = threading.Lock(), (0, 0)
         self._started: float | None = None
 
     @property
     def cost_usd(self) -> float:
-        chat = self.chat
-        per_million = (
-            self.input_tokens * chat.usd_per_million_input + self.output_tokens * chat.usd_per_million_output
-        )  # fmt: skip
-        return per_million / 1e6
+        return self.chat.cost_usd(self.input_tokens, self.output_tokens)
 
     def add(self, answer: Answer) -> None:
         """Count an answer, also one that is of no use."""
-        self.input_tokens += answer.input_tokens
-        self.output_tokens += answer.output_tokens
+        with self._lock:
+            self.input_tokens += answer.input_tokens
+            self.output_tokens += answer.output_tokens
         self._uncounted |= not answer.input_tokens
+
+    def take(self) -> dict[str, float]:
+        """{"input_tokens", "output_tokens", "usd"} since it was last called."""
+        with self._lock:
+            now = self.input_tokens, self.output_tokens
+            tokens = now[0] - self._taken[0], now[1] - self._taken[1]
+            self._taken = now
+        return {"input_tokens": tokens[0], "output_tokens": tokens[1], "usd": self.chat.cost_usd(*tokens)}
 
     def spent(self) -> str:
         """Which limit is reached; empty where none is. Time counts from the first call."""

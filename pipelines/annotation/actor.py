@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
+from annotate.backends.chat import take_usage
 from annotate.contract import needs_of
 from annotate.run import failure_of
 from curation.store import Store
@@ -43,7 +44,7 @@ class AnnotatorActor:
         self.decoder = threading.Semaphore(DECODERS)
 
     def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """{"columns", "failures", "seconds"} for each clip."""
+        """{"columns", "failures", "seconds"} for each clip; the first holds the "usage" of all since the last call."""
         self._prepare()
         if self.refusal:
             return [plain({}, [self.refusal]) | {"seconds": {}} for _ in clip_ids]
@@ -57,7 +58,9 @@ class AnnotatorActor:
         )  # fmt: skip
         self.refusal = next((f for _, failures in done for f in failures if f.postponed), self.refusal)
         share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
-        return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+        results = [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+        results[0]["usage"] = take_usage(self.annotator)
+        return results
 
     def _prepare(self) -> None:
         with self.preparing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate import Computes, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
-from annotate.backends.chat import close_chats
+from annotate.backends.chat import close_chats, take_usage
 from annotate.contract import digest_of
 from annotate.run import failure_of
 from curation.store import Store
@@ -47,6 +47,7 @@ class SetOutcome:
 
     clips: int
     seconds: float
+    usage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     error: str = ""
     detail: str = ""
     postponed: bool = False
@@ -78,20 +79,20 @@ def run_set(
     began = time.monotonic()
     version = store.dataset("clips").version
     try:
-        table, state = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
+        table, state, usage = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", error)
         failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
-        return SetOutcome(0, time.monotonic() - began, failure.error, str(error)[-4000:], failure.postponed)
+        return SetOutcome(0, time.monotonic() - began, {}, failure.error, str(error)[-4000:], failure.postponed)
     store.merge("clips", table, on="clip_id")
     _save_state(store, annotator, state)
-    return SetOutcome(table.num_rows, time.monotonic() - began)
+    return SetOutcome(table.num_rows, time.monotonic() - began, usage)
 
 
 def _compute(
     store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
-) -> tuple[pa.Table, str]:
-    """On the worker: clip_id, the columns and the fingerprint of every member, and the new state as JSON."""
+) -> tuple[pa.Table, str, dict[str, dict[str, float]]]:
+    """On the worker: clip_id, the columns and the fingerprint of every member; the new state as JSON; what was used."""
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
@@ -100,6 +101,7 @@ def _compute(
     with lent(keys):
         try:
             found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+            usage = take_usage(annotator)
         finally:
             close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     if set(found) != set(annotator.columns):
@@ -110,7 +112,7 @@ def _compute(
     prints = pa.array([_expected(annotator, members)] * len(members), pa.string())
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     ids = members.column("clip_id").combine_chunks()
-    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state)
+    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), usage
 
 
 def _members(store: Store, annotator: SetAnnotator, more: list[str], version: int | None = None) -> pa.Table:

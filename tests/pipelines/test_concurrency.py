@@ -1,6 +1,7 @@
 """As many questions are in flight at a server as were asked for, whatever a call brings, and few frames wait."""
 
-import pyarrow as pa
+import shutil
+
 import pytest
 
 from curation.store import Store
@@ -8,34 +9,15 @@ from pipelines.annotation.lanes import placement
 from pipelines.annotation.load import load_annotators
 from pipelines.annotation.run import annotate_and_record
 from pipelines.progress import Progress
-from tests.annotate.chat_server import SIDE, ChatServer, caption_of, numbered_clip
+from tests.annotate.chat_server import SIDE, ChatServer, caption_of
 from tests.pipelines.helpers import recipe_of
+from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-CLIPS = 60
 IN_FLIGHT = 40  # more than a thread pool would be given by default, and than Ray's batches hold
 
 
-@pytest.fixture(scope="module")
-def server():
-    running = ChatServer()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    opened = Store.open(tmp_path_factory.mktemp("many") / "store", create=True)
-    ids = [f"{n:024x}" for n in range(CLIPS)]
-    facts = {"width": 256, "height": SIDE, "num_frames": 12, "fps": 12.0}
-    rows = [{"clip_id": clip_id, "source_md5": "0" * 32, **facts} for clip_id in ids]
-    schema = opened.schema("clips")
-    opened.append("clips", pa.Table.from_pylist(rows, pa.schema([schema.field(name) for name in rows[0]])))
-    opened.commit_media([opened.write_media(ids, [numbered_clip(n) for n in range(CLIPS)])])
-    return opened
-
-
-def recipe(server: ChatServer, clips_a_call: int, actors: int):
+def recipe(server: ChatServer, clips_a_call: int, actors: int):  # noqa: F811
     chat = {"model": "loopback/vlm", "url": server.url, "concurrency": IN_FLIGHT}
     sampling = {"min_frames": 2, "max_frames": 2, "short_side": SIDE}
     return recipe_of(
@@ -46,10 +28,8 @@ def recipe(server: ChatServer, clips_a_call: int, actors: int):
 
 
 @pytest.mark.parametrize(("clips_a_call", "actors"), [(1, 1), (4, 2)])
-def test_the_server_sees_the_asked_number_in_flight(store, server, tmp_path, clips_a_call, actors):
+def test_the_server_sees_the_asked_number_in_flight(store, server, tmp_path, clips_a_call, actors):  # noqa: F811
     """It answers nobody until so many have asked."""
-    import shutil
-
     shutil.copytree(store.path, tmp_path / "store")
     copy = Store.open(tmp_path / "store")
     server.hold(IN_FLIGHT)
@@ -62,7 +42,7 @@ def test_the_server_sees_the_asked_number_in_flight(store, server, tmp_path, cli
     assert all(row["caption"] == caption_of(int(row["clip_id"], 16)) for row in rows)
 
 
-def test_processes_share_what_is_in_flight(server):
+def test_processes_share_what_is_in_flight(server):  # noqa: F811
     full = recipe(server, 8, 0)
     caption = load_annotators(full)["caption"]
     need, size = placement(caption, full)
