@@ -122,6 +122,11 @@ class Chat(ABC):
 
     budget: Budget
 
+    @property
+    def trouble(self) -> str:
+        """What it waits for, such as a server that is away; empty while all is well."""
+        return ""
+
     @abstractmethod
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         """An answer to each question, in their order; in place of one that failed, its exception: ChatError for good,
@@ -170,6 +175,13 @@ def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
     chat = chat_of(annotator)
     opened = _open.get(_key(chat)) if chat else None
     return {annotator.name: opened.budget.take()} if opened else {}
+
+
+def trouble_of(annotator: Computes) -> str:
+    """`Chat.trouble` of the annotator's model in this process; empty where it asks none, or has not yet."""
+    chat = chat_of(annotator)
+    opened = _open.get(_key(chat)) if chat else None
+    return opened.trouble if opened else ""
 
 
 def model_print(chat: ChatModel) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ class ServerChat(Chat):
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         return loop.run(self._ask_all(questions))
 
+    @property
+    def trouble(self) -> str:
+        return self.health.why
+
     def close(self) -> None:
         if self._session is not None:
             loop.run(self._session.close())

@@ -52,6 +52,10 @@ class VllmChat(Chat):
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         return loop.run(self._ask_all(questions))
 
+    @property
+    def trouble(self) -> str:
+        return next((server.trouble for server in self._servers if server.trouble), "")
+
     def close(self) -> None:
         import ray
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
-from annotate.backends.chat import take_usage
+from annotate.backends.chat import take_usage, trouble_of
 from annotate.contract import needs_of
 from annotate.run import failure_of
 from curation.store import Store
@@ -61,6 +61,12 @@ class AnnotatorActor:
         results = [plain(columns, failures) | {"seconds": share} for columns, failures in done]
         results[0]["usage"] = take_usage(self.annotator)
         return results
+
+    def trouble(self) -> str:
+        """What it waits for: its model, or a server; empty while all is well."""
+        if self.refusal:
+            return ""
+        return trouble_of(self.annotator) if self.is_prepared else "its model is not loaded yet"
 
     def _prepare(self) -> None:
         with self.preparing:

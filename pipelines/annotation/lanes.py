@@ -13,6 +13,7 @@ from pipelines.actors import Actors, Work
 from pipelines.annotation.actor import AnnotatorActor
 from pipelines.annotation.batches import Batch
 from pipelines.annotation.keys import Keys
+from pipelines.annotation.watch import Watch
 from pipelines.flow import Flow
 from pipelines.recipe import CurateRecipe, Need, OwnNeed
 
@@ -108,12 +109,13 @@ class ActorLane:
         self.waiting: dict[str, tuple[Batch, int]] = {}  # clip id -> its batch, and its place there
         calls = annotator.resources.calls + 1  # one more decodes meanwhile
         actor: Any = ray.remote(AnnotatorActor).options(
-            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls
-        )
+            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
+        )  # one thread is left to say what the others wait for
         params = dict(recipe.annotator_params())[annotator.name]
         about = (annotator.name, params, store_uri, producers, keys, size)
         self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
         self.actors.__enter__()
+        self.watch = Watch(annotator.name)
 
     def __bool__(self) -> bool:
         return bool(self.actors) or not self.exhausted
@@ -122,6 +124,7 @@ class ActorLane:
         self._feed()
         if not self.actors:
             return []
+        self.watch.look(self.actors.actors)
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
     def stop(self, name: str) -> None:

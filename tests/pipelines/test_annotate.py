@@ -159,6 +159,15 @@ def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_pat
     assert len(list((tmp_path / "notes").iterdir())) == 1
 
 
+def test_a_run_that_waits_says_for_what(store, call, monkeypatch):
+    monkeypatch.setattr("pipelines.annotation.watch.LOOK_S", 0.3)
+    chat = "parameters.caption.chat={model: m, url: 'http://127.0.0.1:9/v1', patience_s: 4}"
+    done = call("annotate", "--store", store.path, "--set", "annotators=[caption]", "--set", chat)
+    assert done.returncode == 4
+    assert "caption waits: no server at http://127.0.0.1:9/v1" in done.stderr
+    assert "waited 4 s for it (chat.patience_s)" in done.stdout
+
+
 def test_a_column_of_another_width_starts_anew(store):
     annotate(store)
     store.drop_columns("clips", ["lonely_pair"])
