@@ -44,7 +44,6 @@ def main() -> None:
     import pipelines.cli.snapshots
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
-
     from pipelines.interrupts import noted
 
     try:
