@@ -15,6 +15,7 @@ from annotate.contract import (
     Computes,
     Facts,
     Frames,
+    Partly,
     Postponed,
     Resources,
     SetAnnotator,
@@ -28,7 +29,7 @@ from annotate.contract import (
 from annotate.run import Failure, annotate_clip, annotate_clips, expected_fingerprint
 
 __all__ = [
-    "BUILT_IN", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "Postponed", "Resources",
+    "BUILT_IN", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "Partly", "Postponed", "Resources",
     "SetAnnotator", "Stored", "annotate_clip", "annotate_clips", "available", "expected_fingerprint",
     "fingerprint_with", "load", "load_all", "runtime", "schema_of", "stored_needs",
 ]  # fmt: skip
@@ -51,10 +52,12 @@ BUILT_IN = {
     "near_duplicates": "annotate.near_duplicates:NearDuplicates",
     "caption": "annotate.caption:Caption",
     "composed_caption": "annotate.composed_caption:ComposedCaption",
+    "caption_rewrites": "annotate.caption_rewrites:CaptionRewrites",
     "captions": "annotate.captions:Captions",
     "cinematography": "annotate.cinematography:Cinematography",
     "caption_embedding": "annotate.caption_embedding:CaptionEmbedding",
     "clusters": "annotate.clusters:Clusters",
+    "cluster_names": "annotate.cluster_names:ClusterNames",
     "density": "annotate.density:Density",
 }
 ENTRY_POINTS = "reelwright.annotators"  # other packages add annotators under this group: name = "module:Class"

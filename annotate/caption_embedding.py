@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotate.backends.identity import hub_source
 from annotate.backends.sentences import SentenceModel
 from annotate.contract import Annotator, Column, Need, Resources, Stored, runtime
 
@@ -58,6 +59,11 @@ class CaptionEmbedding(Annotator):
     @property
     def models(self) -> tuple[str, ...]:
         return (self._sentences.id,)
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub."""
+        return hub_source(self.model, self.revision)
 
     @cached_property
     def _sentences(self) -> SentenceModel:

@@ -75,6 +75,17 @@ class Postponed(Exception):
     """
 
 
+class Partly(Exception):
+    """Raised by an annotator of sets that did a part of its work: `raise Partly(columns, state) from why`.
+
+    What it did is stored, without a fingerprint that would call it current; why is the failure, or `Postponed`.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], state: Any) -> None:
+        super().__init__("a part is done")
+        self.columns, self.state = columns, state
+
+
 def runtime(default: Any, **more: Any) -> Any:
     """A parameter that decides how values are made and not which: left out of the fingerprint."""
     return field(default=default, metadata={"runtime": True}, **more)
@@ -179,7 +190,8 @@ class SetAnnotator(Computes):
         """clips: `clip_id` and the needed columns, of the clips that have them, in order of clip_id. state: what the
         last call with this fingerprint returned (JSON-like), or None.
 
-        Returns a sequence or Arrow array for each declared column, in the order of `clips`, and the new state.
+        Returns a sequence or Arrow array for each declared column, in the order of `clips`, and the new state; or
+        raises Partly with both.
         """
 
 

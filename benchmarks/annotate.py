@@ -1,7 +1,8 @@
-"""Incremental annotation: a rerun with nothing to do, and what adding one annotator writes.
+"""Incremental annotation: a rerun with nothing to do, what adding one annotator writes, and what a slow one does.
 
 `python -m benchmarks.annotate` prints `name value` lines. The floor of a rerun is one read of the ids and fingerprints
-that it must look at; its store holds synthetic clips on which every annotator of the cpu profile is current.
+that it must look at; its store holds synthetic clips on which every annotator of the cpu profile is current. The
+journal's peer is a merge of each commit, on the same store.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from annotate import Annotator, SetAnnotator
 from benchmarks.scale import best_of, build, synthetic_clips, timed
 from curation.store import Store
+from curation.store.journal import MERGE_ROWS, Journal
 from pipelines.annotation.load import in_levels, load_annotators, prepare_columns
 from pipelines.annotation.run import annotate_and_record, is_current
 from pipelines.annotation.sets import set_standing
@@ -30,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=100_000, help="of the rerun; 0 leaves it out")
     parser.add_argument("--added-to", type=int, default=10_000, help="clips of the store that gets an annotator")
+    parser.add_argument("--slow", type=int, default=65_536, help="clips of the store that a slow annotator fills")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.clips:
@@ -38,6 +42,9 @@ def main() -> None:
         if args.added_to:
             for name, value in added_rows(Path(folder) / "added", args.added_to):
                 print(f"added.{name}", f"{value:.6g}", flush=True)
+        if args.slow:
+            for name, value in slow_rows(Path(folder) / "slow", args.slow):
+                print(f"slow.{name}", f"{value:.6g}", flush=True)
 
 
 def rerun_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
@@ -105,6 +112,45 @@ def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
     yield "media_versions_added", store.dataset("media").version - version
     yield "column_bytes_written", sum(size for name, size in new.items() if name.startswith("clips.lance/data"))
     yield "column_bytes_of_one_copy", clips * (4 + 4 + 16)  # two float32 and a fingerprint
+
+
+def slow_rows(path: Path, clips: int, commit: int = 300, dim: int = 384) -> Iterator[tuple[str, float]]:
+    """Embeddings at 10 clips a second, committed every 30 s, to clips of which half have theirs: bytes written until a
+    quarter of a fragment is full, which is when the journal is merged."""
+    store = build(path, clips)
+    store.merge("clips", _vectors(store, 0, clips // 2, dim), on="clip_id")
+    at, until = clips // 2, min(clips, clips // 2 + MERGE_ROWS)
+    commits = [_vectors(store, i, min(i + commit, until), dim) for i in range(at, until, commit)]
+    merged = [_written(path, lambda rows=rows: store.merge("clips", rows, on="clip_id")) for rows in commits[:4]]
+    journal = Journal(store)
+    noted = [_written(path, lambda rows=rows: journal.add("slow", rows)) for rows in commits]
+    noted.append(_written(path, journal.merge))
+    yield "clips", clips
+    yield "commits", len(commits)
+    yield "bytes_of_results", sum(rows.nbytes for rows in commits)
+    yield "bytes_of_a_merge", merged[0]
+    yield "bytes_of_a_note", noted[0]
+    yield "note_over_results", noted[0] / commits[0].nbytes
+    yield "journal_bytes", sum(noted)
+    yield "journal_over_results", sum(noted) / sum(rows.nbytes for rows in commits)
+    yield "journal_over_merging_each", sum(noted) / (sum(merged) / len(merged) * len(commits))
+
+
+def _vectors(store: Store, start: int, stop: int, dim: int) -> pa.Table:
+    """Results of clips [start, stop) in the table's order."""
+    import numpy as np
+
+    ids = store.read("clips", ["clip_id"]).column(0).slice(start, stop - start)
+    values = np.random.default_rng(start).normal(size=(stop - start) * dim).astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), dim)
+    return pa.table({"clip_id": ids, "slow_vector": vectors, "slow_fingerprint": ["0" * 16] * (stop - start)})
+
+
+def _written(path: Path, work: Callable[[], Any]) -> int:
+    """Bytes of the files that were not there before; all there are, manifests too."""
+    before = set(path.rglob("*"))
+    work()
+    return sum(f.stat().st_size for f in path.rglob("*") if f not in before and f.is_file())
 
 
 def _files(path: Path) -> dict[str, int]:

@@ -17,6 +17,7 @@ from curation.store import Store
 from pipelines import tasks
 from pipelines.annotation.keys import keys_of
 from pipelines.annotation.load import load_annotators, prepare_columns
+from pipelines.annotation.pinning import pin_models
 from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
 from pipelines.cluster import cluster
 from pipelines.committer import Committer
@@ -82,6 +83,7 @@ def run_all(
 
     Ray is started only where there is something to do.
     """
+    recipe = pin_models(recipe)
     annotators = load_annotators(recipe)
     prepare_columns(store, annotators)
     history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)

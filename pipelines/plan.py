@@ -10,6 +10,7 @@ from curation.ingest import list_inputs
 from curation.store import Store
 from pipelines import tasks
 from pipelines.annotation.load import load_annotators
+from pipelines.annotation.pinning import pin_models
 from pipelines.annotation.plan import make_plan as plan_annotators
 from pipelines.flow import Flow
 from pipelines.history import History
@@ -74,7 +75,7 @@ def _lines(
     megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
     clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
     done = sum(history.done_before.values()) if history else 0
-    stale = plan_annotators(history.store, load_annotators(recipe)) if history and done else []
+    stale = plan_annotators(history.store, load_annotators(pin_models(recipe))) if history and done else []
     yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
         f"{states['unreadable']} unreadable; {ignored} other files passed over"
     )

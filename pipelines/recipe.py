@@ -19,7 +19,7 @@ from pipelines.recipes import RecipeError, load, parse_overrides
 
 __all__ = [
     "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
-    "parse_overrides",
+    "merged", "parse_overrides",
 ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
         for name in self.parameters:
             if name not in listed:
                 raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
-        return [(n, _merged(own.get(n, {}), p, self.parameters.get(n, {}))) for n, p in listed.items()]
+        return [(n, merged(own.get(n, {}), p, self.parameters.get(n, {}))) for n, p in listed.items()]
 
     @property
     def cutting_fingerprint(self) -> str:
@@ -114,13 +114,13 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
 
 
-def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Later layers over earlier ones, also inside of mappings."""
     out: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-            out[key] = _merged(out[key], value) if both else value
+            out[key] = merged(out[key], value) if both else value
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.hub import first_line, hub_file
-from annotate.backends.identity import model_id
+from annotate.backends.identity import hub_source, model_id
 from annotate.contract import runtime
 
 PUBLISHED = "ttj/sac-logos-ava1-l14-linearMSE"  # the weights of sac+logos+ava1-l14-linearMSE.pth as safetensors
@@ -51,6 +51,11 @@ class HeadFile:
         if path.exists():
             return f"{self._path.stem}#{hashlib.sha256(self._path.read_bytes()).hexdigest()[:16]}"
         return f"{model_id(self.model, self._pinned)}/{self.file}"
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub."""
+        return None if Path(self.model).expanduser().is_file() else hub_source(self.model, self._pinned)
 
     def load(self, dim: int) -> AestheticHead:
         """The layers, for embeddings of this length. Raises AnnotatorError where they are something else."""

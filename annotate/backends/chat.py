@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.identity import model_id
+from annotate.backends.identity import hub_source, model_id
 from annotate.contract import Computes, Resources, runtime
 
 if TYPE_CHECKING:
     from annotate.backends.retry import Budget
 
 FED_BY_ONE = 64  # questions in flight that one process decodes for
+UNSTATED = "unstated"  # the revision of a server's model that no recipe states
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class ChatModel:
 
     What decides an answer is in the fingerprint; what only decides where and how fast it is made is not (`runtime`).
 
-    model: id at the server or on the hub, or a folder. send: frames as an ordered list of pictures with their times, or
-    as one video, for models that were trained on videos; a backend that cannot send it refuses. jpeg_quality: of frames
-    sent to a server. temperature 0: the likeliest token each time. dtype: of the weights in this process ("auto": as
-    saved) and in vLLM.
+    model: id at the server or on the hub, or a folder. revision: of the hub's; of a server's, what it was started with.
+    send: frames as an ordered list of pictures with their times, or as one video, for models that were trained on
+    videos; a backend that cannot send it refuses. jpeg_quality: of frames sent to a server. temperature 0: the
+    likeliest token each time. dtype: of the weights in this process ("auto": as saved) and in vLLM.
 
     backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
     this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
@@ -88,6 +89,12 @@ class ChatModel:
 
     def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
         return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
+
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub; None where a server has it, or a folder."""
+        return None if self.backend == "server" else hub_source(self.model, self.revision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +192,14 @@ def trouble_of(annotator: Computes) -> str:
 
 
 def model_print(chat: ChatModel) -> tuple[str, ...]:
-    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision."""
+    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision.
+
+    A server does not tell which revision it serves: that is what the recipe states.
+    """
     if not chat.model:
         return ()
-    return (model_id(chat.model, chat.revision),)
+    unknown = UNSTATED if chat.backend == "server" else ""
+    return (model_id(chat.model, chat.revision or unknown),)
 
 
 def shared_by(chat: ChatModel, processes: int) -> ChatModel:

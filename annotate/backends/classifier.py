@@ -11,7 +11,7 @@ import numpy as np
 
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
-from annotate.backends.identity import model_id
+from annotate.backends.identity import hub_source, model_id
 from annotate.contract import runtime
 
 
@@ -36,6 +36,11 @@ class ImageClassifier:
     def id(self) -> str:
         """Changes with what is loaded; nothing is loaded to find it."""
         return model_id(self.model, self.revision) if self.model else "none"
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub."""
+        return hub_source(self.model, self.revision)
 
 
 class Classifier:

@@ -13,7 +13,7 @@ import numpy as np
 
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
-from annotate.backends.identity import model_id
+from annotate.backends.identity import hub_source, model_id
 from annotate.contract import runtime
 
 # what is known of a hub's model without asking the hub: the revision meant where none is named, length of its vectors
@@ -51,6 +51,11 @@ class ClipModel:
     def id(self) -> str:
         """Changes with what is loaded; nothing is loaded to find it."""
         return model_id(self.model, self.pinned)
+
+    @property
+    def from_hub(self) -> tuple[str, str] | None:
+        """The model and revision to load from a hub."""
+        return hub_source(self.model, self.pinned)
 
     @property
     def pinned(self) -> str:

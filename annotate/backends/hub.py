@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from annotate.backends.errors import AnnotatorError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_S = 20.0  # that the hub has to answer
 
 
 def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
@@ -28,6 +33,26 @@ def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
             f"{model!r} is neither a folder here nor a model whose {name} the hub hands out ({first_line(error)}); "
             f"set {parameter} to a hub's id, or download the model and set it to its folder."
         ) from error
+
+
+def commit_of(model: str, revision: str) -> str:
+    """The commit that a revision of a hub's model (default: its main branch) is: the one that this machine has, else
+    the hub's newest; `revision` itself where neither tells.
+
+    What is here comes first, as a commit that changes a model's README must not make its values anew.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    if COMMIT.fullmatch(revision):
+        return revision
+    cached = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model")
+    with contextlib.suppress(OSError):
+        return (cached / "refs" / (revision or "main")).read_text().strip()
+    try:
+        return HfApi().model_info(model, revision=revision or None, timeout=HUB_S).sha or revision
+    except Exception:  # no network, no such id, not allowed: one of many classes; loading it will say so
+        return revision
 
 
 def quiet() -> None:

@@ -18,6 +18,11 @@ def model_id(model: str, revision: str = "") -> str:
     return f"{folder.resolve().name}#{content_hash(folder)}" if folder.is_dir() else f"{model}@{revision or 'main'}"
 
 
+def hub_source(model: str, revision: str = "") -> tuple[str, str] | None:
+    """(id, revision) of a model that a hub hands out; None for a folder here, or none at all."""
+    return (model, revision) if model and not Path(model).expanduser().is_dir() else None
+
+
 def origin_of(model: str, revision: str = "") -> str:
     """`model_id` with the way to a folder in place of its name: what a column of vectors keeps of its model."""
     folder = Path(model).expanduser()

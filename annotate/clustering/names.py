@@ -38,7 +38,7 @@ def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
     """The words most typical of each cluster's captions by c-TF-IDF (Grootendorst, 2022): frequency in the cluster
     times log(1 + mean words of a cluster / frequency overall), each word counted once a caption.
 
-    None where a cluster has no words. Names differ.
+    None where a cluster has no words. Names differ as far as words do.
     """
     counts = [Counter(word for text in texts for word in set(words(text))) for texts in clusters]
     overall = sum(counts, Counter())
@@ -48,19 +48,33 @@ def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
     for terms in ranked:
         tried = [", ".join(terms[:n]) for n in range(min(TERMS, len(terms)), len(terms) + 1)]
         names.append(next((name for name in tried[:TERMS] if name not in names), tried[0]) or None)
-    return _told_apart(names)
+    return names
 
 
-def by_model(clusters: Sequence[Sequence[str]], chat: ChatModel, prompt: str, attempts: int) -> Names:
-    """A short name of each cluster from its captions, the most typical first; None where it has no captions.
-
-    Raises the model's ChatError or Postponed if it does not name one of them: no other name stands in for it.
+def by_model(
+    clusters: Sequence[Sequence[str]], chat: ChatModel, prompt: str, attempts: int
+) -> list[str | Exception | None]:
+    """A short name of each cluster from its captions, the most typical first; None where it has no captions; the
+    model's ChatError or Postponed where it gives no name.
     """
     filled = load_prompt(prompt)
     shown = ["\n".join(f"- {' '.join(text[:SHOWN].split())}" for text in texts) for texts in clusters]
     questions = [Question(filled.filled(captions=text), filled.system, schema=SCHEMA) for text in shown if text]
     answers = iter(ask_json(open_chat(chat), questions, _check, attempts))
-    return _told_apart([_name_in(next(answers)) if text else None for text in shown])
+    return [_name_in(next(answers)) if text else None for text in shown]
+
+
+def told_apart(names: Sequence[str | None], kept: Sequence[str | None]) -> Names:
+    """The names, with a number where one is taken. kept: for each cluster the name that it had and keeps, if any."""
+    taken = {name for name in kept if name}
+    apart: Names = []
+    for name, old in zip(names, kept, strict=True):
+        new, number = name, 2
+        while name and not old and new in taken:
+            new, number = f"{name} ({number})", number + 1
+        taken |= {new} if new else set()
+        apart.append(new)
+    return apart
 
 
 def words(text: str) -> list[str]:
@@ -93,19 +107,8 @@ def _same_stem(a: str, b: str) -> bool:
     return (shared == len(short) and len(long) - len(short) <= 2) or shared >= max(4, 0.55 * len(long))
 
 
-def _told_apart(names: Names) -> Names:
-    seen: Counter[str] = Counter()
-    apart: Names = []
-    for name in names:
-        seen[name or ""] += 1
-        apart.append(f"{name} ({seen[name]})" if name and seen[name] > 1 else name)
-    return apart
-
-
-def _name_in(answer: dict[str, Any] | Exception) -> str:
-    if isinstance(answer, Exception):
-        raise answer
-    return _cleaned(answer["name"])
+def _name_in(answer: dict[str, Any] | Exception) -> str | Exception:
+    return answer if isinstance(answer, Exception) else _cleaned(answer["name"])
 
 
 def _check(answer: dict[str, Any]) -> None:

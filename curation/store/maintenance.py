@@ -5,9 +5,10 @@ None of it can break a snapshot: its versions of clips, media and sources carry 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from curation.store import lock
@@ -89,16 +90,20 @@ def compact(store: Store) -> None:
     A media file is rewritten only where half its rows or more are deleted; `merge_media` is for the rest.
     """
     for table in schemas():
-        with store._writing(table) as dataset:
-            if table == "media":
-                _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
-            elif table in ENCODED:
-                _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
-            else:
-                _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
-            if dataset.list_indices():
-                dataset.optimize.optimize_indices()
-            dataset.checkout_latest()
+        _compact_table(store, table)
+
+
+def _compact_table(store: Store, table: str) -> None:
+    with store._writing(table) as dataset:
+        if table == "media":
+            _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+        elif table in ENCODED:
+            _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+        else:
+            _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+        if dataset.list_indices():
+            dataset.optimize.optimize_indices()
+        dataset.checkout_latest()
 
 
 def merge_encoded(store: Store) -> None:
@@ -122,25 +127,75 @@ def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
 
 
 def cleanup(store: Store, older_than: timedelta) -> int:
-    """Delete versions older than that which no tag pins, and all files that no version has; returns bytes freed.
+    """Delete versions that no tag pins and that have not been the newest for `older_than`, and all files that no
+    version has; returns bytes freed. Whoever began to read since then reads on.
 
     Files of a killed run are among them. It holds every commit lock, so no local run can be in the middle of writing.
     On an object store there is no lock: there, files younger than a week are left for a run that may still want them.
     """
+    with _all_locks(store):
+        return sum(_drop_versions(store, table, older_than).bytes_removed for table in schemas())
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What tidying did to a table. files: before and after. dropped, kept, pinned: versions that are gone, that a
+    reader may have open, and that snapshots need; the newest is none of them. freed: bytes."""
+
+    table: str
+    files: tuple[int, int]
+    dropped: int
+    kept: int
+    pinned: int
+    freed: int
+
+
+def tidy(store: Store, older_than: timedelta) -> list[Tidied]:
+    """`compact`, but for large tensors, whose copies would cost more than their files do; then `cleanup`. Returns what
+    that did to each table. Refuses while anybody writes."""
+    with _all_locks(store):
+        files = {table: len(store.dataset(table).get_fragments()) for table in schemas()}
+        for table in schemas():
+            if table not in ENCODED:
+                _compact_table(store, table)
+        merge_encoded(store)
+        return [_tidied(store, table, files[table], older_than) for table in schemas()]
+
+
+def _tidied(store: Store, table: str, files: int, older_than: timedelta) -> Tidied:
+    stats = _drop_versions(store, table, older_than)
+    dataset = store.dataset(table)
+    pinned = {tag["version"] for tag in dataset.tags.list().values()}
+    kept = {v["version"] for v in dataset.versions()} - pinned - {dataset.version}
+    after = len(dataset.get_fragments())
+    return Tidied(table, (files, after), stats.old_versions, len(kept), len(pinned), stats.bytes_removed)
+
+
+@contextmanager
+def _all_locks(store: Store) -> Iterator[None]:
     if store.path is not None and lock.is_held_here(store.path, "curation"):
         raise StoreError(
             "clean-up in the middle of a run would delete what its workers are writing; run it afterwards."
         )
-    freed = 0
     with store.committing(), store.committing("snapshots"), store.committing("latents"), store.committing("runs"):
-        for table in schemas():
-            stats = store.dataset(table).cleanup_old_versions(
-                older_than=older_than,
-                delete_unverified=store.path is not None,
-                error_if_tagged_old_versions=False,
-            )
-            freed += stats.bytes_removed
-    return freed
+        yield
+
+
+def _drop_versions(store: Store, table: str, older_than: timedelta) -> Any:
+    """Lance goes by the age of a version; a reader has what was the newest when it began, however old that was."""
+    dataset = store.dataset(table)
+    began = sorted(v["timestamp"] for v in dataset.versions())
+    since = datetime.now(began[-1].tzinfo) - older_than
+    return dataset.cleanup_old_versions(
+        retain_versions=len(began) - outdated(began, since),
+        delete_unverified=store.path is not None,
+        error_if_tagged_old_versions=False,
+    )
+
+
+def outdated(began: Sequence[datetime], since: datetime) -> int:
+    """How many of a table's versions were not the newest at `since` or later. began: of each version, in order."""
+    return max(0, sum(at <= since for at in began) - 1)
 
 
 def _encoded_rows(dataset: Any) -> int:

@@ -23,13 +23,15 @@ KEYS = {
     "latents": "clip_id",
     "texts": "caption_hash",
     "annotator_states": "annotator",
+    "journal": "maker",
 }
 """The column of each table that may not be null, if any."""
 
-PAYLOAD = {"media": ("mp4",), "latents": ("latents", "latents_inline"), "texts": ("states", "states_inline")}
-"""Columns of bytes that SQL never sees: they are read by id."""
+PAYLOAD = {"media": ("mp4",), "latents": ("latents", "latents_inline"), "texts": ("states", "states_inline"),
+           "journal": ("results",)}  # fmt: skip
+"""Columns of bytes that SQL never sees: the store's own code reads them."""
 
-ADDED_LATER = ("annotator_states",)
+ADDED_LATER = ("annotator_states", "journal")
 """Tables that a store of an earlier version gets when they are first asked for."""
 
 MARKER = "sources"
@@ -47,7 +49,8 @@ def schemas() -> dict[str, pa.Schema]:
     """Table name -> Arrow schema, in the order the tables are created."""
     return {"shots": _shots(), "clips": _clips(), "media": _media(), "failures": _failures(), "runs": _runs(),
             "snapshots": _snapshots(), "snapshot_rows": _snapshot_rows(), "latents": _latents(),
-            "texts": _texts(), "annotator_states": _annotator_states(), "sources": _sources()}  # fmt: skip
+            "texts": _texts(), "annotator_states": _annotator_states(), "journal": _journal(),
+            "sources": _sources()}  # fmt: skip
 
 
 def _sources() -> pa.Schema:
@@ -157,6 +160,7 @@ def _failures() -> pa.Schema:
         field("attempts", pa.int32(), "how often it was tried"),
         field("fingerprint", text, "code and parameters of the step that failed"),
         field("at", TIMESTAMP, "when"),
+        field("mended_at", TIMESTAMP, "when the step worked on the clip after all, by whatever code; null: not yet"),
     ])  # fmt: skip
 
 
@@ -254,5 +258,15 @@ def _annotator_states() -> pa.Schema:
         field("annotator", text, "name of an annotator that looks at all clips at once"),
         field("fingerprint", text, "code, parameters and model that the state belongs to"),
         field("state", text, "what it found, such as the centres of clusters: JSON"),
+        field("at", TIMESTAMP, "when"),
+    ])  # fmt: skip
+
+
+def _journal() -> pa.Schema:
+    return pa.schema([
+        field("maker", pa.string(), "annotators that made these results together"),
+        field("num_rows", pa.int64(), "clips that there are results of", unit="clip"),
+        field("bytes", pa.int64(), "length of the results", unit="byte"),
+        pa.field("results", pa.large_binary(), metadata={"meaning": "rows to merge into clips: an Arrow IPC stream"}),
         field("at", TIMESTAMP, "when"),
     ])  # fmt: skip

@@ -169,6 +169,8 @@ class Store:
         """Add rows, in one commit. Columns not given are null; unknown ones raise StoreError."""
         if table == "media":
             raise StoreError("media rows come from Store.write_media; commit them with Store.commit_media.")
+        if table == "journal":
+            raise StoreError("rows of journal come from curation.store.journal.Journal.")
         if table in PAYLOAD:
             raise StoreError(f"rows of {table} come from Store.write_encoded; commit them with Store.commit_encoded.")
         with self._writing(table) as dataset:

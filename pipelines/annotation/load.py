@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from annotate import Computes, load, refuse_shared_columns, schema_of, stored_needs
 from annotate.backends.errors import AnnotatorError
 from curation.store import Store
+from curation.store.journal import Journal
 from pipelines.recipe import CurateRecipe, RecipeError
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def producers_of(store: Store) -> dict[str, str]:
 
 
 def prepare_columns(store: Store, annotators: Mapping[str, Computes]) -> None:
-    """Add the columns that are missing. A column that its own annotator now makes in another type (an embedding of
-    another width) starts anew."""
+    """Merge what a killed run left in the journal, and add the columns that are missing. A column that its own
+    annotator now makes in another type (an embedding of another width) starts anew."""
+    Journal(store).merge()
     schema = store.schema("clips")
     for name, annotator in annotators.items():
         wanted = schema_of(annotator)

@@ -18,12 +18,13 @@ from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Stand
 TYPICAL_S = {
     "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03,
     "camera_motion": 0.1, "watermark": 0.1, "aesthetic_standin": 0.02, "frame_hash": 0.01, "near_duplicates": 0.001,
-    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002, "density": 0.001,
+    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002,
+    "cluster_names": 0.001, "density": 0.001,
 }  # fmt: skip
 
 # Tokens in and out a clip of 5 s, not measured: Qwen2.5-VL's 784 pixels a token, at the default sampling, as images.
 TYPICAL_TOKENS = {
-    "caption": (4700, 200), "cinematography": (4500, 60), "watermark_vlm": (4900, 20), "captions": (700, 250),
+    "caption": (4700, 200), "cinematography": (4500, 60), "watermark_vlm": (4900, 20), "caption_rewrites": (700, 250),
 }  # fmt: skip
 
 
@@ -98,7 +99,12 @@ def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: 
     return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
 
 
-def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
+def noted_results(store: Store) -> int:
+    """Results that wait in the journal: of a run that goes on, or of one that was killed."""
+    return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+
+
+def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     """The plan as a table, with a sum of what is known."""
     width = max([len(r.name) for r in rows], default=4)
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
@@ -113,6 +119,8 @@ def plan_lines(rows: Sequence[Planned]) -> Iterable[str]:
     yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
     if usd := sum(r.usage.get("usd", 0) for r in rows):
         yield f"models {usd:.2f} USD, by the recipe's prices"
+    if noted:
+        yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
 
 
 def measured_usage(store: Store) -> dict[str, tuple[float, float]]:

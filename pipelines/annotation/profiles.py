@@ -4,15 +4,16 @@ from typing import Any
 
 CPU = (
     "technical", "blur", "motion", "text", "light", "texture", "camera_motion", "watermark", "aesthetic_standin",
-    "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding", "clusters", "density",
+    "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding", "clusters",
+    "cluster_names", "density",
 )  # fmt: skip
-FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "cinematography", "watermark_vlm")
+FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "caption_rewrites", "cinematography", "watermark_vlm")
 
 PROFILES: dict[str, tuple[str, ...]] = {"cpu": CPU, "full": FULL}
 """cpu: needs no download and no GPU. full: asks models as well; which ones, the recipe says."""
 
 _VLM: dict[str, Any] = {"chat": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
-_ASK = ("caption", "cinematography", "watermark_vlm", "captions", "clusters")
+_ASK = ("caption", "cinematography", "watermark_vlm", "caption_rewrites", "cluster_names")
 
 PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {},

@@ -21,6 +21,8 @@ import pyarrow as pa
 from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from annotate.contract import needs_of
 from curation.store import Store
+from curation.store.failures import Mending
+from curation.store.journal import Journal
 from curation.store.schema import schemas
 from pipelines.annotation.batches import Batch, batches_of
 from pipelines.annotation.keys import Keys, keys_of
@@ -35,7 +37,7 @@ from pipelines.recipe import CurateRecipe
 from pipelines.rows import failure_row
 from pipelines.versions import versions
 
-MERGE_CLIPS = 4096  # merged at once: a merge rewrites its columns for each fragment that it touches
+HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2
 
 
@@ -171,13 +173,14 @@ class _Level:
         self.report, self.progress = report, progress
         self.total = sum(standing.count(name, STALE) for name in annotators)
         self.finished = 0
-        self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to merge, by the annotators that ran
+        self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
+        self.journal, self.mending = Journal(store), Mending(store, list(annotators))
         self.failures: list[dict[str, Any]] = []
         self.committed_at = time.monotonic()
 
     def run(self) -> None:
         with ExitStack() as stack:
-            stack.callback(self._commit)  # whatever ends the run: what is computed is kept
+            stack.callback(self._commit, last=True)  # whatever ends the run: what is computed is kept
             stack.callback(self._count_left)
             lanes = list(self._lanes())
             for lane in lanes:
@@ -220,6 +223,7 @@ class _Level:
             computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result["columns"])
             if computed:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id} | result["columns"])
+            self.mending.works(computed, clip_id)
             self.report.done.update(computed)
             self.report.clips.add(clip_id)
             self.report.seconds.update(result.get("seconds", {}))
@@ -276,15 +280,19 @@ class _Level:
         return {r["md5"]: r["uri"] for r in rows}
 
     def _is_due(self) -> bool:
-        """Enough rows for one merge, or enough time: slow annotators must not lose hours to a crash."""
+        """Enough rows, or enough time: slow annotators must not lose hours to a crash."""
         late = time.monotonic() - self.committed_at >= self.recipe.batches.commit_s
-        return late or sum(map(len, self.found.values())) >= MERGE_CLIPS
+        return late or sum(map(len, self.found.values())) >= HELD_CLIPS
 
-    def _commit(self) -> None:
+    def _commit(self, *, last: bool = False) -> None:
+        """last: the next level reads `clips`, so the journal's results go there too."""
         self.committed_at = time.monotonic()
+        self.mending.commit()
         for names, rows in self.found.items():
-            self.store.merge("clips", pa.Table.from_pylist(rows, self._schema(names)), on="clip_id")
+            self.journal.add(" ".join(names), pa.Table.from_pylist(rows, self._schema(names)), merge=last)
         self.found.clear()
+        if last:
+            self.journal.merge()
         if self.failures:
             self.store.append("failures", self.failures)
             self.failures = []

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate import Computes, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
+from annotate import Computes, Partly, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
 from annotate.backends.chat import close_chats, take_usage
 from annotate.contract import digest_of
 from annotate.run import failure_of
@@ -21,6 +21,8 @@ from curation.store import Store
 from pipelines.annotation.keys import Keys, lent
 from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
 from pipelines.recipe import Need
+
+Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class SetStanding:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """seconds of the call; error and detail where it failed."""
+    """clips that are done. seconds of the call; error and detail where it failed, in whole or in part."""
 
     clips: int
     seconds: float
-    usage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    usage: Usage = field(default_factory=dict)
     error: str = ""
     detail: str = ""
     postponed: bool = False
@@ -79,40 +81,50 @@ def run_set(
     began = time.monotonic()
     version = store.dataset("clips").version
     try:
-        table, state, usage = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
+        table, state, usage, problem = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", error)
-        failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
-        return SetOutcome(0, time.monotonic() - began, {}, failure.error, str(error)[-4000:], failure.postponed)
+        return _failed(name, getattr(error, "cause", error), str(error), time.monotonic() - began)
     store.merge("clips", table, on="clip_id")
     _save_state(store, annotator, state)
-    return SetOutcome(table.num_rows, time.monotonic() - began, usage)
+    seconds = time.monotonic() - began
+    if problem:
+        return _failed(name, problem, str(problem), seconds, usage)
+    return SetOutcome(table.num_rows, seconds, usage)
+
+
+def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usage | None = None) -> SetOutcome:
+    failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
+    return SetOutcome(0, seconds, usage or {}, failure.error, detail[-4000:], failure.postponed)
 
 
 def _compute(
     store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
-) -> tuple[pa.Table, str, dict[str, dict[str, float]]]:
-    """On the worker: clip_id, the columns and the fingerprint of every member; the new state as JSON; what was used."""
+) -> tuple[pa.Table, str, Usage, Exception | None]:
+    """On the worker: clip_id, the columns and the fingerprint of every member, the new state as JSON, what was used and
+    what came in the way of doing all: then the fingerprints are null, and the next run goes on."""
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
+    problem: Any = None
     with lent(keys):
         try:
             found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
-            usage = take_usage(annotator)
+        except Partly as part:
+            found, state, problem = part.columns, part.state, part.__cause__ or part
         finally:
+            usage = take_usage(annotator)
             close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
     places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))
     places = pc.if_else(pc.less(places, 0), pa.scalar(None, places.type), places)
     columns = [pa.array(found[c], type=annotator.columns[c].type).take(places) for c in annotator.columns]
-    prints = pa.array([_expected(annotator, members)] * len(members), pa.string())
+    prints = pa.array([None if problem else _expected(annotator, members)] * len(members), pa.string())
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     ids = members.column("clip_id").combine_chunks()
-    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), usage
+    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), usage, problem
 
 
 def _members(store: Store, annotator: SetAnnotator, more: list[str], version: int | None = None) -> pa.Table:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from annotate import Annotator, Computes, expected_fingerprint, stored_needs
 from curation.store import Store
+from curation.store.failures import standing_failures
 from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
 
 CURRENT, STALE, WAITING, FAILED = range(4)
@@ -118,11 +119,11 @@ def _with_source_value(store: Store, column: str) -> list[str]:
 
 
 def _mark_failed(store: Store, name: str, clips: pa.Table, states: np.ndarray, expected: pa.Array) -> None:
-    rows = store.read("failures", ["clip_id", "fingerprint"], filter=f"stage = '{name}' AND clip_id IS NOT NULL")
+    rows = standing_failures(store, [name])
     if not rows.num_rows:
         return
     failed = {(r["clip_id"], r["fingerprint"]) for r in rows.to_pylist()}
-    at = np.flatnonzero(pc.is_in(clips.column("clip_id"), rows.column(0).combine_chunks()).to_numpy())
+    at = np.flatnonzero(pc.is_in(clips.column("clip_id"), rows.column("clip_id").combine_chunks()).to_numpy())
     for place in at[states[at] == STALE]:
         if (clips.column("clip_id")[place].as_py(), expected[place].as_py()) in failed:
             states[place] = FAILED

@@ -34,16 +34,18 @@ def annotate(
     """
     from curation.store import Store
     from pipelines.annotation.load import load_annotators
+    from pipelines.annotation.pinning import pin_models
     from pipelines.conditions import checked
 
-    full = _recipe(recipe, settings or [], profile)
+    full = pin_models(_recipe(recipe, settings or [], profile), only or ())
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = checked(opened, where)
     if plan:
-        from pipelines.annotation.plan import make_plan, plan_lines
+        from pipelines.annotation.plan import make_plan, noted_results, plan_lines
 
-        say(*plan_lines(make_plan(opened, annotators, retry_failed=retry_failed, where=where)))
+        planned = make_plan(opened, annotators, retry_failed=retry_failed, where=where)
+        say(*plan_lines(planned, noted_results(opened)))
         return
     report = _run(opened, full, annotators, address, retry_failed, where, quiet)
     say(*_summary(report, store))

@@ -35,6 +35,7 @@ def main() -> None:
     import pipelines.cli.annotate
     import pipelines.cli.balance
     import pipelines.cli.checkpoint
+    import pipelines.cli.cleanup
     import pipelines.cli.curate
     import pipelines.cli.generate
     import pipelines.cli.lineage

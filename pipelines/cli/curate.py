@@ -151,14 +151,18 @@ def failures(
 
 
 def _mended(store: "Store") -> str:
-    """SQL condition on `failures_latest f`: a later attempt has worked. Annotators are told by their fingerprints."""
+    """SQL condition on `failures_latest f`: a later attempt has worked. Annotators of clips say so in the row; a value
+    of the very fingerprint that failed tells of one that died before it could."""
     names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
-    of_sets = "select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at"
+    whole = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" is not null" for n in names)  # of a part it is null
+    some = f"select 1 from clips c where case f.stage {whole} else false end" if names else "select 1 where false"
+    of_sets = f"select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at and exists ({some})"
     encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
     made_by += f" when 'precompute' then exists ({encoded})"
+    noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
     return (
-        "f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )

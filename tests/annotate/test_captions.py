@@ -1,18 +1,15 @@
-import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import yaml
 
 import annotate
-from annotate import annotate_clip, annotate_clips, schema_of
-from annotate.backends.chat import close_chats
+from annotate import annotate_clip, schema_of
 from annotate.captions import INPUTS, Captions
 from annotate.chatting.compositions import ELEMENTS, compose
+from annotate.chatting.items import text_hash
 from training.rows import _texts
 
 EN = "A man opens a red door and steps out into the rain."
@@ -25,15 +22,6 @@ def captions(known: dict, **parameters) -> list[dict]:
     assert failures == []
     pa.Table.from_pylist([columns], schema=schema_of(Captions()))
     return columns["captions"]
-
-
-def with_chat(server, **parameters) -> dict:
-    return {"chat": {"model": "qwen", "url": server.url, "timeout_s": 20}} | parameters
-
-
-def dense(number: int) -> str:
-    """An English caption long enough to be shortened."""
-    return f"Clip {number} shows a row of cells. " + "The cells stay where they are from first to last frame. " * 3
 
 
 def test_without_a_model_there_is_what_is_given_and_what_is_composed():
@@ -123,136 +111,41 @@ def test_a_caption_without_a_full_stop_gets_one_before_the_next_sentence():
     assert compose(EN, "en", {"shot_size": "unclear"}, 0, 0) is None
 
 
-def test_translations_and_summaries_name_their_parents(chat_server):
-    known = {"source_caption": ZH.replace("一只", "3只"), "caption": dense(4), "caption_model": "qwen", **FILMED}
-    found = captions(known, **with_chat(chat_server))
-    kinds = [(i["kind"], i["language"], i["parents"]) for i in found]
-    assert kinds[:2] == [("source", "zh", []), ("caption", "en", [])]
-    assert sorted(kinds[2:5]) == [("summary", "en", [1]), ("translation", "en", [0]), ("translation", "zh", [1])]
-    assert kinds[5:] == [("composition", found[parent]["language"], [parent]) for parent in range(5)]
-    assert [i["model"] for i in found[1:5]] == ["qwen"] * 4
-    assert "number 3 " in next(i["text"] for i in found if i["parents"] == [0])
-    (to_english,) = chat_server.asked(3)
-    assert "from Chinese to English" in to_english["text"]
-    assert to_english["pictures"] == 0
-    assert all("$" not in a["text"] for a in (to_english, *chat_server.asked(4)))
+def rewrite(text: str, language: str, kind: str, parent: str, parent_text: str) -> dict:
+    """As `caption_rewrites` leaves one."""
+    made = {"text": text, "language": language, "kind": kind, "model": "qwen"}
+    return made | {"parent": parent, "parent_hash": text_hash(parent_text)}
 
 
-def test_every_answer_lands_on_its_clip_and_caption(chat_server):
-    """Several calls at once; answers come in another order, and some only when asked again."""
-    numbers = range(1000, 1040)
-    wrong = ["status 500", "English again", "", dense(1), "译" * 900, f"{'word ' * 70}"]
-    chat_server.script({n: [wrong[n % len(wrong)]] for n in numbers[::2]})
-    annotator = annotate.load("captions", with_chat(chat_server, clips_a_call=4))
-
-    def call(some: list[int]) -> dict:
-        rows = [{"caption": dense(n), "source_caption": f"{n}号图案"} for n in some]
-        return dict(zip(some, annotate_clips([None] * len(some), [annotator], rows), strict=True))
-
-    with ThreadPoolExecutor(4) as threads:
-        found = {n: r for part in threads.map(call, [list(numbers[k::4]) for k in range(4)]) for n, r in part.items()}
-    assert [failures for _, failures in found.values()] == [[]] * len(numbers)
-    for n, (columns, _) in found.items():
-        texts = {(i["kind"], *i["parents"]): i["text"] for i in columns["captions"]}
-        assert set(texts) == {("source",), ("caption",), ("translation", 0), ("translation", 1), ("summary", 1)}
-        assert all(str(n) in text for text in texts.values()), texts
-        assert texts["translation", 1].startswith(f"第{n}号片段")
-        assert texts["translation", 0].startswith(f"Clip number {n} in English")
-        assert texts["summary", 1] == f"Number {n}, in short."
+def test_translations_and_summaries_name_their_parents_and_are_composed_too():
+    made = [
+        rewrite("A dog runs.", "en", "translation", "source", ZH),
+        rewrite("一个男人开门。", "zh", "translation", "caption", EN),
+        rewrite("A man leaves.", "en", "summary", "caption", EN),
+    ]
+    known = {"source_caption": ZH, "caption": EN, "caption_model": "llava", "caption_rewrites": made, **FILMED}
+    found = captions(known)
+    assert [(i["kind"], i["language"], i["parents"], i["model"]) for i in found[:5]] == [
+        ("source", "zh", [], None), ("caption", "en", [], "llava"), ("translation", "en", [0], "qwen"),
+        ("translation", "zh", [1], "qwen"), ("summary", "en", [1], "qwen"),
+    ]  # fmt: skip
+    assert [(i["kind"], i["language"], i["parents"]) for i in found[5:]] == [
+        ("composition", found[parent]["language"], [parent]) for parent in range(5)
+    ]
 
 
-WRONG = {
-    "The cells of number 5 stay where they are.": "the answer is not in Chinese",
-    dense(5).upper(): "the answer repeats the text",
-    "号": "the translation has 1 characters and the text 196",
-    "译文" * 300: "the translation has 600 characters and the text 196",
-    "第五号片段里有一排黑白方格，画面静止不动。" * 3 + "<cut>": "the answer was cut off before its end",
-    "...": "the answer is empty",
-}
+def test_what_was_made_of_an_earlier_text_is_left_out():
+    made = [rewrite(text, "zh", "translation", of, EN) for text, of in (("一只狗。", "source"), ("老的。", "caption"))]
+    found = captions({"source_caption": EN, "caption": "Another caption.", "caption_rewrites": made})
+    assert [(i["kind"], i["text"]) for i in found] == [
+        ("source", EN), ("caption", "Another caption."), ("translation", "一只狗。")
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("wrong", "complaint"), WRONG.items(), ids=WRONG.values())
-def test_a_translation_that_stays_wrong_fails_the_clip(chat_server, wrong, complaint):
-    chat_server.script({5: [wrong] * 3})
-    annotator = annotate.load("captions", with_chat(chat_server, summarize=False))
-    rows = [{"caption": dense(5)}, {"caption": dense(6)}]
-    bad, good = annotate_clips([None, None], [annotator], rows)
-    assert bad[0] == {}
-    error = f"ChatError: translation in zh: after 3 attempts still no valid answer: {complaint}"
-    assert bad[1][0].error.startswith(error)
-    assert len(good[0]["captions"]) == 2
-    assert len(chat_server.asked(5)) == 3
-
-
-@pytest.mark.parametrize(
-    ("wrong", "complaint"),
-    [
-        ("word 5 " * 30, "the summary has 60 words; write at most 25"),
-        ("五号图案静止不动。", "the answer is not in English"),
-    ],
-)
-def test_a_summary_that_stays_wrong_fails_the_clip(chat_server, wrong, complaint):
-    chat_server.script({5: [wrong] * 3})
-    annotator = annotate.load("captions", with_chat(chat_server, translate=False))
-    columns, (failure,) = annotate_clip(None, [annotator], {"caption": dense(5)})
-    assert columns == {}
-    assert failure.error == f"ChatError: summary in en: after 3 attempts still no valid answer: {complaint}"
-
-
-def test_a_server_that_is_away_is_no_fault_of_the_clip():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    annotator = annotate.load("captions", {"chat": {"model": "m", "url": url, "patience_s": 0}})
-    columns, (failure,) = annotate_clip(None, [annotator], {"caption": dense(5)})
-    close_chats()
-    assert columns == {}
-    assert failure.postponed
-
-
-def test_the_full_recipe_asks_one_model():
-    recipe = yaml.safe_load((Path(__file__).parents[2] / "configs/curate/full.yaml").read_text())
-    asked = {name: annotate.load(name, parameters).chat for name, parameters in recipe["parameters"].items()}
-    assert asked.keys() == {"caption", "cinematography", "watermark_vlm", "captions", "clusters"}
-    assert {chat.model for chat in asked.values()} == {"Qwen/Qwen2.5-VL-7B-Instruct"}
-    assert {name for name, chat in asked.items() if chat.send == "images"} == {"watermark_vlm"}
-
-
-def test_a_short_caption_is_its_own_summary(chat_server):
-    found = captions({"source_caption": "5 dogs run."}, **with_chat(chat_server, translate=False))
-    assert [i["kind"] for i in found] == ["source"]
-    assert chat_server.asked(5) == []
-
-
-def test_the_caption_of_a_source_is_asked_about_once_in_a_call(chat_server):
-    annotator = annotate.load("captions", with_chat(chat_server, summarize=False, clips_a_call=16))
-    results = annotate_clips([None] * 10, [annotator], [{"source_caption": dense(9)}] * 10)
-    assert [failures for _, failures in results] == [[]] * 10
-    assert len({str(columns) for columns, _ in results}) == 1
-    assert len(chat_server.asked(9)) == 1
-
-
-def test_the_composed_caption_and_other_languages_are_not_asked_about(chat_server):
-    known = {"source_caption": "11 chiens âgés traînent à côté de l'étang gelé", "composed_caption": dense(12)}
-    assert [i["kind"] for i in captions(known, **with_chat(chat_server))] == ["source", "composed"]
-    assert chat_server.asked(11) == chat_server.asked(12) == []
-
-
-def test_it_runs_in_a_process_of_its_own_only_with_a_model():
+def test_it_asks_nobody_and_all_its_inputs_are_optional():
     assert not Captions().resources.own_process
-    assert annotate.load("captions", {"chat": {"model": "m"}}).resources.own_process
-    plain, asking = Captions().models, annotate.load("captions", {"chat": {"model": "m"}}).models
-    assert set(plain) < set(asking)
-    assert {m.split("@")[0] for m in asking} == {"compositions", "m", "prompt:translation", "prompt:summary"}
-
-
-def test_its_inputs_are_all_optional():
+    assert {m.split("@")[0] for m in Captions().models} == {"compositions"}
     assert [need.column for need in Captions.needs] == list(INPUTS)
     assert all(need.optional for need in Captions.needs)
-
-
-def test_a_chat_without_a_model_is_no_silent_way_to_have_none():
-    with pytest.raises(ValueError, match="annotator 'captions' names no model: set parameters.captions.chat.model"):
-        annotate.load("captions", {"chat": {"url": "http://gpu1:8000/v1"}})
     with pytest.raises(ValueError, match="compositions = -1; it must be at least 0"):
         annotate.load("captions", {"compositions": -1})

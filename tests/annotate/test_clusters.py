@@ -1,9 +1,8 @@
-"""Clusters: the same for the same clips, the same ids as clips are added, and names that say who gave them."""
+"""Clusters: the same for the same clips, and the same ids as clips are added."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,38 +11,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate import Postponed
-from annotate.backends.chat import ChatError, ChatModel, close_chats
-from annotate.clustering import names as cluster_names
 from annotate.clustering.kmeans import Fit, fit, rule_of_thumb
 from annotate.clusters import Clusters
-from tests.annotate.backends.conftest import Server
-from tests.annotate.embedded_clips import about, blobs, clips_of
+from tests.annotate.embedded_clips import blobs, clips_of
 
 
 def run(clips: pa.Table, state: Any = None, **parameters: Any) -> tuple[dict[str, list], Any]:
     """Columns as lists, and the state as it comes back from the store's JSON."""
     found, state = Clusters(**parameters)(clips, state)
-    assert set(found) == {"cluster_id", "cluster_name", "cluster_named_by"}
+    assert set(found) == {"cluster_id"}
     return {name: pa.array(column).to_pylist() for name, column in found.items()}, json.loads(json.dumps(state))
 
 
-def test_blobs_are_found_and_named_by_their_own_words() -> None:
+def test_blobs_are_found() -> None:
     vectors, which = blobs([60, 50, 40, 30, 20])
-    found, _ = run(clips_of(vectors, about(which)), k=5)
+    found, _ = run(clips_of(vectors), k=5)
     pairs = set(zip(found["cluster_id"], which.tolist(), strict=True))
     assert pairs == {(i, i) for i in range(5)}, "one to one, the largest first"
-    names = dict(zip(found["cluster_id"], found["cluster_name"], strict=True))
-    assert [set(names[i].split(", ")) for i in range(5)] == [
-        {"dog", "beach", "waves"}, {"city", "traffic", "night"}, {"kitchen", "onions", "chef"},
-        {"mountain", "snow", "peak"}, {"robot", "castle", "cartoon"},
-    ]  # fmt: skip
-    assert set(found["cluster_named_by"]) == {"c-tf-idf"}
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    vectors, which = blobs([30, 30, 30], width=1.0)
-    clips = clips_of(vectors, about(which))
+    vectors, _ = blobs([30, 30, 30], width=1.0)
+    clips = clips_of(vectors)
     shuffled = np.random.default_rng(3).permutation(len(clips))
     found, state = run(clips)
     other, same = run(clips.take(pa.array(shuffled)))
@@ -54,20 +43,19 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 def test_a_few_more_clips_change_no_cluster() -> None:
     vectors, which = blobs([60, 50, 40], width=1.0)
-    more, other = blobs([8, 8, 8], seed=1, width=1.0)
-    before, state = run(clips_of(vectors, about(which)))
-    both = clips_of(np.vstack([vectors, more]), about(np.concatenate([which, other])))
+    more, _ = blobs([8, 8, 8], seed=1, width=1.0)
+    before, state = run(clips_of(vectors))
+    both = clips_of(np.vstack([vectors, more]))
     after, kept = run(both, state)
     assert after["cluster_id"][: len(which)] == before["cluster_id"]
-    assert after["cluster_name"][: len(which)] == before["cluster_name"]
     assert kept == state
 
 
 def test_many_more_clips_make_new_clusters_and_old_ones_keep_their_ids() -> None:
     vectors, which = blobs([60, 50, 40])
     more, other = blobs([70, 60], seed=1, offset=3)
-    before, state = run(clips_of(vectors, about(which)), k=3)
-    both = clips_of(np.vstack([vectors, more]), about(np.concatenate([which, other])))
+    before, state = run(clips_of(vectors), k=3)
+    both = clips_of(np.vstack([vectors, more]))
     state["fit"]["ids"] = [{0: 7, 1: 3, 2: 9}[i] for i in state["fit"]["ids"]]  # ids of a long history
     state["fit"]["next_id"] = 12
     after, new = run(both, state, k=5)
@@ -98,26 +86,24 @@ def test_vectors_of_another_model_are_another_space() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_few_clips(count: int) -> None:
-    vectors, which = blobs([count])
-    found, state = run(clips_of(vectors, about(which)))
+    vectors, _ = blobs([count])
+    found, state = run(clips_of(vectors))
     assert found["cluster_id"] == [0] * count
-    again, _ = run(clips_of(vectors, about(which)), state)
+    again, _ = run(clips_of(vectors), state)
     assert again == found
 
 
 def test_identical_vectors_are_one_cluster_and_stay_it() -> None:
     vectors = np.repeat(blobs([1])[0], 50, axis=0)
-    found, state = run(clips_of(vectors, ["a dog"] * 50), k=8)
+    found, state = run(clips_of(vectors), k=8)
     assert set(found["cluster_id"]) == {0}
-    assert set(found["cluster_name"]) == {"dog"}
-    assert run(clips_of(vectors, ["a dog"] * 50), state, k=8)[1] == state
+    assert run(clips_of(vectors), state, k=8)[1] == state
 
 
-def test_clips_without_a_vector_have_no_cluster_and_no_name() -> None:
+def test_clips_without_a_vector_have_no_cluster() -> None:
     vectors = [*blobs([5])[0][:4], None]
     found, _ = run(clips_of(vectors))
     assert found["cluster_id"] == [0, 0, 0, 0, None]
-    assert found["cluster_name"] == found["cluster_named_by"] == [None] * 5, "no caption, no name"
 
 
 @settings(max_examples=20, deadline=None)
@@ -143,78 +129,6 @@ def test_mini_batches_find_the_blobs_of_a_large_set() -> None:
     assert [rule_of_thumb(n, 256) for n in (1, 2, 100, 10_000, 10**7)] == [1, 1, 7, 71, 256]
 
 
-def test_words_that_all_clusters_share_name_none_of_them() -> None:
-    names = cluster_names.by_terms([
-        ["A dog runs on the beach.", "Dogs on a beach; the video shows dogs."],
-        ["一只狗在沙滩上奔跑", "一只狗在沙滩上"],
-        ["the of and", ""],
-        ["a cat on the beach", "the cat's beach"],
-        ["a cat on the beach", "the cat's beach"],
-    ])  # fmt: skip
-    assert names[0] is not None
-    assert names[1] is not None
-    assert "dog" in names[0]
-    assert "dogs" not in names[0].split(", ")
-    assert set(names[1].split(", ")) <= {"一只", "只狗", "狗在", "在沙", "沙滩", "滩上"}, "pairs, as it has no spaces"
-    assert names[2] is None
-    assert len({names[3], names[4]}) == 2, "clusters are told apart by name"
-
-
-# --- names by a chat model: a real server on loopback, told by the captions what to answer ---
-
-
-@pytest.fixture(scope="module")
-def lasting() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(lasting: Server) -> Iterator[Server]:
-    lasting.forget()
-    yield lasting
-    close_chats()
-
-
-def told(which: np.ndarray, answers: list[str]) -> list[str]:
-    """Captions that hold what the server is to answer about their cluster."""
-    return [f"token=t{w} {answers[w]} clip {i}" for i, w in enumerate(which)]
-
-
-def test_a_chat_model_names_each_cluster_from_its_own_captions(server: Server) -> None:
-    vectors, which = blobs([30, 20, 10])
-    answers = [f'faults={fault} answer={{"name":"{name}"}}' for fault, name in
-               (("429", "dogs"), ("", "night_city"), ("500,cut", "dogs"))]  # fmt: skip
-    found, state = run(clips_of(vectors, told(which, answers)), k=3, chat=server.chat())
-    assert found["cluster_name"] == [["dogs", "night_city", "dogs (2)"][w] for w in which]
-    assert set(found["cluster_named_by"]) == {"m"}
-    asked = server.stats()["seen"]
-    assert set(asked) == {"t0", "t1", "t2"}
-    assert run(clips_of(vectors, told(which, answers)), state, k=3, chat=server.chat())[0] == found
-    assert server.stats()["seen"] == asked, "names are kept until the clusters are fitted anew"
-
-
-@pytest.mark.parametrize("answer", ['{"name":""}', '{"name":7}', '{"label":"x"}', "dogs", f'{{"name":"{"x" * 61}"}}'])
-def test_a_wrong_answer_is_no_name_and_nobody_else_s_stands_in(server: Server, answer: str) -> None:
-    vectors, which = blobs([30, 20])
-    captions = told(which, ['answer={"name":"dogs"}', f"answer={answer}"])
-    with pytest.raises(ChatError, match="still no valid answer"):
-        run(clips_of(vectors, captions), k=2, chat=server.chat(), attempts=2)
-
-
-def test_a_server_that_is_away_postpones_the_names() -> None:
-    vectors, which = blobs([30, 20])
-    away = ChatModel(model="m", url="http://127.0.0.1:9/v1", patience_s=0, timeout_s=1)
-    with pytest.raises(Postponed):
-        run(clips_of(vectors, about(which)), k=2, chat=away)
-    close_chats()
-
-
-def test_the_model_and_prompt_are_in_the_fingerprint_and_the_address_is_not() -> None:
-    plain, named = Clusters(), Clusters(chat=ChatModel(model="m"))
-    assert plain.fingerprint != named.fingerprint
-    assert named.fingerprint == Clusters(chat=ChatModel(model="m", url="http://elsewhere/v1")).fingerprint
-    assert any("cluster_name" in one for one in named.models)
+def test_a_number_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="max_k = 0"):
         Clusters(max_k=0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.density import SAME, Density, densities, sample
+from annotate.density import SAME, Density, sample
 from tests.annotate.embedded_clips import blobs, clips_of
 
 
@@ -97,16 +95,6 @@ def test_clips_without_a_vector_or_of_another_model_have_none() -> None:
     vectors = [*blobs([6])[0], None]
     density = density_of(clips_of(vectors, model=["m"] * 4 + ["old"] * 2 + ["m"]))
     assert np.isnan(density).tolist() == [False] * 4 + [True] * 3
-
-
-def test_the_cost_grows_with_the_sample_and_not_with_the_square() -> None:
-    vectors, _ = blobs([8_000], width=1.0)
-    began = time.perf_counter()
-    densities(vectors, np.arange(8_000), 10)
-    exact = time.perf_counter() - began
-    began = time.perf_counter()
-    densities(vectors, sample([str(i) for i in range(8_000)], 800, 0), 10)
-    assert time.perf_counter() - began < 0.6 * exact
 
 
 def test_mistakes_are_sentences() -> None:

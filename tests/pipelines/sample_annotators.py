@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.backends.errors import AnnotatorError
-from annotate.contract import Annotator, Column, Frames, Postponed, Resources, SetAnnotator, Stored, runtime
+from annotate.contract import Annotator, Column, Frames, Partly, Postponed, Resources, SetAnnotator, Stored, runtime
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
@@ -70,6 +71,7 @@ class Lonely(Annotator):
     model: str = runtime("")
     key: str = runtime("")
     batch_size: int = runtime(2)
+    pause_s: float = runtime(0.0)
 
     name, version = "lonely", 1
     needs = (Frames(count=2, height=32), Stored("flaky_mean", optional=True))
@@ -95,6 +97,7 @@ class Lonely(Annotator):
         _load(self.model)
         if self.key and not os.environ[self.key]:
             raise ValueError("no key")
+        time.sleep(self.pause_s)
         return [self._one(frames) for frames, _ in clips]
 
     def _one(self, frames: np.ndarray) -> dict | Exception:
@@ -114,10 +117,11 @@ def _load(model: str) -> None:
 
 @dataclass(frozen=True)
 class Ranked(SetAnnotator):
-    """The place of each clip among all."""
+    """The place of each clip among all; of none but the darkest while its switch is there."""
 
     fail: bool = False
     model: str = runtime("")
+    switch: str = runtime("")
 
     name, version = "ranked", 1
     needs = Stored("flaky_mean")
@@ -129,4 +133,9 @@ class Ranked(SetAnnotator):
             raise ValueError("no ranking today")
         calls = (state or {"calls": 0})["calls"] + 1
         order = np.argsort(np.argsort(clips.column("flaky_mean").to_numpy()))
-        return {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        found, state = {"ranked_place": order, "ranked_calls": [calls] * len(order)}, {"calls": calls}
+        if self.switch and Path(self.switch).exists():
+            darkest = [0 if place == 0 else None for place in order]
+            why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
+            raise Partly(found | {"ranked_place": darkest}, state) from why
+        return found, state

@@ -1,6 +1,9 @@
 """Stored clips are annotated by need: each annotator alone, in the order of what they read, on whatever worker."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +11,11 @@ import pytest
 
 from curation.store import Store
 from pipelines.annotation.load import in_levels, load_annotators
-from pipelines.annotation.plan import make_plan
+from pipelines.annotation.plan import make_plan, noted_results, plan_lines
 from pipelines.annotation.run import Report, annotate_and_record
 from pipelines.progress import Progress
 from pipelines.recipe import RecipeError
+from tests.conftest import ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate, recipe_of
 
@@ -84,7 +88,7 @@ def test_only_some_and_only_where(store):
     assert annotate(store, ["flaky", "loud", "ranked"]).done == {"flaky": 5, "loud": 5, "ranked": 6}
 
 
-def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, tmp_path, reel):
+def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, call):
     annotate(store, ["flaky"])
     bright = np.median([c["flaky_mean"] for c in clips_of(store)])
     report = annotate(store, parameters={"lonely": {"above": float(bright)}, "ranked": {"fail": True}})
@@ -99,9 +103,12 @@ def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, tmp_path, ree
     again = {"lonely": {"above": float(bright)}, "ranked": {"fail": True}}
     assert not annotate(store, parameters=again).failed
     assert annotate(store, parameters=again, retry_failed=True).failed == {"lonely": failed, "ranked": 1}
-    assert "no ranking today" in reel("failures", "--store", store.path).stdout
+    assert "no ranking today" in call("failures", "--store", store.path).stdout
     assert annotate(store).done == {"lonely": 6, "ranked": 6}
-    assert "ranking" not in reel("failures", "--store", store.path).stdout
+    assert "nothing failed" in call("failures", "--store", store.path).stdout, "other parameters made it good"
+    assert annotate(store, parameters=again).failed["lonely"] == failed, "which says nothing of the first ones"
+    assert call("failures", "--store", store.path).stdout.count("too bright") == failed
+    assert store.count("clips", "lonely_pid IS NULL") == 0
 
 
 def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_path):
@@ -166,6 +173,50 @@ def test_a_run_that_waits_says_for_what(store, call, monkeypatch):
     assert done.returncode == 4
     assert "caption waits: no server at http://127.0.0.1:9/v1" in done.stderr
     assert "waited 4 s for it (chat.patience_s)" in done.stdout
+
+
+def test_what_an_annotator_of_sets_did_before_it_failed_is_kept(store, call, tmp_path):
+    switch = tmp_path / "switch"
+    switch.touch()
+    parameters = {"ranked": {"switch": str(switch)}}
+    report = annotate(store, ["flaky", "ranked"], parameters=parameters)
+    assert (report.done, report.failed) == ({"flaky": 6}, {"ranked": 1})
+    assert [c["ranked_place"] for c in clips_of(store)].count(None) == 5
+    assert store.count("clips", "ranked_fingerprint IS NOT NULL") == 0
+    assert store.read("failures", ["stage", "error"]).to_pylist() == [{"stage": "ranked", "error": "ValueError: dark"}]
+    switch.write_text("away")
+    assert not annotate(store, ["flaky", "ranked"], parameters=parameters).postponed, "it has failed"
+    assert annotate(store, ["flaky", "ranked"], parameters=parameters, retry_failed=True).postponed == {"ranked": 6}
+    assert "ValueError: dark" in call("failures", "--store", store.path).stdout, "nothing has worked yet"
+    switch.unlink()
+    assert annotate(store, ["flaky", "ranked"], parameters=parameters, retry_failed=True).done == {"ranked": 6}
+    assert {c["ranked_calls"] for c in clips_of(store)} == {3}, "the state came back"
+    assert "nothing failed" in call("failures", "--store", store.path).stdout
+    assert None not in [c["ranked_place"] for c in clips_of(store)]
+
+
+def test_what_a_killed_run_noted_is_kept_and_only_the_rest_is_done(store):
+    import ray
+
+    slow = {"lonely": {"pause_s": 1.0, "batch_size": 1}}
+    settings = {"annotators": ["lonely"], "parameters": slow, "batches.commit_s": 0.05}
+    arguments = [a for key, value in settings.items() for a in ("--set", f"{key}={json.dumps(value)}")]
+    at = ray.get_runtime_context().gcs_address
+    run = subprocess.Popen([sys.executable, "-m", "pipelines.cli", "annotate", "-s", store.path, "--address", at,
+                            *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while run.poll() is None and not store.count("journal"):
+        time.sleep(0.02)
+    run.kill()
+    _, errors = run.communicate()
+    noted = sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+    assert 0 < noted < 6, errors
+    assert store.count("clips", "lonely_pid IS NOT NULL") == 0
+    recipe = recipe_of(annotators=["lonely"], parameters=slow)
+    lines = list(plan_lines(make_plan(store, load_annotators(recipe)), noted_results(store)))
+    assert f"{noted} results that are computed and not merged yet" in lines[-1]
+    assert annotate(store, ["lonely"], parameters=slow).done == {"lonely": 6 - noted}
+    assert store.count("clips", "lonely_pid IS NOT NULL") == 6
+    assert store.count("journal") == 0
 
 
 def test_a_column_of_another_width_starts_anew(store):

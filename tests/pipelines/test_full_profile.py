@@ -1,13 +1,19 @@
 """The full profile on a Ray: a chat server on loopback and small checkpoints stand where the published models go."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from annotate.chatting.vocabulary import VOCABULARIES
 from curation.store import Store
+from pipelines.annotation.load import load_annotators
+from pipelines.annotation.run import annotate_and_record
+from pipelines.progress import Progress
+from pipelines.recipe import CurateRecipe
 from tests.annotate.backends.faulty_server import numbered_frames
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of, chinese_of
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401 - a fixture
@@ -37,7 +43,7 @@ def recipe(server, clip_folder, tmp_path_factory):  # noqa: F811
         borders__enabled=False,
         parameters={
             **{name: {"chat": chat, "sampling": size} for name in ("caption", "cinematography", "watermark_vlm")},
-            **{name: {"chat": chat} for name in ("captions", "clusters")},
+            **{name: {"chat": chat} for name in ("caption_rewrites", "cluster_names")},
             "aesthetics": {"clip": clip, "head": {"model": str(head.parent), "file": head.name}},
             "visual_embedding": {"clip": clip},
         },
@@ -82,11 +88,24 @@ def test_a_second_run_asks_nobody_anything(store, recipe, server):
     assert not any(server.asked(number) for number in NUMBERS)
 
 
+def test_an_upgrade_of_another_annotator_asks_for_no_translation_again(store, recipe, server, tmp_path):
+    shutil.copytree(store.path, tmp_path / "store")
+    copy, names = Store.open(tmp_path / "store"), ["cinematography", "caption_rewrites", "captions"]
+    plan = yaml.safe_load(recipe.to_yaml())
+    plan["annotators"] = names
+    plan["parameters"] = {name: p for name, p in plan["parameters"].items() if name in names}
+    plan["parameters"]["cinematography"]["attempts"] = 4
+    server.script({})
+    changed = CurateRecipe.model_validate(plan)
+    with Progress("annotate", quiet=True) as progress:
+        report = annotate_and_record(copy, changed, load_annotators(changed), progress)
+    assert dict(report.done) == dict.fromkeys(["cinematography", "captions"], len(NUMBERS))
+    assert all(one["schema"] and one["pictures"] for number in NUMBERS for one in server.asked(number))
+    kept = [c.read("clips", ["clip_id", "captions"]).sort_by("clip_id").to_pylist() for c in (store, copy)]
+    assert kept[0] == kept[1]
+
+
 def test_a_server_that_is_away_leaves_clips_for_the_next_run(store, recipe, server, call, tmp_path):
-    import shutil
-
-    import yaml
-
     shutil.copytree(store.path, tmp_path / "store")
     away = {"model": "loopback/other", "url": "http://127.0.0.1:9/v1", "patience_s": 0, "timeout_s": 2}
     plan = yaml.safe_load(recipe.to_yaml())

@@ -141,14 +141,17 @@ def test_reel_submit(head, packages, curated):
     folder, _ = curated
     Store.open(folder / "store").snapshots.create("all", "select clip_id from clips")
     (folder / "train.yaml").write_text(yaml.safe_dump(TRAIN))
-    made = head.reel("submit", "train", "--address", head.address, "--working-dir", packages, folder / "train.yaml",
-                     "--snapshot", "all", "--store", folder / "store", "--out", folder / "runs")  # fmt: skip
+    submit = ("submit", "train", "--address", head.address, "--working-dir", packages, folder / "train.yaml",
+              "--snapshot", "all", "--store", folder / "store", "--out", folder / "runs")  # fmt: skip
+    made = head.reel(*submit)
     assert made.returncode == 0, made.stdout + made.stderr
     assert "SUCCEEDED" in made.stderr
     assert "step 2/2" in made.stdout
     (run,) = (folder / "runs").iterdir()
     assert f"finished 2 steps: {run}" in made.stdout
     assert (run / "checkpoints" / "step-00000002" / "checkpoint.json").is_file()
+    again = head.reel(*submit)
+    assert (again.returncode, "exists already (SUCCEEDED)" in again.stdout) == (0, True)
 
 
 def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):
@@ -180,16 +183,10 @@ def test_the_server_itself_wants_the_token(head):
     assert caught.value.code in (401, 403)
 
 
-def test_a_job_of_an_id_is_had_once_unless_it_failed(head, packages):
-    def submit(job_id: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(sys.argv[4:], address=sys.argv[1], " \
-               "working_dir=sys.argv[2], job_id=sys.argv[3]))"  # fmt: skip
-        return subprocess.run([sys.executable, "-c", code, head.address, str(packages), job_id, *arguments],
-                              env=head.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                              timeout=200)  # fmt: skip
-
-    assert "SUCCEEDED" in submit("train-once", "recipe").stderr
-    again = submit("train-once", "recipe")
-    assert (again.returncode, "exists already (SUCCEEDED)" in again.stdout) == (0, True)
+def test_a_job_that_failed_is_submitted_again(head, packages):
+    code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe', '--set', 'nonsense'], " \
+           "address=sys.argv[1], working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip
     for _ in range(2):
-        assert "FAILED" in submit("train-failing", "recipe", "--set", "nonsense").stderr
+        failed = subprocess.run([sys.executable, "-c", code, head.address, str(packages)], capture_output=True,
+                                env=head.environment | {"PYTHONPATH": str(ROOT)}, text=True, timeout=200)  # fmt: skip
+        assert "FAILED" in failed.stderr

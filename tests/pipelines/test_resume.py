@@ -85,21 +85,33 @@ def wait_for(run: subprocess.Popen, store: Path, condition: Callable[[Store], bo
     pytest.fail("nothing happened")
 
 
-MOMENTS = {
-    "some clips, no source": lambda s: s.count("media") > 0,
-    "half of the sources": lambda s: s.count("sources") >= 5,
-}
+def some_clips_no_source(store: Store) -> bool:
+    return store.count("media") > 0
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_the_next_run_makes_it_good(moment, material, expected, tmp_path):
+def half_of_the_sources(store: Store) -> bool:
+    return store.count("sources") >= 5
+
+
+def test_killed_and_interrupted_the_next_run_makes_it_good(material, expected, tmp_path):
     store = tmp_path / "store"
-    run = begin(store, material)
-    wait_for(run, store, MOMENTS[moment])
-    run.kill()
-    run.communicate()
-    assert run.returncode == -signal.SIGKILL
+    killed = begin(store, material)
+    wait_for(killed, store, some_clips_no_source)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     assert (store / "_locks" / "curation.json").exists()  # a dead run's lock is no hindrance
+
+    stopped = begin(store, material)
+    wait_for(stopped, store, half_of_the_sources)
+    stopped.send_signal(signal.SIGINT)
+    _, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, errors
+    assert "stopped; what was committed " in errors
+    assert "Traceback" not in errors
+    assert Store.open(store).read("runs", ["state"]).column(0).to_pylist() == ["interrupted"]
+    assert not list((store / "_locks").iterdir())
+
     kept = contents(store)
     summary = curate(store, [material])
     assert (summary.ok, summary.duplicate, summary.failed) == (8, 1, 1)
@@ -189,18 +201,3 @@ def test_a_recut_that_dies_is_finished_by_the_next_run(dying, few, cut_once, tmp
     assert {c["clips_fingerprint"] for c in contents(store)["clips"]} == {clip_fingerprint(other.encode)}
     assert max(c["duration_s"] for c in contents(store)["clips"]) <= 1.04
 
-
-def test_ctrl_c_stops_in_a_sentence_and_keeps_what_was_committed(material, expected, tmp_path):
-    store = tmp_path / "store"
-    run = begin(store, material)
-    wait_for(run, store, MOMENTS["some clips, no source"])
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=60)
-    assert run.returncode == 130, errors
-    assert "stopped; what was committed " in errors
-    assert "Traceback" not in errors
-    assert Store.open(store).read("runs", ["state"]).column(0).to_pylist() == ["interrupted"]
-    assert not list((store / "_locks").iterdir())
-    curate(store, [material])
-    assert contents(store) == expected
-    check_whole(store)
