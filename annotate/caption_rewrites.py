@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
-from annotate.backends.chat import Chat, ChatError, ChatModel, model_print, open_chat, resources_of
+from annotate.backends.chat import Chat, ChatError, ChatModel, keys_of, model_print, open_chat, resources_of, shared_by
 from annotate.chatting import rewriting
 from annotate.chatting.about_clip import QWEN
 from annotate.chatting.answers import ask_text
@@ -68,6 +68,16 @@ class CaptionRewrites(Annotator):
     def models(self) -> tuple[str, ...]:
         prompts = [load_prompt(p).print for p in (self.translation_prompt, self.summary_prompt)]
         return (*model_print(self.chat), *prompts)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return keys_of(self.chat)
+
+    def prepare(self) -> None:
+        self._chat  # noqa: B018 - opened on first use
+
+    def shared_by(self, processes: int) -> Self:
+        return replace(self, chat=shared_by(self.chat, processes))
 
     @cached_property
     def _chat(self) -> Chat:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.chat import ChatModel, model_print, resources_of
+from annotate.backends.chat import ChatModel, keys_of, model_print, resources_of
 from annotate.caption_embedding import CAPTIONS, first_caption
 from annotate.chatting.prompts import load_prompt
 from annotate.clustering import names
@@ -53,6 +53,10 @@ class ClusterNames(SetAnnotator):
     @property
     def models(self) -> tuple[str, ...]:
         return (*model_print(self.chat), load_prompt(self.prompt).print) if self.chat.model else ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return keys_of(self.chat)
 
     @property
     def resources(self) -> Resources:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
@@ -53,7 +53,8 @@ Need = Frames | Facts | Stored
 class Resources:
     """What one running annotator occupies, and how it is fed.
 
-    batch: clips a call. own_process: it keeps an actor of its own instead of sharing one decode with the others; for
+    batch: clips a call. processes: at most so many of them, sharing the work (0: by the size of the cluster).
+    own_process: it keeps an actor of its own instead of sharing one decode with the others; for
     models too large to be loaded in every worker, and for those that wait for a server. calls: calls in flight in that
     process at once; more than 1 wants thread-safe code.
     """
@@ -63,12 +64,14 @@ class Resources:
     batch: int = 1
     own_process: bool = False
     calls: int = 1
+    processes: int = 0
 
 
 class Postponed(Exception):
     """A clip is left for a later run, through no fault of its own: a server is away, a limit on cost is reached.
 
-    Raised or returned by an annotator; no row in `failures`, and the run hands that annotator no more clips.
+    Raised by an annotator for all clips of a call, or returned for some; no row in `failures`, and the run hands that
+    annotator no more clips.
     """
 
 
@@ -120,6 +123,11 @@ class Computes(ABC):
         return ()
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that hold keys it needs: read where a run is started, and lent to its own process."""
+        return ()
+
+    @property
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -130,7 +138,7 @@ class Computes(ABC):
             "name": self.name,
             "version": self.version,
             "parameters": _deciding(self),
-            "needs": [[type(need).__name__, asdict(need)] for need in needs_of(self)],
+            "needs": [[type(need).__name__, _stated(need)] for need in needs_of(self)],
             "models": self.models,
         }
         return _digest(json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str))
@@ -146,10 +154,27 @@ class Annotator(Computes):
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         """One value for each declared column, of one clip."""
 
+    kept_share: ClassVar[float] = 1.0
+    """Bytes that `kept` leaves of a clip's frames, all that is made of it counted; batches are filled by it."""
+
+    def kept(self, *inputs: Any) -> tuple:
+        """What of a clip's inputs waits for its batch, called as soon as they are read: override where that can be much
+        smaller than frames. `batch` is given it."""
+        return inputs
+
+    def prepare(self) -> None:
+        """Load or open what it needs: called once in a process of its own, before several threads ask at once. What it
+        raises leaves the clips for another run."""
+
+    def shared_by(self, processes: int) -> Self:
+        """As one of so many processes that work side by side: with its share of what is limited."""
+        return self
+
     def batch(self, clips: Sequence[tuple]) -> Sequence[dict[str, Any] | Exception]:
         """Several clips at once, at most `resources.batch`: override where a model gains by it.
 
-        An exception in place of a clip's columns is that clip's failure; a raised one sends every clip through alone.
+        An exception in place of a clip's columns is that clip's failure; a raised one sends every clip through alone,
+        but for Postponed.
         """
         return [self(*inputs) for inputs in clips]
 
@@ -212,6 +237,11 @@ def refuse_shared_columns(annotators: Sequence[Computes]) -> None:
             if column in owner:
                 raise ValueError(f"annotators {owner[column]!r} and {annotator.name!r} both write column {column!r}")
             owner[column] = annotator.name
+
+
+def _stated(need: Need) -> dict[str, Any]:
+    """Its fields, without those that came later and are not set: values that were made before stay current."""
+    return {name: value for name, value in asdict(need).items() if value is not None or name not in ("least", "most")}
 
 
 def _deciding(thing: Any) -> Any:

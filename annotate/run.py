@@ -60,13 +60,15 @@ def annotate_clips(
     rows: Sequence[Mapping[str, Any]] | None = None,
     producers: Mapping[str, str] | None = None,
     *,
-    gate: Callable[[], AbstractContextManager[None]] = nullcontext,
+    gate: Callable[[], AbstractContextManager[object]] = nullcontext,
+    decoder: Callable[[], AbstractContextManager[object]] = nullcontext,
     clock: Counter[str] | None = None,
 ) -> list[tuple[dict[str, Any], list[Failure]]]:
-    """`annotate_clip` of several: all their sampled frames are held at once, so keep it to a batch.
+    """`annotate_clip` of several. What a lone annotator keeps of them (`Annotator.kept`) is held at once, for several
+    annotators all frames: keep it to a batch.
 
     producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
-    gate: entered while an annotator computes, not while clips are decoded. clock: seconds are added up here, by
+    gate: entered while an annotator computes, decoder: while a clip is decoded. clock: seconds are added up here, by
         annotator, and those of decoding under "decode".
     """
     clock = Counter() if clock is None else clock
@@ -74,21 +76,28 @@ def annotate_clips(
     made_by = {**(producers or {}), **{column: a.name for a in annotators for column in a.columns}}
     frames = list(dict.fromkeys(n for a in annotators for n in needs_of(a) if isinstance(n, Frames)))
     facts = any(isinstance(n, Facts) for a in annotators for n in needs_of(a))
-    with _timed(clock, "decode"):
-        known = [_read_needs(mp4, frames, facts) for mp4 in mp4s]
+    lone = annotators[0] if len(annotators) == 1 else None
+    seen = [dict(row) for row in rows or [{}] * len(mp4s)]
+    known: list[Known] = []
+    given: list[Given] = []  # to the lone annotator, whose frames need not be held
+    for mp4, row in zip(mp4s, seen, strict=True):
+        with decoder(), _timed(clock, "decode"):
+            read = _read_needs(mp4, frames, facts)
+            given.append(_given(lone, read, row) if lone else ())
+            known.append({} if lone else read)
     results: list[tuple[dict[str, Any], list[Failure]]] = [({}, []) for _ in mp4s]
     for annotator in annotators:
         for start in range(0, len(mp4s), annotator.resources.batch):
             chunk = range(start, min(start + annotator.resources.batch, len(mp4s)))
-            seen = [{**(rows[i] if rows else {}), **results[i][0]} for i in chunk]
             with gate(), _timed(clock, annotator.name):
-                found = _run(annotator, [known[i] for i in chunk], seen)
-            for i, row, columns in zip(chunk, seen, found, strict=True):
+                found = _run(annotator, [given[i] if lone else _given(annotator, known[i], seen[i]) for i in chunk])
+            for i, columns in zip(chunk, found, strict=True):
                 if isinstance(columns, Failure):
                     results[i][1].append(columns)
                 else:
-                    stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, row, made_by)}
+                    stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, seen[i], made_by)}
                     results[i][0].update(columns | stamp)
+                    seen[i] |= columns | stamp
     return results
 
 
@@ -106,6 +115,7 @@ def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers:
 
 
 Known = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
+Given = tuple[Any, ...] | Exception  # what an annotator is given of a clip, or why it cannot be
 
 
 def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> Known:
@@ -118,23 +128,30 @@ def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> Known:
     return {Facts(): clip_facts, **dict(zip(frames, arrays, strict=True))}
 
 
-def _run(
-    annotator: Annotator, known: Sequence[Known], rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any] | Failure]:
-    """A batch; where it fails and holds several clips, clip by clip, so that one clip costs only itself."""
+def _run(annotator: Annotator, given: Sequence[Given]) -> list[dict[str, Any] | Failure]:
+    """A chunk: those that could be read go in one batch."""
+    found = iter(_batch(annotator, [one for one in given if not isinstance(one, Exception)]))
+    return [_failure(annotator, one) if isinstance(one, Exception) else next(found) for one in given]
+
+
+def _batch(annotator: Annotator, inputs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any] | Failure]:
+    """Where it fails and holds several clips, clip by clip, so that one clip costs only itself."""
+    if not inputs:
+        return []
     try:
-        inputs = [_inputs(annotator, k, r) for k, r in zip(known, rows, strict=True)]
         found = annotator.batch(inputs)
         if len(found) != len(inputs):
             raise ValueError(f"annotator {annotator.name!r} returned {len(found)} rows for {len(inputs)} clips")
+    except Postponed as error:
+        return [_failure(annotator, error)] * len(inputs)
     except Exception as error:
-        if len(known) == 1:
+        if len(inputs) == 1:
             return [_failure(annotator, error)]
-        return [one for k, r in zip(known, rows, strict=True) for one in _run(annotator, [k], [r])]
+        return [one for clip in inputs for one in _batch(annotator, [clip])]
     return [_checked(annotator, columns) for columns in found]
 
 
-def _inputs(annotator: Annotator, known: Known, row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _given(annotator: Annotator, known: Known, row: Mapping[str, Any]) -> Given:
     def of(need: Need) -> ClipFacts | np.ndarray | Any:
         if isinstance(need, Stored):
             if row.get(need.column) is None and not need.optional:
@@ -144,7 +161,10 @@ def _inputs(annotator: Annotator, known: Known, row: Mapping[str, Any]) -> tuple
             raise known
         return known[need]
 
-    return tuple(of(need) for need in needs_of(annotator))
+    try:
+        return annotator.kept(*(of(need) for need in needs_of(annotator)))
+    except Exception as error:  # this clip's own
+        return error
 
 
 def _checked(annotator: Annotator, columns: dict[str, Any] | Exception) -> dict[str, Any] | Failure:
@@ -171,10 +191,16 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _failure(annotator: Annotator, error: Exception) -> Failure:
+    return failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+
+
+def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:
     detail = "".join(traceback.format_exception(error))[-4000:]
-    return Failure(annotator.name, _sentence(error), detail, isinstance(error, Postponed))
+    return Failure(annotator, _sentence(error), detail, postponed)
 
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, Postponed) and text:  # a sentence for people
+        return text[:500]
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

@@ -15,6 +15,7 @@ from curation.ingest import Input, Inputs
 from curation.scan import Scan, scan_from_json
 from curation.store import Store, StoreError
 from pipelines import tasks
+from pipelines.annotation.keys import keys_of
 from pipelines.annotation.load import load_annotators, prepare_columns
 from pipelines.annotation.pinning import pin_models
 from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
@@ -89,6 +90,7 @@ def run_all(
     history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         return _nothing_to_do(inputs, history), Report()
+    keys_of(annotators)  # a missing one is said now, not after the cutting
     with cluster(address):
         clock = time.monotonic()
         with Progress("curate", quiet=quiet) as progress:
@@ -261,7 +263,7 @@ class Curation:
             row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
             rows.append(row | result["columns"])
             num_bytes += result["encoded"]["bytes"]
-            for failed in result["failures"]:
+            for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
                 self.state["annotations_failed"] += 1
                 self._failure(source, failed, planned.clip_id)
         if rows:

@@ -60,6 +60,7 @@ class Limits(ScanLimits, frozen=True, extra="forbid"):
     stall_s: float = Field(60.0, gt=0, description="seconds without a decoded frame after which a file is given up")
     max_s: float = Field(21600.0, gt=0, description="seconds that one step on a file, such as its scan, may take")
     attempts: int = Field(3, ge=1, description="times work is tried again after a worker or a node was lost")
+    max_cost_usd: float = Field(0.0, ge=0, description="what all chat models of a run may cost together; 0: no limit")
 
 
 class Batches(BaseModel, frozen=True, extra="forbid"):

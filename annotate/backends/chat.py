@@ -6,16 +6,19 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from annotate.backends.errors import AnnotatorError
 from annotate.backends.identity import hub_source, model_id
-from annotate.contract import Resources, runtime
+from annotate.contract import Computes, Resources, runtime
 
-VLLM_BATCH = 256  # clips a run of ray.data.llm
+if TYPE_CHECKING:
+    from annotate.backends.retry import Budget
+
+FED_BY_ONE = 64  # questions in flight that one process decodes for
 UNSTATED = "unstated"  # the revision of a server's model that no recipe states
 
 
@@ -30,13 +33,15 @@ class ChatModel:
     videos; a backend that cannot send it refuses. jpeg_quality: of frames sent to a server. temperature 0: the
     likeliest token each time. dtype: of the weights in this process ("auto": as saved) and in vLLM.
 
-    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (in Ray, by
-    `ray.data.llm`). api_key_env: environment variable that holds the server's key. concurrency: questions in flight a
-    process. timeout_s: of one attempt, attempts: tries of one question. max_cost_usd, max_time_s: what a process may
-    spend before it leaves the rest for a later run, 0 without limit; cost is counted from the tokens that the server
-    reports.
-    gpus: per copy of the model (vllm: tensor parallel); copies: of the engine (vllm). device: of transformers, "" for a
-    GPU where there is one. engine: more arguments of vLLM's engine; runtime_env: of its Ray actors.
+    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
+    this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
+    in flight of an annotator, in all its processes. timeout_s: of one attempt, attempts: tries of one question;
+    patience_s: how long a server that is away or overloaded is waited for, which uses up no attempts. max_cost_usd: of
+    the annotator in a run, by the tokens that the server reports; max_time_s: how long a process of it may ask; then
+    the rest is left for a later run. 0: no limit.
+    gpus: per copy of the model (vllm: tensor parallel, and 0 for its CPU build). device: of transformers, "" for a GPU
+    where there is one. Of vllm: copies of the engine; engine: more of its arguments; runtime_env: of its Ray actors;
+    vllm: its command, by name or path.
     """
 
     model: str = ""
@@ -53,6 +58,7 @@ class ChatModel:
     concurrency: int = runtime(64)
     timeout_s: float = runtime(300.0)
     attempts: int = runtime(6)
+    patience_s: float = runtime(900.0)
     max_cost_usd: float = runtime(0.0)
     usd_per_million_input: float = runtime(0.0)
     usd_per_million_output: float = runtime(0.0)
@@ -62,6 +68,7 @@ class ChatModel:
     device: str = runtime("")
     engine: Mapping[str, Any] | None = runtime(None)
     runtime_env: Mapping[str, Any] | None = runtime(None)
+    vllm: str = runtime("vllm")
 
     __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a recipe is an error
 
@@ -70,7 +77,8 @@ class ChatModel:
             if not getattr(self, name) > 0:
                 raise ValueError(f"chat.{name} = {getattr(self, name)}; it must be above 0")
         for name in (
-            "temperature", "max_cost_usd", "usd_per_million_input", "usd_per_million_output", "max_time_s", "gpus"
+            "temperature", "patience_s", "max_cost_usd", "usd_per_million_input", "usd_per_million_output",
+            "max_time_s", "gpus",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"chat.{name} = {getattr(self, name)}; it cannot be negative")
@@ -78,6 +86,9 @@ class ChatModel:
             raise ValueError(f"chat.jpeg_quality = {self.jpeg_quality}; it must be from 1 to 100")
         if self.max_cost_usd and not (self.usd_per_million_input or self.usd_per_million_output):
             raise ValueError("chat.max_cost_usd needs prices: set usd_per_million_input and usd_per_million_output")
+
+    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
+        return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
 
 
     @property
@@ -88,12 +99,13 @@ class ChatModel:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """frames: uint8 [T, H, W, 3] RGB in order of time, `fps` of them a second (0: not known). schema: JSON schema that
-    the answer should follow; it steers a server, and the answer must be checked all the same (see `ask_json`)."""
+    """frames: uint8 [T, H, W, 3] RGB in order of time, or each as a JPEG; `fps` of them a second (0: not known).
+    schema: JSON schema that the answer should follow; it steers a server, and the answer must be checked all the same
+    (see `ask_json`)."""
 
     text: str
     system: str = ""
-    frames: np.ndarray | None = None
+    frames: np.ndarray | Sequence[bytes] | None = None
     fps: float = 0.0
     schema: Mapping[str, Any] | None = None
 
@@ -114,6 +126,13 @@ class ChatError(Exception):
 
 class Chat(ABC):
     """An open connection to a model, or a loaded one. Safe to be used by several threads, which share its window."""
+
+    budget: Budget
+
+    @property
+    def trouble(self) -> str:
+        """What it waits for, such as a server that is away; empty while all is well."""
+        return ""
 
     @abstractmethod
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
@@ -136,7 +155,7 @@ def open_chat(chat: ChatModel) -> Chat:
     """
     if not chat.model:
         raise AnnotatorError("no chat model is named; set the annotator's parameter chat: {model: …, url: …}")
-    key = json.dumps(asdict(chat), sort_keys=True, default=str)
+    key = _key(chat)
     with _lock:
         if key not in _open:
             _open[key] = _opened(chat)
@@ -151,6 +170,27 @@ def close_chats() -> None:
         _open.clear()
 
 
+def chat_of(annotator: Computes) -> ChatModel | None:
+    """The model that an annotator asks, which is its parameter `chat`; None where there is none."""
+    chat = annotator.parameters.get("chat")
+    return chat if isinstance(chat, ChatModel) and chat.model else None
+
+
+def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
+    """{name: {"input_tokens", "output_tokens", "usd"}} of this process since it was last called; empty where the
+    annotator asks no model."""
+    chat = chat_of(annotator)
+    opened = _open.get(_key(chat)) if chat else None
+    return {annotator.name: opened.budget.take()} if opened else {}
+
+
+def trouble_of(annotator: Computes) -> str:
+    """`Chat.trouble` of the annotator's model in this process; empty where it asks none, or has not yet."""
+    chat = chat_of(annotator)
+    opened = _open.get(_key(chat)) if chat else None
+    return opened.trouble if opened else ""
+
+
 def model_print(chat: ChatModel) -> tuple[str, ...]:
     """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision.
 
@@ -162,17 +202,34 @@ def model_print(chat: ChatModel) -> tuple[str, ...]:
     return (model_id(chat.model, chat.revision or unknown),)
 
 
+def shared_by(chat: ChatModel, processes: int) -> ChatModel:
+    """For one of so many processes that ask side by side."""
+    if processes == 1 or chat.backend == "vllm":  # whose engines have one owner
+        return chat
+    concurrency = -(-chat.concurrency // processes) if chat.backend == "server" else chat.concurrency
+    return replace(chat, concurrency=concurrency, max_cost_usd=chat.max_cost_usd / processes)
+
+
+def keys_of(chat: ChatModel) -> tuple[str, ...]:
+    """What `Annotator.keys` says of the model."""
+    return (chat.api_key_env,) if chat.model and chat.api_key_env else ()
+
+
 def resources_of(chat: ChatModel, *, batch: int) -> Resources:
     """What an annotator that asks this model occupies.
 
-    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer.
+    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer,
+    and by several processes where one could not decode for all.
     """
     if chat.backend == "transformers":
         return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
-    if chat.backend == "vllm":  # a call loads the model on the engine's own GPUs: bring it many clips
-        return Resources(cpus=1, gpus=0, batch=max(batch, VLLM_BATCH), own_process=True, calls=2)
-    calls = min(32, 1 + -(-3 * chat.concurrency // (2 * batch)))
-    return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls)
+    calls = 1 + -(-3 * chat.concurrency // (2 * batch))
+    processes = 1 if chat.backend == "vllm" else -(-chat.concurrency // FED_BY_ONE)  # engines have one owner
+    return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls, processes=processes)
+
+
+def _key(chat: ChatModel) -> str:
+    return json.dumps(asdict(chat), sort_keys=True, default=str)
 
 
 def _opened(chat: ChatModel) -> Chat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,23 @@ def times_line(count: int, fps: float) -> str:
     return f"{count} frames of one video, in order of time, {1 / fps:.2f} s apart:\n"
 
 
-def jpeg(frame: np.ndarray, quality: int) -> str:
-    """uint8 [H, W, 3] RGB -> base64 of a JPEG."""
+def jpegs(frames: np.ndarray | Sequence[bytes], quality: int) -> list[bytes]:
+    """uint8 [T, H, W, 3] RGB -> JPEGs; those that are some already are left as they are."""
+    return [jpeg(frame, quality) for frame in frames] if isinstance(frames, np.ndarray) else list(frames)
+
+
+def pixels(frames: np.ndarray | Sequence[bytes]) -> np.ndarray:
+    """The way back: uint8 [T, H, W, 3] RGB."""
+    import cv2
+
+    if isinstance(frames, np.ndarray):
+        return frames
+    read = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in frames]
+    return np.stack([cv2.cvtColor(one, cv2.COLOR_BGR2RGB) for one in read])
+
+
+def jpeg(frame: np.ndarray, quality: int) -> bytes:
+    """uint8 [H, W, 3] RGB."""
     import cv2
 
     done, encoded = cv2.imencode(
@@ -60,12 +76,12 @@ def jpeg(frame: np.ndarray, quality: int) -> str:
     )
     if not done:
         raise ValueError(f"a frame of shape {frame.shape} cannot be encoded as JPEG")
-    return base64.b64encode(encoded.tobytes()).decode("ascii")
+    return encoded.tobytes()
 
 
 def _pictures(chat: ChatModel, question: Question) -> list[dict[str, Any]]:
     assert question.frames is not None
-    encoded = [jpeg(frame, chat.jpeg_quality) for frame in question.frames]
+    encoded = [base64.b64encode(one).decode("ascii") for one in jpegs(question.frames, chat.jpeg_quality)]
     if chat.send == "video":
         # JPEGs joined by commas are a video to vLLM: the sampled frames as they are, without a codec in between
         return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(encoded)}"}}]

@@ -1,4 +1,4 @@
-"""When to ask a server again, how long to wait before, and when to stop asking."""
+"""When to ask a server again, how long to wait before, and what may be spent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ FIRST_S, LONGEST_S = 0.5, 30.0  # waits between attempts: doubled each time, up 
 LONGEST_ASKED_S = 120.0  # what a server's Retry-After may ask for at most
 AGAIN = frozenset({408, 409, 425, 429})  # and all from 500
 OVERLOADED = frozenset({429, 502, 503, 504, 529})  # says nothing about the question
-PROBE_S, PROBE_LONGEST_S = 5.0, 60.0  # between tries of a server that is away
 
 
 class Again(Exception):
@@ -57,47 +56,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-class Breaker:
-    """Stops the asking of a server that is away: open from the first question that never reached it, until one does.
-
-    One question in PROBE_S (doubling up to PROBE_LONGEST_S) is let through as the probe.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._why = ""
-        self._probe_at = self._interval_s = 0.0
-
-    @property
-    def why(self) -> str:
-        """Why it is open; empty while closed."""
-        return self._why
-
-    @property
-    def is_shut(self) -> bool:
-        """Open, and no probe is due."""
-        return bool(self._why) and time.monotonic() < self._probe_at
-
-    def admits(self) -> bool:
-        """Whether a question may try: always while closed, as the probe while open."""
-        with self._lock:
-            if not self._why:
-                return True
-            if time.monotonic() < self._probe_at:
-                return False
-            self._probe_at = time.monotonic() + self._interval_s  # until this probe is known, no other
-            return True
-
-    def open(self, why: str) -> None:
-        with self._lock:
-            self._interval_s = min(PROBE_LONGEST_S, 2 * self._interval_s) if self._why else PROBE_S
-            self._why = why
-            self._probe_at = time.monotonic() + self._interval_s
-
-    def close(self) -> None:
-        self._why = ""
-
-
 class Budget:
     """What has been spent, against `max_cost_usd` and `max_time_s`.
 
@@ -108,21 +66,27 @@ class Budget:
         self.chat = chat
         self.input_tokens = self.output_tokens = 0
         self._uncounted = False
+        self._lock, self._taken = threading.Lock(), (0, 0)
         self._started: float | None = None
 
     @property
     def cost_usd(self) -> float:
-        chat = self.chat
-        per_million = (
-            self.input_tokens * chat.usd_per_million_input + self.output_tokens * chat.usd_per_million_output
-        )  # fmt: skip
-        return per_million / 1e6
+        return self.chat.cost_usd(self.input_tokens, self.output_tokens)
 
     def add(self, answer: Answer) -> None:
         """Count an answer, also one that is of no use."""
-        self.input_tokens += answer.input_tokens
-        self.output_tokens += answer.output_tokens
+        with self._lock:
+            self.input_tokens += answer.input_tokens
+            self.output_tokens += answer.output_tokens
         self._uncounted |= not answer.input_tokens
+
+    def take(self) -> dict[str, float]:
+        """{"input_tokens", "output_tokens", "usd"} since it was last called."""
+        with self._lock:
+            now = self.input_tokens, self.output_tokens
+            tokens = now[0] - self._taken[0], now[1] - self._taken[1]
+            self._taken = now
+        return {"input_tokens": tokens[0], "output_tokens": tokens[1], "usd": self.chat.cost_usd(*tokens)}
 
     def spent(self) -> str:
         """Which limit is reached; empty where none is. Time counts from the first call."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from annotate.backends import loop
 from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
 from annotate.backends.errors import AnnotatorError
+from annotate.backends.health import Health
 from annotate.backends.payload import body_of
-from annotate.backends.retry import AGAIN, OVERLOADED, Again, Breaker, Budget, retry_after_s, wait_s
+from annotate.backends.retry import AGAIN, OVERLOADED, Again, Budget, retry_after_s, wait_s
+from annotate.backends.window import Window
 from annotate.contract import Postponed
 
 if TYPE_CHECKING:
@@ -22,31 +26,48 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20  # bytes of an answer that are read
 SHOWN = 300  # characters of a server's message that are repeated
 CONNECT_S = 15.0
+TICK_S = 0.25  # between looks at whether a server that was away is back
 ENCODERS = 4  # threads that make bodies; as many bodies wait, ready to be sent
 MISCONFIGURED = frozenset({401, 403, 404})  # the key, the address or the model's name: no question's fault
+
+
+@dataclass
+class _Asked:
+    """What has become of a question so far. at, refused_at: first tried, first refused, on time.monotonic()."""
+
+    at: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    refusals: int = 0
+    refused_at: float = 0.0
 
 
 class ServerChat(Chat):
     """Questions of all threads share one window of `concurrency` requests in flight, on connections that are kept.
 
-    A question is asked up to `attempts` times. After that, what the question may be to blame for is a ChatError, and
-    what it is not (server away or overloaded, a wrong key) is Postponed.
+    A server that is away or overloaded is waited for, for `patience_s`. A question that fails otherwise is asked up to
+    `attempts` times. In the end, what the question may be to blame for is a ChatError, and what it is not (no server,
+    one that answers nobody, a wrong key) is Postponed.
     """
 
-    def __init__(self, chat: ChatModel) -> None:
-        self.chat, self.breaker, self.budget = chat, Breaker(), Budget(chat)
+    def __init__(self, chat: ChatModel, *, key: str = "", budget: Budget | None = None) -> None:
+        """key: in place of that in `api_key_env`. budget: one that is shared with other servers."""
+        self.chat, self.health, self.budget = chat, Health(chat.patience_s), budget or Budget(chat)
         self.requests = 0  # sent so far, retries included
         self.url = f"{chat.url.rstrip('/')}/chat/completions"
         if not self.url.startswith(("http://", "https://")):
             raise AnnotatorError(f"chat.url = {chat.url!r} is not an address; it looks like http://host:8000/v1")
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat)}
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat, key)}
         self._encoders = ThreadPoolExecutor(ENCODERS, "chat-body")
         self._session: aiohttp.ClientSession | None = None
-        self._window = asyncio.Semaphore(chat.concurrency)
+        self._window = Window(chat.concurrency)
         self._ahead = asyncio.Semaphore(chat.concurrency + ENCODERS)
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
         return loop.run(self._ask_all(questions))
+
+    @property
+    def trouble(self) -> str:
+        return self.health.why
 
     def close(self) -> None:
         if self._session is not None:
@@ -54,15 +75,14 @@ class ServerChat(Chat):
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        return await asyncio.gather(*(self._ask(question) for question in questions))
+        return await asyncio.gather(*(self.ask_one(question) for question in questions))
 
-    async def _ask(self, question: Question) -> Answer | Exception:
-        """One question, however it ends. Its body is made while others are under way, and not long before."""
+    async def ask_one(self, question: Question) -> Answer | Exception:
+        """On the shared loop: one question, however it ends. Its body is made while others are under way, not long
+        before."""
         async with self._ahead:
             try:
                 self._refuse_when_spent()
-                if self.breaker.is_shut:
-                    raise Postponed(self.breaker.why)
                 body = await asyncio.get_running_loop().run_in_executor(
                     self._encoders, body_of, self.chat, question
                 )  # fmt: skip
@@ -73,36 +93,54 @@ class ServerChat(Chat):
                 return ChatError(_short(f"{type(error).__name__}: {error}"))
 
     async def _until_answered(self, body: bytes) -> Answer:
-        attempt, failed = 0, Again("")
-        while attempt < self.chat.attempts:
-            if attempt:
-                await asyncio.sleep(wait_s(attempt, failed.after_s))
+        asked = _Asked()
+        while True:
             async with self._window:
-                self._refuse_when_spent()
-                if not self.breaker.admits():
-                    raise Postponed(self.breaker.why)
-                probing = bool(self.breaker.why)
+                await self._turn()
+                sent_at = time.monotonic()
                 try:
                     answer = await self._once(body)
                 except Again as error:
                     failed = error
                 else:
-                    self.breaker.close()
+                    self.health.answered()
+                    self._window.answered()
                     return answer
-            attempt += 1
-            if not failed.unreached:
-                self.breaker.close()
-            elif probing:
-                break
-        self._give_up(attempt, failed)
+            if failed.unreached:
+                self.health.away(f"no server at {self.chat.url}: {failed}; start it and run again")
+            elif failed.overloaded:
+                self._window.overloaded(sent_at)
+                await self._refused(asked, failed)
+            else:
+                await self._failed(asked, failed)
 
-    def _give_up(self, attempts: int, failed: Again) -> NoReturn:
-        tries = f"after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
-        if failed.unreached:
-            self.breaker.open(f"no server at {self.chat.url}: {failed}; start it and run again")
-            raise Postponed(self.breaker.why)
-        if failed.overloaded:
-            raise Postponed(f"the server at {self.chat.url} is overloaded {tries}: {failed}")
+    async def _turn(self) -> None:
+        """Wait while the server is away and another question is the one that tries."""
+        self._refuse_when_spent()
+        while not self.health.admits():
+            await asyncio.sleep(TICK_S)
+            self._refuse_when_spent()
+
+    async def _refused(self, asked: _Asked, failed: Again) -> None:
+        """Wait before the same again: no attempt is used up, but not for ever while others are answered."""
+        self.health.overloaded(f"the server at {self.chat.url} is overloaded: {failed}")
+        asked.refused_at = asked.refused_at or time.monotonic()
+        asked.refusals += 1
+        waited_s = time.monotonic() - asked.refused_at
+        if waited_s >= self.chat.patience_s and self.health.answered_at > asked.refused_at:
+            raise ChatError(f"{self.chat.url} answers others, but refused this for {waited_s:.0f} s: {failed}")
+        await asyncio.sleep(min(wait_s(asked.refusals, failed.after_s), self.chat.patience_s))
+
+    async def _failed(self, asked: _Asked, failed: Again) -> None:
+        """Wait before the next attempt, if there is one."""
+        self.health.failed(id(asked))
+        asked.attempts += 1
+        if asked.attempts < self.chat.attempts:
+            await asyncio.sleep(wait_s(asked.attempts, failed.after_s))
+            return
+        tries = f"after {asked.attempts} {'attempt' if asked.attempts == 1 else 'attempts'}"
+        if self.health.fails_everybody_since(asked.at):
+            raise Postponed(f"the server at {self.chat.url} answers nobody, {tries}: {failed}")
         raise ChatError(f"no answer from {self.chat.url} {tries}: {failed}")
 
     def _refuse_when_spent(self) -> None:
@@ -182,10 +220,10 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _key(chat: ChatModel) -> dict[str, str]:
-    if not chat.api_key_env:
+def _key(chat: ChatModel, key: str) -> dict[str, str]:
+    if not chat.api_key_env and not key:
         return {}
-    key = os.environ.get(chat.api_key_env, "")
+    key = key or os.environ.get(chat.api_key_env, "")
     if not key or not key.isprintable():
         raise AnnotatorError(
             f"chat.api_key_env names the environment variable {chat.api_key_env!r}, which holds no key; export it"

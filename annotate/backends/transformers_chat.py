@@ -10,7 +10,7 @@ import numpy as np
 
 from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import times_line
+from annotate.backends.payload import pixels, times_line
 from annotate.backends.retry import Budget
 from annotate.contract import Postponed
 
@@ -55,6 +55,8 @@ class TransformersChat(Chat):
             return [Postponed(spent)] * len(questions)
         try:
             return self._generate(questions)
+        except Postponed:  # no question's fault
+            raise
         except Exception as error:
             why = f"{type(error).__name__}: {error}"[:SHOWN]
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
@@ -111,7 +113,7 @@ class TransformersChat(Chat):
     def _media(self, questions: Sequence[Question]) -> dict[str, Any]:
         from PIL import Image
 
-        frames = [q.frames for q in questions if q.frames is not None]
+        frames = [pixels(q.frames) for q in questions if q.frames is not None]
         if self.chat.send == "images":
             return {"images": [[Image.fromarray(frame) for frame in one] for one in frames]}
         about = [
@@ -165,7 +167,7 @@ def _load(chat: ChatModel) -> tuple[bool, Any, Any]:
             chat.model, revision=chat.revision or None, dtype=chat.dtype, use_safetensors=True, **place
         )
         processor = _processor(chat, config) if sees else _tokenizer(chat)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of memory, for one
         first = " ".join(str(error).split())[:SHOWN]
         raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {first}") from error
     return sees, processor, (model if place else model.to(device)).eval()

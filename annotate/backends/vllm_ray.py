@@ -1,35 +1,34 @@
-"""vLLM inside a running Ray: `ray.data.llm` over the questions, its engines on GPUs and in an environment of their own.
+"""vLLM inside a running Ray: long-lived engines on the cluster's GPUs, asked as any server is.
 
-vLLM pins its own torch and transformers, so only Ray's engine stages run in `runtime_env`; what is ours (rows in, rows
-out) runs in the job's environment. A run loads the engines once and streams all its questions through them, and ends
-them: ask for much at once (`answered` over a whole dataset), or keep a server (`vllm serve`) where questions come a few
-at a time.
+Not `ray.data.llm`: each of its runs loads the engines anew, and its rows must all be there before it begins.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import contextlib
+import secrets
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
+from annotate.backends import loop
+from annotate.backends.chat import Answer, Chat, ChatModel, Question
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import messages_of
 from annotate.backends.retry import Budget
-from annotate.contract import Postponed
+from annotate.backends.server import ServerChat
+from annotate.backends.vllm_engine import Engine, options_of
 
-if TYPE_CHECKING:
-    import ray.data
-
-ROWS = 16  # questions a block and a batch of the engine; it has many batches at once
 MOST_PICTURES = 64  # of one question
-SHOWN = 300  # characters of an error that are repeated
 
 
 class VllmChat(Chat):
-    """Each call is a run of `ray.data.llm`, one at a time. Where the engine fails rather than a question, all are
-    Postponed."""
+    """`copies` engines, loaded once; each question goes to the copy with the fewest under way. Questions are asked as
+    soon as one copy is loaded, so copies that the cluster has no room for are only missed.
+
+    The engines end with this process, or by `close`.
+    """
 
     def __init__(self, chat: ChatModel) -> None:
         import ray
@@ -40,95 +39,83 @@ class VllmChat(Chat):
                 "backend: server"
             )
         self.chat, self.budget = chat, Budget(chat)
-        self._lock = threading.Lock()  # two runs at once would wait for one another's GPUs
+        self._key = secrets.token_urlsafe(32)
+        arguments = arguments_of(chat)
+        actor: Any = ray.remote(Engine).options(
+            num_cpus=0, num_gpus=int(chat.gpus), runtime_env=dict(chat.runtime_env) if chat.runtime_env else None
+        )
+        self._engines = [actor.remote(chat.vllm, arguments, self._key) for _ in range(chat.copies)]
+        self._servers: list[ServerChat] = []
+        self._under_way: list[int] = []
+        self._await_first()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        if not questions:
-            return []
-        with self._lock:
-            if spent := self.budget.spent():
-                return [Postponed(spent)] * len(questions)
-            return self._run(questions)
+        return loop.run(self._ask_all(questions))
 
-    def _run(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        import ray.data
+    @property
+    def trouble(self) -> str:
+        return next((server.trouble for server in self._servers if server.trouble), "")
 
-        rows = [row_of(self.chat, i, question) for i, question in enumerate(questions)]
+    def close(self) -> None:
+        import ray
+
+        for server in self._servers:
+            server.close()
+        for engine in self._engines:
+            ray.kill(engine)
+
+    def _await_first(self) -> None:
+        """Until one copy is ready; the others join as they are."""
+        import ray
+
         try:
-            dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // ROWS))
-            found = {row["id"]: _answer(row) for row in answered(self.processor(), dataset).iter_rows()}
-        except Exception as error:  # an engine that does not start, a node that is lost: anything
-            why = " ".join(str(error).split())[-SHOWN:]
-            return [Postponed(f"vLLM in Ray did not answer: {type(error).__name__}: {why}")] * len(questions)
-        return [found.get(i, ChatError("vLLM in Ray returned no row")) for i in range(len(questions))]
+            loading = self._join([engine.ready.remote() for engine in self._engines])
+        except ray.exceptions.RayError as error:
+            self.close()
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, AnnotatorError):
+                raise cause from None
+            raise AnnotatorError(f"vLLM did not start: {' '.join(str(error).split())[-500:]}") from error
+        threading.Thread(target=self._join_others, args=(loading,), daemon=True).start()
 
-    def processor(self) -> Any:
-        """The processor of `ray.data.llm` that turns rows of `row_of` into rows with an answer."""
-        from ray.data.llm import build_processor
+    def _join(self, loading: list[Any]) -> list[Any]:
+        """Wait for the next copy of these; the rest of them."""
+        import ray
 
-        return build_processor(config_of(self.chat), preprocess=request_of, postprocess=reply_of)
+        (ready,), rest = ray.wait(loading, num_returns=1)
+        share = replace(self.chat, url=ray.get(ready), concurrency=-(-self.chat.concurrency // self.chat.copies))
+        self._under_way.append(0)
+        self._servers.append(ServerChat(share, key=self._key, budget=self.budget))
+        return rest
+
+    def _join_others(self, loading: list[Any]) -> None:
+        with contextlib.suppress(Exception):  # one that does not start is missed; a closed Ray ends the waiting
+            while loading:
+                loading = self._join(loading)
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return await asyncio.gather(*(self._ask(question) for question in questions))
+
+    async def _ask(self, question: Question) -> Answer | Exception:
+        at = min(range(len(self._servers)), key=self._under_way.__getitem__)
+        self._under_way[at] += 1
+        try:
+            return await self._servers[at].ask_one(question)
+        finally:
+            self._under_way[at] -= 1
 
 
-def answered(processor: Any, rows: ray.data.Dataset) -> ray.data.Dataset:
-    """rows of `row_of` -> rows of `reply_of`, in any order; those that failed hold `__inference_error__`. Lazy."""
-    return processor(rows)
-
-
-def config_of(chat: ChatModel) -> Any:
-    """The vLLMEngineProcessorConfig: `gpus` a copy by tensor parallelism, `copies` of it, more by `engine`."""
-    from ray.data.llm import vLLMEngineProcessorConfig
-
+def arguments_of(chat: ChatModel) -> list[str]:
+    """What follows `vllm serve`: the model, `gpus` a copy by tensor parallelism, and what `engine` says over it."""
     if chat.gpus != int(chat.gpus):
         raise AnnotatorError(f"chat.gpus = {chat.gpus}; vLLM takes whole GPUs: 1 or more a copy")
     engine: dict[str, Any] = {
-        "tensor_parallel_size": max(1, int(chat.gpus)),
+        "served_model_name": chat.model,
+        "revision": chat.revision or None,
         "dtype": chat.dtype,
         "seed": chat.seed,
+        "tensor_parallel_size": max(1, int(chat.gpus)),
         "limit_mm_per_prompt": {"image": MOST_PICTURES, "video": 1},
+        "uvicorn_log_level": "warning",  # else a line in the log a question
     }
-    about_media = {"media_io_kwargs": {"video": {"num_frames": -1}}}  # frames are sampled already: take all
-    revision = {"revision": chat.revision} if chat.revision else {}
-    return vLLMEngineProcessorConfig(
-        model_source=chat.model,
-        engine_kwargs=engine | revision | dict(chat.engine or {}),
-        runtime_env=dict(chat.runtime_env) if chat.runtime_env else None,
-        concurrency=(chat.copies, chat.copies),
-        batch_size=ROWS,
-        max_concurrent_batches=max(8, -(-chat.concurrency // ROWS)),
-        should_continue_on_error=True,  # a question costs only itself
-        prepare_multimodal_stage={"enabled": True, "model_config_kwargs": about_media | revision},
-        chat_template_stage={"enabled": True},
-        tokenize_stage={"enabled": False},  # the engine tokenizes, as pictures become tokens there
-        detokenize_stage={"enabled": False},
-    )
-
-
-def row_of(chat: ChatModel, at: int | str, question: Question) -> dict[str, Any]:
-    """A question as a row. The request is one JSON string: Arrow would fill nested parts up with nulls."""
-    sampling: dict[str, Any] = {"max_tokens": chat.max_tokens, "temperature": chat.temperature, "seed": chat.seed}
-    if question.schema is not None:
-        sampling["structured_outputs"] = {"json": json.dumps(dict(question.schema))}
-    request = {"messages": messages_of(chat, question), "sampling_params": sampling}
-    return {"id": at, "request": json.dumps(request)}
-
-
-def request_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What the stages of `ray.data.llm` read."""
-    return json.loads(row["request"])
-
-
-def reply_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a row that the engine answered."""
-    return {
-        "id": row["id"],
-        "text": row["generated_text"],
-        "input_tokens": int(row["num_input_tokens"]),
-        "output_tokens": int(row["num_generated_tokens"]),
-    }
-
-
-def _answer(row: dict[str, Any]) -> Answer | Exception:
-    if error := row.get("__inference_error__"):
-        return ChatError(f"vLLM refuses the question: {' '.join(str(error).split())[:SHOWN]}")
-    text = str(row["text"]).strip()
-    return Answer(text, row["input_tokens"], row["output_tokens"]) if text else ChatError("the answer is empty")
+    return [chat.model, *options_of(engine | dict(chat.engine or {}))]

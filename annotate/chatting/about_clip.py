@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from annotate.backends.chat import Chat, ChatModel, Question, model_print, open_chat, resources_of
+from annotate.backends.chat import Chat, ChatModel, Question, keys_of, model_print, open_chat, resources_of, shared_by
+from annotate.backends.payload import jpegs
 from annotate.chatting.prompts import Prompt, load_prompt
 from annotate.chatting.sampling import Sampling
 from annotate.contract import Annotator, Need, Resources, runtime
@@ -31,6 +32,8 @@ class AsksAboutClip(Annotator):
     attempts: int = 3
     clips_a_call: int = runtime(8)
 
+    kept_share = 1 / 6  # JPEGs of 2 bits a pixel, and the body of the request
+
     def __post_init__(self) -> None:
         if not self.chat.model:  # found when the recipe is read, not after hours
             raise ValueError(f"annotator {self.name!r} names no model: set parameters.{self.name}.chat.model")
@@ -51,6 +54,10 @@ class AsksAboutClip(Annotator):
         return (*model_print(self.chat), self._prompt.print)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        return keys_of(self.chat)
+
+    @property
     def _prompt(self) -> Prompt:
         return load_prompt(self.prompt)
 
@@ -60,16 +67,26 @@ class AsksAboutClip(Annotator):
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         """inputs: the values of `needs`."""
-        (columns,) = self.batch([inputs])
+        (columns,) = self.batch([self.kept(*inputs)])
         if isinstance(columns, Exception):
             raise columns
         return columns
 
+    def kept(self, *inputs: Any) -> tuple:
+        """The frames as JPEGs, which is how they are asked about, and the facts."""
+        frames, clip = self.sampling.seen(*inputs)
+        return jpegs(frames, self.chat.jpeg_quality), clip
+
+    def prepare(self) -> None:
+        self._chat  # noqa: B018 - opened on first use
+
+    def shared_by(self, processes: int) -> Self:
+        return replace(self, chat=shared_by(self.chat, processes))
+
     def _questions(self, clips: Sequence[tuple], schema: dict[str, Any] | None = None, **values: str) -> list[Question]:
         """The prompt about each clip, with these values for its $names."""
         prompt, questions = self._prompt, []
-        for inputs in clips:
-            frames, clip = self.sampling.seen(*inputs)
+        for frames, clip in clips:
             duration = clip.num_frames / clip.fps
             text = prompt.filled(count=len(frames), duration=f"{duration:.1f}", **values)
             questions.append(Question(text, prompt.system, frames, len(frames) / duration, schema))

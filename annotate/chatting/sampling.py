@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -38,17 +37,15 @@ class Sampling:
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """The least number, the rate unless the number is fixed, and the clip's facts; one decode serves all."""
-        least = Frames(count=self.min_frames, height=self.short_side, color="rgb")
-        by_rate = Frames(rate=self.fps, height=self.short_side, color="rgb")
-        return (least, Facts()) if self.min_frames == self.max_frames else (least, by_rate, Facts())
+        """The frames, and the clip's facts."""
+        if self.min_frames == self.max_frames:
+            return Frames(count=self.min_frames, height=self.short_side, color="rgb"), Facts()
+        least, most = self.min_frames, self.max_frames
+        return Frames(rate=self.fps, least=least, most=most, height=self.short_side, color="rgb"), Facts()
 
-    def seen(self, *inputs: Any) -> tuple[np.ndarray, ClipFacts]:
-        """What is shown, uint8 [T, H, W, 3], from the values of `needs`; and the facts."""
-        frames: np.ndarray = max(inputs[:-1], key=len)
-        if len(frames) > self.max_frames:
-            frames = frames[[(2 * k + 1) * len(frames) // (2 * self.max_frames) for k in range(self.max_frames)]]
-        return _bounded(frames, self.max_pixels), inputs[-1]
+    def seen(self, frames: np.ndarray, facts: ClipFacts) -> tuple[np.ndarray, ClipFacts]:
+        """What is shown of the values of `needs`: uint8 [T, H, W, 3], none larger than `max_pixels`; and the facts."""
+        return _bounded(frames, self.max_pixels), facts
 
 
 def _bounded(frames: np.ndarray, max_pixels: int) -> np.ndarray:

@@ -28,7 +28,7 @@ class Frames:
     """Frames that a consumer wants from a clip: how many, how large, in which colours.
 
     Samples are the middles of equal parts of the clip, so they are spread evenly; a clip with fewer frames gives all
-    of them, once each. Give `count`, or `rate` in samples a second.
+    of them, once each. Give `count`, or `rate` in samples a second, if need be with the `least` and `most` of them.
 
     height: frames are scaled so that the shorter side has this many pixels: the height of a landscape frame, the width
         of a portrait one, which would otherwise be judged on a third of the pixels.
@@ -41,11 +41,17 @@ class Frames:
     color: Color = "gray"
     pairs: bool = False
     step: int = 1
+    least: int | None = None
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.rate is None):
             raise ValueError("Frames wants either count (frames a clip) or rate (frames a second)")
-        for name in ("count", "rate", "height", "step"):
+        if self.count is not None and (self.least or self.most):
+            raise ValueError("Frames: least and most go with rate; count is both")
+        if self.least and self.most and self.least > self.most:
+            raise ValueError(f"Frames: least = {self.least} is above most = {self.most}")
+        for name in ("count", "rate", "height", "step", "least", "most"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"Frames: {name} must be positive, got {value}")
@@ -53,8 +59,8 @@ class Frames:
     def indices(self, num_frames: int, fps: float) -> list[int]:
         """First frame of every sample, ascending and distinct."""
         usable = max(1, num_frames - self.step) if self.pairs else num_frames
-        wanted = self.count or max(1, round(num_frames / fps * (self.rate or 0)))
-        count = min(wanted, usable)
+        wanted = self.count or max(self.least or 1, round(num_frames / fps * (self.rate or 0)))
+        count = min(wanted, self.most or wanted, usable)
         return [(2 * k + 1) * usable // (2 * count) for k in range(count)]
 
     def frame_indices(self, num_frames: int, fps: float) -> list[int]:

@@ -174,6 +174,7 @@ def _runs() -> pa.Schema:
         field("counts", text, "counts by name (sources ok, duplicate, failed, clips, …), as JSON"),
         field("stage_seconds", text, "seconds by stage, as JSON", unit="s"),
         field("stage_bytes", text, "bytes by stage, as JSON", unit="byte"),
+        field("usage", text, "tokens in and out and USD by annotator that asks a model, as JSON"),
         field("state", text, "finished, interrupted or failed"),
         field("started_at", TIMESTAMP, "when the run began"),
         field("ended_at", TIMESTAMP, "when it ended"),

@@ -1,55 +1,79 @@
 """The worker of an annotator that keeps a process of its own: it holds the model, or the connections to a server."""
 
-import contextlib
+import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from annotate import Annotator, Facts, Frames, annotate_clips, load
+from annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
+from annotate.backends.chat import take_usage, trouble_of
 from annotate.contract import needs_of
+from annotate.run import failure_of
 from curation.store import Store
 from pipelines.work import plain
+
+DECODERS = 2  # threads of it that decode at once
 
 
 class AnnotatorActor:
     """A Ray actor with threads: clips of the next call are decoded while this one's are computed."""
 
-    def __init__(self, name: str, params: Mapping[str, Any], store_uri: str, producers: Mapping[str, str]) -> None:
-        found = load(name, params)
+    def __init__(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        store_uri: str,
+        producers: Mapping[str, str],
+        keys: Mapping[str, str],
+        processes: int,
+    ) -> None:
+        os.environ.update(keys)
+        self.store, self.producers = Store(store_uri), producers
+        self.refusal: Failure | None = None  # once it has one, nothing more is tried
+        self.preparing, self.is_prepared = threading.Lock(), False
+        try:
+            found = load(name, params)
+        except Exception as error:  # this node lacks what the driver has; no clip is to blame
+            self.refusal = failure_of(name, error, postponed=True)
+            return
         assert isinstance(found, Annotator)
-        self.annotator, self.store, self.producers = found, Store(store_uri), producers
+        self.annotator = found.shared_by(processes)
         self.looks = any(isinstance(n, Frames | Facts) for n in needs_of(found))
-        self.gate = _Gate(found.resources.calls)
+        self.gate = threading.Semaphore(self.annotator.resources.calls)
+        self.decoder = threading.Semaphore(DECODERS)
 
     def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """{"columns", "failures", "seconds"} for each clip."""
+        """{"columns", "failures", "seconds"} for each clip; the first holds the "usage" of all since the last call."""
+        self._prepare()
+        if self.refusal:
+            return [plain({}, [self.refusal]) | {"seconds": {}} for _ in clip_ids]
         mp4s: Sequence[bytes | None] = [None] * len(clip_ids)
         if self.looks:
             mp4s = [mp4 for _, mp4 in self.store.read_media(clip_ids)]
         clock: Counter[str] = Counter()
         done = annotate_clips(
-            mp4s, [self.annotator], [rows[c] for c in clip_ids], self.producers, gate=self.gate, clock=clock
-        )
+            mp4s, [self.annotator], [rows[c] for c in clip_ids], self.producers, gate=lambda: self.gate,
+            decoder=lambda: self.decoder, clock=clock,
+        )  # fmt: skip
+        self.refusal = next((f for _, failures in done for f in failures if f.postponed), self.refusal)
         share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
-        return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+        results = [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+        results[0]["usage"] = take_usage(self.annotator)
+        return results
 
+    def trouble(self) -> str:
+        """What it waits for: its model, or a server; empty while all is well."""
+        if self.refusal:
+            return ""
+        return trouble_of(self.annotator) if self.is_prepared else "its model is not loaded yet"
 
-class _Gate:
-    """Lets `calls` threads compute at once, and only one until the first has loaded the model."""
-
-    def __init__(self, calls: int) -> None:
-        self.slots, self.first, self.loaded = threading.Semaphore(calls), threading.Lock(), False
-
-    def __call__(self) -> contextlib.AbstractContextManager[None]:
-        return self._enter()
-
-    @contextlib.contextmanager
-    def _enter(self) -> Iterator[None]:
-        with self.slots:
-            if self.loaded:
-                yield
+    def _prepare(self) -> None:
+        with self.preparing:
+            if self.refusal or self.is_prepared:
                 return
-            with self.first:
-                yield
-                self.loaded = True
+            try:
+                self.annotator.prepare()
+            except Exception as error:
+                self.refusal = failure_of(self.annotator.name, error, postponed=True)
+            self.is_prepared = True

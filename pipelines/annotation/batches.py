@@ -58,12 +58,13 @@ def _combinations(standing: Standing, names: Sequence[str]) -> Iterator[tuple[tu
 
 
 def _frame_bytes(standing: Standing, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
-    """place -> bytes of the frames that its annotators look at."""
+    """place -> bytes of the frames that its annotators look at; of a lone one, what it keeps of them."""
+    share = annotators[0].kept_share if len(annotators) == 1 else 1.0
     needs = {n for a in annotators for n in needs_of(a) if isinstance(n, Frames)}
     facts = standing.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()
     out = {}
     for place, f in zip(places.tolist(), facts, strict=True):
-        out[place] = sum(_bytes_of(need, f) for need in needs)
+        out[place] = int(share * sum(_bytes_of(need, f) for need in needs))
     return out
 
 

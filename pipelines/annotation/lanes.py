@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from annotate import Annotator, Computes
@@ -12,6 +12,8 @@ from pipelines import tasks
 from pipelines.actors import Actors, Work
 from pipelines.annotation.actor import AnnotatorActor
 from pipelines.annotation.batches import Batch
+from pipelines.annotation.keys import Keys
+from pipelines.annotation.watch import Watch
 from pipelines.flow import Flow
 from pipelines.recipe import CurateRecipe, Need, OwnNeed
 
@@ -30,8 +32,8 @@ class Lane(Protocol):
 
     def __bool__(self) -> bool: ...
     def next_done(self, timeout_s: float) -> list[Outcome]: ...
-    def stop(self) -> None:
-        """Take no more batches."""
+    def stop(self, name: str) -> None:
+        """Hand this annotator no more clips."""
 
     def close(self) -> None: ...
 
@@ -45,9 +47,11 @@ class TaskLane:
         store_uri: str,
         producers: Mapping[str, str],
         recipe: CurateRecipe,
+        names: Collection[str],
         *,
         looks: bool,
     ) -> None:
+        self.names = set(names)  # of the annotators that are handed clips
         self.batches, self.store_uri, self.producers, self.looks = batches, store_uri, producers, looks
         self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
         function = tasks.annotate if looks else tasks.derive
@@ -61,8 +65,9 @@ class TaskLane:
         self._feed()
         return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
 
-    def stop(self) -> None:
-        self.exhausted = True
+    def stop(self, name: str) -> None:
+        self.names.discard(name)
+        self.exhausted |= not self.names
 
     def close(self) -> None:
         self.flow.cancel()
@@ -73,6 +78,9 @@ class TaskLane:
             if batch is None:
                 self.exhausted = True
                 return
+            batch = replace(batch, names=tuple(n for n in batch.names if n in self.names))
+            if not batch.names:
+                continue
             work = [(name, self.params[name]) for name in batch.names]
             if self.looks:
                 args = (self.store_uri, batch.clip_ids, work, self.limits, batch.rows, self.producers)
@@ -82,28 +90,32 @@ class TaskLane:
 
 
 class ActorLane:
-    """Actors that keep one annotator."""
+    """`size` actors that keep one annotator; `annotator`: as it is in one of them."""
 
     def __init__(
         self,
         batches: Iterator[Batch],
         annotator: Annotator,
+        needs: Need,
+        size: int,
         store_uri: str,
         producers: Mapping[str, str],
         recipe: CurateRecipe,
+        keys: Keys,
     ) -> None:
         import ray
 
         self.batches, self.exhausted = batches, False
         self.waiting: dict[str, tuple[Batch, int]] = {}  # clip id -> its batch, and its place there
-        needs, size = placement(annotator, recipe)
         calls = annotator.resources.calls + 1  # one more decodes meanwhile
         actor: Any = ray.remote(AnnotatorActor).options(
-            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls
-        )
+            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
+        )  # one thread is left to say what the others wait for
         params = dict(recipe.annotator_params())[annotator.name]
-        self.actors = Actors(lambda: actor.remote(annotator.name, params, store_uri, producers), size, ahead=calls)
+        about = (annotator.name, params, store_uri, producers, keys, size)
+        self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
         self.actors.__enter__()
+        self.watch = Watch(annotator.name)
 
     def __bool__(self) -> bool:
         return bool(self.actors) or not self.exhausted
@@ -112,9 +124,10 @@ class ActorLane:
         self._feed()
         if not self.actors:
             return []
+        self.watch.look(self.actors.actors)
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
-    def stop(self) -> None:
+    def stop(self, name: str) -> None:
         """What is queued is forgotten; what is in flight is waited for."""
         self.exhausted = True
         self.actors.queue.clear()
@@ -155,7 +168,9 @@ def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
     elif need.gpus:
         size = max(1, int(cluster.get("GPU", 0) / need.gpus))
     else:
-        size = 1 if wants.calls > 1 else max(1, int(cluster.get("CPU", 1)) // 8)
+        cpus = int(cluster.get("CPU", 1))
+        size = min(wants.processes, max(1, cpus // 2)) if wants.processes else max(1, cpus // 8)
+        size = 1 if wants.calls > 1 and not wants.processes else size
     _warn(annotator.name, need)
     return need, size
 

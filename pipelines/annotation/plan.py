@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from annotate import Annotator, Computes, SetAnnotator, stored_needs
+from annotate.backends.chat import chat_of
 from curation.store import Store
 from pipelines.annotation.load import in_levels
 from pipelines.annotation.sets import set_standing
+from pipelines.annotation.spending import told
 from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Standing, standing_of
 
 # Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
@@ -20,10 +22,16 @@ TYPICAL_S = {
     "cluster_names": 0.001, "density": 0.001,
 }  # fmt: skip
 
+# Tokens in and out a clip of 5 s, not measured: Qwen2.5-VL's 784 pixels a token, at the default sampling, as images.
+TYPICAL_TOKENS = {
+    "caption": (4700, 200), "cinematography": (4500, 60), "watermark_vlm": (4900, 20), "caption_rewrites": (700, 250),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Planned:
     """Clips of one annotator by where they stand. seconds: of a worker, for what is stale and waiting; None: unknown.
+    usage: of a chat model, for the same; {} where it asks none.
 
     waiting: for a column that another annotator fills; where that one is to run too, they follow in the same run.
     """
@@ -35,13 +43,15 @@ class Planned:
     failed: int
     seconds: float | None
     measured: bool
+    usage: Mapping[str, float] = field(default_factory=dict)
+    usage_measured: bool = False
 
 
 def make_plan(
     store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
 ) -> list[Planned]:
     """A row an annotator, in their order."""
-    measured = measured_seconds(store)
+    measured, used = measured_seconds(store), measured_usage(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
     standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
     follows = _that_follow(annotators, standing)
@@ -54,8 +64,18 @@ def make_plan(
             current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
         each = measured.get(name, TYPICAL_S.get(name))
         cost = None if each is None else each * (stale + waiting)
-        rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured))
+        usage = _usage(annotator, used.get(name), stale + waiting)
+        rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured, usage, name in used))
     return rows
+
+
+def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
+    """What so many clips use at this price; tokens: of a clip as measured, else as typical."""
+    chat, tokens = chat_of(annotator), tokens or TYPICAL_TOKENS.get(annotator.name)
+    if chat is None or tokens is None:
+        return {}
+    total = clips * tokens[0], clips * tokens[1]
+    return {"input_tokens": total[0], "output_tokens": total[1], "usd": chat.cost_usd(*total)}
 
 
 def _that_follow(annotators: Mapping[str, Computes], standing: Standing) -> dict[str, np.ndarray]:
@@ -87,16 +107,33 @@ def noted_results(store: Store) -> int:
 def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     """The plan as a table, with a sum of what is known."""
     width = max([len(r.name) for r in rows], default=4)
-    yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}"
+    yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
     for r in rows:
         cost = "unknown" if r.seconds is None else duration(r.seconds) + ("" if r.measured or not r.seconds else " ~")
-        yield f"{r.name:{width}}  {r.current:>9,} {r.stale:>9,} {r.waiting:>9,} {r.failed:>9,} {cost:>12}"
+        used = told(r.usage) + (" ~" if told(r.usage) and not r.usage_measured else "")
+        line = f"{r.name:{width}}  {r.current:>9,} {r.stale:>9,} {r.waiting:>9,} {r.failed:>9,} {cost:>12}  {used}"
+        yield line.rstrip()
     total = sum(r.seconds or 0 for r in rows)
     unknown = [r.name for r in rows if r.seconds is None and r.stale + r.waiting]
     beside = f", and {', '.join(unknown)}, which this store has not run yet" if unknown else ""
     yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
+    if usd := sum(r.usage.get("usd", 0) for r in rows):
+        yield f"models {usd:.2f} USD, by the recipe's prices"
     if noted:
         yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
+
+
+def measured_usage(store: Store) -> dict[str, tuple[float, float]]:
+    """Annotator -> tokens in and out a clip, as the newest run that asked for it used."""
+    if "usage" not in store.schema("runs").names:  # a store of an earlier version
+        return {}
+    rows = store.read("runs", ["counts", "usage", "ended_at"], filter="command = 'annotate'").to_pylist()
+    found: dict[str, tuple[float, float]] = {}
+    for row in sorted(rows, key=lambda r: r["ended_at"]):
+        done, used = json.loads(row["counts"]), json.loads(row["usage"] or "{}")
+        each = {n: (u["input_tokens"], u["output_tokens"]) for n, u in used.items() if done.get(n)}
+        found |= {n: (tokens_in / done[n], tokens_out / done[n]) for n, (tokens_in, tokens_out) in each.items()}
+    return found
 
 
 def measured_seconds(store: Store) -> dict[str, float]:

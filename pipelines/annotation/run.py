@@ -23,10 +23,13 @@ from annotate.contract import needs_of
 from curation.store import Store
 from curation.store.failures import Mending
 from curation.store.journal import Journal
+from curation.store.schema import schemas
 from pipelines.annotation.batches import Batch, batches_of
-from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of
+from pipelines.annotation.keys import Keys, keys_of
+from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of, placement
 from pipelines.annotation.load import in_levels, prepare_columns, producers_of
 from pipelines.annotation.sets import run_set, set_standing
+from pipelines.annotation.spending import Spending, Usage, no_usage
 from pipelines.annotation.standing import STALE, Standing, standing_of
 from pipelines.history import History
 from pipelines.progress import Progress
@@ -48,6 +51,7 @@ class Report:
     seconds: Counter[str] = field(default_factory=Counter)
     clips: set[str] = field(default_factory=set)  # that some annotator was tried on
     why_postponed: dict[str, str] = field(default_factory=dict)
+    usage: Usage = field(default_factory=no_usage)
 
 
 def looks_at_clips(annotator: Computes) -> bool:
@@ -86,16 +90,17 @@ def annotate_stale(
     where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
     """
     prepare_columns(store, annotators)
-    levels = in_levels(annotators)
+    levels, keys = in_levels(annotators), keys_of(annotators)
+    spending = Spending(annotators, recipe.limits.max_cost_usd, report.usage)
     for number, names in enumerate(levels, 1):
         of_clips, of_sets = _kinds({n: annotators[n] for n in names})
         standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
         if not standing.is_current:
             progress.what = f"annotate {number}/{len(levels)}"
-            _Level(store, recipe, of_clips, standing, report, progress).run()
+            _Level(store, recipe, of_clips, standing, report, progress, keys, spending).run()
         for name, annotator in of_sets.items():
             progress.what = f"annotate {number}/{len(levels)} {name}"
-            _run_set(store, recipe, name, annotator, report, progress, retry_failed)
+            _run_set(store, recipe, name, annotator, report, progress, retry_failed, keys, spending)
     _index_vectors(store, annotators, report)
 
 
@@ -122,11 +127,13 @@ def annotate_and_record(
             "counts": json.dumps(dict(report.done)),
             "stage_seconds": json.dumps({k: round(v, 4) for k, v in report.seconds.items()}),
             "stage_bytes": "{}",
+            "usage": json.dumps(report.usage),
             "state": state,
             "started_at": began,
             "ended_at": datetime.now(UTC),
         }
         if report.done or report.failed or report.postponed:
+            store.ensure_columns("runs", [schemas()["runs"].field("usage")])  # a store of an earlier version lacks it
             store.append("runs", [row])
     return report
 
@@ -157,7 +164,11 @@ class _Level:
         standing: Standing,
         report: Report,
         progress: Progress,
+        keys: Keys,
+        spending: Spending,
     ) -> None:
+        self.keys, self.spending = keys, spending
+        self.stopped: set[str] = set()  # annotators that are handed no more clips
         self.store, self.recipe, self.annotators, self.standing = store, recipe, annotators, standing
         self.report, self.progress = report, progress
         self.total = sum(standing.count(name, STALE) for name in annotators)
@@ -170,6 +181,7 @@ class _Level:
     def run(self) -> None:
         with ExitStack() as stack:
             stack.callback(self._commit, last=True)  # whatever ends the run: what is computed is kept
+            stack.callback(self._count_left)
             lanes = list(self._lanes())
             for lane in lanes:
                 stack.callback(lane.close)
@@ -185,17 +197,20 @@ class _Level:
                 self.progress.show(self.finished, self.total, failures=sum(self.report.failed.values()))
 
     def _lanes(self) -> Iterator[Lane]:
-        stale = {n: a for n, a in self.annotators.items() if self.standing.count(n, STALE)}
+        stale = {n: a for n, a in self.annotators.items() if self.standing.count(n, STALE) and not self._is_refused(n)}
         own = {n: a for n, a in stale.items() if a.resources.own_process}
         producers = producers_of(self.store)
         for looks in (True, False):
             some = {n: a for n, a in stale.items() if n not in own and looks_at_clips(a) == looks}
             if some:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
-                yield TaskLane(batches, self.store.uri, producers, self.recipe, looks=looks)
+                yield TaskLane(batches, self.store.uri, producers, self.recipe, some, looks=looks)
         for name, annotator in own.items():
-            batches = self._batches({name: annotator}, annotator.resources.batch, annotator.resources.calls + 1)
-            yield ActorLane(batches, annotator, self.store.uri, producers, self.recipe)
+            need, size = placement(annotator, self.recipe)
+            one = annotator.shared_by(size)
+            batches = self._batches({name: one}, one.resources.batch, one.resources.calls + 1)
+            keys = Keys({k: self.keys[k] for k in annotator.keys})
+            yield ActorLane(batches, one, need, size, self.store.uri, producers, self.recipe, keys)
 
     def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
         """at_once: batches that a process holds together."""
@@ -218,11 +233,32 @@ class _Level:
                 else:
                     self._fail(outcome.batch, place, failed)
             self.finished += len(outcome.batch.names)
+            self.spending.add(result.get("usage", {}))
+        for name in outcome.batch.names:
+            if self._is_refused(name):
+                lane.stop(name)
+
+    def _is_refused(self, name: str) -> bool:
+        """Whether a limit on cost forbids it to go on."""
+        why = self.spending.refusal(name)
+        if why:
+            self.stopped.add(name)
+            self.report.why_postponed.setdefault(name, why)
+        return bool(why)
 
     def _postpone(self, lane: Lane, why: dict[str, Any]) -> None:
-        self.report.postponed[why["stage"]] += 1
+        self.stopped.add(why["stage"])
         self.report.why_postponed.setdefault(why["stage"], why["message"])
-        lane.stop()
+        lane.stop(why["stage"])
+
+    def _count_left(self) -> None:
+        """Clips that are left for another run."""
+        for name in self.stopped:
+            left = self.standing.count(name, STALE) - self.report.done[name] - self.report.failed[name]
+            if left > 0:
+                self.report.postponed[name] = left
+            else:
+                del self.report.why_postponed[name]
 
     def _fail(self, batch: Batch, place: int, why: dict[str, str]) -> None:
         self.report.failed[why["stage"]] += 1
@@ -274,13 +310,20 @@ def _run_set(
     report: Report,
     progress: Progress,
     retry_failed: bool,
+    keys: Keys,
+    spending: Spending,
 ) -> None:
     standing = set_standing(store, annotator, retry_failed=retry_failed)
     if standing.is_current:
         return
+    if refusal := spending.refusal(name):
+        report.postponed[name] += standing.clips
+        report.why_postponed[name] = refusal
+        return
     progress.show(0, standing.clips)
     need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
-    outcome = run_set(store, name, params, need, recipe.limits.attempts)
+    outcome = run_set(store, name, params, need, recipe.limits.attempts, Keys({k: keys[k] for k in annotator.keys}))
+    spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     progress.show(standing.clips, standing.clips)
     if outcome.postponed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate import Computes, Partly, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
+from annotate.backends.chat import close_chats, take_usage
 from annotate.contract import digest_of
+from annotate.run import failure_of
 from curation.store import Store
+from pipelines.annotation.keys import Keys, lent
 from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
 from pipelines.recipe import Need
+
+Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class SetOutcome:
 
     clips: int
     seconds: float
+    usage: Usage = field(default_factory=dict)
     error: str = ""
     detail: str = ""
     postponed: bool = False
@@ -62,7 +68,9 @@ def set_standing(store: Store, annotator: SetAnnotator, *, retry_failed: bool = 
     )  # fmt: skip
 
 
-def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int) -> SetOutcome:
+def run_set(
+    store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int, keys: Keys
+) -> SetOutcome:
     """Run one on a worker and commit what it makes. A failure of its own is told, not raised."""
     import ray
 
@@ -73,36 +81,41 @@ def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, atte
     began = time.monotonic()
     version = store.dataset("clips").version
     try:
-        table, state, problem = ray.get(remote.remote(store.uri, version, name, dict(params)))
+        table, state, usage, problem = ray.get(remote.remote(store.uri, version, name, dict(params), keys))
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", error)
-        return _failed(cause, str(error), time.monotonic() - began)
+        return _failed(name, getattr(error, "cause", error), str(error), time.monotonic() - began)
     store.merge("clips", table, on="clip_id")
     _save_state(store, annotator, state)
     seconds = time.monotonic() - began
-    return _failed(problem, str(problem), seconds) if problem else SetOutcome(table.num_rows, seconds)
+    if problem:
+        return _failed(name, problem, str(problem), seconds, usage)
+    return SetOutcome(table.num_rows, seconds, usage)
 
 
-def _failed(cause: BaseException, detail: str, seconds: float) -> SetOutcome:
-    text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]
-    return SetOutcome(0, seconds, text, detail[-4000:], isinstance(cause, Postponed))
+def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usage | None = None) -> SetOutcome:
+    failure = failure_of(name, cause, postponed=isinstance(cause, Postponed))
+    return SetOutcome(0, seconds, usage or {}, failure.error, detail[-4000:], failure.postponed)
 
 
 def _compute(
-    store_uri: str, version: int, name: str, params: dict[str, Any]
-) -> tuple[pa.Table, str, BaseException | None]:
-    """On the worker: clip_id, the columns and the fingerprint of every member, the new state as JSON, and what came in
-    the way of doing all: then the fingerprints are null, and the next run goes on."""
+    store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
+) -> tuple[pa.Table, str, Usage, Exception | None]:
+    """On the worker: clip_id, the columns and the fingerprint of every member, the new state as JSON, what was used and
+    what came in the way of doing all: then the fingerprints are null, and the next run goes on."""
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
-    problem = None
-    try:
-        found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
-    except Partly as part:
-        found, state, problem = part.columns, part.state, part.__cause__ or part
+    problem: Any = None
+    with lent(keys):
+        try:
+            found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
+        except Partly as part:
+            found, state, problem = part.columns, part.state, part.__cause__ or part
+        finally:
+            usage = take_usage(annotator)
+            close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
     places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))
@@ -111,7 +124,7 @@ def _compute(
     prints = pa.array([None if problem else _expected(annotator, members)] * len(members), pa.string())
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     ids = members.column("clip_id").combine_chunks()
-    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), problem
+    return pa.Table.from_arrays([ids, *columns, prints], schema=schema), json.dumps(state), usage, problem
 
 
 def _members(store: Store, annotator: SetAnnotator, more: list[str], version: int | None = None) -> pa.Table:

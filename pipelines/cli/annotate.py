@@ -74,6 +74,7 @@ def _run(
     quiet: bool,
 ) -> "Report":
     from curation.store import Store
+    from pipelines.annotation.keys import keys_of
     from pipelines.annotation.load import prepare_columns
     from pipelines.annotation.run import Report, annotate_and_record, is_current
     from pipelines.cluster import cluster
@@ -84,6 +85,7 @@ def _run(
         prepare_columns(opened, annotators)
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):
             return Report()
+        keys_of(annotators)
         with cluster(address), Progress("annotate", quiet=quiet) as progress:
             return annotate_and_record(opened, recipe, annotators, progress, retry_failed=retry_failed, where=where)
 
@@ -91,13 +93,17 @@ def _run(
 def _summary(report: "Report", store: str) -> list[str]:
     if not report.done and not report.failed and not report.postponed:
         return ["nothing to do: every annotation is current"]
+    from pipelines.annotation.spending import told
+
     names = list(dict.fromkeys([*report.done, *report.failed, *report.postponed]))
     width = max(map(len, names))
     lines = []
     for name in names:
         failed, left = report.failed[name], report.postponed[name]
         more = (f", {failed:,} failed" if failed else "") + (f", {left:,} left for another run" if left else "")
-        lines.append(f"{name:{width}}  {report.done[name]:,} clips{more}   ({report.seconds[name]:.1f} worker seconds)")
+        used = told(report.usage.get(name, {}))
+        cost = f"{report.seconds[name]:.1f} worker seconds{', ' if used else ''}{used}"
+        lines.append(f"{name:{width}}  {report.done[name]:,} clips{more}   ({cost})")
     lines += postponed_lines(report)
     if report.failed:
         lines.append(f"what failed:   reel failures --store {store}")

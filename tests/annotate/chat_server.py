@@ -78,6 +78,14 @@ class ChatServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/asked/{number}") as response:
             return json.load(response)
 
+    def hold(self, questions: int) -> None:
+        """Answer nobody until so many are in flight."""
+        self._post("hold", questions)
+
+    def most_at_once(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/most") as response:
+            return json.load(response)
+
     def _post(self, path: str, value: Any) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", data=json.dumps(value).encode()).close()
 
@@ -93,8 +101,21 @@ class _Answers:
         self.scripted: dict[int, list[str]] = {}
         self.asked: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.draw = random.Random(7)
+        self.hold = self.at_once = self.most_at_once = 0
+        self.enough = asyncio.Event()
 
     async def chat(self, request: web.Request) -> web.Response:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        if self.at_once >= self.hold:
+            self.enough.set()
+        await self.enough.wait()
+        try:
+            return await self._answer(request)
+        finally:
+            self.at_once -= 1
+
+    async def _answer(self, request: web.Request) -> web.Response:
         body = await request.json()
         text, pictures = _content(body["messages"][-1]["content"])
         system = body["messages"][0]["content"] if len(body["messages"]) > 1 else ""
@@ -113,6 +134,15 @@ class _Answers:
         if answer.endswith("<cut>"):
             completion["choices"][0]["finish_reason"] = "length"
         return web.json_response(completion)
+
+    async def holding(self, request: web.Request) -> web.Response:
+        """Answer nobody until so many have asked, or a minute has passed."""
+        self.hold, self.most_at_once, self.enough = int(await request.json()), 0, asyncio.Event()
+        asyncio.get_running_loop().call_later(60, self.enough.set)
+        return web.Response()
+
+    async def most(self, _: web.Request) -> web.Response:
+        return web.json_response(self.most_at_once)
 
     async def script(self, request: web.Request) -> web.Response:
         self.asked.clear()
@@ -136,7 +166,8 @@ async def _serve() -> None:
     answers = _Answers()
     app = web.Application(client_max_size=1 << 28)
     app.add_routes([web.post("/v1/chat/completions", answers.chat), web.post("/script", answers.script)])
-    app.add_routes([web.get("/asked/{number}", answers.about)])
+    app.add_routes([web.get("/asked/{number}", answers.about), web.post("/hold", answers.holding)])
+    app.add_routes([web.get("/most", answers.most)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -112,7 +112,7 @@ def test_a_server_that_is_away_is_no_fault_of_the_clip():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    annotator = annotate.load("caption_rewrites", {"chat": {"model": "m", "url": url, "attempts": 1}})
+    annotator = annotate.load("caption_rewrites", {"chat": {"model": "m", "url": url, "patience_s": 0}})
     columns, (failure,) = annotate_clip(None, [annotator], {"caption": dense(5)})
     close_chats()
     assert columns == {}

@@ -147,7 +147,7 @@ def test_a_server_that_is_away_postpones_the_names_and_keeps_those_that_are_know
     vectors, which = blobs([30, 20])
     first, captions = which == 0, ['answer={"name":"dogs"}']
     _, state = run(clustered(vectors[first], which[first], told(which[first], captions)), chat=server.chat())
-    away = ChatModel(model="m", url="http://127.0.0.1:9/v1", attempts=1, timeout_s=1)
+    away = ChatModel(model="m", url="http://127.0.0.1:9/v1", patience_s=0, timeout_s=1)
     with pytest.raises(Partly) as part:
         run(clustered(vectors, which, about(which)), state, chat=away)
     assert isinstance(part.value.__cause__, Postponed)

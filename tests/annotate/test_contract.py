@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import annotate
 from annotate import Annotator, Column, Facts, Frames, Resources, Stored, annotate_clip, annotate_clips, stored_needs
+from annotate.backends.errors import AnnotatorError
 from pipelines.annotation.profiles import PROFILES
 from tests.annotate.synth import encode, moved, texture
 
@@ -107,6 +109,46 @@ def test_one_clip_of_a_batch_fails_alone(clip):
     assert "mean_level" in first[0]
     assert second[0] == {}
     assert len(second[1]) == 1
+
+
+def test_what_is_kept_of_a_clip_is_made_before_the_next_is_decoded(clip):
+    happened = []
+
+    class Small(Mean):
+        resources = Resources(batch=8)
+
+        def kept(self, frames):
+            happened.append("kept")
+            return (float(frames.mean()),)
+
+        def batch(self, clips):
+            return [{"mean_level": level} for (level,) in clips]
+
+    @contextmanager
+    def decoder():
+        happened.append("decode")
+        yield
+
+    found = annotate_clips([clip, b"broken", clip], [Small()], decoder=decoder)
+    assert happened == ["decode", "kept", "decode", "decode", "kept"]
+    assert found[0][0] == annotate_clip(clip, [Mean()])[0]
+    assert found[1][1]
+    assert found[2] == found[0]
+
+
+def test_a_batch_that_is_postponed_is_tried_once(clip):
+    tries = []
+
+    class Away(Mean):
+        resources = Resources(batch=8)
+
+        def batch(self, clips):
+            tries.append(len(clips))
+            raise AnnotatorError("there is no model; name one")
+
+    found = annotate_clips([clip, clip, clip], [Away()])
+    assert tries == [3]
+    assert all(f.postponed and f.error == "there is no model; name one" for _, (f,) in found)
 
 
 def test_a_text_column_that_is_not_there_is_named():

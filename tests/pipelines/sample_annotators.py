@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from annotate.backends.errors import AnnotatorError
 from annotate.contract import Annotator, Column, Frames, Partly, Postponed, Resources, SetAnnotator, Stored, runtime
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
@@ -16,16 +17,18 @@ SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
 @dataclass(frozen=True)
 class Flaky(Annotator):
-    """Fails while its switch (a file) is there."""
+    """Fails while its switch (a file) is there, and cannot be loaded without its model (another), if it names one."""
 
     switch: str = ""
     scale: float = 1.0
+    model: str = runtime("")
 
     name, version = "flaky", 1
     needs = Frames(count=1, height=32)
     columns = {"flaky_mean": Column(pa.float32(), "mean luma")}
 
     def __call__(self, frames: np.ndarray) -> dict[str, float]:
+        _load(self.model)
         if self.switch and Path(self.switch).exists():
             raise ValueError("not today")
         return {"flaky_mean": float(frames.mean() * self.scale)}
@@ -60,10 +63,13 @@ class Loud(Annotator):
 
 @dataclass(frozen=True)
 class Lonely(Annotator):
-    """Keeps a process of its own; refuses clips brighter than `above`, and is away while its switch is there."""
+    """Keeps a process of its own; refuses clips brighter than `above`, is away while its switch is there, cannot be
+    loaded without its model (a file), and wants a key in the environment, if it names one."""
 
     above: float = 1000.0
     away: str = runtime("")
+    model: str = runtime("")
+    key: str = runtime("")
     batch_size: int = runtime(2)
     pause_s: float = runtime(0.0)
 
@@ -78,12 +84,19 @@ class Lonely(Annotator):
     def resources(self) -> Resources:
         return Resources(cpus=0.5, batch=self.batch_size, own_process=True, calls=2)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.key,) if self.key else ()
+
     def __call__(self, frames: np.ndarray, mean: float | None) -> dict:
         return self.batch([(frames, mean)])[0]
 
     def batch(self, clips: list[tuple]) -> list[dict | Exception]:
         if self.away and Path(self.away).exists():
             raise Postponed("the server is away")
+        _load(self.model)
+        if self.key and not os.environ[self.key]:
+            raise ValueError("no key")
         time.sleep(self.pause_s)
         return [self._one(frames) for frames, _ in clips]
 
@@ -94,11 +107,20 @@ class Lonely(Annotator):
         return {"lonely_pair": np.resize(pair, 2), "lonely_pid": os.getpid()}
 
 
+def _load(model: str) -> None:
+    """Notes each try beside where the model should be."""
+    if model and not Path(model).exists():
+        with open(f"{model}.tries", "a") as tries:
+            tries.write("!")
+        raise AnnotatorError(f"the model {model} is missing; download it")
+
+
 @dataclass(frozen=True)
 class Ranked(SetAnnotator):
     """The place of each clip among all; of none but the darkest while its switch is there."""
 
     fail: bool = False
+    model: str = runtime("")
     switch: str = runtime("")
 
     name, version = "ranked", 1
@@ -106,6 +128,7 @@ class Ranked(SetAnnotator):
     columns = {"ranked_place": Column(pa.int32(), "place by mean luma"), "ranked_calls": Column(pa.int32(), "calls")}
 
     def __call__(self, clips: pa.Table, state: dict | None) -> tuple[dict, dict]:
+        _load(self.model)
         if self.fail:
             raise ValueError("no ranking today")
         calls = (state or {"calls": 0})["calls"] + 1

@@ -116,11 +116,63 @@ def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_
     switch.touch()
     report = annotate(store, parameters={"lonely": {"away": str(switch)}})
     assert report.postponed["lonely"] > 0
-    assert report.why_postponed["lonely"].endswith("the server is away")
+    assert report.why_postponed["lonely"] == "the server is away"
     assert report.done["ranked"] == 6
     assert not store.count("failures", "stage = 'lonely'")
     switch.unlink()
     assert annotate(store, parameters={"lonely": {"away": str(switch)}}).done == {"lonely": 6}
+
+
+def test_what_cannot_be_loaded_stops_that_annotator_with_one_sentence_and_no_failures(store, tmp_path, call):
+    """In a lane that it shares, in a process of its own, and over a set: the others go on."""
+    model = {"model": str(tmp_path / "model")}
+    missing = dict.fromkeys(("flaky", "lonely", "ranked"), model)
+    names = ["flaky", "light", "lonely", "ranked"]
+    store.drop_columns("clips", ["light_fingerprint"])
+    annotate(store, ["flaky"])
+    parameters = {**missing, "flaky": {**model, "scale": 3.0}}
+    report = annotate(store, names, parameters=parameters)
+    assert dict(report.done) == {"light": 6}
+    assert report.postponed.keys() == {"flaky", "lonely", "ranked"}
+    assert set(report.why_postponed.values()) == {f"the model {model['model']} is missing; download it"}
+    assert not store.count("failures")
+    (tmp_path / "model.tries").unlink()
+    report = annotate(store, ["lonely"], parameters={"lonely": {**model, "batch_size": 1}})
+    assert report.postponed["lonely"] >= 1
+    assert len((tmp_path / "model.tries").read_text()) <= 3  # of 6 clips: those that were under way
+    (tmp_path / "model").touch()
+    assert dict(annotate(store, names, parameters=parameters).done) == {"flaky": 6, "lonely": 6, "ranked": 6}
+
+
+def test_a_key_is_asked_for_before_the_run_and_lent_to_the_worker(store, monkeypatch, call):
+    arguments = ["annotate", "--store", store.path, "--set", "annotators=[lonely]", "--set"]
+    done = call(*arguments, "parameters.lonely.key=REEL_TEST_KEY")
+    assert (done.returncode, "'REEL_TEST_KEY', which holds no key here" in done.stderr) == (1, True), done
+    monkeypatch.setenv("REEL_TEST_KEY", "sesame-opens")  # after Ray's workers began: they have it from us alone
+    done = call(*arguments, "parameters.lonely.key=REEL_TEST_KEY")
+    assert (done.returncode, "6 clips" in done.stdout) == (0, True), done
+    assert not any(b"sesame-opens" in f.read_bytes() for f in store.path.rglob("*") if f.is_file())
+
+
+def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_path):
+    from tests.annotate.backends.vllm_stand_in import command
+
+    (tmp_path / "notes").mkdir()
+    engine = {"vllm": command(tmp_path), "engine": {"notes": str(tmp_path / "notes")}}
+    chat = {"model": "some/vlm", "backend": "vllm", "concurrency": 2, **engine}
+    parameters = {"caption": {"chat": chat, "clips_a_call": 1, "sampling": {"min_frames": 2, "max_frames": 2}}}
+    report = annotate(store, ["caption"], parameters=parameters)
+    assert (dict(report.done), dict(report.postponed)) == ({"caption": 6}, {}), report.why_postponed
+    assert len(list((tmp_path / "notes").iterdir())) == 1
+
+
+def test_a_run_that_waits_says_for_what(store, call, monkeypatch):
+    monkeypatch.setattr("pipelines.annotation.watch.LOOK_S", 0.3)
+    chat = "parameters.caption.chat={model: m, url: 'http://127.0.0.1:9/v1', patience_s: 4}"
+    done = call("annotate", "--store", store.path, "--set", "annotators=[caption]", "--set", chat)
+    assert done.returncode == 4
+    assert "caption waits: no server at http://127.0.0.1:9/v1" in done.stderr
+    assert "waited 4 s for it (chat.patience_s)" in done.stdout
 
 
 def test_what_an_annotator_of_sets_did_before_it_failed_is_kept(store, call, tmp_path):

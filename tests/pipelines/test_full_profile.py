@@ -107,7 +107,7 @@ def test_an_upgrade_of_another_annotator_asks_for_no_translation_again(store, re
 
 def test_a_server_that_is_away_leaves_clips_for_the_next_run(store, recipe, server, call, tmp_path):
     shutil.copytree(store.path, tmp_path / "store")
-    away = {"model": "loopback/other", "url": "http://127.0.0.1:9/v1", "attempts": 1, "timeout_s": 2}
+    away = {"model": "loopback/other", "url": "http://127.0.0.1:9/v1", "patience_s": 0, "timeout_s": 2}
     plan = yaml.safe_load(recipe.to_yaml())
     plan["parameters"]["caption"]["chat"] = away
     (tmp_path / "away.yaml").write_text(yaml.safe_dump(plan))

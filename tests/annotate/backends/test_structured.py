@@ -74,7 +74,7 @@ def test_the_complaint_is_told(server):
 
 def test_faults_of_the_server_pass_through(start):
     away = start()
-    chat = open_chat(away.chat(attempts=1))
+    chat = open_chat(away.chat(patience_s=0, attempts=1))
     assert isinstance(ask_json(chat, [Question("token=a faults=500")], not_wrong)[0], ChatError)
     away.stop()
     assert isinstance(ask_json(chat, [Question("token=b")], not_wrong)[0], Postponed)

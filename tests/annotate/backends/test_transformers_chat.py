@@ -1,6 +1,5 @@
 """The real model classes, in this process and through `transformers serve`, on small checkpoints."""
 
-import base64
 import io
 import os
 import socket
@@ -124,9 +123,8 @@ def test_a_bad_question_costs_only_itself(folders):
 
 
 def test_a_text_model_cannot_be_shown_frames(folders):
-    (answer,) = open_chat(in_process(folders["text_model"])).ask([Question("a", frames=frames_of(0, 1))])
-    assert isinstance(answer, ChatError)
-    assert "text alone" in str(answer)
+    with pytest.raises(AnnotatorError, match="text alone"):
+        open_chat(in_process(folders["text_model"])).ask([Question("a", frames=frames_of(0, 1))])
 
 
 def test_what_cannot_be_loaded_says_so(folders, tmp_path):
@@ -175,7 +173,7 @@ def test_transformers_serve_answers_as_the_model_in_process_does(folders, served
 
     llava = checkpoints.llava_video(tmp_path / "llava_video", pictures_only=True)
     frames = frames_of(3, 3)
-    decoded = np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(jpeg(f, 90))))) for f in frames])
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(jpeg(f, 90)))) for f in frames])
     for folder, sent, seen in ((folders["text_model"], None, None), (llava, frames, decoded)):
         server = ChatModel(str(folder), url=served, max_tokens=8, timeout_s=60.0, concurrency=2)
         answers = open_chat(server).ask([Question(f"{k} dogs?", frames=sent, fps=2.0) for k in range(4)])

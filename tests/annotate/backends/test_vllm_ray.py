@@ -1,110 +1,133 @@
-"""`ray.data.llm`: what it is given, and that every row comes back with its id. vLLM itself needs a GPU.
-
-The rows run through a real processor of `ray.data.llm` on a real Ray: the one that asks a server, in place of the one
-that holds engines.
-"""
+"""vLLM in Ray: an engine is loaded once, asked as a server is, and ends with its owner. vLLM itself needs a GPU, so its
+place takes a process with the same command line and endpoints (`vllm_stand_in`), started by our code on a real Ray."""
 
 import json
-from typing import Any
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import pytest
 
 from annotate import Postponed
-from annotate.backends.chat import Answer, ChatError, ChatModel, Question, close_chats, resources_of
+from annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat
 from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import times_line
-from annotate.backends.vllm_ray import VllmChat, config_of, reply_of, request_of, row_of
-from tests.annotate.backends import checkpoints
+from annotate.backends.vllm_engine import options_of
+from annotate.backends.vllm_ray import VllmChat, arguments_of
 from tests.annotate.backends.faulty_server import numbered_frames
+from tests.annotate.backends.vllm_stand_in import command
+from tests.annotate.chat_server import SIDE, caption_of
 
 
-def to_http(row: dict[str, Any]) -> dict[str, Any]:
-    request = request_of(row)
-    return {"payload": {"model": "m", "messages": request["messages"], **request["sampling_params"]}}
+@pytest.fixture
+def engine(ray_local, tmp_path):
+    """(makes a chat model, pids of all engines that were started for it)"""
+    (tmp_path / "notes").mkdir()
+    executable = command(tmp_path)
 
+    def model(**parameters) -> ChatModel:
+        notes = {"notes": str(tmp_path / "notes")} | parameters.pop("engine", {})
+        return ChatModel("some/vlm", backend="vllm", vllm=executable, engine=notes, **parameters)
 
-def from_http(row: dict[str, Any]) -> dict[str, Any]:
-    reply = row["http_response"]
-    used = {"num_input_tokens": reply["usage"]["prompt_tokens"], "num_generated_tokens": 100}
-    return reply_of({"id": row["id"], "generated_text": reply["choices"][0]["message"]["content"]} | used)
-
-
-class ByServer(VllmChat):
-    """The same rows and ids, with Ray's processor for servers in place of the one for engines."""
-
-    def processor(self):
-        from ray.data.llm import HttpRequestProcessorConfig, build_processor
-
-        config = HttpRequestProcessorConfig(url=f"{self.chat.url}/chat/completions", concurrency=1, batch_size=16)
-        return build_processor(config, preprocess=to_http, postprocess=from_http)
-
-
-def test_rows_come_back_with_their_ids(ray_local, server):
-    chat = ByServer(server.chat())
-    questions = [
-        Question(f"token=t{i} delay={(i * 7 % 10) / 100}", frames=numbered_frames([i, i + 100]) if i % 2 else None)
-        for i in range(40)
-    ]
-    questions[4] = Question("token=t4 faults=empty")
-    answers = chat.ask(questions)
-    for i, answer in enumerate(answers):
-        if i == 4:
-            assert isinstance(answer, ChatError)
-        else:
-            assert isinstance(answer, Answer), answer
-            assert json.loads(answer.text) == {"token": f"t{i}", "numbers": [i, i + 100] if i % 2 else []}
-    assert answers[0].input_tokens == 1000
-    assert chat.ask([]) == []
-
-
-def test_a_run_that_fails_as_a_whole_postpones(ray_local):
-    """Ray Data raises, here for a port where nobody listens; with engines, for one that does not start."""
-    (answer,) = ByServer(ChatModel("m", url="http://127.0.0.1:9/v1")).ask([Question("token=a")])
-    assert isinstance(answer, Postponed)
-
-
-def test_ray_takes_the_configuration(ray_local, tmp_path):
-    from ray.data.llm import build_processor
-
-    folder = checkpoints.text_model(tmp_path / "model")
-    chat = ChatModel(str(folder), backend="vllm", gpus=2, copies=3, engine={"max_model_len": 4096}, seed=5)
-    config = config_of(chat)
-    assert config.engine_kwargs["tensor_parallel_size"] == 2
-    assert config.engine_kwargs["max_model_len"] == 4096
-    assert config.get_concurrency() == {"min_size": 3, "max_size": 3}
-    processor = build_processor(config, preprocess=request_of, postprocess=reply_of)
-    assert processor.list_stage_names() == ["PrepareMultimodalStage", "ChatTemplateStage", "vLLMEngineStage"]
-    given = request_of(row_of(chat, 1, Question("what?", frames=numbered_frames([1, 2]), fps=2.0, schema={"a": 1})))
-    for stage in processor.stages.values():
-        assert stage.get_required_input_keys().keys() <= given.keys() | {"prompt"}
-
-
-def test_a_row_carries_the_question():
-    chat = ChatModel("m", backend="vllm", max_tokens=7, seed=3)
-    question = Question("what?", system="Be brief.", frames=numbered_frames([1, 2]), fps=2.0, schema={"type": "object"})
-    row = row_of(chat, "clip7", question)
-    assert row["id"] == "clip7"
-    request = request_of(row)
-    assert request["sampling_params"] == {
-        "max_tokens": 7, "temperature": 0.0, "seed": 3, "structured_outputs": {"json": '{"type": "object"}'}
-    }  # fmt: skip
-    system, user = request["messages"]
-    assert system == {"role": "system", "content": "Be brief."}
-    assert [part["type"] for part in user["content"]] == ["text", "image_url", "image_url", "text"]
-    assert user["content"][0]["text"] == times_line(2, 2.0)
-
-
-def test_it_needs_a_running_ray(monkeypatch):
-    import ray
-
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(AnnotatorError, match="inside Ray"):
-        VllmChat(ChatModel("m", backend="vllm"))
-    with pytest.raises(AnnotatorError, match="whole GPUs"):
-        config_of(ChatModel("m", backend="vllm", gpus=0.5))
+    yield model, lambda: [int(f.name) for f in (tmp_path / "notes").iterdir() if f.name.isdigit()]
     close_chats()
 
 
-def test_a_run_brings_many_clips():
-    resources = resources_of(ChatModel("m", backend="vllm", gpus=2), batch=8)
-    assert (resources.batch, resources.calls, resources.gpus) == (256, 2, 0)  # its engines ask for the GPUs
+def question(number: int) -> Question:
+    return Question("what?", frames=numbered_frames([number], SIDE))
+
+
+def until_gone(pids: list[int]) -> None:
+    while any(Path(f"/proc/{pid}").exists() and "vllm" in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids):
+        time.sleep(0.05)
+
+
+def test_an_engine_is_loaded_once_for_all_calls_and_ends_when_it_is_closed(engine):
+    model, pids = engine
+    chat = open_chat(model(concurrency=8))
+    for start in range(0, 60, 20):
+        answers = chat.ask([question(n) for n in range(start, start + 20)])
+        assert [a.text for a in answers] == [caption_of(n) for n in range(start, start + 20)]
+    assert len(pids()) == 1
+    assert chat.budget.input_tokens == 60 * 1000
+    assert_key_is_needed(chat._servers[0].url)
+    close_chats()
+    until_gone(pids())
+
+
+def assert_key_is_needed(url: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        direct.open(url, data=json.dumps({"messages": []}).encode())
+
+
+def test_copies_share_the_questions(engine):
+    model, pids = engine
+    chat = open_chat(model(copies=2, concurrency=4))
+    while len(chat._servers) < 2:
+        time.sleep(0.05)
+    answers = chat.ask([question(n) for n in range(40)])
+    assert [a.text for a in answers] == [caption_of(n) for n in range(40)]
+    assert len(pids()) == 2
+    assert all(server.requests >= 10 for server in chat._servers)
+
+
+def test_an_engine_that_dies_is_started_again(engine):
+    model, pids = engine
+    answers = open_chat(model(engine={"crash_once": True})).ask([question(n) for n in range(10)])
+    assert {type(a) for a in answers} == {Answer}, answers
+    assert len(pids()) == 2
+
+
+def test_an_engine_ends_with_the_process_that_asked_for_it(engine):
+    import ray
+
+    model, pids = engine
+
+    class Owner:
+        def ask(self, model: ChatModel) -> str:
+            return open_chat(model).ask([question(7)])[0].text
+
+    owner = ray.remote(Owner).options(num_cpus=0).remote()
+    assert ray.get(owner.ask.remote(model())) == caption_of(7)
+    (pid,) = pids()
+    assert Path(f"/proc/{pid}").exists()
+    ray.kill(owner)
+    until_gone([pid])
+
+
+def test_what_keeps_it_from_starting_is_said(engine, tmp_path):
+    model, _ = engine
+    with pytest.raises(AnnotatorError, match=r"did not start.*exit code 1: there is no GPU here"):
+        open_chat(model(engine={"unable": True}))
+    with pytest.raises(AnnotatorError, match=r"no command 'nowhere'.*chat\.vllm"):
+        open_chat(ChatModel("m", backend="vllm", vllm="nowhere"))
+    assert issubclass(AnnotatorError, Postponed)  # so its clips are left for another run
+
+
+def test_arguments_are_vllm_s_own():
+    engine = {"max_model_len": 8, "enforce_eager": True, "enable_prefix_caching": False, "revision": None}
+    assert options_of(engine) == [
+        "--max-model-len", "8", "--enforce-eager", "--no-enable-prefix-caching"
+    ]  # fmt: skip
+    assert options_of({"limit_mm_per_prompt": {"image": 4}, "middleware": ["a", "b"]}) == [
+        "--limit-mm-per-prompt", '{"image": 4}', "--middleware", "a", "b"
+    ]  # fmt: skip
+    with pytest.raises(AnnotatorError, match="no argument of vLLM"):
+        options_of({"max model len; rm": 1})
+    model, *options = arguments_of(ChatModel("Qwen/x", revision="abc", gpus=2, engine={"dtype": "half"}))
+    said = dict(zip(options[::2], options[1::2], strict=True))
+    assert (model, said["--served-model-name"], said["--revision"]) == ("Qwen/x", "Qwen/x", "abc")
+    assert (said["--tensor-parallel-size"], said["--dtype"]) == ("2", "half")
+
+
+def test_it_needs_a_running_ray_and_whole_gpus(monkeypatch):
+    import ray
+
+    with pytest.raises(AnnotatorError, match="whole GPUs"):
+        arguments_of(ChatModel("m", backend="vllm", gpus=0.5))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(AnnotatorError, match="inside Ray"):
+        VllmChat(ChatModel("m", backend="vllm"))
+    assert "VLLM_API_KEY" not in os.environ

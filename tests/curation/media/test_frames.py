@@ -126,3 +126,16 @@ def test_a_clip_that_is_cut_off_raises_rather_than_giving_fewer_frames(clips):
 def test_a_need_that_makes_no_sense_is_refused(options):
     with pytest.raises(ValueError, match=r"^Frames"):
         Frames(**options)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(1, 8), (10, 20), (60, 48), (0.2, 5)])
+def test_a_rate_has_bounds(seconds, count):
+    indices = Frames(rate=2.0, least=8, most=48).indices(round(25 * seconds), 25.0)
+    assert len(set(indices)) == len(indices) == count
+
+
+def test_bounds_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="go with rate"):
+        Frames(count=4, most=8)
+    with pytest.raises(ValueError, match="above most"):
+        Frames(rate=1.0, least=9, most=8)

@@ -1,0 +1,72 @@
+"""How a server is doing, as all questions of a process find it: there, away, overloaded, or failing everybody."""
+
+from __future__ import annotations
+
+import time
+
+from annotate.contract import Postponed
+
+PROBE_S, PROBE_LONGEST_S = 0.5, 15.0  # between tries of a server that is away: doubled each time, up to
+EVERYBODY = 4  # questions that fail without one being answered: then it is the server
+
+
+class Health:
+    """While no connection comes about, one question at a time tries, and the others wait. After `patience_s` without
+    any answer all are Postponed, at once, until a probe gets through.
+
+    Used on the event loop alone.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self.patience_s = patience_s
+        self.why = ""  # what has kept it from answering; empty while it answers
+        self.answered_at = float("-inf")
+        self._since = self._probe_at = self._interval_s = 0.0
+        self._is_away = False
+        self._failing: set[int] = set()  # questions that failed since the last answer
+
+    def admits(self) -> bool:
+        """Whether a question may be sent now: always while connections come about, as the probe while they do not.
+
+        Raises Postponed when patience has run out.
+        """
+        if not self.why:
+            return True
+        now = time.monotonic()
+        is_over = now - self._since >= self.patience_s
+        if (self._is_away or is_over) and now >= self._probe_at:
+            self._interval_s = min(PROBE_LONGEST_S, 2 * self._interval_s)
+            self._probe_at = now + self._interval_s  # until this probe is known, no other
+            return True
+        if is_over:
+            raise Postponed(f"{self.why}; waited {self.patience_s:g} s for it (chat.patience_s)")
+        return not self._is_away
+
+    def away(self, why: str) -> None:
+        """No connection came about."""
+        self._trouble(why)
+        self._is_away = True
+
+    def overloaded(self, why: str) -> None:
+        """It said that it cannot answer now, whatever the question."""
+        self._trouble(why)
+        self._is_away = False
+
+    def failed(self, question: int) -> None:
+        """It was reached and gave this question no answer that is one."""
+        self._failing.add(question)
+        self._is_away = False
+
+    def fails_everybody_since(self, began: float) -> bool:
+        """Whether it has answered nobody since then, and several questions were asked: no clip is to blame."""
+        return self.answered_at < began and len(self._failing) >= EVERYBODY
+
+    def answered(self) -> None:
+        self.why, self._is_away, self.answered_at = "", False, time.monotonic()
+        self._failing.clear()
+
+    def _trouble(self, why: str) -> None:
+        if not self.why:
+            self._since, self._interval_s = time.monotonic(), PROBE_S
+            self._probe_at = self._since + PROBE_S
+        self.why = why

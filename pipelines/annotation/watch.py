@@ -1,0 +1,37 @@
+"""Saying what an annotator's processes wait for: a run that stands still must say why."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+LOOK_S = 5.0  # between questions to an actor
+
+
+class Watch:
+    """Asks the actors now and then, without waiting for them, and prints what is new."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.said = name, ""
+        self._asked_at, self._asking = time.monotonic(), list[Any]()
+
+    def look(self, actors: Sequence[Any]) -> None:
+        import ray
+
+        if not self._asking and time.monotonic() - self._asked_at >= LOOK_S:
+            self._asking = [actor.trouble.remote() for actor in actors]
+            self._asked_at = time.monotonic()
+            return
+        ready, self._asking = ray.wait(self._asking, timeout=0) if self._asking else ([], [])
+        for ref in ready:
+            try:
+                self._say(ray.get(ref))
+            except ray.exceptions.RayError:  # that actor is lost, which its work will tell
+                continue
+
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self.said:
+            print(f"{self.name} waits: {trouble}", file=sys.stderr, flush=True)
+            self.said = trouble
