@@ -23,7 +23,7 @@ class CameraMotion(Annotator):
     blank sky).
     """
 
-    name, version = "camera_motion", 1
+    name, version = "camera_motion", 2
     needs = (*NEEDS, Facts())
     columns = {
         "camera_motion": Column(pa.string(), f"one of {', '.join(LABELS)}; other is a mixture"),
@@ -44,8 +44,9 @@ class CameraMotion(Annotator):
         need, indices = chosen(clip.num_frames, clip.fps)
         frames = by_rate if need == NEEDS[0] else by_count
         height, width = frames.shape[1:]
-        steps = measure(frames)
-        camera = camera_path(steps, np.array(indices) / clip.fps, (height, width))
+        times_s = np.array(indices) / clip.fps
+        steps = measure(frames, times_s)
+        camera = camera_path(steps, times_s, (height, width))
         if camera is None:
             return dict.fromkeys(self.columns)
         label, confidence = load_classifier().name(camera, steps)

@@ -33,7 +33,7 @@ UNEQUAL_STEP = 1.6  # times min_step asked of bars that are not alike in thickne
 ALIKE_SUPPORT = 0.7  # times min_support asked of a pair that is: two equal bars seldom come by chance
 LONE_SUPPORT = 0.75  # support asked of a bar whose opposite side has none: dark floors and skies come alone
 MAX_MIRROR_LIT = 0.01  # share of lit cells in such a bar: none, but for a speck
-MIRROR_SUPPORT = 0.8  # support from which a bar may vouch for its mirror image, whose own edge is too dark to see
+MIRROR_SUPPORT = 0.35  # support from which a bar may vouch for its mirror image, whose own edge is too dark to see
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,7 @@ def _bars(levels: np.ndarray, cells: slice, live_only: bool, config: BorderConfi
     ahead = levels[:, :, cells]
     first, last = (_measure(v, live_only, config) for v in (ahead, ahead[:, ::-1]))
     near, far = _edge(first, config), _edge(last, config)
-    near, far = (
-        _reconciled(near, far, (first, last), config.min_support),
-        _reconciled(far, near, (last, first), config.min_support),
-    )
+    near, far = _paired(near, far, (first, last), config.min_support)
     if near.px and far.px:
         alike = abs(near.px - far.px) <= _slack(levels.shape[1])
         paired = (near.support + far.support) / 2 >= config.min_support * (ALIKE_SUPPORT if alike else 1)
@@ -290,6 +287,20 @@ def _has_picture_behind(lit: np.ndarray, y: int) -> bool:
     """Whether picture, not a line of text with bar behind it, follows row y."""
     behind = lit[:, y + 1 : y + 1 + max(8, lit.shape[1] // 7)]
     return bool((~behind.any(axis=(0, 2))).mean() <= MAX_HOLLOW)
+
+
+def _paired(
+    near: _Edge, far: _Edge, sides: tuple[_Side | None, _Side | None], min_support: float
+) -> tuple[_Edge, _Edge]:
+    """Both edges as the other one bears them out. One whose mirror image is taken stays, or nothing would be left of
+    the pair."""
+    first = _reconciled(near, far, sides, min_support)
+    last = _reconciled(far, near, sides[::-1], min_support)
+    if far.px and first is far:
+        return far, far
+    if near.px and last is near:
+        return near, near
+    return first, last
 
 
 def _reconciled(edge: _Edge, opposite: _Edge, sides: tuple[_Side | None, _Side | None], min_support: float) -> _Edge:

@@ -45,7 +45,7 @@ def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Exam
 def make_example(sources: Sequence[Source], family: str, rng: np.random.Generator) -> Example:
     shot, scene, frames, indices = filmed(sources, family, rng)
     times_s, size = np.array(indices) / shot.fps, frames.shape[1:]
-    return Example(family, scene.background.name, measure(frames), times_s, size, shot.path[indices])
+    return Example(family, scene.background.name, measure(frames, times_s), times_s, size, shot.path[indices])
 
 
 def filmed(

@@ -9,6 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from annotate.camera.candidates import Similarity, candidates, likeliest
+
 CELL = 16  # pixels: one tracked point a cell, so that agreement is counted over the picture, not over its details
 CORNER = 2e-5  # least eigenvalue (cv2.cornerMinEigenVal) of a point worth tracking
 GRAIN = 6e-5  # the same for a standard deviation of the noise of 1 grey level; it grows with the square
@@ -18,8 +20,6 @@ STILL = 0.25  # pixels: a point that moved less stands still
 SIDES, ENDS = 3.0, 1.0  # more weight at the left and right border, at the upper and lower: subjects stand in the
 # middle and are cut off below or above more than at a side
 ALONE = 3  # points in a block from which they share its weight
-STEADY = 1.25  # preference for going on as in the last step: subjects come and go, cameras are heavy
-TRIES = 64  # pairs of points that are tried as the common motion
 FEWEST = 8  # points below which a step is not measured
 NOISIEST = 5.0  # grey levels: what is rougher everywhere is gravel or grass
 _NO_PLANES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -41,71 +41,58 @@ class Steps:
     spread: np.ndarray
 
 
-def measure(frames: np.ndarray) -> Steps:
-    """frames: uint8 [T, H, W]."""
+@dataclass(frozen=True)
+class _Points:
+    """Tracked points of a step. at: float [N, 2], pixels; p, q: where they are before and after, complex [N] from the
+    centre. weight: float [N]; what was lost of its sum, 1, follows nothing. near: pixels within which a point follows.
+    """
+
+    at: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    weight: np.ndarray
+    near: float
+
+
+def measure(frames: np.ndarray, times_s: np.ndarray) -> Steps:
+    """frames: uint8 [T, H, W]; times_s: float [T]."""
     rng = np.random.default_rng(0)
-    flat = [_flattened(frame) for frame in frames]
-    noise = float(np.median([_noise(frame) for frame in frames[:: max(1, len(frames) // 4)]]))
-    corner = CORNER + GRAIN * min(noise, NOISIEST) ** 2
-    centre = (np.array(frames.shape[:0:-1]) - 1) / 2
-    last = (1 + 0j, 0j)
-    rows = []
-    for a, b in pairwise(flat):
-        at, to, found = _track(a, b, corner)
-        if found.sum() < FEWEST:
-            rows.append((np.nan,) * 4 + (0.0, 0.0, 0.0))
-            continue
-        weight = _weights(at, frames.shape[1:])[found]  # what is lost follows nothing
-        at = at[found]
-        p, q = ((points - centre) @ (1, 1j) for points in (at, to[found]))
-        last, follows = common_motion(p, q, weight, rng, last)
-        agreed, still = float(weight @ follows), float(weight @ (abs(q - p) < STILL))
-        row = _described(last) if agreed > AGREED else (np.nan,) * 4
-        rows.append((*row, agreed, still, _spread(at, follows, frames.shape[1:])))
+    size = frames.shape[1:]
+    points = _tracked(frames)
+    found = [candidates(s.p, s.q, s.weight, s.near, rng) if s else [] for s in points]
+    motions = likeliest(found, np.diff(times_s), size)
+    rows = [_row(s, motion, size) for s, motion in zip(points, motions, strict=True)]
     table = np.array(rows, np.float64).reshape(-1, 7)
     return Steps(table[:, :4], table[:, 4], table[:, 5], table[:, 6])
 
 
-Similarity = tuple[complex, complex]  # q = a p + b, points as complex numbers from the picture's centre
+def _tracked(frames: np.ndarray) -> list[_Points | None]:
+    """Of each step; None where too few points are found again."""
+    flat = [_flattened(frame) for frame in frames]
+    noise = float(np.median([_noise(frame) for frame in frames[:: max(1, len(frames) // 4)]]))
+    corner = CORNER + GRAIN * min(noise, NOISIEST) ** 2
+    centre = (np.array(frames.shape[:0:-1]) - 1) / 2
+    steps: list[_Points | None] = []
+    for a, b in pairwise(flat):
+        at, to, found = _track(a, b, corner)
+        if found.sum() < FEWEST:
+            steps.append(None)
+            continue
+        weight = _weights(at, frames.shape[1:])[found]
+        at = at[found]
+        p, q = ((points - centre) @ (1, 1j) for points in (at, to[found]))
+        steps.append(_Points(at, p, q, weight, NEAR + 0.05 * float(np.median(abs(q - p)))))
+    return steps
 
 
-def common_motion(
-    p: np.ndarray, q: np.ndarray, weight: np.ndarray, rng: np.random.Generator, last: Similarity
-) -> tuple[Similarity, np.ndarray]:
-    """The similarity that carries most weight of points p to q (complex [N]), and which points follow it: bool [N].
-
-    RANSAC over pairs of points, with no motion and the last step's motion among the tries, then reweighted least
-    squares. A subject can fill half of the picture: what counts is how much of the border and of the rest agrees.
-    """
-    i, j = rng.integers(0, len(p), (2, TRIES))
-    far = abs(p[i] - p[j]) > 0.3 * np.ptp(p.real)
-    i, j = i[far], j[far]
-    a = np.concatenate([[1, last[0]], (q[i] - q[j]) / (p[i] - p[j])])
-    b = np.concatenate([[0, last[1]], q[i] - a[2:] * p[i]])
-    near = NEAR + 0.05 * np.median(abs(q - p))
-    support = np.clip(1 - _squared(a[:, None] * p + b[:, None] - q) / near**2, 0, None) @ weight
-    support[1] *= STEADY
-    best = int(np.argmax(support))
-    fit = (complex(a[best]), complex(b[best]))
-    for _ in range(3):
-        fit = _least_squares(p, q, weight * np.clip(1 - _squared(fit[0] * p + fit[1] - q) / near**2, 0, None) ** 2, fit)
-    return fit, abs(fit[0] * p + fit[1] - q) < near
-
-
-def _squared(z: np.ndarray) -> np.ndarray:
-    return z.real**2 + z.imag**2
-
-
-def _least_squares(p: np.ndarray, q: np.ndarray, weight: np.ndarray, otherwise: Similarity) -> Similarity:
-    total = weight.sum()
-    if total <= 0:
-        return otherwise
-    p0, q0 = (weight @ p) / total, (weight @ q) / total
-    spread = weight @ abs(p - p0) ** 2
-    if spread <= 0:
-        return otherwise
-    a = (weight * (p - p0).conj()) @ (q - q0) / spread
-    return complex(a), complex(q0 - a * p0)
+def _row(step: _Points | None, motion: Similarity | None, size: tuple[int, ...]) -> tuple[float, ...]:
+    """Motion (four numbers), agreed, still and spread of a step."""
+    if step is None or motion is None:
+        return (np.nan,) * 4 + (0.0, 0.0, 0.0)
+    follows = abs(motion[0] * step.p + motion[1] - step.q) < step.near
+    agreed, still = float(step.weight @ follows), float(step.weight @ (abs(step.q - step.p) < STILL))
+    described = _described(motion) if agreed > AGREED else (np.nan,) * 4
+    return (*described, agreed, still, _spread(step.at, follows, size))
 
 
 def _described(motion: Similarity) -> tuple[float, float, float, float]:

@@ -188,3 +188,10 @@ def test_a_profile_is_small_and_says_what_it_wants():
         find_crop([shape], 640, 360, BorderConfig())
     with pytest.raises(ValidationError):
         BorderConfig(threshold=3)
+
+
+def test_a_bar_half_of_whose_edge_is_seen_vouches_for_one_whose_edge_is_too_dark():
+    video = boxed(np.random.default_rng(5), 50, 0, 270, H)
+    video[:, 110:, 50:110] = 2  # the picture is black along the lower half of the left bar
+    video[:, :, 170:270] *= np.linspace(1, 0, 100)  # and fades to black before the right one
+    assert_near(crop_of(video), 50, 0, 270, H)
