@@ -13,7 +13,7 @@ demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it ma
 	$(BIN)/python -m pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
 test: $(VENV)/.ready lint types  ## everything CI runs
-	$(BIN)/python -m pytest -m "not quality" -n 3 --dist loadfile
+	$(BIN)/python -m pytest -m "not quality" -n 2 --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
