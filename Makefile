@@ -7,13 +7,16 @@ TORCH_INDEX ?=
 STORE ?= demo/store
 CORPUS ?= ../shared/corpus
 
+# Set in many containers; then every process that a test starts would compile our source again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint types quality bench env clean
 
 demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
 	$(BIN)/python -m pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
 test: $(VENV)/.ready lint types  ## everything CI runs
-	$(BIN)/python -m pytest -m "not quality" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not quality" -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

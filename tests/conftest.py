@@ -90,3 +90,8 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
         return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: they are the longest, and mostly wait for processes of theirs while the short ones compute."""
+    items.sort(key=lambda item: "tests/pipelines/" not in item.nodeid)

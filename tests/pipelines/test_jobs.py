@@ -68,14 +68,23 @@ class Head:
     def _wait(self) -> None:
         import time
 
-        for _ in range(150):
+        for _ in range(300):
             if self.process.poll() is not None:
                 pytest.fail(self.log.read_text())
-            listed = self.ray("job", "list", "--address", self.address)
-            if listed.returncode == 0:
+            if self._answers() and self.ray("job", "list", "--address", self.address).returncode == 0:
                 return
-            time.sleep(0.5)
+            time.sleep(0.2)
         pytest.fail(self.log.read_text())
+
+    def _answers(self) -> bool:
+        """Whether the job server is up: it may well refuse a stranger."""
+        try:
+            urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=5)
+        except urllib.error.HTTPError as error:
+            return error.code in (401, 403)
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         import psutil

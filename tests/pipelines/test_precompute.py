@@ -168,11 +168,11 @@ def test_an_item_that_kills_its_actor_is_given_up_and_the_others_are_done(ray_lo
     assert ("ValueError: bad item") in dict(lost)[("bad",)]
 
 
-def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, reel):
+def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, call):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(yaml.safe_dump(recipe_of().model_dump(mode="json")))
     arguments = ["precompute", recipe, "--snapshot", "all", "--store", store.path, "--workers", "1"]
-    missing = reel(*arguments[:3], "al", *arguments[4:])
+    missing = call(*arguments[:3], "al", *arguments[4:])
     assert missing.returncode == 1
     assert "names that look alike: all" in missing.stderr
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -190,7 +190,7 @@ def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, r
     assert child.wait(timeout=60) == 130, child.stderr.read()
     assert "the same command goes on" in child.stderr.read()
     assert run(store).left == 0
-    nothing = reel(*arguments[:-3], precomputed[0])
+    nothing = call(*arguments[:-3], precomputed[0])
     assert nothing.returncode == 0, nothing.stderr
     assert "8 latents = 6 there before + 0 encoded + 2 failed + 0 left" in nothing.stdout
     assert "nothing to do" in nothing.stdout
