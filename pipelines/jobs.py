@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
+STOP_WAIT_S = 900  # a stopped job is killed after 3 s by default: no time for a micro-batch and a checkpoint
 AGAIN = ("FAILED", "STOPPED")  # states after which a job of the same id is submitted anew
 
 
@@ -29,7 +30,9 @@ def run_job(
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
-    environment = {"working_dir": str(Path(working_dir).absolute()), "excludes": EXCLUDED} if working_dir else {}
+    environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
+    if working_dir:
+        environment |= {"working_dir": str(Path(working_dir).absolute()), "excludes": EXCLUDED}
     entrypoint = shlex.join([*(("python", "-m", "pipelines.cli") if working_dir else ("reel",)), *arguments])
     try:
         client = JobSubmissionClient(address)

@@ -77,18 +77,21 @@ def run_here(job: Job, *, say: Say = print) -> int:
             outcome = _recorded(job, folder, world, say)
     if world.is_first:
         say(ending(job, folder, outcome.step, outcome.finished))
-    return 0 if outcome.finished else _exit_code(outcome.signal)
+    return 0 if outcome.finished else exit_code(outcome.signal)
 
 
 def finished_step(folder: Path, steps: int) -> int | None:
     """The last step of a run that has done `steps`; None for one that has not, or has not begun."""
+    step = saved_step(folder)
+    return step if step is not None and step >= steps else None
+
+
+def saved_step(folder: Path) -> int | None:
+    """That of a run's newest checkpoint; None where there is none."""
     from training.checkpoints import Checkpoints, about
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
-    if latest is None:
-        return None
-    step = about(latest)["step"]
-    return step if step >= steps else None
+    return about(latest)["step"] if latest else None
 
 
 def already(folder: Path) -> str:
@@ -209,8 +212,11 @@ class Claimed(UserError):
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two processes never train in one. The lock goes with its process, however that ends."""
+    """Hold a run's folder: two processes never train in one. The lock goes with its process, however that ends.
+    What the last run was asked to do is forgotten."""
     import fcntl
+
+    from training.stopping import REQUEST
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / CLAIM).open("a+") as file:
@@ -222,10 +228,12 @@ def claim(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
+        (folder / REQUEST).unlink(missing_ok=True)
         yield
 
 
-def _exit_code(number: int) -> int:
+def exit_code(number: int) -> int:
+    """Of a run that this signal has stopped."""
     from training.stopping import EXIT_CODES
 
     return {int(k): v for k, v in EXIT_CODES.items()}.get(number, 0)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from pipelines.cluster import cluster
 from pipelines.environment import prepare
 from pipelines.errors import UserError
-from pipelines.train import Job, already, claim, ending, finished_step, record, train
+from pipelines.train import Job, already, claim, ending, exit_code, finished_step, record, saved_step, train
 
 OUTPUT = "output.log"  # what the first rank says; the driver shows it
 POLL_S = 0.5
@@ -33,12 +34,13 @@ def run_on_ray(
         state = "failed"
         try:
             with cluster(address), _shown(folder / OUTPUT, say):
-                _fit(job, folder, workers)
-            state = "finished"
+                stopped_by = _fit(job, folder, workers, say)
+            finished = finished_step(folder, job.recipe.steps) is not None
+            state = "finished" if finished else "interrupted"
         finally:
-            record(job, folder, began, time.monotonic() - clock, state, finished_step(folder, job.recipe.steps), say)
-    say(ending(job, folder, job.recipe.steps, finished=True))
-    return 0
+            record(job, folder, began, time.monotonic() - clock, state, saved_step(folder), say)
+    say(ending(job, folder, saved_step(folder) or 0, finished))
+    return 0 if finished else exit_code(stopped_by)
 
 
 def work(config: dict[str, Any]) -> None:
@@ -57,10 +59,14 @@ def work(config: dict[str, Any]) -> None:
         train(job, folder, world, say)
 
 
-def _fit(job: Job, folder: Path, workers: int) -> None:
+def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> int:
+    """Train until the end, or until a signal, which the workers are told by a file: they are on other nodes, and Ray
+    would abort them. Returns the signal, 0 if none came."""
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    from training import stopping
 
     gpus = on_gpus(workers, ray.cluster_resources().get("GPU", 0))
     trainer = TorchTrainer(
@@ -69,10 +75,29 @@ def _fit(job: Job, folder: Path, workers: int) -> None:
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(name="ray", storage_path=str(folder)),
     )
-    try:
-        trainer.fit()
-    except Exception as error:
+    request, fitted = folder / stopping.REQUEST, _begun(trainer.fit)
+    with stopping.watch() as asked:
+        while not wait([fitted], timeout=POLL_S).done:
+            if asked.noted and not request.exists():
+                stopping.ask(request, asked.noted)
+                say("told the workers to stop after the micro-batch under way")
+    if error := fitted.exception():
         raise UserError(_why(error)) from error
+    return stopping.requested(request)
+
+
+def _begun(call: Callable[[], Any]) -> Future[Any]:
+    """What `call` will return, from a thread: this one stays free for signals. It holds up nobody's exit."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def on_gpus(workers: int, gpus: float) -> bool:

@@ -29,7 +29,7 @@ from training.objective import Loss, flow_loss
 from training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
 from training.parallel import accumulate, autocast
 from training.recipe import TrainRecipe
-from training.stopping import Stopping, watch
+from training.stopping import REQUEST, Stopping, watch
 from training.throughput import Meter
 from training.validation import validate
 from training.world import World
@@ -122,7 +122,7 @@ class Trainer:
 
     def run(self) -> Outcome:
         try:
-            with watch() as stopping:
+            with watch(self.folder / REQUEST if self.world.is_first else None) as stopping:
                 stopped_by = self._steps(stopping)
             self._save_unless_saved()
         finally:

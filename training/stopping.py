@@ -1,4 +1,5 @@
-"""SIGTERM and SIGINT end a run after the micro-batch that it is in: a whole step may take longer than one is given.
+"""What ends a run before its last step: SIGTERM, SIGINT, or a file in the run's folder. It ends after the micro-batch
+that it is in: a whole step may take longer than one is given.
 
 torchrun kills its processes 30 s after it has passed a signal on, or after --shutdown-timeout.
 """
@@ -8,37 +9,59 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}
+REQUEST = "stop"  # the file's name
 
 
 @dataclass
 class Stopping:
-    """signal: the number of the one that came; 0: none has."""
+    """noted: the number of the signal that came; 0: none has. request: the file that may ask for the same."""
 
-    signal: int = 0
+    noted: int = 0
+    request: Path | None = None
+
+    @property
+    def signal(self) -> int:
+        """The number of what asks for an end; 0: nothing does."""
+        return self.noted or (requested(self.request) if self.request else 0)
 
 
 @contextmanager
-def watch() -> Iterator[Stopping]:
-    """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train's
-    workers) none is seen: such a run goes on from its last checkpoint."""
-    noted = Stopping()
+def watch(request: Path | None = None) -> Iterator[Stopping]:
+    """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train's workers) none is
+    seen: there `request`, a file, says what the driver was told."""
+    stopping = Stopping(request=request)
     if threading.current_thread() is not threading.main_thread():
-        yield noted
+        yield stopping
         return
     before = {number: signal.getsignal(number) for number in EXIT_CODES}
 
     def note(number: int, _: FrameType | None) -> None:
-        noted.signal = number
+        stopping.noted = number
         for one, handler in before.items():
             signal.signal(one, handler)
 
     for number in EXIT_CODES:
         signal.signal(number, note)
     try:
-        yield noted
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ask(request: Path, number: int) -> None:
+    """Ask the run that looks there to end, as `number` would."""
+    request.write_text(str(number), encoding="utf-8")
+
+
+def requested(request: Path) -> int:
+    """The signal that a file stands for: SIGTERM where it is empty, as `touch` leaves it; 0 where it is not there."""
+    try:
+        said = request.read_text(encoding="utf-8").strip()
+    except OSError:
+        return 0
+    return int(said) if said in {str(int(number)) for number in EXIT_CODES} else int(signal.SIGTERM)

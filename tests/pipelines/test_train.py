@@ -137,14 +137,27 @@ def test_ray_s_workers_take_a_gpu_each_or_none():
         on_gpus(8, 4)
 
 
-def test_ray_train_trains_the_same(trained, place, capsys):
+def test_ray_train_trains_the_same_and_its_workers_heed_the_driver_s_signal(trained, place, capsys):
+    import ray
+
     from pipelines.train_ray import run_on_ray
 
-    job = Job(load(TrainRecipe, place / "recipe.yaml"), "recipe", "all", str(place / "store"), str(place / "ray"))
-    assert run_on_ray(job, workers=2) == 0
-    said = capsys.readouterr().out
-    assert "step 4/4" in said
-    assert losses(only_run(place, "ray")) == pytest.approx(losses(trained[0]), abs=1e-5)
+    at = ray.get_runtime_context().gcs_address
+    wanted = command(place, "ray", "--steps", "100000", "--workers", "2", "--address", at)
+    with subprocess.Popen([sys.executable, "-m", "pipelines.cli", *wanted], stdout=subprocess.PIPE, text=True,
+                          cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as running:  # fmt: skip
+        next(line for line in running.stdout if line.startswith("step 4/"))
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+    assert running.returncode == 130, rest
+    folder = only_run(place, "ray")
+    step = about(Checkpoints(folder / "checkpoints", 1).latest())["step"]
+    assert f"stopped after step {step} of 100000, and saved" in rest
+    assert losses(folder)[:4] == pytest.approx(losses(trained[0]), abs=1e-5)
+    row = Store.open(place / "store").read("runs", filter="command = 'train'").to_pylist()[-1]
+    assert (row["state"], json.loads(row["counts"])["steps"]) == ("interrupted", step)
+
+    job = Job(load(TrainRecipe, place / "recipe.yaml"), "recipe", "all", str(place / "store"), str(place / "runs"))
     assert run_on_ray(job, workers=2) == 0
     assert "nothing to do" in capsys.readouterr().out
 

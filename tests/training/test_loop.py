@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from model.dit import DiT
 from model.lora import add_lora
 from tests.training.made_up import MadeUp, recipe_of, run
+from training import stopping
 from training.checkpoints import Checkpoints, about, read_tensors
 from training.errors import TrainError
 from training.logs import read_log
@@ -86,6 +88,27 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")  # step 5's first line is not there twice
     expect = weights(tmp_path / "whole")
     assert all(torch.equal(tensor, expect[name]) for name, tensor in weights(tmp_path / "parts").items())
+
+
+class Asked(Interrupted):
+    """A file is put into the folder instead."""
+
+    said, folder = "", Path()
+
+    def batches(self, start_step):
+        for batch in MadeUp.batches(self, start_step):
+            if (batch.step, batch.micro) == (self.stop - 1, self.micro):
+                (self.folder / stopping.REQUEST).write_text(self.said)
+            yield batch
+
+
+@pytest.mark.parametrize(("said", "number"), [("", signal.SIGTERM), ("2", signal.SIGINT), ("stop!", signal.SIGTERM)])
+def test_a_file_in_the_run_s_folder_stops_it_too(tmp_path, said, number):
+    data = Asked(recipe_of(), World.alone("cpu"))
+    data.said, data.folder = said, tmp_path
+    outcome = run(recipe_of(), tmp_path, data=data)
+    assert (outcome.step, outcome.signal) == (3, number)
+    assert about(outcome.checkpoint)["step"] == 3
 
 
 def test_a_signal_is_heeded_once_and_the_handlers_are_put_back(tmp_path):
