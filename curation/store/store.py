@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.store import encoded, lock, media, tables
+from curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
 from curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
 from curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
 
@@ -29,29 +29,6 @@ if TYPE_CHECKING:
 LOCK_OF = {"snapshots": "snapshots", "snapshot_rows": "snapshots", "latents": "latents", "texts": "latents",
            "runs": "runs"}  # fmt: skip
 CURATION_LOCK = "curation"  # every other table's
-
-
-@dataclass(frozen=True)
-class TableInfo:
-    """A table at its newest version. bytes: column files and clip media, without older versions."""
-
-    name: str
-    rows: int
-    version: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class ColumnInfo:
-    """A column of a table. fingerprints: value of `<computed_by>_fingerprint` -> rows that carry it."""
-
-    name: str
-    type: str
-    unit: str
-    meaning: str
-    computed_by: str
-    nulls: int
-    fingerprints: dict[str, int]
 
 
 class Store:
@@ -123,13 +100,11 @@ class Store:
 
     def tables(self) -> list[TableInfo]:
         """Every table with its rows, version and bytes."""
-        return [self._info(name) for name in sorted(schemas())]
+        return [table_info(self.dataset(name), name) for name in sorted(schemas())]
 
     def describe(self, table: str) -> list[ColumnInfo]:
         """What each column of `table` means, who computed it with which fingerprints, and how many values are null."""
-        dataset = self.dataset(table)
-        rows = dataset.count_rows()
-        return [self._column_info(dataset, table, f, rows) for f in dataset.schema]
+        return columns_info(self.dataset(table), table)
 
     def schema(self, table: str) -> pa.Schema:
         """Arrow schema of `table` as it is now, with the annotators' columns."""
@@ -357,26 +332,6 @@ class Store:
         with writing_to(self.uri), self.committing(LOCK_OF.get(table, CURATION_LOCK)):
             dataset.checkout_latest()
             yield dataset
-
-    def _info(self, table: str) -> TableInfo:
-        dataset = self.dataset(table)
-        size = tables.stored_bytes(dataset)
-        if table in media.BLOB_BYTES:
-            size += sum(dataset.to_table(columns=[media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
-        return TableInfo(table, dataset.count_rows(), dataset.version, size)
-
-    def _column_info(self, dataset: Any, table: str, f: pa.Field, rows: int) -> ColumnInfo:
-        about = {k.decode(): v.decode() for k, v in (f.metadata or {}).items()}
-        maker = about.get("computed_by", "")
-        fingerprint = f"{maker}_fingerprint"
-        found: dict[str, int] = {}
-        if fingerprint in dataset.schema.names:
-            counts = dataset.to_table(columns=[fingerprint]).column(0).drop_null().value_counts()
-            found = {one["values"]: one["counts"] for one in counts.to_pylist()}
-        is_payload = f.name in PAYLOAD.get(table, ())
-        nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
-        kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
-        return ColumnInfo(f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, found)
 
     def _unmatched(self, table: str, rows: pa.Table, on: str) -> pa.Table:
         import pyarrow.compute as pc

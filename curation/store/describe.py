@@ -1,0 +1,74 @@
+"""What there is to know of a table: its size; what each column means, who computed it, how much of it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from curation.store import media, tables
+from curation.store.schema import PAYLOAD
+
+if TYPE_CHECKING:
+    from curation.store.tables import Dataset
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table at its newest version. bytes: column files and clip media, without older versions."""
+
+    name: str
+    rows: int
+    version: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column of a table. fingerprints: value of `<computed_by>_fingerprint` -> rows that carry it."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    computed_by: str
+    nulls: int
+    fingerprints: dict[str, int]
+
+
+def table_info(dataset: Dataset, table: str) -> TableInfo:
+    size = tables.stored_bytes(dataset)
+    if table in media.BLOB_BYTES:
+        size += sum(dataset.to_table(columns=[media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
+    return TableInfo(table, dataset.count_rows(), dataset.version, size)
+
+
+def columns_info(dataset: Dataset, table: str) -> list[ColumnInfo]:
+    """Each column, in the order of the schema. A maker's fingerprints are counted once for all of its columns."""
+    rows = dataset.count_rows()
+    about = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
+    makers = {one.get("computed_by", "") for one in about}
+    fingerprints = {maker: _fingerprints(dataset, maker) for maker in makers}
+    return [_column_info(dataset, table, f, known, fingerprints, rows)
+            for f, known in zip(dataset.schema, about, strict=True)]  # fmt: skip
+
+
+def _column_info(
+    dataset: Dataset, table: str, f: pa.Field, about: dict[str, str], fingerprints: dict[str, dict[str, int]], rows: int
+) -> ColumnInfo:
+    maker = about.get("computed_by", "")
+    is_payload = f.name in PAYLOAD.get(table, ())
+    nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
+    kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
+    return ColumnInfo(
+        f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, fingerprints[maker]
+    )
+
+
+def _fingerprints(dataset: Dataset, maker: str) -> dict[str, int]:
+    column = f"{maker}_fingerprint"
+    if column not in dataset.schema.names:
+        return {}
+    counts = dataset.to_table(columns=[column]).column(0).drop_null().value_counts()
+    return {one["values"]: one["counts"] for one in counts.to_pylist()}
