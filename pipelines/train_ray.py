@@ -76,14 +76,15 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
         run_config=RunConfig(name="ray", storage_path=str(folder)),
     )
     request, fitted = folder / stopping.REQUEST, _begun(trainer.fit)
+    told = 0
     with stopping.watch() as asked:
         while not wait([fitted], timeout=POLL_S).done:
-            if asked.noted and not request.exists():
-                stopping.ask(request, asked.noted)
+            if asked.signal and not told:
+                stopping.ask(request, told := asked.signal)
                 say("told the workers to stop after the micro-batch under way")
     if error := fitted.exception():
         raise UserError(_why(error)) from error
-    return stopping.requested(request)
+    return told
 
 
 def _begun(call: Callable[[], Any]) -> Future[Any]:

@@ -7,7 +7,7 @@ torchrun kills its processes 30 s after it has passed a signal on, or after --sh
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -32,11 +32,18 @@ class Stopping:
 @contextmanager
 def watch(request: Path | None = None) -> Iterator[Stopping]:
     """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train's workers) none is
-    seen: there `request`, a file, says what the driver was told."""
+    seen: there `request`, a file, says what the driver was told. It is gone at the end."""
     stopping = Stopping(request=request)
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
+    with _handlers(stopping) if threading.current_thread() is threading.main_thread() else nullcontext():
+        try:
+            yield stopping
+        finally:
+            if request:
+                request.unlink(missing_ok=True)
+
+
+@contextmanager
+def _handlers(stopping: Stopping) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in EXIT_CODES}
 
     def note(number: int, _: FrameType | None) -> None:
@@ -47,7 +54,7 @@ def watch(request: Path | None = None) -> Iterator[Stopping]:
     for number in EXIT_CODES:
         signal.signal(number, note)
     try:
-        yield stopping
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

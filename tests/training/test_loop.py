@@ -109,6 +109,7 @@ def test_a_file_in_the_run_s_folder_stops_it_too(tmp_path, said, number):
     outcome = run(recipe_of(), tmp_path, data=data)
     assert (outcome.step, outcome.signal) == (3, number)
     assert about(outcome.checkpoint)["step"] == 3
+    assert run(recipe_of(), tmp_path).finished  # it was asked once
 
 
 def test_a_signal_is_heeded_once_and_the_handlers_are_put_back(tmp_path):
