@@ -68,7 +68,7 @@ def ask(request: Path, number: int) -> None:
 def requested(request: Path) -> int:
     """The signal that a file stands for: SIGTERM where it is empty, as `touch` leaves it; 0 where it is not there."""
     try:
-        said = request.read_text(encoding="utf-8").strip()
+        said = request.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return 0
     return int(said) if said in {str(int(number)) for number in EXIT_CODES} else int(signal.SIGTERM)

@@ -93,16 +93,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
 class Asked(Interrupted):
     """A file is put into the folder instead."""
 
-    said, folder = "", Path()
+    said, folder = b"", Path()
 
     def batches(self, start_step):
         for batch in MadeUp.batches(self, start_step):
             if (batch.step, batch.micro) == (self.stop - 1, self.micro):
-                (self.folder / stopping.REQUEST).write_text(self.said)
+                (self.folder / stopping.REQUEST).write_bytes(self.said)
             yield batch
 
 
-@pytest.mark.parametrize(("said", "number"), [("", signal.SIGTERM), ("2", signal.SIGINT), ("stop!", signal.SIGTERM)])
+@pytest.mark.parametrize(("said", "number"), [(b"", signal.SIGTERM), (b"2", signal.SIGINT), (b"\xff!", signal.SIGTERM)])
 def test_a_file_in_the_run_s_folder_stops_it_too(tmp_path, said, number):
     data = Asked(recipe_of(), World.alone("cpu"))
     data.said, data.folder = said, tmp_path
