@@ -17,7 +17,7 @@ demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it ma
 
 test: $(VENV)/.ready  ## everything CI runs
 	$(MAKE) -j 2 lint types collect
-	$(BIN)/python -m pytest -m "not quality" -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not quality" -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
