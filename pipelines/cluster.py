@@ -5,8 +5,12 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from pipelines.errors import UserError
+
+LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
+"""A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
         return
     where = address or os.environ.get("RAY_ADDRESS")
-    options = {"address": where} if where else {"address": "local", "include_dashboard": False}
+    options: dict[str, Any] = {"address": where} if where else LOCAL
     try:
         ray.init(**options, log_to_driver=False, logging_level="warning")
     except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:

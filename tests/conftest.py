@@ -1,10 +1,10 @@
-"""One local Ray for the whole session, and a runner for the `reel` command."""
+"""A runner for the `reel` command, in a process of its own or in this one."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,35 +24,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parents[1]
 Reel = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def ray_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray of two CPUs in this process; whatever runs under it joins it. Somebody else's package is installed there,
-    which brings the annotators of `tests/pipelines/sample_annotators.py`."""
-    from pipelines.cluster import cluster
-
-    site = _somebody_s_package(tmp_path_factory.mktemp("site"))
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(site), before or ""])
-    os.environ.pop("RAY_ADDRESS", None)
-    sys.path.append(str(site))
-    with cluster():
-        yield
-    sys.path.remove(str(site))
-    os.environ["PYTHONPATH"] = before or ""
-
-
-def _somebody_s_package(site: Path) -> Path:
-    """What pip leaves of a package with entry points."""
-    about = site / "somebody-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
-    from tests.pipelines.sample_annotators import SAMPLES
-
-    lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in SAMPLES]
-    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
-    return site
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""One local Ray for all tests here."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="package")
+def ray_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Ray of two CPUs in this process; whatever runs under it joins it. It is gone when the last test of this folder is
+    done, as its daemons take a tenth of a core. Somebody else's package is installed there, which brings the annotators
+    of `tests/pipelines/sample_annotators.py`."""
+    from pipelines.cluster import cluster
+
+    site = _somebody_s_package(tmp_path_factory.mktemp("site"))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(site), before or ""])
+    os.environ.pop("RAY_ADDRESS", None)
+    sys.path.append(str(site))
+    with cluster():
+        yield
+    sys.path.remove(str(site))
+    os.environ["PYTHONPATH"] = before or ""
+
+
+def _somebody_s_package(site: Path) -> Path:
+    """What pip leaves of a package with entry points."""
+    about = site / "somebody-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
+    from tests.pipelines.sample_annotators import SAMPLES
+
+    lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in SAMPLES]
+    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
+    return site
