@@ -60,7 +60,7 @@ def block_sparse_attention(
         q, k, v = put_in_order(q, blocks_q), put_in_order(k, blocks_k), put_in_order(v, blocks_k)
     q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    lists = select_blocks(q, k, blocks_q, blocks_k, select, scale)
+    lists = select_blocks(q, k, blocks_q, blocks_k, select, scale, backend)
     _check_lists(lists, q, blocks_q)
     out, lse = attend(q, k, v, lists, blocks_q, blocks_k, scale=scale, backend=backend)
     out = out if in_block_order else put_back(out, blocks_q)

@@ -52,10 +52,6 @@ def compiled(
 ) -> Code:
     """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks; full:
     all blocks have as many."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from kernels import triton_kernels
     from kernels.triton_passes import constants
 
@@ -71,7 +67,35 @@ def compiled(
         for i, (name, kind) in enumerate(kinds.items())
         if kind[0] in "*c" or (full and name in {"nq", "nk"})
     }
-    source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=aligned)
+    return _code(function, kinds, fixed, aligned, options, arch)
+
+
+def compiled_selection(kernel: str, *, dim: int = 128, blocks: int = 2340, cdf: bool = False, arch: int = 90) -> Code:
+    """A kernel of the selection: "means" of bf16 tokens of D numbers, or "ranked" for rows of so many key blocks."""
+    import triton
+
+    from kernels import triton_ranking, triton_selection
+
+    wide = triton.next_power_of_2(blocks)
+    fixed: dict[str, Any] = {"WIDE": wide, "HIDES": True, "CDF": cdf, "STEP": 2.0**-16}
+    types = {"scores": "*fp64", "factor": "*fp64", "p": "*fp64", "seen": "*u8", "x": "*bf16", "out": "*fp64"}
+    if kernel == "means":
+        fixed = {"TILE": triton_ranking.TILE, "D": dim, "DIM": triton.next_power_of_2(dim)}
+    function = getattr(triton_selection, kernel)
+    types |= dict.fromkeys(("kept", "indices", "counts", "offsets"), "*i32") | dict.fromkeys(fixed, "constexpr")
+    kinds = {name: types.get(name, "i32") for name in function.arg_names}
+    options = {"num_warps": 4, "enable_fp_fusion": False} if kernel == "means" else triton_ranking.options(wide)
+    return _code(function, kinds, fixed, {}, options, arch)
+
+
+def _code(
+    function: Any, kinds: dict[str, str], fixed: dict[str, Any], attrs: Any, options: dict[str, Any], arch: int
+) -> Code:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    source = ASTSource(fn=function, signature=kinds, constexprs=fixed, attrs=attrs)
     found = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     ptx = found.asm["ptx"]
     registers, spilled = _usage(ptx, arch)

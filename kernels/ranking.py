@@ -20,14 +20,20 @@ SLACK = 1e-6
 
 @torch.library.custom_op("reelwright::best_blocks", mutates_args=())
 def best_blocks(
-    means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, rule: str, keep: float
+    means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, rule: str, keep: float, backend: str = "torch"
 ) -> tuple[Tensor, Tensor]:
     """fp64 means [B, heads, blocks, D] of queries and keys -> indices and counts as in `BlockLists`.
 
     seen: bool [query blocks, key blocks], None: all. rule: the best by "number", by "share" of those seen, or until
     their softmax reaches keep ("cdf"). The width is known beforehand, so that nothing waits for a GPU; of "cdf" it is
-    all key blocks. Some rows at a time, for all scores of a long video would be gigabytes.
+    all key blocks. Some rows at a time, for all scores of a long video would be gigabytes. backend: torch or triton.
     """
+    if backend == "triton" and means_k.shape[2]:
+        from kernels import triton_ranking
+
+        if means_k.shape[2] <= triton_ranking.WIDEST:
+            with torch.autocast(means_q.device.type, enabled=False):
+                return _by_triton(means_q, means_k, scale, seen, rule, keep)
     (batch, heads, rows, _), blocks = means_q.shape, means_k.shape[2]
     indices = means_q.new_empty(batch, heads, rows, _width(blocks, rule, keep), dtype=torch.int32)
     counts = means_q.new_empty(batch, heads, rows, dtype=torch.int32)
@@ -47,7 +53,21 @@ def best_blocks(
 @best_blocks.register_fake
 def _(means_q: Tensor, means_k: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     counts = means_q.new_empty(means_q.shape[:3], dtype=torch.int32)
-    return counts.new_empty(*counts.shape, _width(means_k.shape[2], *options[2:])), counts
+    return counts.new_empty(*counts.shape, _width(means_k.shape[2], *options[2:4])), counts
+
+
+@torch.library.custom_op("reelwright::block_means", mutates_args=())
+def block_means(x: Tensor, offsets: Tensor) -> Tensor:
+    """fp64 [B, heads, blocks, D] of x [B, heads, N, D] in block order, by Triton: block i is rows offsets[i] to
+    offsets[i + 1]."""
+    from kernels import triton_ranking
+
+    return triton_ranking.block_means(x, offsets)
+
+
+@block_means.register_fake
+def _(x: Tensor, offsets: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], offsets.shape[0] - 1, x.shape[-1], dtype=torch.float64)
 
 
 def _width(blocks: int, rule: str, keep: float) -> int:
@@ -80,9 +100,26 @@ def _top(ranks: Tensor, among: Tensor | None, rule: str, keep: float) -> tuple[T
     """Blocks, the best first where a row may not keep them all, and how many it keeps."""
     width = _width(ranks.shape[-1], rule, keep)
     best = ranks.topk(width, dim=-1, sorted=among is not None).indices
-    if among is None:
-        return best, width
-    return best, among.clamp(max=width) if rule == "number" else (among.double() * keep - SLACK).ceil().clamp(min=1)
+    return best, width if among is None else _kept(among, width, rule, keep)
+
+
+def _kept(among: Tensor, width: int, rule: str, keep: float) -> Tensor:
+    """How many blocks a row keeps of those it sees."""
+    return among.clamp(max=width) if rule == "number" else (among.double() * keep - SLACK).ceil().clamp(min=1)
+
+
+def _by_triton(
+    means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, rule: str, keep: float
+) -> tuple[Tensor, Tensor]:
+    from kernels import triton_ranking
+
+    width = _width(means_k.shape[2], rule, keep)
+    kept: Tensor | float = keep
+    if rule != "cdf" and seen is None:
+        kept = torch.full(means_q.shape[2:3], width, dtype=torch.int32, device=means_q.device)
+    elif rule != "cdf" and seen is not None:
+        kept = _kept(seen.sum(-1), width, rule, keep).to(torch.int32)
+    return triton_ranking.best_blocks(means_q, means_k, scale / STEP, STEP, seen, kept, width)
 
 
 def _crossing(ranks: Tensor, among: Tensor | None, p: float) -> tuple[Tensor, Tensor | int]:

@@ -18,7 +18,7 @@ from kernels.attention import Block, autocast_types, put_back, put_in_order
 from kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
 from kernels.gathered import lse_type
 from kernels.lists import BlockLists
-from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels, choose_backend
 from kernels.selection import Select, choose, pooled, visible
 from kernels.travel import Arriving, merge, pass_on
 
@@ -103,7 +103,8 @@ def _chosen(q: Tensor, k: Tensor, route: _Route, select: Select, scale: float) -
         given = given if seen is None or isinstance(select, BlockLists) else given & seen
         return given.expand(*q.shape[:2], -1, -1)
     means = pooled(q, route.strip(route.grid_q, route.rank))
-    return choose(means, _all_means(k, route), scale, seen, select).mask(route.grid_k.count)
+    chosen = choose(means, _all_means(k, route), scale, seen, select, choose_backend("auto", q))
+    return chosen.mask(route.grid_k.count)
 
 
 def _all_means(k: Tensor, route: _Route) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kernels.blocks import BlockGrid
 from kernels.lists import BlockLists, chunk_bytes
-from kernels.ranking import best_blocks
+from kernels.operator import choose_backend
+from kernels.ranking import best_blocks, block_means
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ Select: TypeAlias = TopR | CDF | BlockLists | Tensor
 
 @torch.no_grad()
 def select_blocks(
-    q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, select: Select, scale: float | None = None
-) -> BlockLists:
+    q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, select: Select, scale: float | None = None,
+    backend: str = "auto",
+) -> BlockLists:  # fmt: skip
     """q [B, heads, Nq, D], k [B, heads, Nk, D], in block order -> the lists. Condition queries see condition keys only.
 
     select: a rule; or a bool mask [(B, heads,) query blocks, key blocks], to which the condition's is added; or
-    finished lists, taken as they are. scale: of scores, 1 / sqrt(D) if not given.
+    finished lists, taken as they are. scale: of scores, 1 / sqrt(D) if not given. backend: auto, torch or triton.
     """
     if isinstance(select, BlockLists):
         return select
@@ -59,7 +61,8 @@ def select_blocks(
         _check_mask(select, q, grid_q, grid_k)
         return BlockLists.of_mask(select.to(q.device) if seen is None else select.to(q.device) & seen)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return choose(pooled(q, grid_q), pooled(k, grid_k), scale, seen, select)
+    backend = choose_backend(backend, q)
+    return choose(pooled(q, grid_q, backend), pooled(k, grid_k, backend), scale, seen, select, backend)
 
 
 def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "cpu") -> Tensor | None:
@@ -71,11 +74,14 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
     return clean_k | ~clean_q[:, None]
 
 
-def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
+@torch.no_grad()
+def pooled(x: Tensor, grid: BlockGrid, backend: str = "auto") -> Tensor:
     """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order.
 
-    Some blocks at a time, since PyTorch copies to fp64 what it sums in fp64.
+    By PyTorch some blocks at a time, since it copies to fp64 what it sums in fp64.
     """
+    if choose_backend(backend, x) == "triton":
+        return block_means(x, grid.offsets(x.device))
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
     for blocks, places in grid.alike(x.device):
         step = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :, : places.shape[1]].numel())))
@@ -86,13 +92,16 @@ def pooled(x: Tensor, grid: BlockGrid) -> Tensor:
 
 
 @torch.no_grad()
-def choose(means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF) -> BlockLists:
-    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all."""
+def choose(
+    means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF, backend: str
+) -> BlockLists:
+    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all. backend: torch or
+    triton."""
     if isinstance(select, TopR):
         rule = "number" if isinstance(select.keep, int) else "share"
-        return BlockLists(*best_blocks(means_q, means_k, scale, seen, rule, float(select.keep)))
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, rule, float(select.keep), backend))
     if isinstance(select, CDF):
-        return BlockLists(*best_blocks(means_q, means_k, scale, seen, "cdf", select.p)).narrowed()
+        return BlockLists(*best_blocks(means_q, means_k, scale, seen, "cdf", float(select.p), backend)).narrowed()
     raise ValueError(f"select {select!r}: TopR, CDF, a bool mask of blocks or BlockLists is needed")
 
 

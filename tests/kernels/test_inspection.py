@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from kernels.inspection import compiled
+from kernels.inspection import compiled, compiled_selection
 from kernels.tiles import KERNELS, Tiles, default_tiles
 from kernels.tuning import fitting
 
@@ -25,6 +25,14 @@ def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
     if dtype != "fp32":
         assert code.wgmma > 0
         assert code.mma == 0
+
+
+@pytest.mark.parametrize("blocks", [100, 2340, 4096])
+def test_the_selection_s_kernels_fit_hopper(blocks):
+    """Rows of few blocks, those of 149,760 tokens, and the longest."""
+    for code in (compiled_selection("means"), *(compiled_selection("ranked", blocks=blocks, cdf=c) for c in (0, 1))):
+        assert code.shared <= SHARED
+        assert code.spilled == 0
 
 
 def test_a_search_tries_only_what_the_compiler_finds_room_for():

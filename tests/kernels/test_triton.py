@@ -13,7 +13,8 @@ pytest.importorskip("triton")
 
 def test_they_are_right_under_the_interpreter():
     """In a process of its own: the interpreter is chosen when the kernels are made."""
-    command = [sys.executable, "-m", "tests.kernels.interpreted", "tests/kernels/triton_cases.py"]
+    cases = ["tests/kernels/triton_cases.py", "tests/kernels/triton_selection_cases.py"]
+    command = [sys.executable, "-m", "tests.kernels.interpreted", *cases]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=None)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
@@ -21,3 +22,4 @@ def test_they_are_right_under_the_interpreter():
 if torch.cuda.is_available():
     from tests.kernels.gpu_cases import *  # noqa: F403
     from tests.kernels.triton_cases import *  # noqa: F403
+    from tests.kernels.triton_selection_cases import *  # noqa: F403

@@ -12,9 +12,9 @@ from tests.conftest import ROOT
 
 @pytest.fixture(scope="package")
 def ray_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray of two CPUs in this process; whatever runs under it joins it. It is gone when the last test of this folder is
-    done, as its daemons take a tenth of a core. Somebody else's package is installed there, which brings the annotators
-    of `tests/pipelines/sample_annotators.py`."""
+    """A Ray of two CPUs in this process; whatever runs under it joins it. It ends with the last test of this folder:
+    its daemons take a tenth of a core. Somebody else's package is installed there, which brings the annotators of
+    `tests/pipelines/sample_annotators.py`."""
     from pipelines.cluster import cluster
 
     site = _somebody_s_package(tmp_path_factory.mktemp("site"))
