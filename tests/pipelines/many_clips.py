@@ -11,14 +11,14 @@ from tests.annotate.chat_server import SIDE, ChatServer, numbered_clip
 CLIPS = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[ChatServer]:
     running = ChatServer()
     yield running
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def store(tmp_path_factory) -> Store:
     opened = Store.open(tmp_path_factory.mktemp("many") / "store", create=True)
     ids = [f"{n:024x}" for n in range(CLIPS)]

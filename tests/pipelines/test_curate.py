@@ -18,7 +18,7 @@ from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three good files, one twice, and every kind of bad one."""
     folder = tmp_path_factory.mktemp("material")
@@ -30,7 +30,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def curated(material: Path, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
     """A store of it, not to be changed."""
     path = tmp_path_factory.mktemp("curated") / "store"

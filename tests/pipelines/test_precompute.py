@@ -44,14 +44,14 @@ def recipe_of(**data) -> TrainRecipe:
     return TrainRecipe(model=model, data=DataConfig(**(options | data)), tasks=TaskConfig())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clips(tmp_path_factory) -> list[bytes]:
     folder = tmp_path_factory.mktemp("clips")
     paths = [write(folder / f"{i}.mp4", frames(n, seed=i)) for i, n in enumerate(LENGTHS)]
     return [p.read_bytes() for p in paths]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def made(clips: list[bytes], tmp_path_factory) -> Path:
     """A store of five clips, the last of which is cut off, and a snapshot of them; not to be changed."""
     store = Store.open(tmp_path_factory.mktemp("made") / "store", create=True)
@@ -83,7 +83,7 @@ def keys(store: Store) -> list[tuple[str, str]]:
     return sorted(map(tuple, (r.values() for r in store.read("latents", ["clip_id", "bucket"]).to_pylist())))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def precomputed(made: Path, ray_local: None, tmp_path_factory) -> tuple[Path, Summary, Summary]:
     """A store that two runs have filled, the first with a limit; not to be changed."""
     path = tmp_path_factory.mktemp("precomputed") / "store"
