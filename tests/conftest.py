@@ -1,18 +1,24 @@
 """A runner for the `reel` command, in a process of its own or in this one."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # As many test processes as cores: one thread each, and none that spins. Read when torch loads OpenMP.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Ray's workers give way to every other process by default, here to the tests that run beside; whole runs then come last.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # A machine that pauses is not a test that fails.
 settings.register_profile("unhurried", deadline=None)
@@ -65,4 +71,26 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs first: they are the longest, and mostly wait for processes of theirs while the short ones compute."""
-    items.sort(key=lambda item: "tests/pipelines/" not in item.nodeid)
+    items.sort(key=lambda item: (_group(item.nodeid) != "ray", "tests/pipelines/" not in item.nodeid))
+
+
+class Groups(LoadScopeScheduling):
+    """A file's tests stay in one process, which makes once what they share; so do all tests on `ray_local`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # the interpreted kernels' run has no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "ray" if _mentions(ROOT / file, "ray_local") else file
+
+
+@functools.cache
+def _mentions(file: Path, fixture: str) -> bool:
+    return fixture in file.read_text("utf-8")

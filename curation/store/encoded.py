@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import tables
+from curation.store import tables, written
 from curation.store.errors import StoreError
 from curation.store.schema import PAYLOAD
+from curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
 
     from curation.store.store import Store
-
-INLINE_BYTES = 64 * 2**10
 
 
 class Reader:
@@ -104,11 +103,12 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
     ]
     arrays = {f.name: pa.array([row.get(f.name) for row in kept], f.type) for f in plain}
     arrays[blob] = lance.blob_array([None if is_inline(len(d)) else d for d in data])
-    written: Any = write_fragments(
+    fragments: Any = write_fragments(
         pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.table_uri(table), mode="append",
         data_storage_version=tables.STORAGE_VERSION, storage_options=store.storage_options,
     )  # fmt: skip
-    return json.dumps([fragment.to_json() for fragment in written])
+    written.refuse_short(store.table_uri(table), fragments, map(len, data))
+    return json.dumps([fragment.to_json() for fragment in fragments])
 
 
 def _refuse_old(schema: pa.Schema, table: str) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from curation.store import lock
-from curation.store.encoded import INLINE_BYTES
+from curation.store import lock, written
 from curation.store.errors import StoreError
 from curation.store.media import id_filter
 from curation.store.schema import schemas
 from curation.store.tables import FRAGMENT_ROWS
+from curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -96,11 +96,11 @@ def compact(store: Store) -> None:
 def _compact_table(store: Store, table: str) -> None:
     with store.writing(table) as dataset:
         if table == "media":
-            _compact_files(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+            written.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
         elif table in ENCODED:
-            _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+            written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
         else:
-            _compact_files(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+            written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()
@@ -114,14 +114,14 @@ def merge_encoded(store: Store) -> None:
     for table in ENCODED:
         with store.writing(table) as dataset:
             if _mean_bytes(dataset) <= INLINE_BYTES:
-                _compact_files(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+                written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
                 dataset.checkout_latest()
 
 
 def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
     """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
     with store.writing("media") as dataset:
-        _compact_files(dataset, target_rows=rows_a_file, deleted_share=0.1)
+        written.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
         dataset.optimize.optimize_indices()
         dataset.checkout_latest()
 
@@ -205,10 +205,6 @@ def _encoded_rows(dataset: Any) -> int:
 def _mean_bytes(dataset: Any) -> float:
     sizes = dataset.to_table(columns=["bytes"]).column(0).to_numpy()
     return float(sizes.mean()) if len(sizes) else 0.0
-
-
-def _compact_files(dataset: Any, *, target_rows: int, deleted_share: float) -> None:
-    dataset.optimize.compact_files(target_rows_per_fragment=target_rows, materialize_deletions_threshold=deleted_share)
 
 
 def _delete(store: Store, table: str, column: str, values: Sequence[str]) -> None:

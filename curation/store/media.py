@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.store import written
 from curation.store.errors import StoreError
 from curation.store.schema import schemas
 from curation.store.tables import STORAGE_VERSION, Dataset
@@ -35,21 +36,20 @@ def write_fragments(uri: str, clip_ids: Sequence[str], mp4s: Sequence[bytes], op
         lance.blob_array(list(mp4s)),
     ]
     rows = pa.Table.from_arrays(columns, schema=schemas()["media"])
-    written: Any = write_fragments(
+    fragments: Any = write_fragments(
         rows, uri, mode="append", data_storage_version=STORAGE_VERSION, storage_options=options
     )
-    return json.dumps([fragment.to_json() for fragment in written])
+    written.refuse_short(uri, fragments, map(len, mp4s))
+    return json.dumps([fragment.to_json() for fragment in fragments])
 
 
-def commit(dataset: Dataset, fragments: Iterable[str], options: dict[str, str] | None) -> None:
+def commit(dataset: Dataset, fragments: Iterable[str]) -> None:
     """Make fragments from `write_fragments` part of the table, in one commit."""
-    import lance
     from lance.fragment import FragmentMetadata
 
     metadata = [FragmentMetadata.from_json(json.dumps(one)) for text in fragments for one in json.loads(text)]
     if metadata:
-        operation = lance.LanceOperation.Append(metadata)
-        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version, storage_options=options)
+        written.append(dataset, metadata)
 
 
 def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curation.store import written
 from curation.store.tables import FRAGMENT_ROWS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _is_in_pieces(dataset: Any) -> bool:
 
 def _merge(store: Store, table: str) -> bool:
     with store.writing(table) as dataset:
-        dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT_ROWS, materialize_deletions_threshold=0.1)
+        written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()

@@ -207,7 +207,7 @@ class Store:
     def commit_media(self, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of the store, in one commit."""
         with self.writing("media") as dataset:
-            media.commit(dataset, fragments, self.storage_options)
+            media.commit(dataset, fragments)
             tables.keep_index_fresh(self.dataset("media"), "media")
 
     def read_media(
@@ -230,7 +230,7 @@ class Store:
     def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of `table`, in one commit."""
         with self.writing(table) as dataset:
-            media.commit(dataset, fragments, self.storage_options)
+            media.commit(dataset, fragments)
 
     def merge_encoded(self) -> None:
         """Merge the small files of many workers where that makes reading faster."""

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.store import schema as _schema
+from curation.store import written
 from curation.store.errors import StoreError, unknown_name
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
@@ -97,9 +98,9 @@ def _refuse_null_keys(columns: list[Any], table: str, schema: pa.Schema) -> None
 
 def append(dataset: Dataset, rows: pa.Table) -> None:
     """One commit."""
-    import lance
+    from lance.fragment import write_fragments
 
-    lance.write_dataset(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS)
+    written.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
 
 
 def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -> None:
@@ -169,7 +170,7 @@ def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
     for start in range(0, rows.num_rows, at_once):
         part = _compact(rows.slice(start, at_once))
         merge = dataset.merge_insert(on).when_matched_update_all().write_mode("rewrite_columns")
-        updated += merge.execute(part)["num_updated_rows"]
+        updated += written.merge(dataset, merge, part)
     return updated
 
 

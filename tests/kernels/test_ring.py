@@ -19,7 +19,7 @@ CASES = {
 GRID, HEADS, DIM = (3, 9, 5), 2, 8
 
 
-@pytest.mark.parametrize(("size", "rows"), [(2, (4, 5)), (4, (2, 2, 4, 1))])
+@pytest.mark.parametrize(("size", "rows"), [pytest.param(2, (4, 5), marks=pytest.mark.exhaustive), (4, (2, 2, 4, 1))])
 def test_strips_see_the_whole(size, rows):
     for found in ranks(size, _errors, rows):
         assert found.keys() == {*CASES, "uneven"}

@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 pytest.importorskip("triton")
 
 
-def test_they_are_right_under_the_interpreter():
+@pytest.mark.parametrize("which", ["not exhaustive", pytest.param("exhaustive", marks=pytest.mark.exhaustive)])
+def test_they_are_right_under_the_interpreter(which):
     """In a process of its own: the interpreter is chosen when the kernels are made."""
     cases = ["tests/kernels/triton_cases.py", "tests/kernels/triton_selection_cases.py"]
-    command = [sys.executable, "-m", "tests.kernels.interpreted", *cases]
+    command = [sys.executable, "-m", "tests.kernels.interpreted", "-m", which, *cases]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=None)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 

@@ -60,7 +60,7 @@ def test_a_layout_s_pieces_are_its_queries():
     assert (piece.frame, piece.groups) == (0, (0, 2, 32))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.exhaustive)])
 def test_types_are_kept_and_the_graph_is_one(dtype):
     pieces = in_blocks(BlockGrid((3, 4, 6), (2, 2, 4)))
     x = torch.randn(1, 72, 4, dtype=dtype, requires_grad=True)

@@ -20,7 +20,7 @@ from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401 - a f
 from tests.footage import write
 from tests.pipelines.helpers import curate, recipe_of
 
-pytestmark = pytest.mark.usefixtures("ray_local")
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.exhaustive]
 NUMBERS = (7, 301, 4242)
 
 

@@ -121,6 +121,7 @@ def _empty(folder: Path) -> Path:
     return folder / "empty"
 
 
+@pytest.mark.exhaustive
 def test_torchrun_trains_the_same(trained, place):
     run = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "pipelines.cli"]
     done = subprocess.run([sys.executable, "-m", *run, *command(place, "torchrun")], capture_output=True, text=True,
@@ -137,6 +138,7 @@ def test_ray_s_workers_take_a_gpu_each_or_none():
         on_gpus(8, 4)
 
 
+@pytest.mark.exhaustive
 def test_ray_train_trains_the_same_and_its_workers_heed_the_driver_s_signal(trained, place, capsys):
     import ray
 

@@ -22,11 +22,10 @@ BACKEND = "aot_eager"
 @pytest.mark.parametrize(
     ("form", "precision", "batches"),
     [
-        ("none", "fp32", ((1, 1), (2, 0))),  # samples, condition frames
+        pytest.param("none", "fp32", ((1, 1), (2, 0)), marks=pytest.mark.exhaustive),  # samples, condition frames
         ("selective", "bf16", ((1, 1),)),
-        ("full", "fp32", ((1, 1),)),
+        pytest.param("full", "fp32", ((1, 1),), marks=pytest.mark.exhaustive),
     ],
-    ids=["none", "selective", "full"],
 )
 def test_outputs_and_gradients_are_those_of_eager_blocks(
     form: str, precision: str, batches: tuple[tuple[int, int], ...]

@@ -23,7 +23,10 @@ BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="f
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
-@pytest.mark.parametrize(("precision", "lora"), [("fp32", None), ("bf16", LoRAConfig(rank=4, alpha=4))])
+@pytest.mark.parametrize(
+    ("precision", "lora"),
+    [pytest.param("fp32", None, marks=pytest.mark.exhaustive), ("bf16", LoRAConfig(rank=4, alpha=4))],
+)
 def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(precision, checkpointing, lora):
     compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
     model = DiT(SMALL)

@@ -29,7 +29,11 @@ FOUR = {
 }
 
 
-@pytest.mark.parametrize(("size", "layouts"), [(2, TWO), (4, FOUR)], ids=["two ranks", "four ranks"])
+@pytest.mark.parametrize(
+    ("size", "layouts"),
+    [(2, TWO), pytest.param(4, FOUR, marks=pytest.mark.exhaustive)],
+    ids=["two ranks", "four ranks"],
+)
 def test_losses_are_those_of_one_process(size: int, layouts: dict[str, dict[str, object]]) -> None:
     expect = alone()
     assert expect[-1] < expect[0]

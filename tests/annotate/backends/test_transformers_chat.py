@@ -167,6 +167,7 @@ def served(folders, tmp_path):
     process.wait()
 
 
+@pytest.mark.exhaustive
 def test_transformers_serve_answers_as_the_model_in_process_does(folders, served, tmp_path):
     """Text, and frames as they are after JPEG."""
     from PIL import Image
