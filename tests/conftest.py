@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Ray's workers give way to every other process by default, here to the tests that run beside; whole runs then come last.
+# By default Ray's workers give way to every other process, and so to the tests beside: whole runs would come last.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 # A machine that pauses is not a test that fails.

@@ -25,6 +25,25 @@ StoreOption = Annotated[
 ]
 
 
+def _show_versions(wanted: bool) -> None:
+    if wanted:
+        from pipelines.versions import versions
+
+        found = versions()
+        say(f"reelwright {found.pop('reelwright')}", *(f"  {name} {version}" for name, version in found.items()))
+        raise typer.Exit
+
+
+@app.callback()
+def reel(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_versions, help="Show the versions of what computes."),
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 130 stopped by Ctrl-C."""

@@ -1,6 +1,6 @@
 """The `reel` command: what it imports, what it prints, and how it fails."""
 
-import importlib
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -71,6 +71,14 @@ def test_reel_alone_shows_what_there_is(reel):
     assert shown.returncode in (0, 2)
     for command in {names[0] for names in commands()}:
         assert f"\n  {command} " in shown.stdout + shown.stderr
+
+
+def test_versions_are_told(call):
+    said = call("--version")
+    assert said.returncode == 0, said.stderr
+    first, *others = said.stdout.splitlines()
+    assert first == f"reelwright {importlib.metadata.version('reelwright')}"
+    assert f"  ray {importlib.metadata.version('ray')}" in others
 
 
 def refused(reel: Reel, *arguments: str | Path, code: int = 1) -> str:
