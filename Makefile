@@ -10,17 +10,15 @@ CORPUS ?= ../shared/corpus
 # Set in many containers; then every process that a test starts would compile our source again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test tests exhaustive lint types quality bench env clean
+.PHONY: demo test exhaustive lint types collect quality bench env clean
 
 demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
 	$(BIN)/python -m pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
 PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-test: lint  ## linter, types, tests
-	$(MAKE) -j 2 types tests
-
-tests: $(VENV)/.ready
+test: $(VENV)/.ready  ## linter, types, tests
+	$(MAKE) -j 2 lint types collect
 	$(PYTEST) -m "not quality and not exhaustive"
 
 exhaustive: $(VENV)/.ready  ## more cases of what `make test` covers, and wholes of which it covers the parts; CI runs both
@@ -31,6 +29,10 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(BIN)/mypy
+
+# Beside the type checker, on the other core: compiles what tests import once, which else each of pytest's processes would do.
+collect: $(VENV)/.ready
+	$(BIN)/python -m pytest --collect-only -qqq
 
 quality: $(VENV)/.ready  ## figures of quality on footage with truth; minutes
 	$(BIN)/python -m pytest -m quality

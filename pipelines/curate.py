@@ -149,7 +149,7 @@ class Curation:
             ended = "finished"
         finally:
             if ended == "interrupted":
-                self.flow.cancel()
+                self.flow.forget()
             summary = self._summary(time.monotonic() - clock)
             self._record(run_id, began, ended, summary)
         return summary

@@ -70,12 +70,13 @@ class Flow:
             ready, _ = self._ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
         return [self._finish(ref) for ref in ready]
 
-    def cancel(self) -> None:
-        """Forget what is queued and stop what runs."""
+    def forget(self) -> None:
+        """Start nothing more, and wait for nothing: what runs ends when this process leaves Ray, or by itself.
+
+        It is not cancelled: where a task ends at that moment, Ray (2.60) aborts the whole process ("Tried to complete
+        task that was not pending")."""
         for queue in self._queues.values():
             queue.clear()
-        for ref in self._in_flight:
-            self._ray.cancel(ref, force=True)
         self._in_flight.clear()
 
     def _warn_of_what_fits_no_node(self, needs: Mapping[str, Need]) -> None:

@@ -70,12 +70,13 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs first: they are the longest, and mostly wait for processes of theirs while the short ones compute."""
-    items.sort(key=lambda item: (_group(item.nodeid) != "ray", "tests/pipelines/" not in item.nodeid))
+    """Those that wait first: they take longest."""
+    items.sort(key=lambda item: _group(item.nodeid) != "waits")
 
 
 class Groups(LoadScopeScheduling):
-    """A file's tests stay in one process, which makes once what they share; so do all tests on `ray_local`."""
+    """All tests that mostly wait for other processes, and so all on the one Ray, in one process, beside which another
+    computes. Of the rest, a file's tests stay together: they share what is made for them."""
 
     def _split_scope(self, nodeid: str) -> str:
         return _group(nodeid)
@@ -86,11 +87,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
     return Groups(config, log)
 
 
+@functools.cache
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return "ray" if _mentions(ROOT / file, "ray_local") else file
-
-
-@functools.cache
-def _mentions(file: Path, fixture: str) -> bool:
-    return fixture in file.read_text("utf-8")
+    text = (ROOT / file).read_text("utf-8")
+    return "waits" if "ray_local" in text or "pytest.mark.waits" in text else file

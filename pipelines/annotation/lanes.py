@@ -70,7 +70,7 @@ class TaskLane:
         self.exhausted |= not self.names
 
     def close(self) -> None:
-        self.flow.cancel()
+        self.flow.forget()
 
     def _feed(self) -> None:
         while not self.exhausted and self.flow.waiting("annotate") < 2 * self.flow.slots():

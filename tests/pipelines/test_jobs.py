@@ -16,6 +16,7 @@ from curation.store import Store
 from tests.conftest import ROOT
 from tests.footage import footage
 
+pytestmark = pytest.mark.waits
 BIN = Path(sys.executable).parent
 TRAIN = {
     "model": {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16, "adaln_tembed_dim": 16,
@@ -146,7 +147,16 @@ def test_ray_job_submit(head, curated):
     assert (folder / "store" / "clips.lance").exists()
 
 
-def test_reel_submit(head, packages, curated):
+@pytest.mark.usefixtures("curated")
+def test_reel_submit(head, packages):
+    made = head.reel("submit", "curate", "--address", head.address, "--working-dir", packages, packages / "run.yaml")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "SUCCEEDED" in made.stderr
+    assert "2 inputs = 2 ok + 0 duplicate + 0 failed" in made.stdout
+
+
+@pytest.mark.exhaustive
+def test_training_is_submitted_too(head, packages, curated):
     folder, _ = curated
     Store.open(folder / "store").snapshots.create("all", "select clip_id from clips")
     (folder / "train.yaml").write_text(yaml.safe_dump(TRAIN))

@@ -12,7 +12,6 @@ import pytest
 
 from curation.clips import clip_fingerprint
 from curation.store import Store, StoreError
-from pipelines.flow import Flow
 from tests.conftest import ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
@@ -144,7 +143,6 @@ def dying(monkeypatch):
             return write
 
         with monkeypatch.context() as patch:
-            patch.setattr(Flow, "cancel", lambda self: None)  # a dead driver cancels nothing
             for name in writes:
                 patch.setattr(Store, name, counted(name))
             try:

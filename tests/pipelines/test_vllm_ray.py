@@ -62,6 +62,7 @@ def assert_key_is_needed(url: str) -> None:
         direct.open(url, data=json.dumps({"messages": []}).encode())
 
 
+@pytest.mark.exhaustive
 def test_copies_share_the_questions(engine):
     model, pids = engine
     chat = open_chat(model(copies=2, concurrency=4))
@@ -73,6 +74,7 @@ def test_copies_share_the_questions(engine):
     assert all(server.requests >= 10 for server in chat._servers)
 
 
+@pytest.mark.exhaustive
 def test_an_engine_that_dies_is_started_again(engine):
     model, pids = engine
     answers = open_chat(model(engine={"crash_once": True})).ask([question(n) for n in range(10)])

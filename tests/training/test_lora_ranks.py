@@ -31,6 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.exhaustive
 def test_two_ranks_train_adapters_as_one_does_and_one_goes_on_and_exports(base: Path, tmp_path: Path) -> None:
     _train(base, tmp_path / "whole", World.alone("cpu"), steps=4)
     ranks(2, _two_steps, str(base), str(tmp_path / "parts"))

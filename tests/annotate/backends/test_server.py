@@ -17,6 +17,8 @@ from annotate.backends.retry import retry_after_s, wait_s
 from annotate.backends.window import Window
 from tests.annotate.backends.faulty_server import number_of, numbered_frames
 
+pytestmark = pytest.mark.waits
+
 
 def test_every_answer_lands_on_its_question(server):
     """Hundreds of questions of several threads, with delays that shuffle the order and a fault for every third."""

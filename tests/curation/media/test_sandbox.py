@@ -15,6 +15,7 @@ from curation.media import sandbox as sandbox_module
 from curation.media.errors import MediaError
 from curation.media.sandbox import Sandbox
 
+pytestmark = pytest.mark.waits
 HERE = "tests.curation.media.sandboxed:"
 
 
