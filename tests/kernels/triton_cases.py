@@ -60,6 +60,7 @@ def test_without_masks_where_blocks_are_full_and_with_them_where_not(dim, grid_q
     assert worst_of_all(found, gradients(q, k, v, mask, grad, grad_lse)) <= 1e-5
 
 
+@pytest.mark.exhaustive
 def test_a_negative_scale_is_computed_too():
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 1, 32, 16, device=DEVICE)

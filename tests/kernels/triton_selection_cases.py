@@ -48,6 +48,7 @@ def test_scores_beyond_fp64_s_digits_and_nan_keep_lowest_blocks(rule):
         assert kept == {"number": 7, "share": 8, "cdf": 16}[rule[0]]
 
 
+@pytest.mark.exhaustive
 def test_a_row_at_a_time_and_rows_too_long_for_a_program(monkeypatch):
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 2, 30, 8, dtype=torch.float64, device=DEVICE)
@@ -57,6 +58,7 @@ def test_a_row_at_a_time_and_rows_too_long_for_a_program(monkeypatch):
         assert all(map(torch.equal, best_blocks(q, k, 0.3, None, "share", 0.3, "triton"), whole))
 
 
+@pytest.mark.exhaustive
 def test_they_pass_opcheck():
     grid = BlockGrid((3, 5, 4), (2, 4, 4))
     x = torch.randn(1, 2, grid.tokens, 8, device=DEVICE)

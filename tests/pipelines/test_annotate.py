@@ -154,6 +154,7 @@ def test_a_key_is_asked_for_before_the_run_and_lent_to_the_worker(store, monkeyp
     assert not any(b"sesame-opens" in f.read_bytes() for f in store.path.rglob("*") if f.is_file())
 
 
+@pytest.mark.exhaustive
 def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_path):
     from tests.annotate.backends.vllm_stand_in import command
 

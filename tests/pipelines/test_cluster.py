@@ -40,6 +40,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("ray_local")
 def test_a_node_that_goes_away_changes_nothing(tmp_path):
     footage(tmp_path / "in", 7, lengths=(40, 40, 40))

@@ -16,7 +16,6 @@ from curation.store import Store
 from tests.conftest import ROOT
 from tests.footage import footage
 
-pytestmark = pytest.mark.waits
 BIN = Path(sys.executable).parent
 TRAIN = {
     "model": {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16, "adaln_tembed_dim": 16,

@@ -168,6 +168,7 @@ def test_an_item_that_kills_its_actor_is_given_up_and_the_others_are_done(ray_lo
     assert ("ValueError: bad item") in dict(lost)[("bad",)]
 
 
+@pytest.mark.exhaustive
 def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, call):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(yaml.safe_dump(recipe_of().model_dump(mode="json")))

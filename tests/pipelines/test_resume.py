@@ -184,7 +184,7 @@ def test_leftovers_of_other_settings_do_not_stay(dying, few, tmp_path, number):
         assert clip["duration_s"] <= 1.04 or clip["source_md5"] in first
 
 
-@pytest.mark.parametrize("number", [1, 4, 7, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (2, 3, 5, 6, 8))])
+@pytest.mark.parametrize("number", [4, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (1, 2, 3, 5, 6, 7, 8))])
 def test_a_recut_that_dies_is_finished_by_the_next_run(dying, few, cut_once, tmp_path, number):
     store = Store.open(shutil.copytree(cut_once, tmp_path / "store"))
     often = {"batches__commit_s": 0.05, "batches__cut_clips": 1}

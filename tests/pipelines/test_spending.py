@@ -63,7 +63,10 @@ def test_what_was_used_is_told_and_the_next_plan_knows_it(copy, server, call):  
     assert "models 0.12 USD" in lines
 
 
-@pytest.mark.parametrize("limit", [{"max_cost_usd": 20 * EACH_USD}, {"run_limit": 20 * EACH_USD}])
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_cost_usd": 20 * EACH_USD}, pytest.param({"run_limit": 20 * EACH_USD}, marks=pytest.mark.exhaustive)],
+)
 def test_a_limit_holds_over_all_processes_and_the_rest_is_left(copy, server, limit):  # noqa: F811
     """What is under way when it is reached still comes: two batches and one ahead in each of two processes."""
     server.script({})

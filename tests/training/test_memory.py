@@ -68,6 +68,7 @@ def test_weights_gradients_and_states_on_one_rank():
     assert plan.total == sum(plan.bytes.values())
 
 
+@pytest.mark.exhaustive
 def test_what_sharding_divides_and_what_it_does_not():
     one, two, eight = (plan_memory(BIG, ranks=n) for n in (1, 2, 8))
     for kind in ("parameters", "gradients", "optimizer (AdamW)"):
