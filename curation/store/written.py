@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def compact(dataset: Dataset, *, target_rows: int, deleted_share: float) -> None
         "target_rows_per_fragment": target_rows, "materialize_deletions": True,
         "materialize_deletions_threshold": deleted_share,
     }  # fmt: skip
-    rewrites = [task.execute(dataset) for task in Compaction.plan(dataset, options).tasks]
+    tasks = Compaction.plan(dataset, options).tasks
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # as many at once as Lance's own `compact_files`
+        rewrites = list(threads.map(lambda task: task.execute(dataset), tasks))
     refuse_short(dataset.uri, [fragment for rewrite in rewrites for fragment in rewrite.new_fragments])
     if rewrites:
         Compaction.commit(dataset, rewrites, options)
