@@ -298,6 +298,7 @@ def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
     assert default_shift(source, Settings()) == 12
 
 
+@pytest.mark.exhaustive
 def test_a_published_pipeline_s_folder_is_enough(tmp_path: Path, here: Invoke) -> None:
     save_vae(save_umt5(tmp_path / "published"))
     save_model(network(config=PUBLISHED), PUBLISHED, tmp_path / "published" / "dit")

@@ -201,6 +201,7 @@ def test_the_server_itself_wants_the_token(head):
     assert caught.value.code in (401, 403)
 
 
+@pytest.mark.exhaustive
 def test_a_job_that_failed_is_submitted_again(head, packages):
     code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe', '--set', 'nonsense'], " \
            "address=sys.argv[1], working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip

@@ -82,6 +82,7 @@ def test_an_engine_that_dies_is_started_again(engine):
     assert len(pids()) == 2
 
 
+@pytest.mark.exhaustive
 def test_an_engine_ends_with_the_process_that_asked_for_it(engine):
     import ray
 

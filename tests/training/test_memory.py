@@ -22,7 +22,7 @@ VIDEO = DataConfig(sizes=("480p",), tokens_per_batch=37440)
 BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="full"))
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+@pytest.mark.parametrize("checkpointing", [pytest.param("none", marks=pytest.mark.exhaustive), "selective", "full"])
 @pytest.mark.parametrize(
     ("precision", "lora"),
     [pytest.param("fp32", None, marks=pytest.mark.exhaustive), ("bf16", LoRAConfig(rank=4, alpha=4))],
@@ -85,6 +85,7 @@ def test_what_sharding_divides_and_what_it_does_not():
     assert shared.bytes["activations"] < 0.4 * eight.bytes["activations"]
 
 
+@pytest.mark.exhaustive
 def test_lora_trains_its_adapters_alone():
     plan = plan_memory(BIG.model_copy(update={"lora": LoRAConfig(rank=1, alpha=1)}), ranks=8)
     assert plan.counts.trained < 0.01 * plan.counts.all
