@@ -69,7 +69,7 @@ def clips_of(names: list[str | None], **columns: Any) -> pa.Table:
 # --- the measure -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 500), min_size=1, max_size=12))
 def test_collecting_what_is_advised_brings_the_scarce_to_their_targets(counts):
     names = [f"c{i:02d}" for i, n in enumerate(counts) for _ in range(n)]
