@@ -5,7 +5,8 @@ from __future__ import annotations
 from .cuts import CutEvidence, candidate_frames, weigh
 from .extent import widen
 from .footage import Footage
-from .gradual import GAPS, find_gradual
+from .gradual import GAPS, different, find_gradual
+from .moving import find_moving
 from .scores import Network, Scores
 from .types import Transition
 
@@ -22,9 +23,13 @@ HIGH_RATE = 45.0  # frames per second above which transitions last more frames
 def detect(footage: Footage, network: Network, *, fps: float, threshold: float) -> tuple[list[Transition], int]:
     """Transitions in a footage, and how many frames the network looked at."""
     scores = Scores(footage, network)
+    gaps = gaps_for(fps)
+    windows = {gap: different(footage, gap) for gap in gaps}
     cuts = _cuts(footage, scores)
-    wipes, blends = find_gradual(footage, scores, cuts, gaps=gaps_for(fps), threshold=threshold)
-    return widen(footage, cuts + wipes, blends), scores.frames_seen
+    moving = find_moving(footage, [(w.start, w.end) for gap in gaps[::-1] for w in windows[gap]], cuts)
+    exact = moving + [cut for cut in cuts if not any(t.first <= cut.first <= t.last + 1 for t in moving)]
+    wipes, blends = find_gradual(footage, scores, exact, windows, threshold=threshold)
+    return widen(footage, exact + wipes, blends), scores.frames_seen
 
 
 def gaps_for(fps: float) -> tuple[int, ...]:

@@ -45,10 +45,13 @@ class Window:
 
 
 def find_gradual(
-    footage: Footage, scores: Scores, taken: list[Transition], *, gaps: tuple[int, ...] = GAPS, threshold: float
+    footage: Footage, scores: Scores, taken: list[Transition], windows: dict[int, list[Window]], *, threshold: float
 ) -> tuple[list[Transition], list[Transition]]:
-    """Wipes, whose frames are exact, and blends, which may reach farther; none of them over one already `taken`."""
-    windows = {gap: _different(footage, gap) for gap in gaps}
+    """Wipes, whose frames are exact, and blends, which may reach farther; none of them over one already `taken`.
+
+    windows: those `different`, by their gap, in order of it.
+    """
+    gaps = tuple(windows)
     blends: list[Transition] = []
     wipes: list[Transition] = []
     for gap in gaps[::-1]:  # the widest that fits shows a blend's own line best, and is straight only if it is as long
@@ -67,7 +70,7 @@ def find_gradual(
     return wipes, blends
 
 
-def _different(footage: Footage, gap: int) -> list[Window]:
+def different(footage: Footage, gap: int) -> list[Window]:
     """Frames `gap` apart, on a grid of the source's frame numbers, that show different scenes."""
     step = gap // 4
     starts = np.arange((-footage.start) % step, len(footage) - gap, step)
