@@ -19,7 +19,7 @@ from .network import OVERLAP, WINDOW, load_network, weights_digest
 from .types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 3  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 4  # of the code whose results a fingerprint stands for: raise it whenever they may change
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 
 

@@ -22,15 +22,14 @@ from .types import Transition
 
 SAMPLES = 9  # frames of a window looked at first, at half size
 HINT = 0.5  # what a layout leaves unexplained, of what a mixture does, that is worth a look
-EXPLAINED = {"push": 0.2, "cover": 0.2, "uncover": 0.2}  # ... of a transition; of layouts that resize pictures
-RESIZED = 0.27
-PANNED = 0.6  # of what a camera's pan leaves unexplained, at most
+EXPLAINED = 0.33  # ... of a transition
+PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 2.0  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 8.0  # grey levels; pictures with less contrast could be laid out anyhow
-SHORTEST, LONGEST = 4, 90  # frames
+SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
 REST = 4  # frames over which that is looked at
 FAINT = 0.03  # of the way gone, little more than a small pixel, below which stages cannot be told apart
@@ -114,7 +113,8 @@ def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[floa
         if not again:  # once more, between pictures closer by
             margin = 2 + (last - first) // 2
             lo, hi = max(lo, first - margin), min(hi, last + margin)
-    good = fit.unexplained < EXPLAINED.get(fit.kind, RESIZED) and fit.in_order and last - first < LONGEST
+    limit = EXPLAINED if last - first >= BRIEF else EXPLAINED / 2  # few frames are easily explained
+    good = fit.unexplained < limit and fit.in_order and last - first < LONGEST
     whole = fit.progress[moving[0]] < BEGINS and fit.progress[moving[-1]] > ENDS
     if not (good and whole and _seamed(footage, lo, hi, fit.name) and _rests(footage, first, last, fit)):
         return None
