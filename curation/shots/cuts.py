@@ -14,7 +14,7 @@ NEAR = 5  # frames on each side that tell how much a shot moves
 JUMP_FLOOR = 3.0  # grey levels that a jump cut within a framing changes at least,
 JUMP_PEAK = 3.2  # ... times the largest step around it: cameras and subjects, birds' wings included, stay below 3
 JUMP_CONTRAST = 1.35  # ... with sides that much more alike than what lies across
-JUMP_SHARE = 0.5  # ... in that share of all places
+JUMP_SHARE = 0.4  # ... in that share of all places; the lower third that captions take is less
 FLASH = 4  # frames; shorter interruptions that end where they began are flashes, not shots
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from curation.media.sandbox_child import report_progress
 
+from .follow import EASED
 from .footage import HEIGHT, WIDTH, Footage
 from .layouts import STEPS, WAYS, Atlas, atlas
 from .types import Transition
@@ -26,7 +27,7 @@ PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
-SEAM = 2.0  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
+SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 8.0  # grey levels; pictures with less contrast could be laid out anyhow
 SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
@@ -143,12 +144,13 @@ def _crept(footage: Footage, fit: Fit, rest: int, at: int, way: int) -> int:
     still = pictures[0 if way < 0 else 1].reshape(-1)
     lean = full.compose(pictures[0], pictures[1], kind)[0, stage].reshape(-1) - still
     scale = 1.5 / STEPS / max(1.0, float(lean @ lean))
-    while at + way != rest:
-        frame = _soft(footage, at + way).reshape(-1)
-        if float((frame - still) @ lean) * scale < CREEP:
-            break
-        at += way
-    return at
+    last = abs(rest - at) - 1  # frames that may be crept through
+    leans = [float((_soft(footage, at + way * i).reshape(-1) - still) @ lean) * scale for i in range(last + 2)]
+    pace = EASED / len(fit.progress[(fit.progress > FAINT) & (fit.progress < 1 - FAINT)])
+    crept = 0
+    while crept < last and leans[crept + 1] > CREEP and leans[crept] - leans[crept + 1] > pace:
+        crept += 1
+    return at + way * crept
 
 
 def _best_fit(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> Fit:

