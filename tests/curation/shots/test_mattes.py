@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from .footage_maker import HEIGHT, WIDTH, blotches, close_up, scene, to_frames
