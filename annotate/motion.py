@@ -46,7 +46,7 @@ class Motion(Annotator):
         """pairs: uint8 [T, 2, H, W]."""
         height, width = pairs.shape[2:]
         if min(height, width) < LEAST_SIDE:
-            raise Unmeasurable(f"optical flow needs {LEAST_SIDE} pixels across, a frame of {width}x{height} has too few")
+            raise Unmeasurable(f"flow needs {LEAST_SIDE} pixels across, a frame of {width}x{height} has too few")
         measured = [self._flow(a, b) for a, b in pairs]
         camera = [affine_part(flow, seen) for flow, seen in measured]
         lengths = (
