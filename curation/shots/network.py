@@ -93,7 +93,9 @@ class TransNet:
         embedded = linear(
             torch.cat(means, 1), state["frame_sim_layer.projection.weight"], state["frame_sim_layer.projection.bias"]
         )
-        seen = linear(_band(embedded, torch), state["frame_sim_layer.fc.weight"], state["frame_sim_layer.fc.bias"])
+        seen = linear(
+            _band(embedded, torch), state["frame_sim_layer.fc.weight"], state["frame_sim_layer.fc.bias"]
+        )
         colour = linear(
             _band(_colour_histograms(frames, torch), torch),
             state["color_hist_layer.fc.weight"],

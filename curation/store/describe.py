@@ -61,7 +61,9 @@ def _column_info(
     is_payload = f.name in PAYLOAD.get(table, ())
     nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
     kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
-    return ColumnInfo(f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, fingerprints[maker])
+    return ColumnInfo(
+        f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, fingerprints[maker]
+    )
 
 
 def _fingerprints(dataset: Dataset, maker: str) -> dict[str, int]:
