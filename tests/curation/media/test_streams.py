@@ -63,9 +63,7 @@ def taken(path: Path) -> tuple[int, tuple[int, int], int]:
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list | tuple) else str(value),
 )
-def test_the_default_track_that_moves_is_taken_then_the_largest(
-    tmp_path, parts, suffix, names, flags, index
-):
+def test_the_default_track_that_moves_is_taken_then_the_largest(tmp_path, parts, suffix, names, flags, index):
     path = muxed(tmp_path / f"a.{suffix}", parts, names, *flags)
     size = {"big": BIG, "small": SMALL}[names[index]]
     assert taken(path) == taken(path) == (index, size, 40)
