@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
+from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of, rate_claims
 from curation.media.errors import MediaError
 from curation.media.sandbox_child import report_progress
 
@@ -32,6 +32,8 @@ class VideoInfo:
     bitrate_bps: int
     has_audio: bool
     audio_codec: str | None
+    video_stream: int = 0  # index of the stream that is curated
+    other_streams: tuple[str, ...] = ()  # a phrase for each other video stream
 
 
 def probe(uri: str) -> dict[str, Any]:
@@ -62,12 +64,14 @@ def video_info(video: Video, orientation: Orientation) -> VideoInfo:
         display_height=display_height,
         rotation=orientation.degrees,
         sar=f"{sar.numerator}:{sar.denominator}",
-        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        fps=float(next((rate for rate in rate_claims(video) if rate), 0)),
         frames_hint=stream.frames or 0,
         duration_s=_duration_s(video),
         bitrate_bps=int(context.bit_rate or container.bit_rate or 0),
         has_audio=audio is not None,
         audio_codec=audio.codec_context.name if audio is not None and audio.codec_context else None,
+        video_stream=stream.index,
+        other_streams=video.other_streams,
     )
 
 
