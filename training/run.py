@@ -175,6 +175,7 @@ def _about_published(path: Path) -> dict[str, Any]:
     """`reel checkpoint import` and `export` leave about.json, with the weights' hash and, of an export, its lineage."""
     note = (path if path.is_dir() else path.parent) / "about.json"
     said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    said.pop("recipe", None)  # for sampling; lineage has its fingerprint
     return {"path": str(path.absolute()), "kind": "weights", **said}
 
 
