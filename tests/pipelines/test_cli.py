@@ -210,6 +210,13 @@ def test_a_recipe_goes_round(call, tmp_path):
     (tmp_path / "my.yaml").write_text(first.stdout)
     assert yaml.safe_load(first.stdout)["clips"]["max_s"] == 7
     assert call("recipe", tmp_path / "my.yaml").stdout == first.stdout
+    assert call("recipe", "curate", tmp_path / "my.yaml").stdout == first.stdout
+    training = call("recipe", "train", "--set", "optim.lr=0.01").stdout
+    (tmp_path / "train.yaml").write_text(training)
+    assert yaml.safe_load(training)["optim"]["lr"] == 0.01
+    assert call("recipe", "train", tmp_path / "train.yaml").stdout == training
+    assert "'lr' is not a setting" in refused(call, "recipe", "train", "--set", "lr=1")
+    assert "one recipe at a time" in refused(call, "recipe", "my.yaml", "train.yaml")
 
 
 def test_looking_at_a_store(call, store):
