@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,25 @@ def test_a_recipe_goes_round(call, tmp_path):
     assert call("recipe", "train", tmp_path / "train.yaml").stdout == training
     assert "'lr' is not a setting" in refused(call, "recipe", "train", "--set", "lr=1")
     assert "one recipe at a time" in refused(call, "recipe", "my.yaml", "train.yaml")
+
+
+def test_a_snapshot_is_deleted_when_it_is_meant_and_nothing_was_made_of_it(call, store):
+    from curation.store import Store
+
+    query = ("--sql", "select clip_id, source_md5 as film from clips")
+    create = ("snapshot", "create", "-s", store, *query, "--limit-per")
+    assert ": 2 clips" in call(*create, "film", "1", "one-each").stdout
+    assert "look alike: start_s" in refused(call, *create, "star", "1", "x")
+    assert "add --yes" in refused(call, "snapshot", "delete", "one-each", "-s", store)
+    used = {"run_id": "1", "command": "train", "started_at": datetime.now(UTC),
+            "counts": json.dumps({"snapshot": "one-each", "folder": "/runs/a"})}  # fmt: skip
+    Store.open(store).append("runs", [used])
+    said = refused(call, "snapshot", "delete", "one-each", "-s", store, "--yes")
+    assert "was used by 1 run (train of" in said
+    assert "in /runs/a" in said
+    deleted = call("snapshot", "delete", "one-each", "-s", store, "--yes", "--force")
+    assert deleted.stdout == f"deleted one-each\nfree what it alone pinned:  reel cleanup --store {store}\n"
+    assert "no snapshot 'one-each'" in refused(call, "snapshot", "delete", "one-each", "-s", store, "--yes")
 
 
 def test_looking_at_a_store(call, store):
