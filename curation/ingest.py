@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from curation.extras import install_for_protocol
+
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".f4v", ".mpg", ".mpeg", ".m2v",
     ".mpe", ".ts", ".m2ts", ".mts", ".vob", ".ogv", ".ogm", ".3gp", ".3g2", ".mxf", ".gif", ".apng", ".y4m", ".dv",
@@ -139,7 +141,7 @@ def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
         files, root, names = _listed(uri)
     except ImportError as error:
         raise IngestError(
-            f"{protocol}:// needs a package: {error}; try pip install 'reelwright[s3]' or [gcs]"
+            f"{protocol}:// needs a package ({error}); {install_for_protocol(protocol)}"
         ) from error
     except Exception as error:
         raise IngestError(f"cannot list {uri}: {error}") from error
