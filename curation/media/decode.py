@@ -222,12 +222,9 @@ def _remote_file(uri: str) -> Any:
     """An fsspec file for a URI; None for a local path, which the demuxer reads itself (faster)."""
     if "://" not in uri:
         return None
-    import fsspec
+    from curation.media.remote import open_seekable
 
-    try:
-        return fsspec.open(uri, "rb", block_size=4 << 20).open()
-    except Exception as error:
-        raise MediaError("io", f"cannot read {uri}: {error}") from error
+    return open_seekable(uri)
 
 
 def _open(uri: str, file: Any) -> Any:
