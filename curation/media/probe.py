@@ -9,6 +9,7 @@ from typing import Any
 from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
 from curation.media.errors import MediaError
 from curation.media.sandbox_child import report_progress
+from curation.media.sniff import refuse_protected, why_not_a_file
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -35,8 +36,9 @@ class VideoInfo:
 
 
 def probe(uri: str) -> dict[str, Any]:
-    """Read one file's `VideoInfo` as a dict. Raises MediaError (`io`, `open`, `no_video`, `limit`)."""
+    """Read one file's `VideoInfo` as a dict. Raises MediaError (`limit`, `encrypted`, and what `Video` does)."""
     with Video(uri) as video:
+        refuse_protected(uri, video.file)
         return asdict(video_info(video, _orientation(video)))
 
 
@@ -77,7 +79,7 @@ def md5_of(uri: str) -> dict[str, Any]:
 
     digest, size = hashlib.md5(usedforsecurity=False), 0
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     try:
         with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
             while block := file.read(HASH_BLOCK_BYTES):
