@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from curation.media.errors import MediaError
+from curation.media.sniff import why_not_a_file, why_not_opened
 from curation.media.streams import choose_stream
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,gif,"
-    "apng,mxf,nut,dv,rm,wtv,gxf,yuv4mpegpipe,amv,vc1,cavsvideo,mjpeg,apng,webp,avif,iv8,smk,bink,roq,dxa,film_cpk"
+    "apng,mxf,nut,dv,rm,wtv,gxf,yuv4mpegpipe,amv,vc1,cavsvideo,mjpeg,apng,webp,avif,iv8,smk,bink,roq,dxa,film_cpk,dhav,"
+    "nsv,vvc,h261,h263"
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
@@ -65,10 +67,11 @@ class Video:
     """
 
     def __init__(self, uri: str, *, threads: int = 1) -> None:
-        """Raises MediaError: `io` (cannot be read), `open` (not a video container), `no_video`."""
+        """Raises MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first
+        bytes tell what it is instead, `empty text pointer playlist not_video encrypted truncated`."""
         self.uri = uri
-        self._file = _remote_file(uri)
-        self.container = _open(uri, self._file)
+        self.file = _remote_file(uri)
+        self.container = _open(uri, self.file)
         self.stream, self.other_streams = _footage(self.container, uri)
         self.stream.codec_context.thread_count = threads
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -83,8 +86,8 @@ class Video:
 
     def __exit__(self, *exc: object) -> None:
         self.container.close()
-        if self._file is not None:
-            self._file.close()
+        if self.file is not None:
+            self.file.close()
 
     @property
     def time_base(self) -> Fraction:
@@ -222,25 +225,22 @@ def _remote_file(uri: str) -> Any:
     """An fsspec file for a URI; None for a local path, which the demuxer reads itself (faster)."""
     if "://" not in uri:
         return None
-    import fsspec
+    from curation.media.remote import open_seekable
 
-    try:
-        return fsspec.open(uri, "rb", block_size=4 << 20).open()
-    except Exception as error:
-        raise MediaError("io", f"cannot read {uri}: {error}") from error
+    return open_seekable(uri)
 
 
 def _open(uri: str, file: Any) -> Any:
     import av
 
     if file is None and not os.path.isfile(uri):
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": str(MAX_STREAMS)}
     try:
         # "file:" keeps names such as "concat:a|b" or "http://…" from meaning anything but a name.
         return av.open(file or f"file:{os.path.abspath(uri)}", container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise MediaError("open", f"not a readable video file ({_reason(error)})") from error
+        raise why_not_opened(uri, file, _reason(error)) from error
     except (OSError, ValueError) as error:
         raise MediaError("io", f"cannot be read ({error})") from error
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of, rate_claims
 from curation.media.errors import MediaError
+from curation.media.remote import open_stream
 from curation.media.sandbox_child import report_progress
+from curation.media.sniff import refuse_protected, why_not_a_file
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -37,8 +39,9 @@ class VideoInfo:
 
 
 def probe(uri: str) -> dict[str, Any]:
-    """Read one file's `VideoInfo` as a dict. Raises MediaError (`io`, `open`, `no_video`, `limit`)."""
+    """Read one file's `VideoInfo` as a dict. Raises MediaError (`limit`, `encrypted`, and what `Video` does)."""
     with Video(uri) as video:
+        refuse_protected(uri, video.file)
         return asdict(video_info(video, _orientation(video)))
 
 
@@ -77,13 +80,11 @@ def video_info(video: Video, orientation: Orientation) -> VideoInfo:
 
 def md5_of(uri: str) -> dict[str, Any]:
     """MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
-    import fsspec
-
     digest, size = hashlib.md5(usedforsecurity=False), 0
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     try:
-        with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
+        with open_stream(uri) if "://" in uri else open(uri, "rb") as file:
             while block := file.read(HASH_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)

@@ -210,6 +210,7 @@ def _snapshots() -> pa.Schema:
         field("fingerprints", text, "annotator -> fingerprint -> clips of the snapshot that carry it, as JSON"),
         field("created_at", TIMESTAMP, "when"),
         field("balance", text, "how weights were made from density or clusters, as JSON; null where they were not"),
+        field("limit_per", text, "column and most clips per value of it that were drawn, as JSON; null is all of them"),
     ])  # fmt: skip
 
 
