@@ -52,6 +52,7 @@ class PlannedClip:
     end_s: float
     longest_frame_s: float  # how long the frame that stands longest is shown
     corrupt_frames: int
+    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
@@ -97,6 +98,7 @@ def _of_shot(
             end_s=end_s,
             longest_frame_s=round(float(np.diff(np.append(times[start:end], end_s)).max()), 6),
             corrupt_frames=scan.corrupt_in(start, end),
+            true_fps=scan.true_fps(times, start, end),
         )
 
 
@@ -183,6 +185,7 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "width": encoded["width"],
         "height": encoded["height"],
         "fps": encoded["fps"],
+        "true_fps": min(encoded["fps"], planned.true_fps or math.inf),
         "num_frames": encoded["num_frames"],
         "duration_s": duration_s,
         "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,
