@@ -218,6 +218,16 @@ def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> 
     return _finish(out, note)
 
 
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What about.json in a folder of weights, or beside a file of them, says; None where there is none to read."""
+    note = (path if path.is_dir() else path.parent) / ABOUT
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _finish(out: Path, note: dict[str, Any]) -> Written:
     """Read what was written, and put down what it is."""
     weights = open_weights(out)
