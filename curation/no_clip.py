@@ -1,0 +1,23 @@
+"""Why a source that decodes well gave no clip."""
+
+from collections.abc import Sequence
+
+from curation.clips import ClipConfig
+from curation.inputs import Span
+from curation.scan import Scan
+from curation.spans import pieces_of
+
+
+def why_no_clip(scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> str:
+    """A few words, the same for all sources of a kind. Call it where nothing was planned."""
+    if scan.timing.num_frames <= 1:
+        return "one frame"
+    if not scan.shots:
+        return "all in transitions"
+    large = [s for s in scan.shots if min(s.crop.w, s.crop.h) >= config.min_side]
+    if not large:
+        return f"picture under {config.min_side} px"
+    times = scan.timing.times_s()
+    if spans and not any(True for s in large for _ in pieces_of(s.shot.start, s.shot.end, times, spans)):
+        return "outside the manifest's spans"
+    return f"shots under {config.min_s:g} s"
