@@ -198,7 +198,7 @@ class _Finder:
 
     def _remote(self, uri: str) -> Iterator[Input]:
         protocol = protocol_of(uri, self.allow_http)
-        if is_manifest(uri):
+        if is_manifest(uri) and not glob.has_magic(uri):
             yield from self._manifest(uri)
             return
         if protocol in WEB:

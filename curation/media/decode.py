@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from curation.media.errors import MediaError
-from curation.media.sniff import why_not_a_file, why_not_opened
+from curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,gif,"
@@ -170,7 +170,7 @@ def _video_stream(container: Any, uri: str) -> Any:
     real = [s for s in container.streams.video if "attached_pic" not in _dispositions(s)]
     if not real:
         container.close()
-        raise MediaError("no_video", "the file has no video stream")
+        raise why_no_video(uri)
     stream = real[0]
     if stream.codec_context is None or stream.codec_context.codec is None:
         container.close()
