@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.extras import install_for_protocol
 from curation.inputs import (
     FILE,
     WEB,
@@ -207,9 +208,7 @@ class _Finder:
         try:
             files, root, names = _listed(uri)
         except ImportError as error:
-            raise IngestError(
-                f"{protocol}:// needs a package: {error}; try pip install 'reelwright[s3]' or [gcs]"
-            ) from error
+            raise IngestError(f"{protocol}:// needs a package ({error}); {install_for_protocol(protocol)}") from error
         except Exception as error:
             raise IngestError(f"cannot list {uri}: {error}") from error
         for name in names:

@@ -18,6 +18,9 @@ def why_no_clip(scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> s
     if not large:
         return f"picture under {config.min_side} px"
     times = scan.timing.times_s()
-    if spans and not any(True for s in large for _ in pieces_of(s.shot.start, s.shot.end, times, spans)):
+    pieces = [p for s in large for p in pieces_of(s.shot.start, s.shot.end, times, spans)]
+    if not pieces:
         return "outside the manifest's spans"
+    if any(times[p.end] - times[p.start] >= config.min_s for p in pieces):
+        return "pictures that stand, or holes"
     return f"shots under {config.min_s:g} s"

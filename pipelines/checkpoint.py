@@ -104,7 +104,18 @@ def export_weights(
         compare_keys(meta_model(recipe.model), shapes).check(path)
     stream = network_tensors(path, ema=ema, base=base)
     save_model(stream, recipe.model, out, max_shard_bytes=max_shard_bytes, dtype=dtype)
-    return _finish(out, _lineage(path, ema) | {"kind": "weights", "merged": merged})
+    note = {"kind": "weights", "merged": merged, "recipe": recipe.model_dump(mode="json")}
+    return _finish(out, _lineage(path, ema) | note)
+
+
+def exported_recipe(weights: Path) -> TrainRecipe | None:
+    """The recipe that exported weights were trained by, which says their codec, text encoder, sizes and noise levels;
+    None for weights of others."""
+    note = (weights if weights.is_dir() else weights.parent) / ABOUT
+    try:
+        return TrainRecipe(**json.loads(note.read_text(encoding="utf-8"))["recipe"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def network_tensors(checkpoint: Path, *, ema: bool, base: Path | None = None) -> Iterator[tuple[str, Tensor]]:

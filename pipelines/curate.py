@@ -47,6 +47,7 @@ class Source:
     cutting: int = 0  # tasks that still cut clips of it
     clips_failed: int = 0
     first_failure: str = ""
+    clips_with_faulty_sound: int = 0
 
     @property
     def md5(self) -> str:
@@ -283,6 +284,7 @@ class Curation:
                 continue
             row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
             rows.append(row | result["columns"])
+            source.clips_with_faulty_sound += row["audio_note"] is not None
             num_bytes += result["encoded"]["bytes"]
             for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
                 self.state["annotations_failed"] += 1
@@ -308,7 +310,8 @@ class Curation:
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None, note: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
-        row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
+        faulty = source.clips_with_faulty_sound
+        row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
         row["note"] = row.get("note") or note
         if state == "ok":

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from curation.dedup import Deduplicator
@@ -57,7 +56,7 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
 
 def _history(recipe: CurateRecipe, files: Any) -> History | None:
     """What the store knows; None where there is no store yet."""
-    if "://" not in recipe.store and not (Path(recipe.store) / "sources.lance").exists():
+    if not Store.exists(recipe.store):
         return None
     keep_ids = recipe.manifests.repeated_ids == "keep"
     return History(Store.open(recipe.store), files, recipe.cutting_fingerprint, keep_ids=keep_ids)

@@ -24,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+ADDED = "+"  # before an annotator's name: in addition to the profile's
+
+
 class Need(BaseModel, frozen=True, extra="forbid"):
     """What one task of a stage occupies on the cluster."""
 
@@ -86,18 +89,33 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     clips: ClipConfig = ClipConfig()
     encode: EncodeConfig = EncodeConfig()
     profile: Literal["cpu", "full"] = Field("cpu", description="which annotators, where `annotators` names none")
-    annotators: tuple[str | dict[str, dict[str, Any]], ...] = Field((), description="names, or {name: parameters}")
+    annotators: tuple[str | dict[str, dict[str, Any] | None], ...] = Field(
+        (), description="names, or {name: parameters}; with + before each they are added to the profile's, +edges"
+    )
     parameters: dict[str, dict[str, Any]] = Field({}, description="parameters of annotators, by name")
     limits: Limits = Limits()
     batches: Batches = Batches()
     resources: Resources = Resources()
 
     def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
-        """(name, parameters) of each annotator, in order. Raises RecipeError for parameters of one that is not used."""
-        own: dict[str, dict[str, dict[str, Any]]] = {} if self.annotators else PARAMETERS[self.profile]
-        chosen: tuple[str | dict[str, dict[str, Any]], ...] = self.annotators or PROFILES[self.profile]
-        entries: list[dict[str, dict[str, Any]]] = [{a: {}} if isinstance(a, str) else a for a in chosen]
-        listed = {name: params or {} for entry in entries for name, params in entry.items()}
+        """(name, parameters) of each annotator, in order.
+
+        Raises RecipeError for parameters of one that is not used, and for a list that adds and replaces at once.
+        """
+        named: dict[str, dict[str, Any]] = {}
+        for entry in self.annotators:
+            named |= {entry: {}} if isinstance(entry, str) else {name: params or {} for name, params in entry.items()}
+        added = [name for name in named if name.startswith(ADDED)]
+        if added and len(added) < len(named):
+            other = next(name for name in named if not name.startswith(ADDED))
+            raise RecipeError(
+                f"annotators: {added[0]} is added to the profile's, and {other} replaces them; write + before all "
+                "names, or before none"
+            )
+        with_profile = bool(added) or not named
+        own: dict[str, dict[str, Any]] = PARAMETERS[self.profile] if with_profile else {}
+        listed: dict[str, dict[str, Any]] = {name: {} for name in PROFILES[self.profile]} if with_profile else {}
+        listed |= {name.removeprefix(ADDED): params for name, params in named.items()}
         for name in self.parameters:
             if name not in listed:
                 raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")

@@ -19,6 +19,7 @@ PICTURE_LEVELS = 12.0  # mean difference of two pictures of one frame: encoding,
 CONVERTED = {"bt709", "bt470bg", "smpte170m", "unknown", "bt2020nc", "fcc", "smpte240m"}  # matrices the oracle knows
 WHOLE_CLIPS = 3  # of one source
 LONGEST_S = 20.0  # clips.max_s of the default recipe
+FAINT = 0.2  # share of a transition at either end that nobody sees, where it begins and ends softly
 SWALLOWED = 12  # frames that a transition found may reach beyond the true one on either side
 
 
@@ -75,7 +76,7 @@ def boundaries_broken(case: Case, source: dict[str, Any], outcome: Outcome) -> I
     if extra := [b for b in found if b not in used]:
         yield f"false boundaries {extra}"
     for clip in outcome.of(source, "clips"):
-        mixed = [b for b in case.entry["boundaries"] if _overlap(clip, b) > GRADUAL_SLACK]
+        mixed = [b for b in case.entry["boundaries"] if _overlap(clip, b) > GRADUAL_SLACK + FAINT * (b[1] - b[0])]
         if mixed:
             yield f"clip {clip['start_frame']}..{clip['end_frame']} holds frames of transitions {mixed}"
 

@@ -77,6 +77,10 @@ def _sources() -> pa.Schema:
         field("bitrate_bps", i64, "mean bit rate of the file", unit="bit/s", computed_by="probe"),
         field("has_audio", pa.bool_(), "whether there is an audio stream", computed_by="probe"),
         field("audio_codec", text, "audio codec", computed_by="probe"),
+        field("video_stream", i32, "index of the video stream that is curated; note names the others",
+              computed_by="probe"),
+        field("corrupt_frames", i64, "frames that the decoder marked as corrupt: it made up what was damaged",
+              unit="frame", computed_by="scan"),
         field("state", text, "ok, duplicate or failed", computed_by="ingest"),
         field("duplicate_of", text, "uri of the file this one repeats", computed_by="ingest"),
         field("licence", text, "licence, as the manifest states it"),
@@ -135,6 +139,14 @@ def _clips() -> pa.Schema:
         field("num_frames", i64, "frames of the clip", unit="frame", computed_by="clips"),
         field("duration_s", f64, "length of the clip", unit="s", computed_by="clips"),
         field("bitrate_bps", i64, "mean bit rate of the clip", unit="bit/s", computed_by="clips"),
+        field("is_still", pa.bool_(), "a single picture, which the source shows from start_s to end_s or longer",
+              computed_by="clips"),
+        field("longest_frame_s", f64, "how long the frame that stands longest is shown", unit="s",
+              computed_by="clips"),
+        field("corrupt_frames", i64, "its frames that the decoder marked as corrupt, in the source", unit="frame",
+              computed_by="clips"),
+        field("audio_note", text, "what of the source's sound did not come along; null: nothing, or none was wanted",
+              computed_by="clips"),
         field("clips_fingerprint", text, "code and parameters that cut this clip", computed_by="clips"),
         field("span_caption", text, "caption of the part of the source that a manifest names and the clip lies in",
               computed_by="clips"),
@@ -204,6 +216,7 @@ def _snapshots() -> pa.Schema:
         field("fingerprints", text, "annotator -> fingerprint -> clips of the snapshot that carry it, as JSON"),
         field("created_at", TIMESTAMP, "when"),
         field("balance", text, "how weights were made from density or clusters, as JSON; null where they were not"),
+        field("limit_per", text, "column and most clips per value of it that were drawn, as JSON; null is all of them"),
     ])  # fmt: skip
 
 

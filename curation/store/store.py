@@ -57,6 +57,11 @@ class Store:
             raise StoreError(f"there is no store at {uri}; make one with `reel curate FOLDER --store {uri}`.")
         return store
 
+    @classmethod
+    def exists(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> bool:
+        """Whether there is a store at `uri`. Raises StoreError where that cannot be told."""
+        return cls(_normal_uri(uri), storage_options)._exists(MARKER)
+
     @property
     def path(self) -> Path | None:
         """The store's directory; None on an object store."""

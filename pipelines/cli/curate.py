@@ -1,4 +1,4 @@
-"""`reel curate`, `reel failures`, `reel recipe`, `reel report`."""
+"""`reel curate`, `reel failures`, `reel report`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -200,17 +200,6 @@ def _mended(store: "Store") -> str:
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )
-
-
-@app.command(name="recipe", epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml")
-def show_recipe(
-    path: Annotated[Path | None, typer.Argument(help="A recipe to check and complete; default: the defaults.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over it; repeatable.")] = None,
-) -> None:
-    """Print a recipe with every setting spelt out."""
-    from pipelines.recipe import load_recipe, parse_overrides
-
-    say(load_recipe(path, parse_overrides(settings or [])).to_yaml().rstrip())
 
 
 @app.command(epilog="Example:  reel report --store STORE --out report.html")

@@ -64,7 +64,7 @@ def own(filled: Path, tmp_path: Path) -> Path:
 
 def hits(done: Any) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return json.loads(done.stdout)
 
 
 def test_a_dog_on_a_beach_is_found(call, filled: Path) -> None:

@@ -40,9 +40,9 @@ def rates(bench: Bench) -> Iterator[Entry]:
     yield {"file": "07_copied_into.avi", "expect": f"{fps} fps, 4 s"}
     hold = int(bench.rng.integers(6, 14))
     a, b = bench.pair(90, 90)
-    times = [i / 30 for i in range(90)] + [90 / 30 + hold + i / 30 for i in range(90)]
+    times = [i / 25 for i in range(90)] + [90 / 25 + hold + i / 25 for i in range(90)]
     _variable(bench, "13_hold.mp4", a + b, times)
-    yield {"file": "13_hold.mp4", "boundaries": [[90, 90]], "expect": "clips.fps 30 on both sides"}
+    yield {"file": "13_hold.mp4", "boundaries": [[90, 90]], "expect": "clips.fps 25 on both sides"}
     slides = [bench.scene(1, moving=False).frames[0] for _ in range(6)]
     _variable(bench, "32_slides.mp4", slides, [i * 60.0 for i in range(6)])
     yield {"file": "32_slides.mp4", "clips": 0, "expect": "obeys clips.max_s, or is a still by its column"}
