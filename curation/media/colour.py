@@ -75,6 +75,8 @@ def hdr_kind(frame: Any, side_data: dict[str, bytes]) -> str:
 def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any:
     """`frame` at this size, in this pixel format, matrix and range: a stream may change them half-way, and what filters
     it may not. The very frame where nothing differs."""
+    from av.video.reformatter import Interpolation
+
     own = colour_of(frame)
     same_colour = own.is_rgb or (own.matrix, own.range) == (colour.matrix, colour.range)
     if (frame.width, frame.height, frame.format.name) == (*size, format) and same_colour:
@@ -84,7 +86,8 @@ def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any
         wanted = {"dst_colorspace": _as_swscale(colour.matrix), "dst_color_range": colour.range or LIMITED}
         if own.matrix == UNSPECIFIED:
             wanted["src_colorspace"] = _as_swscale(UNSPECIFIED)
-    made = frame.reformat(*size, format, interpolation="AREA", threads=1, **wanted)
+    how = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+    made = frame.reformat(*size, format, interpolation=how, threads=1, **wanted)
     made.pts, made.time_base, made.duration = frame.pts, frame.time_base, frame.duration
     if not colour.is_rgb:
         made.colorspace, made.color_range = colour.matrix, colour.range
