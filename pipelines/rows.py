@@ -12,7 +12,9 @@ from curation.inputs import Input
 from curation.scan import Scan
 
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
-          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream")  # fmt: skip
+          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream",
+          "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
+          "has_alpha")  # fmt: skip
 
 MAX_LISTED = 8  # streams or tags that a note names
 
@@ -57,6 +59,7 @@ def source_row(
             "frames_dropped": scan.frames_dropped,
             "duration_s": float(times[-1]),
             "corrupt_frames": scan.corrupt_frames,
+            "interlaced_frames": scan.interlaced_in(0, scan.timing.num_frames),
             "note": _note(scan, facts["info"], clips_with_faulty_sound),
         }
         if not row["bitrate_bps"] and facts["bytes"]:
