@@ -46,7 +46,10 @@ def test_a_clip_shows_the_colours_of_its_source(tmp_path, matrix, range, short_s
         assert {frame.colorspace, matrix} in ({matrix}, {5, 6})
 
 
-@pytest.mark.parametrize(("codec", "format"), [("qtrle", "rgb24"), ("ffv1", "bgr0"), ("png", "rgb24"), ("ffv1", "gbrp10le")])
+RGB_KINDS = [("qtrle", "rgb24"), ("ffv1", "bgr0"), ("png", "rgb24"), ("ffv1", "gbrp10le")]
+
+
+@pytest.mark.parametrize(("codec", "format"), RGB_KINDS)
 def test_rgb_becomes_bt709_and_says_so(tmp_path, codec, format):
     frames = [av.VideoFrame.from_ndarray(RGB, format="rgb24").reformat(format=format) for _ in range(3)]
     path = write_frames(tmp_path / ("a.mkv" if codec == "ffv1" else "a.mov"), frames, codec)
