@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 
 from curation.media.audio import AudioTrack, Sound, read_sound
 from curation.media.colour import BT709, HDR_KINDS, LIMITED, MATRICES, UNSPECIFIED, Colour, alike, colour_of
-from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of
+from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of, side_data_of
 from curation.media.errors import MediaError
 from curation.media.probe import square_size, upright_sar
+from curation.media.tonemap import cube, peak_of
 
 Crop = tuple[int, int, int, int]  # x, y, w, h in upright source pixels
 
@@ -75,12 +76,19 @@ class ClipWriter:
         self.format = first.format.name
         self.in_colour = colour_of(first)
         self.colour = _clip_colour(self.in_colour, config)
+        table = None
+        if self.in_colour.transfer in HDR_KINDS and config.hdr == "tonemap":
+            table = f"{path}.cube"
+            with open(table, "w") as file:
+                file.write(cube(self.in_colour.transfer, peak_of(side_data_of(first))))
         sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
         width, height = clip_size(crop, sar, config.max_short_side)
         self.in_time_base = 1 / rate if rate else video.time_base
         source = _buffer(self._alike(first), self.in_colour, self.in_time_base)
         deinterlace = config.deinterlace and (is_interlaced or first.interlaced_frame)
-        chain = _steps(self.size, self.in_colour, self.colour, orientation, crop, (width, height), config, deinterlace)
+        chain = _steps(
+            self.size, self.in_colour, self.colour, orientation, crop, (width, height), config, deinterlace, table
+        )
         self.graph = _linked([source, *chain])
         muxing = {"movflags": "+faststart", "fflags": "+bitexact"}
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
@@ -182,12 +190,14 @@ def clip_size(crop: Crop, sar: Fraction, max_short_side: int | None) -> tuple[in
 
 def _clip_colour(source: Colour, config: EncodeConfig) -> Colour:
     """Colour of a clip: the source's, in limited range; RGB becomes BT.709. HDR that is kept has ten bits."""
-    keeps_hdr = source.transfer in HDR_KINDS and config.hdr == "keep"
+    is_hdr = source.transfer in HDR_KINDS
+    if is_hdr and config.hdr == "tonemap":
+        source = replace(source, matrix=BT709, primaries=BT709, transfer=BT709)
     return replace(
         source,
         matrix=BT709 if source.is_rgb else source.matrix,
         range=LIMITED,
-        depth=10 if keeps_hdr else 8,
+        depth=10 if is_hdr and config.hdr == "keep" else 8,
         is_rgb=False,
         has_alpha=False,
     )
@@ -216,8 +226,9 @@ def _steps(
     size: tuple[int, int],
     config: EncodeConfig,
     deinterlace: bool,
+    table: str | None,
 ) -> list[Step]:
-    """libavfilter chain from a decoded frame to a frame of the clip."""
+    """libavfilter chain from a decoded frame to a frame of the clip. table: file that maps HDR's colours to SDR's."""
     x, y, w, h = crop
     chain: list[Step] = []
     if deinterlace:
@@ -232,6 +243,9 @@ def _steps(
     if config.fps:
         # "up": each output time shows the frame that was on then; "near" would show one up to half a step early.
         chain.append(("fps", f"{Fraction(config.fps).limit_denominator(1001)}:round=up"))
+    if table:
+        chain += [("scale", "out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
+        chain += [("lut3d", f"file={table}:interp=tetrahedral")]
     matrix = "" if clip.matrix == UNSPECIFIED else f":out_color_matrix={MATRICES[clip.matrix]}"
     conversion = f"out_range=tv{matrix}:flags=bicubic+accurate_rnd+full_chroma_int"
     return [*chain, ("scale", conversion), ("format", _pixel_format(clip)), ("setsar", "1"), ("buffersink", "")]

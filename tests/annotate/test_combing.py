@@ -27,7 +27,7 @@ def panned(speed: float, count: int = 48, picture: np.ndarray | None = None) -> 
     return moved(seen, across, np.zeros(count), 240, 320)
 
 
-@pytest.mark.parametrize("speed", [1.5, 3.0, 6.0])
+@pytest.mark.parametrize("speed", [3.0, 6.0])
 def test_woven_fields_are_told_from_whole_frames(speed):
     frames = panned(speed)
     assert score(woven(frames)) > 0.8
