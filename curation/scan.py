@@ -8,7 +8,7 @@ for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it insi
 import base64
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -117,7 +117,7 @@ class _Pass:
         self.detector = make_detector(shots, fps)
         self.borders = _Borders(borders, fps)
         self.pts: list[int | None] = []
-        self.corrupt: list[int] = []
+        self.corrupt: list[tuple[int, int]] = []  # runs of frames [first, after the last]
         self.decoded: tuple[int, int] | None = None  # decoding times of the first and the last frame
         self.odd_tags: dict[str, None] = {}
         self.chunk: list[np.ndarray] = []
@@ -141,7 +141,10 @@ class _Pass:
         if frame.dts is not None:
             self.decoded = (self.decoded[0], frame.dts) if self.decoded else (frame.dts, frame.dts)
         if self.video.is_damaged:
-            self.corrupt.append(index)
+            if self.corrupt and self.corrupt[-1][1] == index:
+                self.corrupt[-1] = (self.corrupt[-1][0], index + 1)
+            else:
+                self.corrupt.append((index, index + 1))
         if self.borders.wants(index):
             # a stream may change its size half-way: crops lie in the first frame's
             luma = self.gray.reformat(frame, *self.full, format="gray", threads=1).to_ndarray()
@@ -180,7 +183,7 @@ class _Pass:
             scanned,
             self.video.decode_errors,
             self.detector.fingerprint,
-            corrupt=tuple(_runs(self.corrupt)),
+            corrupt=tuple(self.corrupt),
             can_seek=not self.video.false_keys,
             odd_tags=tuple(self.odd_tags),
             frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
@@ -237,19 +240,6 @@ def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[i
     upright_width, upright_height = orientation.size(width, height)
     small_height = int(np.clip(round(ANALYSIS_WIDTH * upright_height / upright_width / 2) * 2, 16, 4 * ANALYSIS_WIDTH))
     return orientation.size(ANALYSIS_WIDTH, small_height)
-
-
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as runs [first, after the last]."""
-    start = end = -1
-    for number in numbers:
-        if number != end:
-            if end > start:
-                yield start, end
-            start = number
-        end = number + 1
-    if end > start:
-        yield start, end
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
