@@ -8,7 +8,7 @@ for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it insi
 import base64
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -120,8 +120,8 @@ class _Pass:
         self.detector = make_detector(shots, fps)
         self.borders = _Borders(borders, fps)
         self.pts: list[int | None] = []
-        self.corrupt: list[int] = []
-        self.interlaced: list[int] = []
+        self.corrupt: list[tuple[int, int]] = []  # runs of frames [first, after the last]
+        self.interlaced: list[tuple[int, int]] = []  # likewise, of those flagged so
         self.decoded: tuple[int, int] | None = None  # decoding times of the first and the last frame
         self.odd_tags: dict[str, None] = {}
         self.chunk: list[np.ndarray] = []
@@ -145,9 +145,9 @@ class _Pass:
         if frame.dts is not None:
             self.decoded = (self.decoded[0], frame.dts) if self.decoded else (frame.dts, frame.dts)
         if self.video.is_damaged:
-            self.corrupt.append(index)
+            _add_to_runs(self.corrupt, index)
         if frame.interlaced_frame:
-            self.interlaced.append(index)
+            _add_to_runs(self.interlaced, index)
         if self.borders.wants(index):
             # a stream may change its size half-way: crops lie in the first frame's
             luma = self.gray.reformat(frame, *self.full, format="gray", threads=1).to_ndarray()
@@ -186,8 +186,8 @@ class _Pass:
             scanned,
             self.video.decode_errors,
             self.detector.fingerprint,
-            corrupt=tuple(_runs(self.corrupt)),
-            interlaced=tuple(_runs(self.interlaced)),
+            corrupt=tuple(self.corrupt),
+            interlaced=tuple(self.interlaced),
             can_seek=not self.video.false_keys,
             odd_tags=tuple(self.odd_tags),
             frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
@@ -253,17 +253,12 @@ def _count_in(runs: Sequence[tuple[int, int]], start: int, end: int) -> int:
     return sum(min(end, b) - max(start, a) for a, b in runs[first:after])
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as runs [first, after the last]."""
-    start = end = -1
-    for number in numbers:
-        if number != end:
-            if end > start:
-                yield start, end
-            start = number
-        end = number + 1
-    if end > start:
-        yield start, end
+def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
+    """Lengthen the last run by frame `index`, or begin one with it."""
+    if runs and runs[-1][1] == index:
+        runs[-1] = (runs[-1][0], index + 1)
+    else:
+        runs.append((index, index + 1))
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:

@@ -130,9 +130,9 @@ def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int)
         notes.append("timestamps cannot be trusted; frames were counted")
     if timing.holes:
         longest_s = float(np.diff(timing.times_s())[np.asarray(timing.holes) - 1].max())
-        holes = _count(len(timing.holes), "hole")
-        notes.append(f"{holes} in its times, up to {longest_s:.3g} s; no clip goes over one")
-    if not scan.can_seek:
+        length = f", up to {longest_s:.3g} s" if timing.pts is not None else ""
+        notes.append(f"{_count(len(timing.holes), 'hole')} in its times{length}; no clip goes over one")
+    if not scan.can_seek and timing.pts is not None:
         notes.append("frames marked as keyframes are none; clips were decoded from the start")
     claimed = (info or {}).get("frames_hint") or 0
     if claimed and claimed != timing.num_frames:

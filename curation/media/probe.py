@@ -21,6 +21,7 @@ from curation.media.errors import MediaError
 from curation.media.remote import open_stream
 from curation.media.sandbox_child import report_progress
 from curation.media.sniff import refuse_protected, why_not_a_file
+from curation.media.streams import choose_sound
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -74,7 +75,7 @@ def video_info(video: Video, frame: Any) -> VideoInfo:
     width, height = orientation.size(context.width, context.height)
     sar = upright_sar(stream.sample_aspect_ratio, orientation)
     display_width, display_height = square_size(width, height, sar)
-    audio = container.streams.audio[0] if container.streams.audio else None
+    audio = choose_sound(container)
     return VideoInfo(
         container=container.format.name,
         codec=context.codec.canonical_name,

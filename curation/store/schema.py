@@ -84,7 +84,7 @@ def _sources() -> pa.Schema:
         field("display_height", i32, "height as shown, after rotation", unit="px", computed_by="probe"),
         field("sar", f64, "sample aspect ratio: width of a pixel over its height", computed_by="probe"),
         field("rotation", i32, "rotation a player applies", unit="degree clockwise", computed_by="probe"),
-        field("fps", f64, "mean frame rate", unit="frame/s", computed_by="probe"),
+        field("fps", f64, "mean frame rate, holes in the times aside", unit="frame/s", computed_by="probe"),
         field("true_fps", f64, "distinct pictures per second, where frames repeat the one before: median over "
               "stretches of two seconds; fps where none does", unit="frame/s", computed_by="scan"),
         field("is_vfr", pa.bool_(), "whether the frame rate varies", computed_by="probe"),
