@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
+from .blank import BRIGHT, DARK, PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
 from .flashes import without_flashes
 from .follow import followed
 from .footage import Footage
 from .types import Transition
 
 RISE = 0.01  # of its contrast a picture gains each frame while it fades in
+LOOK = 8  # frames over which a slow fade is told
+HARDLY = 0.5  # of the contrast LOOK frames on: a picture that is there at once has more
 FARTHEST = 64  # frames a fade is followed
 SETTLED = 0.8  # similarity of frames half a transition apart where the shot beside it has begun
 SHORTEST_SHOT = 8  # frames; less between two gradual transitions is a piece of one
@@ -36,6 +38,8 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
             last = max(mixed.last, _settled(footage, t.last, 1, after, length))
             first, last = _faded(footage, state, first, -1, before), _faded(footage, state, last, 1, after)
             reached = Transition(first, last, t.confidence)
+        elif t.is_cut:
+            reached = _with_its_fade(footage, state, t, before, after)
         if wide and _one_way(footage, state, wide[-1], reached):
             wide[-1] = _joined(wide[-1], reached)
         else:
@@ -57,15 +61,40 @@ def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> in
 def _faded(footage: Footage, state: np.ndarray, at: int, way: int, limit: int) -> int:
     """From a transition's first (way -1) or last frame (way 1) on, where black and a fade beyond it end."""
     contrast = footage.contrast
+    beside = state[max(0, at - LOOK) : at + LOOK + 1]
+    blank = next((kind for kind in (DARK, BRIGHT) if (beside == kind).any()), PICTURE)
     for _ in range(FARTHEST + longest_dip(footage)):
         if at == limit or not 0 <= at + way < len(footage):
             break
         here, there = float(contrast[at]), float(contrast[at + way])
-        if state[at + way] != PICTURE or there > here * (1 + RISE):
+        blank = int(state[at + way]) or blank
+        if state[at + way] != PICTURE or there > here * (1 + RISE) or _rises(footage, blank, at, way, limit):
             at += way
         else:
             break
     return at
+
+
+def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
+    """Whether a slow fade goes on: what moves in it hides the rise from frame to frame. blank: what it comes from."""
+    ahead = at + way * LOOK
+    if blank == PICTURE or not 0 <= ahead < len(footage) or (limit - ahead) * way < 0:
+        return False
+    seen = footage.level if blank == DARK else footage.contrast
+    return bool(seen[ahead] > seen[at] * (1 + LOOK * RISE / 2))
+
+
+def _with_its_fade(footage: Footage, state: np.ndarray, cut: Transition, before: int, after: int) -> Transition:
+    """A cut from black, or to it, at which a picture begins to show or ends: the fade that it is the end of."""
+    for at, way, limit in ((cut.first, 1, after), (cut.first - 1, -1, before)):
+        there, back = at + way * LOOK, at - way
+        if not (0 <= back < len(footage) and 0 <= there < len(footage)):
+            continue
+        is_end = state[back] != PICTURE and footage.contrast[at] < HARDLY * footage.contrast[there]
+        if is_end and state[there] == PICTURE:
+            end = _faded(footage, state, at, way, limit)
+            return Transition(min(at, end), max(at, end), cut.confidence)
+    return cut
 
 
 def _one_way(footage: Footage, state: np.ndarray, a: Transition, b: Transition) -> bool:
