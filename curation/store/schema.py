@@ -92,10 +92,13 @@ def _sources() -> pa.Schema:
         field("state", text, "ok, duplicate or failed", computed_by="ingest"),
         field("duplicate_of", text, "uri of the file this one repeats", computed_by="ingest"),
         field("licence", text, "licence, as the manifest states it"),
-        field("caption", text, "caption of the whole file, as the manifest states it"),
+        field("caption", text, "caption of the whole file, as the manifest states it; the first, if there are several"),
+        field("captions", pa.list_(text), "all captions of the whole file, where a manifest has several"),
+        field("spans", text, "parts that a manifest names, as JSON: [[start_s, end_s or null, [captions]], …]"),
         field("mtime_ns", i64, "last change of the file, since 1970", unit="ns", computed_by="ingest"),
         field("note", text, "what a reader should know, such as 'decoding stopped early'", computed_by="ingest"),
         field("num_clips", i32, "clips cut from it", unit="clip", computed_by="clips"),
+        field("no_clip_reason", text, "why a source that is ok gave no clip", computed_by="clips"),
         field("cutting_fingerprint", text, "settings of shots, borders, clips and encoding it was cut by",
               computed_by="clips"),
         field("ingested_at", TIMESTAMP, "when this row was written", computed_by="ingest"),
@@ -156,6 +159,9 @@ def _clips() -> pa.Schema:
         field("audio_note", text, "what of the source's sound did not come along; null: nothing, or none was wanted",
               computed_by="clips"),
         field("clips_fingerprint", text, "code and parameters that cut this clip", computed_by="clips"),
+        field("span_caption", text, "caption of the part of the source that a manifest names and the clip lies in",
+              computed_by="clips"),
+        field("span_captions", pa.list_(text), "all captions of that part, the first included", computed_by="clips"),
     ])  # fmt: skip
 
 

@@ -96,6 +96,11 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
         ("files found", "everything that was named, whatever became of it", f"count(*), {hours} FROM sources"),
         ("readable", "files that did not fail", f"count(*), {hours} FROM sources WHERE state <> 'failed'"),
         ("unique", "files that repeat no other", f"count(*), {hours} FROM sources WHERE state = 'ok'"),
+        (
+            "with clips",
+            "files that gave at least one clip",
+            f"count(*), {hours} FROM sources WHERE state = 'ok' AND num_clips > 0",
+        ),
         ("shots", f"spans between two transitions{_in_transitions(store)}", f"count(*), {spans} FROM shots"),
         ("clips", "pieces of shots, cropped and encoded", f"count(*), {hours} FROM clips"),
     ]
@@ -136,6 +141,7 @@ def distributions(store: Store, chosen: str) -> list[Bars]:
         ("Frame rate of clips", "clips", f"SELECT printf('%g', round(fps, 2)) FROM {chosen}"),
         ("Crop: picture inside its borders", "clips", crop),
         ("Codec of files", "files", "SELECT codec || ' in ' || container FROM sources WHERE state <> 'failed'"),
+        ("Why files gave no clip", "files", "SELECT no_clip_reason FROM sources WHERE state = 'ok' AND num_clips = 0"),
         ("How shots begin", "shots", "SELECT transition FROM shots"),
     ]
     found = [_bars(store, *one) for one in asked]
