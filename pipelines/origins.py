@@ -147,7 +147,10 @@ def _clip(what: str, store: Store | None) -> Origin:
     if store is None or not looks_like_id:
         hint = "; if it is a clip's id, say of which store with --store" if looks_like_id else ""
         raise UserError(f"{what} does not exist{hint}")
-    clip_id = find_clip(store, what)
+    try:
+        clip_id = find_clip(store, what)
+    except StoreError as error:
+        raise UserError(f"{what} does not exist as a file or folder; and in {store.uri} {error}") from None
     row = store.read("clips", None, id_filter("clip_id", [clip_id])).to_pylist()[0]
     made = {k: v for k, v in row.items() if k.endswith("_fingerprint") and v}
     holding = store.read("snapshot_rows", ["snapshot"], id_filter("clip_id", [clip_id])).column(0).to_pylist()

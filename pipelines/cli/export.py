@@ -33,6 +33,9 @@ def export(
     caption_kinds: Annotated[
         str | None, typer.Option(help="Kinds of the column captions to take, best first: summary,caption,source …")
     ] = None,
+    max_frames: Annotated[
+        int, typer.Option(min=5, help="Frames of the longest length in a trainer's settings: 81, 93, 121 …")
+    ] = 81,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export there.")] = False,
     formats: Annotated[
         bool, typer.Option("--formats", is_eager=True, callback=_show_formats, help="List the formats.")
@@ -49,7 +52,10 @@ def export(
 
     kinds = tuple(kind.strip() for kind in (caption_kinds or "").split(",") if kind.strip())
     wanted = Wanted(caption_column or (LIST_COLUMN if kinds else CAPTION), kinds)
-    done = run_export(Store.open(store), out, format, sql=sql, snapshot=snapshot, captions=wanted, force=force)
+    done = run_export(
+        Store.open(store), out, format,
+        sql=sql, snapshot=snapshot, captions=wanted, max_frames=max_frames, force=force,
+    )  # fmt: skip
     say(*summary(done, wanted.kinds))
 
 
@@ -62,6 +68,8 @@ def summary(done: "ExportResult", kinds: tuple[str, ...] = ()) -> list[str]:
     lines.append(f"captions: {', '.join([*parts, f'{done.empty_captions:,} empty'])}")
     if missing := [kind for kind in kinds if kind not in done.caption_kinds]:
         lines.append(f"no clip's caption is of kind {', '.join(map(printable, missing))}")
+    if done.empty_captions:
+        lines.append("docs/captioning.md makes captions; --caption-column and --caption-kinds take others")
     lines += done.notes
     if use := FORMATS[done.format].use:
         lines.append(f"use: {use.format(out=done.path)}")

@@ -23,7 +23,7 @@ def write(export: Export) -> None:
         captions[f"{clip.name}.mp4"] = list(clip.captions.texts) or [""]
     if captions:  # escaped: it is read in the encoding of the machine's locale
         write_text(export.folder / VIDEOS / "captions.json", [json.dumps(captions, indent=0, ensure_ascii=True)])
-    chosen = lengths.buckets(lengths.at_rate(export.lengths, rate) for rate in lengths.RATES)
+    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.max_frames)
     table = lengths.table(export.lengths, chosen)
     export.notes += table
     write_text(export.folder / "dataset.toml", _config(export, chosen, table))

@@ -16,8 +16,8 @@ TOLERANCE = 2.0
 """A clip of more than so many times the length that is trained on is dropped (video_length_tolerance_range)."""
 UPRIGHT, FLAT = 17 / 16, 8 / 16
 """Height over width, beyond which its validator drops a clip (max_h_div_w_ratio, min_h_div_w_ratio)."""
-CANDIDATES = (17, 33, 49, 65, 77, 81)
-"""Frames of one run: 77 is the LongCat example's, 81 Wan's."""
+FEWEST = 17
+"""Frames of one run, the fewest that are tried."""
 
 
 def write(export: Export) -> None:
@@ -34,7 +34,7 @@ def write(export: Export) -> None:
                 "duration": row.get("duration_s"),
                 "resolution": {"height": row.get("height"), "width": row.get("width")},
             })  # fmt: skip
-    export.notes += [_note(export.lengths, rate) for rate in (*lengths.RATES, 30)]
+    export.notes += [_note(export, rate) for rate in (*lengths.RATES, 30)]
     shapes = sum(clips for (width, height), clips in export.sizes.items() if not FLAT <= height / width <= UPRIGHT)
     if shapes:
         export.notes.append(f"{shapes:,} clips are upright, or flatter than 2 : 1, and FastVideo's defaults drop those")
@@ -60,9 +60,10 @@ def len_at(frames: int, fps: float, rate: float) -> int:
     return -int(-frames * rate // fps)
 
 
-def _note(found: lengths.Lengths, rate: float) -> str:
-    num_frames = max(CANDIDATES, key=lambda n: (outcome(found, rate, n)[0], n))
-    kept, short, long = outcome(found, rate, num_frames)
+def _note(export: Export, rate: float) -> str:
+    tried = range(FEWEST, max(FEWEST, export.max_frames) + 1, 4)
+    num_frames = max(tried, key=lambda n: (outcome(export.lengths, rate, n)[0], n))
+    kept, short, long = outcome(export.lengths, rate, num_frames)
     return (
         f"--train_fps {rate:g} --num_frames {num_frames} keeps most: {kept:,} clips; {short:,} too short, {long:,} "
         f"longer than {TOLERANCE:g} times that, dropped"

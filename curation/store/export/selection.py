@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.store import snapshot_query
 from curation.store.captions import Captions, Wanted, source_captions
 from curation.store.errors import StoreError
-from curation.store.export.lengths import Lengths
+from curation.store.export.lengths import LONGEST, Lengths
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -57,7 +57,8 @@ class Selection:
 class Export:
     """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
 
-    notes: lines on what a trainer will make of it, for the one who exports. chosen: (clip id, weight, name) of each.
+    max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
+    one who exports. chosen: (clip id, weight, name) of each.
     """
 
     selection: Selection
@@ -65,6 +66,7 @@ class Export:
     final: Path
     shard_bytes: int
     captions: Wanted = field(default_factory=Wanted)
+    max_frames: int = LONGEST
     notes: list[str] = field(default_factory=list)
     chosen: list[tuple[str, float, str]] = field(default_factory=list)
     caption_kinds: Counter[str] = field(default_factory=Counter)
