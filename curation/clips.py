@@ -3,21 +3,24 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from curation.inputs import Span
 from curation.media.cut import CutSpec
 from curation.media.encode import EncodeConfig
 from curation.scan import Scan, ScannedShot
 from curation.shots import Shot
+from curation.spans import pieces_of
 from curation.timing import CLOCK_JUMP_S, Timing
 
 CUTTING_VERSION = 2  # raise when cutting or encoding changes what comes out
+SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones
 SLACK_S = 1e-9  # times are sums of floats
 
 
@@ -42,7 +45,7 @@ class ClipConfig(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """A clip to be cut."""
+    """A clip to be cut. captions: of the span of a manifest that it lies in."""
 
     clip_id: str
     shot_index: int
@@ -51,6 +54,8 @@ class PlannedClip:
     end_s: float
     longest_frame_s: float  # how long the frame that stands longest is shown
     corrupt_frames: int
+    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
+    captions: tuple[str, ...] = ()
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
@@ -65,10 +70,20 @@ def clip_fingerprint(config: EncodeConfig) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plan_clips(source_md5: str, scan: Scan, config: ClipConfig) -> list[PlannedClip]:
-    """The clips of one source, in order of time."""
+def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> list[PlannedClip]:
+    """The clips of one source, in order of time; where a manifest names spans, inside of these. A span that lies in one
+    shot is cut as it is, however short."""
     times = scan.timing.times_s()
-    return [clip for i, s in enumerate(scan.shots) for clip in _of_shot(source_md5, i, s, scan, times, config)]
+    planned: dict[str, PlannedClip] = {}
+    for index, scanned in enumerate(scan.shots):
+        for piece in pieces_of(scanned.shot.start, scanned.shot.end, times, spans):
+            part = replace(scanned, shot=replace(scanned.shot, start=piece.start, end=piece.end))
+            bounds = config.model_copy(update={"min_s": 0.0}) if piece.whole else config
+            for clip in _of_shot(source_md5, index, part, scan, times, bounds):
+                same = planned.get(clip.clip_id)  # spans may overlap
+                captions = tuple(dict.fromkeys([*(same.captions if same else ()), *piece.captions]))
+                planned[clip.clip_id] = replace(clip, captions=captions)
+    return sorted(planned.values(), key=lambda c: (c.spec.start_frame, c.spec.end_frame))
 
 
 def _of_shot(
@@ -96,6 +111,7 @@ def _of_shot(
             end_s=end_s,
             longest_frame_s=round(float(np.diff(np.append(times[start:end], end_s)).max()), 6),
             corrupt_frames=scan.corrupt_in(start, end),
+            true_fps=scan.true_fps(times, start, end),
         )
 
 
@@ -138,8 +154,8 @@ def _end_of_last(times: np.ndarray, fps: float, *, lost: bool) -> float:
 
 
 def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
-    """Divide frames [start, end) into parts that last at most `max_s` each, to within a usual frame: the fewest even
-    ones; where pictures stand so long that those would not do, as few as reach.
+    """Divide frames [start, end) into parts that last at most `max_s` each, to within a frame: the fewest even ones;
+    where pictures stand so long that those would not do, as few as reach.
 
     times: float64 [N + 1] seconds, as `Timing.times_s`.
     """
@@ -148,7 +164,8 @@ def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[
     part = np.floor((times[start:end] - times[start] + SLACK_S) * (parts / span)) if span > 0 else np.zeros(end - start)
     edges = [start, *(start + 1 + np.flatnonzero(np.diff(part) > 0)).tolist(), end]
     usual = float(np.median(np.diff(times[start : end + 1])))
-    if all(times[b] - times[a] <= max_s + usual + SLACK_S for a, b in pairwise(edges)):
+    reach_s = max_s + min(usual, SPILL_SHARE * max_s) + SLACK_S
+    if all(times[b] - times[a] <= reach_s for a, b in pairwise(edges)):
         return list(pairwise(edges))
     return _filled(times, start, end, max_s)
 
@@ -181,6 +198,7 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "width": encoded["width"],
         "height": encoded["height"],
         "fps": encoded["fps"],
+        "true_fps": min(encoded["fps"], planned.true_fps or math.inf),
         "num_frames": encoded["num_frames"],
         "duration_s": duration_s,
         "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,
@@ -189,4 +207,6 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "corrupt_frames": planned.corrupt_frames,
         "audio_note": encoded["audio_note"],
         "clips_fingerprint": fingerprint,
+        "span_caption": planned.captions[0] if planned.captions else None,
+        "span_captions": list(planned.captions) or None,
     }

@@ -54,7 +54,7 @@ def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: Ma
         raise IngestError(
             f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
         )
-    unread = {path: sorted(columns) for path, columns in finder.unread.items() if columns}
+    unread = {path: sorted(columns) for path, columns in finder.unread.items()}
     return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
 
 
@@ -73,6 +73,22 @@ def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
     words = [f"{count} {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
     return ", ".join(words + ([f"{others} for other reasons"] if others else []))
+
+
+def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
+    """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
+    lines = []
+    if found.skipped:
+        lines.append(f"passed over {len(found.skipped)}: {reasons_in_words(found.skipped)}; --list-skipped names each")
+    if found.repeated_ids:
+        then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
+        lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
+    if refused := [item for item in found.files if item.refused]:
+        lines.append(f"{len(refused)} rows cannot be used and are counted as failed, such as {refused[0].refused}")
+    for path, columns in found.unread_columns.items():
+        if columns:
+            lines.append(f"columns not read of {path}: {', '.join(columns)}")
+    return lines
 
 
 def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
@@ -183,7 +199,7 @@ class _Finder:
 
     def _remote(self, uri: str) -> Iterator[Input]:
         protocol = protocol_of(uri, self.allow_http)
-        if is_manifest(uri):
+        if is_manifest(uri) and not glob.has_magic(uri):
             yield from self._manifest(uri)
             return
         if protocol in WEB:

@@ -82,8 +82,8 @@ class Skipped:
 class Inputs:
     """Files to ingest, sorted by uri, each once; and what was passed over, so that nothing is lost silently.
 
-    repeated_ids: source_id -> uris, of ids that several files have. unread_columns: manifest -> columns that nothing
-    was taken from.
+    repeated_ids: source_id -> uris, of ids that several files have. unread_columns: manifest that was read -> its
+    columns that nothing was taken from.
     """
 
     files: list[Input]

@@ -1,12 +1,14 @@
 """Rows of the store, from what the stages found."""
 
+import json
+import math
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from curation.ingest import Input
+from curation.inputs import Input
 from curation.scan import Scan
 
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
@@ -36,6 +38,8 @@ def source_row(
         "duplicate_of": duplicate_of,
         "licence": item.licence,
         "caption": item.caption,
+        "captions": list(item.captions) if len(item.captions) > 1 else None,
+        "spans": _spans(item),
     }
     if info:
         row |= {name: info[name] for name in PROBED}
@@ -46,7 +50,11 @@ def source_row(
         row |= {
             "fps": scan.timing.fps,
             "is_vfr": scan.timing.is_vfr,
+            "true_fps": scan.true_fps(times, 0, scan.timing.num_frames) or scan.timing.fps,
             "num_frames": scan.timing.num_frames,
+            "frames_in_shots": scan.frames_in_shots,
+            "frames_in_transitions": scan.frames_in_transitions,
+            "frames_dropped": scan.frames_dropped,
             "duration_s": float(times[-1]),
             "corrupt_frames": scan.corrupt_frames,
             "note": _note(scan, facts["info"], clips_with_faulty_sound),
@@ -96,6 +104,11 @@ def failure_row(
         "attempts": attempts,
         "fingerprint": fingerprint,
     }
+
+
+def _spans(item: Input) -> str | None:
+    parts = [[s.start_s, s.end_s if math.isfinite(s.end_s) else None, list(s.captions)] for s in item.spans]
+    return json.dumps(parts, ensure_ascii=False) if parts else None
 
 
 def _sar(text: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from curation.media.errors import MediaError
-from curation.media.sniff import why_not_a_file, why_not_opened
+from curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
 from curation.media.streams import choose_stream
 
 CONTAINERS = (
@@ -261,7 +261,7 @@ def _footage(container: Any, uri: str) -> tuple[Any, tuple[str, ...]]:
     try:
         chosen = choose_stream(container, reopened)
         if chosen is None:
-            raise MediaError("no_video", "the file has no video stream")
+            raise why_no_video(uri)
         if chosen.stream.codec_context is None or chosen.stream.codec_context.codec is None:
             raise MediaError("open", "no decoder for the file's video codec")
     except BaseException:

@@ -80,6 +80,15 @@ def why_not_opened(uri: str, file: Any, reason: str) -> MediaError:
     return MediaError("open", f"not a readable video file ({reason})")
 
 
+def why_no_video(uri: str) -> MediaError:
+    """What is wrong with a file that opened and has no video stream: an MP4 may have been cut off in its index."""
+    if "://" not in uri:
+        with contextlib.suppress(Exception), _looked_at(uri, None) as (stream, size):
+            if any(kind == b"moov" and ends > size for kind, _, ends in boxes(stream, 0, size)):
+                return MediaError("truncated", "its index (moov) is cut off: a download or a copy that broke off")
+    return MediaError("no_video", "the file has no video stream")
+
+
 def refuse_protected(uri: str, file: Any) -> None:
     """Raise MediaError (`encrypted`) for a file that opens and says that its pictures are encrypted. file: as for
     `why_not_opened`; it is left where it stood."""
