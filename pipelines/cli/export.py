@@ -64,13 +64,21 @@ def summary(done: "ExportResult", kinds: tuple[str, ...] = ()) -> list[str]:
     from curation.store.export import FORMATS
 
     lines = [f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}"]
-    parts = [f"{count:,} of kind {printable(kind)}" for kind, count in done.caption_kinds.items()]
-    lines.append(f"captions: {', '.join([*parts, f'{done.empty_captions:,} empty'])}")
-    if missing := [kind for kind in kinds if kind not in done.caption_kinds]:
-        lines.append(f"no clip's caption is of kind {', '.join(map(printable, missing))}")
+    lines.append(f"captions: {_kinds(done.caption_kinds)}{done.empty_captions:,} empty")
+    several = sum(done.variant_kinds.values()) > sum(done.caption_kinds.values())
+    if several and FORMATS[done.format].takes_all:
+        lines.append(f"all captions of a clip: {_kinds(done.variant_kinds).removesuffix(', ')}")
+    elif several:
+        lines.append("some clips have several captions; this format takes the best of each")
+    if missing := [kind for kind in kinds if kind not in done.variant_kinds]:
+        lines.append(f"no clip has a caption of kind {', '.join(map(printable, missing))}")
     if done.empty_captions:
         lines.append("docs/captioning.md makes captions; --caption-column and --caption-kinds take others")
     lines += done.notes
     if use := FORMATS[done.format].use:
         lines.append(f"use: {use.format(out=done.path)}")
     return lines
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    return "".join(f"{count:,} of kind {printable(kind)}, " for kind, count in counts.items())

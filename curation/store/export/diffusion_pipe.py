@@ -55,4 +55,5 @@ FORMAT = Format(
     write,
     use="in the training TOML: dataset = '{out}/dataset.toml'",
     portable=False,
+    takes_all=True,
 )

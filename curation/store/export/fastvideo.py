@@ -75,4 +75,5 @@ FORMAT = Format(
     "videos/ID.mp4, videos2caption.json",
     write,
     use="preprocessing: --preprocess.dataset_type merged --preprocess.dataset_path {out}",
+    takes_all=True,
 )

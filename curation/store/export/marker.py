@@ -27,8 +27,8 @@ CLIPS = "reelwright-clips.tsv"
 @dataclass(frozen=True)
 class ExportResult:
     """caption_kinds: kind of the caption of each clip that has one -> clips; the other `empty_captions` have none, so
-    clips == empty_captions + their sum. bytes, files: without those that say what the export is. notes: lines on what
-    a trainer makes of it."""
+    clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have. bytes, files: without
+    those that say what the export is. notes: lines on what a trainer makes of it."""
 
     format: str
     path: Path
@@ -37,6 +37,7 @@ class ExportResult:
     files: int
     empty_captions: int
     caption_kinds: dict[str, int] = field(default_factory=dict)
+    variant_kinds: dict[str, int] = field(default_factory=dict)
     content_hash: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -53,6 +54,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         files=len(files),
         empty_captions=export.empty_captions,
         caption_kinds=dict(export.caption_kinds.most_common()),
+        variant_kinds=dict(export.variant_kinds.most_common()),
         content_hash=content_hash(pa.table({"clip_id": ids, "weight": weights})),
         notes=list(export.notes),
     )

@@ -58,7 +58,8 @@ class Export:
     """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
 
     max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
-    one who exports. chosen: (clip id, weight, name) of each.
+    one who exports. chosen: (clip id, weight, name) of each. caption_kinds: of each clip's best caption; variant_kinds:
+    of all its captions.
     """
 
     selection: Selection
@@ -70,6 +71,7 @@ class Export:
     notes: list[str] = field(default_factory=list)
     chosen: list[tuple[str, float, str]] = field(default_factory=list)
     caption_kinds: Counter[str] = field(default_factory=Counter)
+    variant_kinds: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     lengths: Lengths = field(default_factory=Counter)
 
@@ -118,6 +120,7 @@ class Export:
         row = clip.row
         self.chosen.append((row["clip_id"], float(row.get("weight") or 1.0), clip.name))
         self.caption_kinds.update(clip.captions.kinds[:1])
+        self.variant_kinds.update(clip.captions.kinds)
         if row.get("width") and row.get("height"):
             self.sizes[row["width"], row["height"]] += 1
         if row.get("num_frames") and row.get("fps"):

@@ -80,4 +80,5 @@ FORMAT = Format(
     write,
     use="--data_backend_config {out}/multidatabackend.json",
     portable=False,
+    takes_all=True,
 )
