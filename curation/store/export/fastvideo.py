@@ -25,14 +25,14 @@ def write(export: Export) -> None:
     with json_list(export.folder / "videos2caption.json") as add:
         for clip in export.clips():
             file = save(clip, export).partition("/")[2]
-            row, texts = clip.row, list(clip.captions.texts)
+            texts, (width, height) = list(clip.captions.texts), clip.size
             add({
                 "path": file,
                 "cap": texts if len(texts) > 1 else clip.caption,
-                "fps": row.get("fps"),
-                "num_frames": row.get("num_frames"),
-                "duration": row.get("duration_s"),
-                "resolution": {"height": row.get("height"), "width": row.get("width")},
+                "fps": clip.fps,
+                "num_frames": clip.num_frames,
+                "duration": clip.num_frames / clip.fps if clip.fps else 0.0,
+                "resolution": {"height": height, "width": width},
             })  # fmt: skip
     export.notes += [_note(export, rate) for rate in (*lengths.RATES, 30)]
     shapes = sum(clips for (width, height), clips in export.sizes.items() if not FLAT <= height / width <= UPRIGHT)

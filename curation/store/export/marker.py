@@ -88,7 +88,7 @@ def read(folder: Path) -> dict[str, Any]:
 def read_clips(folder: Path) -> dict[str, str]:
     """Name of a clip's files -> its clip id; empty for an export that does not say."""
     try:
-        lines = (folder / CLIPS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
     except OSError:
         return {}
     fields = [line.split("\t") for line in lines]

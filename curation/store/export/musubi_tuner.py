@@ -21,9 +21,8 @@ def write(export: Export) -> None:
     """`videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and dataset.toml."""
     exact: defaultdict[Rate, Counter[float]] = defaultdict(Counter)
     for clip in export.clips():
-        fps = clip.row.get("fps")
-        rate = max(1, round(fps)) if fps else None
-        exact[rate][fps or 0.0] += 1
+        rate = max(1, round(clip.fps)) if clip.fps else None
+        exact[rate][clip.fps] += 1
         path = export.final / save(clip, export)
         with (export.folder / _lines(rate)).open("a", encoding="utf-8", newline="\n") as lines:
             lines.write(dump_line({"video_path": str(path), "caption": clip.caption}))

@@ -42,6 +42,21 @@ class Clip:
         """The best one; '' if it has none."""
         return self.captions.texts[0] if self.captions.texts else ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), px; 0 where it does not say."""
+        return int(_number(self.row.get("width"))), int(_number(self.row.get("height")))
+
+    @property
+    def num_frames(self) -> int:
+        """Frames; 0 where it does not say."""
+        return int(_number(self.row.get("num_frames")))
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 0 where it does not say."""
+        return _number(self.row.get("fps"))
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -117,15 +132,19 @@ class Export:
         return found
 
     def _count(self, clip: Clip) -> Clip:
-        row = clip.row
-        self.chosen.append((row["clip_id"], float(row.get("weight") or 1.0), clip.name))
+        self.chosen.append((clip.row["clip_id"], _number(clip.row.get("weight")) or 1.0, clip.name))
         self.caption_kinds.update(clip.captions.kinds[:1])
         self.variant_kinds.update(clip.captions.kinds)
-        if row.get("width") and row.get("height"):
-            self.sizes[row["width"], row["height"]] += 1
-        if row.get("num_frames") and row.get("fps"):
-            self.lengths[row["num_frames"], row["fps"]] += 1
+        if all(clip.size):
+            self.sizes[clip.size] += 1
+        if clip.num_frames and clip.fps:
+            self.lengths[clip.num_frames, clip.fps] += 1
         return clip
+
+
+def _number(value: Any) -> float:
+    """A finite number above 0, or 0: a query may return anything under the name of a clip's column."""
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0
 
 
 def _own(found: Captions) -> dict[str, Any]:

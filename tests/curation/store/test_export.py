@@ -157,6 +157,12 @@ def test_a_query_s_own_caption_comes_before_the_clip_s(filled: Store, tmp_path: 
     assert (row["caption"], row["grade"], row["num_frames"]) == ("wide: 641", 7, 50)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_query_may_call_anything_by_the_name_of_a_column(filled: Store, tmp_path: Path, format: str) -> None:
+    odd = "SELECT clip_id, 'heavy' AS weight, 'wide' AS width, 'nan'::DOUBLE AS fps, [1] AS num_frames FROM clips"
+    assert export(filled, tmp_path / "out", format, sql=odd).clips == 10
+
+
 def test_a_store_without_captions_exports_empty_ones_and_counts_them(store: Store, tmp_path: Path) -> None:
     add_source(store, "aa", 3)
     assert export(store, tmp_path / "out", "musubi-tuner", sql=QUERY).empty_captions == 3
