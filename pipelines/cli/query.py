@@ -74,7 +74,7 @@ def show(
 
 @app.command(epilog="Example:  reel export OUT/ --format webdataset --snapshot train-v1 --store STORE")
 def export(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    place: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write, or URI: s3://bucket/folder.")],
     store: StoreOption,
     format: Annotated[str, typer.Option("--format", "-f", help="See `reel export --help`.")] = "webdataset",
     sql: Annotated[str | None, typer.Option(help="A SELECT that returns clip_id.")] = None,
@@ -88,7 +88,7 @@ def export(
     from curation.store import Store
     from curation.store.export import export as run_export
 
-    done = run_export(Store.open(store), out, format, sql=sql, snapshot=snapshot, force=force)
+    done = run_export(Store.open(store), place, format, sql=sql, snapshot=snapshot, force=force)
     say(f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}")
     if done.empty_captions:
         say(f"{done.empty_captions:,} of them have no caption yet; their text is empty")

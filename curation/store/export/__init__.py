@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.store.errors import StoreError
-from curation.store.export import diffsynth, diffusion_pipe, folder, musubi_tuner, webdataset
+from curation.store.export import diffsynth, diffusion_pipe, folder, musubi_tuner, remote, webdataset
 from curation.store.export.selection import Export, ExportResult, select
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def export(
     force: bool = False,
     shard_bytes: int = webdataset.SHARD_BYTES,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to the folder `out`; returns counts and bytes.
+    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and bytes.
 
     sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
     that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. force: replace an earlier
@@ -51,6 +51,10 @@ def export(
     """
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+    if "://" in str(out):
+        return remote.export_to_uri(
+            store, str(out), format, force=force, sql=sql, snapshot=snapshot, shard_bytes=shard_bytes
+        )
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)

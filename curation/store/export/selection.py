@@ -34,10 +34,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """empty_captions: clips exported with no text, since their caption is null, empty or not a column at all."""
+    """path: a URI as a text. empty_captions: clips exported with no text, since their caption is null, empty or not a
+    column at all."""
 
     format: str
-    path: Path
+    path: Path | str
     clips: int
     bytes: int
     files: int
