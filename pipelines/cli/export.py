@@ -1,6 +1,5 @@
 """`reel export`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +20,7 @@ def _show_formats(wanted: bool) -> None:
 
 @app.command(epilog="Example:  reel export OUT/ --format webdataset --snapshot train-v1 --store STORE")
 def export(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    place: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write, or URI: s3://bucket/folder.")],
     store: StoreOption,
     format: Annotated[str, typer.Option("--format", "-f", help="One of `reel export --formats`.")] = "webdataset",
     sql: Annotated[str | None, typer.Option(help="A SELECT that returns clip_id.")] = None,
@@ -53,7 +52,7 @@ def export(
     kinds = tuple(kind.strip() for kind in (caption_kinds or "").split(",") if kind.strip())
     wanted = Wanted(caption_column or (LIST_COLUMN if kinds else CAPTION), kinds)
     done = run_export(
-        Store.open(store), out, format,
+        Store.open(store), place, format,
         sql=sql, snapshot=snapshot, captions=wanted, max_frames=max_frames, force=force,
     )  # fmt: skip
     say(*summary(done, wanted.kinds))

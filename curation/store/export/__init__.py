@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from curation.store.captions import Wanted
 from curation.store.errors import StoreError
-from curation.store.export import marker, webdataset
+from curation.store.export import marker, remote, webdataset
 from curation.store.export.format import Format, find_formats
 from curation.store.export.lengths import LONGEST, SHORTEST
 from curation.store.export.selection import Export, select
@@ -38,7 +38,7 @@ def export(
     force: bool = False,
     shard_bytes: int = webdataset.SHARD_BYTES,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to the folder `out`; returns counts, bytes and notes.
+    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and notes.
 
     sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
     that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones.
@@ -50,6 +50,11 @@ def export(
         raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+    if "://" in str(out):
+        return remote.export_to_uri(
+            store, str(out), format, force=force,
+            sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames, shard_bytes=shard_bytes,
+        )  # fmt: skip
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)

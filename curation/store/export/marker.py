@@ -26,12 +26,12 @@ CLIPS = "reelwright-clips.tsv"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """caption_kinds: kind of the caption of each clip that has one -> clips; the other `empty_captions` have none, so
-    clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have. bytes, files: without
-    those that say what the export is. notes: lines on what a trainer makes of it."""
+    """path: a URI as a text. caption_kinds: kind of the caption of each clip that has one -> clips; the others are
+    `empty_captions`, so clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have.
+    bytes, files: without those that say what the export is. notes: lines on what a trainer makes of it."""
 
     format: str
-    path: Path
+    path: Path | str
     clips: int
     bytes: int
     files: int
