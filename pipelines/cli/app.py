@@ -68,8 +68,10 @@ def main() -> None:
     import pipelines.cli.snapshots
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
+    from pipelines.cli.local_paths import refuse_uris
     from pipelines.interrupts import noted
 
+    refuse_uris(app)
     try:
         with noted():
             app()
