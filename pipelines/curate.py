@@ -24,6 +24,7 @@ from pipelines.committer import Committer
 from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
+from pipelines.moves import Move
 from pipelines.progress import Progress
 from pipelines.recipe import CurateRecipe
 from pipelines.rows import failure_row, shot_rows, source_row
@@ -42,10 +43,17 @@ class Source:
     planned: list[PlannedClip] = field(default_factory=list)
     cutting: int = 0  # tasks that still cut clips of it
     clips_failed: int = 0
+    changed: dict[str, str] | None = None  # the failure, if the file was written while it was cut
+    move: Move | None = None  # what it is cut anew as
 
     @property
     def md5(self) -> str:
         return self.facts["md5"]
+
+    @property
+    def status(self) -> tuple[int, int] | None:
+        """Size and time when it was probed; None of a remote file."""
+        return None if self.facts["mtime_ns"] is None else (self.facts["bytes"], self.facts["mtime_ns"])
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Summary:
     failed: int
     done_before: int
     cut_otherwise: int = 0  # done before under other settings, and left as they are
+    moved: int = 0  # sources whose file is gone and was found at another address
     clips: int = 0
     clips_failed: int = 0
     annotations_failed: int = 0
@@ -89,6 +98,7 @@ def run_all(
     prepare_columns(store, annotators)
     history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
+        history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report()
     keys_of(annotators)  # a missing one is said now, not after the cutting
     with cluster(address):
@@ -106,7 +116,7 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     before = history.done_before
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
-        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise,
+        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
     )  # fmt: skip
 
 
@@ -119,6 +129,9 @@ class Curation:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
         self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
+        self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
+        self.unread: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # what was known by their old bytes
+        self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
         self.limits = recipe.limits.model_dump()
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
@@ -165,6 +178,8 @@ class Curation:
                 self.committer.flush()
             self._show(progress)
         self.committer.flush()
+        self.history.drop_clips_of(self.spoilt)
+        self.history.moves.commit(self.store)
 
     def _start_probes(self) -> None:
         """Probe ahead, but not so far that sources pile up before the scan."""
@@ -193,6 +208,12 @@ class Curation:
 
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
+        followers = self.unread.pop(source.item.uri, [])
+        self._decide(source)
+        for one in followers:
+            self._begin(one)
+
+    def _decide(self, source: Source) -> None:
         md5 = source.facts["md5"]
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
@@ -204,20 +225,39 @@ class Curation:
             self.history.done_before["ok"] += 1
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
+            self.history.moves.vacated.discard((source.item.uri, md5))
             self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
             return
-        # A file that cannot be read must not stand in for a good one with the same id.
-        source_id = None if "failure" in source.facts else source.item.source_id
-        survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
-        if survivor is not None:
+        if touched and md5:
+            self.history.moves.vacated.add((source.item.uri, touched["md5"]))
+        if (at := self.history.moves.address_of(md5)) in self.unread:  # it may have left that place, or not
+            self.unread[at].append(source)
+            return
+        source.move = self.history.moves.recut.get(source.item.uri)
+        if "failure" not in source.facts and not source.move:
+            source.move = self.history.take_over(source.item, source.facts)
+            if source.move and not source.move.is_recut:
+                self.state["unchanged"] += 1
+                return
+        survivor = self._survivor(source)
+        if survivor in self.waiting:
+            self.waiting[survivor].append(source)
+        elif survivor is not None:
             self._finish(source, "duplicate", duplicate_of=survivor)
         elif "failure" in source.facts:
             self._fail(source, source.facts["failure"])
         else:
-            recipe = self.recipe
-            self.flow.add(
-                "scan", source, source.item.uri, recipe.shots.model_dump(), recipe.borders.model_dump(), self.limits
-            )
+            self.waiting[source.item.uri] = []
+            shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.status)
+
+    def _survivor(self, source: Source) -> str | None:
+        """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
+        uri, md5 = source.item.uri, source.facts["md5"]
+        if "failure" not in source.facts:
+            return self.dedup.survivor_of(uri, md5, source.item.source_id)
+        known = self.dedup.by_md5.get(md5)
+        return known if known != uri else None
 
     def _advance(self, done: Done) -> None:
         if done.stage == "probe":
@@ -247,12 +287,15 @@ class Curation:
         for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.status)
         if not source.cutting:
             self._finish(source, "ok")
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
+        if changed := done.value.get("changed"):
+            source.changed, batch = changed, []
+            done.value["clips"] = []
         results = done.value.get("clips") or [{"error": done.value["failure"]} for _ in batch]
         rows, num_bytes = [], 0
         for planned, result in zip(batch, results, strict=True):
@@ -271,8 +314,18 @@ class Curation:
         self.state["clips"] += len(rows)
         self.clip_bytes += num_bytes
         source.cutting -= 1
-        if not source.cutting:
+        if source.cutting:
+            return
+        if source.changed:
+            self._spoil(source, source.changed)
+        else:
             self._finish(source, "ok")
+
+    def _spoil(self, source: Source, why: dict[str, str]) -> None:
+        """What was cut of a file before it changed is of bytes that are nowhere any more."""
+        self.spoilt.add(source.md5)
+        source.planned, source.clips_failed = [], 0
+        self._fail(source, why)
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
@@ -280,15 +333,40 @@ class Curation:
         row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
         row["num_clips"] = len(source.planned) - source.clips_failed
         row["cutting_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
+        if source.move and state == "ok":
+            row = self.history.moves.keep(self.store, row, source.move)
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
+        if state == "ok":
+            self._decide_duplicates(source)
 
     def _fail(self, source: Source, why: dict[str, str]) -> None:
         self._failure(source, why)
-        if source.item.uri in self.history.recut_uris:  # what was cut of it before stays
+        if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
             self.state["failed"] += 1
+            if source.move:
+                self.history.moves.forget(source.move)
+            self._decide_duplicates(source)
         else:
             self._finish(source, "failed")
+            self._release_duplicates(source, why)
+
+    def _decide_duplicates(self, source: Source) -> None:
+        for twin in self.waiting.pop(source.item.uri, []):
+            self._finish(twin, "duplicate", duplicate_of=source.item.uri)
+
+    def _release_duplicates(self, source: Source, why: dict[str, str]) -> None:
+        """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
+        twins = self.waiting.pop(source.item.uri, [])
+        for one in (source, *twins):
+            if one.facts["md5"]:
+                self.dedup.forget(source.item.uri, one.md5, one.item.source_id)
+        for twin in twins:
+            is_same = twin.md5 == source.facts["md5"]
+            if is_same and (source.changed or not why["message"].startswith("io: ")):
+                self._fail(twin, why)
+            else:
+                self._begin(twin)
 
     def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
@@ -315,6 +393,7 @@ class Curation:
             failed=self.state["failed"] + before["failed"],
             done_before=sum(before.values()),
             cut_otherwise=self.history.cut_otherwise,
+            moved=self.history.moves.made,
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],

@@ -82,6 +82,8 @@ def _sources() -> pa.Schema:
         field("licence", text, "licence, as the manifest states it"),
         field("caption", text, "caption of the whole file, as the manifest states it"),
         field("mtime_ns", i64, "last change of the file, since 1970", unit="ns", computed_by="ingest"),
+        field("moved_from", text, "where the file was before, if its bytes were found at another address",
+              computed_by="ingest"),
         field("note", text, "what a reader should know, such as 'decoding stopped early'", computed_by="ingest"),
         field("num_clips", i32, "clips cut from it", unit="clip", computed_by="clips"),
         field("cutting_fingerprint", text, "settings of shots, borders, clips and encoding it was cut by",
