@@ -5,14 +5,15 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
+from curation.clips import clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
-from curation.ingest import Input, Inputs
-from curation.scan import Scan, scan_from_json
+from curation.inputs import Inputs
+from curation.no_clip import why_no_clip
+from curation.scan import scan_from_json
 from curation.store import Store, StoreError
 from pipelines import tasks
 from pipelines.annotation.keys import keys_of
@@ -24,59 +25,16 @@ from pipelines.committer import Committer
 from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
-from pipelines.moves import Move
 from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
+from pipelines.recipe import CurateRecipe, with_spans
 from pipelines.rows import failure_row, shot_rows, source_row
+from pipelines.sources import Source, Summary
 from pipelines.versions import versions
 
+UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
+OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
+COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
-
-
-@dataclass
-class Source:
-    """A source on its way through the run."""
-
-    item: Input
-    facts: dict[str, Any] = field(default_factory=dict)
-    scan: Scan | None = None
-    planned: list[PlannedClip] = field(default_factory=list)
-    cutting: int = 0  # tasks that still cut clips of it
-    clips_failed: int = 0
-    changed: dict[str, str] | None = None  # the failure, if the file was written while it was cut
-    move: Move | None = None  # what it is cut anew as
-
-    @property
-    def md5(self) -> str:
-        return self.facts["md5"]
-
-    @property
-    def status(self) -> tuple[int, int] | None:
-        """Size and time when it was probed; None of a remote file."""
-        return None if self.facts["mtime_ns"] is None else (self.facts["bytes"], self.facts["mtime_ns"])
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Counts of a finished run. `ok + duplicate + failed == inputs`, or the run has a bug and says so."""
-
-    inputs: int
-    ok: int
-    duplicate: int
-    failed: int
-    done_before: int
-    cut_otherwise: int = 0  # done before under other settings, and left as they are
-    moved: int = 0  # sources whose file is gone and was found at another address
-    clips: int = 0
-    clips_failed: int = 0
-    annotations_failed: int = 0
-    seconds: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    clip_bytes: int = 0
-
-    @property
-    def adds_up(self) -> bool:
-        return self.ok + self.duplicate + self.failed == self.inputs
 
 
 def run_all(
@@ -96,7 +54,11 @@ def run_all(
     recipe = pin_models(recipe)
     annotators = load_annotators(recipe)
     prepare_columns(store, annotators)
-    history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
+    history = History(
+        store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut,
+        keep_ids=recipe.manifests.repeated_ids == "keep",
+    )  # fmt: skip
+    history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report()
@@ -117,6 +79,7 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
         done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
+        no_clip=dict(history.no_clip),
     )  # fmt: skip
 
 
@@ -130,12 +93,13 @@ class Curation:
         self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
-        self.unread: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # what was known by their old bytes
+        self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
         self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
         self.limits = recipe.limits.model_dump()
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
+        self.no_clip, self.same_id = Counter[str](), Counter[str]()
         self.stage_seconds: Counter[str] = Counter()
         self.clip_bytes = 0
         self.flow = Flow(
@@ -163,6 +127,7 @@ class Curation:
         finally:
             if ended == "interrupted":
                 self.flow.forget()
+                self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
             summary = self._summary(time.monotonic() - clock)
             self._record(run_id, began, ended, summary)
         return summary
@@ -191,7 +156,11 @@ class Curation:
             and self.flow.waiting("scan") < slots
         ):
             item = self.to_probe.popleft()
-            self.flow.add("probe", Source(item), item.uri, self.limits)
+            if item.refused:  # a manifest's row that names no file
+                why = {"stage": "ingest", "message": f"manifest: {item.refused}", "detail": ""}
+                self.probed[item.uri] = Source(item, UNREAD | {"failure": why})
+            else:
+                self.flow.add("probe", Source(item), item.uri, self.limits)
 
     def _begin_in_order(self) -> None:
         """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
@@ -202,13 +171,13 @@ class Curation:
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
     def _probed(self, done: Done) -> dict[str, Any]:
-        facts = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
+        facts = UNREAD | done.value
         self.stage_seconds["probe"] += facts.pop("seconds", 0)
         return facts
 
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
-        followers = self.unread.pop(source.item.uri, [])
+        followers = self.awaited.pop(source.item.uri, [])
         self._decide(source)
         for one in followers:
             self._begin(one)
@@ -217,12 +186,12 @@ class Curation:
         md5 = source.facts["md5"]
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
-            self.history.done_before[touched["state"]] += 1
+            self.history.note_done(touched)
             self.state["unchanged"] += 1
             self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
         if restored := self.history.restored(source.item.uri, md5):
-            self.history.done_before["ok"] += 1
+            self.history.note_done(restored)
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
             self.history.moves.vacated.discard((source.item.uri, md5))
@@ -230,8 +199,8 @@ class Curation:
             return
         if touched and md5:
             self.history.moves.vacated.add((source.item.uri, touched["md5"]))
-        if (at := self.history.moves.address_of(md5)) in self.unread:  # it may have left that place, or not
-            self.unread[at].append(source)
+        if (at := self.history.moves.address_of(md5)) in self.awaited:  # it may have left that place, or not
+            self.awaited[at].append(source)
             return
         source.move = self.history.moves.recut.get(source.item.uri)
         if "failure" not in source.facts and not source.move:
@@ -254,9 +223,10 @@ class Curation:
     def _survivor(self, source: Source) -> str | None:
         """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
         uri, md5 = source.item.uri, source.facts["md5"]
-        if "failure" not in source.facts:
-            return self.dedup.survivor_of(uri, md5, source.item.source_id)
         known = self.dedup.by_md5.get(md5)
+        if "failure" not in source.facts:
+            source.note = None if known else OTHER_BYTES
+            return self.dedup.survivor_of(uri, md5, self.history.id_of(source.item))
         return known if known != uri else None
 
     def _advance(self, done: Done) -> None:
@@ -279,8 +249,16 @@ class Curation:
         if "failure" in value:
             self._fail(source, value["failure"])
             return
-        source.scan = scan_from_json(value["scan"], value["pts"])
-        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
+        scan = scan_from_json(value["scan"], value["pts"])
+        if scan.frames_lost:
+            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
+            self._fail(source, {"stage": "scan", "message": f"bug: {counts}; please report it", "detail": ""})
+            return
+        source.scan = scan
+        self.state["frames_in_shots"] += scan.frames_in_shots
+        self.state["frames_in_transitions"] += scan.frames_in_transitions
+        self.state["frames_dropped"] += scan.frames_dropped
+        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
@@ -289,7 +267,7 @@ class Curation:
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
             self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.status)
         if not source.cutting:
-            self._finish(source, "ok")
+            self._cut_all(source)
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
@@ -301,10 +279,12 @@ class Curation:
         for planned, result in zip(batch, results, strict=True):
             if "error" in result:
                 source.clips_failed += 1
+                source.first_failure = source.first_failure or result["error"]["message"]
                 self._failure(source, result["error"], planned.clip_id)
                 continue
             row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
             rows.append(row | result["columns"])
+            source.clips_with_faulty_sound += row["audio_note"] is not None
             num_bytes += result["encoded"]["bytes"]
             for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
                 self.state["annotations_failed"] += 1
@@ -314,27 +294,38 @@ class Curation:
         self.state["clips"] += len(rows)
         self.clip_bytes += num_bytes
         source.cutting -= 1
-        if source.cutting:
-            return
-        if source.changed:
-            self._spoil(source, source.changed)
-        else:
-            self._finish(source, "ok")
+        if not source.cutting:
+            self._cut_all(source)
 
-    def _spoil(self, source: Source, why: dict[str, str]) -> None:
-        """What was cut of a file before it changed is of bytes that are nowhere any more."""
-        self.spoilt.add(source.md5)
-        source.planned, source.clips_failed = [], 0
-        self._fail(source, why)
+    def _cut_all(self, source: Source) -> None:
+        """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
+        failed = source.clips_failed
+        if source.changed:  # what was cut of it before is of bytes that are nowhere any more
+            self.spoilt.add(source.md5)
+            source.planned, source.clips_failed = [], 0
+            self._fail(source, source.changed)
+        elif not failed or failed < len(source.planned):
+            self._finish(source, "ok")
+        else:
+            what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
+            self._fail(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
-        row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
+        faulty = source.clips_with_faulty_sound
+        row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
-        row["cutting_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
-        if source.move and state == "ok":
+        row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
+        if state == "duplicate" and source.note:
+            self.same_id[source.item.source_id or ""] += 1
+        if state == "ok":
+            row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+        if state == "ok" and source.move:
             row = self.history.moves.keep(self.store, row, source.move)
+        if state == "ok" and source.scan and not source.planned:
+            row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
+            self.no_clip[row["no_clip_reason"]] += 1
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
         if state == "ok":
@@ -360,7 +351,7 @@ class Curation:
         twins = self.waiting.pop(source.item.uri, [])
         for one in (source, *twins):
             if one.facts["md5"]:
-                self.dedup.forget(source.item.uri, one.md5, one.item.source_id)
+                self.dedup.forget(source.item.uri, one.md5, self.history.id_of(one.item))
         for twin in twins:
             is_same = twin.md5 == source.facts["md5"]
             if is_same and (source.changed or not why["message"].startswith("io: ")):
@@ -400,6 +391,9 @@ class Curation:
             seconds=seconds,
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
+            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
+            no_clip=dict(self.no_clip + self.history.no_clip),
+            same_id=dict(self.same_id),
         )
 
     def _record(self, run_id: str, began: datetime, state: str, summary: Summary) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.ingest import STORES, Input
+from curation.inputs import STORES, Input
 from curation.store import Store
 from curation.store.schema import schemas
 from pipelines.committer import sql_strings

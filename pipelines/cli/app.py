@@ -12,7 +12,8 @@ from pipelines.environment import prepare
 app = typer.Typer(
     name="reel",
     help="From raw footage to a trained video model: curate, query, freeze.",
-    epilog="First run:  reel curate FOOTAGE/ --store STORE   then   reel sql 'select * from clips' --store STORE",
+    epilog="First run:  reel curate FOOTAGE/ --store STORE   then   "
+    "reel sql 'select clip_id, duration_s, blur_score from clips' --store STORE",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -57,10 +58,12 @@ def main() -> None:
     import pipelines.cli.checkpoint
     import pipelines.cli.cleanup
     import pipelines.cli.curate
+    import pipelines.cli.export
     import pipelines.cli.generate
     import pipelines.cli.lineage
     import pipelines.cli.precompute
     import pipelines.cli.query
+    import pipelines.cli.recipe
     import pipelines.cli.search
     import pipelines.cli.snapshots
     import pipelines.cli.submit

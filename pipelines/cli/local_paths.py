@@ -34,7 +34,7 @@ def text(value: Any) -> str:
     if "://" in str(value):
         raise typer.BadParameter(
             f"{value} is a URI, and here a path of this machine is meant; write to a local folder and copy it. URIs "
-            "are taken as inputs, as --store, and by `reel export` in the formats webdataset and folder."
+            "are taken as inputs, as --store, and by `reel export`."
         )
     return str(value)
 

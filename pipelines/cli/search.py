@@ -15,7 +15,7 @@ TAIL = 56  # characters of an address, whose end tells more than its beginning
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="Clips to find.")]
 Where = Annotated[str | None, typer.Option(help="SQL condition on columns of clips, applied before the search.")]
 Visual = Annotated[bool, typer.Option("--visual", help="By visual_embedding (CLIP), not by the captions.")]
-Format = Annotated[str, typer.Option("--format", "-f", help="table, csv or json.")]
+Format = Annotated[str, typer.Option("--format", "-f", help="table, csv, json or jsonl.")]
 
 
 @app.command(epilog='Example:  reel search "a dog on a beach" -s STORE --where "duration_s > 2"')
@@ -65,7 +65,7 @@ def _print(found: "Found", format: str) -> None:
     rows = found.rows
     if format == "table":
         short = [uri and (uri if len(uri) <= TAIL else f"…{uri[1 - TAIL :]}") for uri in rows["source"].to_pylist()]
-        rows = rows.set_column(3, "source", pa.array(short, pa.string()))
+        rows = rows.set_column(rows.schema.get_field_index("source"), "source", pa.array(short, pa.string()))
     write_result(rows, format)
     if found.note:
         print(found.note, file=sys.stderr)

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 from curation.store.errors import StoreError
 
 if TYPE_CHECKING:
-    from curation.store.export.selection import ExportResult
+    from curation.store.export.marker import ExportResult
     from curation.store.store import Store
 
-PORTABLE = ("webdataset", "folder")
-"""Formats that name no file by its place on this machine."""
-PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
+PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # as of inputs
 
 
 def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, **options: Any) -> ExportResult:
     """Write the clips to an object store's folder. The export is whole once its marker is there; an earlier one, with
     `force`, is removed first. Raises StoreError as `export` does, and where the address cannot be written."""
-    from curation.store.export import MARKER, export
+    from curation.store.export import FORMATS, MARKER, export
 
-    if format not in PORTABLE:
+    if not FORMATS[format].portable:
+        others = [name for name, one in FORMATS.items() if one.portable]
         raise StoreError(
             f"{format} names its files by their place on this machine, so it is not written to {uri}; export to a "
-            f"local folder, or as {' or '.join(PORTABLE)}."
+            f"local folder, or as one of: {', '.join(others)}."
         )
     files, root = _file_system(uri)
     root = root.rstrip("/")
