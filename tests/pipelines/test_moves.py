@@ -41,7 +41,7 @@ def test_a_folder_that_was_renamed_is_known_by_its_bytes(store, tmp_path):
     curate(store, [tmp_path / "old"])
     before = contents(store)
     (tmp_path / "old").rename(tmp_path / "new")
-    plan = make_plan(recipe_of(inputs=[str(tmp_path / "new")], store=store.uri), quiet=True)
+    plan = make_plan(recipe_of(store=store.uri), list_inputs([str(tmp_path / "new")]), quiet=True)
     assert "3 inputs: 0 new, 2 done before, 1 duplicates" in plan
     summary = curate(store, [tmp_path / "new"])
     assert (summary.ok, summary.duplicate, summary.failed, summary.clips, summary.moved) == (2, 1, 0, 0, 2)
