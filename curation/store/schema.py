@@ -114,6 +114,8 @@ def _sources() -> pa.Schema:
         field("captions", pa.list_(text), "all captions of the whole file, where a manifest has several"),
         field("spans", text, "parts that a manifest names, as JSON: [[start_s, end_s or null, [captions]], …]"),
         field("mtime_ns", i64, "last change of the file, since 1970", unit="ns", computed_by="ingest"),
+        field("moved_from", text, "where the file was before, if its bytes were found at another address",
+              computed_by="ingest"),
         field("note", text, "what a reader should know, such as 'decoding stopped early'", computed_by="ingest"),
         field("num_clips", i32, "clips cut from it", unit="clip", computed_by="clips"),
         field("no_clip_reason", text, "why a source that is ok gave no clip", computed_by="clips"),

@@ -47,7 +47,7 @@ def reel(
 
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
-    files failed and --strict was given, 130 stopped by Ctrl-C."""
+    files failed and --strict was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     prepare()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
@@ -69,7 +69,7 @@ def main() -> None:
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
     from pipelines.cli.local_paths import refuse_uris
-    from pipelines.interrupts import noted
+    from pipelines.interrupts import exit_code, noted
 
     refuse_uris(app)
     try:
@@ -78,6 +78,7 @@ def main() -> None:
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130:
             print("\nstopped; what was committed stays in the store, and the same command goes on", file=sys.stderr)
+            sys.exit(exit_code())
         raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

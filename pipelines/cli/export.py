@@ -74,7 +74,7 @@ def summary(done: "ExportResult", kinds: tuple[str, ...] = ()) -> list[str]:
     if done.empty_captions:
         lines.append("docs/captioning.md makes captions; --caption-column and --caption-kinds take others")
     lines += done.notes
-    if use := FORMATS[done.format].use:
+    if (use := FORMATS[done.format].use) and "://" not in str(done.path):
         lines.append(f"use: {use.format(out=done.path)}")
     return lines
 

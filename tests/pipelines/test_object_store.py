@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.ingest import list_inputs
 from curation.store import Store
 from pipelines.plan import make_plan
 from tests.conftest import ROOT
@@ -38,8 +39,8 @@ def bucket(object_store, films) -> str:
 def test_films_of_an_object_store_become_the_clips_they_are(bucket, films, tmp_path):
     """The same rows and bytes as from the same files on a disk, in a store that is remote too."""
     store = f"{bucket}/store"
-    recipe = recipe_of(inputs=[f"{bucket}/in"], store=store)
-    plan = make_plan(recipe, quiet=True)
+    recipe, inputs = recipe_of(store=store), list_inputs([f"{bucket}/in"])
+    plan = make_plan(recipe, inputs, quiet=True)
     assert "3 inputs: 2 new, 0 done before, 1 duplicates, 0 unreadable" in plan, plan
     assert not Store.exists(store), "a plan made a store"
     summary = curate(Store.open(store, create=True), [f"{bucket}/in"])
@@ -51,7 +52,7 @@ def test_films_of_an_object_store_become_the_clips_they_are(bucket, films, tmp_p
     before = {t.name: t.version for t in remote.tables()}
     assert curate(remote, [f"{bucket}/in"]).done_before == 3
     assert {t.name: t.version for t in remote.tables()} == before
-    assert "0 new, 3 done before" in make_plan(recipe, quiet=True)
+    assert "0 new, 3 done before" in make_plan(recipe, inputs, quiet=True)
 
 
 def test_an_object_that_cannot_be_read_fails_alone(object_store, films, tmp_path):

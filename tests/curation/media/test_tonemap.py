@@ -53,5 +53,5 @@ def test_a_tone_mapped_clip_is_bt709_in_eight_bits(tmp_path, transfer):
         clip = cutter.cut(CutSpec(0, 3, (0, 0, coded.shape[1], coded.shape[0])))
     frame = decoded(clip.mp4)[1]
     assert (frame.format.name, frame.colorspace, frame.color_trc, frame.color_primaries) == ("yuv420p", 1, 1, 1)
-    assert worst_patch(rgb_of(frame), to_sdr(coded / 255, transfer) * 255) <= 8  # the table bends at the edges of the gamut
+    assert worst_patch(rgb_of(frame), to_sdr(coded / 255, transfer) * 255) <= 8  # it bends at the gamut's edges
     assert clip.colour.hdr == "sdr"
