@@ -11,7 +11,8 @@ from typing import Any
 
 from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
-from curation.ingest import Input, Inputs
+from curation.inputs import Input, Inputs
+from curation.no_clip import why_no_clip
 from curation.scan import Scan, scan_from_json
 from curation.store import Store, StoreError
 from pipelines import tasks
@@ -25,10 +26,13 @@ from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
 from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
+from pipelines.recipe import CurateRecipe, with_spans
 from pipelines.rows import failure_row, shot_rows, source_row
 from pipelines.versions import versions
 
+UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
+OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
+COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
 
 
@@ -42,6 +46,8 @@ class Source:
     planned: list[PlannedClip] = field(default_factory=list)
     cutting: int = 0  # tasks that still cut clips of it
     clips_failed: int = 0
+    first_failure: str = ""
+    clips_with_faulty_sound: int = 0
 
     @property
     def md5(self) -> str:
@@ -64,6 +70,11 @@ class Summary:
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     clip_bytes: int = 0
+    frames_in_shots: int = 0  # of the sources of this run, as are the next two; together they are all their frames
+    frames_in_transitions: int = 0
+    frames_dropped: int = 0
+    no_clip: dict[str, int] = field(default_factory=dict)  # sources that are ok and gave no clip, by the reason
+    same_id: dict[str, int] = field(default_factory=dict)  # duplicates of this run by their source_id alone, by that id
 
     @property
     def adds_up(self) -> bool:
@@ -87,7 +98,11 @@ def run_all(
     recipe = pin_models(recipe)
     annotators = load_annotators(recipe)
     prepare_columns(store, annotators)
-    history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
+    history = History(
+        store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut,
+        keep_ids=recipe.manifests.repeated_ids == "keep",
+    )  # fmt: skip
+    history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         return _nothing_to_do(inputs, history), Report()
     keys_of(annotators)  # a missing one is said now, not after the cutting
@@ -106,7 +121,7 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     before = history.done_before
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
-        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise,
+        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, no_clip=dict(history.no_clip),
     )  # fmt: skip
 
 
@@ -123,6 +138,7 @@ class Curation:
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
+        self.no_clip, self.same_id = Counter[str](), Counter[str]()
         self.stage_seconds: Counter[str] = Counter()
         self.clip_bytes = 0
         self.flow = Flow(
@@ -150,6 +166,7 @@ class Curation:
         finally:
             if ended == "interrupted":
                 self.flow.forget()
+                self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
             summary = self._summary(time.monotonic() - clock)
             self._record(run_id, began, ended, summary)
         return summary
@@ -176,7 +193,11 @@ class Curation:
             and self.flow.waiting("scan") < slots
         ):
             item = self.to_probe.popleft()
-            self.flow.add("probe", Source(item), item.uri, self.limits)
+            if item.refused:  # a manifest's row that names no file
+                why = {"stage": "ingest", "message": f"manifest: {item.refused}", "detail": ""}
+                self.probed[item.uri] = Source(item, UNREAD | {"failure": why})
+            else:
+                self.flow.add("probe", Source(item), item.uri, self.limits)
 
     def _begin_in_order(self) -> None:
         """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
@@ -187,7 +208,7 @@ class Curation:
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
     def _probed(self, done: Done) -> dict[str, Any]:
-        facts = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
+        facts = UNREAD | done.value
         self.stage_seconds["probe"] += facts.pop("seconds", 0)
         return facts
 
@@ -196,21 +217,24 @@ class Curation:
         md5 = source.facts["md5"]
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
-            self.history.done_before[touched["state"]] += 1
+            self.history.note_done(touched)
             self.state["unchanged"] += 1
             self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
         if restored := self.history.restored(source.item.uri, md5):
-            self.history.done_before["ok"] += 1
+            self.history.note_done(restored)
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
             self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
             return
         # A file that cannot be read must not stand in for a good one with the same id.
-        source_id = None if "failure" in source.facts else source.item.source_id
+        source_id = self.history.id_of(source.item) if "failure" not in source.facts else None
+        same_bytes = md5 in self.dedup.by_md5
         survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
         if survivor is not None:
-            self._finish(source, "duplicate", duplicate_of=survivor)
+            if not same_bytes:
+                self.same_id[source_id or ""] += 1
+            self._finish(source, "duplicate", duplicate_of=survivor, note=None if same_bytes else OTHER_BYTES)
         elif "failure" in source.facts:
             self._fail(source, source.facts["failure"])
         else:
@@ -239,8 +263,16 @@ class Curation:
         if "failure" in value:
             self._fail(source, value["failure"])
             return
-        source.scan = scan_from_json(value["scan"], value["pts"])
-        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
+        scan = scan_from_json(value["scan"], value["pts"])
+        if scan.frames_lost:
+            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
+            self._fail(source, {"stage": "scan", "message": f"bug: {counts}; please report it", "detail": ""})
+            return
+        source.scan = scan
+        self.state["frames_in_shots"] += scan.frames_in_shots
+        self.state["frames_in_transitions"] += scan.frames_in_transitions
+        self.state["frames_dropped"] += scan.frames_dropped
+        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
@@ -249,7 +281,7 @@ class Curation:
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
             self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
         if not source.cutting:
-            self._finish(source, "ok")
+            self._cut_all(source)
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
@@ -258,10 +290,12 @@ class Curation:
         for planned, result in zip(batch, results, strict=True):
             if "error" in result:
                 source.clips_failed += 1
+                source.first_failure = source.first_failure or result["error"]["message"]
                 self._failure(source, result["error"], planned.clip_id)
                 continue
             row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
             rows.append(row | result["columns"])
+            source.clips_with_faulty_sound += row["audio_note"] is not None
             num_bytes += result["encoded"]["bytes"]
             for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
                 self.state["annotations_failed"] += 1
@@ -272,14 +306,30 @@ class Curation:
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
-            self._finish(source, "ok")
+            self._cut_all(source)
 
-    def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
+    def _cut_all(self, source: Source) -> None:
+        """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
+        failed = source.clips_failed
+        if not failed or failed < len(source.planned):
+            self._finish(source, "ok")
+            return
+        what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
+        self._failure(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
+        self._finish(source, "failed")
+
+    def _finish(self, source: Source, state: str, duplicate_of: str | None = None, note: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
-        row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
+        faulty = source.clips_with_faulty_sound
+        row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
-        row["cutting_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
+        row["note"] = row.get("note") or note
+        if state == "ok":
+            row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+        if state == "ok" and source.scan and not source.planned:
+            row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
+            self.no_clip[row["no_clip_reason"]] += 1
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
 
@@ -321,6 +371,9 @@ class Curation:
             seconds=seconds,
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
+            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
+            no_clip=dict(self.no_clip + self.history.no_clip),
+            same_id=dict(self.same_id),
         )
 
     def _record(self, run_id: str, began: datetime, state: str, summary: Summary) -> None:

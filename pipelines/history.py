@@ -5,27 +5,36 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from curation.ingest import Input
+from curation.inputs import Input, Inputs
 from curation.store import Store
 from pipelines.committer import sql_strings
-from pipelines.recipe import CurateRecipe
+from pipelines.recipe import CurateRecipe, with_spans
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
-           "ingested_at"]  # fmt: skip
+           "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
+ROW = "#row "  # in the uri of a manifest's row that could not be used
 
 
 class History:
     """Read once when a run begins.
 
     retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
-    fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`.
+    fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
+    other bytes are videos of their own.
     """
 
     def __init__(
-        self, store: Store, files: Sequence[Input], cutting: str, *, retry_failed: bool = False, recut: bool = False
+        self,
+        store: Store,
+        files: Sequence[Input],
+        cutting: str,
+        *,
+        retry_failed: bool = False,
+        recut: bool = False,
+        keep_ids: bool = False,
     ) -> None:
-        self.store = store
+        self.store, self.keep_ids = store, keep_ids
         known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
         rows = {row["uri"]: row for row in known}
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
@@ -38,6 +47,7 @@ class History:
         self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
         self.done_before: Counter[str] = Counter()
+        self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
         incomplete = self._incomplete() if retry_failed else set()
         for item in files:
             row = rows.get(item.uri)
@@ -50,16 +60,16 @@ class History:
             elif _touched(row):
                 self.todo.append(item)
                 self.touched[item.uri] = row
-            elif self._stands_for_nothing(row, rows.get(row["duplicate_of"])):
+            elif self._stands_for_nothing(row, rows.get(row["duplicate_of"])) or self._is_kept(row, rows):
                 self.todo.append(item)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
-            elif row["state"] == "ok" and row["cutting_fingerprint"] != cutting:
+            elif row["state"] == "ok" and row["cutting_fingerprint"] != with_spans(cutting, item.spans):
                 self._cut_otherwise(item, row, recut)
             elif row["md5"] in incomplete:
                 self._cut_again(item, row)
             else:
-                self.done_before[row["state"]] += 1
+                self.note_done(row)
         self.by_md5: dict[str, str] = {}
         self.by_source_id: dict[str, str] = {}
         for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
@@ -83,6 +93,25 @@ class History:
             return False
         return row["md5"] not in (survivor["md5"], *(m for u, m in self.earlier if u == survivor["uri"]))
 
+    def _is_kept(self, row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
+        """Whether a duplicate is one by its id alone, and such files are kept now."""
+        survivor = rows.get(row["duplicate_of"])
+        return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
+
+    def id_of(self, item: Input) -> str | None:
+        """The id by which an input may repeat another."""
+        return None if self.keep_ids else item.source_id
+
+    def forget_mended_rows(self, inputs: Inputs) -> None:
+        """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
+        named = {item.uri for item in inputs.files if item.refused}
+        for start in inputs.unread_columns:
+            like = sql_strings([start + ROW])
+            rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
+            gone = [uri for uri in rows.column(0).to_pylist() if uri not in named]
+            for at in range(0, len(gone), DELETE_CHUNK):
+                self.store.delete("sources", f"uri IN ({sql_strings(gone[at : at + DELETE_CHUNK])})")
+
     def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
         """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
         if (uri, md5) not in self.earlier:
@@ -96,7 +125,13 @@ class History:
             self._cut_again(item, row)
         else:
             self.cut_otherwise += 1
-            self.done_before["ok"] += 1
+            self.note_done(row)
+
+    def note_done(self, row: dict[str, Any]) -> None:
+        """Count a source that needs nothing, by its row."""
+        self.done_before[row["state"]] += 1
+        if row["state"] == "ok" and row["num_clips"] == 0:
+            self.no_clip[row["no_clip_reason"] or "no reason noted"] += 1
 
     def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
         self.todo.append(item)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from curation.borders import BorderConfig
 from curation.clips import CUTTING_VERSION, ClipConfig
+from curation.inputs import ManifestConfig, Span
 from curation.media.encode import EncodeConfig
 from curation.scan import ScanLimits
 from curation.shots import DETECTOR_VERSION, ShotConfig
@@ -79,9 +80,10 @@ class Batches(BaseModel, frozen=True, extra="forbid"):
 class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     """Everything that a curation run depends on."""
 
-    inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests (CSV, JSONL, Parquet), URIs")
+    inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests, URIs")
     store: str = Field("", description="folder or object-store URI of the store")
     allow_http: bool = Field(False, description="fetch http(s) inputs")
+    manifests: ManifestConfig = ManifestConfig()
     shots: ShotConfig = ShotConfig()
     borders: BorderConfig = BorderConfig()
     clips: ClipConfig = ClipConfig()
@@ -131,6 +133,14 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     def to_yaml(self) -> str:
         """The recipe with every default spelt out, as the `runs` table keeps it."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
+    """The cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    if not spans:
+        return cutting_fingerprint
+    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def cut_source(
                 results.append({"error": {"stage": "cut", "message": str(error), "detail": error.detail}})
                 blobs.append(b"")
                 continue
-            facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps")}
+            facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
             facts["bytes"] = len(encoded.mp4)
             results.append({"encoded": facts, **_annotate(encoded.mp4, loaded, {}, {})})
             blobs.append(encoded.mp4)

@@ -37,7 +37,7 @@ class DataConfig(Part):
     )
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
     caption_kinds: tuple[str, ...] = Field(
-        (), description="of the variants, these kinds (source, caption, composed, translation, …); empty: all"
+        (), description="of the variants, these kinds (source, caption, composed, summary, …); empty: all but composed"
     )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of the samples that get the empty caption")
     store_dtype: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="of precomputed latents and text states")

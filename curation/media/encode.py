@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from curation.media.audio import AudioTrack
-from curation.media.decode import UPRIGHT, Orientation, Video, orientation_of
+from curation.media.audio import AudioTrack, Sound, read_sound
+from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of
 from curation.media.errors import MediaError
 from curation.media.probe import square_size, upright_sar
 
@@ -34,6 +34,7 @@ class Encoded:
     height: int
     num_frames: int
     fps: float
+    audio_note: str | None = None  # what of the source's sound did not come along
 
 
 class ClipWriter:
@@ -48,10 +49,14 @@ class ClipWriter:
         rate: Fraction | None,
         config: EncodeConfig,
         upright_size: tuple[int, int] | None = None,
+        duration_s: float | None = None,
     ) -> None:
-        """upright_size: of the frames that `crop` lies in, where that is not `first`'s."""
+        """upright_size: of the frames that `crop` lies in, where that is not `first`'s. duration_s: how long the clip's
+        frames are shown; None: as long as the frames themselves say."""
         import av
 
+        forget_unusual_tags(first)
+        self.duration_s = duration_s
         self.path, self.config = path, config
         self.rate = rate
         self.source_time_base = video.time_base
@@ -68,8 +73,8 @@ class ClipWriter:
         out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else rate
         self.stream = self.container.add_stream("libx264", rate=out_rate or Fraction(30))
         self._configure(width, height, first, 1 / out_rate if out_rate else video.time_base)
-        has_audio = bool(video.container.streams.audio)
-        self.audio = AudioTrack(self.container) if config.audio == "aac" and has_audio else None
+        self.sound = self._sound(video) if config.audio == "aac" else None
+        self.audio = AudioTrack(self.container) if self.sound and self.sound.parts else None
         self.width, self.height, self.frames_out = width, height, 0
         self.end_pts = 0
 
@@ -92,8 +97,18 @@ class ClipWriter:
                 setattr(context, tag, value)
         context.color_range = 1  # limited
 
+    def _sound(self, video: Video) -> Sound | None:
+        """The sound of the clip's span; None where the source has none."""
+        if not video.container.streams.audio:
+            return None
+        if self.first_pts is None or self.duration_s is None:
+            return Sound([], "without sound: the picture has no times")
+        start_s = float(self.first_pts * self.source_time_base)
+        return read_sound(video.uri, start_s, start_s + self.duration_s)
+
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
+        forget_unusual_tags(frame)
         frame = self._alike(frame)
         if self.rate:
             frame.pts, frame.time_base, frame.duration = index, self.in_time_base, 1
@@ -110,21 +125,24 @@ class ClipWriter:
         alike.pts, alike.time_base, alike.duration = frame.pts, frame.time_base, frame.duration
         return alike
 
-    def finish(self, uri: str, first_pts: int | None) -> Encoded:
+    def finish(self) -> Encoded:
         self.graph.vpush(None)
         self._drain()
         for packet in self.stream.encode():
             self.container.mux(packet)
-        if self.audio is not None and first_pts is not None:
-            start_s = float(first_pts * self.source_time_base)
-            self.audio.copy(uri, start_s, start_s + self._seconds())
+        note = self.sound.note if self.sound else None
+        if self.audio is not None and self.sound is not None:
+            note = self.audio.write(self.sound) or note
         self.container.close()
         with open(self.path, "rb") as file:
             mp4 = file.read()
-        return Encoded(mp4, self.width, self.height, self.frames_out, self.frames_out / max(self._seconds(), 1e-9))
+        return Encoded(mp4, self.width, self.height, self.frames_out, self._fps(), note)
 
-    def _seconds(self) -> float:
-        return float(self.end_pts * self.stream.codec_context.time_base)
+    def _fps(self) -> float:
+        if self.config.fps or self.rate:
+            return float(1 / self.stream.codec_context.time_base)
+        shown_s = self.duration_s or float(self.end_pts * self.stream.codec_context.time_base)
+        return self.frames_out / max(shown_s, 1e-9)
 
     def _drain(self) -> None:
         import av

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
+from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of, rate_claims
 from curation.media.errors import MediaError
+from curation.media.remote import open_stream
 from curation.media.sandbox_child import report_progress
+from curation.media.sniff import refuse_protected, why_not_a_file
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -32,11 +34,14 @@ class VideoInfo:
     bitrate_bps: int
     has_audio: bool
     audio_codec: str | None
+    video_stream: int = 0  # index of the stream that is curated
+    other_streams: tuple[str, ...] = ()  # a phrase for each other video stream
 
 
 def probe(uri: str) -> dict[str, Any]:
-    """Read one file's `VideoInfo` as a dict. Raises MediaError (`io`, `open`, `no_video`, `limit`)."""
+    """Read one file's `VideoInfo` as a dict. Raises MediaError (`limit`, `encrypted`, and what `Video` does)."""
     with Video(uri) as video:
+        refuse_protected(uri, video.file)
         return asdict(video_info(video, _orientation(video)))
 
 
@@ -62,24 +67,24 @@ def video_info(video: Video, orientation: Orientation) -> VideoInfo:
         display_height=display_height,
         rotation=orientation.degrees,
         sar=f"{sar.numerator}:{sar.denominator}",
-        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        fps=float(next((rate for rate in rate_claims(video) if rate), 0)),
         frames_hint=stream.frames or 0,
         duration_s=_duration_s(video),
         bitrate_bps=int(context.bit_rate or container.bit_rate or 0),
         has_audio=audio is not None,
         audio_codec=audio.codec_context.name if audio is not None and audio.codec_context else None,
+        video_stream=stream.index,
+        other_streams=video.other_streams,
     )
 
 
 def md5_of(uri: str) -> dict[str, Any]:
     """MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
-    import fsspec
-
     digest, size = hashlib.md5(usedforsecurity=False), 0
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     try:
-        with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
+        with open_stream(uri) if "://" in uri else open(uri, "rb") as file:
             while block := file.read(HASH_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)

@@ -16,6 +16,7 @@ from curation.store.errors import StoreError
 from curation.store.schema import PAYLOAD, schemas
 from curation.store.sql_errors import explain, words_of
 from curation.store.sql_scan import LanceScan, create_clips_full
+from curation.store.tables import missing_fields
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -78,7 +79,7 @@ def connect(
             continue
         version = (versions or {}).get(name) or store.dataset(name).version
         dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
-        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ())))
+        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ()), absent=missing_fields(dataset, name)))
     if tables is None:
         _create_views(con)
     return con

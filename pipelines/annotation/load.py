@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SOURCE_COLUMNS = {"source_caption": "caption"}  # what `Stored` may name beside columns of clips -> column of sources
+PART_COLUMNS = {"source_caption": "span_caption"}  # -> column of clips that goes before it, where there is a value
 
 
 def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str, Computes]:

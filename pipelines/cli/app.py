@@ -58,6 +58,7 @@ def main() -> None:
     import pipelines.cli.checkpoint
     import pipelines.cli.cleanup
     import pipelines.cli.curate
+    import pipelines.cli.export
     import pipelines.cli.generate
     import pipelines.cli.lineage
     import pipelines.cli.precompute

@@ -1,4 +1,4 @@
-"""`reel sql`, `reel tables`, `reel describe`, `reel show`, `reel export`."""
+"""`reel sql`, `reel tables`, `reel describe`, `reel show`."""
 
 import re
 import sys
@@ -123,25 +123,3 @@ def _shown(value: Any, full: bool) -> str:
         begins = ", ".join(f"{number:.3g}" for number in value[:BEGINNING])
         return f"[{begins}, … {len(value)} numbers; --full prints them]"
     return shown(value, None)
-
-
-@app.command(epilog="Example:  reel export OUT/ --format webdataset --snapshot train-v1 --store STORE")
-def export(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    store: StoreOption,
-    format: Annotated[str, typer.Option("--format", "-f", help="See `reel export --help`.")] = "webdataset",
-    sql: Annotated[str | None, typer.Option(help="A SELECT that returns clip_id.")] = None,
-    snapshot: Annotated[str | None, typer.Option(help="A snapshot's name.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export there.")] = False,
-) -> None:
-    """Write clips and their columns for other tools.
-
-    Formats: webdataset (tar shards), folder (Parquet + mp4 files), diffusion-pipe, musubi-tuner, diffsynth (CSV).
-    """
-    from curation.store import Store
-    from curation.store.export import export as run_export
-
-    done = run_export(Store.open(store), out, format, sql=sql, snapshot=snapshot, force=force)
-    say(f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}")
-    if done.empty_captions:
-        say(f"{done.empty_captions:,} of them have no caption yet; their text is empty")
