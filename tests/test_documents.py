@@ -146,11 +146,10 @@ def filled_in(text: str, folder: Path) -> str:
     """The block with what a reader puts for its placeholders: a clip's id, the folder of the run just made."""
     from curation.store import Store
 
-    for name in ("STORE", "store"):
-        if (folder / name).is_dir():
-            ids = sorted(Store.open(folder / name).read("clips", ["clip_id"])["clip_id"].to_pylist())
-            text = re.sub(r"(reel show )[0-9a-f]{4,6}\b", rf"\g<1>{ids[0]}", text)
-            break
+    place = re.search(r"reel show .*?(?:-s|--store) (\S+)", text)
+    if place:
+        (clip_id, *_) = Store.open(folder / place[1]).read("clips", ["clip_id"])["clip_id"].to_pylist()
+        text = re.sub(r"(reel show )[0-9a-f]+", rf"\g<1>{clip_id}", text)
     return text.replace("runs/…", '"$(ls -dt runs/*-*/ | sed -n 1p)"')
 
 
