@@ -195,6 +195,7 @@ def test_each_section_is_in_the_navigation(page: str) -> None:
     sections = re.findall(r'<section id="([^"]+)"', page)
     assert re.findall(r'<a href="#([^"]+)"', page) == sections
     assert len(sections) >= 8
+    assert f"<b>{COUNT}</b><span>clips</span>" in page
 
 
 def test_scores_that_a_histogram_shows_nothing_of_are_named_instead(tmp_path: Path) -> None:
