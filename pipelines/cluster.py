@@ -29,7 +29,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     options: dict[str, Any] = {"address": where} if where else LOCAL
     try:
         ray.init(**options, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of a node that does not come up in time Ray raises the bare class
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
         raise UserError(f"{what} ({first}); is it up, and is the machine overloaded? Then try again") from error

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,20 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """One Ray that all commands join: a start of their own costs each ten seconds."""
+    import ray
+
+    from pipelines.cluster import cluster
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with cluster():
+        yield ray.get_runtime_context().gcs_address
+    os.environ["PYTHONPATH"] = before or ""
+
+
 def filled_in(text: str, folder: Path) -> str:
     """The block with what a reader puts for its placeholders: a clip's id, the folder of the run just made."""
     from curation.store import Store
@@ -156,12 +171,12 @@ def filled_in(text: str, folder: Path) -> str:
 @pytest.mark.exhaustive
 @pytest.mark.waits
 @pytest.mark.parametrize("document", WHOLE, ids=lambda path: path.stem)
-def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, document: Path) -> None:
+def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, document: Path, ray_address: str) -> None:
     if document.stem == "training" and not (reader / "demo").exists():  # it goes on from `make demo`
         shutil.copytree(reader / "STORE", reader / "demo" / "store")
     environment = os.environ | {
         "PATH": os.pathsep.join([str(reader / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ray_address,
     }  # fmt: skip
     for block in blocks("sh", "bash", document=document):
         for part in [] if block.needs else parts_of(block.text):
