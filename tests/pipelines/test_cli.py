@@ -257,6 +257,10 @@ def test_looking_at_a_store(call, store):
     about = call("describe", "clips", "--store", store).stdout
     assert "blur_score" in about
     assert "by blur" in about
+    full = call("describe", "clips_full", "--store", store).stdout
+    assert full.startswith(about.rstrip())
+    assert "\nuri " in full
+    assert call("describe", "failures_latest", "--store", store).stdout.startswith("uri ")
 
 
 def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local, tmp_path):
