@@ -197,6 +197,7 @@ def _mended(store: "Store") -> str:
     noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
     return (
         f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )
