@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+COMMITTED = "what was committed stays in the store, and the same command goes on"
 _asked = threading.Event()
+_raised = threading.Event()  # since `noted` began; a command that handles SIGINT itself says itself how it ended
+_left: list[str] = []
 
 
 @contextmanager
@@ -23,6 +26,8 @@ def noted() -> Iterator[None]:
         yield
         return
     _asked.clear()
+    _raised.clear()
+    _left.clear()
     before = signal.signal(signal.SIGINT, _note)
     try:
         yield
@@ -38,6 +43,17 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def leaves(what: str) -> None:
+    """Note what an interrupt leaves behind from here on, for the sentence that a person reads then."""
+    _left[:] = [what]
+
+
+def sentence() -> str:
+    """How an interrupted command ended; empty where none was raised."""
+    return "; ".join(["stopped", *_left]) if _raised.is_set() else ""
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     _asked.set()
+    _raised.set()
     signal.default_int_handler(number, frame)

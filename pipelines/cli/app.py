@@ -47,7 +47,7 @@ def reel(
 
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
-    files failed and --strict was given, 130 stopped by Ctrl-C."""
+    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C."""
     prepare()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
@@ -68,14 +68,14 @@ def main() -> None:
     import pipelines.cli.snapshots
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
-    from pipelines.interrupts import noted
+    from pipelines import interrupts
 
     try:
-        with noted():
+        with interrupts.noted():
             app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
-        if stop.code == 130:
-            print("\nstopped; what was committed stays in the store, and the same command goes on", file=sys.stderr)
+        if stop.code == 130 and (words := interrupts.sentence()):
+            print(f"\n{words}", file=sys.stderr)
         raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.annotate import postponed_lines
 from pipelines.cli.app import StoreOption, app, printable, say
 from pipelines.errors import UserError
@@ -85,6 +86,7 @@ def _run(
     if not quiet:
         say(*map(printable, inputs_in_words(found, recipe.manifests)))
     opened = Store.open(recipe.store, create=True)
+    interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():
         summary, report = run_all(
             opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet

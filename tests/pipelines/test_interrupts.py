@@ -33,6 +33,18 @@ def test_an_interrupt_is_raised_where_it_comes():
     interrupts.check()
 
 
+def test_the_last_word_is_of_what_was_interrupted_and_only_then():
+    with interrupts.noted():
+        interrupts.leaves(interrupts.COMMITTED)
+        assert interrupts.sentence() == ""
+    with interrupts.noted():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.sentence() == "stopped"
+        interrupts.leaves(interrupts.COMMITTED)
+        assert interrupts.sentence() == f"stopped; {interrupts.COMMITTED}"
+
+
 def test_where_interrupts_are_ignored_they_stay_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
