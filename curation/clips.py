@@ -20,6 +20,7 @@ from curation.spans import pieces_of
 from curation.timing import CLOCK_JUMP_S, Timing
 
 CUTTING_VERSION = 2  # raise when cutting or encoding changes what comes out
+SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones
 SLACK_S = 1e-9  # times are sums of floats
 
 
@@ -53,6 +54,7 @@ class PlannedClip:
     end_s: float
     longest_frame_s: float  # how long the frame that stands longest is shown
     corrupt_frames: int
+    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
     captions: tuple[str, ...] = ()
 
 
@@ -109,6 +111,7 @@ def _of_shot(
             end_s=end_s,
             longest_frame_s=round(float(np.diff(np.append(times[start:end], end_s)).max()), 6),
             corrupt_frames=scan.corrupt_in(start, end),
+            true_fps=scan.true_fps(times, start, end),
         )
 
 
@@ -151,8 +154,8 @@ def _end_of_last(times: np.ndarray, fps: float, *, lost: bool) -> float:
 
 
 def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
-    """Divide frames [start, end) into parts that last at most `max_s` each, to within a usual frame: the fewest even
-    ones; where pictures stand so long that those would not do, as few as reach.
+    """Divide frames [start, end) into parts that last at most `max_s` each, to within a frame: the fewest even ones;
+    where pictures stand so long that those would not do, as few as reach.
 
     times: float64 [N + 1] seconds, as `Timing.times_s`.
     """
@@ -161,7 +164,8 @@ def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[
     part = np.floor((times[start:end] - times[start] + SLACK_S) * (parts / span)) if span > 0 else np.zeros(end - start)
     edges = [start, *(start + 1 + np.flatnonzero(np.diff(part) > 0)).tolist(), end]
     usual = float(np.median(np.diff(times[start : end + 1])))
-    if all(times[b] - times[a] <= max_s + usual + SLACK_S for a, b in pairwise(edges)):
+    reach_s = max_s + min(usual, SPILL_SHARE * max_s) + SLACK_S
+    if all(times[b] - times[a] <= reach_s for a, b in pairwise(edges)):
         return list(pairwise(edges))
     return _filled(times, start, end, max_s)
 
@@ -194,6 +198,7 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "width": encoded["width"],
         "height": encoded["height"],
         "fps": encoded["fps"],
+        "true_fps": min(encoded["fps"], planned.true_fps or math.inf),
         "num_frames": encoded["num_frames"],
         "duration_s": duration_s,
         "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,

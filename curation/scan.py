@@ -2,9 +2,11 @@
 
 Frames are looked at where they are decoded and never leave the process: small ones feed the shot detector, a few in
 full size feed the border finder, and what comes back is facts. Memory does not grow with the length of the file, but
-for 8 bytes a frame of timestamps. Run it inside a `Sandbox`.
+for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it inside a `Sandbox`.
 """
 
+import base64
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +22,7 @@ from curation.media.errors import MediaError
 from curation.media.probe import VideoInfo, video_info
 from curation.media.sandbox_child import report_progress
 from curation.shots import ANALYSIS_WIDTH, Shot, ShotConfig, Transition, make_detector, shots_from_transitions
+from curation.shots.repeats import true_rate
 from curation.timing import Timing, timing_of
 
 CHUNK_FRAMES = 64
@@ -54,6 +57,28 @@ class Scan:
     corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] in which the decoder had to guess
     can_seek: bool = True  # whether keyframes are what they claim to be
     odd_tags: tuple[str, ...] = ()  # colour tags that were read as unspecified, such as "matrix 8"
+    frames_in_transitions: int = 0
+    frames_dropped: int = 0  # on purpose left out of both
+    distinct: np.ndarray | None = None  # int64, frames that do not repeat the one before; None: none does
+
+    @property
+    def frames_in_shots(self) -> int:
+        return sum(s.shot.num_frames for s in self.shots)
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a bug."""
+        return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
+
+    def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
+        """Distinct pictures a second in frames [start, end); None where no frame there repeats another.
+
+        times_s: `self.timing.times_s()`.
+        """
+        if self.distinct is None:
+            return None
+        rate = true_rate(self.distinct, times_s, start, end, self.timing.fps)
+        return rate if rate < self.timing.fps else None
 
     @property
     def corrupt_frames(self) -> int:
@@ -148,6 +173,7 @@ class _Pass:
         shots = shots_from_transitions(self.transitions, num_frames)
         size = (self.info.width, self.info.height)
         scanned = [ScannedShot(shot, self.borders.crop_of(shot, *size)) for shot in shots]
+        distinct = self.detector.distinct_frames
         return Scan(
             self.info,
             timing,
@@ -157,6 +183,8 @@ class _Pass:
             corrupt=tuple(_runs(self.corrupt)),
             can_seek=not self.video.false_keys,
             odd_tags=tuple(self.odd_tags),
+            frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
+            distinct=distinct if len(distinct) < num_frames else None,
         )
 
     def _lengths_s(self) -> list[float]:
@@ -240,6 +268,9 @@ def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
         "corrupt": found.corrupt,
         "can_seek": found.can_seek,
         "odd_tags": found.odd_tags,
+        "frames_in_transitions": found.frames_in_transitions,
+        "frames_dropped": found.frames_dropped,
+        "distinct": None if found.distinct is None else _packed(found.distinct, timing.num_frames),
     }
     return value, [b"" if timing.pts is None else timing.pts.astype("<i8").tobytes()]
 
@@ -265,4 +296,19 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
         corrupt=tuple((a, b) for a, b in value["corrupt"]),
         can_seek=value["can_seek"],
         odd_tags=tuple(value["odd_tags"]),
+        frames_in_transitions=value["frames_in_transitions"],
+        frames_dropped=value["frames_dropped"],
+        distinct=None if value["distinct"] is None else _unpacked(value["distinct"], timing.num_frames),
     )
+
+
+def _packed(numbers: np.ndarray, num_frames: int) -> str:
+    """Frame numbers as compressed bits, one a frame."""
+    is_in = np.zeros(num_frames, bool)
+    is_in[numbers] = True
+    return base64.b64encode(zlib.compress(np.packbits(is_in).tobytes())).decode()
+
+
+def _unpacked(text: str, num_frames: int) -> np.ndarray:
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.flatnonzero(np.unpackbits(bits, count=num_frames))

@@ -111,10 +111,9 @@ def export_weights(
 def exported_recipe(weights: Path) -> TrainRecipe | None:
     """The recipe that exported weights were trained by, which says their codec, text encoder, sizes and noise levels;
     None for weights of others."""
-    note = (weights if weights.is_dir() else weights.parent) / ABOUT
     try:
-        return TrainRecipe(**json.loads(note.read_text(encoding="utf-8"))["recipe"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return TrainRecipe(**(read_note(weights) or {})["recipe"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -227,6 +226,16 @@ def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> 
         raise UserError(f"{out} is there already and not empty; give a new folder")
     write_lora(tensors, out / LORA_FILE)
     return _finish(out, note)
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What about.json in a folder of weights, or beside a file of them, says; None where there is none to read."""
+    note = (path if path.is_dir() else path.parent) / ABOUT
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _finish(out: Path, note: dict[str, Any]) -> Written:

@@ -70,6 +70,9 @@ class Summary:
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     clip_bytes: int = 0
+    frames_in_shots: int = 0  # of the sources of this run, as are the next two; together they are all their frames
+    frames_in_transitions: int = 0
+    frames_dropped: int = 0
     no_clip: dict[str, int] = field(default_factory=dict)  # sources that are ok and gave no clip, by the reason
     same_id: dict[str, int] = field(default_factory=dict)  # duplicates of this run by their source_id alone, by that id
 
@@ -260,7 +263,15 @@ class Curation:
         if "failure" in value:
             self._fail(source, value["failure"])
             return
-        source.scan = scan_from_json(value["scan"], value["pts"])
+        scan = scan_from_json(value["scan"], value["pts"])
+        if scan.frames_lost:
+            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
+            self._fail(source, {"stage": "scan", "message": f"bug: {counts}; please report it", "detail": ""})
+            return
+        source.scan = scan
+        self.state["frames_in_shots"] += scan.frames_in_shots
+        self.state["frames_in_transitions"] += scan.frames_in_transitions
+        self.state["frames_dropped"] += scan.frames_dropped
         source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
@@ -360,6 +371,7 @@ class Curation:
             seconds=seconds,
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
+            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
             no_clip=dict(self.no_clip + self.history.no_clip),
             same_id=dict(self.same_id),
         )

@@ -17,7 +17,7 @@ from model.generation import Generator, OnStep, Settings
 from model.sampling import SHIFT
 from model.sparse import use_attention
 from model.text import load_text_encoder
-from pipelines.checkpoint import exported_recipe
+from pipelines.checkpoint import exported_recipe, read_note
 from pipelines.errors import UserError
 from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, write_image
@@ -131,6 +131,7 @@ def load(
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
     about = {
         **source.about,
+        **_origin(source.path, is_run="checkpoint" in source.about),
         "weights_used": which,
         "loras": [{"file": str(file), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
         "codec": coder.fingerprint,
@@ -140,6 +141,15 @@ def load(
         "attention": attention.model_dump(mode="json") if attention.form == "sparse" else "dense",
     }
     return Loaded(Generator(model.eval().requires_grad_(False), coder, encoder), about)
+
+
+def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
+    """The run's name, or what the record beside weights says of where they are from: `reel lineage` goes on there."""
+    if is_run:
+        return {"run": path.parent.parent.name}
+    note = read_note(path)
+    kept = ("source", "sha256", "step", "recipe_fingerprint", "snapshot", "code_version")
+    return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
 
 
 def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:

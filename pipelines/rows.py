@@ -50,7 +50,11 @@ def source_row(
         row |= {
             "fps": scan.timing.fps,
             "is_vfr": scan.timing.is_vfr,
+            "true_fps": scan.true_fps(times, 0, scan.timing.num_frames) or scan.timing.fps,
             "num_frames": scan.timing.num_frames,
+            "frames_in_shots": scan.frames_in_shots,
+            "frames_in_transitions": scan.frames_in_transitions,
+            "frames_dropped": scan.frames_dropped,
             "duration_s": float(times[-1]),
             "corrupt_frames": scan.corrupt_frames,
             "note": _note(scan, facts["info"], clips_with_faulty_sound),

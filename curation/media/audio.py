@@ -158,8 +158,10 @@ class _Reader:
         assert self.next_at is not None
         at, self.next_at = self.next_at, self.next_at + part.samples
         first, last = max(0, -at), min(part.samples, self.num_samples - at)
-        if self.parts:  # a clock that runs back must not lay sound over sound
-            taken = self.parts[-1][0] + self.parts[-1][1].shape[1]
+        taken = self.parts[-1][0] + self.parts[-1][1].shape[1] if self.parts else None
+        if taken is not None:  # a clock that runs back must not lay sound over sound
             first = max(first, taken - at)
         if first < last:
+            if taken is not None and at + first > taken:  # players hear the samples one after another
+                self.parts.append((taken, np.zeros((2, at + first - taken), np.float32)))
             self.parts.append((at + first, np.ascontiguousarray(part.to_ndarray()[:, first:last])))

@@ -18,6 +18,7 @@ from curation.media.errors import MediaError
 from curation.media.sandbox_child import report_progress
 
 MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001 has it
+LEADING_FRAMES = 16  # that may follow a keyframe and be shown before it: as many as H.264 and HEVC can reorder
 SEEK_MARGIN_S = 10.0  # a gap shorter than this is decoded through, a longer one is jumped over
 
 
@@ -123,8 +124,9 @@ class Cutter:
         here = self.last_pts if self.last_pts is not None else (self.video.stream.start_time or 0)
         if start_pts - here <= margin and start_pts > here:
             return
-        # A second early: leading frames of an open group of pictures decode wrong right after a seek.
-        target = start_pts - int(1 / self.video.time_base)
+        # Early: leading frames of an open group of pictures decode wrong right after a seek.
+        fps = self.rate or self.video.stream.average_rate or 25
+        target = start_pts - int(max(1.0, LEADING_FRAMES / fps) / self.video.time_base)
         if target <= (self.video.stream.start_time or 0):
             if self.next_index != 0:
                 self._rewind()

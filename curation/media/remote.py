@@ -70,8 +70,8 @@ def _downloaded(uri: str, stream: Any) -> Any:
             if size > MAX_DOWNLOAD_BYTES or shutil.disk_usage(tempfile.gettempdir()).free < KEPT_FREE_BYTES:
                 raise MediaError(
                     "io",
-                    f"{uri}: its server answers no request for a part of a file, and at {size >> 20} MiB the copy fills "
-                    f"{tempfile.gettempdir()} or exceeds {MAX_DOWNLOAD_BYTES >> 30} GiB; download it and name the file",
+                    f"{uri}: its server answers no request for a part of a file, and at {size >> 20} MiB the copy "
+                    f"fills {tempfile.gettempdir()} or exceeds {MAX_DOWNLOAD_BYTES >> 30} GiB; download it first",
                 )
             copy.write(block)
             report_progress(None)

@@ -9,7 +9,7 @@ from typing import Any
 PEEK_PACKETS = 4096
 PEEK_BYTES = 16 << 20
 ENOUGH = 2  # packets that tell footage from a thumbnail
-FEW = 20  # a track of single pictures with so many times fewer of them than another track has is one of previews
+FEW = 10  # a track of single pictures with so many times fewer of them than another track has is one of previews
 SINGLE_PICTURES = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl", "ljpeg"})
 COVERS = frozenset({"attached_pic", "timed_thumbnails"})
 PARTS = frozenset({"still_image", "dependent"})  # of another picture, or no moving one: footage only for want of other

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
+from bisect import bisect
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,8 @@ class ShotDetector(ABC):
     @property
     def distinct_frames(self) -> np.ndarray:
         """Numbers of the frames that do not repeat the one before, int64, once `flush` was called."""
-        return np.frombuffer(self._distinct.numbers, np.int64)[:-1].copy()
+        numbers, flashes = (np.array(kept, np.int64) for kept in (self._distinct.numbers, self._distinct.flashes))
+        return np.union1d(numbers[:-1], flashes)
 
     def _judged(self, pictures: np.ndarray) -> list[Transition]:
         if len(pictures) == 0:
@@ -65,10 +67,15 @@ class ShotDetector(ABC):
         return found
 
     def _in_source(self, t: Transition) -> Transition:
-        """A cut is where its first picture appears; a gradual one lasts as long as its last picture stands."""
-        numbers = self._distinct.numbers
+        """A cut is where its first picture appears; a gradual one lasts as long as its last picture stands. Flashes
+        between two shots belong to neither."""
+        numbers, flashes = self._distinct.numbers, self._distinct.flashes
         first = numbers[t.first]
-        return Transition(first, first if t.is_cut else numbers[t.last + 1] - 1, t.confidence)
+        if not t.is_cut:
+            return Transition(first, numbers[t.last + 1] - 1, t.confidence)
+        between = flashes[bisect(flashes, numbers[t.first - 1]) : bisect(flashes, first)] if t.first else flashes[:0]
+        is_longer = len(between) > 1
+        return Transition(between[0] if is_longer else first, first - 1 if is_longer else first, t.confidence)
 
     @property
     def fingerprint(self) -> str:

@@ -1,8 +1,9 @@
 """Repeated frames: a webcam's ten pictures a second in a file of thirty, animation on threes, film carried to video.
 
 A repeat hardly differs from the frame before, though pictures around it do: steps of nearly nothing between real ones,
-again and again. A still scene has no real steps around it and keeps its frames. Shots are judged on distinct pictures,
-and numbers lead back to the source's frames.
+again and again. A still scene has no real steps around it and keeps its frames. Flashes, black or white for a moment
+between pictures, are left out as well. Shots are judged on distinct pictures, and numbers lead back to the source's
+frames.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 
 from .footage import HEIGHT, WIDTH, shrink
 
+NEW, REPEAT, FLASH = 0, 1, 2
 LONGEST_S = 0.3  # a picture that stands longer is a still, not a repeat
-AROUND_S = 1.0  # before and after, in which a pattern has to be seen
-SHORTEST_AROUND, LONGEST_AROUND = 16, 64  # frames, whatever rate a file claims
+AROUND_S = 1.2  # before and after, in which a pattern has to be seen
+SHORTEST_AROUND, LONGEST_AROUND = 16, 72  # frames, whatever rate a file claims
 LOCAL = 16  # pixels of 27 x 48 that changed most: what moves may be as small as a mouth
 NOTHING = 3.0  # grey levels over those; more is no noise of an encoder that repeats a picture
 REAL = 2.0  # grey levels over those that a real step has at least, and
@@ -25,6 +27,10 @@ FEWEST = 4  # repeats, with real steps on both sides, that make a pattern
 SHARE = 0.1  # of the frames around that are repeats; in 27 frames of 30 they are
 GOES_ON = 0.6  # correlation with the next picture, moved; unrelated pictures: below 0.45 in three of four pairs
 SHIFTS = [(dy, dx) for dy in (-4, -2, 0, 2, 4) for dx in range(-15, 16, 3)]  # pixels of 27 x 48
+FLAT, BLACK, WHITE = 6.0, 24.0, 232.0  # grey levels: contrast, and brightness, of a flash's frames
+CLEAR_PICTURE = 15.0  # grey levels of contrast on both sides; a fade gets to black by less
+FLASH_S, FLASHING_S = 0.17, 0.4  # longest flash; longest of
+FLASHES = 3  # ... several
 WINDOW_S = 2.0  # over which a rate is taken
 
 
@@ -36,6 +42,7 @@ class Distinct:
 
     def __init__(self, fps: float) -> None:
         self.numbers = array("q")  # source's frame of each picture; at the end, the number of frames as well
+        self.flashes = array("q")  # source's frames that are flashes
         self._repeats = Repeats(fps)
         self._last: np.ndarray | None = None  # uint8 [27, 48, 3], the frame pushed last
         self._waiting: list[np.ndarray] = []  # frames not told yet
@@ -57,37 +64,44 @@ class Distinct:
         self.numbers.append(self._told)
         return left if len(left) else np.empty((0, *shape), np.uint8)
 
-    def _hand_out(self, is_repeat: np.ndarray, *, keep: int) -> np.ndarray:
-        for repeats, frame in zip(is_repeat.tolist(), self._waiting, strict=False):
-            if not repeats:
+    def _hand_out(self, kinds: np.ndarray, *, keep: int) -> np.ndarray:
+        for kind, frame in zip(kinds.tolist(), self._waiting, strict=False):
+            if kind == NEW:
                 self.numbers.append(self._told)
                 self._held.append(frame)
+            elif kind == FLASH:
+                self.flashes.append(self._told)
             self._told += 1
-        del self._waiting[: len(is_repeat)]
+        del self._waiting[: len(kinds)]
         out = self._held[: len(self._held) - keep]
         del self._held[: len(out)]
         return np.stack(out) if out else np.empty((0, HEIGHT, WIDTH, 3), np.uint8)
 
 
 class Repeats:
-    """Tells repeats as frames come in, each by the frames around it."""
+    """Tells repeats and flashes as frames come in, each by the frames around it."""
 
     def __init__(self, fps: float) -> None:
         self.longest = max(2, round(min(LONGEST_S * fps, LONGEST_AROUND / 3)))
         self.around = int(np.clip(round(AROUND_S * fps), SHORTEST_AROUND, LONGEST_AROUND))
+        self.flash, self.flashing = (max(2, min(LONGEST_AROUND // 3, round(s * fps))) for s in (FLASH_S, FLASHING_S))
         self._steps, self._goes_on = np.empty(0), np.empty(0)
+        self._contrast, self._blank = np.empty(0), np.empty(0, bool)
         self._first = 0  # frame of _steps[0]
         self._next = 0  # frame to tell next
 
     def push(self, before: np.ndarray, small: np.ndarray) -> np.ndarray:
-        """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> bool for each frame that can be
-        told now, in order."""
+        """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> NEW, REPEAT or FLASH of each
+        frame that can be told now, in order."""
         steps = _local_change(before, small)
         came = np.concatenate((self._steps[-1:] if len(self._steps) else [np.inf], steps[:-1]))
         goes_on = np.full(len(steps), np.nan)  # asked only where a picture follows one that stood
         for i in np.flatnonzero((came < NOTHING) & (steps > REAL)):
             goes_on[i] = _moves_to(before[i], small[i])
+        colour, contrast = small.mean((1, 2)), small.mean(-1).std((1, 2))
+        blank = (contrast < FLAT) & ((colour.max(1) < BLACK) | (colour.min(1) > WHITE))
         self._steps, self._goes_on = np.concatenate((self._steps, steps)), np.concatenate((self._goes_on, goes_on))
+        self._contrast, self._blank = np.concatenate((self._contrast, contrast)), np.concatenate((self._blank, blank))
         return self._tell_until(self._first + len(self._steps) - self._reach)
 
     def flush(self) -> np.ndarray:
@@ -96,25 +110,40 @@ class Repeats:
 
     @property
     def _reach(self) -> int:
-        return self.around + self.longest + 1
+        return self.around + max(self.longest, self.flashing) + 2
 
     def _tell_until(self, until: int) -> np.ndarray:
         if until <= self._next:
-            return np.empty(0, bool)
+            return np.empty(0, np.int8)
         told = self._tell(self._next - self._first, until - self._first)
         self._next = until
         forget = max(0, until - self._reach - self._first)
         self._steps, self._goes_on, self._first = self._steps[forget:], self._goes_on[forget:], self._first + forget
+        self._contrast, self._blank = self._contrast[forget:], self._blank[forget:]
         return told
 
     def _tell(self, begin: int, end: int) -> np.ndarray:
-        """Whether frames [begin, end) of those held are repeats of a pattern in which pictures go on."""
-        stands = self._between_real_ones()
+        """NEW, REPEAT or FLASH of frames [begin, end) of those held."""
         at = np.arange(begin, end)
-        lo, hi = (at - self.around).clip(0), (at + self.around + 1).clip(max=len(stands))
+        lo, hi = (at - self.around).clip(0), (at + self.around + 1).clip(max=len(self._steps))
+        stands = self._between_real_ones()
         count = _within(stands, lo, hi)
         asked, goes_on = _within(~np.isnan(self._goes_on), lo, hi), _within(self._goes_on > GOES_ON, lo, hi)
-        return stands[at] & (count >= FEWEST) & (count >= SHARE * (hi - lo)) & (2 * goes_on >= asked)
+        repeats = stands[at] & (count >= FEWEST) & (count >= SHARE * (hi - lo)) & (2 * goes_on >= asked)
+        length = self._flash_lengths()
+        begins = (length > 0) & ~np.concatenate(([False], length[:-1] > 0))
+        flashes = (length[at] > 0) & ((length[at] <= self.flash) | (_within(begins, lo, hi) >= FLASHES))
+        return np.where(flashes, FLASH, np.where(repeats, REPEAT, NEW)).astype(np.int8)
+
+    def _flash_lengths(self) -> np.ndarray:
+        """Of frames of black or white between clear pictures: how many there are in a row; else 0."""
+        edges = np.flatnonzero(np.diff(np.pad(self._blank.astype(np.int8), 1)))
+        length = np.zeros(len(self._blank), int)
+        for lo, hi in zip(edges[::2], edges[1::2], strict=True):  # frames [lo, hi)
+            is_inside = lo > 0 and hi < len(length) and hi - lo <= self.flashing
+            if is_inside and min(self._contrast[lo - 1], self._contrast[hi]) > CLEAR_PICTURE:
+                length[lo:hi] = hi - lo
+        return length
 
     def _between_real_ones(self) -> np.ndarray:
         """Steps of nearly nothing with real ones before and after, near enough."""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 LIST_COLUMN = "captions"
 CAPTION, SOURCE, COMPOSED = "caption", "source", "composed"
-FALLBACKS = (("caption", CAPTION), ("span_caption", SOURCE), ("composed_caption", COMPOSED))
+FALLBACKS = (
+    ("caption", CAPTION), ("span_captions", SOURCE), ("span_caption", SOURCE), ("composed_caption", COMPOSED),
+)  # fmt: skip
 """Columns of clips that hold captions of one kind, in the order in which they are taken."""
 
 SourceCaptions = Mapping[str, Sequence[str]]

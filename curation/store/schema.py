@@ -71,8 +71,16 @@ def _sources() -> pa.Schema:
         field("sar", f64, "sample aspect ratio: width of a pixel over its height", computed_by="probe"),
         field("rotation", i32, "rotation a player applies", unit="degree clockwise", computed_by="probe"),
         field("fps", f64, "mean frame rate", unit="frame/s", computed_by="probe"),
+        field("true_fps", f64, "distinct pictures per second, where frames repeat the one before: median over "
+              "stretches of two seconds; fps where none does", unit="frame/s", computed_by="scan"),
         field("is_vfr", pa.bool_(), "whether the frame rate varies", computed_by="probe"),
         field("num_frames", i64, "video frames", unit="frame", computed_by="probe"),
+        field("frames_in_shots", i64, "of them, in a shot; the next two are the others", unit="frame",
+              computed_by="shots"),
+        field("frames_in_transitions", i64, "of them, in a gradual transition between shots, or in one that begins or "
+              "ends the file", unit="frame", computed_by="shots"),
+        field("frames_dropped", i64, "of them, left out of both, for the reason in note", unit="frame",
+              computed_by="shots"),
         field("duration_s", f64, "length of the video stream", unit="s", computed_by="probe"),
         field("bitrate_bps", i64, "mean bit rate of the file", unit="bit/s", computed_by="probe"),
         field("has_audio", pa.bool_(), "whether there is an audio stream", computed_by="probe"),
@@ -136,6 +144,9 @@ def _clips() -> pa.Schema:
         field("width", i32, "width of the clip as encoded", unit="px", computed_by="clips"),
         field("height", i32, "height of the clip as encoded", unit="px", computed_by="clips"),
         field("fps", f64, "frame rate of the clip", unit="frame/s", computed_by="clips"),
+        field("true_fps", f64, "distinct pictures per second, where frames repeat the one before (animation on threes, "
+              "a slow webcam): median over stretches of two seconds; fps where none does", unit="frame/s",
+              computed_by="clips"),
         field("num_frames", i64, "frames of the clip", unit="frame", computed_by="clips"),
         field("duration_s", f64, "length of the clip", unit="s", computed_by="clips"),
         field("bitrate_bps", i64, "mean bit rate of the clip", unit="bit/s", computed_by="clips"),

@@ -147,6 +147,10 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
         + (f"; {caught_up} stored clips annotated" if caught_up else "")
     )
+    if frames := summary.frames_in_shots + summary.frames_in_transitions + summary.frames_dropped:
+        parts = f"{summary.frames_in_shots:,} in shots + {summary.frames_in_transitions:,} in transitions"
+        dropped = f" + {summary.frames_dropped:,} dropped" if summary.frames_dropped else ""
+        lines.append(f"{frames:,} frames = {parts}{dropped}")
     annotations_failed = summary.annotations_failed + sum(report.failed.values())
     if summary.clips_failed or annotations_failed:
         lines.append(f"{summary.clips_failed} clips could not be cut, {annotations_failed} annotations failed")

@@ -65,7 +65,7 @@ def _print(found: "Found", format: str) -> None:
     rows = found.rows
     if format == "table":
         short = [uri and (uri if len(uri) <= TAIL else f"…{uri[1 - TAIL :]}") for uri in rows["source"].to_pylist()]
-        rows = rows.set_column(3, "source", pa.array(short, pa.string()))
+        rows = rows.set_column(rows.schema.get_field_index("source"), "source", pa.array(short, pa.string()))
     write_result(rows, format)
     if found.note:
         print(found.note, file=sys.stderr)

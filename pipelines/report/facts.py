@@ -101,7 +101,7 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
             "files that gave at least one clip",
             f"count(*), {hours} FROM sources WHERE state = 'ok' AND num_clips > 0",
         ),
-        ("shots", "spans between two transitions", f"count(*), {spans} FROM shots"),
+        ("shots", f"spans between two transitions{_in_transitions(store)}", f"count(*), {spans} FROM shots"),
         ("clips", "pieces of shots, cropped and encoded", f"count(*), {hours} FROM clips"),
     ]
     if where:
@@ -112,6 +112,19 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
         Stage(name, meaning, count, hours, hours / widest)
         for (name, meaning, _), (count, hours) in zip(steps, rows, strict=True)
     ]
+
+
+def _in_transitions(store: Store) -> str:
+    """What of the sources' frames is in no shot, in words; nothing where that was not counted."""
+    row = _one(
+        store,
+        "SELECT coalesce(sum(frames_in_transitions), 0)::BIGINT AS between, "
+        "coalesce(sum(frames_dropped), 0)::BIGINT AS dropped, coalesce(sum(frames_in_shots), 0)::BIGINT AS inside "
+        "FROM sources WHERE state = 'ok'",
+    )
+    total = sum(row.values())
+    dropped = f", {row['dropped']:,} were dropped" if row["dropped"] else ""
+    return f"; those hold {row['between']:,} of {total:,} frames{dropped}" if total else ""
 
 
 def distributions(store: Store, chosen: str) -> list[Bars]:

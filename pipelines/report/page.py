@@ -11,6 +11,7 @@ from pipelines.conditions import checked
 from pipelines.report import facts, picks, scores
 from pipelines.report.clusters import clusters
 from pipelines.sheets import write_whole
+from pipelines.standins import cluster_note
 
 FILE = "report.html"
 
@@ -61,6 +62,7 @@ def gather(store: Store, where: str | None) -> dict[str, Any]:
         "categories": facts.categories(store, chosen),
         "distributions": facts.distributions(store, chosen),
         "balance": clusters(store, where),
+        "cluster_note": cluster_note(store),
         "sheets": picks.sheets(store, where),
         "failures": failures,
         "more_failures": more_failures,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMATS: dict[str, Format] = find_formats()
 ExportResult = marker.ExportResult
+MARKER = marker.MARKER
 
 
 def export(

@@ -54,4 +54,5 @@ FORMAT = Format(
     "videos/ID.mp4, videos/captions.json, dataset.toml with several frame buckets",
     write,
     use="in the training TOML: dataset = '{out}/dataset.toml'",
+    portable=False,
 )

@@ -52,4 +52,5 @@ FORMAT = Format(
     "videos/ID.mp4, videos/metadata.jsonl, training.json with several buckets",
     write,
     use="--dataset_config {out}/training.json",
+    portable=False,
 )

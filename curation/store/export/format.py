@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class Format:
     """write: puts the clips of an export into its folder, and adds to its notes. about: what it writes, in a line.
 
-    use: what to tell the trainer, `{out}` being the export's folder; empty where nothing is to be said.
+    use: what to tell the trainer, `{out}` being the export's folder; empty where nothing is to be said. portable:
+    whether none of its files says where the export lies, so that it may be moved.
     """
 
     name: str
     about: str
     write: Callable[[Export], None]
     use: str = ""
+    portable: bool = True
 
 
 def find_formats() -> dict[str, Format]:

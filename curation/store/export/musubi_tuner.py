@@ -80,4 +80,5 @@ FORMAT = Format(
     "videos/ID.mp4, metadata-RATEfps.jsonl, dataset.toml with a data set a rate",
     write,
     use="--dataset_config {out}/dataset.toml, for caching and for training",
+    portable=False,
 )

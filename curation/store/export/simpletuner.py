@@ -79,4 +79,5 @@ FORMAT = Format(
     "videos/ID.mp4, videos/ID.txt, multidatabackend.json",
     write,
     use="--data_backend_config {out}/multidatabackend.json",
+    portable=False,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.decode import Orientation, Video
+from curation.media.decode import Orientation, Video, orientation_of
 from curation.media.errors import MediaError
 from curation.media.probe import md5_of, probe
 from curation.media.sandbox import Sandbox
@@ -200,3 +200,38 @@ def test_orientation_turns_arrays_as_it_says(turns, mirrored):
     assert made.shape[::-1] == Orientation(turns, mirrored).size(6, 4)
     back = np.rot90(made, turns)
     np.testing.assert_array_equal(back[:, ::-1] if mirrored else back, image)
+
+
+def with_exif(jpeg_stream: bytes, orientation: int) -> bytes:
+    """Each picture of a JPEG stream with an APP1 segment (Exif 2.3) that names how the camera was held."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 1) + entry + struct.pack("<I", 0)
+    return jpeg_stream.replace(b"\xff\xd8", b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif)
+
+
+@pytest.mark.parametrize(("held", "turns"), [(1, 0), (6, 1), (3, 2), (8, 3)])
+def test_side_data_that_pyav_has_no_name_for_is_passed_over(tmp_path, held, turns):
+    """As that of 3D video and of cameras' JPEGs; the display matrix beside it is read."""
+    raw = write(tmp_path / "a.mjpeg", frames(5), codec="mjpeg", pix_fmt="yuvj420p", format="mjpeg")
+    raw.write_bytes(with_exif(raw.read_bytes(), held))
+    path = tmp_path / "a.mov"
+    ffmpeg("-f", "mjpeg", "-i", str(raw), "-c", "copy", str(path))
+    with Video(str(path)) as video:
+        shown = list(video.frames())
+        with pytest.raises(ValueError, match="is not a valid Type"):  # once PyAV knows the kind, take a newer one
+            _ = shown[0].side_data
+        assert len(shown) == 5
+        assert orientation_of(shown[0]) == Orientation(turns)
+    assert probe(str(path))["rotation"] == 90 * turns
+
+
+def test_packets_that_the_container_marks_as_corrupt_give_damaged_frames(tmp_path):
+    """MPEG-TS says so of a packet whose transport error bit is set, or of which a part is missing."""
+    path = write(tmp_path / "a.ts", frames(60), g="10", preset="veryfast")
+    data = path.read_bytes()
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    del packets[len(packets) // 2 : len(packets) // 2 + 2]
+    path.write_bytes(b"".join(packets))
+    with Video(str(path)) as video:
+        damaged = [number_of(gray(f)) for f in video.frames() if video.is_damaged]
+    assert 1 <= len(damaged) <= 3

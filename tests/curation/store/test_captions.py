@@ -39,6 +39,7 @@ def row(**changes: Any) -> dict[str, Any]:
     [
         (Wanted(), row(), ["a model's"]),
         (Wanted(), row(caption=" \n"), ["the span's"]),
+        (Wanted(), row(caption=None, span_captions=["the span's", "again"]), ["the span's", "again"]),
         (Wanted(), row(caption=None, span_caption=None), FILE["m"]),
         (Wanted(), row(caption=None, span_caption=None, source_md5="other"), []),
         (Wanted("composed_caption"), row(), ["A wide clip."]),

@@ -73,6 +73,14 @@ def test_counts_add_up_and_nothing_leaves_the_folder(filled: Store, tmp_path: Pa
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_that_may_be_moved_says_nowhere_where_it_lies(filled: Store, tmp_path: Path, format: str) -> None:
+    export(filled, tmp_path / "out", format, sql=QUERY)
+    (tmp_path / "out" / "reelwright-export.json").unlink()
+    texts = [p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.suffix in (".json", ".jsonl", ".toml", ".csv")]
+    assert any(str(tmp_path).encode() in text for text in texts) != FORMATS[format].portable
+
+
 def test_webdataset_is_read_back_by_tarfile(filled: Store, tmp_path: Path) -> None:
     export(filled, tmp_path / "out", "webdataset", snapshot="all", shard_bytes=6_000)
     shards = sorted((tmp_path / "out").glob("*.tar"))
