@@ -68,23 +68,23 @@ def ids_in_words(repeated: dict[str, list[str]]) -> str:
 
 
 def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
-    """`12 not a video (.jpg), 3 hidden`: what was passed over, the commonest reasons first."""
+    """`12 × not a video by its name (.jpg); 3 × hidden`: what was passed over, the commonest reasons first."""
     counts = Inputs([], list(skipped)).skipped_by_reason()
-    words = [f"{count} {reason}" for reason, count in counts[:most]]
+    words = [f"{count} × {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
-    return ", ".join(words + ([f"{others} for other reasons"] if others else []))
+    return "; ".join(words + ([f"{others} × something else"] if others else []))
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
     lines = []
     if found.skipped:
-        lines.append(f"passed over {len(found.skipped)}: {reasons_in_words(found.skipped)}; --list-skipped names each")
+        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons_in_words(found.skipped)}; --list-skipped names each")
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
     if refused := [item for item in found.files if item.refused]:
-        lines.append(f"{len(refused)} rows cannot be used and are counted as failed, such as {refused[0].refused}")
+        lines.append(f"{len(refused)} rows of lists cannot be used and are counted as failed: {refused[0].refused}")
     for path, columns in found.unread_columns.items():
         if columns:
             lines.append(f"columns not read of {path}: {', '.join(columns)}")

@@ -136,7 +136,7 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         )
     if summary.no_clip:
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(summary.no_clip.items(), key=lambda p: -p[1]))
-        lines.append(f"{sum(summary.no_clip.values())} ok sources gave no clip: {reasons}")
+        lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
