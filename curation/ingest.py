@@ -79,7 +79,8 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
     lines = []
     if found.skipped:
-        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons_in_words(found.skipped)}; --list-skipped names each")
+        reasons = reasons_in_words(found.skipped)
+        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons}; --list-skipped names each")
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")

@@ -70,7 +70,7 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
 
 
 def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
-    if wanted:
+    if wanted and skipped:
         say(*(f"{printable(s.path)}\t{s.reason}" for s in skipped))
 
 
@@ -83,8 +83,8 @@ def _run(
     from pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
-    if not quiet:
-        say(*map(printable, inputs_in_words(found, recipe.manifests)))
+    if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
+        say(*map(printable, lines))
     opened = Store.open(recipe.store, create=True)
     interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():

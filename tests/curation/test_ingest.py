@@ -132,7 +132,7 @@ def test_names_that_are_not_utf_8_are_counted(tmp_path):
 
 def test_where_nothing_is_left_it_says_what_there_was(tmp_path):
     (tmp_path / "list.csv").write_text("uri\na.mp4\n")
-    with pytest.raises(NothingFound, match=r"passed over: 1 × a list, read where it is named itself \(\.csv\)") as caught:
+    with pytest.raises(NothingFound, match=r"passed over: 1 × a list, .* \(\.csv\)") as caught:
         list_inputs([str(tmp_path)])
     assert [Path(s.path).name for s in caught.value.skipped] == ["list.csv"]
 

@@ -28,6 +28,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TOLD = recipe_of(annotators=["flaky", "loud"])
+
+
 def rows_of(store: Path, table: str, *columns: str) -> list[tuple]:
     return [tuple(r[c] for c in columns) for r in Store.open(store).read(table, list(columns)).to_pylist()]
 
@@ -46,7 +49,7 @@ def test_a_manifest_s_rows_are_accounted_for_one_by_one(films, tmp_path):
     manifest = films / "list.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
     store = tmp_path / "store"
-    summary = curate(store, [manifest])
+    summary = curate(store, [manifest], TOLD)
     assert (summary.inputs, summary.ok, summary.duplicate, summary.failed) == (7, 4, 1, 2)
     assert summary.no_clip == {"one frame": 1, "shots under 1 s": 1}
     assert summary.same_id == {"x1": 1}
@@ -72,19 +75,50 @@ def test_a_manifest_s_rows_are_accounted_for_one_by_one(films, tmp_path):
         (10, 30, "first", ["first"]), (50, 80, "across", ["across", "the cut"]),
     ]  # fmt: skip
     check_whole(store)
+    words = {c[0]: c[1].partition("! ")[2] for c in rows_of(store, "clips", "start_frame", "loud_words", "source_md5")
+             if c[2] == of_first}  # fmt: skip
+    assert words == {10: "first", 50: "across"}  # an annotator is told the caption of the clip's part
+    assert {w.partition("! ")[2] for (w,) in rows_of(store, "clips", "loud_words")} == {"first", "across", "a"}
 
-    again = curate(store, [manifest])
+    again = curate(store, [manifest], TOLD)
     assert (again.inputs, again.done_before, again.no_clip) == (7, 7, summary.no_clip)
 
-    kept = curate(store, [manifest], recipe_of(manifests__repeated_ids="keep"))
+    keep = recipe_of(manifests__repeated_ids="keep")
+    kept = curate(store, [manifest], keep)
     assert (kept.ok, kept.duplicate, kept.clips) == (5, 0, 2)
 
     rows[1]["end"], rows[4]["uri"] = 2.8, "film03.mp4"
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    mended = curate(store, [manifest], recipe_of(manifests__repeated_ids="keep"))
+    mended = curate(store, [manifest], keep)
     assert (mended.ok, mended.failed, mended.cut_otherwise) == (6, 1, 1)
     assert not any("#row" in uri for (uri,) in rows_of(store, "sources", "uri"))
     check_whole(store)
+
+
+def test_what_is_passed_over_is_listed(call, films, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "list.csv").write_text("uri\na.mp4\n")
+    (tmp_path / "in" / "new\nline.dat").write_bytes((films / "film00.mp4").read_bytes())
+    listed = call("curate", "in", "--store", "store", "--plan", "--list-skipped")
+    assert listed.returncode == 1
+    assert listed.stdout.splitlines() == [
+        f"{tmp_path}/in/list.csv\ta list, read where it is named itself (.csv)",
+        f"{tmp_path}/in/new\\nline.dat\tlooks like mp4, read where it is named itself (.dat)",
+    ]
+    assert "no video files in in; passed over: 1 × a list" in listed.stderr
+
+
+def test_rows_that_were_mended_are_no_failures_any_more(call, films, tmp_path):
+    rows = "path\n{}\n{}/film00.mp4\n"
+    (tmp_path / "m.csv").write_text(rows.format("webhdfs://host/a.mp4", films))
+    store, options = tmp_path / "store", ("--set", "annotators=[light]", "--set", "encode.preset=ultrafast")
+    made = call("curate", "m.csv", "-s", store, *options)
+    assert "2 inputs = 1 ok + 0 duplicate + 1 failed" in made.stdout
+    assert "1 rows of lists cannot be used" in made.stdout
+    assert "m.csv#row 1" in call("failures", "-s", store).stdout
+    (tmp_path / "m.csv").write_text(rows.format(f"{films}/film01.mp4", films))
+    assert "2 inputs = 2 ok" in call("curate", "m.csv", "-s", store, *options).stdout
+    assert "nothing failed" in call("failures", "-s", store).stdout
 
 
 @pytest.fixture
