@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+COMMITTED = "what was committed stays in the store, and the same command goes on"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _asked = threading.Event()
+_raised = threading.Event()  # since `noted` began; a command that handles SIGINT itself says itself how it ended
+_left: list[str] = []
 _last = 0
 
 
@@ -24,6 +27,8 @@ def noted() -> Iterator[None]:
         yield
         return
     _asked.clear()
+    _raised.clear()
+    _left.clear()
     before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, _note)
@@ -56,8 +61,19 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def leaves(what: str) -> None:
+    """Note what an interrupt leaves behind from here on, for the sentence that a person reads then."""
+    _left[:] = [what]
+
+
+def sentence() -> str:
+    """How an interrupted command ended; empty where none was raised."""
+    return "; ".join(["stopped", *_left]) if _raised.is_set() else ""
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     global _last  # noqa: PLW0603 - the process's
     _last = number
     _asked.set()
+    _raised.set()
     signal.default_int_handler(number, frame)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.annotate import postponed_lines
 from pipelines.cli.app import StoreOption, app, printable, say
 from pipelines.errors import UserError
@@ -69,7 +70,7 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
 
 
 def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
-    if wanted:
+    if wanted and skipped:
         say(*(f"{printable(s.path)}\t{s.reason}" for s in skipped))
 
 
@@ -82,9 +83,10 @@ def _run(
     from pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
-    if not quiet:
-        say(*map(printable, inputs_in_words(found, recipe.manifests)))
+    if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
+        say(*map(printable, lines))
     opened = Store.open(recipe.store, create=True)
+    interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():
         summary, report = run_all(
             opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet
@@ -134,7 +136,7 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         )
     if summary.no_clip:
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(summary.no_clip.items(), key=lambda p: -p[1]))
-        lines.append(f"{sum(summary.no_clip.values())} ok sources gave no clip: {reasons}")
+        lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
     if summary.moved:
@@ -213,6 +215,7 @@ def _mended(store: "Store") -> str:
     noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
     return (
         f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )

@@ -206,7 +206,7 @@ def test_a_pipe_that_closes_is_no_error(store):
 def test_failures_are_listed_until_they_are_mended(call, store, tmp_path, ray_local):
     shown = call("failures", "--store", store, "--detail")
     assert "broken.mp4" in shown.stdout
-    assert "open: not a readable video file" in shown.stdout
+    assert "text: it is text, not a video" in shown.stdout
     assert "--retry-failed" in shown.stdout
     assert "broken" not in call("failures", "--store", store, "--stage", "scan").stdout
     (good,) = footage(tmp_path / "in", 1, lengths=(40,))
@@ -273,12 +273,13 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe))
     planned = call("curate", "run.yaml", "--store", "store", "--plan")
     assert planned.returncode == 0, planned.stderr
-    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable; 1 other files passed over" in planned.stdout
+    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable\n" in planned.stdout
+    assert "passed over 1 files and folders: 1 × a list, read where it is named itself (.txt)" in planned.stdout
     assert not (tmp_path / "store").exists()
     made = reel("curate", "run.yaml", "--store", "store", "--strict")
     assert made.returncode == 3, made.stderr
     assert "3 inputs = 2 ok + 0 duplicate + 1 failed" in made.stdout
-    assert "passed over 1 files" in made.stdout
+    assert "passed over 1 files and folders: " in made.stdout
     assert "2 clips added" in made.stdout
     assert "reel failures --store store" in made.stdout
     assert "curate: 3/3" in made.stderr
