@@ -23,7 +23,12 @@ EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "out": lambda p: 1 - (1 - p) ** 3,
     "in": lambda p: p**2,
 }
-XFADES = ["wipeleft", "wiperight", "wipeup", "wipedown", "slideleft", "slideright", "slideup", "slidedown", "circlecrop", "rectcrop", "distance", "fadeblack", "fadewhite", "radial", "smoothleft", "smoothup", "circleopen", "circleclose", "vertopen", "vertclose", "horzopen", "horzclose", "dissolve", "pixelize", "diagtl", "diagbr", "hlslice", "hrslice", "vuslice", "vdslice", "hblur", "fadegrays", "wipetl", "wipebr", "squeezeh", "squeezev", "zoomin", "fadefast", "fadeslow", "hlwind", "vuwind", "coverleft", "coverright", "coverup", "coverdown", "revealleft", "revealright", "revealup", "revealdown"]
+XFADES = (
+    "wipeleft wiperight wipeup wipedown slideleft slideright slideup slidedown circlecrop rectcrop distance fadeblack "
+    "fadewhite radial smoothleft smoothup circleopen circleclose vertopen vertclose horzopen horzclose dissolve "
+    "pixelize diagtl diagbr hlslice hrslice vuslice vdslice hblur fadegrays wipetl wipebr squeezeh squeezev zoomin "
+    "fadefast fadeslow hlwind vuwind coverleft coverright coverup coverdown revealleft revealright revealup revealdown"
+).split()
 
 Mix = Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]
 
