@@ -137,7 +137,7 @@ def test_the_last_frame_of_an_avi_may_come_early_by_its_clock():
 
 
 def test_where_frames_are_counted_holes_are_found_all_the_same():
-    """Times that repeat now and then, or are those of decoding: what is counted on is the rate, not that all is there."""
+    """Times that repeat now and then, or are those of decoding: what is counted on is the rate alone."""
     steady = [33 * i for i in range(100)] + [33 * i + 8000 for i in range(100, 200)]
     repeated = [t - 33 if i % 40 == 7 else t for i, t in enumerate(steady)]
     swapped = [t for a, b in zip(steady[::2], steady[1::2], strict=True) for t in (b, a)]
