@@ -34,9 +34,11 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
         after = found[index + 1].first - 1 if index + 1 < len(found) else len(footage) - 1
         reached = t
         if t in loose:
-            mixed, length = followed(footage, t, (before, after)), t.last - t.first + 1
-            first = min(mixed.first, _settled(footage, t.first, -1, before, length))
-            last = max(mixed.last, _settled(footage, t.last, 1, after, length))
+            first, last = t.first, t.last
+            if (state[max(0, first - LOOK) : last + LOOK + 1] == PICTURE).all():  # black is no picture to mix with
+                mixed, length = followed(footage, t, (before, after)), t.last - t.first + 1
+                first = min(mixed.first, _settled(footage, t.first, -1, before, length))
+                last = max(mixed.last, _settled(footage, t.last, 1, after, length))
             begin, end = _faded(footage, state, first, -1, before, last), _faded(footage, state, last, 1, after, first)
             reached = Transition(begin, end, t.confidence)
         elif t.is_cut:

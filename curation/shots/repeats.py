@@ -93,6 +93,7 @@ class Repeats:
         self._contrast, self._blank = np.empty(0), np.empty(0, bool)
         self._first = 0  # frame of _steps[0]
         self._next = 0  # frame to tell next
+        self._has_ended = False
 
     def push(self, before: np.ndarray, small: np.ndarray) -> np.ndarray:
         """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> NEW, REPEAT or FLASH of each
@@ -111,7 +112,8 @@ class Repeats:
         return self._tell_until(self._first + len(self._steps) - self._reach)
 
     def flush(self) -> np.ndarray:
-        """As `push`, of all frames that are left."""
+        """As `push`, of all frames that are left: the last picture goes on no longer."""
+        self._has_ended = True
         return self._tell_until(self._first + len(self._steps))
 
     @property
@@ -156,7 +158,7 @@ class Repeats:
     def _between_real_ones(self) -> np.ndarray:
         """Steps of nearly nothing with real ones before and after, near enough."""
         steps, reach = self._steps, self.longest
-        padded = np.pad(steps, reach)
+        padded = np.pad(steps, reach, constant_values=(0.0, START if self._has_ended else 0.0))
         highest = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)  # [i]: of steps [i - reach, i)
         real = np.minimum(highest[: len(steps)], highest[reach + 1 : reach + 1 + len(steps)])
         return (steps < LITTLE) & (real > REAL) & (real > CLEAR * steps)
