@@ -94,7 +94,7 @@ def _unknown_column(name: str, alias: str | None, store: Store, query: str, cand
     here = {*asked, *(UNDER_VIEW.get(table, "") for table in asked)}
     elsewhere = [table for table in NAMED if table not in here and name in columns_of(store, table)]
     if elsewhere:
-        hint = f"; {' and '.join(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} a column of that name{hint}"
+        hint += f"; {' and '.join(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} a column of that name"
     see = UNDER_VIEW.get(blamed[0], blamed[0])
     return StoreError(f"'{name}' is not a column of {' or '.join(blamed)}{hint}. See: reel describe {see}")
 

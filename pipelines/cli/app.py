@@ -48,7 +48,7 @@ def reel(
 
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
-    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C."""
+    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     prepare()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
@@ -70,14 +70,16 @@ def main() -> None:
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
     from pipelines import interrupts
+    from pipelines.cli.local_paths import refuse_uris
 
+    refuse_uris(app)
     try:
         with interrupts.noted():
             app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130 and (words := interrupts.sentence()):
             print(f"\n{words}", file=sys.stderr)
-            _end(130)
+            _end(interrupts.exit_code())
         raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

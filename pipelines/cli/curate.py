@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from curation.inputs import Inputs, Skipped
     from curation.store import Store
     from pipelines.annotation.run import Report
-    from pipelines.curate import Summary
     from pipelines.recipe import CurateRecipe
+    from pipelines.sources import Summary
 
 RECIPE_SUFFIXES = {".yaml", ".yml"}
 
@@ -139,9 +139,10 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
+    if summary.moved:
+        lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
-        current = "" if summary.cut_otherwise else ": every source and every score is current"
-        return "\n".join([*lines, f"nothing to do{current}"])
+        return "\n".join([*lines, _nothing_new(summary, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
@@ -159,6 +160,17 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"what failed:   reel failures --store {store}")
     lines.append(f"look at it:    reel report --store {store}")
     return "\n".join(lines)
+
+
+def _nothing_new(summary: "Summary", store: str) -> str:
+    """Nothing is current that has failed."""
+    if summary.failed:
+        sources = "source" if summary.failed == 1 else "sources"
+        return (
+            f"nothing new; {summary.failed} {sources} failed before (reel failures --store {store}; --retry-failed "
+            "tries them again)"
+        )
+    return "nothing to do" if summary.cut_otherwise else "nothing to do: every source and every score is current"
 
 
 @app.command(epilog="Example:  reel failures --store STORE --stage scan")

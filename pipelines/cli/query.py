@@ -74,13 +74,19 @@ def tables(store: StoreOption) -> None:
 
 @app.command(epilog="Example:  reel describe clips --store STORE")
 def describe(
-    table: Annotated[str, typer.Argument(help="Table name.")],
+    table: Annotated[str, typer.Argument(help="Name of a table or view.")],
     store: StoreOption,
 ) -> None:
     """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
     from curation.store import Store
+    from curation.store.sql_errors import UNDER_VIEW
+    from curation.store.sql_scan import SOURCE_COLUMNS
 
-    for column in Store.open(store).describe(table):
+    opened = Store.open(store)
+    columns = opened.describe(UNDER_VIEW.get(table, table))
+    if table == "clips_full":
+        columns += [column for column in opened.describe("sources") if column.name in SOURCE_COLUMNS]
+    for column in columns:
         unit = f" [{column.unit}]" if column.unit else ""
         by = f" · by {column.computed_by}" if column.computed_by else ""
         made = f" ({', '.join(column.fingerprints)})" if column.fingerprints else ""

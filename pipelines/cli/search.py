@@ -34,7 +34,7 @@ def search(
     from pipelines.search import search as find
 
     column = VISUAL if visual else CAPTION
-    _print(find(Store.open(store), text, count, column=column, where=where, model=model), format)
+    _print(find(Store.open(store), text, count, column=column, where=where, model=model), format, store)
 
 
 @app.command(epilog="Example:  reel similar 3f2a -s STORE")
@@ -54,10 +54,10 @@ def similar(
 
     opened = Store.open(store)
     found = find(opened, find_clip(opened, clip), count, column=VISUAL if visual else CAPTION, where=where)
-    _print(found, format)
+    _print(found, format, store)
 
 
-def _print(found: "Found", format: str) -> None:
+def _print(found: "Found", format: str, store: str) -> None:
     import pyarrow as pa
 
     from curation.store import write_result
@@ -70,4 +70,4 @@ def _print(found: "Found", format: str) -> None:
     if found.note:
         print(found.note, file=sys.stderr)
     if format == "table" and rows.num_rows:
-        say("look at one:  reel show CLIP_ID")
+        say(f"look at one:  reel show CLIP_ID --store {store}")

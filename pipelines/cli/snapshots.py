@@ -71,7 +71,7 @@ def create(
     if made.balance:
         say(_balance_text(made.balance))
     if job is None:
-        say(f"next: reel export OUT/ --snapshot {name}")
+        say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
     from pipelines.cli.train import start
 

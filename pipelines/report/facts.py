@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ class Bars:
     unit: str  # what is counted
     bars: list[Bar]
     others: int = 0  # things that have none of these values
+    meaning: str = ""  # of a column whose name is the title
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def distributions(store: Store, chosen: str) -> list[Bars]:
 
 
 def categories(store: Store, chosen: str) -> list[Bars]:
-    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions."""
+    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions and no ids
+    of clips."""
     found = []
     for f in store.schema("clips"):
         about = f.metadata or {}
@@ -158,10 +160,14 @@ def categories(store: Store, chosen: str) -> list[Bars]:
             continue
         name = quoted(f.name)
         some = f"(SELECT {name} FROM clips LIMIT {LOOK_AT})"
-        looks = _one(store, f"SELECT count(DISTINCT {name}) AS words, max(length({name})) AS longest FROM {some}")
-        if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH:
-            title = f"{f.name}: {about.get(b'meaning', b'').decode()}".rstrip(": ")
-            found.append(_bars(store, title, "clips", f"SELECT {name} FROM {chosen}"))
+        looks = _one(
+            store,
+            f"SELECT count(DISTINCT {name}) AS words, max(length({name})) AS longest, "
+            f"bool_and({name} IN (SELECT clip_id FROM clips)) AS are_ids FROM {some}",
+        )
+        if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH and not looks["are_ids"]:
+            bars = _bars(store, f.name, "clips", f"SELECT {name} FROM {chosen}")
+            found.append(replace(bars, meaning=about.get(b"meaning", b"").decode()))
     return found
 
 

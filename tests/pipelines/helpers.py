@@ -6,8 +6,9 @@ from typing import Any
 
 from curation.ingest import list_inputs
 from curation.store import Store
-from pipelines.curate import Summary, run_all
+from pipelines.curate import run_all
 from pipelines.recipe import CurateRecipe, load_recipe
+from pipelines.sources import Summary
 
 CHEAP: dict[str, Any] = {
     "encode.preset": "ultrafast",

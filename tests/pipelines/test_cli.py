@@ -30,10 +30,7 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 
 def test_the_command_imports_nothing_heavy():
-    program = (
-        f"import sys, {', '.join(MODULES)}\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
+    program = f"import sys, {', '.join(MODULES)}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.stdout.strip() == "[]", made.stderr
 
@@ -126,6 +123,22 @@ def test_errors_are_one_line_that_says_what_to_do(call, store, tmp_path):
     assert "choose one of" in refused(call, "sql", "select 1", "-s", store, "-f", "xml")
     assert "other files" in refused(call, "curate", tmp_path / "in", "--store", tmp_path / "in")
     assert not (tmp_path / "new").exists(), "a run that was refused made a store"
+
+
+@pytest.mark.parametrize("arguments", [
+    ("report", "-s", "STORE", "--out", "s3://bucket/report.html"),
+    ("train", "recipe.yaml", "--snapshot", "all", "-s", "STORE", "--out", "s3://bucket/runs"),
+    ("train", "s3://bucket/recipe.yaml", "--snapshot", "all", "-s", "STORE"),
+    ("generate", "runs/a", "--prompt", "x", "--out", "gs://bucket/a.mp4"),
+    ("checkpoint", "export", "runs/a", "s3://bucket/weights"),
+    ("checkpoint", "import", "https://host/weights", "here"),
+    ("sql", "select 1", "-s", "STORE", "-f", "parquet", "--out", "s3://bucket/a.parquet"),
+], ids=lambda a: " ".join(a[:2]))  # fmt: skip
+def test_a_uri_where_a_path_is_meant_is_refused_and_makes_no_folder(call, store, tmp_path, arguments):
+    made = call(*(str(store) if one == "STORE" else one for one in arguments))
+    assert made.returncode == 2, made.stderr
+    assert "is a URI, and here a path of this machine is meant" in made.stderr
+    assert not list(tmp_path.glob("*:"))
 
 
 def test_sql_in_every_format(call, store, tmp_path, monkeypatch):
@@ -244,6 +257,10 @@ def test_looking_at_a_store(call, store):
     about = call("describe", "clips", "--store", store).stdout
     assert "blur_score" in about
     assert "by blur" in about
+    full = call("describe", "clips_full", "--store", store).stdout
+    assert full.startswith(about.rstrip())
+    assert "\nuri " in full
+    assert call("describe", "failures_latest", "--store", store).stdout.startswith("uri ")
 
 
 def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local, tmp_path):

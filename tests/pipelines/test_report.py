@@ -196,6 +196,34 @@ def test_duplicates_runs_crops_and_words_are_told(page: str) -> None:
     assert "pan <left> 9" in text
 
 
+def test_each_section_is_in_the_navigation(page: str) -> None:
+    sections = re.findall(r'<section id="([^"]+)"', page)
+    assert re.findall(r'<a href="#([^"]+)"', page) == sections
+    assert len(sections) >= 8
+    assert f"<b>{COUNT}</b><span>clips</span>" in page
+
+
+def test_scores_that_a_histogram_shows_nothing_of_are_named_instead(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", create=True)
+    ids = [f"c{i:03d}" for i in range(40)]
+    store.append("clips", [{"clip_id": i, "source_md5": "m"} for i in ids])
+    values = {"spread": list(range(40)), "same": [0.5] * 40, "rare": [1.0] + [None] * 39}
+    fields = [pa.field("clip_id", pa.string()), *(score_field(name) for name in values)]
+    columns = [pa.array(ids), *(pa.array(v, pa.float32()) for v in values.values())]
+    words = pa.array(["wide" if i % 2 else "close" for i in range(40)])
+    fields += [score_field("shot", type=pa.string()), score_field("group", type=pa.string())]
+    rows = pa.Table.from_arrays([*columns, words, pa.array(ids)], schema=pa.schema(fields))
+    store.merge("clips", rows, "clip_id")
+    store.append("snapshots", [{"name": "s", "num_clips": 40, "created_at": datetime.now(UTC)}])
+    facts = gather(store, None)
+    assert [score.name for score in facts["scores"]] == ["spread"]
+    assert [bars.title for bars in facts["categories"]] == ["shot"]
+    page = render(store)
+    assert "<code>same</code> (0.5 for each clip)" in page
+    assert "<code>rare</code> (1 of 40 clips have a value)" in page
+    assert '<a href="#snapshots">' in page
+
+
 def test_every_score_comes_with_its_meaning_unit_and_gaps(page: str) -> None:
     text = Reader(page).text
     assert "blur_score level² meaning of blur_score <b> by tester" in text
@@ -263,7 +291,10 @@ def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -
 
 def test_numbers_are_written_short() -> None:
     assert [short(v) for v in (0.0, 0.01234, 12.345, -1234.5, 123_456, 1.5e6, 2e12, None)] == [
-        "0", "0.0123", "12.3", "-1,234", "123 k", "1.5 M", "2e+03 G", "–",
+        "0", "0.012", "12.3", "-1,234", "123 k", "1.5 M", "2e+03 G", "–",
     ]  # fmt: skip
+    for value in (-0.000216, 3.15e-5, -0.00476, 0.0838, -0.0805, 0.999, -39.1, 0.00382, -1e-12):
+        assert len(short(value)) <= 8  # five of them fit on a card
+        assert float(short(value)) == pytest.approx(value, rel=0.05)
     assert [span(v) for v in (0, 59.94, 61, 7200, None)] == ["0 s", "59.9 s", "1 min 1 s", "2.0 h", "–"]
     assert [size(v) for v in (0, 999, 1_500_000, 2e15)] == ["0 B", "999 B", "1.5 MB", "2,000.0 TB"]

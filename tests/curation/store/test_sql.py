@@ -132,7 +132,7 @@ def test_parameters_are_values_and_never_sql(filled: Store) -> None:
         ("DROP TABLE clips", "only SELECT runs here, and this is DROP"),
         ("-- nothing but this", "this text holds none"),
         ("SELECT blur_scor FROM sources", "'blur_scor' is not a column of sources. See: reel describe sources"),
-        ("SELECT score FROM sources", "'score' is not a column of sources; clips has a column of that name"),
+        ("SELECT score FROM sources", "clips has a column of that name. See: reel describe sources"),
         ("SELECT s.widht FROM sources s JOIN clips c ON s.md5 = c.source_md5", "'widht' is not a column of sources"),
         ("SELECT scor FROM sources s JOIN clips c ON s.md5 = c.source_md5", "a column of clips; columns that look"),
         ("SELECT sprc FROM sources s, clips c", "'sprc' is not a column of sources or clips."),
