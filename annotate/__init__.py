@@ -38,6 +38,7 @@ __all__ = [
 BUILT_IN = {
     "technical": "annotate.technical:Technical",
     "blur": "annotate.blur:Blur",
+    "combing": "annotate.combing:Combing",
     "motion": "annotate.motion:Motion",
     "text": "annotate.text:Text",
     "light": "annotate.light:Light",

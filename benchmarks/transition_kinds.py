@@ -23,7 +23,12 @@ EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "out": lambda p: 1 - (1 - p) ** 3,
     "in": lambda p: p**2,
 }
-XFADES = ["wipeleft", "wiperight", "wipeup", "wipedown", "slideleft", "slideright", "slideup", "slidedown", "circlecrop", "rectcrop", "distance", "fadeblack", "fadewhite", "radial", "smoothleft", "smoothup", "circleopen", "circleclose", "vertopen", "vertclose", "horzopen", "horzclose", "dissolve", "pixelize", "diagtl", "diagbr", "hlslice", "hrslice", "vuslice", "vdslice", "hblur", "fadegrays", "wipetl", "wipebr", "squeezeh", "squeezev", "zoomin", "fadefast", "fadeslow", "hlwind", "vuwind", "coverleft", "coverright", "coverup", "coverdown", "revealleft", "revealright", "revealup", "revealdown"]
+XFADES = (
+    "wipeleft wiperight wipeup wipedown slideleft slideright slideup slidedown circlecrop rectcrop distance fadeblack "
+    "fadewhite radial smoothleft smoothup circleopen circleclose vertopen vertclose horzopen horzclose dissolve "
+    "pixelize diagtl diagbr hlslice hrslice vuslice vdslice hblur fadegrays wipetl wipebr squeezeh squeezev zoomin "
+    "fadefast fadeslow hlwind vuwind coverleft coverright coverup coverdown revealleft revealright revealup revealdown"
+).split()
 
 Mix = Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]
 
@@ -186,18 +191,18 @@ def studio(box: tuple[float, float, float, float], seed: int) -> Callable[[np.nd
     left, top, right, bottom = (round(s * n) for s, n in zip(box, (WIDTH, HEIGHT, WIDTH, HEIGHT), strict=True))
     colours = rng.integers(20, 220, (2, 3))
     ramp = np.linspace(0, 1, WIDTH)[None, :, None]
-    desk = (colours[0] * (1 - ramp) + colours[1] * ramp) * np.ones((HEIGHT, 1, 1))
+    desk = ((colours[0] * (1 - ramp) + colours[1] * ramp) * np.ones((HEIGHT, 1, 1))).astype(np.uint8)
     for _ in range(4):
         y, x = rng.integers(0, HEIGHT - 14), rng.integers(0, WIDTH - 60)
         desk[y : y + 12, x : x + 56] = rng.integers(0, 255, 3)
-        cv2.putText(desk, "NEWS 24 live", (int(x) + 2, int(y) + 9), cv2.FONT_HERSHEY_SIMPLEX, 0.25, (255, 255, 255), 1)
+        cv2.putText(desk, "NEWS 24 live", (int(x) + 2, int(y) + 9), cv2.FONT_HERSHEY_SIMPLEX, 0.25, (255, 255, 255))
 
     def around(frame: np.ndarray) -> np.ndarray:
         out = desk.copy()
         out[top:bottom, left:right] = cv2.resize(
-            frame.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_AREA
+            frame, (right - left, bottom - top), interpolation=cv2.INTER_AREA
         )
-        return out.clip(0, 255).astype(np.uint8)
+        return out
 
     return around
 

@@ -29,7 +29,7 @@ from curation.shots import ShotConfig, make_detector
 PICTURES, VIDEOS = {".jpg", ".jpeg", ".png"}, {".avi", ".mp4", ".mkv", ".webm", ".mov"}
 NUM_FRAMES, AT = 200, 70  # of a composed file, and where its transition begins
 SLACK = 2  # frames that a span may lie beside its transition
-OWN_CUT = 0.5  # correlation of consecutive frames below which a video has a cut of its own
+OWN_CUT = 0.6  # correlation of consecutive frames below which a video has a cut of its own
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def _of_video(path: Path) -> list[np.ndarray]:
     shots, start = [], 0
     for t in range(1, len(frames) + 1):
         if t == len(frames) or np.corrcoef(frames[t].ravel(), frames[t - 1].ravel())[0, 1] < OWN_CUT:
-            if t - start >= 50:
-                shots.append(np.stack(frames[start:t]))
+            if t - start >= 50:  # less the ends, where a video of its own may still be changing
+                shots.append(np.stack(frames[start + 4 : t - 4]))
             start = t
     return [_long_enough(s) for s in shots][:4]
 

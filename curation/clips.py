@@ -106,6 +106,7 @@ def _of_shot(
                 size=(scan.info.width, scan.info.height),
                 duration_s=end_s - float(times[start]),
                 may_seek=scan.can_seek,
+                is_interlaced=scan.interlaced_in(start, end) > 0,
             ),
             start_s=float(times[start]),
             end_s=end_s,
@@ -180,7 +181,7 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
 
 
 def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """A row of `clips`. encoded: `width height num_frames fps bytes audio_note` of the mp4."""
+    """A row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]
     x, y, w, h = planned.spec.crop
     return {
@@ -206,6 +207,7 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "longest_frame_s": planned.longest_frame_s,
         "corrupt_frames": planned.corrupt_frames,
         "audio_note": encoded["audio_note"],
+        **encoded["colour"],
         "clips_fingerprint": fingerprint,
         "span_caption": planned.captions[0] if planned.captions else None,
         "span_captions": list(planned.captions) or None,

@@ -3,12 +3,12 @@
 import glob
 import os
 import stat
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from curation.extras import install_for_protocol
+from curation.folders import Folders, fixed_part
 from curation.inputs import (
     FILE,
     WEB,
@@ -68,23 +68,24 @@ def ids_in_words(repeated: dict[str, list[str]]) -> str:
 
 
 def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
-    """`12 not a video (.jpg), 3 hidden`: what was passed over, the commonest reasons first."""
+    """`12 × not a video by its name (.jpg); 3 × hidden`: what was passed over, the commonest reasons first."""
     counts = Inputs([], list(skipped)).skipped_by_reason()
-    words = [f"{count} {reason}" for reason, count in counts[:most]]
+    words = [f"{count} × {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
-    return ", ".join(words + ([f"{others} for other reasons"] if others else []))
+    return "; ".join(words + ([f"{others} × something else"] if others else []))
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
     lines = []
     if found.skipped:
-        lines.append(f"passed over {len(found.skipped)}: {reasons_in_words(found.skipped)}; --list-skipped names each")
+        reasons = reasons_in_words(found.skipped)
+        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons}; --list-skipped names each")
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
     if refused := [item for item in found.files if item.refused]:
-        lines.append(f"{len(refused)} rows cannot be used and are counted as failed, such as {refused[0].refused}")
+        lines.append(f"{len(refused)} rows of lists cannot be used and are counted as failed: {refused[0].refused}")
     for path, columns in found.unread_columns.items():
         if columns:
             lines.append(f"columns not read of {path}: {', '.join(columns)}")
@@ -97,24 +98,18 @@ def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
 
 
 class _Finder:
-    """Resolves names. Linked folders come last: what is there without a link, too, is named without."""
+    """Resolves names, and notes what is passed over."""
 
     def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
         self.allow_http, self.config = allow_http, config
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
-        self._walked: set[tuple[int, int]] = set()  # (device, inode) of folders: a link may lead round in a circle
-        self._links: deque[str] = deque()
+        self._folders = Folders(self._skip)
 
     def resolve(self, names: Sequence[str]) -> Iterator[Input]:
         for name in names:
             yield from self._named(FILE.sub("", name) if FILE.match(name) else name)
-        while self._links:
-            link = self._links.popleft()
-            if not self._is_new(link):
-                self._skip(link, "a link to a folder that is read already")
-                continue
-            yield from self._walk(link)
+        yield from self._videos(self._folders.linked())
 
     def _named(self, name: str) -> Iterator[Input]:
         if "://" in name:
@@ -122,8 +117,7 @@ class _Finder:
             return
         path = Path(os.path.abspath(os.path.expanduser(name)))
         if path.is_dir():
-            if self._is_new(str(path)):
-                yield from self._walk(str(path))
+            yield from self._videos(self._folders.files(str(path)))
         elif os.path.lexists(path):
             yield from self._file(path)
         elif glob.has_magic(name):
@@ -146,46 +140,17 @@ class _Finder:
         return read_manifest(path, self.allow_http, self.config, unread)
 
     def _matches(self, pattern: str) -> Iterator[Input]:
-        for match in glob.iglob(pattern, recursive=True):
+        if "**" in pattern.split("/"):
+            yield from self._videos(self._folders.files(fixed_part(pattern), pattern))
+            return
+        for match in glob.iglob(pattern):
             if os.path.isdir(match):
-                if "**" not in pattern:
-                    self._skip(match, "a folder that a glob matches; name it, or use **")
+                self._skip(match, "a folder that a glob matches; name it, or use **")
             elif self._is_video(match):
                 yield Input(match)
 
-    def _walk(self, root: str) -> Iterator[Input]:
-        """Files of a folder and of those below it; linked ones are put off."""
-        folders = [root]
-        while folders:
-            folder = folders.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    inside = sorted(entries, key=lambda e: e.name)
-            except OSError as error:
-                self._skip(folder, f"a folder that cannot be read ({error.strerror})")
-                continue
-            for entry in inside:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name.startswith("."):
-                        self._skip(entry.path, "a hidden folder")
-                    elif self._is_new(entry.path):
-                        folders.append(entry.path)
-                elif entry.is_symlink() and os.path.isdir(entry.path):
-                    self._links.append(entry.path)
-                elif self._is_video(entry.path):
-                    yield Input(entry.path)
-
-    def _is_new(self, folder: str) -> bool:
-        """Note a folder as walked, by where it is on the disk."""
-        try:
-            about = os.stat(folder)
-        except OSError:
-            return True  # walking it will say why it cannot be
-        key = (about.st_dev, about.st_ino)
-        if key in self._walked:
-            return False
-        self._walked.add(key)
-        return True
+    def _videos(self, paths: Iterable[str]) -> Iterator[Input]:
+        return (Input(path) for path in paths if self._is_video(path))
 
     def _is_video(self, path: str, *, local: bool = True) -> bool:
         """Whether a file that was found, not named, is a video by its name; why not is noted."""

@@ -102,7 +102,7 @@ def _address(manifest: str, uri: str, allow_http: bool) -> str:
     if "://" in manifest:
         uri = _beside(manifest, uri)
     elif "://" not in (uri := FILE.sub("", uri) if FILE.match(uri) else uri):
-        return os.path.normpath((Path(manifest).parent / uri).absolute())
+        return os.path.abspath(os.path.join(os.path.dirname(manifest), uri))
     protocol_of(uri, allow_http)
     return uri
 

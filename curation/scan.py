@@ -8,7 +8,7 @@ for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it insi
 import base64
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -55,6 +55,7 @@ class Scan:
     decode_errors: int
     detector_fingerprint: str
     corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] in which the decoder had to guess
+    interlaced: tuple[tuple[int, int], ...] = ()  # frames flagged as interlaced, likewise
     can_seek: bool = True  # whether keyframes are what they claim to be
     odd_tags: tuple[str, ...] = ()  # colour tags that were read as unspecified, such as "matrix 8"
     frames_in_transitions: int = 0
@@ -86,9 +87,11 @@ class Scan:
 
     def corrupt_in(self, start: int, end: int) -> int:
         """How many of frames [start, end) are corrupt."""
-        first = bisect_right(self.corrupt, start, key=lambda run: run[1])
-        after = bisect_left(self.corrupt, end, key=lambda run: run[0])
-        return sum(min(end, b) - max(start, a) for a, b in self.corrupt[first:after])
+        return _count_in(self.corrupt, start, end)
+
+    def interlaced_in(self, start: int, end: int) -> int:
+        """How many of frames [start, end) are flagged as interlaced."""
+        return _count_in(self.interlaced, start, end)
 
 
 def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits) -> Scan:
@@ -117,7 +120,8 @@ class _Pass:
         self.detector = make_detector(shots, fps)
         self.borders = _Borders(borders, fps)
         self.pts: list[int | None] = []
-        self.corrupt: list[int] = []
+        self.corrupt: list[tuple[int, int]] = []  # runs of frames [first, after the last]
+        self.interlaced: list[tuple[int, int]] = []  # likewise, of those flagged so
         self.decoded: tuple[int, int] | None = None  # decoding times of the first and the last frame
         self.odd_tags: dict[str, None] = {}
         self.chunk: list[np.ndarray] = []
@@ -130,7 +134,7 @@ class _Pass:
     def add(self, frame: Any) -> None:
         if self.orientation is None:
             self.orientation = orientation_of(frame)
-            self.info = video_info(self.video, self.orientation)
+            self.info = video_info(self.video, frame)
             self.full = (frame.width, frame.height)
             self.small = _analysis_size(*self.full, self.orientation)
         self.odd_tags.update(dict.fromkeys(forget_unusual_tags(frame)))
@@ -141,7 +145,9 @@ class _Pass:
         if frame.dts is not None:
             self.decoded = (self.decoded[0], frame.dts) if self.decoded else (frame.dts, frame.dts)
         if self.video.is_damaged:
-            self.corrupt.append(index)
+            _add_to_runs(self.corrupt, index)
+        if frame.interlaced_frame:
+            _add_to_runs(self.interlaced, index)
         if self.borders.wants(index):
             # a stream may change its size half-way: crops lie in the first frame's
             luma = self.gray.reformat(frame, *self.full, format="gray", threads=1).to_ndarray()
@@ -180,7 +186,8 @@ class _Pass:
             scanned,
             self.video.decode_errors,
             self.detector.fingerprint,
-            corrupt=tuple(_runs(self.corrupt)),
+            corrupt=tuple(self.corrupt),
+            interlaced=tuple(self.interlaced),
             can_seek=not self.video.false_keys,
             odd_tags=tuple(self.odd_tags),
             frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
@@ -239,17 +246,19 @@ def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[i
     return orientation.size(ANALYSIS_WIDTH, small_height)
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as runs [first, after the last]."""
-    start = end = -1
-    for number in numbers:
-        if number != end:
-            if end > start:
-                yield start, end
-            start = number
-        end = number + 1
-    if end > start:
-        yield start, end
+def _count_in(runs: Sequence[tuple[int, int]], start: int, end: int) -> int:
+    """How many of frames [start, end) lie in ascending runs [first, after the last]."""
+    first = bisect_right(runs, start, key=lambda run: run[1])
+    after = bisect_left(runs, end, key=lambda run: run[0])
+    return sum(min(end, b) - max(start, a) for a, b in runs[first:after])
+
+
+def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
+    """Lengthen the last run by frame `index`, or begin one with it."""
+    if runs and runs[-1][1] == index:
+        runs[-1] = (runs[-1][0], index + 1)
+    else:
+        runs.append((index, index + 1))
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
@@ -266,6 +275,7 @@ def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
         "num_frames": timing.num_frames,
         "holes": timing.holes,
         "corrupt": found.corrupt,
+        "interlaced": found.interlaced,
         "can_seek": found.can_seek,
         "odd_tags": found.odd_tags,
         "frames_in_transitions": found.frames_in_transitions,
@@ -294,6 +304,7 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
         value["decode_errors"],
         value["detector_fingerprint"],
         corrupt=tuple((a, b) for a, b in value["corrupt"]),
+        interlaced=tuple((a, b) for a, b in value["interlaced"]),
         can_seek=value["can_seek"],
         odd_tags=tuple(value["odd_tags"]),
         frames_in_transitions=value["frames_in_transitions"],

@@ -15,12 +15,15 @@ ENDS = dict.fromkeys(("end", "end_s", "end_sec", "end_seconds", "end_time", "tim
 """Column -> seconds that one of its units is."""
 
 PAIRS = ("span", "spans", "segment", "segments", "timestamp", "timestamps")
+COLUMNS = frozenset({*STARTS, *ENDS, *PAIRS})
 CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,4}):)?(\d+(?:[.,]\d+)?)\s*s?", re.ASCII)
 PAIR_TEXT = re.compile(r"""[\[(]\s*['"]?([\d:.,]+?)['"]?\s*,\s*['"]?([\d:.,]+?)['"]?\s*[\])]""", re.ASCII)
 
 
 def spans_of(row: Mapping[str, Any]) -> list[Span] | None:
     """Spans that a row names, without captions; None where it names none. Raises ValueError with what is wrong."""
+    if COLUMNS.isdisjoint(row):
+        return None
     start, end = _given(row, STARTS), _given(row, ENDS)
     if start is not None or end is not None:
         return [_span(0.0 if start is None else start, math.inf if end is None else end)]

@@ -26,7 +26,8 @@ class Timing:
 
     pts: int64 [N] timestamps in `time_base`, None where they cannot be trusted (missing, repeated or running back),
     and frames are then told by their count alone. rate: constant frame rate, None for a variable one. fps: average.
-    holes: frames before which an else steady stream has a gap; a constant rate holds between them.
+    holes: frames before which an else steady stream has a gap; a constant rate holds between them. Where frames are
+    counted, their times know nothing of it.
     """
 
     pts: np.ndarray | None
@@ -122,7 +123,19 @@ def _counted(
     known = np.unique([p for p in pts if p is not None])
     rate = _believed(num_frames, rates, [*_length_by(known, num_frames, time_base), *lengths_s])
     only = known.astype(np.int64) if num_frames == len(known) == 1 else None
-    return Timing(only, time_base, rate, float(rate), num_frames)
+    return Timing(only, time_base, rate, float(rate), num_frames, _holes_of_counted(pts, time_base, float(rate)))
+
+
+def _holes_of_counted(pts: Sequence[int | None], time_base: Fraction, fps: float) -> tuple[int, ...]:
+    """Frames before which times that are otherwise of no use leap ahead, and stay there."""
+    known = np.array([i for i, p in enumerate(pts) if p is not None], np.int64)
+    if len(known) < max(3, KNOWN_SHARE * len(pts)):
+        return ()
+    seconds = np.array([p for p in pts if p is not None], np.float64) * float(time_base)
+    latest = np.maximum.accumulate(seconds)
+    earliest = np.minimum.accumulate(seconds[::-1])[::-1]  # of a frame and all after it
+    gaps = np.flatnonzero(earliest[1:] - latest[:-1] > max(HOLE_S, HOLE_STEPS / fps)) + 1
+    return tuple(known[gaps].tolist()) if len(gaps) <= max(1, len(pts) // FRAMES_A_HOLE) else ()
 
 
 def _length_by(known: np.ndarray, num_frames: int, time_base: Fraction) -> list[float]:

@@ -5,15 +5,15 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
+from curation.clips import clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
-from curation.inputs import Input, Inputs
+from curation.inputs import Inputs
 from curation.no_clip import why_no_clip
-from curation.scan import Scan, scan_from_json
+from curation.scan import scan_from_json
 from curation.store import Store, StoreError
 from pipelines import tasks
 from pipelines.annotation.keys import keys_of
@@ -28,57 +28,13 @@ from pipelines.history import History
 from pipelines.progress import Progress
 from pipelines.recipe import CurateRecipe, with_spans
 from pipelines.rows import failure_row, shot_rows, source_row
+from pipelines.sources import Source, Summary
 from pipelines.versions import versions
 
 UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
-
-
-@dataclass
-class Source:
-    """A source on its way through the run."""
-
-    item: Input
-    facts: dict[str, Any] = field(default_factory=dict)
-    scan: Scan | None = None
-    planned: list[PlannedClip] = field(default_factory=list)
-    cutting: int = 0  # tasks that still cut clips of it
-    clips_failed: int = 0
-    first_failure: str = ""
-    clips_with_faulty_sound: int = 0
-
-    @property
-    def md5(self) -> str:
-        return self.facts["md5"]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Counts of a finished run. `ok + duplicate + failed == inputs`, or the run has a bug and says so."""
-
-    inputs: int
-    ok: int
-    duplicate: int
-    failed: int
-    done_before: int
-    cut_otherwise: int = 0  # done before under other settings, and left as they are
-    clips: int = 0
-    clips_failed: int = 0
-    annotations_failed: int = 0
-    seconds: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    clip_bytes: int = 0
-    frames_in_shots: int = 0  # of the sources of this run, as are the next two; together they are all their frames
-    frames_in_transitions: int = 0
-    frames_dropped: int = 0
-    no_clip: dict[str, int] = field(default_factory=dict)  # sources that are ok and gave no clip, by the reason
-    same_id: dict[str, int] = field(default_factory=dict)  # duplicates of this run by their source_id alone, by that id
-
-    @property
-    def adds_up(self) -> bool:
-        return self.ok + self.duplicate + self.failed == self.inputs
 
 
 def run_all(
@@ -104,6 +60,7 @@ def run_all(
     )  # fmt: skip
     history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
+        history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report()
     keys_of(annotators)  # a missing one is said now, not after the cutting
     with cluster(address):
@@ -121,7 +78,8 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     before = history.done_before
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
-        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, no_clip=dict(history.no_clip),
+        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
+        no_clip=dict(history.no_clip),
     )  # fmt: skip
 
 
@@ -134,6 +92,9 @@ class Curation:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
         self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
+        self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
+        self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
+        self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
         self.limits = recipe.limits.model_dump()
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
@@ -182,6 +143,8 @@ class Curation:
                 self.committer.flush()
             self._show(progress)
         self.committer.flush()
+        self.history.drop_clips_of(self.spoilt)
+        self.history.moves.commit(self.store)
 
     def _start_probes(self) -> None:
         """Probe ahead, but not so far that sources pile up before the scan."""
@@ -214,6 +177,12 @@ class Curation:
 
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
+        followers = self.awaited.pop(source.item.uri, [])
+        self._decide(source)
+        for one in followers:
+            self._begin(one)
+
+    def _decide(self, source: Source) -> None:
         md5 = source.facts["md5"]
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
@@ -225,23 +194,40 @@ class Curation:
             self.history.note_done(restored)
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
+            self.history.moves.vacated.discard((source.item.uri, md5))
             self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
             return
-        # A file that cannot be read must not stand in for a good one with the same id.
-        source_id = self.history.id_of(source.item) if "failure" not in source.facts else None
-        same_bytes = md5 in self.dedup.by_md5
-        survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
-        if survivor is not None:
-            if not same_bytes:
-                self.same_id[source_id or ""] += 1
-            self._finish(source, "duplicate", duplicate_of=survivor, note=None if same_bytes else OTHER_BYTES)
+        if touched and md5:
+            self.history.moves.vacated.add((source.item.uri, touched["md5"]))
+        if (at := self.history.moves.address_of(md5)) in self.awaited:  # it may have left that place, or not
+            self.awaited[at].append(source)
+            return
+        source.move = self.history.moves.recut.get(source.item.uri)
+        if "failure" not in source.facts and not source.move:
+            source.move = self.history.take_over(source.item, source.facts)
+            if source.move and not source.move.is_recut:
+                self.state["unchanged"] += 1
+                return
+        survivor = self._survivor(source)
+        if survivor in self.waiting:
+            self.waiting[survivor].append(source)
+        elif survivor is not None:
+            self._finish(source, "duplicate", duplicate_of=survivor)
         elif "failure" in source.facts:
             self._fail(source, source.facts["failure"])
         else:
-            recipe = self.recipe
-            self.flow.add(
-                "scan", source, source.item.uri, recipe.shots.model_dump(), recipe.borders.model_dump(), self.limits
-            )
+            self.waiting[source.item.uri] = []
+            shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.status)
+
+    def _survivor(self, source: Source) -> str | None:
+        """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
+        uri, md5 = source.item.uri, source.facts["md5"]
+        known = self.dedup.by_md5.get(md5)
+        if "failure" not in source.facts:
+            source.note = None if known else OTHER_BYTES
+            return self.dedup.survivor_of(uri, md5, self.history.id_of(source.item))
+        return known if known != uri else None
 
     def _advance(self, done: Done) -> None:
         if done.stage == "probe":
@@ -279,12 +265,15 @@ class Curation:
         for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.status)
         if not source.cutting:
             self._cut_all(source)
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
+        if changed := done.value.get("changed"):
+            source.changed, batch = changed, []
+            done.value["clips"] = []
         results = done.value.get("clips") or [{"error": done.value["failure"]} for _ in batch]
         rows, num_bytes = [], 0
         for planned, result in zip(batch, results, strict=True):
@@ -311,34 +300,64 @@ class Curation:
     def _cut_all(self, source: Source) -> None:
         """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
         failed = source.clips_failed
-        if not failed or failed < len(source.planned):
+        if source.changed:  # what was cut of it before is of bytes that are nowhere any more
+            self.spoilt.add(source.md5)
+            source.planned, source.clips_failed = [], 0
+            self._fail(source, source.changed)
+        elif not failed or failed < len(source.planned):
             self._finish(source, "ok")
-            return
-        what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
-        self._failure(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
-        self._finish(source, "failed")
+        else:
+            what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
+            self._fail(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
 
-    def _finish(self, source: Source, state: str, duplicate_of: str | None = None, note: str | None = None) -> None:
+    def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
         faulty = source.clips_with_faulty_sound
         row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
-        row["note"] = row.get("note") or note
+        row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
+        if state == "duplicate" and source.note:
+            self.same_id[source.item.source_id or ""] += 1
         if state == "ok":
             row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+        if state == "ok" and source.move:
+            row = self.history.moves.keep(self.store, row, source.move)
         if state == "ok" and source.scan and not source.planned:
             row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
             self.no_clip[row["no_clip_reason"]] += 1
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
+        if state == "ok":
+            self._decide_duplicates(source)
 
     def _fail(self, source: Source, why: dict[str, str]) -> None:
         self._failure(source, why)
-        if source.item.uri in self.history.recut_uris:  # what was cut of it before stays
+        if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
             self.state["failed"] += 1
+            if source.move:
+                self.history.moves.forget(source.move)
+            self._decide_duplicates(source)
         else:
             self._finish(source, "failed")
+            self._release_duplicates(source, why)
+
+    def _decide_duplicates(self, source: Source) -> None:
+        for twin in self.waiting.pop(source.item.uri, []):
+            self._finish(twin, "duplicate", duplicate_of=source.item.uri)
+
+    def _release_duplicates(self, source: Source, why: dict[str, str]) -> None:
+        """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
+        twins = self.waiting.pop(source.item.uri, [])
+        for one in (source, *twins):
+            if one.facts["md5"]:
+                self.dedup.forget(source.item.uri, one.md5, self.history.id_of(one.item))
+        for twin in twins:
+            is_same = twin.md5 == source.facts["md5"]
+            if is_same and (source.changed or not why["message"].startswith("io: ")):
+                self._fail(twin, why)
+            else:
+                self._begin(twin)
 
     def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
@@ -365,6 +384,7 @@ class Curation:
             failed=self.state["failed"] + before["failed"],
             done_before=sum(before.values()),
             cut_otherwise=self.history.cut_otherwise,
+            moved=self.history.moves.made,
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],

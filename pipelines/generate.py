@@ -98,10 +98,10 @@ def find_source(path: Path) -> Source:
         found = find_checkpoint(path)
     except TrainError:
         trained = exported_recipe(path)
-        return Source(path, trained, {"weights": str(path)}, trained.data.fps if trained else PUBLISHED_FPS)
+        return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
     said, recipe = about(found), recipe_of(found)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
-    origin = {"checkpoint": str(found), **{k: said[k] for k in kept if k in said}}
+    origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
     return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
 
 
@@ -133,7 +133,7 @@ def load(
         **source.about,
         **_origin(source.path, is_run="checkpoint" in source.about),
         "weights_used": which,
-        "loras": [{"file": str(file), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
+        "loras": [{"file": str(file.absolute()), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
         "codec": coder.fingerprint,
         "text_encoder": encoder.fingerprint,
         "dtype": dtype,

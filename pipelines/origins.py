@@ -1,13 +1,15 @@
 """Where a thing is from that is no checkpoint: an export, weights, a LoRA file, generated video, a clip."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from curation.store import Snapshot, Store, StoreError
 from curation.store.export import marker
+from curation.store.export.remote import fetch_record
 from curation.store.media import LOOKUP_IDS, id_filter
 from pipelines.errors import UserError
 from training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
@@ -37,6 +39,8 @@ class Origin:
 
 def find_origin(what: str, store: Store | None = None) -> Origin | Lineage:
     """what: a path, or the id of a clip of `store`. Raises UserError, StoreError or TrainError, in a sentence."""
+    if "://" in what:
+        return _remote_export(what, store)
     path = Path(what).expanduser()
     if not path.exists():
         return _clip(what, store)
@@ -94,6 +98,12 @@ def _export(path: Path, store: Store | None) -> Origin:
     return Origin("export", str(path), facts, [], thread.snapshot, thread.sources, changed + thread.warnings)
 
 
+def _remote_export(uri: str, store: Store | None) -> Origin:
+    with tempfile.TemporaryDirectory(prefix="reel-lineage-") as folder:
+        fetch_record(uri, Path(folder))
+        return replace(_export(Path(folder), store), path=uri)
+
+
 def _thread_of_export(path: Path, said: Mapping[str, Any], store: Store | None) -> tuple[Thread, list[str]]:
     if said.get("snapshot"):
         return _follow({**said, "name": said["snapshot"]}, store), []
@@ -147,7 +157,10 @@ def _clip(what: str, store: Store | None) -> Origin:
     if store is None or not looks_like_id:
         hint = "; if it is a clip's id, say of which store with --store" if looks_like_id else ""
         raise UserError(f"{what} does not exist{hint}")
-    clip_id = find_clip(store, what)
+    try:
+        clip_id = find_clip(store, what)
+    except StoreError as error:
+        raise UserError(f"{what} does not exist as a file or folder; and in {store.uri} {error}") from None
     row = store.read("clips", None, id_filter("clip_id", [clip_id])).to_pylist()[0]
     made = {k: v for k, v in row.items() if k.endswith("_fingerprint") and v}
     holding = store.read("snapshot_rows", ["snapshot"], id_filter("clip_id", [clip_id])).column(0).to_pylist()

@@ -43,10 +43,12 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
             history.note_done(touched)  # only its time changed
         elif history and (item.uri, found["md5"]) in history.earlier:
             history.done_before["ok"] += 1
-        elif found["md5"] and dedup.survivor_of(item.uri, found["md5"], _id_of(recipe, item)):
-            states["duplicate"] += 1
+        elif history and "failure" not in found and history.take_over(item, found):
+            continue  # counted as done before
         elif "failure" in found:
             states["unreadable"] += 1
+        elif dedup.survivor_of(item.uri, found["md5"], _id_of(recipe, item)):
+            states["duplicate"] += 1
         else:
             states["new"] += 1
             videos.append(found["info"])
@@ -76,7 +78,7 @@ def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress)
     }
     while flow:
         for done in flow.next_done():
-            facts[done.context] = {"md5": None, "info": None} | done.value
+            facts[done.context] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
         progress.show(len(facts), len(uris))
     return facts
 

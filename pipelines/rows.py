@@ -12,7 +12,9 @@ from curation.inputs import Input
 from curation.scan import Scan
 
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
-          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream")  # fmt: skip
+          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream",
+          "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
+          "has_alpha")  # fmt: skip
 
 MAX_LISTED = 8  # streams or tags that a note names
 
@@ -57,6 +59,7 @@ def source_row(
             "frames_dropped": scan.frames_dropped,
             "duration_s": float(times[-1]),
             "corrupt_frames": scan.corrupt_frames,
+            "interlaced_frames": scan.interlaced_in(0, scan.timing.num_frames),
             "note": _note(scan, facts["info"], clips_with_faulty_sound),
         }
         if not row["bitrate_bps"] and facts["bytes"]:
@@ -127,9 +130,9 @@ def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int)
         notes.append("timestamps cannot be trusted; frames were counted")
     if timing.holes:
         longest_s = float(np.diff(timing.times_s())[np.asarray(timing.holes) - 1].max())
-        holes = _count(len(timing.holes), "hole")
-        notes.append(f"{holes} in its times, up to {longest_s:.3g} s; no clip goes over one")
-    if not scan.can_seek:
+        length = f", up to {longest_s:.3g} s" if timing.pts is not None else ""
+        notes.append(f"{_count(len(timing.holes), 'hole')} in its times{length}; no clip goes over one")
+    if not scan.can_seek and timing.pts is not None:
         notes.append("frames marked as keyframes are none; clips were decoded from the start")
     claimed = (info or {}).get("frames_hint") or 0
     if claimed and claimed != timing.num_frames:

@@ -1,6 +1,7 @@
 """Carry a span of a source's sound into a clip, as AAC. Sound never costs the picture: what does not decode is left out
 and noted."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +11,7 @@ import numpy as np
 
 from curation.media.decode import Video
 from curation.media.sandbox_child import report_progress
+from curation.media.streams import choose_sound
 
 RATE_HZ = 48_000
 LAYOUT = "stereo"
@@ -74,6 +76,7 @@ class _Reader:
         self.end_s = end_s
         self.parts: list[tuple[int, np.ndarray]] = []
         self.damaged = 0
+        self.untimed = False  # whether there is sound of which nobody knows when it is heard
         self.trouble: str | None = None
         self.resampler: Any = None
         self.shape: tuple[str, str, int] | None = None  # that the resampler was made for
@@ -84,16 +87,19 @@ class _Reader:
         heard = "" if self.parts else "without sound: "
         if self.trouble:
             return f"{heard or 'sound may be cut short: '}it does not decode ({self.trouble})"
+        if self.untimed and not self.parts:
+            return f"{heard}it has no times"
         return f"{heard}{self.damaged} damaged packets of sound were left out" if self.damaged else None
 
     def read(self, container: Any) -> None:
         import av
 
-        audio = container.streams.audio[0]
-        if audio.codec_context is None or audio.codec_context.codec is None:
+        audio = choose_sound(container)
+        if audio is None or audio.codec_context is None or audio.codec_context.codec is None:
             self.trouble = "no decoder for its codec"
             return
-        container.seek(max(0, int((self.start_s - SEEK_MARGIN_S) * 1e6)))
+        with contextlib.suppress(av.error.FFmpegError):  # what cannot be seeked in is read from its start
+            container.seek(max(0, int((self.start_s - SEEK_MARGIN_S) * 1e6)))
         for packet in self._packets(container, audio):
             report_progress(None)
             try:
@@ -136,11 +142,14 @@ class _Reader:
                 self.shape, self.resampler = shape, av.AudioResampler(format="fltp", layout=LAYOUT, rate=RATE_HZ)
                 self.next_at = None if frame.time is not None else self.next_at
             begins = None if frame.time is None else round((frame.time - self.start_s) * RATE_HZ)
+            if begins is None and self.next_at is None:
+                self.untimed = True
+                return
             if self.next_at is None or (begins is not None and abs(begins - self.next_at) > DRIFT_S * RATE_HZ):
                 if self.next_at is not None:
                     self._drain()
                     self.resampler = av.AudioResampler(format="fltp", layout=LAYOUT, rate=RATE_HZ)
-                self.next_at = begins or 0
+                self.next_at = begins
             frame.pts = None  # places are counted here
             for part in self.resampler.resample(frame):
                 self._place(part)

@@ -30,6 +30,7 @@ class CutSpec:
     `size` (w, h; upright) is that of the frame that `crop` lies in: a stream may change its size half-way. None: the
     clip's first frame's. `duration_s`: how long its frames are shown; None: as long as the source's rate says.
     `may_seek`: False where keyframes are not what they claim to be, and frames are decoded from the file's start.
+    `is_interlaced`: any of its frames is flagged so.
     """
 
     start_frame: int
@@ -40,6 +41,7 @@ class CutSpec:
     size: tuple[int, int] | None = None
     duration_s: float | None = None
     may_seek: bool = True
+    is_interlaced: bool = False
 
     @property
     def num_frames(self) -> int:
@@ -174,4 +176,5 @@ class Cutter:
             rate = Fraction(1 / duration_s).limit_denominator(MAX_DENOMINATOR)
         if duration_s is None and rate is not None:
             duration_s = float(spec.num_frames / rate)
-        return ClipWriter(path, first, spec.crop, self.video, rate, self.config, spec.size, duration_s)
+        about = (self.video, rate, self.config, spec.size, duration_s)
+        return ClipWriter(path, first, spec.crop, *about, is_interlaced=spec.is_interlaced)

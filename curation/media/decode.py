@@ -77,6 +77,7 @@ class Video:
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         if threads > 1:
             self.stream.thread_type = "AUTO"
+        self.alpha_decoder = _alpha_decoder(self.stream)
         self.decode_errors = self.false_keys = 0
         self.is_damaged = False
         self._claims: dict[int, tuple[bool, bool]] = {}  # time of a packet that is (a keyframe, corrupt)
@@ -88,6 +89,11 @@ class Video:
         self.container.close()
         if self.file is not None:
             self.file.close()
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether transparency is kept beside the picture, as WebM does; pixel formats may have it too."""
+        return self.alpha_decoder is not None
 
     @property
     def time_base(self) -> Fraction:
@@ -112,7 +118,7 @@ class Video:
                 continue
             self._note_claims(packet)
             try:
-                for frame in packet.decode():
+                for frame in self._decoded(packet):
                     self._check_claims(frame)
                     yield frame
             except av.error.EOFError:
@@ -121,6 +127,11 @@ class Video:
                 raise MediaError("memory", "a frame asks for more memory than decoding may have") from error
             except av.error.FFmpegError:
                 self.decode_errors += 1
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        if self.alpha_decoder is None:
+            return packet.decode()
+        return self.alpha_decoder.decode(packet if packet.size else None)
 
     def _note_claims(self, packet: Any) -> None:
         if packet.pts is not None and (packet.is_keyframe or packet.is_corrupt):
@@ -137,6 +148,21 @@ class Video:
     def seek(self, pts: int) -> None:
         """Go to the last keyframe at or before `pts` (in `time_base`)."""
         self.container.seek(pts, stream=self.stream, backward=True)
+        if self.alpha_decoder is not None:
+            self.alpha_decoder.flush_buffers()
+
+
+def _alpha_decoder(stream: Any) -> Any:
+    """A decoder that sees the transparency of a WebM's pictures, which ffmpeg's own ones drop; None where it has none,
+    or this build no such decoder."""
+    import av
+
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    decoder.thread_count = 1
+    return decoder
 
 
 def rate_claims(video: Video) -> list[Fraction | None]:

@@ -71,7 +71,8 @@ def _downloaded(uri: str, stream: Any) -> Any:
                 raise MediaError(
                     "io",
                     f"{uri}: its server answers no request for a part of a file, and at {size >> 20} MiB the copy "
-                    f"fills {tempfile.gettempdir()} or exceeds {MAX_DOWNLOAD_BYTES >> 30} GiB; download it first",
+                    f"fills {tempfile.gettempdir()} or exceeds {MAX_DOWNLOAD_BYTES >> 30} GiB; download it and name "
+                    "the file",
                 )
             copy.write(block)
             report_progress(None)

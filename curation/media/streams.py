@@ -53,6 +53,14 @@ def choose_stream(container: Any, reopen: Callable[[], Any]) -> Chosen | None:
     return Chosen(best, _described([s for s in container.streams.video if s is not best], counts))
 
 
+def choose_sound(container: Any) -> Any:
+    """The sound that belongs to the footage: the first stream with the default flag that has a decoder, else the first;
+    None where there is none."""
+    streams = list(container.streams.audio)
+    known = [s for s in streams if s.codec_context is not None and s.codec_context.codec is not None]
+    return next((s for s in known if "default" in dispositions(s)), next(iter(known or streams), None))
+
+
 def dispositions(stream: Any) -> set[str]:
     """Names of a stream's flags; of those that this PyAV knows."""
     with contextlib.suppress(Exception):

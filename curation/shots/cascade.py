@@ -5,7 +5,10 @@ from __future__ import annotations
 from .cuts import CutEvidence, candidate_frames, weigh
 from .extent import widen
 from .footage import Footage
-from .gradual import GAPS, find_gradual
+from .gradual import GAPS, different, find_gradual, partly_different, separates
+from .inset import find_inset_dissolves, is_inset_cut
+from .mattes import find_mattes
+from .moving import find_moving
 from .scores import Network, Scores
 from .types import Transition
 
@@ -16,15 +19,24 @@ DOUBTFUL = 1.1  # ratio below which the change over a frame is the motion around
 DOUBTFUL_ALIKE = 1.4  # or below which it is, where the frames are not UNLIKE
 CUT_SUPPORT = 0.2  # network score that settles a doubtful cut
 CUT_MARGIN = 24  # frames on each side the network needs to tell a new framing of one room from motion
+INSET = 0.6  # confidence of a cut in a window of the picture
 HIGH_RATE = 45.0  # frames per second above which transitions last more frames
 
 
 def detect(footage: Footage, network: Network, *, fps: float, threshold: float) -> tuple[list[Transition], int]:
     """Transitions in a footage, and how many frames the network looked at."""
     scores = Scores(footage, network)
+    gaps = gaps_for(fps)
+    windows = {gap: different(footage, gap) for gap in gaps}
     cuts = _cuts(footage, scores)
-    wipes, blends = find_gradual(footage, scores, cuts, gaps=gaps_for(fps), threshold=threshold)
-    return widen(footage, cuts + wipes, blends), scores.frames_seen
+    wide_first = [(w.start, w.end) for gap in gaps[::-1] for w in windows[gap]]
+    moving = find_moving(footage, wide_first, cuts)
+    exact = moving + [cut for cut in cuts if not any(t.first <= cut.first <= t.last + 1 for t in moving)]
+    insets = [span for gap in gaps[::-1] for span in partly_different(footage, gap)]
+    exact += find_inset_dissolves(footage, insets, exact)
+    exact += [t for t in find_mattes(footage, wide_first, exact) if separates(footage, t)]
+    wipes, blends = find_gradual(footage, scores, exact, windows, threshold=threshold)
+    return widen(footage, exact + wipes, blends), scores.frames_seen
 
 
 def gaps_for(fps: float) -> tuple[int, ...]:
@@ -37,6 +49,8 @@ def _cuts(footage: Footage, scores: Scores) -> list[Transition]:
     for t in candidate_frames(footage):
         evidence = weigh(footage, int(t), alike=ALIKE)
         confidence = _confidence(evidence, scores) if evidence else 0.0
+        if not confidence and is_inset_cut(footage, int(t)):
+            confidence = INSET
         if confidence:
             found.append(Transition(int(t), int(t), confidence))
     return found

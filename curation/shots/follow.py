@@ -13,6 +13,7 @@ from .types import Transition
 
 NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two shots are taken
 PACE = 0.4  # of the pace inside that still counts as going on
+EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
 ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
@@ -48,14 +49,27 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / max(1e-6, float(np.sqrt((a @ a) * (b @ b))))
 
 
-def _begin(share: np.ndarray, first: int, last: int) -> int:
-    """Where `share` begins to grow as it does over [first, last]; `first` where it does not."""
+def changing(share: np.ndarray) -> tuple[int, int] | None:
+    """First and last frame between the shots, from the new shot's share of each frame, 0 at first to 1 at last; none
+    where it does not rise so. Followed outwards from its middle half, as shares drift a little in the shots too."""
+    middle = int(np.abs(share - 0.5).argmin())
+    under, over = np.flatnonzero(share[: middle + 1] < 0.25), np.flatnonzero(share[middle:] > 0.75)
+    if not (len(under) and len(over)):
+        return None
+    rising, risen = int(under[-1]), middle + int(over[0])
+    first = _begin(share, rising, risen, EASED) + 1
+    last = len(share) - 1 - _begin(1 - share[::-1], len(share) - 1 - risen, len(share) - 1 - rising, EASED) - 1
+    return min(first, middle), max(last, middle)
+
+
+def _begin(share: np.ndarray, first: int, last: int, least: float = PACE) -> int:
+    """Where `share` begins to grow at no less than `least` of its pace over [first, last]; `first` where it does not."""
     pace = (share[last] - share[first]) / max(1, last - first)
     if pace <= 0:
         return first
     half = SMOOTH // 2
     paces = np.convolve(np.pad(np.diff(share), half, mode="edge"), np.full(SMOOTH, 1 / SMOOTH), mode="valid")
     at = first
-    while at > 0 and paces[at - 1] > PACE * pace:
+    while at > 0 and paces[at - 1] > least * pace:
         at -= 1
     return at

@@ -19,6 +19,7 @@ from .wipes import find_sweep
 
 GAPS = (8, 16, 32, 64)  # frames between the compared ones, at film rates
 DIFFERENT = 0.68  # similarity below which two frames show different scenes
+PARTLY = 0.88  # ... without looking for motion, below which a window of the picture may show another scene
 STRAIGHT = 0.55  # correlation of successive changes that no motion reaches (motion: below 0.4)
 MAYBE_STRAIGHT = 0.15  # ... below which it is no dissolve (motion: below 0.15 in 19 of 20 places)
 SWEEP_CONTRAST = 3.0  # times the usual change; cameras and things on textured ground stay below 2.5
@@ -45,10 +46,13 @@ class Window:
 
 
 def find_gradual(
-    footage: Footage, scores: Scores, taken: list[Transition], *, gaps: tuple[int, ...] = GAPS, threshold: float
+    footage: Footage, scores: Scores, taken: list[Transition], windows: dict[int, list[Window]], *, threshold: float
 ) -> tuple[list[Transition], list[Transition]]:
-    """Wipes, whose frames are exact, and blends, which may reach farther; none of them over one already `taken`."""
-    windows = {gap: _different(footage, gap) for gap in gaps}
+    """Wipes, whose frames are exact, and blends, which may reach farther; none of them over one already `taken`.
+
+    windows: those `different`, by their gap, in order of it.
+    """
+    gaps = tuple(windows)
     blends: list[Transition] = []
     wipes: list[Transition] = []
     for gap in gaps[::-1]:  # the widest that fits shows a blend's own line best, and is straight only if it is as long
@@ -62,12 +66,12 @@ def find_gradual(
         for start, end in _stretches(_free(maybe, taken + blends + wipes), gap // 2):
             stride = max(1, gap // 16)
             at, score = scores.over(start, end, stride)
-            peaks = [t for t in _peaks(at, score, stride, threshold) if _separates(footage, t)]
+            peaks = [t for t in _peaks(at, score, stride, threshold) if separates(footage, t)]
             blends += _clear_of(peaks, taken + blends + wipes)
     return wipes, blends
 
 
-def _different(footage: Footage, gap: int) -> list[Window]:
+def different(footage: Footage, gap: int) -> list[Window]:
     """Frames `gap` apart, on a grid of the source's frame numbers, that show different scenes."""
     step = gap // 4
     starts = np.arange((-footage.start) % step, len(footage) - gap, step)
@@ -75,6 +79,14 @@ def _different(footage: Footage, gap: int) -> list[Window]:
         return []
     maybe = starts[footage.still_similarity(starts, starts + gap) < DIFFERENT].tolist()
     return [_window(footage, s, s + gap) for s in maybe if footage.similarity(s, s + gap) < DIFFERENT]
+
+
+def partly_different(footage: Footage, gap: int) -> list[Span]:
+    """Frames `gap` apart, on the same grid, of which some part shows another scene."""
+    step = gap // 4
+    starts = np.arange((-footage.start) % step, len(footage) - gap, step)
+    still = footage.still_similarity(starts, starts + gap) if len(starts) else np.empty(0)
+    return [(s, s + gap) for s in starts[still < PARTLY].tolist()]
 
 
 def _window(footage: Footage, start: int, end: int) -> Window:
@@ -97,7 +109,7 @@ def _blends(footage: Footage, windows: list[Window], taken: list[Transition]) ->
             continue
         first, last = _blend_extent(footage, window)
         blend = Transition(first, last, window.straight)
-        if last > first and _separates(footage, blend):
+        if last > first and separates(footage, blend):
             found += _clear_of([blend], taken + found)
     return found
 
@@ -164,7 +176,7 @@ def _wipes_in(footage: Footage, start: int, end: int, gap: int) -> list[Transiti
         sweep = find_sweep(footage, lo, hi) if hi - lo >= 4 else None
         if sweep and sweep.contrast >= SWEEP_CONTRAST:
             transition = Transition(sweep.first, sweep.last, 1 - 1 / sweep.contrast)
-            if _separates(footage, transition, WIPED):
+            if separates(footage, transition, WIPED):
                 found.append(transition)
     return found
 
@@ -182,7 +194,7 @@ def _peaks(at: np.ndarray, score: np.ndarray, stride: int, threshold: float) -> 
     return found
 
 
-def _separates(footage: Footage, t: Transition, alike: float = DIFFERENT + 0.05) -> bool:
+def separates(footage: Footage, t: Transition, alike: float = DIFFERENT + 0.05) -> bool:
     """Other things are seen after it than before, and hardly any place still shows the same."""
     before, after = max(0, t.first - 2), min(len(footage) - 1, t.last + 2)
     return footage.similarity(before, after) < alike and standing_share(footage, t.first, t.last) < STANDING

@@ -16,13 +16,16 @@ import numpy as np
 from .footage import HEIGHT, WIDTH, shrink
 
 NEW, REPEAT, FLASH = 0, 1, 2
+START = 255.0  # grey levels that the first frame is taken to have changed
 LONGEST_S = 0.3  # a picture that stands longer is a still, not a repeat
 AROUND_S = 1.2  # before and after, in which a pattern has to be seen
 SHORTEST_AROUND, LONGEST_AROUND = 16, 72  # frames, whatever rate a file claims
 LOCAL = 16  # pixels of 27 x 48 that changed most: what moves may be as small as a mouth
-NOTHING = 3.0  # grey levels over those; more is no noise of an encoder that repeats a picture
+NOTHING = 2.0  # grey levels over those: noise of an encoder that repeats a picture
+LITTLE = 6.0  # ... of a coarse one, where hardly a step is
+BETWEEN = 12.0  # ... larger than that and below this, as they are where something slows down and stops
 REAL = 2.0  # grey levels over those that a real step has at least, and
-CLEAR = 6.0  # ... times a repeat's
+CLEAR = 5.0  # ... times a repeat's
 FEWEST = 4  # repeats, with real steps on both sides, that make a pattern
 SHARE = 0.1  # of the frames around that are repeats; in 27 frames of 30 they are
 GOES_ON = 0.6  # correlation with the next picture, moved; unrelated pictures: below 0.45 in three of four pairs
@@ -30,8 +33,9 @@ SHIFTS = [(dy, dx) for dy in (-4, -2, 0, 2, 4) for dx in range(-15, 16, 3)]  # p
 FLAT, BLACK, WHITE = 6.0, 24.0, 232.0  # grey levels: contrast, and brightness, of a flash's frames
 CLEAR_PICTURE = 15.0  # grey levels of contrast on both sides; a fade gets to black by less
 FLASH_S, FLASHING_S = 0.17, 0.4  # longest flash; longest of
-FLASHES = 3  # ... several
+FLASHES = 2  # ... several
 WINDOW_S = 2.0  # over which a rate is taken
+FEWER = 0.93  # of the frames are distinct, or some repeat by chance
 
 
 class Distinct:
@@ -94,9 +98,11 @@ class Repeats:
         """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> NEW, REPEAT or FLASH of each
         frame that can be told now, in order."""
         steps = _local_change(before, small)
-        came = np.concatenate((self._steps[-1:] if len(self._steps) else [np.inf], steps[:-1]))
+        if self._first + len(self._steps) == 0:
+            steps[:1] = START  # nothing is repeated by a first frame
+        came = np.concatenate((self._steps[-1:] if len(self._steps) else [START], steps[:-1]))
         goes_on = np.full(len(steps), np.nan)  # asked only where a picture follows one that stood
-        for i in np.flatnonzero((came < NOTHING) & (steps > REAL)):
+        for i in np.flatnonzero((came < LITTLE) & (steps > REAL)):
             goes_on[i] = _moves_to(before[i], small[i])
         colour, contrast = small.mean((1, 2)), small.mean(-1).std((1, 2))
         blank = (contrast < FLAT) & ((colour.max(1) < BLACK) | (colour.min(1) > WHITE))
@@ -127,9 +133,11 @@ class Repeats:
         at = np.arange(begin, end)
         lo, hi = (at - self.around).clip(0), (at + self.around + 1).clip(max=len(self._steps))
         stands = self._between_real_ones()
+        little, between = (self._steps >= NOTHING) & stands, (self._steps >= LITTLE) & (self._steps < BETWEEN)
         count = _within(stands, lo, hi)
         asked, goes_on = _within(~np.isnan(self._goes_on), lo, hi), _within(self._goes_on > GOES_ON, lo, hi)
-        repeats = stands[at] & (count >= FEWEST) & (count >= SHARE * (hi - lo)) & (2 * goes_on >= asked)
+        is_clear = (self._steps[at] < NOTHING) | (4 * _within(between, lo, hi) <= _within(little, lo, hi))
+        repeats = stands[at] & is_clear & (count >= FEWEST) & (count >= SHARE * (hi - lo)) & (2 * goes_on >= asked)
         length = self._flash_lengths()
         begins = (length > 0) & ~np.concatenate(([False], length[:-1] > 0))
         flashes = (length[at] > 0) & ((length[at] <= self.flash) | (_within(begins, lo, hi) >= FLASHES))
@@ -148,10 +156,10 @@ class Repeats:
     def _between_real_ones(self) -> np.ndarray:
         """Steps of nearly nothing with real ones before and after, near enough."""
         steps, reach = self._steps, self.longest
-        padded = np.pad(steps, reach, constant_values=0.0)
+        padded = np.pad(steps, reach)
         highest = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)  # [i]: of steps [i - reach, i)
         real = np.minimum(highest[: len(steps)], highest[reach + 1 : reach + 1 + len(steps)])
-        return (steps < NOTHING) & (real > REAL) & (real > CLEAR * steps)
+        return (steps < LITTLE) & (real > REAL) & (real > CLEAR * steps)
 
 
 def _within(flags: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
@@ -193,7 +201,8 @@ def true_rate(distinct: Sequence[int] | np.ndarray, times_s: np.ndarray, start: 
     parts = max(1, int((times_s[end] - times_s[start]) / WINDOW_S))
     part = np.minimum(((at - times_s[start]) * parts / (times_s[end] - times_s[start])).astype(int), parts - 1)
     rates = [_rate(numbers[part == i], at[part == i], fps) for i in range(parts)]
-    return float(np.median([r for r in rates if r is not None] or [fps]))
+    rate = float(np.median([r for r in rates if r is not None] or [fps]))
+    return rate if rate < FEWER * fps else fps
 
 
 def _rate(numbers: np.ndarray, at: np.ndarray, fps: float) -> float | None:

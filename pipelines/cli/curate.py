@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.annotate import postponed_lines
 from pipelines.cli.app import StoreOption, app, printable, say
 from pipelines.errors import UserError
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from curation.inputs import Inputs, Skipped
     from curation.store import Store
     from pipelines.annotation.run import Report
-    from pipelines.curate import Summary
     from pipelines.recipe import CurateRecipe
+    from pipelines.sources import Summary
 
 RECIPE_SUFFIXES = {".yaml", ".yml"}
 
@@ -69,7 +70,7 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
 
 
 def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
-    if wanted:
+    if wanted and skipped:
         say(*(f"{printable(s.path)}\t{s.reason}" for s in skipped))
 
 
@@ -82,9 +83,10 @@ def _run(
     from pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
-    if not quiet:
-        say(*map(printable, inputs_in_words(found, recipe.manifests)))
+    if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
+        say(*map(printable, lines))
     opened = Store.open(recipe.store, create=True)
+    interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():
         summary, report = run_all(
             opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet
@@ -134,12 +136,13 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         )
     if summary.no_clip:
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(summary.no_clip.items(), key=lambda p: -p[1]))
-        lines.append(f"{sum(summary.no_clip.values())} ok sources gave no clip: {reasons}")
+        lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
+    if summary.moved:
+        lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
-        current = "" if summary.cut_otherwise else ": every source and every score is current"
-        return "\n".join([*lines, f"nothing to do{current}"])
+        return "\n".join([*lines, _nothing_new(summary, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
@@ -157,6 +160,17 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"what failed:   reel failures --store {store}")
     lines.append(f"look at it:    reel report --store {store}")
     return "\n".join(lines)
+
+
+def _nothing_new(summary: "Summary", store: str) -> str:
+    """Nothing is current that has failed."""
+    if summary.failed:
+        sources = "source" if summary.failed == 1 else "sources"
+        return (
+            f"nothing new; {summary.failed} {sources} failed before (reel failures --store {store}; --retry-failed "
+            "tries them again)"
+        )
+    return "nothing to do" if summary.cut_otherwise else "nothing to do: every source and every score is current"
 
 
 @app.command(epilog="Example:  reel failures --store STORE --stage scan")
@@ -201,6 +215,7 @@ def _mended(store: "Store") -> str:
     noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
     return (
         f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )

@@ -110,7 +110,7 @@ def test_a_slide_show_keeps_its_slides_as_stills_within_the_bound(stands_s):
 def row_of(planned) -> dict:
     seconds = planned.end_s - planned.start_s
     encoded = {"width": 64, "height": 64, "num_frames": planned.spec.num_frames, "bytes": 99, "audio_note": None,
-               "fps": planned.spec.num_frames / seconds}  # fmt: skip
+               "colour": {}, "fps": planned.spec.num_frames / seconds}  # fmt: skip
     return clip_row(planned, "m", encoded, "f")
 
 

@@ -1,5 +1,7 @@
 """What a user names becomes a list of inputs, in one order, with nothing lost silently."""
 
+import contextlib
+import glob
 import http.server
 import os
 import socket
@@ -8,7 +10,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from curation.folders import Folders
 from curation.ingest import IngestError, NothingFound, inputs_in_words, list_inputs
 from curation.inputs import ManifestConfig
 from curation.media.decode import Video
@@ -82,7 +87,7 @@ def test_a_video_without_its_suffix_is_named_and_read_where_it_is_named_itself(t
         "broken": "a link to nothing",
     }
     assert names(list_inputs([str(tmp_path / "b.dat")])) == ["b.dat"]
-    assert "passed over 7: " in inputs_in_words(found, ManifestConfig())[0]
+    assert "passed over 7 files and folders: " in inputs_in_words(found, ManifestConfig())[0]
 
 
 def test_linked_folders_are_walked_once_and_never_in_a_circle(tmp_path):
@@ -102,6 +107,46 @@ def test_linked_folders_are_walked_once_and_never_in_a_circle(tmp_path):
     assert reasons(found) == {"linked": circle, "a_sub": circle, "up": circle, "self": circle}
     both = list_inputs([str(root), str(disk)])
     assert [i.uri for i in both.files] == sorted(map(str, [disk / "a.mp4", disk / "deep/b.mp4", root / "sub/c.mp4"]))
+
+
+def test_a_glob_of_all_below_follows_links_and_ends(tmp_path):
+    root, disk = tmp_path / "in", tmp_path / "disk"
+    (root / "a" / ".hidden").mkdir(parents=True)
+    disk.mkdir()
+    for path in (root / "a" / "x1.mp4", root / "a" / ".hidden" / "x2.mp4", root / "a" / ".x3.mp4", disk / "x4.mp4",
+                 root / "x5.mov", root / "b[1].mp4"):  # fmt: skip
+        path.write_bytes(b"x")
+    for name in ("one", "two", "three"):  # paths through them are without number
+        (root / "a" / name).symlink_to(root)
+    (root / "disk").symlink_to(disk)
+    assert names(list_inputs([f"{root}/**/x*.mp4"])) == ["x1.mp4", "x4.mp4"]
+    assert names(list_inputs([f"{root}/**"])) == ["x1.mp4", "b[1].mp4", "x4.mp4", "x5.mov"]
+    assert names(list_inputs([f"{root}/**/[x-z]?.m*", str(root)])) == ["x1.mp4", "b[1].mp4", "x4.mp4", "x5.mov"]
+    assert names(list_inputs([f"{root}/*/**/*4.mp4"])) == ["x4.mp4"]
+    assert names(list_inputs([f"{root}/**/[!x]*.mp4"])) == ["b[1].mp4"]
+
+
+NAMES = st.text("ab.[]x!-", min_size=1, max_size=4).filter(lambda n: n not in (".", ".."))
+
+
+PARTS = ["**", "*", "a*", "?b", "[ab]*", "[!a]", "*.x", ".*", "x"]
+
+
+@given(
+    made=st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=8),
+    pattern=st.lists(st.sampled_from(PARTS), max_size=3),
+)
+@example(made=[["a", ".b", "x"], [".b", "ab"]], pattern=[".*", "*"])
+def test_a_pattern_matches_what_python_s_glob_does(tmp_path_factory, made, pattern):
+    root = tmp_path_factory.mktemp("glob")
+    for parts in made:
+        path = root.joinpath(*parts)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.is_dir() or path.write_bytes(b"")
+    whole = "/".join([glob.escape(str(root)), "**", *pattern])
+    expected = {p for p in glob.glob(whole, recursive=True) if os.path.isfile(p)}
+    assert set(Folders(lambda path, why: None).files(str(root), whole)) == expected
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's eyes")
@@ -132,7 +177,7 @@ def test_names_that_are_not_utf_8_are_counted(tmp_path):
 
 def test_where_nothing_is_left_it_says_what_there_was(tmp_path):
     (tmp_path / "list.csv").write_text("uri\na.mp4\n")
-    with pytest.raises(NothingFound, match=r"passed over: 1 a list, read where it is named itself \(\.csv\)") as caught:
+    with pytest.raises(NothingFound, match=r"passed over: 1 × a list, .* \(\.csv\)") as caught:
         list_inputs([str(tmp_path)])
     assert [Path(s.path).name for s in caught.value.skipped] == ["list.csv"]
 

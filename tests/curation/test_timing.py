@@ -134,3 +134,16 @@ def test_the_mean_rate_of_a_variable_one_is_measured_and_not_claimed():
 def test_the_last_frame_of_an_avi_may_come_early_by_its_clock():
     found = timing_of([*(20 * i for i in range(1, 90)), 1781], Fraction(1, 600), [Fraction(600), Fraction(30)], [3.0])
     assert (found.rate, found.holes) == (30, ())
+
+
+def test_where_frames_are_counted_holes_are_found_all_the_same():
+    """Times that repeat now and then, or are those of decoding: what is counted on is the rate, not that all is there."""
+    steady = [33 * i for i in range(100)] + [33 * i + 8000 for i in range(100, 200)]
+    repeated = [t - 33 if i % 40 == 7 else t for i, t in enumerate(steady)]
+    swapped = [t for a, b in zip(steady[::2], steady[1::2], strict=True) for t in (b, a)]
+    for pts in (repeated, swapped):
+        found = timing_of(pts, Fraction(1, 1000), [Fraction(30)])
+        assert (found.pts, found.rate, found.holes) == (None, 30, (100,))
+        assert found.times_s()[-1] == pytest.approx(200 / 30)
+    assert timing_of([*steady, *steady], Fraction(1, 1000), [Fraction(30)]).holes == ()  # it starts over
+    assert timing_of([None] * 50, Fraction(1, 1000), [Fraction(30)]).holes == ()

@@ -30,10 +30,7 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 
 def test_the_command_imports_nothing_heavy():
-    program = (
-        f"import sys, {', '.join(MODULES)}\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
+    program = f"import sys, {', '.join(MODULES)}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.stdout.strip() == "[]", made.stderr
 
@@ -128,6 +125,22 @@ def test_errors_are_one_line_that_says_what_to_do(call, store, tmp_path):
     assert not (tmp_path / "new").exists(), "a run that was refused made a store"
 
 
+@pytest.mark.parametrize("arguments", [
+    ("report", "-s", "STORE", "--out", "s3://bucket/report.html"),
+    ("train", "recipe.yaml", "--snapshot", "all", "-s", "STORE", "--out", "s3://bucket/runs"),
+    ("train", "s3://bucket/recipe.yaml", "--snapshot", "all", "-s", "STORE"),
+    ("generate", "runs/a", "--prompt", "x", "--out", "gs://bucket/a.mp4"),
+    ("checkpoint", "export", "runs/a", "s3://bucket/weights"),
+    ("checkpoint", "import", "https://host/weights", "here"),
+    ("sql", "select 1", "-s", "STORE", "-f", "parquet", "--out", "s3://bucket/a.parquet"),
+], ids=lambda a: " ".join(a[:2]))  # fmt: skip
+def test_a_uri_where_a_path_is_meant_is_refused_and_makes_no_folder(call, store, tmp_path, arguments):
+    made = call(*(str(store) if one == "STORE" else one for one in arguments))
+    assert made.returncode == 2, made.stderr
+    assert "is a URI, and here a path of this machine is meant" in made.stderr
+    assert not list(tmp_path.glob("*:"))
+
+
 def test_sql_in_every_format(call, store, tmp_path, monkeypatch):
     query = "select clip_id, num_frames from clips order by clip_id"
     shown = call("sql", query, "-s", store)
@@ -193,7 +206,7 @@ def test_a_pipe_that_closes_is_no_error(store):
 def test_failures_are_listed_until_they_are_mended(call, store, tmp_path, ray_local):
     shown = call("failures", "--store", store, "--detail")
     assert "broken.mp4" in shown.stdout
-    assert "open: not a readable video file" in shown.stdout
+    assert "text: it is text, not a video" in shown.stdout
     assert "--retry-failed" in shown.stdout
     assert "broken" not in call("failures", "--store", store, "--stage", "scan").stdout
     (good,) = footage(tmp_path / "in", 1, lengths=(40,))
@@ -260,12 +273,13 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe))
     planned = call("curate", "run.yaml", "--store", "store", "--plan")
     assert planned.returncode == 0, planned.stderr
-    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable; 1 other files passed over" in planned.stdout
+    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable\n" in planned.stdout
+    assert "passed over 1 files and folders: 1 × a list, read where it is named itself (.txt)" in planned.stdout
     assert not (tmp_path / "store").exists()
     made = reel("curate", "run.yaml", "--store", "store", "--strict")
     assert made.returncode == 3, made.stderr
     assert "3 inputs = 2 ok + 0 duplicate + 1 failed" in made.stdout
-    assert "passed over 1 files" in made.stdout
+    assert "passed over 1 files and folders: " in made.stdout
     assert "2 clips added" in made.stdout
     assert "reel failures --store store" in made.stdout
     assert "curate: 3/3" in made.stderr

@@ -174,7 +174,7 @@ def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path
     assert (facts.width, facts.height, facts.num_frames, facts.fps) == (64, 48, 9, 12)
     about = read_about(tmp_path / "x.mp4")
     assert about["prompts"] == ["a dog"]
-    assert about["weights_used"] == "ema"
+    assert (about["weights_used"], about["run"]) == ("ema", "tiny")
     assert about["step"] == 20
     assert about["snapshot"]["content_hash"] == "c0ffee"
     assert "standin" in about["codec"]
@@ -214,7 +214,8 @@ def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, 
     about = read_about(tmp_path / "y-2.mp4")
     assert about["prompts"] == ["a cat", "a cat"]
     assert about["seed"] == 1
-    assert [(lora["file"], lora["weight"]) for lora in about["loras"]] == [("a/lora.safetensors", 0.5)]
+    lora = str(tmp_path / "a" / "lora.safetensors")
+    assert [(one["file"], one["weight"]) for one in about["loras"]] == [(lora, 0.5)]
     assert about["begins_with"]["file"] == str(film)
     x, y = (read((tmp_path / f"{n}-1.mp4").read_bytes(), [Frames(count=13, height=48, color="rgb")]) for n in "xy")
     assert x[0].num_frames == 13
@@ -309,7 +310,9 @@ def test_exported_weights_know_how_they_were_trained(run: Path, call: Reel, tmp_
     for command in (arguments, ["generate", str(run), *arguments[2:-1], "own.mp4"]):
         made = call(*command)
         assert made.returncode == 0, made.stderr
-    assert read_about(tmp_path / "x.mp4")["weights_used"] == "exported"
+    about = read_about(tmp_path / "x.mp4")
+    assert about["weights_used"] == "exported"
+    assert about["weights_from"]["snapshot"]["name"] == "beach", "reel lineage goes on from here"
     need = Frames(count=9, color="rgb")
     (ours,), (theirs,) = (read((tmp_path / name).read_bytes(), [need])[1] for name in ("x.mp4", "own.mp4"))
     assert np.array_equal(ours, theirs)

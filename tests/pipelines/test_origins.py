@@ -92,6 +92,15 @@ def test_an_export_leads_to_store_snapshot_and_files(
     assert [len(source["clips"]) for source in found["sources"]] == [3]
 
 
+def test_an_export_on_an_object_store_leads_back_too(filled: Store, call: Call) -> None:
+    export(filled, "memory://exports/lineage", "webdataset", snapshot="some")
+    code, shown = call("memory://exports/lineage")
+    assert code == 0, shown
+    assert shown.startswith("export       memory://exports/lineage\n    format: webdataset")
+    assert "source       /f/aa.mp4  md5 aa  3 clips" in shown
+    assert "is it an export?" in call("memory://exports/nothing")[1]
+
+
 def test_a_file_of_an_export_leads_to_its_clip(filled: Store, tmp_path: Path, call: Call) -> None:
     export(filled, tmp_path / "out", "simpletuner", snapshot="some")
     for file in ("videos/aa-001.mp4", "videos/aa-001.txt"):

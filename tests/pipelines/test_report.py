@@ -48,6 +48,8 @@ def source_rows() -> list[dict[str, Any]]:
         {"source_id": str(i), "md5": f"m{i}", "uri": f"/f/{i} {HOSTILE}", "state": "ok", "bytes": 5, **at}
         for i in range(3)
     ]
+    for row, clips, why in zip(ok, (5, 4, 0), (None, None, "all in transitions"), strict=True):
+        row |= {"num_clips": clips, "no_clip_reason": why}
     copies = [{"source_id": f"d{i}", "md5": "m0", "uri": f"/f/copy {i}", "state": "duplicate", "duplicate_of": "0",
                "bytes": 1_500_000, **at} for i in range(2)]  # fmt: skip
     return [*ok, *copies, {"source_id": "x", "uri": f"/f/broken {HOSTILE}", "state": "failed"}]
@@ -126,10 +128,13 @@ def test_the_counts_are_the_store_s_and_add_up(store: Store, facts: dict[str, An
         "files found": (6, 30),
         "readable": (5, 30),
         "unique": (3, 18),
+        "with clips": (2, 12),
         "shots": (4, 20),
         "clips": (9, 18),
     }
     assert stages["clips"][0] == store.count("clips")
+    assert "Why files gave no clip" in text
+    assert "all in transitions" in text
 
 
 def test_a_source_in_no_known_state_is_seen(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from curation.store.captions import Wanted
 from curation.store.errors import StoreError
-from curation.store.export import marker, webdataset
+from curation.store.export import marker, remote, webdataset
 from curation.store.export.format import Format, find_formats
-from curation.store.export.selection import Export, Selection, select
+from curation.store.export.lengths import LONGEST, SHORTEST
+from curation.store.export.selection import Export, select
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -33,25 +34,35 @@ def export(
     sql: str | None = None,
     snapshot: str | None = None,
     captions: Wanted | None = None,
+    max_frames: int = LONGEST,
     force: bool = False,
     shard_bytes: int = webdataset.SHARD_BYTES,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to the folder `out`; returns counts, bytes and notes.
+    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and notes.
 
     sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
-    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones. force:
-    replace an earlier export. shard_bytes: size at which a WebDataset shard is closed.
+    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones.
+    max_frames: of the longest length that a trainer's settings name. force: replace an earlier export. shard_bytes:
+    size at which a WebDataset shard is closed.
     Raises StoreError if `out` exists, for an unknown format, and for clips without media.
     """
+    if max_frames < SHORTEST:
+        raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+    if "://" in str(out):
+        return remote.export_to_uri(
+            store, str(out), format, force=force,
+            sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames, shard_bytes=shard_bytes,
+        )  # fmt: skip
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)
     part = final.with_name(f".{final.name}.part")
     _make_empty(part)
     try:
-        result = write_local(selection, part, final, format, captions or Wanted(), shard_bytes, sql, snapshot)
+        one = Export(selection, part, final, shard_bytes, captions or Wanted(), max_frames)
+        result = write_local(one, format, sql, snapshot)
         if final.exists():
             shutil.rmtree(final) if final.is_dir() else final.unlink()
         part.rename(final)
@@ -62,19 +73,8 @@ def export(
     return result
 
 
-def write_local(
-    selection: Selection,
-    folder: Path,
-    final: Path,
-    format: str,
-    captions: Wanted,
-    shard_bytes: int,
-    sql: str | None,
-    snapshot: str | None,
-) -> ExportResult:
-    """Write the whole export into `folder`, which is there and empty. final: the address that its own files give as
-    theirs, where they have to. Raises StoreError."""
-    one = Export(selection, folder, final, shard_bytes, captions)
+def write_local(one: Export, format: str, sql: str | None, snapshot: str | None) -> ExportResult:
+    """Write the whole export into its folder, which is there and empty. Raises StoreError."""
     FORMATS[format].write(one)
     if not one.num_clips:
         raise StoreError("the query returns no clip, so there is nothing to export; loosen its conditions.")

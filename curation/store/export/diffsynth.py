@@ -32,12 +32,13 @@ def write(export: Export) -> None:
 
 def _notes(export: Export) -> list[str]:
     found: Counter[int] = Counter()
+    longest = lengths.packed(export.max_frames)
     for frames, clips in lengths.at_rate(export.lengths, None).items():
-        found[lengths.packed(min(frames, lengths.LONGEST))] += clips
-    whole = found[lengths.LONGEST]
+        found[lengths.packed(min(frames, longest))] += clips
+    whole = found[longest]
     stills = sum(clips for length, clips in found.items() if length < lengths.SHORTEST)
     notes = [
-        f"with --num_frames {lengths.LONGEST}: {whole:,} clips fill it, {found.total() - whole - stills:,} are shorter "
+        f"with --num_frames {longest}: {whole:,} clips fill it, {found.total() - whole - stills:,} are shorter "
         f"and keep 4n + 1 frames of their own, {stills:,} have fewer than {lengths.SHORTEST} and train as images"
     ]
     if rates := export.rates():

@@ -17,13 +17,17 @@ from curation.store.export.selection import Export
 
 def write(export: Export) -> None:
     """`videos/<name>.mp4`, `videos/captions.json`, and dataset.toml with the absolute path the folder will have."""
-    captions = {}
-    for clip in export.clips():
-        save(clip, export)
-        captions[f"{clip.name}.mp4"] = list(clip.captions.texts) or [""]
-    if captions:  # escaped: it is read in the encoding of the machine's locale
-        write_text(export.folder / VIDEOS / "captions.json", [json.dumps(captions, indent=0, ensure_ascii=True)])
-    chosen = lengths.buckets(lengths.at_rate(export.lengths, rate) for rate in lengths.RATES)
+    (export.folder / VIDEOS).mkdir()
+    with (export.folder / VIDEOS / "captions.json").open("w", encoding="ascii", newline="\n") as file:
+        separator = "{\n"
+        for clip in export.clips():
+            save(clip, export)
+            texts = list(clip.captions.texts) or [""]
+            # escaped: it is read in the encoding of the machine's locale
+            file.write(f"{separator}{json.dumps(clip.name + '.mp4')}: {json.dumps(texts, ensure_ascii=True)}")
+            separator = ",\n"
+        file.write("\n}\n")
+    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.max_frames)
     table = lengths.table(export.lengths, chosen)
     export.notes += table
     write_text(export.folder / "dataset.toml", _config(export, chosen, table))
@@ -55,4 +59,5 @@ FORMAT = Format(
     write,
     use="in the training TOML: dataset = '{out}/dataset.toml'",
     portable=False,
+    takes_all=True,
 )

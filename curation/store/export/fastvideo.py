@@ -16,8 +16,8 @@ TOLERANCE = 2.0
 """A clip of more than so many times the length that is trained on is dropped (video_length_tolerance_range)."""
 UPRIGHT, FLAT = 17 / 16, 8 / 16
 """Height over width, beyond which its validator drops a clip (max_h_div_w_ratio, min_h_div_w_ratio)."""
-CANDIDATES = (17, 33, 49, 65, 77, 81)
-"""Frames of one run: 77 is the LongCat example's, 81 Wan's."""
+FEWEST = 17
+"""Frames of one run, the fewest that are tried."""
 
 
 def write(export: Export) -> None:
@@ -25,16 +25,16 @@ def write(export: Export) -> None:
     with json_list(export.folder / "videos2caption.json") as add:
         for clip in export.clips():
             file = save(clip, export).partition("/")[2]
-            row, texts = clip.row, list(clip.captions.texts)
+            texts, (width, height) = list(clip.captions.texts), clip.size
             add({
                 "path": file,
                 "cap": texts if len(texts) > 1 else clip.caption,
-                "fps": row.get("fps"),
-                "num_frames": row.get("num_frames"),
-                "duration": row.get("duration_s"),
-                "resolution": {"height": row.get("height"), "width": row.get("width")},
+                "fps": clip.fps,
+                "num_frames": clip.num_frames,
+                "duration": clip.num_frames / clip.fps if clip.fps else 0.0,
+                "resolution": {"height": height, "width": width},
             })  # fmt: skip
-    export.notes += [_note(export.lengths, rate) for rate in (*lengths.RATES, 30)]
+    export.notes += [_note(export, rate) for rate in (*lengths.RATES, 30)]
     shapes = sum(clips for (width, height), clips in export.sizes.items() if not FLAT <= height / width <= UPRIGHT)
     if shapes:
         export.notes.append(f"{shapes:,} clips are upright, or flatter than 2 : 1, and FastVideo's defaults drop those")
@@ -60,9 +60,10 @@ def len_at(frames: int, fps: float, rate: float) -> int:
     return -int(-frames * rate // fps)
 
 
-def _note(found: lengths.Lengths, rate: float) -> str:
-    num_frames = max(CANDIDATES, key=lambda n: (outcome(found, rate, n)[0], n))
-    kept, short, long = outcome(found, rate, num_frames)
+def _note(export: Export, rate: float) -> str:
+    tried = range(FEWEST, max(FEWEST, export.max_frames) + 1, 4)
+    num_frames = max(tried, key=lambda n: (outcome(export.lengths, rate, n)[0], n))
+    kept, short, long = outcome(export.lengths, rate, num_frames)
     return (
         f"--train_fps {rate:g} --num_frames {num_frames} keeps most: {kept:,} clips; {short:,} too short, {long:,} "
         f"longer than {TOLERANCE:g} times that, dropped"
@@ -74,4 +75,5 @@ FORMAT = Format(
     "videos/ID.mp4, videos2caption.json",
     write,
     use="preprocessing: --preprocess.dataset_type merged --preprocess.dataset_path {out}",
+    takes_all=True,
 )

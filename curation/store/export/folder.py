@@ -25,4 +25,4 @@ def write(export: Export) -> None:
         writer.write_table(pa.Table.from_pylist(waiting, schema))
 
 
-FORMAT = Format("folder", "videos/ID.mp4, and clips.parquet with every column", write)
+FORMAT = Format("folder", "videos/ID.mp4, and clips.parquet with every column", write, takes_all=True)

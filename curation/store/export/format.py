@@ -18,7 +18,8 @@ class Format:
     """write: puts the clips of an export into its folder, and adds to its notes. about: what it writes, in a line.
 
     use: what to tell the trainer, `{out}` being the export's folder; empty where nothing is to be said. portable:
-    whether none of its files says where the export lies, so that it may be moved.
+    whether none of its files says where the export lies, so that it may be moved. takes_all: whether it has all
+    captions of a clip, or the best alone.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Format:
     write: Callable[[Export], None]
     use: str = ""
     portable: bool = True
+    takes_all: bool = False
 
 
 def find_formats() -> dict[str, Format]:

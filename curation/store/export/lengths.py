@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 RATES = (16, 24)
 """Frames a second that models train at, and trainers resample to: Wan 2.1 and others 16, Wan 2.2 5B and others 24."""
 LONGEST = 81
-"""Frames: what such models are trained on; a longer clip gives its first 81."""
+"""Frames, unless asked otherwise: what Wan 2.1 is trained on. A longer clip gives its first ones."""
 BUCKETS = 6
 """At most: a bucket of few clips may not fill a batch."""
 SHORTEST = 5
@@ -39,14 +39,15 @@ def at_rate(lengths: Lengths, rate: float | None) -> Counter[int]:
     return out
 
 
-def buckets(lengths: Iterable[Counter[int]], most: int = BUCKETS) -> list[int]:
+def buckets(lengths: Iterable[Counter[int]], longest: int = LONGEST, most: int = BUCKETS) -> list[int]:
     """The frame buckets, at most so many, ascending, that drop no clip of `SHORTEST` frames or more and cut the fewest
     frames off the others; `[1]` where no clip is so long. lengths: frames -> clips, at each rate that they are for.
+    longest: frames that no bucket exceeds.
     """
     every: Counter[int] = Counter()
     for one in lengths:
         for length, clips in one.items():
-            every[packed(min(length, LONGEST))] += clips
+            every[packed(min(length, longest))] += clips
     sizes = sorted(size for size in every if size >= SHORTEST)
     if not sizes:
         return [1]

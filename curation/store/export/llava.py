@@ -17,4 +17,5 @@ FORMAT = Format(
     "videos/ID.mp4, train.json and train.jsonl: conversations that end in the caption",
     write,
     use="--data_path {out}/train.json --video_folder {out}",
+    takes_all=True,
 )

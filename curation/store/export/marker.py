@@ -26,17 +26,18 @@ CLIPS = "reelwright-clips.tsv"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """caption_kinds: kind of the caption of each clip that has one -> clips; the other `empty_captions` have none, so
-    clips == empty_captions + their sum. bytes, files: without those that say what the export is. notes: lines on what
-    a trainer makes of it."""
+    """path: a URI as a text. caption_kinds: kind of the caption of each clip that has one -> clips; the others are
+    `empty_captions`, so clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have.
+    bytes, files: without those that say what the export is. notes: lines on what a trainer makes of it."""
 
     format: str
-    path: Path
+    path: Path | str
     clips: int
     bytes: int
     files: int
     empty_captions: int
     caption_kinds: dict[str, int] = field(default_factory=dict)
+    variant_kinds: dict[str, int] = field(default_factory=dict)
     content_hash: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -53,6 +54,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         files=len(files),
         empty_captions=export.empty_captions,
         caption_kinds=dict(export.caption_kinds.most_common()),
+        variant_kinds=dict(export.variant_kinds.most_common()),
         content_hash=content_hash(pa.table({"clip_id": ids, "weight": weights})),
         notes=list(export.notes),
     )
@@ -86,7 +88,7 @@ def read(folder: Path) -> dict[str, Any]:
 def read_clips(folder: Path) -> dict[str, str]:
     """Name of a clip's files -> its clip id; empty for an export that does not say."""
     try:
-        lines = (folder / CLIPS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
     except OSError:
         return {}
     fields = [line.split("\t") for line in lines]

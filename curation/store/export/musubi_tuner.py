@@ -21,15 +21,14 @@ def write(export: Export) -> None:
     """`videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and dataset.toml."""
     exact: defaultdict[Rate, Counter[float]] = defaultdict(Counter)
     for clip in export.clips():
-        fps = clip.row.get("fps")
-        rate = max(1, round(fps)) if fps else None
-        exact[rate][fps or 0.0] += 1
+        rate = max(1, round(clip.fps)) if clip.fps else None
+        exact[rate][clip.fps] += 1
         path = export.final / save(clip, export)
         with (export.folder / _lines(rate)).open("a", encoding="utf-8", newline="\n") as lines:
             lines.write(dump_line({"video_path": str(path), "caption": clip.caption}))
     if exact:
         write_text(export.folder / "dataset.toml", _config(export, exact))
-        export.notes += _notes(export.lengths)
+        export.notes += _notes(export)
 
 
 def _lines(rate: Rate) -> str:
@@ -54,19 +53,19 @@ def _config(export: Export, exact: dict[Rate, Counter[float]]) -> list[str]:
             f"cache_directory = {toml_text(str(export.final / f'cache-{rate or 0}fps'))}",
             "# each clip whole, cut to 4n + 1 frames, at most max_frames",
             'frame_extraction = "full"',
-            f"max_frames = {lengths.LONGEST}",
+            f"max_frames = {export.max_frames}",
         ]
         if rate is not None:
             lines += ["# a float: the trainer resamples from it to the model's rate", f"source_fps = {float(usual)!r}"]
     return lines
 
 
-def _notes(found: lengths.Lengths) -> list[str]:
-    notes = []
+def _notes(export: Export) -> list[str]:
+    notes, found = [], export.lengths
     for rate in lengths.RATES:
         whole: Counter[int] = Counter()
         for frames, clips in lengths.at_rate(found, rate).items():
-            whole[lengths.packed(min(frames, lengths.LONGEST))] += clips
+            whole[lengths.packed(min(frames, export.max_frames))] += clips
         each = ", ".join(f"{whole[length]:,} of {length} frames" for length in sorted(whole)[:12])
         more = f" and {len(whole) - 12} more lengths" if len(whole) > 12 else ""
         notes.append(f"at {rate} fps, each clip at its own length: {each}{more}")

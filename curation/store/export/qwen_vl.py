@@ -17,4 +17,5 @@ FORMAT = Format(
     "videos/ID.mp4, train.json and train.jsonl: conversations with <video> that end in the caption",
     write,
     use='in qwenvl/data/__init__.py: {{"annotation_path": "{out}/train.jsonl", "data_path": "{out}"}}',
+    takes_all=True,
 )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.store import snapshot_query
 from curation.store.captions import Captions, Wanted, source_captions
 from curation.store.errors import StoreError
-from curation.store.export.lengths import Lengths
+from curation.store.export.lengths import LONGEST, Lengths
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -42,6 +42,21 @@ class Clip:
         """The best one; '' if it has none."""
         return self.captions.texts[0] if self.captions.texts else ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), px; 0 where it does not say."""
+        return int(_number(self.row.get("width"))), int(_number(self.row.get("height")))
+
+    @property
+    def num_frames(self) -> int:
+        """Frames; 0 where it does not say."""
+        return int(_number(self.row.get("num_frames")))
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 0 where it does not say."""
+        return _number(self.row.get("fps"))
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -57,7 +72,9 @@ class Selection:
 class Export:
     """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
 
-    notes: lines on what a trainer will make of it, for the one who exports. chosen: (clip id, weight, name) of each.
+    max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
+    one who exports. chosen: (clip id, weight, name) of each. caption_kinds: of each clip's best caption; variant_kinds:
+    of all its captions.
     """
 
     selection: Selection
@@ -65,9 +82,11 @@ class Export:
     final: Path
     shard_bytes: int
     captions: Wanted = field(default_factory=Wanted)
+    max_frames: int = LONGEST
     notes: list[str] = field(default_factory=list)
     chosen: list[tuple[str, float, str]] = field(default_factory=list)
     caption_kinds: Counter[str] = field(default_factory=Counter)
+    variant_kinds: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     lengths: Lengths = field(default_factory=Counter)
 
@@ -113,14 +132,19 @@ class Export:
         return found
 
     def _count(self, clip: Clip) -> Clip:
-        row = clip.row
-        self.chosen.append((row["clip_id"], float(row.get("weight") or 1.0), clip.name))
+        self.chosen.append((clip.row["clip_id"], _number(clip.row.get("weight")) or 1.0, clip.name))
         self.caption_kinds.update(clip.captions.kinds[:1])
-        if row.get("width") and row.get("height"):
-            self.sizes[row["width"], row["height"]] += 1
-        if row.get("num_frames") and row.get("fps"):
-            self.lengths[row["num_frames"], row["fps"]] += 1
+        self.variant_kinds.update(clip.captions.kinds)
+        if all(clip.size):
+            self.sizes[clip.size] += 1
+        if clip.num_frames and clip.fps:
+            self.lengths[clip.num_frames, clip.fps] += 1
         return clip
+
+
+def _number(value: Any) -> float:
+    """A finite number above 0, or 0: a query may return anything under the name of a clip's column."""
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0
 
 
 def _own(found: Captions) -> dict[str, Any]:

@@ -29,4 +29,5 @@ FORMAT = Format(
     "videos/ID.mp4, metadata.jsonl with file_name and every column",
     write,
     use='datasets.load_dataset("videofolder", data_dir="{out}")',
+    takes_all=True,
 )

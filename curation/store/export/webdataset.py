@@ -50,4 +50,4 @@ def _shard(path: Path) -> Iterator[tarfile.TarFile]:
         yield tar
 
 
-FORMAT = Format("webdataset", "tar shards of 1 GB: ID.mp4 beside ID.json with every column", write)
+FORMAT = Format("webdataset", "tar shards of 1 GB: ID.mp4 beside ID.json with every column", write, takes_all=True)

@@ -166,3 +166,12 @@ def test_sound_beside_a_picture_whose_times_cannot_be_trusted_never_costs_it(tmp
     for made, count in ((copied, 100), (twice, 200)):
         (clip,) = cut(made, [(count - 60, count)], SOUND)
         assert len(times_of(clip.mp4)) == 60
+
+
+def test_the_sound_with_the_default_flag_is_taken(tmp_path):
+    path, other = voiced(tmp_path / "a.mp4"), write(tmp_path / "b.mp4", frames(100), sound=clicks([1.0], 4.0))
+    both = tmp_path / "both.mkv"
+    footage.ffmpeg("-i", str(other), "-i", str(path), "-map", "0:v", "-map", "0:a", "-map", "1:a", "-c", "copy",
+                   "-disposition:a:0", "0", "-disposition:a:1", "default", str(both))  # fmt: skip
+    (clip,) = cut(both, [(0, 100)], SOUND)
+    assert click_times(clip.mp4) == pytest.approx(CLICKS, abs=IN_SYNC_S)

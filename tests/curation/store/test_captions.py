@@ -14,6 +14,7 @@ from curation.store.export.marker import read
 from tests.curation.store.conftest import add_source
 
 LIST = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+BOTH = [{"text": "short", "kind": "summary"}, {"text": "A calm clip.", "kind": "composed"}]
 ROW = {
     "source_md5": "m",
     "caption": "a model's",
@@ -90,6 +91,7 @@ def kinds(store: Store, out: Any, wanted: Wanted | None = None, sql: str = "SELE
     done = export(store, out, "folder", sql=sql, captions=wanted)
     assert done.clips == 3 == done.empty_captions + sum(done.caption_kinds.values())
     assert read(done.path)["caption_kinds"] == done.caption_kinds
+    assert sum(done.variant_kinds.values()) >= sum(done.caption_kinds.values())
     return done.caption_kinds
 
 
@@ -101,6 +103,24 @@ def test_an_export_says_which_captions_it_took(told: Store, tmp_path: Any) -> No
     assert kinds(told, tmp_path / "d") == {"source": 2, "caption": 1}
     query = "SELECT clip_id, 'graded ' || grade AS caption FROM clips"
     assert kinds(told, tmp_path / "e", sql=query) == {"caption": 3}
+
+
+def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any) -> None:
+    from pipelines.cli.export import summary
+
+    wanted = Wanted("captions", ("composed", "summary", "nonsense"))
+    told.merge("clips", pa.table({"clip_id": ["aa-000"], "captions": pa.array([BOTH], LIST)}), "clip_id")
+    sql = "SELECT clip_id FROM clips WHERE clip_id <> 'aa-001'"
+    every = summary(export(told, tmp_path / "a", "webdataset", sql=sql, captions=wanted), wanted.kinds)
+    assert every[1:] == [
+        "captions: 2 of kind composed, 0 empty",
+        "all captions of a clip: 2 of kind composed, 1 of kind summary",
+        "no clip has a caption of kind nonsense",
+    ]
+    best = summary(export(told, tmp_path / "b", "diffsynth", sql=sql, captions=wanted), wanted.kinds)
+    assert best[2] == "some clips have several captions; this format takes the best of each"
+    none = summary(export(told, tmp_path / "c", "folder", sql="SELECT clip_id FROM clips"))
+    assert none[1] == "captions: 1 of kind caption, 2 empty"
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,12 @@ def test_a_query_s_own_caption_comes_before_the_clip_s(filled: Store, tmp_path: 
     assert (row["caption"], row["grade"], row["num_frames"]) == ("wide: 641", 7, 50)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_query_may_call_anything_by_the_name_of_a_column(filled: Store, tmp_path: Path, format: str) -> None:
+    odd = "SELECT clip_id, 'heavy' AS weight, 'wide' AS width, 'nan'::DOUBLE AS fps, [1] AS num_frames FROM clips"
+    assert export(filled, tmp_path / "out", format, sql=odd).clips == 10
+
+
 def test_a_store_without_captions_exports_empty_ones_and_counts_them(store: Store, tmp_path: Path) -> None:
     add_source(store, "aa", 3)
     assert export(store, tmp_path / "out", "musubi-tuner", sql=QUERY).empty_captions == 3
@@ -196,3 +202,38 @@ def test_mistakes_are_explained_and_leave_nothing_behind(
         export(filled, tmp_path / "out", format, **of)
     assert sentence in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["webdataset", "folder"])
+def test_an_object_store_gets_the_files_that_a_folder_gets(filled: Store, tmp_path: Path, format: str) -> None:
+    import fsspec
+
+    files, uri = fsspec.filesystem("memory"), f"memory://exports/{format}"
+    here = export(filled, tmp_path / "out", format, sql=QUERY)
+    there = export(filled, uri, format, sql=QUERY)
+    assert (there.clips, there.bytes, there.files, there.path) == (here.clips, here.bytes, here.files, uri)
+    names = {p.relative_to(tmp_path / "out").as_posix(): p for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    root = f"/exports/{format}"
+    assert {name.removeprefix(f"{root}/") for name in files.find(root)} == set(names)
+    for name, path in names.items():
+        if name != "reelwright-export.json":
+            assert files.cat_file(f"{root}/{name}") == path.read_bytes()
+    with pytest.raises(StoreError, match="already holds an export"):
+        export(filled, uri, format, sql=QUERY)
+    files.pipe_file(f"{root}/shard-000009.tar", b"of an earlier, longer export")
+    export(filled, uri, format, sql=QUERY, force=True)
+    assert len(files.find(root)) == len(names)
+    files.rm_file(f"{root}/reelwright-export.json")
+    with pytest.raises(StoreError, match="not an export"):
+        export(filled, uri, format, sql=QUERY, force=True)
+
+
+@pytest.mark.parametrize(("uri", "format", "why"), [
+    ("memory://exports/x", "diffusion-pipe", "their place on this machine"), ("https://host/x", "webdataset", "s3://"),
+    ("s3://bucket", "webdataset", "names no folder"), ("s3://a/b::file:///x", "webdataset", "s3://"),
+])  # fmt: skip
+def test_an_address_that_cannot_hold_an_export_is_refused(filled, tmp_path, monkeypatch, uri, format, why) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=why):
+        export(filled, uri, format, sql=QUERY)
+    assert not list(tmp_path.iterdir())

@@ -174,6 +174,15 @@ def test_webdataset_s_samples_are_whole(real: Store, tmp_path: Path) -> None:
     }
 
 
+def test_lengths_end_where_they_are_told_to(real: Store, tmp_path: Path) -> None:
+    longest = {"diffusion-pipe": 117, "musubi-tuner": 77, "diffsynth": 121, "finetrainers": 121, "simpletuner": 121}
+    for format, frames in longest.items():
+        made(real, tmp_path / format, format, max_frames=121)
+        reader = getattr(trainers, format.replace("-", "_"))
+        args = {"diffusion-pipe": [24], "diffsynth": [121]}.get(format, [])
+        assert max(lengths(reader(tmp_path / format, *args)).values()) == frames
+
+
 def test_every_format_of_the_trainers_is_read_by_a_test() -> None:
     assert set(FORMATS) == {
         "diffsynth", "diffusion-pipe", "fastvideo", "finetrainers", "folder", "llava", "musubi-tuner", "qwen-vl",

@@ -20,7 +20,7 @@ def frames_kept(found: Counter[int], chosen: list[int]) -> int:
 
 @given(found=CLIPS, most=st.integers(1, 4))
 def test_no_choice_of_as_many_buckets_keeps_more(found: Counter[int], most: int) -> None:
-    chosen = lengths.buckets([found], most)
+    chosen = lengths.buckets([found], most=most)
     kept, dropped = lengths.kept(found, chosen)
     assert dropped == sum(clips for length, clips in found.items() if length < 5)
     assert kept.total() + dropped == found.total()
@@ -32,6 +32,12 @@ def test_no_choice_of_as_many_buckets_keeps_more(found: Counter[int], most: int)
     sizes = sorted({(min(n, 81) - 1) // 4 * 4 + 1 for n in found if n >= 5})
     others = [list(c) for k in range(1, most + 1) for c in combinations(sizes, min(k, len(sizes))) if c[0] == sizes[0]]
     assert frames_kept(found, chosen) == max(frames_kept(found, other) for other in others)
+
+
+def test_no_bucket_is_longer_than_asked() -> None:
+    assert lengths.buckets([Counter({200: 1, 50: 1})]) == [49, 81]
+    assert lengths.buckets([Counter({200: 1, 50: 1})], longest=121) == [49, 121]
+    assert lengths.buckets([Counter({200: 1, 50: 1})], longest=34) == [33]
 
 
 def test_a_length_at_another_rate() -> None:

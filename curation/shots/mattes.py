@@ -1,0 +1,119 @@
+"""Transitions of any shape: each place goes from what the old shot shows there to what the new one does, and not back.
+
+Ink, irises, clock hands and luma mattes switch places one after the other, soft ones mix them on the way; either way a
+pixel's colours lie between its first and its last and never turn round. What moves through a picture shows a pixel other
+colours meanwhile, and once it has crossed, what was there before is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.media.sandbox_child import report_progress
+
+from .follow import changing
+from .footage import Footage
+from .types import Transition
+
+SAMPLES = 9  # frames of a window looked at first
+MAYBE_BESIDE = 0.1  # squared distance from the way between both colours, over that between them, worth a look
+BESIDE = 0.045  # ... of a transition (cameras that pan: above 0.08 over more than a few frames)
+DETOUR = 1.5  # times the way between both colours that pixels go to and fro along it
+DIRECT = 0.42  # of all that pixels change, what remains in the end (cameras and things that cross: below)
+CALM = 1.5  # times the pace before and after that a transition has
+BESIDES = 5  # frames before and after over which that is taken
+FLAT = 12.0  # grey levels of contrast; a plain thing that crosses has less
+BACK = 0.06  # of the change that may be undone for a while
+RETURN, RETURNED = 120, 0.75  # frames after which what only crossed has gone; similarity that then is back
+NOISE = 30.0  # squared grey levels of RGB that say nothing
+SHORTEST, LONGEST = 5, 90  # frames
+
+
+@dataclass(frozen=True)
+class Course:
+    """How pixels go from a first to a last frame. share: of the change that is there, of each frame [n]. contrast, in
+    grey levels: within the pixels that change, of the flatter of both frames."""
+
+    beside: float
+    detour: float
+    direct: float
+    share: np.ndarray
+    contrast: float
+
+
+def find_mattes(
+    footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]
+) -> list[Transition]:
+    """Transitions of any shape within windows [start, end] whose ends differ, clear of those `taken`; none overlap."""
+    found: list[Transition] = []
+    for start, end in windows:
+        quarter = (end - start) // 4
+        known = [*taken, *found]
+        lo = max([0, start - quarter, *(t.first if t.is_cut else t.last + 1 for t in known if t.first <= start)])
+        hi = min([len(footage) - 1, end + quarter, *(t.first - 1 for t in known if t.first > start)])
+        if hi - lo < SHORTEST + 1 or hi < end - quarter:
+            continue
+        at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
+        if _course(footage.small[at]).beside < MAYBE_BESIDE and (t := _switched(footage, lo, hi)):
+            found.append(t)
+    return found
+
+
+def _switched(footage: Footage, lo: int, hi: int) -> Transition | None:
+    """The transition in frames [lo, hi], if they hold one."""
+    report_progress(None)
+    for _ in range(2):
+        reach = changing(_course(footage.small[lo : hi + 1]).share)
+        if reach is None:
+            return None
+        first, last = max(lo + reach[0], lo + 1), min(lo + reach[1], hi - 1)
+        if not SHORTEST <= last - first + 1 <= LONGEST:
+            return None
+        lo, hi = max(lo, first - BESIDES), min(hi, last + BESIDES)
+    course = _course(footage.small[first - 1 : last + 2])
+    one_way = float(np.clip(-np.diff(course.share), 0, None).sum()) < BACK
+    smooth = course.beside < BESIDE and course.detour < DETOUR and course.direct > DIRECT and one_way
+    if not (smooth and course.contrast > FLAT and _calm_beside(footage, first, last)) or _returns(footage, first - 1, last + 1):
+        return None
+    return Transition(first, last, float(1 - course.beside / BESIDE / 2))
+
+
+def _course(frames: np.ndarray) -> Course:
+    """frames: uint8 RGB [n, 27, 48, 3]."""
+    seen = frames.reshape(len(frames), -1, 3).astype(np.float32)
+    way = seen[-1] - seen[0]
+    length = np.square(way).sum(-1)
+    weight = length / max(1.0, float(length.sum()))
+    along = (((seen - seen[0]) * way).sum(-1) / (length + NOISE)).clip(0, 1)
+    aside = np.square(seen - seen[0] - along[..., None] * way).sum(-1).mean(1)
+    gone = np.sqrt(np.square(np.diff(seen, axis=0)).sum(-1)).sum()
+    return Course(
+        beside=float(aside[1:-1].mean() / max(1.0, float(length.mean()))),
+        detour=float((np.abs(np.diff(along, axis=0)).sum(0) * weight).sum()),
+        direct=float(np.sqrt(length).sum() / max(1.0, float(gone))),
+        share=((seen - seen[0]) * way).sum((1, 2)) / max(1.0, float(length.sum())),  # motion lends it neither sign
+        contrast=min(_contrast(seen[0].mean(-1), weight), _contrast(seen[-1].mean(-1), weight)),
+    )
+
+
+def _contrast(picture: np.ndarray, weight: np.ndarray) -> float:
+    middle = float((picture * weight).sum())
+    return float(np.sqrt((np.square(picture - middle) * weight).sum()))
+
+
+def _calm_beside(footage: Footage, first: int, last: int) -> bool:
+    """The picture changes more in frames [first, last] than it does before and after."""
+    inside = float(footage.step[first : last + 2].mean())
+    before, after = footage.step[max(1, first - BESIDES) : first], footage.step[last + 2 : last + 2 + BESIDES]
+    return all(inside > CALM * float(side.mean()) for side in (before, after) if len(side))
+
+
+def _returns(footage: Footage, before: int, after: int) -> bool:
+    """What was seen before is soon seen again, or what is seen after was seen shortly before: something crossed it."""
+    later = np.arange(after, min(len(footage), after + RETURN), 4)
+    earlier = np.arange(before, max(-1, before - RETURN), -4)
+    pairs = [(np.full(len(later), before), later), (earlier, np.full(len(earlier), after))]
+    return any((footage.still_similarity(i, j) > RETURNED).any() for i, j in pairs)

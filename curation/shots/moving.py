@@ -1,0 +1,215 @@
+"""Transitions in which pictures move: pushes, covers, squeezes, cubes, doors.
+
+Each frame between two rests is laid out anew from the picture at its beginning and the one at its end, at every stage
+of every layout (see `layouts`). It is a transition if one layout explains all frames, in order of its stages, far
+better than any mixture of the two pictures at rest does. A camera that pans by its picture's width does what a push
+does, except that its pictures join without a seam, and that it need not rest at the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from curation.media.sandbox_child import report_progress
+
+from .footage import HEIGHT, WIDTH, Footage
+from .layouts import STEPS, WAYS, Atlas, atlas
+from .types import Transition
+
+SAMPLES = 9  # frames of a window looked at first, at half size
+HINT = 0.5  # what a layout leaves unexplained, of what a mixture does, that is worth a look
+EXPLAINED = 0.33  # ... of a transition
+PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
+BACK = 0.08  # of the way that noise may seem to go back
+BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
+WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
+SEAM = 2.0  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
+FLAT = 8.0  # grey levels; pictures with less contrast could be laid out anyhow
+SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
+AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
+REST = 4  # frames over which that is looked at
+FAINT = 0.03  # of the way gone, little more than a small pixel, below which stages cannot be told apart
+CREEP = 0.006  # of the way gone, by how far a frame leans towards the next stage, that is still a move
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well one layout explains the frames between lo and hi: the share it does not (0 to 1, or more), and the
+    progress of each frame [n]."""
+
+    name: str
+    lo: int
+    hi: int
+    unexplained: float
+    progress: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(" ")[0]
+
+    @property
+    def in_order(self) -> bool:
+        return float(np.clip(-np.diff(self.progress), 0, None).sum()) < BACK
+
+
+def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequence[Transition]) -> list[Transition]:
+    """Moving transitions within windows [start, end] whose ends differ, the widest windows first; none overlap.
+
+    cuts: what seems a cut; some may be the jerks of a fast transition, found here as what they are.
+    """
+    found: list[tuple[float, Transition]] = []
+    for start, end in windows:
+        quarter = (end - start) // 4
+        lo = max([0, start - quarter, *(t.first for t in cuts if t.first <= start)])
+        hi = min([len(footage) - 1, end + quarter, *(t.first - 1 for t in cuts if t.first > end)])
+        if any(lo <= t.first and t.last <= hi for _, t in found):
+            continue
+        if kinds := _hints(footage, lo, hi):
+            fitted = _fitted(footage, lo, hi, np.array(kinds))
+            found += [fitted] if fitted else []
+    return _longest(found)
+
+
+def _longest(found: list[tuple[float, Transition]]) -> list[Transition]:
+    """Of those that overlap, the longest one that is explained about as well as any: half a cover is a cover too."""
+    kept: list[Transition] = []
+    for unexplained, t in sorted(found, key=lambda f: (f[1].first - f[1].last, f[0])):
+        rivals = [u for u, other in found if t.first <= other.last and other.first <= t.last]
+        clear = not any(t.first <= other.last and other.first <= t.last for other in kept)
+        if clear and unexplained <= WORSE * min(rivals) + 0.03:
+            kept.append(t)
+    return kept
+
+
+def _hints(footage: Footage, lo: int, hi: int) -> list[int]:
+    """Layouts that may explain a window, by some frames of it at half size in grey."""
+    if min(footage.contrast[lo], footage.contrast[hi]) < FLAT or hi - lo < SHORTEST:
+        return []
+    report_progress(None)
+    half = atlas(HEIGHT // 2, WIDTH // 2)
+    at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
+    frames = np.stack([cv2.resize(footage.grey[t], (half.width, half.height), interpolation=cv2.INTER_AREA) for t in at])
+    kinds = np.flatnonzero(~half.pans)
+    error, stage, mixed = _explain(half, frames[1:-1, ..., None], frames[0, ..., None], frames[-1, ..., None], kinds)
+    share = error.sum(0) / (mixed.sum() + 1.0)
+    progress = (stage + 0.5) / STEPS
+    back = np.clip(-np.diff(progress, axis=0), 0, None).sum(0)
+    likely = (share < HINT) & (back < 3 * BACK)
+    return [int(k) for k in kinds[likely] if _seamed(footage, lo, hi, half.names[k])]
+
+
+def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[float, Transition] | None:
+    """The transition in a window and what it leaves unexplained, fitted to the pictures just before and after it."""
+    for again in (False, True):
+        fit = _best_fit(footage, lo, hi, kinds)
+        moving = np.flatnonzero((fit.progress > FAINT) & (fit.progress < 1 - FAINT))
+        if fit.unexplained > HINT or len(moving) < SHORTEST - 1:
+            return None
+        first, last = lo + 1 + int(moving[0]), lo + 1 + int(moving[-1])
+        if not again:  # once more, between pictures closer by
+            margin = 2 + (last - first) // 2
+            lo, hi = max(lo, first - margin), min(hi, last + margin)
+    limit = EXPLAINED if last - first >= BRIEF else EXPLAINED / 2  # few frames are easily explained
+    good = fit.unexplained < limit and fit.in_order and last - first < LONGEST
+    whole = fit.progress[moving[0]] < BEGINS and fit.progress[moving[-1]] > ENDS
+    if not (good and whole and _seamed(footage, lo, hi, fit.name) and _rests(footage, first, last, fit)):
+        return None
+    if fit.unexplained > PANNED * _best_fit(footage, lo, hi, _pans(fit.kind == "push")).unexplained:
+        return None
+    first = _crept(footage, fit, lo, first, -1)
+    last = _crept(footage, fit, hi, last, 1)
+    return fit.unexplained, Transition(first, last, float(1 - fit.unexplained))
+
+
+def _pans(short: bool) -> np.ndarray:
+    """Layouts of a camera's pans; `short`: by less than the whole picture, which but for its seam is a push."""
+    full = atlas(HEIGHT, WIDTH)
+    return np.array([k for k in np.flatnonzero(full.pans) if not (short and full.names[k].endswith(" 1.0"))])
+
+
+def _crept(footage: Footage, fit: Fit, rest: int, at: int, way: int) -> int:
+    """From a transition's first (way -1) or last frame (way 1) on, as far as frames lean from the picture at `rest`
+    towards the transition's stages."""
+    full = atlas(HEIGHT, WIDTH)
+    kind = np.array([full.names.index(fit.name)])
+    pictures = [cv2.blur(footage.small[t].astype(np.float32), (3, 3)) for t in (fit.lo, fit.hi)]
+    stage = 1 if way < 0 else STEPS - 2
+    still = pictures[0 if way < 0 else 1].reshape(-1)
+    lean = full.compose(*pictures, kind)[0, stage].reshape(-1) - still
+    scale = 1.5 / STEPS / max(1.0, float(lean @ lean))
+    while at + way != rest:
+        frame = cv2.blur(footage.small[at + way].astype(np.float32), (3, 3)).reshape(-1)
+        if float((frame - still) @ lean) * scale < CREEP:
+            break
+        at += way
+    return at
+
+
+def _best_fit(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> Fit:
+    frames = np.stack([cv2.blur(f.astype(np.float32), (3, 3)) for f in footage.small[lo : hi + 1]])
+    full = atlas(HEIGHT, WIDTH)
+    error, stage, mixed = _explain(full, frames[1:-1], frames[0], frames[-1], kinds)
+    share = error.sum(0) / (mixed.sum() + 1.0)
+    best = int(share.argmin())
+    return Fit(full.names[kinds[best]], lo, hi, float(share[best]), (stage[:, best] + 0.5) / STEPS)
+
+
+def _explain(
+    layouts: Atlas, frames: np.ndarray, old: np.ndarray, new: np.ndarray, kinds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """frames: float32 [n, H, W, C] -> squared error [n, k] and stage [n, k] of each layout's best stage, and the
+    error [n] of the best mixture of the two pictures at rest."""
+    seen = frames.reshape(len(frames), -1)
+    made = layouts.compose(old, new, kinds).reshape(len(kinds) * STEPS, -1)
+    error = np.square(seen).sum(1)[:, None] - 2 * seen @ made.T + np.square(made).sum(1)[None]
+    error = error.reshape(len(frames), len(kinds), STEPS).clip(0) / seen.shape[1]
+    start, way = old.reshape(-1), (new - old).reshape(-1)
+    share = ((seen - start) @ way / max(1.0, float(way @ way))).clip(0, 1)
+    mixed = np.square(seen - start - share[:, None] * way).mean(1)
+    return error.min(2), error.argmin(2), mixed
+
+
+def _seamed(footage: Footage, before: int, after: int, name: str) -> bool:
+    """Pushed pictures do not go on from one another where they meet; other layouts have no such line."""
+    kind, _, way = name.partition(" ")
+    if kind != "push":
+        return True
+    old, new = (footage.small[t].astype(np.float32) for t in (before, after))
+    if way in ("left", "right"):
+        old, new = old.transpose(1, 0, 2), new.transpose(1, 0, 2)
+    if way in ("right", "down"):
+        old, new = old[::-1], new[::-1]
+    usual = (np.abs(np.diff(old[-4:], axis=0)).mean() + np.abs(np.diff(new[:4], axis=0)).mean()) / 2
+    return float(np.abs(old[-1] - new[0]).mean()) > SEAM * (1 + usual)
+
+
+def _rests(footage: Footage, first: int, last: int, fit: Fit) -> bool:
+    """What moves in the transition stands, or nearly so, before it and after it."""
+    kind, _, way = fit.name.partition(" ")
+    if kind not in ("push", "cover", "uncover"):
+        return True
+    across = way in ("left", "right")
+    pace = (WIDTH if across else HEIGHT) / (last - first + 2)
+    limit = max(1.0, AT_REST * pace * REST)
+    sign = sum(WAYS[way])
+    ends = []
+    if kind != "cover" and first - 1 - REST >= 0:
+        ends.append((first - 1 - REST, first - 1))
+    if kind != "uncover" and last + 1 + REST < len(footage):
+        ends.append((last + 1, last + 1 + REST))
+    return all(sign * _shift(footage.grey[a], footage.grey[b], across) <= limit for a, b in ends)
+
+
+def _shift(a: np.ndarray, b: np.ndarray, across: bool) -> int:
+    """Pixels by which b's content has gone on to the right, or down."""
+    a, b = (a.T, b.T) if across else (a, b)
+    reach = len(a) // 3
+    errors = {}
+    for d in range(-reach, reach + 1):
+        one, other = a[max(0, -d) : len(a) - max(0, d)], b[max(0, d) : len(b) - max(0, -d)]
+        errors[d] = float(np.abs(one - other).mean())
+    return min(errors, key=lambda d: (errors[d], abs(d)))
