@@ -24,11 +24,13 @@ EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "in": lambda p: p**2,
 }
 XFADES = (
-    "wipeleft wiperight wipeup wipedown slideleft slideright slideup slidedown circlecrop rectcrop distance fadeblack "
-    "fadewhite radial smoothleft smoothup circleopen circleclose vertopen vertclose horzopen horzclose dissolve "
-    "pixelize diagtl diagbr hlslice hrslice vuslice vdslice hblur fadegrays wipetl wipebr squeezeh squeezev zoomin "
-    "fadefast fadeslow hlwind vuwind coverleft coverright coverup coverdown revealleft revealright revealup revealdown"
-).split()
+    "wipeleft", "wiperight", "wipeup", "wipedown", "slideleft", "slideright", "slideup", "slidedown", "circlecrop",
+    "rectcrop", "distance", "fadeblack", "fadewhite", "radial", "smoothleft", "smoothup", "circleopen",
+    "circleclose", "vertopen", "vertclose", "horzopen", "horzclose", "dissolve", "pixelize", "diagtl", "diagbr",
+    "hlslice", "hrslice", "vuslice", "vdslice", "hblur", "fadegrays", "wipetl", "wipebr", "squeezeh", "squeezev",
+    "zoomin", "fadefast", "fadeslow", "hlwind", "vuwind", "coverleft", "coverright", "coverup", "coverdown",
+    "revealleft", "revealright", "revealup", "revealdown",
+)  # fmt: skip
 
 Mix = Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]
 
@@ -199,9 +201,7 @@ def studio(box: tuple[float, float, float, float], seed: int) -> Callable[[np.nd
 
     def around(frame: np.ndarray) -> np.ndarray:
         out = desk.copy()
-        out[top:bottom, left:right] = cv2.resize(
-            frame, (right - left, bottom - top), interpolation=cv2.INTER_AREA
-        )
+        out[top:bottom, left:right] = cv2.resize(frame, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
         return out
 
     return around

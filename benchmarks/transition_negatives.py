@@ -14,12 +14,14 @@ Made = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 def whip_pan(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """From rest to rest over a wide picture, as far as several pictures' width, blurred as a shutter would."""
-    return _over_panorama(a, b, rng, duration=rng.integers(6, 20), distance=rng.uniform(0.6, 2.6) * WIDTH, blur=True)
+    return _over_panorama(
+        a, b, rng, duration=int(rng.integers(6, 20)), distance=rng.uniform(0.6, 2.6) * WIDTH, blur=True
+    )
 
 
 def pan_one_width(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """From rest to rest by the picture's width exactly, sharp: what a push is, but for its seam."""
-    return _over_panorama(a, b, rng, duration=rng.integers(12, 60), distance=float(WIDTH), blur=False)
+    return _over_panorama(a, b, rng, duration=int(rng.integers(12, 60)), distance=float(WIDTH), blur=False)
 
 
 def steady_pan(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -29,8 +31,8 @@ def steady_pan(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.nda
 def crossing(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Something as high as half or all of the picture, with a straight edge, drives across; several may follow."""
     out = a.copy()
-    speed, width = rng.uniform(3, 12), rng.integers(50, 400)
-    height = rng.integers(HEIGHT // 2, HEIGHT + 1)
+    speed, width = rng.uniform(3, 12), int(rng.integers(50, 400))
+    height = int(rng.integers(HEIGHT // 2, HEIGHT + 1))
     top = HEIGHT - height
     thing = cv2.resize(b[0], (int(width), int(height)))
     if rng.random() < 0.4:
@@ -46,7 +48,7 @@ def crossing(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def passer_by(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A person close to the lens, blurred, hides most of the picture for a while."""
     out = a.copy()
-    speed, width = rng.uniform(4, 10), rng.integers(80, 180)
+    speed, width = float(rng.uniform(4, 10)), int(rng.integers(80, 180))
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     texture = cv2.GaussianBlur(b[0], (0, 0), 6)
     for t in range(len(a)):
@@ -71,8 +73,8 @@ def parallax(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 def fast_zoom(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """By two to four times within 6 to 40 frames, in or out."""
-    length, factor = rng.integers(6, 40), rng.uniform(2, 4)
-    eased = np.interp(np.arange(len(a)), [70, 70 + length], [0, 1])
+    length, factor = int(rng.integers(6, 40)), rng.uniform(2, 4)
+    eased = np.interp(np.arange(len(a)), [70, 70 + int(length)], [0, 1])
     eased = eased * eased * (3 - 2 * eased)
     if rng.random() < 0.5:
         eased = eased[::-1]
@@ -140,7 +142,7 @@ def focus_pull(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.nda
     """Half of the picture gets out of focus as the other half gets in."""
     near = np.linspace(0, 1, WIDTH)[None, :, None] > rng.uniform(0.3, 0.7)
     out = []
-    for frame, p in zip(a, np.interp(np.arange(len(a)), [70, 70 + rng.integers(10, 50)], [0, 1]), strict=True):
+    for frame, p in zip(a, np.interp(np.arange(len(a)), [70, 70 + int(rng.integers(10, 50))], [0, 1]), strict=True):
         first, second = (cv2.GaussianBlur(frame, (0, 0), 0.3 + 7 * q) for q in (p, 1 - p))
         out.append(np.where(near, first, second))
     return np.stack(out)
@@ -150,7 +152,9 @@ def shake(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A run with a camera in the hand."""
     steps = np.stack([np.convolve(rng.normal(0, 9, len(a) + 8), np.hanning(9) / 2, "valid") for _ in range(2)], 1)
     moved = [np.array([[1, 0, x], [0, 1, y]]) for x, y in steps]
-    return np.stack([cv2.warpAffine(f, m, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT) for f, m in zip(a, moved, strict=True)])
+    return np.stack(
+        [cv2.warpAffine(f, m, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT) for f, m in zip(a, moved, strict=True)]
+    )
 
 
 def curtain(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -191,7 +195,9 @@ def _text(rng: np.random.Generator, height: int, *, light: bool) -> np.ndarray:
     ground, ink = ((0, 0, 0), (230, 230, 230)) if light else ((250, 250, 250), (20, 20, 20))
     page = np.full((height, WIDTH, 3), ground, np.uint8)
     for y in range(10, height, 9):
-        words = " ".join("".join(rng.choice(list("abcdefghijklmnopqrs"), rng.integers(2, 9))) for _ in range(rng.integers(1, 6)))
+        words = " ".join(
+            "".join(rng.choice(list("abcdefghijklmnopqrs"), rng.integers(2, 9))) for _ in range(rng.integers(1, 6))
+        )
         x = int(rng.integers(10, 80)) if light else 10
         cv2.putText(page, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.27, ink, 1, cv2.LINE_AA)
     return page

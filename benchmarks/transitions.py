@@ -140,7 +140,9 @@ def _grain(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def load(paths: list[Path], part: int) -> list[np.ndarray]:
     """Scenes of NUM_FRAMES frames, uint8 RGB [T, HEIGHT, WIDTH, 3], from every other file."""
-    files = sorted({f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file()}, key=lambda f: f.name)
+    files = sorted(
+        {f for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file()}, key=lambda f: f.name
+    )
     pictures = [f for f in files if f.suffix.lower() in PICTURES]
     videos = [f for f in files if f.suffix.lower() in VIDEOS]
     scenes = [scene for f in videos[part::2] for scene in _of_video(f)]
@@ -174,7 +176,9 @@ def _long_enough(shot: np.ndarray) -> np.ndarray:
 def _fitted(frame: np.ndarray) -> np.ndarray:
     h, w = frame.shape[:2]
     scale = max(WIDTH / w, HEIGHT / h)
-    frame = cv2.resize(frame, (max(WIDTH, round(w * scale)), max(HEIGHT, round(h * scale))), interpolation=cv2.INTER_AREA)
+    frame = cv2.resize(
+        frame, (max(WIDTH, round(w * scale)), max(HEIGHT, round(h * scale))), interpolation=cv2.INTER_AREA
+    )
     y, x = (frame.shape[0] - HEIGHT) // 2, (frame.shape[1] - WIDTH) // 2
     return frame[y : y + HEIGHT, x : x + WIDTH]
 

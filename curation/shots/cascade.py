@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cuts import CutEvidence, candidate_frames, weigh
+from .cuts import CutEvidence, candidate_frames, is_jump, weigh
 from .extent import widen
 from .footage import Footage
 from .gradual import GAPS, different, find_gradual, partly_different, separates
@@ -19,6 +19,7 @@ DOUBTFUL = 1.1  # ratio below which the change over a frame is the motion around
 DOUBTFUL_ALIKE = 1.4  # or below which it is, where the frames are not UNLIKE
 CUT_SUPPORT = 0.2  # network score that settles a doubtful cut
 CUT_MARGIN = 24  # frames on each side the network needs to tell a new framing of one room from motion
+JUMP = 0.5  # confidence of a jump cut within one framing
 INSET = 0.6  # confidence of a cut in a window of the picture
 HIGH_RATE = 45.0  # frames per second above which transitions last more frames
 
@@ -30,7 +31,7 @@ def detect(footage: Footage, network: Network, *, fps: float, threshold: float) 
     windows = {gap: different(footage, gap) for gap in gaps}
     cuts = _cuts(footage, scores)
     wide_first = [(w.start, w.end) for gap in gaps[::-1] for w in windows[gap]]
-    moving = find_moving(footage, wide_first, cuts)
+    moving = [t for t in find_moving(footage, wide_first, cuts) if separates(footage, t)]
     exact = moving + [cut for cut in cuts if not any(t.first <= cut.first <= t.last + 1 for t in moving)]
     insets = [span for gap in gaps[::-1] for span in partly_different(footage, gap)]
     exact += find_inset_dissolves(footage, insets, exact)
@@ -63,6 +64,8 @@ def _confidence(evidence: CutEvidence, scores: Scores) -> float:
         return 1 - evidence.across / 2
     if evidence.contrast < (DOUBTFUL if unlike else DOUBTFUL_ALIKE):
         return 0.0
+    if is_jump(scores.footage, evidence):
+        return JUMP
     _, score = scores.over(evidence.at - 1, evidence.at + 1, 1, margin=CUT_MARGIN)
     support = float(score[:, 0].max())
     return support if support >= CUT_SUPPORT else 0.0

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .footage import Footage
+from .footage import COLUMNS, ROWS, Footage
 
 STEP_FLOOR = 1.5  # grey levels; a smaller change of the whole picture is not looked at
 STEP_PEAK = 1.5  # times the steps around it
 NEAR = 5  # frames on each side that tell how much a shot moves
+JUMP_FLOOR = 3.0  # grey levels that a jump cut within a framing changes at least,
+JUMP_PEAK = 3.2  # ... times the largest step around it: cameras and subjects, birds' wings included, stay below 3
+JUMP_CONTRAST = 1.35  # ... with sides that much more alike than what lies across
+JUMP_SHARE = 0.4  # ... in that share of all places; the lower third that captions take is less
 FLASH = 4  # frames; shorter interruptions that end where they began are flashes, not shots
 
 
@@ -48,6 +52,27 @@ def weigh(footage: Footage, t: int, *, alike: float) -> CutEvidence | None:
     sides = [(t - 3, t - 1), (t, t + 2), (t - 2, t - 1), (t, t + 1)]
     within = [footage.similarity(a, b) for a, b in sides if a >= 0 and b < len(footage)]
     return CutEvidence(t, across, min(within, default=1.0))
+
+
+def is_jump(footage: Footage, evidence: CutEvidence) -> bool:
+    """A jump cut within one framing: nearly all of the picture is found again, displaced, yet most of it has changed in
+    one frame by far more than it does in any frame around. A caption that appears changes fewer places."""
+    t, step = evidence.at, footage.step
+    before, after = step[max(1, t - NEAR) : t], step[t + 1 : t + 1 + NEAR]
+    if evidence.contrast < JUMP_CONTRAST or len(before) < NEAR or len(after) < NEAR:
+        return False
+    usual = max(float(before.max()), float(after.max()))
+    return (
+        bool(step[t] > JUMP_FLOOR and step[t] > JUMP_PEAK * (0.3 + usual)) and _share_changed(footage, t) > JUMP_SHARE
+    )
+
+
+def _share_changed(footage: Footage, t: int) -> float:
+    """Share of the blocks that change more into frame t than into the frames beside it."""
+    change = np.abs(np.diff(footage.grey[t - 2 : t + 2], axis=0))
+    rows, columns = change.shape[1] // ROWS, change.shape[2] // COLUMNS
+    blocks = change.reshape(3, ROWS, rows, COLUMNS, columns).mean((2, 4))
+    return float((blocks[1] > 1 + 2 * np.maximum(blocks[0], blocks[2])).mean())
 
 
 def _pairs_across(t: int, length: int) -> list[tuple[int, int]]:

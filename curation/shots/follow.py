@@ -63,7 +63,7 @@ def changing(share: np.ndarray) -> tuple[int, int] | None:
 
 
 def _begin(share: np.ndarray, first: int, last: int, least: float = PACE) -> int:
-    """Where `share` begins to grow at no less than `least` of its pace over [first, last]; `first` where it does not."""
+    """Where `share` begins to grow at `least` of its pace over [first, last] or more; `first` where it does not."""
     pace = (share[last] - share[first]) / max(1, last - first)
     if pace <= 0:
         return first

@@ -58,7 +58,7 @@ def is_inset_cut(footage: Footage, t: int) -> bool:
 
 
 def window_changed(before: np.ndarray, after: np.ndarray) -> Box | None:
-    """The window in which frames show different pictures, if there is one with the rest unchanged. uint8 [27, 48, 3]."""
+    """The window in which frames, uint8 RGB [27, 48, 3], show different pictures, if all the rest is unchanged."""
     changed = np.abs(after.astype(np.int16) - before).max(-1) > CHANGED
     if not LEAST * FILLED < changed.mean() < MOST:
         return None

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 STEPS = 32  # stages of a transition told apart
@@ -55,6 +54,8 @@ def atlas(height: int, width: int) -> Atlas:
 
 
 def _blurred(picture: np.ndarray) -> list[np.ndarray]:
+    import cv2
+
     return [picture, *(cv2.blur(picture, (size, size)) for size in (3, 5))]
 
 

@@ -1,8 +1,8 @@
 """Transitions of any shape: each place goes from what the old shot shows there to what the new one does, and not back.
 
 Ink, irises, clock hands and luma mattes switch places one after the other, soft ones mix them on the way; either way a
-pixel's colours lie between its first and its last and never turn round. What moves through a picture shows a pixel other
-colours meanwhile, and once it has crossed, what was there before is back.
+pixel's colours lie between its first and its last and never turn round. What moves through a picture shows a pixel
+other colours meanwhile, and once it has crossed, what was there before is back.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class Course:
     contrast: float
 
 
-def find_mattes(
-    footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]
-) -> list[Transition]:
+def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]) -> list[Transition]:
     """Transitions of any shape within windows [start, end] whose ends differ, clear of those `taken`; none overlap."""
     found: list[Transition] = []
     for start, end in windows:
@@ -76,7 +74,9 @@ def _switched(footage: Footage, lo: int, hi: int) -> Transition | None:
     course = _course(footage.small[first - 1 : last + 2])
     one_way = float(np.clip(-np.diff(course.share), 0, None).sum()) < BACK
     smooth = course.beside < BESIDE and course.detour < DETOUR and course.direct > DIRECT and one_way
-    if not (smooth and course.contrast > FLAT and _calm_beside(footage, first, last)) or _returns(footage, first - 1, last + 1):
+    if not (smooth and course.contrast > FLAT and _calm_beside(footage, first, last)) or _returns(
+        footage, first - 1, last + 1
+    ):
         return None
     return Transition(first, last, float(1 - course.beside / BESIDE / 2))
 

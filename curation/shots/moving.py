@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from curation.media.sandbox_child import report_progress
 
+from .follow import EASED
 from .footage import HEIGHT, WIDTH, Footage
 from .layouts import STEPS, WAYS, Atlas, atlas
 from .types import Transition
@@ -27,7 +27,7 @@ PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
-SEAM = 2.0  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
+SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 8.0  # grey levels; pictures with less contrast could be laid out anyhow
 SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
@@ -89,10 +89,13 @@ def _hints(footage: Footage, lo: int, hi: int) -> list[int]:
     """Layouts that may explain a window, by some frames of it at half size in grey."""
     if min(footage.contrast[lo], footage.contrast[hi]) < FLAT or hi - lo < SHORTEST:
         return []
+    import cv2
+
     report_progress(None)
     half = atlas(HEIGHT // 2, WIDTH // 2)
     at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
-    frames = np.stack([cv2.resize(footage.grey[t], (half.width, half.height), interpolation=cv2.INTER_AREA) for t in at])
+    size = (half.width, half.height)
+    frames = np.stack([cv2.resize(footage.grey[t], size, interpolation=cv2.INTER_AREA) for t in at])
     kinds = np.flatnonzero(~half.pans)
     error, stage, mixed = _explain(half, frames[1:-1, ..., None], frames[0, ..., None], frames[-1, ..., None], kinds)
     share = error.sum(0) / (mixed.sum() + 1.0)
@@ -136,26 +139,34 @@ def _crept(footage: Footage, fit: Fit, rest: int, at: int, way: int) -> int:
     towards the transition's stages."""
     full = atlas(HEIGHT, WIDTH)
     kind = np.array([full.names.index(fit.name)])
-    pictures = [cv2.blur(footage.small[t].astype(np.float32), (3, 3)) for t in (fit.lo, fit.hi)]
+    pictures = [_soft(footage, t) for t in (fit.lo, fit.hi)]
     stage = 1 if way < 0 else STEPS - 2
     still = pictures[0 if way < 0 else 1].reshape(-1)
-    lean = full.compose(*pictures, kind)[0, stage].reshape(-1) - still
+    lean = full.compose(pictures[0], pictures[1], kind)[0, stage].reshape(-1) - still
     scale = 1.5 / STEPS / max(1.0, float(lean @ lean))
-    while at + way != rest:
-        frame = cv2.blur(footage.small[at + way].astype(np.float32), (3, 3)).reshape(-1)
-        if float((frame - still) @ lean) * scale < CREEP:
-            break
-        at += way
-    return at
+    last = abs(rest - at) - 1  # frames that may be crept through
+    leans = [float((_soft(footage, at + way * i).reshape(-1) - still) @ lean) * scale for i in range(last + 2)]
+    pace = EASED / len(fit.progress[(fit.progress > FAINT) & (fit.progress < 1 - FAINT)])
+    crept = 0
+    while crept < last and leans[crept + 1] > CREEP and leans[crept] - leans[crept + 1] > pace:
+        crept += 1
+    return at + way * crept
 
 
 def _best_fit(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> Fit:
-    frames = np.stack([cv2.blur(f.astype(np.float32), (3, 3)) for f in footage.small[lo : hi + 1]])
+    frames = np.stack([_soft(footage, t) for t in range(lo, hi + 1)])
     full = atlas(HEIGHT, WIDTH)
     error, stage, mixed = _explain(full, frames[1:-1], frames[0], frames[-1], kinds)
     share = error.sum(0) / (mixed.sum() + 1.0)
     best = int(share.argmin())
     return Fit(full.names[kinds[best]], lo, hi, float(share[best]), (stage[:, best] + 0.5) / STEPS)
+
+
+def _soft(footage: Footage, t: int) -> np.ndarray:
+    """Frame t blurred by a pixel, as layouts know no half pixels: float32 [27, 48, 3]."""
+    import cv2
+
+    return cv2.blur(footage.small[t].astype(np.float32), (3, 3))
 
 
 def _explain(

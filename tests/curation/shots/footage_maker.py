@@ -72,3 +72,54 @@ def join(a: np.ndarray, b: np.ndarray, at: int, length: int, kind: str) -> np.nd
         else:
             out[t] = np.where((position[kind] < share)[..., None], b[t], a[t])
     return out
+
+
+def close_up(frames: np.ndarray) -> np.ndarray:
+    """A quarter of the picture, enlarged: coarser, as most pictures are at this size."""
+    return frames[:, : HEIGHT // 2, : WIDTH // 2].repeat(2, 1).repeat(2, 2)
+
+
+def slide(a: np.ndarray, b: np.ndarray, at: int, length: int, kind: str, way: str) -> np.ndarray:
+    """Shot a, then b, between which `length` frames from `at` on push, cover, uncover or squeeze. a, b as in `join`."""
+    out = np.concatenate((a[:at], b[at:]))
+    for t in range(at, at + length):
+        share = (t - at + 1) / (length + 1)
+        old, new = _turned(a[t], way), _turned(b[t], way)
+        width = old.shape[1]
+        entered = round(width * share)
+        if kind == "squeeze":
+            left = old[:, np.linspace(0, width - 1, width - entered).round().astype(int)]
+            right = new[:, np.linspace(0, width - 1, entered).round().astype(int)]
+        else:
+            left = old[:, entered:] if kind in ("push", "uncover") else old[:, : width - entered]
+            right = new[:, :entered] if kind in ("push", "cover") else new[:, width - entered :]
+        out[t] = _turned_back(np.concatenate((left, right), 1), way)
+    return out
+
+
+def _turned(frame: np.ndarray, way: str) -> np.ndarray:
+    """What moves to `way`, seen as if it moved to the left."""
+    frame = frame.transpose(1, 0, 2) if way in ("up", "down") else frame
+    return frame[:, ::-1] if way in ("right", "down") else frame
+
+
+def _turned_back(frame: np.ndarray, way: str) -> np.ndarray:
+    frame = frame[:, ::-1] if way in ("right", "down") else frame
+    return frame.transpose(1, 0, 2) if way in ("up", "down") else frame
+
+
+def blotches(a: np.ndarray, b: np.ndarray, at: int, length: int) -> np.ndarray:
+    """Shot a, then b, between which ink spreads: places change one after the other, nowhere in order."""
+    order = scene(99, 1)[0, ..., 0]
+    rank = order.reshape(-1).argsort().argsort().reshape(order.shape) / order.size
+    out = np.concatenate((a[:at], b[at:]))
+    for t in range(at, at + length):
+        out[t] = np.where((rank < (t - at + 1) / (length + 1))[..., None], b[t], a[t])
+    return out
+
+
+def in_studio(frames: np.ndarray) -> np.ndarray:
+    """Frames within a window of three quarters of the picture each way; what is around it stays."""
+    out = np.repeat(scene(98, 1), len(frames), 0)
+    out[:, 2:44, 4:78] = frames[:, :42, :74]
+    return out
