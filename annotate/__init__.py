@@ -20,6 +20,7 @@ from annotate.contract import (
     Resources,
     SetAnnotator,
     Stored,
+    Unmeasurable,
     fingerprint_with,
     refuse_shared_columns,
     runtime,
@@ -30,13 +31,14 @@ from annotate.run import Failure, annotate_clip, annotate_clips, expected_finger
 
 __all__ = [
     "BUILT_IN", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "Partly", "Postponed", "Resources",
-    "SetAnnotator", "Stored", "annotate_clip", "annotate_clips", "available", "expected_fingerprint",
+    "SetAnnotator", "Stored", "Unmeasurable", "annotate_clip", "annotate_clips", "available", "expected_fingerprint",
     "fingerprint_with", "load", "load_all", "runtime", "schema_of", "stored_needs",
 ]  # fmt: skip
 
 BUILT_IN = {
     "technical": "annotate.technical:Technical",
     "blur": "annotate.blur:Blur",
+    "combing": "annotate.combing:Combing",
     "motion": "annotate.motion:Motion",
     "text": "annotate.text:Text",
     "light": "annotate.light:Light",

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from annotate.camera.classifier import LABELS, load_classifier, weights_hash
 from annotate.camera.features import camera_path
-from annotate.camera.motion import measure
+from annotate.camera.motion import CELL, measure
 from annotate.camera.sampling import NEEDS, chosen
-from annotate.contract import Annotator, Column, Facts
+from annotate.contract import Annotator, Column, Facts, Unmeasurable
 from curation.media.frames import ClipFacts
 
 
@@ -44,6 +44,8 @@ class CameraMotion(Annotator):
         need, indices = chosen(clip.num_frames, clip.fps)
         frames = by_rate if need == NEEDS[0] else by_count
         height, width = frames.shape[1:]
+        if min(height, width) < CELL:
+            raise Unmeasurable(f"tracking needs {CELL} pixels across, a frame of {width}x{height} has too few")
         times_s = np.array(indices) / clip.fps
         steps = measure(frames, times_s)
         camera = camera_path(steps, times_s, (height, width))

@@ -18,6 +18,8 @@ from annotate.clustering.vectors import NEEDS, spread_out, vectors_of
 from annotate.contract import Column, Need, Partly, Postponed, Resources, SetAnnotator, Stored
 
 BY_TERMS = "c-tf-idf"
+COMPOSED = "composed_caption"
+OF_COMPOSED = " of composed captions"  # after who named it, where most of the cluster's captions are
 NAMED_BY = 200  # captions of a cluster whose words count, nearest to its middle first
 SHOWN = 20  # captions of a cluster that a model is shown
 
@@ -36,10 +38,14 @@ class ClusterNames(SetAnnotator):
     prompt: str = "cluster_name"
     attempts: int = 3
 
-    name, version = "cluster_names", 1
+    name, version = "cluster_names", 2
     columns = {
         "cluster_name": Column(pa.string(), "what the cluster's captions have in common"),
-        "cluster_named_by": Column(pa.string(), f"who named it: a chat model, or {BY_TERMS} (its most typical words)"),
+        "cluster_named_by": Column(
+            pa.string(),
+            f"who named it: a chat model, or {BY_TERMS} (its most typical words); then '{OF_COMPOSED.strip()}' where "
+            "most of its captions are composed from measurements",
+        ),
     }
 
     def __post_init__(self) -> None:
@@ -69,7 +75,8 @@ class ClusterNames(SetAnnotator):
         kept = before.still(groups)
         found = self._names(groups, clips.take(pa.array(rows)), kept)
         named = names.told_apart([None if isinstance(name, Exception) else name for name in found], kept)
-        done = self._columns(named, groups, rows, len(clips)), {
+        composed = self._of_composed(groups, clips.take(pa.array(rows)))
+        done = self._columns(named, composed, groups, rows, len(clips)), {
             "model": model, "named": Named(groups.ids, named, groups.centers).to_json()
         }  # fmt: skip
         problem = min((n for n in found if isinstance(n, Exception)), key=_is_final, default=None)
@@ -88,9 +95,21 @@ class ClusterNames(SetAnnotator):
         made = names.by_model(asked, self.chat, self.prompt, self.attempts)
         return [old or new for old, new in zip(kept, made, strict=True)]
 
-    def _columns(self, named: names.Names, groups: Groups, rows: np.ndarray, count: int) -> dict[str, Any]:
+    def _of_composed(self, groups: Groups, clips: pa.Table) -> list[bool]:
+        """Whether most captions of each cluster are composed from measurements, so that its name is too."""
+        columns = [clips[column].to_pylist() for column in self.of]
+        of = [first_caption(self.of, one)[0] for one in zip(*columns, strict=True)]
+        return [2 * sum(of[i] == COMPOSED for i in members) > len(members) for members in groups.members]
+
+    def _columns(
+        self, named: names.Names, composed: Sequence[bool], groups: Groups, rows: np.ndarray, count: int
+    ) -> dict[str, Any]:
         by = self.chat.model or BY_TERMS
-        of_group = {"cluster_name": named, "cluster_named_by": [by if name else None for name in named]}
+        told = [by + (OF_COMPOSED if one else "") for one in composed]
+        of_group = {
+            "cluster_name": named,
+            "cluster_named_by": [who if name else None for name, who in zip(named, told, strict=True)],
+        }
         found = {}
         for column, values in of_group.items():
             of_clip = np.full(len(rows), None, object)

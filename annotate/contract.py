@@ -75,6 +75,11 @@ class Postponed(Exception):
     """
 
 
+class Unmeasurable(Exception):
+    """Raised for a clip in which there is nothing to measure, such as a picture too flat for the method: its columns
+    stay null, and the sentence that it is raised with says why in `failures`."""
+
+
 class Partly(Exception):
     """Raised by an annotator of sets that did a part of its work: `raise Partly(columns, state) from why`.
 

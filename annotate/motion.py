@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.affine import affine_part
-from annotate.contract import Annotator, Column, Facts, Frames
+from annotate.contract import Annotator, Column, Facts, Frames, Unmeasurable
 from curation.media.frames import ClipFacts
 
 STRIDE = 8  # pixels between the flow vectors that are looked at; CELL pixels around each are judged together
@@ -18,6 +18,7 @@ CELL = (9, 9)
 CHANGED = 1.0  # mean grey levels by which a cell must differ between frames; compression stays below
 NOISE = 1.6  # the same in standard deviations of the noise: two noisy frames of one picture differ by 1.13
 TEXTURED = 6.0  # mean local range of grey levels from which a cell that did not change did not move
+LEAST_SIDE = 16  # pixels of a frame that flow is measured on: the coarsest step of DIS halves them twice and fits 8
 STILL = 0.01  # frame heights a second below which a pair of frames is still
 _NO_PLANES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _UNIT = "frame heights per second"
@@ -27,10 +28,11 @@ class Motion(Annotator):
     """Dense optical flow (DIS: Kroeger et al., 2016) between consecutive frames spread over the clip.
 
     Flow counts where the picture changed: on flat walls, coding noise makes it crawl. The camera's part is an affine
-    motion fitted robustly to what changed or has texture; the rest is local.
+    motion fitted robustly to what changed or has texture; the rest is local. A ribbon, some 36 times as long as wide or
+    more, has too few pixels across.
     """
 
-    name, version = "motion", 1
+    name, version = "motion", 2
     needs = (Frames(count=12, height=144, color="gray", pairs=True), Facts())
     columns = {
         "motion_score": Column(pa.float32(), "mean length of the flow", _UNIT),
@@ -42,6 +44,9 @@ class Motion(Annotator):
 
     def __call__(self, pairs: np.ndarray, clip: ClipFacts) -> dict[str, Any]:
         """pairs: uint8 [T, 2, H, W]."""
+        height, width = pairs.shape[2:]
+        if min(height, width) < LEAST_SIDE:
+            raise Unmeasurable(f"flow needs {LEAST_SIDE} pixels across, a frame of {width}x{height} has too few")
         measured = [self._flow(a, b) for a, b in pairs]
         camera = [affine_part(flow, seen) for flow, seen in measured]
         lengths = (

@@ -22,6 +22,7 @@ from annotate.contract import (
     Need,
     Postponed,
     Stored,
+    Unmeasurable,
     fingerprint_with,
     needs_of,
     refuse_shared_columns,
@@ -201,6 +202,6 @@ def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, Postponed) and text:  # a sentence for people
+    if isinstance(error, Postponed | Unmeasurable) and text:  # a sentence for people
         return text[:500]
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

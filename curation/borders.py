@@ -59,7 +59,7 @@ class BorderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="look for black bars and cut them off")
     max_luma: float = Field(default=40, ge=0, le=128, description="brightest bar, full-range luma (0..255)")
     min_step: float = Field(default=5, ge=1, description="luma between bar and picture at their edge")
     min_support: float = Field(default=0.5, gt=0, le=1, description="share of a side's length that shows the edge")

@@ -3,28 +3,37 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from curation.inputs import Span
 from curation.media.cut import CutSpec
 from curation.media.encode import EncodeConfig
 from curation.scan import Scan, ScannedShot
 from curation.shots import Shot
+from curation.spans import pieces_of
+from curation.timing import CLOCK_JUMP_S, Timing
 
-CUTTING_VERSION = 1  # raise when cutting or encoding changes what comes out
-CLOCK_JUMP_S = 60.0  # longer than a picture stands in any footage: the clock jumped, and no clip goes over it
+CUTTING_VERSION = 2  # raise when cutting or encoding changes what comes out
+SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones
+SLACK_S = 1e-9  # times are sums of floats
 
 
 class ClipConfig(BaseModel, frozen=True, extra="forbid"):
     """Which parts of a shot become clips."""
 
     min_s: float = Field(1.0, ge=0, description="seconds; a shorter shot stays in `shots` and makes no clip")
-    max_s: float = Field(20.0, gt=0, description="seconds; a longer shot is divided evenly")
+    max_s: float = Field(
+        20.0,
+        gt=0,
+        description="seconds; a longer shot is divided evenly, and of a single picture that stands longer (a slide) so "
+        "much is taken",
+    )
     min_side: int = Field(64, ge=2, description="pixels; a smaller picture makes no clip")
 
     @model_validator(mode="after")
@@ -36,13 +45,17 @@ class ClipConfig(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """A clip to be cut."""
+    """A clip to be cut. captions: of the span of a manifest that it lies in."""
 
     clip_id: str
     shot_index: int
     spec: CutSpec
     start_s: float
     end_s: float
+    longest_frame_s: float  # how long the frame that stands longest is shown
+    corrupt_frames: int
+    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
+    captions: tuple[str, ...] = ()
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
@@ -57,10 +70,20 @@ def clip_fingerprint(config: EncodeConfig) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plan_clips(source_md5: str, scan: Scan, config: ClipConfig) -> list[PlannedClip]:
-    """The clips of one source, in order of time."""
+def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> list[PlannedClip]:
+    """The clips of one source, in order of time; where a manifest names spans, inside of these. A span that lies in one
+    shot is cut as it is, however short."""
     times = scan.timing.times_s()
-    return [clip for i, s in enumerate(scan.shots) for clip in _of_shot(source_md5, i, s, scan, times, config)]
+    planned: dict[str, PlannedClip] = {}
+    for index, scanned in enumerate(scan.shots):
+        for piece in pieces_of(scanned.shot.start, scanned.shot.end, times, spans):
+            part = replace(scanned, shot=replace(scanned.shot, start=piece.start, end=piece.end))
+            bounds = config.model_copy(update={"min_s": 0.0}) if piece.whole else config
+            for clip in _of_shot(source_md5, index, part, scan, times, bounds):
+                same = planned.get(clip.clip_id)  # spans may overlap
+                captions = tuple(dict.fromkeys([*(same.captions if same else ()), *piece.captions]))
+                planned[clip.clip_id] = replace(clip, captions=captions)
+    return sorted(planned.values(), key=lambda c: (c.spec.start_frame, c.spec.end_frame))
 
 
 def _of_shot(
@@ -70,7 +93,7 @@ def _of_shot(
     if min(crop.w, crop.h) < config.min_side:
         return
     box = (crop.x, crop.y, crop.w, crop.h)
-    for start, end, end_s in _parts(times, scanned.shot, scan.timing.fps, config):
+    for start, end, end_s in _parts(times, scanned.shot, scan.timing, config):
         yield PlannedClip(
             clip_id=clip_id_of(source_md5, start, end, box),
             shot_index=index,
@@ -81,38 +104,84 @@ def _of_shot(
                 start_pts=int(pts[start]) if pts is not None else None,
                 last_pts=int(pts[end - 1]) if pts is not None else None,
                 size=(scan.info.width, scan.info.height),
+                duration_s=end_s - float(times[start]),
+                may_seek=scan.can_seek,
+                is_interlaced=scan.interlaced_in(start, end) > 0,
             ),
             start_s=float(times[start]),
             end_s=end_s,
+            longest_frame_s=round(float(np.diff(np.append(times[start:end], end_s)).max()), 6),
+            corrupt_frames=scan.corrupt_in(start, end),
+            true_fps=scan.true_fps(times, start, end),
         )
 
 
-def _parts(times: np.ndarray, shot: Shot, fps: float, config: ClipConfig) -> Iterator[tuple[int, int, float]]:
-    """(first frame, frame after the last, time at which the last ends) of each clip of a shot."""
-    jumps = shot.start + 1 + np.flatnonzero(np.diff(times[shot.start : shot.end + 1]) > max(CLOCK_JUMP_S, config.max_s))
-    for start, end in pairwise(sorted({shot.start, *jumps.tolist(), shot.end})):
-        # where the clock jumped, the last frame counts as long as others do
-        last_s = min(times[end], times[end - 1] + 1 / fps) if end in jumps else times[end]
-        if last_s - times[start] >= config.min_s - 1e-9:
-            shown = np.append(times[start:end], last_s)
-            for a, b in divide(shown, 0, end - start, config.max_s):
-                yield start + a, start + b, float(shown[b])
+def _parts(times: np.ndarray, shot: Shot, timing: Timing, config: ClipConfig) -> Iterator[tuple[int, int, float]]:
+    """(first frame, frame after the last, time at which the last ends) of each clip of a shot.
+
+    A shot ends early where a frame stands longer than a clip may, and at a hole.
+    """
+    steps = np.diff(times[shot.start : shot.end])
+    stands = (shot.start + 1 + np.flatnonzero(steps > config.max_s + SLACK_S)).tolist()
+    holes = {h for h in timing.holes if shot.start < h <= shot.end}
+    edges = sorted({shot.start, *stands, *(h for h in holes if h < shot.end), shot.end})
+    for start, end in pairwise(edges):
+        lost = end in holes or times[end] - times[end - 1] > max(CLOCK_JUMP_S, 2 / timing.fps)
+        yield from _pieces(times[start : end + 1], start, timing.fps, config, lost=lost)
+
+
+def _pieces(
+    times: np.ndarray, first: int, fps: float, config: ClipConfig, *, lost: bool
+) -> Iterator[tuple[int, int, float]]:
+    """The clips of consecutive frames, numbered from `first`. times: [N + 1]. lost: when the last frame ended is not
+    known, since what came after it is missing."""
+    count, end_s = len(times) - 1, _end_of_last(times, fps, lost=lost)
+    if end_s - times[0] >= config.min_s - SLACK_S:
+        shown = np.append(times[:-1], end_s)
+        for a, b in divide(shown, 0, count, config.max_s):
+            yield first + a, first + b, float(min(shown[b], shown[a] + config.max_s) if b == a + 1 else shown[b])
+    elif count > 1 and not lost and times[-1] - times[-2] >= config.min_s:  # what led to a picture that stands
+        yield from _pieces(times[-2:], first + count - 1, fps, config, lost=False)
+
+
+def _end_of_last(times: np.ndarray, fps: float, *, lost: bool) -> float:
+    """When the last of consecutive frames ends: as the next one comes, but it stands no longer than others do.
+
+    A picture that is held before a cut, or the end of what was recorded, is not how fast the shot runs.
+    """
+    usual = float(np.diff(times[:-1]).max()) if len(times) > 2 else 0.0
+    longest = usual or (1 / fps if lost else math.inf)
+    return float(min(times[-1], times[-2] + longest))
 
 
 def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
-    """Divide frames [start, end) into the fewest even parts that last at most `max_s` each (to within a frame).
+    """Divide frames [start, end) into parts that last at most `max_s` each, to within a frame: the fewest even ones;
+    where pictures stand so long that those would not do, as few as reach.
 
     times: float64 [N + 1] seconds, as `Timing.times_s`.
     """
     span = times[end] - times[start]
     parts = max(1, math.ceil(span / max_s - 1e-6))
-    part = np.floor((times[start:end] - times[start] + 1e-9) * (parts / span)) if span > 0 else np.zeros(end - start)
+    part = np.floor((times[start:end] - times[start] + SLACK_S) * (parts / span)) if span > 0 else np.zeros(end - start)
     edges = [start, *(start + 1 + np.flatnonzero(np.diff(part) > 0)).tolist(), end]
+    usual = float(np.median(np.diff(times[start : end + 1])))
+    reach_s = max_s + min(usual, SPILL_SHARE * max_s) + SLACK_S
+    if all(times[b] - times[a] <= reach_s for a, b in pairwise(edges)):
+        return list(pairwise(edges))
+    return _filled(times, start, end, max_s)
+
+
+def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
+    """Parts that take frames while they last at most `max_s`, and one at least."""
+    edges = [start]
+    while edges[-1] < end:
+        reach = int(np.searchsorted(times[: end + 1], times[edges[-1]] + max_s + SLACK_S, side="right")) - 1
+        edges.append(max(edges[-1] + 1, min(reach, end)))
     return list(pairwise(edges))
 
 
 def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """A row of `clips`. encoded: `width height num_frames fps bytes` of the mp4."""
+    """A row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]
     x, y, w, h = planned.spec.crop
     return {
@@ -130,8 +199,16 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fin
         "width": encoded["width"],
         "height": encoded["height"],
         "fps": encoded["fps"],
+        "true_fps": min(encoded["fps"], planned.true_fps or math.inf),
         "num_frames": encoded["num_frames"],
         "duration_s": duration_s,
         "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,
+        "is_still": planned.spec.num_frames == 1,
+        "longest_frame_s": planned.longest_frame_s,
+        "corrupt_frames": planned.corrupt_frames,
+        "audio_note": encoded["audio_note"],
+        **encoded["colour"],
         "clips_fingerprint": fingerprint,
+        "span_caption": planned.captions[0] if planned.captions else None,
+        "span_captions": list(planned.captions) or None,
     }

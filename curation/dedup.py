@@ -21,3 +21,10 @@ class Deduplicator:
         if source_id:
             self.by_source_id.setdefault(source_id, survivor or uri)
         return survivor
+
+    def forget(self, uri: str, md5: str, source_id: str | None) -> None:
+        """Let `uri` stand no longer for these bytes and this id: it failed, and its duplicates get their turn."""
+        if self.by_md5.get(md5) == uri:
+            del self.by_md5[md5]
+        if source_id and self.by_source_id.get(source_id) == uri:
+            del self.by_source_id[source_id]

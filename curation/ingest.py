@@ -1,151 +1,228 @@
 """From what a user names (folders, files, globs, manifests, URIs) to a list of inputs, in a fixed order."""
 
-import csv
 import glob
-import io
-import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".f4v", ".mpg", ".mpeg", ".m2v",
-    ".mpe", ".ts", ".m2ts", ".mts", ".vob", ".ogv", ".ogm", ".3gp", ".3g2", ".mxf", ".gif", ".apng", ".y4m", ".dv",
-    ".rm", ".rmvb", ".divx", ".ivf", ".nut", ".h264", ".264", ".hevc", ".265", ".av1", ".obu", ".wtv",
-})  # fmt: skip
-MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
-URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url")
-LICENCE_COLUMNS = ("licence", "license")
-CAPTION_COLUMNS = ("caption", "text", "prompt")
-WEB = ("http", "https", "ftp")
-STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # fsspec's; memory is for tests
-FILE = re.compile("file://", re.IGNORECASE)
-MAX_TEXT_CHARS = 100_000
+from curation.extras import install_for_protocol
+from curation.folders import Folders, fixed_part
+from curation.inputs import (
+    FILE,
+    WEB,
+    IngestError,
+    Input,
+    Inputs,
+    ManifestConfig,
+    Skipped,
+    is_unicode,
+    protocol_of,
+    repeated_ids,
+)
+from curation.manifests import read_manifest
+from curation.media.sniff import file_looks_like
+from curation.suffixes import OTHER_SUFFIXES, UNFINISHED_SUFFIXES, VIDEO_SUFFIXES, is_manifest, suffix_of
+
+MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
 
-class IngestError(ValueError):
-    """An input that cannot be used: one sentence with what to do."""
+class NothingFound(IngestError):
+    """No input at all; `skipped` says what there was instead."""
+
+    def __init__(self, message: str, skipped: list[Skipped]) -> None:
+        super().__init__(message)
+        self.skipped = skipped
 
 
-@dataclass(frozen=True)
-class Input:
-    """A file to ingest. `source_id` is the publisher's id (a platform's video id, say), where a manifest has one."""
-
-    uri: str
-    source_id: str | None = None
-    licence: str | None = None
-    caption: str | None = None
-
-
-@dataclass
-class Inputs:
-    """Files to ingest, sorted by uri, each once; and what was passed over, so that nothing is lost silently."""
-
-    files: list[Input]
-    ignored: list[str] = field(default_factory=list)  # files of a folder that are no videos by their names
-
-
-def list_inputs(names: Sequence[str], *, allow_http: bool = False) -> Inputs:
-    """Resolve everything the user named. Raises IngestError."""
+def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None) -> Inputs:
+    """Resolve everything the user named. manifests: how lists are understood. Raises IngestError."""
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
+    config = manifests or ManifestConfig()
+    finder = _Finder(allow_http, config)
     found: dict[str, Input] = {}
-    ignored: list[str] = []
-    for name in names:
-        for item in _resolve(name, allow_http, ignored):
-            known = found.get(item.uri)
-            found[item.uri] = item if known is None else _joined(known, item)
+    for item in finder.resolve(names):
+        known = found.get(item.uri)
+        found[item.uri] = item if known is None else known.joined(item)
     if not found:
-        passed = f" ({len(ignored)} other files were passed over)" if ignored else ""
-        raise IngestError(f"no video files in {', '.join(names)}{passed}; known suffixes: {_known()}")
-    return Inputs([found[uri] for uri in sorted(found)], sorted(ignored))
+        raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
+    files = [found[uri] for uri in sorted(found)]
+    repeated = repeated_ids(files)
+    if repeated and config.repeated_ids == "refuse":
+        raise IngestError(
+            f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
+        )
+    unread = {path: sorted(columns) for path, columns in finder.unread.items()}
+    return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
 
 
-def _known() -> str:
-    return " ".join(sorted(VIDEO_SUFFIXES))
-
-
-def _joined(a: Input, b: Input) -> Input:
-    """The same file named twice: what one naming does not say, the other may."""
-    return replace(
-        a, source_id=a.source_id or b.source_id, licence=a.licence or b.licence, caption=a.caption or b.caption
+def ids_in_words(repeated: dict[str, list[str]]) -> str:
+    """A sentence's beginning about ids that several files have."""
+    some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
+    more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
+    return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
+        f"{', '.join(some)}{more}"
     )
 
 
-def _resolve(name: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
-    name = FILE.sub("", name) if FILE.match(name) else name
-    if "://" in name:
-        yield from _remote(name, allow_http, ignored)
-        return
-    path = Path(os.path.abspath(os.path.expanduser(name)))
-    if path.is_dir():
-        yield from _folder(path, ignored)
-    elif path.is_file():
-        if path.suffix.lower() in MANIFEST_SUFFIXES:
-            yield from read_manifest(path, allow_http)
-        elif _is_unicode(str(path)):
+def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
+    """`12 × not a video by its name (.jpg); 3 × hidden`: what was passed over, the commonest reasons first."""
+    counts = Inputs([], list(skipped)).skipped_by_reason()
+    words = [f"{count} × {reason}" for reason, count in counts[:most]]
+    others = sum(count for _, count in counts[most:])
+    return "; ".join(words + ([f"{others} × something else"] if others else []))
+
+
+def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
+    """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
+    lines = []
+    if found.skipped:
+        reasons = reasons_in_words(found.skipped)
+        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons}; --list-skipped names each")
+    if found.repeated_ids:
+        then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
+        lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
+    if refused := [item for item in found.files if item.refused]:
+        lines.append(f"{len(refused)} rows of lists cannot be used and are counted as failed: {refused[0].refused}")
+    for path, columns in found.unread_columns.items():
+        if columns:
+            lines.append(f"columns not read of {path}: {', '.join(columns)}")
+    return lines
+
+
+def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
+    passed = f"; passed over: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
+    return f"no video files in {', '.join(names)}{passed}; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"
+
+
+class _Finder:
+    """Resolves names, and notes what is passed over."""
+
+    def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
+        self.allow_http, self.config = allow_http, config
+        self.skipped: list[Skipped] = []
+        self.unread: dict[str, set[str]] = {}
+        self._folders = Folders(self._skip)
+
+    def resolve(self, names: Sequence[str]) -> Iterator[Input]:
+        for name in names:
+            yield from self._named(FILE.sub("", name) if FILE.match(name) else name)
+        yield from self._videos(self._folders.linked())
+
+    def _named(self, name: str) -> Iterator[Input]:
+        if "://" in name:
+            yield from self._remote(name)
+            return
+        path = Path(os.path.abspath(os.path.expanduser(name)))
+        if path.is_dir():
+            yield from self._videos(self._folders.files(str(path)))
+        elif os.path.lexists(path):
+            yield from self._file(path)
+        elif glob.has_magic(name):
+            yield from self._matches(str(path))
+        else:
+            raise IngestError(f"{name} does not exist; give a folder, a file, a glob, a manifest or a URI")
+
+    def _file(self, path: Path) -> Iterator[Input]:
+        if not path.exists():
+            raise IngestError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+        if is_manifest(path.name):
+            yield from self._manifest(str(path))
+        elif is_unicode(str(path)):
             yield Input(str(path))
         else:
             raise IngestError(f"{os.fsencode(path)!r} is not a name in UTF-8; rename the file")
-    elif glob.has_magic(name):
-        matches = [Path(p) for p in glob.glob(str(path), recursive=True)]
-        yield from (Input(str(p)) for p in matches if p.is_file() and _is_video(p.name, ignored, str(p)))
-    else:
-        raise IngestError(f"{name} does not exist; give a folder, a file, a glob, a manifest or a URI")
+
+    def _manifest(self, path: str) -> Iterator[Input]:
+        unread = self.unread.setdefault(path, set())
+        return read_manifest(path, self.allow_http, self.config, unread)
+
+    def _matches(self, pattern: str) -> Iterator[Input]:
+        if "**" in pattern.split("/"):
+            yield from self._videos(self._folders.files(fixed_part(pattern), pattern))
+            return
+        for match in glob.iglob(pattern):
+            if os.path.isdir(match):
+                self._skip(match, "a folder that a glob matches; name it, or use **")
+            elif self._is_video(match):
+                yield Input(match)
+
+    def _videos(self, paths: Iterable[str]) -> Iterator[Input]:
+        return (Input(path) for path in paths if self._is_video(path))
+
+    def _is_video(self, path: str, *, local: bool = True) -> bool:
+        """Whether a file that was found, not named, is a video by its name; why not is noted."""
+        reason = _why_not(path, local)
+        if reason:
+            self._skip(path, reason)
+        return not reason
+
+    def _skip(self, path: str, reason: str) -> None:
+        self.skipped.append(Skipped(path, reason))
+
+    def _remote(self, uri: str) -> Iterator[Input]:
+        protocol = protocol_of(uri, self.allow_http)
+        if is_manifest(uri) and not glob.has_magic(uri):
+            yield from self._manifest(uri)
+            return
+        if protocol in WEB:
+            yield Input(uri)
+            return
+        try:
+            files, root, names = _listed(uri)
+        except ImportError as error:
+            raise IngestError(f"{protocol}:// needs a package ({error}); {install_for_protocol(protocol)}") from error
+        except Exception as error:
+            raise IngestError(f"cannot list {uri}: {error}") from error
+        for name in names:
+            if name == root or self._is_video(name, local=False):
+                yield Input(files.unstrip_protocol(name))
 
 
-def _is_video(name: str, ignored: list[str], full: str) -> bool:
+def _why_not(path: str, local: bool) -> str:
+    """Why a file is not taken for a video; empty where it is. The words are the same for all of a kind."""
+    name = path.rsplit("/", 1)[-1]
+    suffix = suffix_of(name)
     if name.startswith("."):
-        return False
-    if not _is_unicode(full):
-        ignored.append(os.fsencode(full).decode("utf-8", "replace"))
-        return False
-    if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
-        return True
-    ignored.append(full)
-    return False
+        reason = "hidden"
+    elif not is_unicode(path):
+        reason = "not named in UTF-8; rename it"
+    elif suffix in VIDEO_SUFFIXES:
+        reason = ""
+    elif is_manifest(name):
+        reason = f"a list, read where it is named itself ({_shown(suffix)})"
+    elif suffix in UNFINISHED_SUFFIXES:
+        reason = f"an unfinished download ({_shown(suffix)})"
+    elif suffix in OTHER_SUFFIXES or not local:
+        reason = f"not a video by its name ({_shown(suffix)})"
+    else:
+        reason = _by_content(path, _shown(suffix))
+    return reason
 
 
-def _is_unicode(name: str) -> bool:
-    """The store's columns hold nothing else, and a file must be found again by its name."""
+def _by_content(path: str, suffix: str) -> str:
+    """The same for a local file whose name says nothing: a video may be in it, and taking it is the user's to say."""
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        is_regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        return "a link to nothing" if os.path.islink(path) else f"not to be read ({error.strerror})"
+    if not is_regular:
+        return "no regular file"
+    seems = file_looks_like(path)
+    return (
+        f"looks like {seems}, read where it is named itself ({suffix})"
+        if seems
+        else f"not a video by its name ({suffix})"
+    )
 
 
-def _folder(path: Path, ignored: list[str]) -> Iterator[Input]:
-    for folder, folders, files in os.walk(path, onerror=lambda error: ignored.append(str(error.filename))):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        for file in files:
-            full = os.path.join(folder, file)
-            if _is_video(file, ignored, full):
-                yield Input(full)
-
-
-def _remote(uri: str, allow_http: bool, ignored: list[str]) -> Iterator[Input]:
-    protocol = _protocol(uri, allow_http)
-    if _is_manifest(uri):
-        yield from read_manifest(uri, allow_http)
-        return
-    if protocol in WEB:
-        yield Input(uri)
-        return
-    try:
-        files, root, names = _listed(uri)
-    except ImportError as error:
-        raise IngestError(
-            f"{protocol}:// needs a package: {error}; try pip install 'reelwright[s3]' or [gcs]"
-        ) from error
-    except Exception as error:
-        raise IngestError(f"cannot list {uri}: {error}") from error
-    for name in names:
-        if name == root or _is_video(name.rsplit("/", 1)[-1], ignored, name):
-            yield Input(files.unstrip_protocol(name))
+def _shown(suffix: str) -> str:
+    """A suffix as it is named in a count: what comes after a sentence's full stop is none."""
+    if not suffix:
+        return "no suffix"
+    return suffix if len(suffix) <= 9 and suffix[1:].isprintable() and " " not in suffix else "an odd suffix"
 
 
 def _listed(uri: str) -> tuple[Any, str, list[str]]:
@@ -159,85 +236,3 @@ def _listed(uri: str) -> tuple[Any, str, list[str]]:
         found = files.glob(root, detail=True)
         return files, root, [name for name, about in found.items() if about["type"] == "file"]
     return files, root, files.find(root)
-
-
-def _protocol(uri: str, allow_http: bool) -> str:
-    """Protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a protocol, and
-    for what else fsspec opens: archives and caches over any address, other machines' shells."""
-    if "::" in uri:
-        raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
-    protocol = uri.partition("://")[0].lower()
-    if protocol in WEB and not allow_http:
-        raise IngestError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
-    if protocol not in WEB + STORES:
-        raise IngestError(f"{uri}: {protocol}:// is not read; give a path, s3://, gs://, az:// or http(s)://")
-    return protocol
-
-
-def _is_manifest(uri: str) -> bool:
-    return os.path.splitext(uri)[1].lower() in MANIFEST_SUFFIXES
-
-
-def read_manifest(path: Path | str, allow_http: bool = False) -> Iterator[Input]:
-    """Rows of a CSV, JSONL or Parquet file: a column `uri` (or path, video, url …) and, where there are any,
-    `source_id`, `licence`, `caption`. path: local, or a URI. Paths in it are relative to its folder. Raises
-    IngestError."""
-    for number, row in enumerate(_rows(str(path)), 1):
-        if not isinstance(row, Mapping):
-            raise IngestError(f'{path}, row {number} is no object; a row looks like {{"uri": "a.mp4"}}')
-        uri = _first(row, URI_COLUMNS)
-        if not uri:
-            raise IngestError(f"{path}, row {number}: no value in a column named {', '.join(URI_COLUMNS)}")
-        if isinstance(path, str) and "://" in path:
-            uri = _beside(path, uri)
-        elif "://" not in (uri := FILE.sub("", uri) if FILE.match(uri) else uri):
-            uri = os.path.normpath((Path(path).parent / uri).absolute())
-        if "://" in uri:
-            _protocol(uri, allow_http)
-        yield Input(uri, _first(row, ("source_id", "id")), _first(row, LICENCE_COLUMNS), _first(row, CAPTION_COLUMNS))
-
-
-def _beside(manifest: str, uri: str) -> str:
-    """What a row of a remote manifest names: nothing of this machine, so that a list from elsewhere reads no local
-    file."""
-    if FILE.match(uri) or uri.startswith("/"):
-        raise IngestError(f"{manifest} names {uri}, a local file; a remote manifest's rows are URIs or relative to it")
-    return uri if "://" in uri else f"{manifest.rpartition('/')[0]}/{uri}"
-
-
-def _first(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    for name in names:
-        value = row.get(name)
-        if value is not None and str(value).strip():
-            return str(value).strip()[:MAX_TEXT_CHARS]
-    return None
-
-
-def _rows(path: str) -> Iterator[Mapping[str, Any]]:
-    try:
-        with _opened(path) as file:
-            if path.lower().endswith(".parquet"):
-                import pyarrow.parquet as pq
-
-                for batch in pq.ParquetFile(file).iter_batches():
-                    yield from batch.to_pylist()
-            elif path.lower().endswith(".csv"):
-                yield from csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-            else:
-                yield from (json.loads(line) for line in io.TextIOWrapper(file, "utf-8") if line.strip())
-    except IngestError:
-        raise
-    except (ValueError, OSError, csv.Error) as error:
-        raise IngestError(f"{path} is not a readable manifest ({error})") from error
-
-
-def _opened(path: str) -> Any:
-    """A binary file, of this machine or by fsspec."""
-    if "://" not in path:
-        return open(path, "rb")
-    import fsspec
-
-    try:
-        return fsspec.open(path, "rb").open()
-    except Exception as error:  # each file system has its own
-        raise IngestError(f"cannot read {path}: {type(error).__name__}: {error}") from error

@@ -2,10 +2,13 @@
 
 Frames are looked at where they are decoded and never leave the process: small ones feed the shot detector, a few in
 full size feed the border finder, and what comes back is facts. Memory does not grow with the length of the file, but
-for 8 bytes a frame of timestamps. Run it inside a `Sandbox`.
+for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it inside a `Sandbox`.
 """
 
-from collections.abc import Iterable
+import base64
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,14 +17,16 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from curation.borders import BorderConfig, Crop, find_crop, profile
-from curation.media.decode import Orientation, Video, orientation_of
+from curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
 from curation.media.errors import MediaError
 from curation.media.probe import VideoInfo, video_info
 from curation.media.sandbox_child import report_progress
 from curation.shots import ANALYSIS_WIDTH, Shot, ShotConfig, Transition, make_detector, shots_from_transitions
+from curation.shots.repeats import true_rate
 from curation.timing import Timing, timing_of
 
 CHUNK_FRAMES = 64
+LIKELY_FPS = 240  # a file that claims more names its clock
 PROFILES_PER_S = 4.0
 MAX_PROFILES = 48  # of one shot; past that every second one is dropped and sampling slows down
 
@@ -49,14 +54,57 @@ class Scan:
     shots: list[ScannedShot]
     decode_errors: int
     detector_fingerprint: str
+    corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] in which the decoder had to guess
+    interlaced: tuple[tuple[int, int], ...] = ()  # frames flagged as interlaced, likewise
+    can_seek: bool = True  # whether keyframes are what they claim to be
+    odd_tags: tuple[str, ...] = ()  # colour tags that were read as unspecified, such as "matrix 8"
+    frames_in_transitions: int = 0
+    frames_dropped: int = 0  # on purpose left out of both
+    distinct: np.ndarray | None = None  # int64, frames that do not repeat the one before; None: none does
+
+    @property
+    def frames_in_shots(self) -> int:
+        return sum(s.shot.num_frames for s in self.shots)
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a bug."""
+        return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
+
+    def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
+        """Distinct pictures a second in frames [start, end); None where no frame there repeats another.
+
+        times_s: `self.timing.times_s()`.
+        """
+        if self.distinct is None:
+            return None
+        rate = true_rate(self.distinct, times_s, start, end, self.timing.fps)
+        return rate if rate < self.timing.fps else None
+
+    @property
+    def corrupt_frames(self) -> int:
+        return sum(end - start for start, end in self.corrupt)
+
+    def corrupt_in(self, start: int, end: int) -> int:
+        """How many of frames [start, end) are corrupt."""
+        return _count_in(self.corrupt, start, end)
+
+    def interlaced_in(self, start: int, end: int) -> int:
+        """How many of frames [start, end) are flagged as interlaced."""
+        return _count_in(self.interlaced, start, end)
 
 
 def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits) -> Scan:
     """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`)."""
+    import av
+
     with Video(uri) as video:
         pass_ = _Pass(video, shots, borders, limits)
-        for frame in video.frames():
-            pass_.add(frame)
+        try:
+            for frame in video.frames():
+                pass_.add(frame)
+        except av.error.FFmpegError as error:  # a frame that nothing can convert
+            raise MediaError("decode", f"frame {len(pass_.pts)} cannot be read ({error})") from error
         return pass_.finish()
 
 
@@ -67,12 +115,15 @@ class _Pass:
         from av.video.reformatter import VideoReformatter
 
         self.video, self.limits = video, limits
-        stream = video.stream
-        self.claims = [stream.average_rate, stream.guessed_rate, stream.base_rate]
-        fps = float(next((r for r in self.claims if r), 25))
+        self.claims = rate_claims(video)
+        fps = float(next((r for r in self.claims if r and r <= LIKELY_FPS), 25))
         self.detector = make_detector(shots, fps)
         self.borders = _Borders(borders, fps)
         self.pts: list[int | None] = []
+        self.corrupt: list[tuple[int, int]] = []  # runs of frames [first, after the last]
+        self.interlaced: list[tuple[int, int]] = []  # likewise, of those flagged so
+        self.decoded: tuple[int, int] | None = None  # decoding times of the first and the last frame
+        self.odd_tags: dict[str, None] = {}
         self.chunk: list[np.ndarray] = []
         self.transitions: list[Transition] = []
         self.orientation: Orientation | None = None
@@ -83,13 +134,20 @@ class _Pass:
     def add(self, frame: Any) -> None:
         if self.orientation is None:
             self.orientation = orientation_of(frame)
-            self.info = video_info(self.video, self.orientation)
+            self.info = video_info(self.video, frame)
             self.full = (frame.width, frame.height)
             self.small = _analysis_size(*self.full, self.orientation)
+        self.odd_tags.update(dict.fromkeys(forget_unusual_tags(frame)))
         index = len(self.pts)
         if index >= self.limits.max_frames:
             raise MediaError("limit", f"over {self.limits.max_frames} frames; raise limits.max_frames to allow it")
         self.pts.append(frame.pts)
+        if frame.dts is not None:
+            self.decoded = (self.decoded[0], frame.dts) if self.decoded else (frame.dts, frame.dts)
+        if self.video.is_damaged:
+            _add_to_runs(self.corrupt, index)
+        if frame.interlaced_frame:
+            _add_to_runs(self.interlaced, index)
         if self.borders.wants(index):
             # a stream may change its size half-way: crops lie in the first frame's
             luma = self.gray.reformat(frame, *self.full, format="gray", threads=1).to_ndarray()
@@ -117,11 +175,33 @@ class _Pass:
         self._found(self.detector.flush())
         num_frames = len(self.pts)
         self.borders.close(num_frames, num_frames)
-        timing = timing_of(self.pts, self.video.time_base, self.claims)
+        timing = timing_of(self.pts, self.video.time_base, self.claims, self._lengths_s())
         shots = shots_from_transitions(self.transitions, num_frames)
         size = (self.info.width, self.info.height)
         scanned = [ScannedShot(shot, self.borders.crop_of(shot, *size)) for shot in shots]
-        return Scan(self.info, timing, scanned, self.video.decode_errors, self.detector.fingerprint)
+        distinct = self.detector.distinct_frames
+        return Scan(
+            self.info,
+            timing,
+            scanned,
+            self.video.decode_errors,
+            self.detector.fingerprint,
+            corrupt=tuple(self.corrupt),
+            interlaced=tuple(self.interlaced),
+            can_seek=not self.video.false_keys,
+            odd_tags=tuple(self.odd_tags),
+            frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
+            distinct=distinct if len(distinct) < num_frames else None,
+        )
+
+    def _lengths_s(self) -> list[float]:
+        """How long the frames last by decoding times, and by the container."""
+        lengths = [self.info.duration_s, (self.video.container.duration or 0) / 1e6] if self.info else []
+        if self.decoded and len(self.pts) > 1:
+            first, last = self.decoded
+            steps = len(self.pts) - 1
+            lengths.insert(0, float((last - first) * self.video.time_base) * (steps + 1) / steps)
+        return [length for length in lengths if length > 0]
 
 
 class _Borders:
@@ -166,6 +246,21 @@ def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[i
     return orientation.size(ANALYSIS_WIDTH, small_height)
 
 
+def _count_in(runs: Sequence[tuple[int, int]], start: int, end: int) -> int:
+    """How many of frames [start, end) lie in ascending runs [first, after the last]."""
+    first = bisect_right(runs, start, key=lambda run: run[1])
+    after = bisect_left(runs, end, key=lambda run: run[0])
+    return sum(min(end, b) - max(start, a) for a, b in runs[first:after])
+
+
+def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
+    """Lengthen the last run by frame `index`, or begin one with it."""
+    if runs and runs[-1][1] == index:
+        runs[-1] = (runs[-1][0], index + 1)
+    else:
+        runs.append((index, index + 1))
+
+
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
     """For the way out of a sandbox: JSON and one blob, the timestamps (empty where they cannot be trusted)."""
     timing = found.timing
@@ -178,6 +273,14 @@ def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
         "rate": str(timing.rate) if timing.rate is not None else None,
         "fps": timing.fps,
         "num_frames": timing.num_frames,
+        "holes": timing.holes,
+        "corrupt": found.corrupt,
+        "interlaced": found.interlaced,
+        "can_seek": found.can_seek,
+        "odd_tags": found.odd_tags,
+        "frames_in_transitions": found.frames_in_transitions,
+        "frames_dropped": found.frames_dropped,
+        "distinct": None if found.distinct is None else _packed(found.distinct, timing.num_frames),
     }
     return value, [b"" if timing.pts is None else timing.pts.astype("<i8").tobytes()]
 
@@ -190,6 +293,33 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
         rate=Fraction(value["rate"]) if value["rate"] else None,
         fps=value["fps"],
         num_frames=value["num_frames"],
+        holes=tuple(value["holes"]),
     )
     shots = [ScannedShot(Shot(**s["shot"]), Crop(**s["crop"])) for s in value["shots"]]
-    return Scan(VideoInfo(**value["info"]), timing, shots, value["decode_errors"], value["detector_fingerprint"])
+    info = value["info"] | {"other_streams": tuple(value["info"]["other_streams"])}
+    return Scan(
+        VideoInfo(**info),
+        timing,
+        shots,
+        value["decode_errors"],
+        value["detector_fingerprint"],
+        corrupt=tuple((a, b) for a, b in value["corrupt"]),
+        interlaced=tuple((a, b) for a, b in value["interlaced"]),
+        can_seek=value["can_seek"],
+        odd_tags=tuple(value["odd_tags"]),
+        frames_in_transitions=value["frames_in_transitions"],
+        frames_dropped=value["frames_dropped"],
+        distinct=None if value["distinct"] is None else _unpacked(value["distinct"], timing.num_frames),
+    )
+
+
+def _packed(numbers: np.ndarray, num_frames: int) -> str:
+    """Frame numbers as compressed bits, one a frame."""
+    is_in = np.zeros(num_frames, bool)
+    is_in[numbers] = True
+    return base64.b64encode(zlib.compress(np.packbits(is_in).tobytes())).decode()
+
+
+def _unpacked(text: str, num_frames: int) -> np.ndarray:
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.flatnonzero(np.unpackbits(bits, count=num_frames))

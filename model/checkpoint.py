@@ -15,7 +15,7 @@ from model.config import DiTConfig
 from model.dit import DiT
 from model.errors import ModelError
 from model.lora_layers import assign
-from model.weight_files import dump_config, open_weights, read_config, shard_names, write_index
+from model.weight_files import dump_config, open_weights, read_config, save_tensors, shard_names, write_index
 
 Shape = tuple[int, ...]
 MAX_SHARD_BYTES = 5 * 10**9
@@ -191,12 +191,10 @@ def _shards(weights: Any, max_bytes: int, dtype: torch.dtype | None) -> Iterator
 
 def _write_shards(shards: Iterator[dict[str, Tensor]], folder: Path) -> list[str]:
     """How many there are is known at the end, and stands in each name."""
-    from safetensors.torch import save_file
-
     held: list[list[str]] = []
     total = 0
     for i, tensors in enumerate(shards):
-        save_file(tensors, str(folder / str(i)), metadata={"format": "pt"})
+        save_tensors(tensors, folder / str(i), {"format": "pt"})
         held.append(list(tensors))
         total += sum(t.nbytes for t in tensors.values())
     files = shard_names(len(held))

@@ -14,11 +14,11 @@ class DiTConfig(Part):
 
     in_channels: int = Field(16, ge=1, description="latent channels")
     out_channels: int = Field(16, ge=1, description="predicted channels")
-    hidden_size: int = Field(4096, ge=8)
+    hidden_size: int = Field(4096, ge=8, description="width of the tokens' states")
     depth: int = Field(48, ge=1, description="blocks")
-    num_heads: int = Field(32, ge=1)
+    num_heads: int = Field(32, ge=1, description="attention heads")
     caption_channels: int = Field(4096, ge=1, description="width of the text encoder's states")
-    mlp_ratio: int = Field(4, ge=1)
+    mlp_ratio: int = Field(4, ge=1, description="of the feed-forward layers, times hidden_size")
     adaln_tembed_dim: int = Field(512, ge=1, description="width of the timestep embedding")
     frequency_embedding_size: int = Field(256, ge=2, description="sinusoids of the timestep")
     patch_size: tuple[int, int, int] = Field((1, 2, 2), description="latent frames, rows, columns of a token")
@@ -82,7 +82,7 @@ class CodecConfig(Part):
 
     kind: Literal["dct", "wan"] = Field("dct", description="dct: a stand-in without weights; wan: Wan 2.1's VAE")
     path: str = Field("", description="folder or hub id of the VAE (kind wan)")
-    revision: str | None = None
+    revision: str | None = Field(None, description="commit or tag on the hub; null: the newest")
     tile: int = Field(0, ge=0, description="pixels of a spatial tile; 0: whole frames")
     dtype: Literal["fp32", "bf16"] = "fp32"
 
@@ -92,7 +92,7 @@ class TextConfig(Part):
 
     kind: Literal["hashing", "umt5"] = Field("hashing", description="hashing: the stand-in that needs no weights")
     path: str = Field("", description="folder or hub id with the encoder and its tokenizer (kind umt5)")
-    revision: str | None = None
+    revision: str | None = Field(None, description="commit or tag on the hub; null: the newest")
     dim: int = Field(64, ge=1, description="width of the states (kind hashing)")
     tokens: int = Field(512, ge=1, description="tokens a caption is cut to")
     dtype: Literal["fp32", "bf16"] = "fp32"

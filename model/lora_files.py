@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from model.errors import ModelError
 from model.lora_layers import Adapter, assign, attach, named_adapters
+from model.weight_files import save_tensors
 
 DOT = "___lorahyphen___"
 _FILE_KEY = re.compile(
@@ -90,8 +91,6 @@ def lora_state(model: nn.Module, *, name: str = "default") -> dict[str, Tensor]:
 
 def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """tensors: under published keys. Rank and alpha are written into the file's metadata too, where one fits all."""
-    from safetensors.torch import save_file
-
     path = Path(path)
     layers = parse_lora(tensors, path).values()
     about = {"format": "pt"}
@@ -99,7 +98,7 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
         ((rank, alpha),) = sizes
         about |= {"rank": str(rank), "alpha": f"{alpha:g}"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: t.contiguous() for k, t in tensors.items()}, str(path), metadata=about)
+    save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, about)
 
 
 def read_lora(path: str | Path) -> dict[str, LayerWeights]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from curation.extras import install_command
 from model.errors import ModelError
 
 ROWS_HASHED = 8  # of every tensor: any training step changes them all, and 11 GB need not be read
@@ -67,7 +68,7 @@ def _download(path: str, part: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise ModelError(f"{path} is no folder, and hub ids need: pip install 'reelwright[models]'") from error
+        raise ModelError(f"{path} is no folder, and hub ids need: {install_command('models')}") from error
     inner = [f"{folder}/{name}" for folder in (part, "tokenizer") for name in FILES]
     try:
         found = Path(snapshot_download(path, revision=revision, allow_patterns=inner))

@@ -104,7 +104,17 @@ def export_weights(
         compare_keys(meta_model(recipe.model), shapes).check(path)
     stream = network_tensors(path, ema=ema, base=base)
     save_model(stream, recipe.model, out, max_shard_bytes=max_shard_bytes, dtype=dtype)
-    return _finish(out, _lineage(path, ema) | {"kind": "weights", "merged": merged})
+    note = {"kind": "weights", "merged": merged, "recipe": recipe.model_dump(mode="json")}
+    return _finish(out, _lineage(path, ema) | note)
+
+
+def exported_recipe(weights: Path) -> TrainRecipe | None:
+    """The recipe that exported weights were trained by, which says their codec, text encoder, sizes and noise levels;
+    None for weights of others."""
+    try:
+        return TrainRecipe(**(read_note(weights) or {})["recipe"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def network_tensors(checkpoint: Path, *, ema: bool, base: Path | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -216,6 +226,16 @@ def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> 
         raise UserError(f"{out} is there already and not empty; give a new folder")
     write_lora(tensors, out / LORA_FILE)
     return _finish(out, note)
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What about.json in a folder of weights, or beside a file of them, says; None where there is none to read."""
+    note = (path if path.is_dir() else path.parent) / ABOUT
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _finish(out: Path, note: dict[str, Any]) -> Written:

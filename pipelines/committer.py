@@ -5,6 +5,7 @@ without its row is not done, and the next run finds and reuses or removes what i
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ class Committer:
         self.groups: dict[int, _Group] = {}  # being written, by number
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
+        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: what a run that is stopped has done
 
     @property
     def is_holding(self) -> bool:
@@ -100,6 +102,7 @@ class Committer:
         group = self.groups[number]
         self.store.commit_media([fragment])
         self.store.append("clips", group.rows)
+        self.committed["clips"] += len(group.rows)
         del self.groups[number]
         self._commit_finished()
 
@@ -116,6 +119,7 @@ class Committer:
         if ready:
             self._drop_replaced([s.row for s in ready if s.row["uri"] in self.replaced])
             self.store.append("sources", [s.row for s in ready])
+            self.committed.update(s.row["state"] for s in ready)
         if self.times:
             times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
             self.store.merge("sources", times, on="uri")

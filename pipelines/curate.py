@@ -5,14 +5,15 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
+from curation.clips import clip_fingerprint, clip_row, plan_clips
 from curation.dedup import Deduplicator
-from curation.ingest import Input, Inputs
-from curation.scan import Scan, scan_from_json
+from curation.inputs import Inputs
+from curation.no_clip import why_no_clip
+from curation.scan import scan_from_json
 from curation.store import Store, StoreError
 from pipelines import tasks
 from pipelines.annotation.keys import keys_of
@@ -25,49 +26,15 @@ from pipelines.cut_batches import cut_batches
 from pipelines.flow import Done, Flow
 from pipelines.history import History
 from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
+from pipelines.recipe import CurateRecipe, with_spans
 from pipelines.rows import failure_row, shot_rows, source_row
+from pipelines.sources import Source, Summary
 from pipelines.versions import versions
 
+UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
+OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
+COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
-
-
-@dataclass
-class Source:
-    """A source on its way through the run."""
-
-    item: Input
-    facts: dict[str, Any] = field(default_factory=dict)
-    scan: Scan | None = None
-    planned: list[PlannedClip] = field(default_factory=list)
-    cutting: int = 0  # tasks that still cut clips of it
-    clips_failed: int = 0
-
-    @property
-    def md5(self) -> str:
-        return self.facts["md5"]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Counts of a finished run. `ok + duplicate + failed == inputs`, or the run has a bug and says so."""
-
-    inputs: int
-    ok: int
-    duplicate: int
-    failed: int
-    done_before: int
-    cut_otherwise: int = 0  # done before under other settings, and left as they are
-    clips: int = 0
-    clips_failed: int = 0
-    annotations_failed: int = 0
-    seconds: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    clip_bytes: int = 0
-
-    @property
-    def adds_up(self) -> bool:
-        return self.ok + self.duplicate + self.failed == self.inputs
 
 
 def run_all(
@@ -87,8 +54,13 @@ def run_all(
     recipe = pin_models(recipe)
     annotators = load_annotators(recipe)
     prepare_columns(store, annotators)
-    history = History(store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut)
+    history = History(
+        store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut,
+        keep_ids=recipe.manifests.repeated_ids == "keep",
+    )  # fmt: skip
+    history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
+        history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report()
     keys_of(annotators)  # a missing one is said now, not after the cutting
     with cluster(address):
@@ -106,7 +78,8 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     before = history.done_before
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
-        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise,
+        done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
+        no_clip=dict(history.no_clip),
     )  # fmt: skip
 
 
@@ -119,10 +92,14 @@ class Curation:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
         self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
+        self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
+        self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
+        self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
         self.limits = recipe.limits.model_dump()
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
+        self.no_clip, self.same_id = Counter[str](), Counter[str]()
         self.stage_seconds: Counter[str] = Counter()
         self.clip_bytes = 0
         self.flow = Flow(
@@ -150,6 +127,7 @@ class Curation:
         finally:
             if ended == "interrupted":
                 self.flow.forget()
+                self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
             summary = self._summary(time.monotonic() - clock)
             self._record(run_id, began, ended, summary)
         return summary
@@ -165,6 +143,8 @@ class Curation:
                 self.committer.flush()
             self._show(progress)
         self.committer.flush()
+        self.history.drop_clips_of(self.spoilt)
+        self.history.moves.commit(self.store)
 
     def _start_probes(self) -> None:
         """Probe ahead, but not so far that sources pile up before the scan."""
@@ -176,7 +156,11 @@ class Curation:
             and self.flow.waiting("scan") < slots
         ):
             item = self.to_probe.popleft()
-            self.flow.add("probe", Source(item), item.uri, self.limits)
+            if item.refused:  # a manifest's row that names no file
+                why = {"stage": "ingest", "message": f"manifest: {item.refused}", "detail": ""}
+                self.probed[item.uri] = Source(item, UNREAD | {"failure": why})
+            else:
+                self.flow.add("probe", Source(item), item.uri, self.limits)
 
     def _begin_in_order(self) -> None:
         """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
@@ -187,37 +171,63 @@ class Curation:
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
     def _probed(self, done: Done) -> dict[str, Any]:
-        facts = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
+        facts = UNREAD | done.value
         self.stage_seconds["probe"] += facts.pop("seconds", 0)
         return facts
 
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
+        followers = self.awaited.pop(source.item.uri, [])
+        self._decide(source)
+        for one in followers:
+            self._begin(one)
+
+    def _decide(self, source: Source) -> None:
         md5 = source.facts["md5"]
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
-            self.history.done_before[touched["state"]] += 1
+            self.history.note_done(touched)
             self.state["unchanged"] += 1
             self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
             return
         if restored := self.history.restored(source.item.uri, md5):
-            self.history.done_before["ok"] += 1
+            self.history.note_done(restored)
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
+            self.history.moves.vacated.discard((source.item.uri, md5))
             self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
             return
-        # A file that cannot be read must not stand in for a good one with the same id.
-        source_id = None if "failure" in source.facts else source.item.source_id
-        survivor = self.dedup.survivor_of(source.item.uri, md5, source_id) if md5 else None
-        if survivor is not None:
+        if touched and md5:
+            self.history.moves.vacated.add((source.item.uri, touched["md5"]))
+        if (at := self.history.moves.address_of(md5)) in self.awaited:  # it may have left that place, or not
+            self.awaited[at].append(source)
+            return
+        source.move = self.history.moves.recut.get(source.item.uri)
+        if "failure" not in source.facts and not source.move:
+            source.move = self.history.take_over(source.item, source.facts)
+            if source.move and not source.move.is_recut:
+                self.state["unchanged"] += 1
+                return
+        survivor = self._survivor(source)
+        if survivor in self.waiting:
+            self.waiting[survivor].append(source)
+        elif survivor is not None:
             self._finish(source, "duplicate", duplicate_of=survivor)
         elif "failure" in source.facts:
             self._fail(source, source.facts["failure"])
         else:
-            recipe = self.recipe
-            self.flow.add(
-                "scan", source, source.item.uri, recipe.shots.model_dump(), recipe.borders.model_dump(), self.limits
-            )
+            self.waiting[source.item.uri] = []
+            shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.status)
+
+    def _survivor(self, source: Source) -> str | None:
+        """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
+        uri, md5 = source.item.uri, source.facts["md5"]
+        known = self.dedup.by_md5.get(md5)
+        if "failure" not in source.facts:
+            source.note = None if known else OTHER_BYTES
+            return self.dedup.survivor_of(uri, md5, self.history.id_of(source.item))
+        return known if known != uri else None
 
     def _advance(self, done: Done) -> None:
         if done.stage == "probe":
@@ -239,29 +249,42 @@ class Curation:
         if "failure" in value:
             self._fail(source, value["failure"])
             return
-        source.scan = scan_from_json(value["scan"], value["pts"])
-        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips)
+        scan = scan_from_json(value["scan"], value["pts"])
+        if scan.frames_lost:
+            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
+            self._fail(source, {"stage": "scan", "message": f"bug: {counts}; please report it", "detail": ""})
+            return
+        source.scan = scan
+        self.state["frames_in_shots"] += scan.frames_in_shots
+        self.state["frames_in_transitions"] += scan.frames_in_transitions
+        self.state["frames_dropped"] += scan.frames_dropped
+        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate
         for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits)
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.status)
         if not source.cutting:
-            self._finish(source, "ok")
+            self._cut_all(source)
 
     def _cut(self, done: Done) -> None:
         source, batch = done.context
+        if changed := done.value.get("changed"):
+            source.changed, batch = changed, []
+            done.value["clips"] = []
         results = done.value.get("clips") or [{"error": done.value["failure"]} for _ in batch]
         rows, num_bytes = [], 0
         for planned, result in zip(batch, results, strict=True):
             if "error" in result:
                 source.clips_failed += 1
+                source.first_failure = source.first_failure or result["error"]["message"]
                 self._failure(source, result["error"], planned.clip_id)
                 continue
             row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
             rows.append(row | result["columns"])
+            source.clips_with_faulty_sound += row["audio_note"] is not None
             num_bytes += result["encoded"]["bytes"]
             for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
                 self.state["annotations_failed"] += 1
@@ -272,23 +295,69 @@ class Curation:
         self.clip_bytes += num_bytes
         source.cutting -= 1
         if not source.cutting:
+            self._cut_all(source)
+
+    def _cut_all(self, source: Source) -> None:
+        """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
+        failed = source.clips_failed
+        if source.changed:  # what was cut of it before is of bytes that are nowhere any more
+            self.spoilt.add(source.md5)
+            source.planned, source.clips_failed = [], 0
+            self._fail(source, source.changed)
+        elif not failed or failed < len(source.planned):
             self._finish(source, "ok")
+        else:
+            what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
+            self._fail(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
-        row = source_row(source.item, source.facts, source.scan, state, duplicate_of)
+        faulty = source.clips_with_faulty_sound
+        row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
-        row["cutting_fingerprint"] = self.recipe.cutting_fingerprint if state == "ok" else None
+        row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
+        if state == "duplicate" and source.note:
+            self.same_id[source.item.source_id or ""] += 1
+        if state == "ok":
+            row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+        if state == "ok" and source.move:
+            row = self.history.moves.keep(self.store, row, source.move)
+        if state == "ok" and source.scan and not source.planned:
+            row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
+            self.no_clip[row["no_clip_reason"]] += 1
         shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
         self.committer.add_source(row, shots)
+        if state == "ok":
+            self._decide_duplicates(source)
 
     def _fail(self, source: Source, why: dict[str, str]) -> None:
         self._failure(source, why)
-        if source.item.uri in self.history.recut_uris:  # what was cut of it before stays
+        if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
             self.state["failed"] += 1
+            if source.move:
+                self.history.moves.forget(source.move)
+            self._decide_duplicates(source)
         else:
             self._finish(source, "failed")
+            self._release_duplicates(source, why)
+
+    def _decide_duplicates(self, source: Source) -> None:
+        for twin in self.waiting.pop(source.item.uri, []):
+            self._finish(twin, "duplicate", duplicate_of=source.item.uri)
+
+    def _release_duplicates(self, source: Source, why: dict[str, str]) -> None:
+        """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
+        twins = self.waiting.pop(source.item.uri, [])
+        for one in (source, *twins):
+            if one.facts["md5"]:
+                self.dedup.forget(source.item.uri, one.md5, self.history.id_of(one.item))
+        for twin in twins:
+            is_same = twin.md5 == source.facts["md5"]
+            if is_same and (source.changed or not why["message"].startswith("io: ")):
+                self._fail(twin, why)
+            else:
+                self._begin(twin)
 
     def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
@@ -315,12 +384,16 @@ class Curation:
             failed=self.state["failed"] + before["failed"],
             done_before=sum(before.values()),
             cut_otherwise=self.history.cut_otherwise,
+            moved=self.history.moves.made,
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],
             seconds=seconds,
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
+            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
+            no_clip=dict(self.no_clip + self.history.no_clip),
+            same_id=dict(self.same_id),
         )
 
     def _record(self, run_id: str, began: datetime, state: str, summary: Summary) -> None:

@@ -12,10 +12,10 @@ COUNTED_PIXELS = 8e9  # of clips in one task, 10 minutes of SD or 2 of 1080p: so
 def cut_batches(clips: list[PlannedClip], scan: Scan, batches: Batches) -> Iterator[list[PlannedClip]]:
     """Neighbours together: a task decodes through small gaps and seeks over large ones.
 
-    Where timestamps cannot be trusted, frames are counted, and each task decodes the file from its start: so there are
-    as few tasks as memory for a task's clips allows.
+    Where timestamps or keyframes cannot be trusted, each task decodes the file from its start: so there are as few
+    tasks as memory for a task's clips allows.
     """
-    counted = scan.timing.pts is None
+    counted = scan.timing.pts is None or not scan.can_seek
     pixels_per_frame = scan.info.width * scan.info.height
     batch: list[PlannedClip] = []
     for clip in clips:

@@ -17,6 +17,7 @@ from model.generation import Generator, OnStep, Settings
 from model.sampling import SHIFT
 from model.sparse import use_attention
 from model.text import load_text_encoder
+from pipelines.checkpoint import exported_recipe, read_note
 from pipelines.errors import UserError
 from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, write_image
@@ -38,6 +39,7 @@ class Source:
     recipe: "TrainRecipe | None"
     about: dict[str, Any]
     fps: float = PUBLISHED_FPS
+    is_checkpoint: bool = False  # else weights in the published layout; those of `reel checkpoint export` have a recipe
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def read_beginning(image: Path | None, video: Path | None, settings: Settings, f
         return None
     frames = read_end(video, size, settings.overlap, fps)
     usable = frames.shape[1] - (frames.shape[1] - 1) % 4
+    begins = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
     short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else "")
+    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else begins)
 
 
 def find_source(path: Path) -> Source:
@@ -94,10 +97,12 @@ def find_source(path: Path) -> Source:
     try:
         found = find_checkpoint(path)
     except TrainError:
-        return Source(path, None, {"weights": str(path)})
+        trained = exported_recipe(path)
+        return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
     said, recipe = about(found), recipe_of(found)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
-    return Source(found, recipe, {"checkpoint": str(found), **{k: said[k] for k in kept if k in said}}, recipe.data.fps)
+    origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
+    return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
 
 
 def load(
@@ -126,8 +131,9 @@ def load(
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
     about = {
         **source.about,
+        **_origin(source.path, is_run="checkpoint" in source.about),
         "weights_used": which,
-        "loras": [{"file": str(file), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
+        "loras": [{"file": str(file.absolute()), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
         "codec": coder.fingerprint,
         "text_encoder": encoder.fingerprint,
         "dtype": dtype,
@@ -135,6 +141,27 @@ def load(
         "attention": attention.model_dump(mode="json") if attention.form == "sparse" else "dense",
     }
     return Loaded(Generator(model.eval().requires_grad_(False), coder, encoder), about)
+
+
+def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
+    """The run's name, or what the record beside weights says of where they are from: `reel lineage` goes on there."""
+    if is_run:
+        return {"run": path.parent.parent.name}
+    note = read_note(path)
+    kept = ("source", "sha256", "step", "recipe_fingerprint", "snapshot", "code_version")
+    return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
+
+
+def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
+    """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
+    from training.buckets import main_bucket
+    from training.recipe import SampleConfig
+
+    asked, default = recipe.samples, SampleConfig()
+    if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
+        return *asked.size, asked.frames
+    bucket = main_bucket(recipe.data)
+    return bucket.width, bucket.height, bucket.frames
 
 
 def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
@@ -260,8 +287,9 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
     from model.checkpoint import load_model
     from model.dit import DiT
 
-    if source.recipe is None:
-        return load_model(source.path, dtype=dtype, device=device), "published"
+    if source.recipe is None or not source.is_checkpoint:
+        which = "published" if source.recipe is None else "exported"
+        return load_model(source.path, dtype=dtype, device=device), which
     from pipelines.checkpoint import network_tensors
     from training.checkpoints import tensor_names
 

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import json
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from pipelines.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 STOP_WAIT_S = 900  # a stopped job is killed after 3 s by default: no time for a micro-batch and a checkpoint
-AGAIN = ("FAILED", "STOPPED")  # states after which a job of the same id is submitted anew
 
 
 def run_job(
@@ -22,8 +22,9 @@ def run_job(
     """Run `reel ARGUMENTS` as a job at `address`; its log goes to standard output. Returns an exit code.
 
     working_dir: sent along and put on the workers' path; None where the package is installed on the cluster.
-    job_id: a job to be had once. The server refuses a second of this id: one that runs or has succeeded is named and
-    left alone (0), one that failed or was stopped is submitted again.
+    job_id: of what may run once at a time. One that waits or runs is named and left alone (0). After one that has
+    ended, however it did, the next attempt has a number behind this id: a training that a `stop` file ended has
+    succeeded too, and `reel train` says itself where nothing is left to do.
     A cluster with token authentication is reached with RAY_AUTH_MODE=token and the token that
     `ray get-auth-token --generate` keeps. Raises UserError where the server cannot be reached or refuses.
     """
@@ -36,11 +37,12 @@ def run_job(
     entrypoint = shlex.join([*(("python", "-m", "pipelines.cli") if working_dir else ("reel",)), *arguments])
     try:
         client = JobSubmissionClient(address)
-        if job_id and (state := _state(client, job_id)):
-            if state not in AGAIN:
-                print(f"job {job_id} at {address} exists already ({state}); it was not submitted again")
+        if job_id:
+            earlier = _attempts(client, job_id)
+            if going := next((one for one, state in earlier.items() if not state.is_terminal()), None):
+                print(f"job {going} at {address} exists already ({earlier[going]}); it was not submitted again")
                 return 0
-            client.delete_job(job_id)
+            job_id = _next_attempt(job_id, earlier)
         job = client.submit_job(entrypoint=entrypoint, runtime_env=environment, submission_id=job_id)
     except (ConnectionError, RuntimeError, RayError) as error:
         raise UserError(_why(error, address)) from error
@@ -59,10 +61,16 @@ def train_job_id(name: str, wanted: str, snapshot: str, store: str) -> str:
     return f"train-{name}-{snapshot}-{digest}"
 
 
-def _state(client: Any, job: str) -> str | None:
-    """What a job of this id is doing, or how it ended; None if there is none."""
-    found = {one.submission_id: one.status for one in client.list_jobs()}
-    return str(found[job]) if job in found else None
+def _attempts(client: Any, job: str) -> dict[str, Any]:
+    """Id -> JobStatus of what was submitted as `job`, `job-2`, `job-3` …"""
+    name = re.compile(rf"{re.escape(job)}(-\d+)?")
+    return {j.submission_id: j.status for j in client.list_jobs() if name.fullmatch(j.submission_id or "")}
+
+
+def _next_attempt(job: str, earlier: Collection[str]) -> str:
+    """The server refuses an id that it knows, so that of two who submit at once only one begins."""
+    numbers = [int(one.removeprefix(job).removeprefix("-") or 1) for one in earlier]
+    return f"{job}-{max(numbers) + 1}" if numbers else job
 
 
 async def _follow(client: object, job: str) -> None:

@@ -140,7 +140,7 @@ def read_about(path: Path) -> dict[str, Any]:
             return json.loads(_png_text(path.read_bytes()))
         with av.open(str(path), format="mp4") as container:
             return json.loads(container.metadata["comment"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, IndexError, struct.error) as error:
         raise UserError(f"{path}: it does not say how it was made ({type(error).__name__})") from error
 
 

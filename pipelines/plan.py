@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from curation.dedup import Deduplicator
-from curation.ingest import list_inputs
+from curation.ingest import inputs_in_words
+from curation.inputs import Input, Inputs
 from curation.store import Store
 from pipelines import tasks
 from pipelines.annotation.load import load_annotators
@@ -28,47 +28,57 @@ ENCODE_S_PER_MEGAPIXEL = {
 TYPICAL_CLIP_S = 5.0
 
 
-def make_plan(recipe: CurateRecipe, *, quiet: bool = False) -> str:
+def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> str:
     """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
-    inputs = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
     history = _history(recipe, inputs.files)
     todo = history.todo if history else inputs.files
     known = (history.by_md5, history.by_source_id) if history else ({}, {})
     with Progress("plan", quiet=quiet) as progress:
-        facts = _probe_all(recipe, [item.uri for item in todo], progress)
+        facts = _probe_all(recipe, todo, progress)
     dedup, states, videos = Deduplicator(*known), Counter[str](), []
     for item in todo:
         found = facts[item.uri]
         touched = history.touched.get(item.uri) if history else None
         if history and touched and touched["md5"] == found["md5"]:
-            history.done_before[touched["state"]] += 1  # only its time changed
+            history.note_done(touched)  # only its time changed
         elif history and (item.uri, found["md5"]) in history.earlier:
             history.done_before["ok"] += 1
-        elif found["md5"] and dedup.survivor_of(item.uri, found["md5"], item.source_id):
-            states["duplicate"] += 1
+        elif history and "failure" not in found and history.take_over(item, found):
+            continue  # counted as done before
         elif "failure" in found:
             states["unreadable"] += 1
+        elif dedup.survivor_of(item.uri, found["md5"], _id_of(recipe, item)):
+            states["duplicate"] += 1
         else:
             states["new"] += 1
             videos.append(found["info"])
-    return "\n".join(_lines(recipe, len(inputs.files), len(inputs.ignored), history, states, videos))
+    about = inputs_in_words(inputs, recipe.manifests)
+    return "\n".join([*about, *_lines(recipe, len(inputs.files), history, states, videos)])
 
 
 def _history(recipe: CurateRecipe, files: Any) -> History | None:
     """What the store knows; None where there is no store yet."""
-    if "://" not in recipe.store and not (Path(recipe.store) / "sources.lance").exists():
+    if not Store.exists(recipe.store):
         return None
-    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint)
+    keep_ids = recipe.manifests.repeated_ids == "keep"
+    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint, keep_ids=keep_ids)
 
 
-def _probe_all(recipe: CurateRecipe, uris: Sequence[str], progress: Progress) -> dict[str, dict[str, Any]]:
+def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
+    return None if recipe.manifests.repeated_ids == "keep" else item.source_id
+
+
+def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, dict[str, Any]]:
     flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
+    uris = [item.uri for item in items if not item.refused]
     for uri in uris:
         flow.add("probe", uri, uri, recipe.limits.model_dump())
-    facts = {}
+    facts: dict[str, dict[str, Any]] = {
+        item.uri: {"md5": None, "info": None, "failure": item.refused} for item in items if item.refused
+    }
     while flow:
         for done in flow.next_done():
-            facts[done.context] = {"md5": None, "info": None} | done.value
+            facts[done.context] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
         progress.show(len(facts), len(uris))
     return facts
 
@@ -82,7 +92,7 @@ def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[
 
 
 def _lines(
-    recipe: CurateRecipe, inputs: int, ignored: int, history: History | None, states: Counter, videos: list[dict]
+    recipe: CurateRecipe, inputs: int, history: History | None, states: Counter, videos: list[dict]
 ) -> Iterable[str]:
     seconds = sum(v["duration_s"] for v in videos)
     megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
@@ -90,7 +100,7 @@ def _lines(
     done = sum(history.done_before.values()) if history else 0
     stale = plan_annotators(history.store, load_annotators(pin_models(recipe))) if history and done else []
     yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
-        f"{states['unreadable']} unreadable; {ignored} other files passed over"
+        f"{states['unreadable']} unreadable"
     )
     yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
     each_s, unknown = _annotate_s(recipe, history.store if history else None)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from curation.borders import BorderConfig
 from curation.clips import CUTTING_VERSION, ClipConfig
+from curation.inputs import ManifestConfig, Span
 from curation.media.encode import EncodeConfig
 from curation.scan import ScanLimits
 from curation.shots import DETECTOR_VERSION, ShotConfig
@@ -21,6 +22,9 @@ __all__ = [
     "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
     "merged", "parse_overrides",
 ]  # fmt: skip
+
+
+ADDED = "+"  # before an annotator's name: in addition to the profile's
 
 
 class Need(BaseModel, frozen=True, extra="forbid"):
@@ -76,26 +80,42 @@ class Batches(BaseModel, frozen=True, extra="forbid"):
 class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     """Everything that a curation run depends on."""
 
-    inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests (CSV, JSONL, Parquet), URIs")
+    inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests, URIs")
     store: str = Field("", description="folder or object-store URI of the store")
     allow_http: bool = Field(False, description="fetch http(s) inputs")
+    manifests: ManifestConfig = ManifestConfig()
     shots: ShotConfig = ShotConfig()
     borders: BorderConfig = BorderConfig()
     clips: ClipConfig = ClipConfig()
     encode: EncodeConfig = EncodeConfig()
     profile: Literal["cpu", "full"] = Field("cpu", description="which annotators, where `annotators` names none")
-    annotators: tuple[str | dict[str, dict[str, Any]], ...] = Field((), description="names, or {name: parameters}")
+    annotators: tuple[str | dict[str, dict[str, Any] | None], ...] = Field(
+        (), description="names, or {name: parameters}; with + before each they are added to the profile's, +edges"
+    )
     parameters: dict[str, dict[str, Any]] = Field({}, description="parameters of annotators, by name")
     limits: Limits = Limits()
     batches: Batches = Batches()
     resources: Resources = Resources()
 
     def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
-        """(name, parameters) of each annotator, in order. Raises RecipeError for parameters of one that is not used."""
-        own: dict[str, dict[str, dict[str, Any]]] = {} if self.annotators else PARAMETERS[self.profile]
-        chosen: tuple[str | dict[str, dict[str, Any]], ...] = self.annotators or PROFILES[self.profile]
-        entries: list[dict[str, dict[str, Any]]] = [{a: {}} if isinstance(a, str) else a for a in chosen]
-        listed = {name: params or {} for entry in entries for name, params in entry.items()}
+        """(name, parameters) of each annotator, in order.
+
+        Raises RecipeError for parameters of one that is not used, and for a list that adds and replaces at once.
+        """
+        named: dict[str, dict[str, Any]] = {}
+        for entry in self.annotators:
+            named |= {entry: {}} if isinstance(entry, str) else {name: params or {} for name, params in entry.items()}
+        added = [name for name in named if name.startswith(ADDED)]
+        if added and len(added) < len(named):
+            other = next(name for name in named if not name.startswith(ADDED))
+            raise RecipeError(
+                f"annotators: {added[0]} is added to the profile's, and {other} replaces them; write + before all "
+                "names, or before none"
+            )
+        with_profile = bool(added) or not named
+        own: dict[str, dict[str, Any]] = PARAMETERS[self.profile] if with_profile else {}
+        listed: dict[str, dict[str, Any]] = {name: {} for name in PROFILES[self.profile]} if with_profile else {}
+        listed |= {name.removeprefix(ADDED): params for name, params in named.items()}
         for name in self.parameters:
             if name not in listed:
                 raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
@@ -113,6 +133,14 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     def to_yaml(self) -> str:
         """The recipe with every default spelt out, as the `runs` table keeps it."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
+    """The cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    if not spans:
+        return cutting_fingerprint
+    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

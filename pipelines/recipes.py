@@ -1,13 +1,15 @@
 """Recipes of any kind: a YAML file, `--set` over it, and one sentence about the first thing that is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
+COMMENT_AT = 48  # the column that descriptions begin at, where lines before them are no longer
 
 
 class RecipeError(ValueError):
@@ -48,6 +50,50 @@ def parse_overrides(pairs: Sequence[str], *, example: str = "clips.max_s=10") ->
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {pair!r}: the value is not YAML ({str(error).splitlines()[0]})") from error
     return out
+
+
+def spelt_out(recipe: BaseModel) -> str:
+    """The recipe as YAML with every default written down, and each setting's description after it."""
+    lines = list(_lines(recipe, ""))
+    width = min(COMMENT_AT, max(len(line) for line, _ in lines))
+    return "\n".join(f"{line:{width}}  # {comment}" if comment else line for line, comment in lines)
+
+
+def _lines(part: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
+    """(line, what is said of it)"""
+    data = part.model_dump(mode="json")
+    for name, field in type(part).model_fields.items():
+        value, about = getattr(part, name), field.description or _choices(field)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:", about or _first_line(value)
+            yield from _lines(value, f"{indent}  ")
+            continue
+        if value is None and (inner := _section(field)):
+            about = f"{about or 'off'}; a section with {', '.join(inner.model_fields)}"
+        yield f"{indent}{name}: {_flow(data[name])}", about
+
+
+def _choices(field: FieldInfo) -> str:
+    """The words that a setting takes, if it takes words."""
+    words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return f"one of {', '.join(map(str, words))}" if words else ""
+
+
+def _flow(value: Any) -> str:
+    """A value of YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    return text.strip().removesuffix("...").strip()
+
+
+def _first_line(part: BaseModel) -> str:
+    about = type(part).__doc__ or ""
+    return about.strip().splitlines()[0] if about and about != BaseModel.__doc__ else ""
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a section that may be left out."""
+    kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _read(path: Path, example: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from curation.store import Store
 from curation.store.media import quote
 from pipelines.errors import UserError
+from pipelines.standins import COMPOSED, search_note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +21,8 @@ CAPTION, VISUAL = "caption_embedding", "visual_embedding"
 
 @dataclass(frozen=True)
 class Found:
-    """rows: score (cosine, 1 is the same), clip_id, caption, source; the best first. note: what was not searched."""
+    """rows: score (cosine, 1 is the same), clip_id, caption, caption_of (the column that it is of), source; the best
+    first. note: what was not searched, and which captions are stand-ins."""
 
     rows: pa.Table
     note: str = ""
@@ -38,7 +41,7 @@ def search(
     counts = _origins(store, column)
     origin = next(iter(counts), "")
     vector = _embed_caption(text, origin, model) if column == CAPTION else _embed_visual(text, origin, model)
-    return _nearest(store, column, vector, n, where, counts, origin)
+    return _with_note(_nearest(store, column, vector, n, where, counts, origin))
 
 
 def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where: str | None = None) -> Found:
@@ -46,10 +49,10 @@ def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where:
     counts = _origins(store, column)
     row = store.read("clips", [column, f"{column}_model"], filter=f"clip_id = {quote(clip_id)}").to_pylist()[0]
     if row[column] is None:
-        raise UserError(f"clip {clip_id} has no {column}; fill it with: reel annotate --only {column} -s {store.uri}")
+        raise UserError(f"clip {clip_id} has no {column}; {_how_to_fill(column, store)}")
     found = _nearest(store, column, row[column], n + 1, where, counts, row[f"{column}_model"])
     others = found.rows.filter(pa.array([one != clip_id for one in found.rows["clip_id"].to_pylist()], pa.bool_()))
-    return Found(others.slice(0, n), found.note)
+    return _with_note(Found(others.slice(0, n), found.note))
 
 
 def _origins(store: Store, column: str) -> dict[str, int]:
@@ -59,8 +62,16 @@ def _origins(store: Store, column: str) -> dict[str, int]:
         query = f'SELECT {column}_model AS m, count(*) FROM clips WHERE m IS NOT NULL GROUP BY m ORDER BY 2 DESC, m'
         counts = dict(zip(*(c.to_pylist() for c in store.sql(query).columns), strict=True))
     if not counts:
-        raise UserError(f"no clip has a {column} yet; fill it with: reel annotate --only {column} -s {store.uri}")
+        raise UserError(f"no clip has a {column} yet; {_how_to_fill(column, store)}")
     return counts
+
+
+def _how_to_fill(column: str, store: Store) -> str:
+    """The command that fills a column, as it runs. CLIP, which `visual_embedding` needs, comes with no package."""
+    from pipelines.annotation.profiles import CPU
+
+    profile, model = ("", "") if column in CPU else ("--profile full ", ", which loads CLIP from the hub")
+    return f"fill it with: reel annotate {profile}--only {column} -s {shlex.quote(store.uri)}{model}"
 
 
 def _nearest(
@@ -74,6 +85,12 @@ def _nearest(
     rows = store.nearest("clips", column, vector, n, where=where, columns=["clip_id", "source_md5", *captions])
     note = f"{others:,} clips were left out: another model made their {column}; run reel annotate" if others else ""
     return Found(_described(store, rows), note)
+
+
+def _with_note(found: Found) -> Found:
+    """Say which of the captions are composed from measurements."""
+    composed = sum(one == COMPOSED for one in found.rows["caption_of"].to_pylist())
+    return Found(found.rows, "\n".join(filter(None, (found.note, search_note(composed, found.rows.num_rows)))))
 
 
 def _captions(store: Store) -> list[str]:
@@ -95,20 +112,24 @@ def _described(store: Store, rows: pa.Table) -> pa.Table:
     clips = rows.to_pylist()
     for clip in clips:
         clip["source"] = sources.get(clip["source_md5"], {})
+    captions = [_caption_of(clip) for clip in clips]
     return pa.table({
         "score": pa.array([1 - c["_distance"] for c in clips], pa.float32()),
         "clip_id": pa.array([c["clip_id"] for c in clips], pa.string()),
-        "caption": pa.array([_caption_of(c) for c in clips], pa.string()),
+        "caption": pa.array([text for _, text in captions], pa.string()),
+        "caption_of": pa.array([column for column, _ in captions], pa.string()),
         "source": pa.array([c["source"].get("uri") for c in clips], pa.string()),
     })  # fmt: skip
 
 
-def _caption_of(clip: dict[str, Any]) -> str | None:
-    """The caption that was embedded; else the first that there is."""
+def _caption_of(clip: dict[str, Any]) -> tuple[str | None, str | None]:
+    """(column, caption) that was embedded; else the first that there is."""
     clip["source_caption"] = clip["source"].get("caption")
     chosen = clip.get(f"{CAPTION}_of")
-    given = [v for k, v in clip.items() if isinstance(v, str) and k.endswith("caption")]
-    return clip.get(chosen) if chosen else next(iter(given), None)
+    if chosen:
+        return chosen, clip.get(chosen)
+    given = [(k, v) for k, v in clip.items() if isinstance(v, str) and k.endswith("caption")]
+    return next(iter(given), (None, None))
 
 
 def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:
@@ -134,5 +155,6 @@ def _refuse_other(here: str, origin: str, column: str) -> None:
     if not same_model(here, origin):
         raise UserError(
             f"{column} was made by the model {origin}, and what is here is {here}, whose vectors are others; name the "
-            f"first one's folder with --model, or make the column anew with: reel annotate --only {column}"
+            f"first one's folder with --model, or compute the column again: reel annotate --only {column}"
+            + (" --profile full" if column == VISUAL else "")
         )

@@ -65,20 +65,30 @@ def strip(mp4: bytes, tile_height: int) -> np.ndarray:
     return np.hstack([part for tile in tiles for part in (seam, tile)][1:])
 
 
-def show_clip(store: Store, clip_id: str, out: Path) -> dict[str, Any]:
-    """Write a sheet of one clip to `out` (PNG); returns its row, with the uri and more of its source.
+def clip_row(store: Store, clip_id: str) -> dict[str, Any]:
+    """The clip's row, with the uri and more of its source."""
+    return store.sql("SELECT * FROM clips_full WHERE clip_id = ?", params=[clip_id]).to_pylist()[0]
 
-    clip_id: all of it, or its beginning as long as no other clip begins so. Raises StoreError otherwise.
-    """
-    clip_id = find_clip(store, clip_id)
-    row = store.sql(f"SELECT * FROM clips_full WHERE clip_id = {_literal(clip_id)}").to_pylist()[0]
-    _, mp4 = next(store.read_media([clip_id]))
+
+def write_sheet(store: Store, clip_id: str, out: Path) -> Path:
+    """Write a contact sheet of one clip (PNG). Raises StoreError."""
     try:
-        png = clip_sheet(mp4)
+        png = clip_sheet(_mp4(store, clip_id))
     except MediaError as error:
         raise StoreError(f"clip {clip_id} cannot be shown: {error.message}; curate its source again.") from error
     write_whole(out, png)
-    return row
+    return out
+
+
+def write_clip(store: Store, clip_id: str, out: Path) -> Path:
+    """Write the mp4 of one clip, byte by byte as it is stored. Raises StoreError."""
+    write_whole(out, _mp4(store, clip_id))
+    return out
+
+
+def _mp4(store: Store, clip_id: str) -> bytes:
+    _, mp4 = next(store.read_media([clip_id]))
+    return mp4
 
 
 def find_clip(store: Store, prefix: str) -> str:
@@ -191,7 +201,3 @@ def _grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
             y, x = GAP + r * (height + GAP), GAP + c * (width + GAP)
             sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return sheet
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

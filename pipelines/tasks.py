@@ -17,6 +17,7 @@ from curation.media.sandbox import Reply, Sandbox
 from curation.store import Store, StoreError
 
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
+Status = tuple[int, int] | None  # size in bytes and time of change in ns of a local file
 
 _sandbox: Sandbox | None = None
 
@@ -29,17 +30,20 @@ def failure(stage: str, error: MediaError) -> dict[str, str]:
 def probe(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     """{"md5", "bytes", "mtime_ns", "info"} of a file; {"failure"} beside what is known when a step fails."""
     began = time.monotonic()
-    facts: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": _mtime_ns(uri)}
+    was = _status(uri)
+    facts: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": was[1] if was else None}
     try:
         facts |= _call_twice(limits, "pipelines.work:hash_source", uri=uri).value
         facts["info"] = _call_twice(limits, "pipelines.work:probe_source", uri=uri).value
     except MediaError as error:
         facts["failure"] = failure("probe", error)
+    if changed := _changed(uri, was):
+        facts |= {"md5": None, "info": None, "failure": failure("probe", changed)}
     return facts | {"seconds": time.monotonic() - began}
 
 
-def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """{"scan", "pts"} as `scan_to_json` writes them, or {"failure"}."""
+def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None) -> dict[str, Any]:
+    """{"scan", "pts"} as `scan_to_json` writes them, or {"failure"}. was: the file when it was probed."""
     began = time.monotonic()
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
     try:
@@ -47,6 +51,8 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any]) -> dic
         found: dict[str, Any] = {"scan": reply.value, "pts": reply.blobs[0]}
     except MediaError as error:
         found = {"failure": failure("scan", error)}
+    if changed := _changed(uri, was):
+        found = {"failure": failure("scan", changed)}
     return found | {"seconds": time.monotonic() - began}
 
 
@@ -57,11 +63,18 @@ def cut(
     encode: dict,
     annotators: list[tuple[str, dict]],
     limits: Mapping[str, Any],
+    was: Status = None,
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """({"clips": a result for each clip as `cut_source` gives it}, [mp4 of each clip, empty where it failed])."""
+    """({"clips": a result for each clip as `cut_source` gives it}, [mp4 of each clip, empty where it failed]).
+
+    was: the file when it was probed; where it is another by now, {"changed": a failure} comes instead of clips.
+    """
     began = time.monotonic()
     work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators}
     results, blobs = _cut(limits, work, [asdict(c.spec) for c in clips])
+    if changed := _changed(uri, was):
+        found = {"changed": failure("cut", changed), "seconds": time.monotonic() - began}
+        return found, [b"" for _ in clips]
     return {"clips": results, "seconds": time.monotonic() - began}, blobs
 
 
@@ -177,8 +190,19 @@ def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
     return _sandbox.call(function, kwargs, max_s=limits["max_s"])
 
 
-def _mtime_ns(uri: str) -> int | None:
+def _status(uri: str) -> Status:
+    """None for a remote file, which is taken to stay as it is, and for one that cannot be looked at."""
     try:
-        return None if "://" in uri else os.stat(uri).st_mtime_ns
+        status = None if "://" in uri else os.stat(uri)
     except OSError:
         return None
+    return (status.st_size, status.st_mtime_ns) if status else None
+
+
+def _changed(uri: str, was: Status) -> MediaError | None:
+    """Why nothing that was read of a file counts: it is being written, or was replaced."""
+    now = _status(uri)
+    if was is None or now is None or now == was:
+        return None
+    sizes = f", {was[0]} bytes before and {now[0]} after" if now[0] != was[0] else ""
+    return MediaError("io", f"the file changed while it was read{sizes}; the next run tries it again")

@@ -6,6 +6,7 @@ A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where
 import hashlib
 import json
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -105,8 +106,17 @@ def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
     return "\n".join([
         f"finished {step} steps: {folder}",
         f"where it comes from:  reel lineage {folder}",
-        f'see what it makes:    reel generate {folder} --prompt "…" --out x.mp4',
+        f"see what it makes:    {generate_command(str(folder), job.recipe)}",
     ])  # fmt: skip
+
+
+def generate_command(weights: str, recipe: TrainRecipe) -> str:
+    """A `reel generate` that runs as it is printed, at the size that was trained."""
+    from pipelines.generate import sample_shape
+
+    _, _, frames = sample_shape(recipe)
+    what = "--frames 1 --out x.png" if frames == 1 else "--out x.mp4"
+    return f'reel generate {shlex.quote(weights)} --prompt "a red ball" {what}'
 
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":

@@ -51,8 +51,8 @@ def cut_source(
                 results.append({"error": {"stage": "cut", "message": str(error), "detail": error.detail}})
                 blobs.append(b"")
                 continue
-            facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps")}
-            facts["bytes"] = len(encoded.mp4)
+            facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
+            facts |= {"bytes": len(encoded.mp4), "colour": encoded.colour.names() | {"hdr": encoded.colour.hdr}}
             results.append({"encoded": facts, **_annotate(encoded.mp4, loaded, {}, {})})
             blobs.append(encoded.mp4)
             report_progress(None)

@@ -54,6 +54,15 @@ def buckets_of(data: DataConfig) -> list[Bucket]:
     return sorted({Bucket(f, h, w) for name in data.sizes for w, h in _shapes(name, data.ratios) for f in data.frames})
 
 
+def main_bucket(data: DataConfig) -> Bucket:
+    """The largest bucket of a recipe in its class' own shape: the most frames, of the largest size, 832x480 of 480p."""
+    size = max(data.sizes, key=lambda name: (_area(_shapes(name, data.ratios)), name))
+    own = CLASSES.get(size, (1, 1))
+    shapes = _shapes(size, data.ratios)
+    width, height = own if own in shapes else max(shapes, key=lambda s: (s[0] * s[1], s))
+    return Bucket(max(data.frames), height, width)
+
+
 def nearest(
     width: int, height: int, num_frames: int, fps: float, buckets: Sequence[Bucket], *, rate: float = 15
 ) -> Bucket:

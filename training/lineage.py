@@ -1,7 +1,7 @@
 """The way back from a checkpoint: parents, recipe, snapshot, clips, annotators, source files."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +13,8 @@ from training import checkpoints
 from training.recipe import TrainRecipe
 
 CODE = ("model", "training")  # packages whose source decides what a step computes
+PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
+"""Columns that say where a clip is in its source."""
 KEPT_OF_PARENT = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "recipe")
 
 
@@ -83,17 +85,33 @@ def trace(path: Path, store: Store | None = None) -> Lineage:
     where = checkpoints.find_checkpoint(path)
     about = {"path": str(where), **checkpoints.about(where)}
     about.pop("files", None)
-    parents = list(_parents(about))
+    parents = list(parents_of(about))
+    found = follow(about["snapshot"], store)
+    return Lineage(about, parents, found.snapshot, found.sources, found.warnings)
+
+
+@dataclass(frozen=True)
+class Thread:
+    """From a snapshot that something says it was made from, to source files."""
+
+    snapshot: Snapshot | None = None
+    sources: list[Source] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
+    """stated: the snapshot's name, content_hash and store. store: in place of that one. What cannot be followed any
+    more is a warning."""
     try:
-        opened = store or Store.open(about["snapshot"]["store"])
-        snapshot = opened.snapshots.show(about["snapshot"]["name"])
+        opened = store or Store.open(stated["store"])
+        snapshot = opened.snapshots.show(stated["name"])
     except StoreError as error:
-        return Lineage(about, parents, warnings=[f"the way to the sources is lost: {error}"])
-    warnings = _compare(opened, snapshot, about["snapshot"])
-    return Lineage(about, parents, snapshot, _sources(opened, snapshot), warnings)
+        return Thread(warnings=[f"the way to the sources is lost: {error}"])
+    return Thread(snapshot, _sources(opened, snapshot), _compare(opened, snapshot, stated))
 
 
-def _parents(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def parents_of(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What it began as, what that began as, and so on."""
     parent = about.get("parent")
     while parent:
         yield parent
@@ -106,7 +124,7 @@ def _compare(store: Store, snapshot: Snapshot, stated: Mapping[str, Any]) -> lis
     if snapshot.content_hash != stated["content_hash"]:
         warnings.append(
             f"snapshot {snapshot.name} in {store.uri} is not the one that was trained on: its hash is "
-            f"{short(snapshot.content_hash)}, the checkpoint's {short(stated['content_hash'])}"
+            f"{short(snapshot.content_hash)}, the stated one {short(stated['content_hash'])}"
         )
     problems = store.snapshots.verify(snapshot.name).problems
     return warnings + [f"snapshot {snapshot.name} is not whole: {problem}" for problem in problems]
@@ -114,14 +132,18 @@ def _compare(store: Store, snapshot: Snapshot, stated: Mapping[str, Any]) -> lis
 
 def _sources(store: Store, snapshot: Snapshot) -> list[Source]:
     """Source files of a snapshot's clips, by uri, as they were when it was made."""
-    wanted = ["clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s"]
-    clips: dict[str, list[dict[str, Any]]] = {}
-    for table in store.snapshots.clips(snapshot.name, wanted):
-        for row in table.to_pylist():
-            clips.setdefault(row["source_md5"], []).append(row)
-    rows = store.read("sources", ["uri", "md5"], "state = 'ok'", version=snapshot.sources_version).to_pylist()
+    rows = (row for table in store.snapshots.clips(snapshot.name, PLACE) for row in table.to_pylist())
+    return sources_of(store, rows, snapshot.sources_version)
+
+
+def sources_of(store: Store, clips: Iterable[dict[str, Any]], sources_version: int | None = None) -> list[Source]:
+    """The files that clips are from, by uri. clips: rows with the columns PLACE."""
+    own: dict[str, list[dict[str, Any]]] = {}
+    for row in clips:
+        own.setdefault(row["source_md5"], []).append(row)
+    rows = store.read("sources", ["uri", "md5"], "state = 'ok'", version=sources_version).to_pylist()
     uris = {row["md5"]: row["uri"] for row in rows}
-    found = [Source(uris.get(md5, "(unknown)"), md5, _in_order(own)) for md5, own in clips.items()]
+    found = [Source(uris.get(md5, "(unknown)"), md5, _in_order(some)) for md5, some in own.items()]
     return sorted(found, key=lambda source: (source.uri, source.md5))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from curation.extras import install_command
 from training.errors import TrainError
 from training.recipe import LogConfig
 from training.world import World
@@ -108,7 +109,7 @@ def _wandb(project: str, folder: Path, about: dict[str, Any]) -> Any:
         import wandb
     except ImportError as error:
         raise TrainError(
-            "log.wandb is set, but wandb is not installed; pip install 'reelwright[wandb]', or --set log.wandb="
+            f"log.wandb is set, but wandb is not installed; {install_command('wandb')}, or --set log.wandb="
         ) from error
     try:
         return wandb.init(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,10 +32,12 @@ class DataConfig(Part):
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
-    encode: Literal["precomputed", "on_the_fly"] = "precomputed"
+    encode: Literal["precomputed", "on_the_fly"] = Field(
+        "precomputed", description="precomputed: latents of `reel precompute`; on_the_fly: encoded while training"
+    )
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
     caption_kinds: tuple[str, ...] = Field(
-        (), description="of the variants, these kinds (source, caption, composed, translation, …); empty: all"
+        (), description="of the variants, these kinds (source, caption, composed, summary, …); empty: all but composed"
     )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of the samples that get the empty caption")
     store_dtype: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="of precomputed latents and text states")
@@ -53,12 +55,12 @@ class DataConfig(Part):
 
 
 class TaskConfig(Part):
-    """Weights of the tasks; they differ in the number of clean frames only (report 4.1)."""
+    """Weights of the tasks, which differ in the number of clean frames only (report 4.1); those not named are off."""
 
-    t2i: float = Field(1.0, ge=0)
-    t2v: float = Field(1.0, ge=0)
-    i2v: float = Field(0.0, ge=0)
-    continuation: float = Field(0.0, ge=0)
+    t2i: float = Field(1.0, ge=0, description="text to image")
+    t2v: float = Field(1.0, ge=0, description="text to video")
+    i2v: float = Field(0.0, ge=0, description="image to video: the first frame is clean")
+    continuation: float = Field(0.0, ge=0, description="the first `condition_frames` are clean")
     condition_frames: tuple[int, ...] = Field(
         (13,), description="clean pixel frames of a continuation, one drawn a batch; 4k + 1 each"
     )
@@ -66,7 +68,7 @@ class TaskConfig(Part):
     @model_validator(mode="after")
     def _check(self) -> "TaskConfig":
         if not any(getattr(self, task) for task in TASKS):
-            raise ValueError("at least one task needs a weight above 0")
+            raise ValueError("at least one task needs a weight above 0, and tasks that a recipe does not name are off")
         if any(f < 1 or f % 4 != 1 for f in self.condition_frames):
             raise ValueError(f"condition_frames must be 4k + 1: {self.condition_frames}")
         return self
@@ -75,9 +77,9 @@ class TaskConfig(Part):
 class ObjectiveConfig(Part):
     """Flow matching: x_t = (1-t) x0 + t ε, target x0 - ε (report 4.1)."""
 
-    weighting: Literal["logit_normal", "uniform"] = "logit_normal"
-    logit_mean: float = 0.0
-    logit_std: float = Field(1.0, gt=0)
+    weighting: Literal["logit_normal", "uniform"] = Field("logit_normal", description="of the loss over t")
+    logit_mean: float = Field(0.0, description="of the logit of t, for logit_normal")
+    logit_std: float = Field(1.0, gt=0, description="of the logit of t, for logit_normal")
     shift_at_reference: float = Field(12.0, gt=0, description="timestep shift at `reference_tokens` noise tokens")
     reference_tokens: int = Field(37440, ge=1, description="480×832×93, whose published shift is 12")
     condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
@@ -86,12 +88,12 @@ class ObjectiveConfig(Part):
 class OptimConfig(Part):
     """AdamW."""
 
-    lr: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
+    lr: float = Field(1e-4, gt=0, description="learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="decay of the gradient's mean and of its square's")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the square's mean")
     weight_decay: float = Field(0.01, ge=0, description="on matrices; norms and biases have none")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up; constant after it")
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: none are kept")
 
 
@@ -121,15 +123,17 @@ class ComputeConfig(Part):
     precision: Literal["fp32", "bf16"] = Field(
         "bf16", description="bf16: autocast over fp32 weights (bf16 under lora), which travel between GPUs in bf16"
     )
-    checkpointing: Literal["none", "selective", "full"] = Field("none", description="activations made anew")
-    compile: bool = False
+    checkpointing: Literal["none", "selective", "full"] = Field(
+        "none", description="activations computed again in the backward pass: none, selective, full"
+    )
+    compile: bool = Field(False, description="blocks by torch.compile")
 
 
 class ValidationConfig(Part):
     """Loss on the held-out clips, per task and timestep band, with fixed noise."""
 
     every: int = Field(500, ge=0, description="steps; 0: never. The first and last step are always validated")
-    clips: int = Field(64, ge=1)
+    clips: int = Field(64, ge=1, description="held-out clips, at most")
     bands: int = Field(4, ge=1, description="equal bands of t")
 
 
@@ -137,21 +141,25 @@ class SampleConfig(Part):
     """Videos generated while training."""
 
     every: int = Field(0, ge=0, description="steps; 0: never")
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = Field((), description="one video each")
     size: tuple[int, int] = Field((256, 256), description="width, height")
-    frames: int = Field(93, ge=1)
-    steps: int = Field(50, ge=1)
-    guidance: float = Field(4.0, ge=0)
+    frames: int = Field(93, ge=1, description="of a video; 4k + 1")
+    steps: int = Field(50, ge=1, description="sampling steps")
+    guidance: float = Field(4.0, ge=0, description="how far to lead away from the empty prompt; 1: none")
 
 
 class CheckpointConfig(Part):
+    """When a run is saved."""
+
     every: int = Field(500, ge=1, description="steps")
     keep: int = Field(3, ge=1, description="newest checkpoints kept")
 
 
 class LogConfig(Part):
+    """What is written down of a run."""
+
     every: int = Field(10, ge=1, description="steps between lines")
-    tensorboard: bool = True
+    tensorboard: bool = Field(True, description="write RUN/tensorboard/")
     wandb: str = Field("", description="Weights & Biases project; needs the extra [wandb]")
 
 
@@ -176,7 +184,16 @@ class TrainRecipe(Part):
     checkpoints: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     steps: int = Field(1000, ge=1, description="optimizer steps")
-    seed: int = 0
+    seed: int = Field(0, description="of first weights, order of samples and noise")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unnamed_tasks_are_off(cls, data: Any) -> Any:
+        """A recipe that names tasks trains those alone: `tasks: {t2v: 1}` is no image training."""
+        tasks = data.get("tasks") if isinstance(data, dict) else None
+        if isinstance(tasks, dict) and set(TASKS) & set(tasks):
+            return {**data, "tasks": {**dict.fromkeys(TASKS, 0.0), **tasks}}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> "TrainRecipe":

@@ -4,48 +4,49 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
 
 import pyarrow as pa
 
 from curation.store import Store
+from curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
 from curation.store.snapshots import Snapshot
 from training.errors import TrainError
 
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
-def snapshot_rows(
-    store: Store, name: str, caption_column: str = "captions", kinds: Collection[str] = ()
-) -> pa.Table:
+def snapshot_rows(store: Store, name: str, caption_column: str = LIST_COLUMN, kinds: Collection[str] = ()) -> pa.Table:
     """clip_id, weight, width, height, fps, num_frames, source_md5, captions (list of text, at least one) and
-    only_composed (whether those are put together from measurements, none by a person or a model) of every clip.
+    only_composed (whether all that it has is composed from measurements, by no person or model) of every clip.
 
-    A clip's captions are those of `caption_column` (texts, or structs with a field `text`, and then only those whose
-    `kind` is among `kinds`, if any are given); where it has none, its `caption`; where it has none, that of its
-    source's manifest; else the empty caption. Columns that the store lacks count as empty.
+    Which captions, and in which order: see `curation.store.captions`; the empty one where there is none. Columns that
+    the store lacks count as empty.
     """
     snapshot = store.snapshots.show(name)
+    wanted = Wanted(caption_column, tuple(kinds))
     known = store.dataset("clips", snapshot.clips_version).schema.names
-    texts = [c for c in dict.fromkeys((caption_column, "caption")) if c in known]
-    parts = list(store.snapshots.clips(name, [*CLIP_COLUMNS, *texts]))
+    texts = [*wanted.columns(known), *(c for c in (LIST_COLUMN, "composed_caption") if c in known)]
+    parts = list(store.snapshots.clips(name, list(dict.fromkeys([*CLIP_COLUMNS, *texts]))))
     if not parts:
         raise TrainError(f"snapshot {name} has no clips; make one with: reel snapshot create NAME --sql '…'")
     rows = pa.concat_tables(parts).combine_chunks()
-    captions, composed = _captions(store, snapshot, rows, texts, kinds)
+    captions, composed = _captions(store, snapshot, rows, wanted)
     rows = rows.select(["clip_id", "weight", *CLIP_COLUMNS]).append_column("captions", captions)
     return rows.append_column("only_composed", composed)
 
 
 def caption_note(rows: pa.Table) -> str:
     """How many clips of `snapshot_rows` have captions that say nothing of what is seen; empty if none has."""
-    none = sum(captions == [""] for captions in rows.column("captions").to_pylist())
-    composed = sum(rows.column("only_composed").to_pylist())
-    if not none and not composed:
+    captions, composed = rows.column("captions").to_pylist(), rows.column("only_composed").to_pylist()
+    none = sum(texts == [""] for texts in captions)
+    drawn = sum(only and texts != [""] for texts, only in zip(captions, composed, strict=True))
+    if not none and not drawn:
         return ""
+    left = sum(composed) - drawn
+    unused = f" ({left:,} have a composed one: data.caption_kinds with composed in it takes that)" if left else ""
     return (
-        f"{none:,} of {len(rows):,} clips have no caption, {composed:,} only one composed from measurements, which "
-        "does not say what is seen; docs/captioning.md makes better ones"
+        f"{none:,} of {len(rows):,} clips have no caption{unused}, {drawn:,} only one composed from measurements, "
+        "which does not say what is seen; docs/captioning.md makes better ones"
     )
 
 
@@ -54,30 +55,15 @@ def caption_hash(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _captions(
-    store: Store, snapshot: Snapshot, rows: pa.Table, columns: list[str], kinds: Collection[str]
-) -> tuple[pa.Array, pa.Array]:
-    """Texts, and whether all of them are composed."""
-    sources = store.read("sources", ["md5", "caption"], "caption IS NOT NULL", version=snapshot.sources_version)
-    of_source = dict(zip(*(sources.column(c).to_pylist() for c in ("md5", "caption")), strict=True))
-    values = [rows.column(name).to_pylist() for name in columns]
+def _captions(store: Store, snapshot: Snapshot, rows: pa.Table, wanted: Wanted) -> tuple[pa.Array, pa.Array]:
+    """Texts, and whether nothing but composed ones is there to draw."""
+    of_source = source_captions(store, snapshot.sources_version)
+    any_composed = Wanted(LIST_COLUMN, (COMPOSED,))
+    columns = [c for c in rows.schema.names if c not in ("weight", *CLIP_COLUMNS) or c == "source_md5"]
     out, composed = [], []
-    for i, md5 in enumerate(rows.column("source_md5").to_pylist()):
-        found = [texts for value in values if (texts := _texts(value[i], kinds))]
-        out.append(found[0] if found else _texts(of_source.get(md5)) or [""])
-        cell = next((value[i] for value in values if _texts(value[i], kinds)), None)
-        composed.append(cell is not None and not _texts(_uncomposed(cell), kinds))
+    for row in rows.select(columns).to_pylist():
+        found = wanted.of(row, of_source)
+        out.append(list(found.texts) or [""])
+        others = found if found.texts else any_composed.of(row, of_source)
+        composed.append(bool(others.kinds) and set(others.kinds) == {COMPOSED})
     return pa.array(out, pa.list_(pa.string())), pa.array(composed, pa.bool_())
-
-
-def _uncomposed(value: Any) -> list[Any]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if not isinstance(item, dict) or item.get("kind") != "composed"]
-
-
-def _texts(value: Any, kinds: Collection[str] = ()) -> list[str]:
-    """The captions in a cell: a text, a struct with a field `text`, or a list of either; empty ones left out."""
-    items = value if isinstance(value, list) else [value]
-    items = [i for i in items if not kinds or not isinstance(i, dict) or i.get("kind") in kinds]
-    texts = ((item.get("text") if isinstance(item, dict) else item) for item in items)
-    return list(dict.fromkeys(t for t in texts if isinstance(t, str) and t.strip()))

@@ -23,7 +23,7 @@ from training.lineage import describe, parent_of
 from training.loop import Outcome, Sample, micro_batches, train
 from training.parallel import compile_for, parallelize
 from training.plan import Plan
-from training.recipe import TrainRecipe
+from training.recipe import TASKS, TrainRecipe
 from training.rows import caption_note
 from training.world import World
 
@@ -175,7 +175,13 @@ def _about_published(path: Path) -> dict[str, Any]:
     """`reel checkpoint import` and `export` leave about.json, with the weights' hash and, of an export, its lineage."""
     note = (path if path.is_dir() else path.parent) / "about.json"
     said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    said.pop("recipe", None)  # for sampling; lineage has its fingerprint
     return {"path": str(path.absolute()), "kind": "weights", **said}
+
+
+def _tasks(recipe: TrainRecipe) -> str:
+    weights = {task: getattr(recipe.tasks, task) for task in TASKS}
+    return ", ".join(f"{task} {weight:g}" for task, weight in weights.items() if weight)
 
 
 def _about_plan(plan: Plan, recipe: TrainRecipe) -> str:
@@ -185,5 +191,5 @@ def _about_plan(plan: Plan, recipe: TrainRecipe) -> str:
     more = f" ({rest})" if rest else ""
     return (
         f"{facts['clips']} clips: {facts['train']} to train on, {facts['held_out']} held out{more}; "
-        f"{recipe.steps} steps of {recipe.data.batches_per_step} micro-batches"
+        f"{recipe.steps} steps of {recipe.data.batches_per_step} micro-batches; tasks by weight: {_tasks(recipe)}"
     )

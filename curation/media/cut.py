@@ -17,6 +17,8 @@ from curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded
 from curation.media.errors import MediaError
 from curation.media.sandbox_child import report_progress
 
+MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001 has it
+LEADING_FRAMES = 16  # that may follow a keyframe and be shown before it: as many as H.264 and HEVC can reorder
 SEEK_MARGIN_S = 10.0  # a gap shorter than this is decoded through, a longer one is jumped over
 
 
@@ -26,7 +28,9 @@ class CutSpec:
 
     `start_pts` and `last_pts` are the timestamps of its first and last frame; None where timestamps cannot be trusted.
     `size` (w, h; upright) is that of the frame that `crop` lies in: a stream may change its size half-way. None: the
-    clip's first frame's.
+    clip's first frame's. `duration_s`: how long its frames are shown; None: as long as the source's rate says.
+    `may_seek`: False where keyframes are not what they claim to be, and frames are decoded from the file's start.
+    `is_interlaced`: any of its frames is flagged so.
     """
 
     start_frame: int
@@ -35,6 +39,9 @@ class CutSpec:
     start_pts: int | None = None
     last_pts: int | None = None
     size: tuple[int, int] | None = None
+    duration_s: float | None = None
+    may_seek: bool = True
+    is_interlaced: bool = False
 
     @property
     def num_frames(self) -> int:
@@ -62,14 +69,20 @@ class Cutter:
 
     def cut(self, spec: CutSpec) -> Encoded:
         """Cut one clip. Raises MediaError (`decode` when frames are not where the scan saw them, `encode`)."""
+        import av
+
         try:
             return self._cut(spec)
+        except av.error.FFmpegError as error:
+            self.next_index = None
+            span = f"frames {spec.start_frame}..{spec.end_frame}"
+            raise MediaError("encode", f"{span} cannot be converted or encoded ({error})") from error
         except BaseException:
             self.next_index = None  # who knows where decoding stands
             raise
 
     def _cut(self, spec: CutSpec) -> Encoded:
-        if spec.start_pts is not None:
+        if spec.start_pts is not None and spec.may_seek:
             self._seek_if_far(spec.start_pts)
             encoded = self._encode(self._by_pts(spec), spec)
             if encoded is not None:
@@ -113,8 +126,9 @@ class Cutter:
         here = self.last_pts if self.last_pts is not None else (self.video.stream.start_time or 0)
         if start_pts - here <= margin and start_pts > here:
             return
-        # A second early: leading frames of an open group of pictures decode wrong right after a seek.
-        target = start_pts - int(1 / self.video.time_base)
+        # Early: leading frames of an open group of pictures decode wrong right after a seek.
+        fps = self.rate or self.video.stream.average_rate or 25
+        target = start_pts - int(max(1.0, LEADING_FRAMES / fps) / self.video.time_base)
         if target <= (self.video.stream.start_time or 0):
             if self.next_index != 0:
                 self._rewind()
@@ -141,14 +155,26 @@ class Cutter:
                         first_pts = frame.pts
                         if spec.start_pts is not None and first_pts != spec.start_pts:
                             return None
-                        writer = ClipWriter(path, frame, spec.crop, self.video, self.rate, self.config, spec.size)
+                        writer = self._writer(path, frame, spec)
                     seen, last_pts = seen + 1, frame.pts
+                    if seen == spec.num_frames and first_pts is not None and last_pts is not None and spec.duration_s:
+                        ends_pts = first_pts + round(spec.duration_s / self.video.time_base)
+                        frame.duration = max(1, ends_pts - last_pts)
                     writer.write(frame, seen - 1)
                 if writer is None or seen != spec.num_frames:
                     return None
                 if spec.last_pts is not None and last_pts != spec.last_pts:
                     return None
-                return writer.finish(self.video.uri, first_pts)
+                return writer.finish()
             finally:
                 if writer is not None:
                     writer.container.close()
+
+    def _writer(self, path: str, first: Any, spec: CutSpec) -> ClipWriter:
+        rate, duration_s = self.rate, spec.duration_s
+        if spec.num_frames == 1 and duration_s:  # a picture that stands, however long the source showed it
+            rate = Fraction(1 / duration_s).limit_denominator(MAX_DENOMINATOR)
+        if duration_s is None and rate is not None:
+            duration_s = float(spec.num_frames / rate)
+        about = (self.video, rate, self.config, spec.size, duration_s)
+        return ClipWriter(path, first, spec.crop, *about, is_interlaced=spec.is_interlaced)

@@ -16,13 +16,24 @@ from typing import Any
 import numpy as np
 
 from curation.media.errors import MediaError
+from curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
+from curation.media.streams import choose_stream
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,gif,"
-    "apng,mxf,nut,dv,rm,wtv,gxf,yuv4mpegpipe,amv,vc1,cavsvideo,mjpeg,apng,webp,avif,iv8,smk,bink,roq,dxa,film_cpk"
+    "apng,mxf,nut,dv,rm,wtv,gxf,yuv4mpegpipe,amv,vc1,cavsvideo,mjpeg,apng,webp,avif,iv8,smk,bink,roq,dxa,film_cpk,dhav,"
+    "nsv,vvc,h261,h263"
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
+MAX_WAITING = 256  # packets in a decoder whose frames have not come yet; decoders hold back 16, threads a few more
+UNSPECIFIED = 2  # of colour tags (ITU-T H.273)
+COLOUR_TAGS = (  # what it is, PyAV's name of it, values that swscale converts (H.273)
+    ("matrix", "colorspace", frozenset({1, 2, 4, 5, 6, 7, 9})),
+    ("transfer", "color_trc", frozenset({1, 2, *range(4, 9), *range(11, 19)})),
+    ("primaries", "color_primaries", frozenset({1, 2, *range(4, 13), 22})),
+)
+PREDICTED = (2, 3, 4, 6)  # picture types P, B, S (global motion) and SP: made from others
 
 
 @dataclass(frozen=True)
@@ -48,27 +59,41 @@ UPRIGHT = Orientation()
 
 
 class Video:
-    """An open file's first real video stream. Use as a context manager."""
+    """An open file's footage: the video stream that `choose_stream` takes. Use as a context manager.
+
+    While `frames` decodes: `decode_errors` counts packets that could not be decoded; `is_damaged` says whether the
+    decoder had to guess parts of the frame yielded last; `false_keys` counts packets that claim to be keyframes and are
+    none: where there are such, what a seek leads to decodes wrong.
+    """
 
     def __init__(self, uri: str, *, threads: int = 1) -> None:
-        """Raises MediaError: `io` (cannot be read), `open` (not a video container), `no_video`."""
+        """Raises MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first
+        bytes tell what it is instead, `empty text pointer playlist not_video encrypted truncated`."""
         self.uri = uri
-        self._file = _remote_file(uri)
-        self.container = _open(uri, self._file)
-        self.stream = _video_stream(self.container, uri)
+        self.file = _remote_file(uri)
+        self.container = _open(uri, self.file)
+        self.stream, self.other_streams = _footage(self.container, uri)
         self.stream.codec_context.thread_count = threads
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         if threads > 1:
             self.stream.thread_type = "AUTO"
-        self.decode_errors = 0
+        self.alpha_decoder = _alpha_decoder(self.stream)
+        self.decode_errors = self.false_keys = 0
+        self.is_damaged = False
+        self._claims: dict[int, tuple[bool, bool]] = {}  # time of a packet that is (a keyframe, corrupt)
 
     def __enter__(self) -> "Video":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.container.close()
-        if self._file is not None:
-            self._file.close()
+        if self.file is not None:
+            self.file.close()
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether transparency is kept beside the picture, as WebM does; pixel formats may have it too."""
+        return self.alpha_decoder is not None
 
     @property
     def time_base(self) -> Fraction:
@@ -91,8 +116,11 @@ class Video:
                 return  # the container ends here; what came before it stands
             if packet.size == 0 and packet.dts is not None:
                 continue
+            self._note_claims(packet)
             try:
-                yield from packet.decode()
+                for frame in self._decoded(packet):
+                    self._check_claims(frame)
+                    yield frame
             except av.error.EOFError:
                 return
             except av.error.MemoryError as error:
@@ -100,17 +128,105 @@ class Video:
             except av.error.FFmpegError:
                 self.decode_errors += 1
 
+    def _decoded(self, packet: Any) -> list[Any]:
+        if self.alpha_decoder is None:
+            return packet.decode()
+        return self.alpha_decoder.decode(packet if packet.size else None)
+
+    def _note_claims(self, packet: Any) -> None:
+        if packet.pts is not None and (packet.is_keyframe or packet.is_corrupt):
+            self._claims[packet.pts] = (packet.is_keyframe, packet.is_corrupt)
+            if len(self._claims) > MAX_WAITING:  # of packets that gave no frame
+                del self._claims[next(iter(self._claims))]
+
+    def _check_claims(self, frame: Any) -> None:
+        claims_key, was_corrupt = self._claims.pop(frame.pts, (False, False))
+        self.is_damaged = bool(frame.is_corrupt or was_corrupt)
+        if claims_key and not frame.key_frame and frame.pict_type in PREDICTED:
+            self.false_keys += 1
+
     def seek(self, pts: int) -> None:
         """Go to the last keyframe at or before `pts` (in `time_base`)."""
         self.container.seek(pts, stream=self.stream, backward=True)
+        if self.alpha_decoder is not None:
+            self.alpha_decoder.flush_buffers()
+
+
+def _alpha_decoder(stream: Any) -> Any:
+    """A decoder that sees the transparency of a WebM's pictures, which ffmpeg's own ones drop; None where it has none,
+    or this build no such decoder."""
+    import av
+
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    decoder.thread_count = 1
+    return decoder
+
+
+def rate_claims(video: Video) -> list[Fraction | None]:
+    """Frame rates that a file names, most trusted first.
+
+    A raw stream has no clock: its average is libavformat's default, and what the codec says is as much as there is.
+    """
+    stream = video.stream
+    has_clock = bool(stream.duration or video.container.duration or stream.frames)
+    first = [stream.average_rate, stream.guessed_rate] if has_clock else [stream.guessed_rate, stream.average_rate]
+    return [*first, stream.base_rate]
+
+
+def side_data_of(frame: Any) -> dict[str, bytes]:
+    """A decoded frame's side data by the name of its kind, such as `DISPLAYMATRIX`.
+
+    Kinds that this PyAV has no name for (3D views, say) are passed over; so is what comes after the first of them,
+    which PyAV does not hand out.
+    """
+    try:
+        sides = frame.side_data
+    except ValueError:  # raised for a kind without a name
+        sides = _known_side_data(frame)
+    found = {}
+    with contextlib.suppress(ValueError):
+        for side in sides:
+            found[side.type.name] = bytes(side)
+    return found
+
+
+def _known_side_data(frame: Any) -> Any:
+    from av.sidedata.sidedata import SideDataContainer
+
+    sides = SideDataContainer.__new__(SideDataContainer)
+    with contextlib.suppress(ValueError):
+        sides.__init__(frame)  # type: ignore[misc] # fills it up to the kind that it has no name for
+    return sides
 
 
 def orientation_of(frame: Any) -> Orientation:
     """Read the display matrix of a decoded frame (ISO 14496-12): upright unless it is a quarter turn or mirror."""
-    for side in frame.side_data:
-        if side.type.name == "DISPLAYMATRIX":
-            return _from_matrix(np.frombuffer(bytes(side), np.int32).reshape(3, 3) / 65536.0)
-    return UPRIGHT
+    matrix = side_data_of(frame).get("DISPLAYMATRIX", b"")
+    if len(matrix) == 36:
+        return _from_matrix(np.frombuffer(matrix, np.int32).reshape(3, 3) / 65536.0)
+    turns, rest = divmod(-frame.rotation % 360, 90)  # read past unknown side data, but without mirroring
+    return Orientation(turns) if not rest else UPRIGHT
+
+
+def forget_unusual_tags(frame: Any) -> list[str]:
+    """Read a frame's reserved, private and rare colour tags as unspecified, in place, as swscale refuses them.
+
+    Returns a phrase for each that was there: "matrix 8".
+    """
+    is_rgb = frame.format.is_rgb
+    found = []
+    for name, attribute, known in COLOUR_TAGS:
+        value = int(getattr(frame, attribute))
+        if value not in known and not (is_rgb and value == 0):
+            setattr(frame, attribute, UNSPECIFIED)
+            found.append(f"{name} {value}")
+    if frame.color_range > 2:
+        found.append(f"range {frame.color_range}")
+        frame.color_range = 0
+    return found
 
 
 @functools.cache
@@ -135,25 +251,22 @@ def _remote_file(uri: str) -> Any:
     """An fsspec file for a URI; None for a local path, which the demuxer reads itself (faster)."""
     if "://" not in uri:
         return None
-    import fsspec
+    from curation.media.remote import open_seekable
 
-    try:
-        return fsspec.open(uri, "rb", block_size=4 << 20).open()
-    except Exception as error:
-        raise MediaError("io", f"cannot read {uri}: {error}") from error
+    return open_seekable(uri)
 
 
 def _open(uri: str, file: Any) -> Any:
     import av
 
     if file is None and not os.path.isfile(uri):
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": str(MAX_STREAMS)}
     try:
         # "file:" keeps names such as "concat:a|b" or "http://…" from meaning anything but a name.
         return av.open(file or f"file:{os.path.abspath(uri)}", container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise MediaError("open", f"not a readable video file ({_reason(error)})") from error
+        raise why_not_opened(uri, file, _reason(error)) from error
     except (OSError, ValueError) as error:
         raise MediaError("io", f"cannot be read ({error})") from error
 
@@ -162,20 +275,22 @@ def _reason(error: Any) -> str:
     return (error.strerror or str(error)).strip().lower() or type(error).__name__
 
 
-def _video_stream(container: Any, uri: str) -> Any:
-    """The default video stream that is no cover picture."""
-    real = [s for s in container.streams.video if "attached_pic" not in _dispositions(s)]
-    if not real:
-        container.close()
-        raise MediaError("no_video", "the file has no video stream")
-    stream = real[0]
-    if stream.codec_context is None or stream.codec_context.codec is None:
-        container.close()
-        raise MediaError("open", "no decoder for the file's video codec")
-    return stream
+def _footage(container: Any, uri: str) -> tuple[Any, tuple[str, ...]]:
+    """The stream that is curated, and a phrase for each other one."""
 
+    @contextlib.contextmanager
+    def reopened() -> Iterator[Any]:
+        file = _remote_file(uri)
+        with contextlib.closing(file) if file is not None else contextlib.nullcontext(), _open(uri, file) as again:
+            yield again
 
-def _dispositions(stream: Any) -> set[str]:
-    with contextlib.suppress(Exception):
-        return {flag.name for flag in stream.disposition}
-    return set()
+    try:
+        chosen = choose_stream(container, reopened)
+        if chosen is None:
+            raise why_no_video(uri)
+        if chosen.stream.codec_context is None or chosen.stream.codec_context.codec is None:
+            raise MediaError("open", "no decoder for the file's video codec")
+    except BaseException:
+        container.close()
+        raise
+    return chosen.stream, chosen.others

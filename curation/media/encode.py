@@ -1,15 +1,19 @@
 """Encode one clip: crop, turn, square the pixels, H.264 in mp4. Run it inside a `Sandbox`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from curation.media.audio import AudioTrack
-from curation.media.decode import UPRIGHT, Orientation, Video, orientation_of
+from curation.media.audio import AudioTrack, Sound, read_sound
+from curation.media.colour import BT709, HDR_KINDS, LIMITED, MATRICES, UNSPECIFIED, Colour, alike, colour_of
+from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of, side_data_of
 from curation.media.errors import MediaError
 from curation.media.probe import square_size, upright_sar
+from curation.media.tonemap import cube, peak_of
 
 Crop = tuple[int, int, int, int]  # x, y, w, h in upright source pixels
 
@@ -23,6 +27,9 @@ class EncodeConfig(BaseModel, frozen=True, extra="forbid"):
     fps: float | None = Field(None, gt=0, le=240, description="resample to this constant rate; null keeps the source's")
     audio: Literal["drop", "aac"] = "drop"
     deinterlace: bool = Field(True, description="bwdif on frames flagged as interlaced; one frame in, one out")
+    hdr: Literal["keep", "tonemap"] = Field(
+        "keep", description="keep: PQ and HLG as they are, in 10 bits; tonemap: made SDR (BT.709, 8 bits)"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Encoded:
     height: int
     num_frames: int
     fps: float
+    colour: Colour
+    audio_note: str | None = None  # what of the source's sound did not come along
 
 
 class ClipWriter:
@@ -48,10 +57,16 @@ class ClipWriter:
         rate: Fraction | None,
         config: EncodeConfig,
         upright_size: tuple[int, int] | None = None,
+        duration_s: float | None = None,
+        *,
+        is_interlaced: bool = False,
     ) -> None:
-        """upright_size: of the frames that `crop` lies in, where that is not `first`'s."""
+        """upright_size: of the frames that `crop` lies in, where that is not `first`'s. duration_s: how long the clip's
+        frames are shown; None: as long as the frames themselves say. is_interlaced: any of its frames is flagged so."""
         import av
 
+        forget_unusual_tags(first)
+        self.duration_s = duration_s
         self.path, self.config = path, config
         self.rate = rate
         self.source_time_base = video.time_base
@@ -59,23 +74,35 @@ class ClipWriter:
         orientation = orientation_of(first)
         self.size = orientation.size(*upright_size) if upright_size else (first.width, first.height)
         self.format = first.format.name
+        self.in_colour = colour_of(first)
+        self.colour = _clip_colour(self.in_colour, config)
+        table = None
+        if self.in_colour.transfer in HDR_KINDS and config.hdr == "tonemap":
+            table = f"{path}.cube"
+            with open(table, "w") as file:
+                file.write(cube(self.in_colour.transfer, peak_of(side_data_of(first))))
         sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
         width, height = clip_size(crop, sar, config.max_short_side)
         self.in_time_base = 1 / rate if rate else video.time_base
-        self.graph = _graph(self._alike(first), video, self.in_time_base, orientation, crop, (width, height), config)
+        source = _buffer(self._alike(first), self.in_colour, self.in_time_base)
+        deinterlace = config.deinterlace and (is_interlaced or first.interlaced_frame)
+        chain = _steps(
+            self.size, self.in_colour, self.colour, orientation, crop, (width, height), config, deinterlace, table
+        )
+        self.graph = _linked([source, *chain])
         muxing = {"movflags": "+faststart", "fflags": "+bitexact"}
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
         out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else rate
         self.stream = self.container.add_stream("libx264", rate=out_rate or Fraction(30))
-        self._configure(width, height, first, 1 / out_rate if out_rate else video.time_base)
-        has_audio = bool(video.container.streams.audio)
-        self.audio = AudioTrack(self.container) if config.audio == "aac" and has_audio else None
+        self._configure(width, height, 1 / out_rate if out_rate else video.time_base)
+        self.sound = self._sound(video) if config.audio == "aac" else None
+        self.audio = AudioTrack(self.container) if self.sound and self.sound.parts else None
         self.width, self.height, self.frames_out = width, height, 0
         self.end_pts = 0
 
-    def _configure(self, width: int, height: int, first: Any, time_base: Fraction) -> None:
+    def _configure(self, width: int, height: int, time_base: Fraction) -> None:
         context = self.stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.width, context.height, context.pix_fmt = width, height, _pixel_format(self.colour)
         context.time_base = self.stream.time_base = time_base
         context.thread_count = 1  # the same bytes every time; clips run side by side instead
         context.options = {
@@ -86,14 +113,21 @@ class ClipWriter:
             # the same bytes every time: with mbtree, x264 on AVX-512 gave other bytes from run to run.
             "x264-params": "mbtree=0",
         }
-        for tag in ("color_primaries", "color_trc", "colorspace"):
-            value = int(getattr(first, tag) or 0)
-            if value not in (0, 2):  # 0 is RGB or reserved, 2 unspecified
-                setattr(context, tag, value)
-        context.color_range = 1  # limited
+        context.colorspace, context.color_range = self.colour.matrix, LIMITED
+        context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
+
+    def _sound(self, video: Video) -> Sound | None:
+        """The sound of the clip's span; None where the source has none."""
+        if not video.container.streams.audio:
+            return None
+        if self.first_pts is None or self.duration_s is None:
+            return Sound([], "without sound: the picture has no times")
+        start_s = float(self.first_pts * self.source_time_base)
+        return read_sound(video.uri, start_s, start_s + self.duration_s)
 
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
+        forget_unusual_tags(frame)
         frame = self._alike(frame)
         if self.rate:
             frame.pts, frame.time_base, frame.duration = index, self.in_time_base, 1
@@ -103,28 +137,26 @@ class ClipWriter:
         self._drain()
 
     def _alike(self, frame: Any) -> Any:
-        """A stream may change its size or its pixel format half-way; a filter's input may not."""
-        if (frame.width, frame.height, frame.format.name) == (*self.size, self.format):
-            return frame
-        alike = frame.reformat(*self.size, self.format, interpolation="AREA", threads=1)
-        alike.pts, alike.time_base, alike.duration = frame.pts, frame.time_base, frame.duration
-        return alike
+        return alike(frame, self.size, self.format, self.in_colour)
 
-    def finish(self, uri: str, first_pts: int | None) -> Encoded:
+    def finish(self) -> Encoded:
         self.graph.vpush(None)
         self._drain()
         for packet in self.stream.encode():
             self.container.mux(packet)
-        if self.audio is not None and first_pts is not None:
-            start_s = float(first_pts * self.source_time_base)
-            self.audio.copy(uri, start_s, start_s + self._seconds())
+        note = self.sound.note if self.sound else None
+        if self.audio is not None and self.sound is not None:
+            note = self.audio.write(self.sound) or note
         self.container.close()
         with open(self.path, "rb") as file:
             mp4 = file.read()
-        return Encoded(mp4, self.width, self.height, self.frames_out, self.frames_out / max(self._seconds(), 1e-9))
+        return Encoded(mp4, self.width, self.height, self.frames_out, self._fps(), self.colour, note)
 
-    def _seconds(self) -> float:
-        return float(self.end_pts * self.stream.codec_context.time_base)
+    def _fps(self) -> float:
+        if self.config.fps or self.rate:
+            return float(1 / self.stream.codec_context.time_base)
+        shown_s = self.duration_s or float(self.end_pts * self.stream.codec_context.time_base)
+        return self.frames_out / max(shown_s, 1e-9)
 
     def _drain(self) -> None:
         import av
@@ -156,38 +188,77 @@ def clip_size(crop: Crop, sar: Fraction, max_short_side: int | None) -> tuple[in
     return max(2, 2 * int(width * scale / 2 + 1e-6)), max(2, 2 * int(height * scale / 2 + 1e-6))
 
 
-def _graph(
-    first: Any,
-    video: Video,
-    time_base: Fraction,
+def _clip_colour(source: Colour, config: EncodeConfig) -> Colour:
+    """Colour of a clip: the source's, in limited range; RGB becomes BT.709. HDR that is kept has ten bits."""
+    is_hdr = source.transfer in HDR_KINDS
+    if is_hdr and config.hdr == "tonemap":
+        source = replace(source, matrix=BT709, primaries=BT709, transfer=BT709)
+    return replace(
+        source,
+        matrix=BT709 if source.is_rgb else source.matrix,
+        range=LIMITED,
+        depth=10 if is_hdr and config.hdr == "keep" else 8,
+        is_rgb=False,
+        has_alpha=False,
+    )
+
+
+def _pixel_format(colour: Colour) -> str:
+    return "yuv420p10le" if colour.depth > 8 else "yuv420p"
+
+
+Step = tuple[str, str]  # a libavfilter filter and its arguments
+
+
+def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
+    """Where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
+    size = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}"
+    tags = "" if colour.is_rgb else f":colorspace={colour.matrix}:range={colour.range}"
+    return "buffer", f"{size}:time_base={time_base}:pixel_aspect=1/1{tags}"
+
+
+def _steps(
+    decoded_size: tuple[int, int],
+    source: Colour,
+    clip: Colour,
     orientation: Orientation,
     crop: Crop,
     size: tuple[int, int],
     config: EncodeConfig,
-) -> Any:
-    """libavfilter chain from a decoded frame to a yuv420p frame of `size`."""
-    import av.filter
-
+    deinterlace: bool,
+    table: str | None,
+) -> list[Step]:
+    """libavfilter chain from a decoded frame to a frame of the clip. table: file that maps HDR's colours to SDR's."""
     x, y, w, h = crop
-    chain: list[tuple[str, str]] = []
-    if config.deinterlace and first.interlaced_frame:
+    chain: list[Step] = []
+    if deinterlace:
         chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
+    if source.has_alpha:
+        chain.append(("premultiply", "inplace=1"))  # on black: what is transparent there shows no hidden colour
     chain += _turns(orientation)
-    if (x, y, w, h) != (0, 0, *orientation.size(first.width, first.height)):
+    if (x, y, w, h) != (0, 0, *orientation.size(*decoded_size)):
         chain.append(("crop", f"{w}:{h}:{x}:{y}:exact=1"))
     if (w, h) != size:
         chain.append(("scale", f"{size[0]}:{size[1]}:flags=lanczos+accurate_rnd"))
     if config.fps:
         # "up": each output time shows the frame that was on then; "near" would show one up to half a step early.
         chain.append(("fps", f"{Fraction(config.fps).limit_denominator(1001)}:round=up"))
-    chain += [("scale", "out_range=tv"), ("format", "yuv420p"), ("setsar", "1")]
+    if table:
+        chain += [("scale", "out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
+        chain += [("lut3d", f"file={table}:interp=tetrahedral")]
+    matrix = "" if clip.matrix == UNSPECIFIED else f":out_color_matrix={MATRICES[clip.matrix]}"
+    conversion = f"out_range=tv{matrix}:flags=bicubic+accurate_rnd+full_chroma_int"
+    return [*chain, ("scale", conversion), ("format", _pixel_format(clip)), ("setsar", "1"), ("buffersink", "")]
+
+
+def _linked(steps: Sequence[Step]) -> Any:
+    import av.filter
+
     graph = av.filter.Graph()
     graph.threads = 1
-    node = graph.add_buffer(video.stream, first.width, first.height, first.format, time_base=time_base)
-    for name, arguments in [*chain, ("buffersink", "")]:
-        following = graph.add(name, arguments or None)
+    nodes = [graph.add(name, arguments or None) for name, arguments in steps]
+    for node, following in pairwise(nodes):
         node.link_to(following)
-        node = following
     graph.configure()
     return graph
 

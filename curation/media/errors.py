@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["open", "no_video", "decode", "encode", "crash", "timeout", "memory", "limit", "io", "bug"]
+Kind = Literal[
+    "io", "empty", "text", "pointer", "playlist", "not_video", "encrypted", "truncated", "open", "no_video",
+    "decode", "encode", "crash", "timeout", "memory", "limit", "bug",
+]  # fmt: skip
 
 
 @dataclass

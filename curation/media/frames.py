@@ -32,6 +32,7 @@ class Frames:
 
     height: frames are scaled so that the shorter side has this many pixels: the height of a landscape frame, the width
         of a portrait one, which would otherwise be judged on a third of the pixels.
+    every_line: only the width is scaled, as if the height were that: what lies in single lines stays.
     pairs: each sample comes with the frame `step` later, so that motion can be measured: [T, 2, H, W].
     """
 
@@ -43,6 +44,7 @@ class Frames:
     step: int = 1
     least: int | None = None
     most: int | None = None
+    every_line: bool = False
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.rate is None):
@@ -71,6 +73,8 @@ class Frames:
     def size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the sampled frames of a clip of this size."""
         scale = min(self.height / min(width, height), _LONGEST_OVER_HEIGHT * self.height / max(width, height))
+        if self.every_line:
+            return max(1, round(width * min(1.0, scale))), height
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -6,9 +6,22 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from curation.media.decode import MAX_PIXELS, UPRIGHT, Orientation, Video, orientation_of
+from curation.media.colour import colour_of, hdr_kind
+from curation.media.decode import (
+    MAX_PIXELS,
+    UPRIGHT,
+    Orientation,
+    Video,
+    orientation_of,
+    rate_claims,
+    side_data_of,
+)
+from curation.media.dolby_vision import dolby_vision_profile
 from curation.media.errors import MediaError
+from curation.media.remote import open_stream
 from curation.media.sandbox_child import report_progress
+from curation.media.sniff import refuse_protected, why_not_a_file
+from curation.media.streams import choose_sound
 
 HASH_BLOCK_BYTES = 4 << 20
 
@@ -32,17 +45,28 @@ class VideoInfo:
     bitrate_bps: int
     has_audio: bool
     audio_codec: str | None
+    video_stream: int = 0  # index of the stream that is curated
+    other_streams: tuple[str, ...] = ()  # a phrase for each other video stream
+    color_matrix: str | None = None  # as the first frame is tagged, in ffmpeg's words; None: unspecified
+    color_primaries: str | None = None
+    color_transfer: str | None = None
+    color_range: str | None = None  # tv (limited) or pc (full)
+    bit_depth: int = 8
+    hdr: str = "sdr"  # sdr, pq, hlg, hdr10plus, dolby_vision_p5 …
+    has_alpha: bool = False
 
 
 def probe(uri: str) -> dict[str, Any]:
-    """Read one file's `VideoInfo` as a dict. Raises MediaError (`io`, `open`, `no_video`, `limit`)."""
+    """Read one file's `VideoInfo` as a dict. Raises MediaError (`limit`, `encrypted`, and what `Video` does)."""
     with Video(uri) as video:
-        return asdict(video_info(video, _orientation(video)))
+        refuse_protected(uri, video.file)
+        return asdict(video_info(video, next(iter(video.frames()), None)))
 
 
-def video_info(video: Video, orientation: Orientation) -> VideoInfo:
-    """Facts of an open video; `orientation` comes from its first frame."""
+def video_info(video: Video, frame: Any) -> VideoInfo:
+    """Facts of an open video. frame: its first one, None where none decodes."""
     stream, container = video.stream, video.container
+    orientation = orientation_of(frame) if frame is not None else UPRIGHT
     context = stream.codec_context
     if not context.width or not context.height:
         raise MediaError("open", "the video stream has no size")
@@ -51,7 +75,7 @@ def video_info(video: Video, orientation: Orientation) -> VideoInfo:
     width, height = orientation.size(context.width, context.height)
     sar = upright_sar(stream.sample_aspect_ratio, orientation)
     display_width, display_height = square_size(width, height, sar)
-    audio = container.streams.audio[0] if container.streams.audio else None
+    audio = choose_sound(container)
     return VideoInfo(
         container=container.format.name,
         codec=context.codec.canonical_name,
@@ -62,24 +86,37 @@ def video_info(video: Video, orientation: Orientation) -> VideoInfo:
         display_height=display_height,
         rotation=orientation.degrees,
         sar=f"{sar.numerator}:{sar.denominator}",
-        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        fps=float(next((rate for rate in rate_claims(video) if rate), 0)),
         frames_hint=stream.frames or 0,
         duration_s=_duration_s(video),
         bitrate_bps=int(context.bit_rate or container.bit_rate or 0),
         has_audio=audio is not None,
         audio_codec=audio.codec_context.name if audio is not None and audio.codec_context else None,
+        video_stream=stream.index,
+        other_streams=video.other_streams,
+        **(_colour(video, frame) if frame is not None else {}),
     )
+
+
+def _colour(video: Video, frame: Any) -> dict[str, Any]:
+    colour, hdr = colour_of(frame), hdr_kind(frame, side_data_of(frame))
+    profile = dolby_vision_profile(video.uri, video.file) if _may_be_mp4(video) else None
+    if profile is not None:
+        hdr = f"dolby_vision_p{profile}"
+    return colour.names() | {"hdr": hdr, "has_alpha": colour.has_alpha or video.has_alpha}
+
+
+def _may_be_mp4(video: Video) -> bool:
+    return "mp4" in video.container.format.name
 
 
 def md5_of(uri: str) -> dict[str, Any]:
     """MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
-    import fsspec
-
     digest, size = hashlib.md5(usedforsecurity=False), 0
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
-        raise MediaError("io", f"{uri} is not a regular file")
+        raise why_not_a_file(uri)
     try:
-        with fsspec.open(uri, "rb").open() if "://" in uri else open(uri, "rb") as file:
+        with open_stream(uri) if "://" in uri else open(uri, "rb") as file:
             while block := file.read(HASH_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
@@ -100,12 +137,6 @@ def upright_sar(ratio: Fraction | None, orientation: Orientation) -> Fraction:
 def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
     """Size of a picture with square pixels: the height is kept, as players do."""
     return max(1, round(width * sar)), height
-
-
-def _orientation(video: Video) -> Orientation:
-    for frame in video.frames():
-        return orientation_of(frame)
-    return UPRIGHT
 
 
 def _duration_s(video: Video) -> float:

@@ -1,10 +1,14 @@
-"""Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory."""
+"""Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory.
+
+What they judge are distinct pictures (see `repeats`), numbered through; what they return is in the source's frames.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
+from bisect import bisect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +20,7 @@ from .cascade import detect
 from .config import ShotConfig
 from .footage import Footage, shrink
 from .network import OVERLAP, WINDOW, load_network, weights_digest
+from .repeats import Distinct
 from .types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
@@ -32,22 +37,45 @@ class ShotDetector(ABC):
         self.config, self.fps = config, fps
         self.settled = 0
         self.network_frames = 0  # looked at by the network so far, repeats counted
-        self._seen = 0
+        self._distinct = Distinct(fps)
+        self._seen = self._settled = 0  # distinct pictures
 
     def push(self, frames: np.ndarray) -> list[Transition]:
         """frames: uint8 RGB [n, h, w, 3], the next ones -> transitions that are final now, in order."""
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 [n, h, w, 3]")
-        if len(frames) == 0:
-            return []
-        self._seen += len(frames)
-        return self._push(frames)
+        return self._judged(self._distinct.push(frames)) if len(frames) else []
 
     def flush(self) -> list[Transition]:
         """The transitions left at the end of the frames; nothing may be pushed after it."""
-        found = self._flush()
-        self.settled = self._seen
+        found = self._judged(self._distinct.flush()) + [self._in_source(t) for t in self._flush()]
+        self.settled = self._distinct.numbers[-1]
         return found
+
+    @property
+    def distinct_frames(self) -> np.ndarray:
+        """Numbers of the frames that do not repeat the one before, int64, once `flush` was called."""
+        numbers, flashes = (np.array(kept, np.int64) for kept in (self._distinct.numbers, self._distinct.flashes))
+        return np.union1d(numbers[:-1], flashes)
+
+    def _judged(self, pictures: np.ndarray) -> list[Transition]:
+        if len(pictures) == 0:
+            return []
+        self._seen += len(pictures)
+        found = [self._in_source(t) for t in self._push(pictures)]
+        self.settled = self._distinct.numbers[self._settled]
+        return found
+
+    def _in_source(self, t: Transition) -> Transition:
+        """A cut is where its first picture appears; a gradual one lasts as long as its last picture stands. Flashes
+        between two shots belong to neither."""
+        numbers, flashes = self._distinct.numbers, self._distinct.flashes
+        first = numbers[t.first]
+        if not t.is_cut:
+            return Transition(first, numbers[t.last + 1] - 1, t.confidence)
+        between = flashes[bisect(flashes, numbers[t.first - 1]) : bisect(flashes, first)] if t.first else flashes[:0]
+        is_longer = len(between) > 1
+        return Transition(between[0] if is_longer else first, first - 1 if is_longer else first, t.confidence)
 
     @property
     def fingerprint(self) -> str:
@@ -116,7 +144,7 @@ class _Blocks(ShotDetector):
             self._last = found[-1].last
         keep = max(self._kept, end - self.context)
         self._small, self._kept = [small[keep - self._kept :]], keep
-        self.settled = max(end, self._last + 1)
+        self._settled = max(end, self._last + 1)
         return found
 
     @abstractmethod
@@ -138,8 +166,11 @@ class CascadeDetector(_Blocks):
     block, context = 1024, 192
 
     def _transitions(self, small: np.ndarray, start: int, begin: int, end: int) -> list[Transition]:
-        footage = Footage(small, start)
-        found, _ = detect(footage, self._run_network, fps=self.fps, threshold=self.config.cascade_threshold)
+        numbers = self._distinct.numbers
+        shown = numbers[start + len(small) - 1] - numbers[start]  # frames of the source
+        rate = self.fps * (len(small) - 1) / shown if shown else self.fps
+        footage = Footage(small, start, rate)
+        found, _ = detect(footage, self._run_network, fps=rate, threshold=self.config.cascade_threshold)
         return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
 
 
@@ -185,7 +216,7 @@ class AdaptiveDetector(ShotDetector):
         for number, frame in enumerate(frames, self._seen - len(frames)):
             bgr = np.ascontiguousarray(frame[..., ::-1])
             found += self._detector.process_frame(FrameTimecode(number, self.fps), bgr)
-        self.settled = max([self.settled, self._seen - self._lag, *(cut.frame_num + 1 for cut in found)])
+        self._settled = max([self._settled, self._seen - self._lag, *(cut.frame_num + 1 for cut in found)])
         return [Transition(cut.frame_num, cut.frame_num, 1.0) for cut in found]
 
     def _flush(self) -> list[Transition]:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
+from .flashes import without_flashes
 from .follow import followed
 from .footage import Footage
 from .types import Transition
 
-FLAT, BLACK, WHITE = 6.0, 24.0, 232.0  # grey levels: contrast, and brightness, of frames that show nothing
 RISE = 0.01  # of its contrast a picture gains each frame while it fades in
+LOOK = 8  # frames over which a fade's pace is told, and
+PACE = 0.3  # share of its pace so far at which it goes on
+HARDLY = 0.5  # of the contrast LOOK frames on: a picture that is there at once has more
 FARTHEST = 64  # frames a fade is followed
 SETTLED = 0.8  # similarity of frames half a transition apart where the shot beside it has begun
 SHORTEST_SHOT = 8  # frames; less between two gradual transitions is a piece of one
@@ -22,23 +26,28 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
 
     None overlap; nor do those returned, which are in order.
     """
-    found = sorted([*exact, *loose], key=lambda t: t.first)
+    state = states(footage)
+    found = without_flashes(footage, state, sorted([*exact, *loose], key=lambda t: t.first))
     wide: list[Transition] = []
     for index, t in enumerate(found):
         before = wide[-1].last + 1 if wide else 0
         after = found[index + 1].first - 1 if index + 1 < len(found) else len(footage) - 1
         reached = t
         if t in loose:
-            mixed, length = followed(footage, t, (before, after)), t.last - t.first + 1
-            first = min(mixed.first, _settled(footage, t.first, -1, before, length))
-            last = max(mixed.last, _settled(footage, t.last, 1, after, length))
-            first, last = _faded(footage, first, -1, before), _faded(footage, last, 1, after)
-            reached = Transition(first, last, t.confidence)
-        if wide and _one_way(footage, wide[-1], reached):
+            first, last = t.first, t.last
+            if (state[max(0, first - LOOK) : last + LOOK + 1] == PICTURE).all():  # black is no picture to mix with
+                mixed, length = followed(footage, t, (before, after)), t.last - t.first + 1
+                first = min(mixed.first, _settled(footage, t.first, -1, before, length))
+                last = max(mixed.last, _settled(footage, t.last, 1, after, length))
+            begin, end = _faded(footage, state, first, -1, before, last), _faded(footage, state, last, 1, after, first)
+            reached = Transition(begin, end, t.confidence)
+        elif t.is_cut:
+            reached = _with_its_fade(footage, state, t, before, after)
+        if wide and _one_way(footage, state, wide[-1], reached):
             wide[-1] = _joined(wide[-1], reached)
         else:
             wide.append(reached)
-    return wide
+    return without_long_runs(wide, long_runs(footage, state))
 
 
 def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> int:
@@ -52,26 +61,68 @@ def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> in
     return at
 
 
-def _faded(footage: Footage, at: int, way: int, limit: int) -> int:
-    """From a transition's first (way -1) or last frame (way 1) on, where black and a fade beyond it end."""
+def _faded(footage: Footage, state: np.ndarray, at: int, way: int, limit: int, origin: int) -> int:
+    """From a transition's first (way -1) or last frame (way 1) on, where black and a fade beyond it end.
+
+    origin: its other end.
+    """
     contrast = footage.contrast
-    for _ in range(FARTHEST):
+    for _ in range(FARTHEST + longest_dip(footage)):
         if at == limit or not 0 <= at + way < len(footage):
             break
-        here, there = float(contrast[at]), float(contrast[at + way])
-        if there < FLAT or there > here * (1 + RISE):
-            at += way
+        blank = _nearest_blank(state, at, way, origin)
+        if at == blank:
+            goes_on = _begins_to_show(footage, at + way, way)
+        elif blank >= 0:
+            goes_on = _rises(footage, blank, at, way, limit)
         else:
+            goes_on = bool(contrast[at + way] > contrast[at] * (1 + RISE))
+        if state[at + way] == PICTURE and not goes_on:
             break
+        at += way
     return at
 
 
-def _one_way(footage: Footage, a: Transition, b: Transition) -> bool:
-    """No shot lies between: black or white alone, or a few frames of what must be the same transition."""
-    between = slice(a.first if a.is_cut else a.last + 1, b.first)
-    level, contrast = footage.level[between], footage.contrast[between]
-    nothing = bool(((contrast < FLAT) & ((level < BLACK) | (level > WHITE))).all())
-    return nothing or not (a.is_cut or b.is_cut or b.first - a.last > SHORTEST_SHOT)
+def _nearest_blank(state: np.ndarray, at: int, way: int, origin: int) -> int:
+    """The last frame of black or white that a fade in this direction comes from; -1 if it comes from none."""
+    begin = max(0, min(len(state) - 1, origin - way * LOOK))
+    back = state[begin : at + 1] if way > 0 else state[at : begin + 1][::-1]
+    there = np.flatnonzero(back != PICTURE)
+    return begin + way * int(there[-1]) if len(there) else -1
+
+
+def _begins_to_show(footage: Footage, at: int, way: int) -> bool:
+    """Whether the picture after (way 1) or before black or white fades in or out, and was not cut to."""
+    ahead = at + way * LOOK
+    return 0 <= ahead < len(footage) and bool(footage.contrast[at] < HARDLY * footage.contrast[ahead])
+
+
+def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
+    """Whether a fade goes on, at a pace like that from frame `blank` on: what moves hides it from frame to frame."""
+    look = max(LOOK, abs(at - blank) // 3)
+    ahead = at + way * min(look, (limit - at) * way, len(footage) - 1 - at if way > 0 else at)
+    if ahead == at:
+        return False
+    level = footage.level
+    pace, onward = (level[at] - level[blank]) / abs(at - blank), (level[ahead] - level[at]) / abs(ahead - at)
+    return bool(onward * np.sign(pace) > PACE * abs(pace))
+
+
+def _with_its_fade(footage: Footage, state: np.ndarray, cut: Transition, before: int, after: int) -> Transition:
+    """A cut from black, or to it, at which a picture begins to show or ends: the fade that it is the end of."""
+    for at, way, limit in ((cut.first, 1, after), (cut.first - 1, -1, before)):
+        back = at - way
+        if 0 <= back < len(footage) and state[back] != PICTURE and _begins_to_show(footage, at, way):
+            end = _faded(footage, state, at, way, limit, at)
+            return Transition(min(at, end), max(at, end), cut.confidence)
+    return cut
+
+
+def _one_way(footage: Footage, state: np.ndarray, a: Transition, b: Transition) -> bool:
+    """No shot lies between: black or white alone for a moment, or a few frames of what must be the same transition."""
+    if is_dip(footage, state, a.first if a.is_cut else a.last + 1, b.first - 1):
+        return True
+    return not (a.is_cut or b.is_cut or b.first - a.last > SHORTEST_SHOT)
 
 
 def _joined(a: Transition, b: Transition) -> Transition:

@@ -17,11 +17,14 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Footage:
-    """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number."""
+    """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number.
 
-    def __init__(self, small: np.ndarray, start: int = 0) -> None:
+    rate: frames per second.
+    """
+
+    def __init__(self, small: np.ndarray, start: int = 0, rate: float = 25.0) -> None:
         """small: uint8 RGB [T, 27, 48, 3]."""
-        self.small, self.start = small, start
+        self.small, self.start, self.rate = small, start, rate
         self.grey = small @ _LUMA  # float32 [T, 27, 48]
         self.step = np.zeros(len(small), np.float32)  # mean grey levels changed since the frame before
         self.step[1:] = np.abs(np.diff(self.grey, axis=0)).mean((1, 2))

@@ -53,6 +53,20 @@ def schemas() -> dict[str, pa.Schema]:
             "sources": _sources()}  # fmt: skip
 
 
+def _colour(of: str, computed_by: str) -> list[pa.Field]:
+    """Colour tags, in ffmpeg's words; null where unspecified."""
+    text = pa.string()
+    return [
+        field("color_matrix", text, f"matrix of {of}: bt709, smpte170m, bt2020nc …", computed_by=computed_by),
+        field("color_primaries", text, f"primaries of {of}: bt709, bt2020 …", computed_by=computed_by),
+        field("color_transfer", text, f"transfer of {of}: bt709, smpte2084 (PQ) …", computed_by=computed_by),
+        field("color_range", text, f"range of {of}: tv (limited) or pc (full)", computed_by=computed_by),
+        field("bit_depth", pa.int32(), f"bits per sample of {of}", unit="bit", computed_by=computed_by),
+        field("hdr", text, f"high dynamic range of {of}: sdr, pq, hlg, hdr10plus, dolby_vision_p5 …",
+              computed_by=computed_by),
+    ]  # fmt: skip
+
+
 def _sources() -> pa.Schema:
     text, i32, i64, f64 = pa.string(), pa.int32(), pa.int64(), pa.float64()
     return pa.schema([
@@ -70,20 +84,41 @@ def _sources() -> pa.Schema:
         field("display_height", i32, "height as shown, after rotation", unit="px", computed_by="probe"),
         field("sar", f64, "sample aspect ratio: width of a pixel over its height", computed_by="probe"),
         field("rotation", i32, "rotation a player applies", unit="degree clockwise", computed_by="probe"),
-        field("fps", f64, "mean frame rate", unit="frame/s", computed_by="probe"),
+        field("fps", f64, "mean frame rate, holes in the times aside", unit="frame/s", computed_by="probe"),
+        field("true_fps", f64, "distinct pictures per second, where frames repeat the one before: median over "
+              "stretches of two seconds; fps where none does", unit="frame/s", computed_by="scan"),
         field("is_vfr", pa.bool_(), "whether the frame rate varies", computed_by="probe"),
         field("num_frames", i64, "video frames", unit="frame", computed_by="probe"),
+        field("frames_in_shots", i64, "of them, in a shot; the next two are the others", unit="frame",
+              computed_by="shots"),
+        field("frames_in_transitions", i64, "of them, in a gradual transition between shots, or in one that begins or "
+              "ends the file", unit="frame", computed_by="shots"),
+        field("frames_dropped", i64, "of them, left out of both, for the reason in note", unit="frame",
+              computed_by="shots"),
         field("duration_s", f64, "length of the video stream", unit="s", computed_by="probe"),
         field("bitrate_bps", i64, "mean bit rate of the file", unit="bit/s", computed_by="probe"),
         field("has_audio", pa.bool_(), "whether there is an audio stream", computed_by="probe"),
         field("audio_codec", text, "audio codec", computed_by="probe"),
+        field("video_stream", i32, "index of the video stream that is curated; note names the others",
+              computed_by="probe"),
+        *_colour("the first frame", "probe"),
+        field("has_alpha", pa.bool_(), "whether pixels may be transparent; clips show them over black",
+              computed_by="probe"),
+        field("interlaced_frames", i64, "frames flagged as interlaced", unit="frame", computed_by="scan"),
+        field("corrupt_frames", i64, "frames that the decoder marked as corrupt: it made up what was damaged",
+              unit="frame", computed_by="scan"),
         field("state", text, "ok, duplicate or failed", computed_by="ingest"),
         field("duplicate_of", text, "uri of the file this one repeats", computed_by="ingest"),
         field("licence", text, "licence, as the manifest states it"),
-        field("caption", text, "caption of the whole file, as the manifest states it"),
+        field("caption", text, "caption of the whole file, as the manifest states it; the first, if there are several"),
+        field("captions", pa.list_(text), "all captions of the whole file, where a manifest has several"),
+        field("spans", text, "parts that a manifest names, as JSON: [[start_s, end_s or null, [captions]], …]"),
         field("mtime_ns", i64, "last change of the file, since 1970", unit="ns", computed_by="ingest"),
+        field("moved_from", text, "where the file was before, if its bytes were found at another address",
+              computed_by="ingest"),
         field("note", text, "what a reader should know, such as 'decoding stopped early'", computed_by="ingest"),
         field("num_clips", i32, "clips cut from it", unit="clip", computed_by="clips"),
+        field("no_clip_reason", text, "why a source that is ok gave no clip", computed_by="clips"),
         field("cutting_fingerprint", text, "settings of shots, borders, clips and encoding it was cut by",
               computed_by="clips"),
         field("ingested_at", TIMESTAMP, "when this row was written", computed_by="ingest"),
@@ -129,10 +164,25 @@ def _clips() -> pa.Schema:
         field("width", i32, "width of the clip as encoded", unit="px", computed_by="clips"),
         field("height", i32, "height of the clip as encoded", unit="px", computed_by="clips"),
         field("fps", f64, "frame rate of the clip", unit="frame/s", computed_by="clips"),
+        field("true_fps", f64, "distinct pictures per second, where frames repeat the one before (animation on threes, "
+              "a slow webcam): median over stretches of two seconds; fps where none does", unit="frame/s",
+              computed_by="clips"),
         field("num_frames", i64, "frames of the clip", unit="frame", computed_by="clips"),
         field("duration_s", f64, "length of the clip", unit="s", computed_by="clips"),
         field("bitrate_bps", i64, "mean bit rate of the clip", unit="bit/s", computed_by="clips"),
+        field("is_still", pa.bool_(), "a single picture, which the source shows from start_s to end_s or longer",
+              computed_by="clips"),
+        field("longest_frame_s", f64, "how long the frame that stands longest is shown", unit="s",
+              computed_by="clips"),
+        field("corrupt_frames", i64, "its frames that the decoder marked as corrupt, in the source", unit="frame",
+              computed_by="clips"),
+        *_colour("the clip", "clips"),
+        field("audio_note", text, "what of the source's sound did not come along; null: nothing, or none was wanted",
+              computed_by="clips"),
         field("clips_fingerprint", text, "code and parameters that cut this clip", computed_by="clips"),
+        field("span_caption", text, "caption of the part of the source that a manifest names and the clip lies in",
+              computed_by="clips"),
+        field("span_captions", pa.list_(text), "all captions of that part, the first included", computed_by="clips"),
     ])  # fmt: skip
 
 
@@ -198,6 +248,7 @@ def _snapshots() -> pa.Schema:
         field("fingerprints", text, "annotator -> fingerprint -> clips of the snapshot that carry it, as JSON"),
         field("created_at", TIMESTAMP, "when"),
         field("balance", text, "how weights were made from density or clusters, as JSON; null where they were not"),
+        field("limit_per", text, "column and most clips per value of it that were drawn, as JSON; null is all of them"),
     ])  # fmt: skip
 
 

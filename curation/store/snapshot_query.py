@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from curation.store.store import Store
 
 
+VALUE = "value of limit_per"  # a name that no column of clips has
+
+
+@dataclass(frozen=True)
+class LimitPer:
+    """At most `count` clips for each value of a column: one that the query returns, or one of clips."""
+
+    column: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise StoreError(f"a limit per {self.column} is 1 or more, not {self.count}.")
+
+
 @dataclass(frozen=True)
 class Chosen:
     """rows: (clip_id, weight, position). fingerprints: annotator -> fingerprint -> clips. balance: what is recorded of
@@ -36,6 +51,7 @@ def choose(
     seed: int,
     weights: str | None,
     balance: Balance | None = None,
+    limit_per: LimitPer | None = None,
 ) -> Chosen:
     """The clips of a snapshot. Raises StoreError if `sql` will not do."""
     from curation.store.sql import connect
@@ -50,8 +66,10 @@ def choose(
     con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
     try:
         con.execute("SELECT setseed($s)", {"s": (seed % 2**31) / 2**31}).fetchall()
-        rows = _run(con, store, sql, weights)
+        rows = _run(con, store, sql, weights, limit_per.column if limit_per else None)
         _refuse_repeats(con, rows)
+        if limit_per is not None:
+            rows = _sample_per(con, store, rows, limit_per, seed)
         rows = rows if limit is None else _sample(con, rows, limit, seed)
         _refuse_unknown(con, rows)
         rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
@@ -86,8 +104,8 @@ def clip_columns(store: Store, version: int | None = None) -> list[str]:
     return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
 
 
-def _run(con: Any, store: Store, sql: str, weights: str | None) -> pa.Table:
-    """(clip_id, weight)"""
+def _run(con: Any, store: Store, sql: str, weights: str | None, per: str | None) -> pa.Table:
+    """(clip_id, weight), and the column `per` as VALUE where the query returns it."""
     from curation.store.sql import run
 
     result = run(con, sql, store, close=False).read_all()
@@ -100,7 +118,8 @@ def _run(con: Any, store: Store, sql: str, weights: str | None) -> pa.Table:
         raise unknown_name(weights, "column of the query", names, see="reel snapshot create --help")
     ids = result.column("clip_id").cast(pa.string())
     weight = pa.array([1.0] * len(ids), pa.float64()) if weights is None else _weights(result.column(weights), weights)
-    return pa.table({"clip_id": ids, "weight": weight})
+    rows = pa.table({"clip_id": ids, "weight": weight})
+    return rows.append_column(VALUE, result.column(per)) if per in names else rows
 
 
 def _weights(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
@@ -139,6 +158,26 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
                 f"{len(unknown)} of the clip_ids that the query returns cannot be used: {unknown[0][0]} {what}; "
                 "return clip_id of the table clips as it is."
             )
+
+
+def _sample_per(con: Any, store: Store, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
+    """At most `per.count` clips per value, those whose id hashes lowest with the seed, in the query's order. Clips
+    without a value count as clips of one value."""
+    if VALUE not in rows.schema.names:
+        known = con.execute("SELECT column_name FROM (DESCRIBE clips)").fetchall()
+        names = [name for (name,) in known]
+        if per.column not in names:
+            raise unknown_name(per.column, "column of the query or of clips", names, see="reel describe clips")
+    numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
+    con.register("numbered", numbered)
+    name = per.column.replace('"', '""')
+    value = f'"{VALUE}"' if VALUE in rows.schema.names else f'c."{name}"'
+    source = "numbered n" if VALUE in rows.schema.names else "numbered n LEFT JOIN clips c USING (clip_id)"
+    query = (
+        f"SELECT clip_id, weight FROM (SELECT n.clip_id, n.weight, n.place, row_number() OVER (PARTITION BY {value} "
+        f"ORDER BY md5($s || ':' || n.clip_id), n.clip_id) AS number FROM {source}) WHERE number <= $n ORDER BY place"
+    )
+    return con.sql(query, params={"s": str(seed), "n": per.count}).to_arrow_table()
 
 
 def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:

@@ -23,17 +23,23 @@ from curation.store.errors import StoreError, look_alikes
 from curation.store.media import LOOKUP_IDS, quote
 from curation.store.schema import schemas
 from curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
+from curation.store.snapshot_query import LimitPer
 
 if TYPE_CHECKING:
     from curation.store.store import Store
 
+JSON_LATER = ("balance", "limit_per")  # columns of JSON that stores of earlier versions lack
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A row of `snapshots`; its clips are `Snapshots.rows(name)`. fingerprints: annotator -> fingerprint -> clips.
-    balance: how its weights were made, where they were: see `balance.describe`."""
+    """A row of `snapshots`; its clips are `Snapshots.rows(name)`.
+
+    fingerprints: annotator -> fingerprint -> clips.
+    balance: how its weights were made, where they were: see `balance.describe`.
+    limit_per: {"column", "count"} where so many clips per value were drawn.
+    """
 
     name: str
     sql: str
@@ -49,6 +55,16 @@ class Snapshot:
     fingerprints: dict[str, dict[str, int]]
     created_at: datetime
     balance: dict[str, Any] | None = None
+    limit_per: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run that a snapshot was given to."""
+
+    command: str
+    started_at: datetime
+    place: str  # its folder, where it has one
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,14 @@ class Snapshots:
         seed: int = 0,
         weights: str | None = None,
         balance: Balance | None = None,
+        limit_per: LimitPer | None = None,
     ) -> Snapshot:
         """Freeze the clips that `sql` returns as `name`.
 
-        sql: a SELECT that returns clip_id, each clip once. limit: draw that many of them, by `seed` and the clip ids
-        alone, so in whatever order they came. weights: the query's column of weights (finite, above 0; default 1 each).
+        sql: a SELECT that returns clip_id, each clip once.
+        limit_per: draw at most so many of them per value of a column, by `seed` and the clip ids alone.
+        limit: draw that many of what is left, in the same way, so in whatever order they came.
+        weights: the query's column of weights (finite, above 0; default 1 each).
         balance: make the weights instead, from the density or the clusters of the clips as pinned.
         Its last commit is the row in `snapshots`: killed before that, there is no snapshot, and the name is free.
         """
@@ -92,16 +111,45 @@ class Snapshots:
             if self._find(name) is not None:
                 raise StoreError(f"snapshot {name} exists, and snapshots never change; choose another name.")
             chosen = snapshot_query.choose(
-                self.store, sql, versions, limit=limit, seed=seed, weights=weights, balance=balance
-            )
+                self.store, sql, versions, limit=limit, seed=seed, weights=weights, balance=balance,
+                limit_per=limit_per,
+            )  # fmt: skip
             rows = chosen.rows
             snapshot = Snapshot(
                 name, sql, limit, seed, weights, rows.num_rows, content_hash(rows), f"snapshot-{name}",
                 versions["clips"], versions["media"], versions["sources"], chosen.fingerprints, datetime.now(UTC),
-                chosen.balance,
+                chosen.balance, asdict(limit_per) if limit_per else None,
             )  # fmt: skip
             self._commit(snapshot, rows)
         return snapshot
+
+    def uses(self, name: str) -> list[Use]:
+        """Find the runs that `name` was given to since it was made, oldest first."""
+        made = self.show(name).created_at
+        rows = self.store.read("runs", ["command", "counts", "started_at"]).sort_by("started_at").to_pylist()
+        found = [(row, json.loads(row["counts"] or "{}")) for row in rows if row["started_at"] >= made]
+        return [
+            Use(row["command"], row["started_at"], counts.get("folder") or "")
+            for row, counts in found
+            if counts.get("snapshot") == name
+        ]
+
+    def delete(self, name: str) -> None:
+        """Forget a snapshot and let go of the versions that it pinned; `cleanup` then frees what nothing else needs.
+
+        Its row goes first: killed after that, there is no snapshot, and the same call removes the rest. Raises
+        StoreError if there is neither.
+        """
+        check_name(name)
+        with self.store.committing("snapshots"):
+            tag, rows = f"snapshot-{name}", f"snapshot = {quote(name)}"
+            tagged = [table for table in PINNED if tag in self.store.dataset(table).tags.list()]
+            if not tagged and not self.store.count("snapshot_rows", rows):
+                self.show(name)
+            self.store.delete("snapshots", f"name = {quote(name)}")
+            self.store.delete("snapshot_rows", rows)
+            for table in tagged:
+                self.store.dataset(table).tags.delete(tag)
 
     def list(self) -> list[Snapshot]:
         """Every snapshot, oldest first."""
@@ -173,7 +221,8 @@ class Snapshots:
         names = pa.DictionaryArray.from_arrays(pa.array([0] * rows.num_rows, pa.int32()), [snapshot.name])
         self.store.append("snapshot_rows", rows.append_column("snapshot", names.cast(pa.string())))
         row = {name: _as_stored(value) for name, value in asdict(snapshot).items()}
-        self.store.ensure_columns("snapshots", [schemas()["snapshots"].field("balance")])  # a store older than it
+        later = [schemas()["snapshots"].field(column) for column in JSON_LATER]
+        self.store.ensure_columns("snapshots", later)  # a store may be older than they are
         self.store.append("snapshots", [row])
 
     def _weights(self, name: str) -> dict[str, float]:
@@ -193,7 +242,7 @@ def check_name(name: str) -> None:
 def _from_row(row: dict[str, Any]) -> Snapshot:
     known: dict[str, Any] = {f.name: row.get(f.name) for f in fields(Snapshot)}
     known["fingerprints"] = json.loads(row["fingerprints"] or "{}")
-    known["balance"] = json.loads(row.get("balance") or "null")  # a store older than this column lacks it
+    known |= {column: json.loads(row.get(column) or "null") for column in JSON_LATER}  # an older store lacks them
     return Snapshot(**known)
 
 

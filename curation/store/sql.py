@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError, look_alikes, unknown_name
+from curation.store.errors import StoreError
 from curation.store.schema import PAYLOAD, schemas
+from curation.store.sql_errors import explain, words_of
 from curation.store.sql_scan import LanceScan, create_clips_full
+from curation.store.tables import missing_fields
 
 if TYPE_CHECKING:
     from curation.store.store import Store
 
 BATCH_ROWS = 8_192
-VIEWS = {
-    "clips_full": "clips with the uri, licence and more of their source",
-    "failures_latest": "the last failure of each file, clip and stage",
-}
-
 CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
 """A name in a query is a table of the store, never a Python variable of this process; nothing is downloaded."""
+
+ROWS_FROM = frozenset({"select", "from", "with", "pivot", "pivot_wider", "unpivot", "describe", "summarize"})
+WRITES = frozenset({"insert", "update", "delete", "merge", "copy", "create", "export", "attach", "call", "execute"})
+"""Words that begin a statement, and words that such a statement with a PIVOT inside must not have."""
 
 
 def stream(store: Store, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
@@ -54,9 +55,9 @@ def run(
         relation = con.sql(query, params=params)
         if relation is None:  # a statement without rows, such as COPY
             return pa.RecordBatchReader.from_batches(pa.schema([]), [])
-        return _guarded(relation.to_arrow_reader(BATCH_ROWS), con, store, close)
+        return _guarded(relation.to_arrow_reader(BATCH_ROWS), con, store, query, close)
     except (duckdb.Error, pa.ArrowException) as error:
-        raise explain(error, store) from error
+        raise explain(error, store, query) from error
 
 
 def connect(
@@ -78,7 +79,7 @@ def connect(
             continue
         version = (versions or {}).get(name) or store.dataset(name).version
         dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
-        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ())))
+        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ()), absent=missing_fields(dataset, name)))
     if tables is None:
         _create_views(con)
     return con
@@ -92,16 +93,25 @@ def _create_views(con: Any) -> None:
     )
 
 
-def check_one_select(con: Any, query: str) -> None:
-    """Raises StoreError unless `query` is exactly one SELECT (WITH, FROM, DESCRIBE and SUMMARIZE count as such)."""
+def check_one_select(con: Any, query: str, *, pivot: bool = True) -> None:
+    """Raises StoreError unless `query` is one SELECT (WITH, FROM, VALUES, DESCRIBE and SUMMARIZE count as such).
+
+    pivot: whether PIVOT may find its columns in the data, for which DuckDB first makes a type on the connection.
+    """
     import duckdb
 
     statements = con.extract_statements(query)
     if len(statements) != 1:
-        raise StoreError(f"one query at a time, please: this text holds {len(statements)} statements.")
-    kind = statements[0].type
-    if kind != duckdb.StatementType.SELECT and not _explains_a_select(con, query):
-        raise StoreError(f"only SELECT runs here, and this is {kind.name}; the store is changed by reel's commands.")
+        many = f"this text holds {len(statements)} statements" if statements else "this text holds none"
+        raise StoreError(f"one query at a time, please: {many}.")
+    kind, text = statements[0].type, statements[0].query  # the text without comments before it
+    if kind == duckdb.StatementType.SELECT or _explains_a_select(con, text):
+        return
+    if pivot and kind == duckdb.StatementType.MULTI and _only_selects(text):
+        return
+    raise StoreError(
+        f"only SELECT runs here, and this is {_first_word(text) or kind.name}; the store is changed by reel's commands."
+    )
 
 
 def _explains_a_select(con: Any, query: str) -> bool:
@@ -116,7 +126,19 @@ def _explains_a_select(con: Any, query: str) -> bool:
     return len(inner) == 1 and inner[0].type == duckdb.StatementType.SELECT
 
 
-def _guarded(reader: pa.RecordBatchReader, con: Any, store: Store, close: bool) -> pa.RecordBatchReader:
+def _only_selects(query: str) -> bool:
+    """Whether a statement with a PIVOT inside returns rows, rather than copy them to a file or make a table of them."""
+    words = words_of(query)
+    return bool(words) and words[0] in ROWS_FROM and not WRITES.intersection(words)
+
+
+def _first_word(query: str) -> str:
+    return next(iter(words_of(query)), "").upper()
+
+
+def _guarded(
+    reader: pa.RecordBatchReader, con: Any, store: Store, query: str, close: bool
+) -> pa.RecordBatchReader:
     """The same rows, with mistakes found only while running explained, and the connection kept until they end."""
     import duckdb
 
@@ -124,35 +146,9 @@ def _guarded(reader: pa.RecordBatchReader, con: Any, store: Store, close: bool) 
         try:
             yield from reader
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise explain(error, store) from error
+            raise explain(error, store, query) from error
         finally:
             if close:
                 con.close()
 
     return pa.RecordBatchReader.from_batches(reader.schema, batches())
-
-
-def explain(error: Exception, store: Store) -> StoreError:
-    """DuckDB's error as one sentence that names what looks like what was meant."""
-    text = str(error)
-    column = re.search(r'Referenced column "([^"]+)" (?:was )?not found', text)
-    if column:
-        return _unknown_column(column[1], store)
-    column = re.search(r'(?:Table|Values list) "([^"]+)" does not have a column named "([^"]+)"', text)
-    if column:
-        return _unknown_column(column[2], store)
-    table = re.search(r"Table with name (\S+) does not exist", text)
-    if table:
-        return unknown_name(table[1], "table", [*schemas(), *VIEWS], see="reel tables")
-    first = re.sub(r"\s+", " ", text.partition("\n\n")[0]).strip().rstrip(".!")
-    where = re.search(r"LINE (\d+): (.*)", text)
-    return StoreError(f"{first}{f' (line {where[1]}: {where[2].strip()})' if where else ''}.")
-
-
-def _unknown_column(name: str, store: Store) -> StoreError:
-    """Blames the table whose columns look most like it; clips if none does."""
-    for table in ("clips", "sources", "shots", "failures", "runs", "media"):
-        names = [n for n in store.schema(table).names if n not in PAYLOAD.get(table, ())]
-        if look_alikes(name, names) or name in names:
-            return unknown_name(name, f"column of {table}", names, see=f"reel describe {table}")
-    return unknown_name(name, "column of clips", store.schema("clips").names, see="reel describe clips")

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from curation.store import tables
 from curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
 
 if TYPE_CHECKING:
@@ -34,16 +35,19 @@ def shrink(con: Any, store: Store, query: str) -> bool:
     import duckdb
 
     dataset = store.dataset(TABLE, store.dataset(TABLE).version)
-    ids_query = row_id_query(con, query, dataset.schema.names)
+    absent = tables.missing_fields(dataset, TABLE)
+    names = [*dataset.schema.names, *(f.name for f in absent)]
+    ids_query = row_id_query(con, query, names)
     if ids_query is None:
         return False
-    con.register(f"{TABLE}{SUFFIX}", LanceScan(dataset, with_row_id=True))
+    con.register(f"{TABLE}{SUFFIX}", LanceScan(dataset, with_row_id=True, absent=absent))
     create_clips_full(con, SUFFIX)
     try:
         ids = con.sql(ids_query).to_arrow_table().column(0).combine_chunks()
     except duckdb.Error:
         return False  # the query as written will fail too, and name its mistake in the user's own words
-    con.register(TABLE, dataset._take_rows(ids) if len(ids) else dataset.schema.empty_table())
+    rows = dataset._take_rows(ids) if len(ids) else dataset.schema.empty_table()
+    con.register(TABLE, tables.with_nulls(rows, names, {f.name: f for f in absent}))
     return True
 
 

@@ -52,9 +52,15 @@ class Store:
         store = cls(_normal_uri(uri), storage_options)
         if create:
             store._create_missing()
+            store.add_missing_columns()
         elif tables.open_dataset(store.table_uri(MARKER), storage_options) is None:
             raise StoreError(f"there is no store at {uri}; make one with `reel curate FOLDER --store {uri}`.")
         return store
+
+    @classmethod
+    def exists(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> bool:
+        """Whether there is a store at `uri`. Raises StoreError where that cannot be told."""
+        return cls(_normal_uri(uri), storage_options)._exists(MARKER)
 
     @property
     def path(self) -> Path | None:
@@ -122,17 +128,23 @@ class Store:
         *,
         version: int | str | None = None,
     ) -> pa.Table:
-        """Rows of `table`: those columns (default: all but clip bytes and tensors) that pass a SQL condition."""
+        """Rows of `table`: those columns (default: all but clip bytes and tensors) that pass a SQL condition.
+
+        A column of today that a table or version made earlier lacks is null in every row.
+        """
         dataset = self.dataset(table, version)
+        absent = {f.name: f for f in tables.missing_fields(dataset, table)}
         if columns is None:
-            columns = [n for n in dataset.schema.names if n not in PAYLOAD.get(table, ())]
+            columns = [n for n in [*dataset.schema.names, *absent] if n not in PAYLOAD.get(table, ())]
         for name in columns:
-            if name not in dataset.schema.names:
+            if name not in dataset.schema.names and name not in absent:
                 raise unknown_name(name, f"column of {table}", dataset.schema.names, see=f"reel describe {table}")
             if table == "media" and name in PAYLOAD["media"]:
                 raise StoreError(f"media.{name} is read by clip id, with Store.read_media(clip_ids).")
+        there = [n for n in columns if n not in absent]
         try:
-            return dataset.to_table(columns=list(columns), filter=filter)
+            rows = dataset.to_table(columns=there or dataset.schema.names[:1], filter=filter)
+            return tables.with_nulls(rows, columns, absent) if absent else rows
         except (ValueError, OSError) as error:
             raise StoreError(
                 f"the condition {filter!r} on {table} does not work: {tables.first_line(error)}."
@@ -176,6 +188,19 @@ class Store:
         """Add columns that are missing, null in every row: a change of metadata, no data is rewritten."""
         with self.writing(table) as dataset:
             tables.add_null_columns(dataset, fields, table)
+
+    def add_missing_columns(self) -> list[str]:
+        """Add the columns that tables made by an earlier version lack, null in every row; returns `table.column`s.
+
+        `Store.open(create=True)` does it, and each write for its own table: reading alone changes no store.
+        """
+        added: list[str] = []
+        for table in schemas():
+            fields = tables.missing_fields(self.dataset(table), table)
+            if fields:
+                with self.writing(table):
+                    added += [f"{table}.{f.name}" for f in fields]
+        return added
 
     def drop_columns(self, table: str, names: Sequence[str]) -> None:
         """Forget columns; a change of metadata. Snapshots keep theirs."""
@@ -327,10 +352,11 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self, table: str) -> Iterator[Any]:
-        """The dataset of `table` at its newest version, with the right to commit to it."""
+        """The dataset of `table` at its newest version, with every column of today and the right to commit to it."""
         dataset = self.dataset(table)
         with writing_to(self.uri), self.committing(LOCK_OF.get(table, CURATION_LOCK)):
             dataset.checkout_latest()
+            tables.add_null_columns(dataset, tables.missing_fields(dataset, table), table)
             yield dataset
 
     def _unmatched(self, table: str, rows: pa.Table, on: str) -> pa.Table:

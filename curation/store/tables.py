@@ -124,6 +124,21 @@ def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -
         dataset.add_columns(pa.schema(missing))
 
 
+def missing_fields(dataset: Dataset, table: str) -> list[pa.Field]:
+    """Columns that `table` has today and this dataset, made by an earlier version, does not."""
+    if table in _schema.PAYLOAD:
+        return []
+    have = set(dataset.schema.names)
+    return [f.with_nullable(True) for f in _schema.schemas()[table] if f.name not in have]
+
+
+def with_nulls(rows: pa.Table | pa.RecordBatch, names: Sequence[str], absent: dict[str, pa.Field]) -> Any:
+    """`rows` with columns `names`, in that order: those of `absent` are null."""
+    columns = [pa.nulls(rows.num_rows, absent[n].type) if n in absent else rows.column(n) for n in names]
+    fields = [absent[n] if n in absent else rows.schema.field(n) for n in names]
+    return type(rows).from_arrays(columns, schema=pa.schema(fields))
+
+
 def _sql_reads(kind: pa.DataType, nested: bool = False) -> bool:
     """Whether DuckDB's conditions pass through Lance in a table with such a column: one bad column spoils them all."""
     if pa.types.is_struct(kind):

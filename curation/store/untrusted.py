@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from curation.store.errors import StoreError, unknown_name
 from curation.store.schema import schemas
-from curation.store.sql import VIEWS, check_one_select, connect, explain
+from curation.store.sql import check_one_select, connect
+from curation.store.sql_errors import VIEWS, explain
 
 if TYPE_CHECKING:
     from curation.store.store import Store
@@ -51,7 +52,7 @@ def sql_untrusted(
     timer = threading.Timer(timeout_s, _interrupt, (con, is_late))
     timer.start()
     try:
-        check_one_select(con, query)
+        check_one_select(con, query, pivot=False)
         check_reach(con, query)
         return _first_rows(con, query, params, max_rows)
     except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
@@ -59,7 +60,7 @@ def sql_untrusted(
             raise StoreError(
                 f"the query took longer than {timeout_s:g} s; narrow it, or run it with reel sql."
             ) from error
-        raise explain(error, store) from error
+        raise explain(error, store, query) from error
     finally:
         timer.cancel()
         con.close()

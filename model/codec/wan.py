@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curation.extras import install_command
 from model.codec.base import CHANNELS, STRIDE, Codec
 from model.config import CodecConfig
 from model.errors import ModelError
@@ -55,7 +56,7 @@ def _load(config: CodecConfig, dtype: torch.dtype) -> Any:
     try:
         from diffusers import AutoencoderKLWan
     except ImportError as error:
-        raise ModelError("Wan's VAE needs diffusers: pip install 'reelwright[models]'") from error
+        raise ModelError(f"Wan's VAE needs diffusers: {install_command('models')}") from error
     folder = resolve(config.path, "vae", revision=config.revision)
     try:
         vae = AutoencoderKLWan.from_pretrained(

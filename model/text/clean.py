@@ -2,6 +2,7 @@
 
 import html
 
+from curation.extras import install_command
 from model.errors import ModelError
 
 
@@ -10,5 +11,5 @@ def clean_text(text: str) -> str:
     try:
         import ftfy
     except ImportError as error:
-        raise ModelError("cleaning text needs ftfy: pip install 'reelwright[models]'") from error
+        raise ModelError(f"cleaning text needs ftfy: {install_command('models')}") from error
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curation.extras import install_command
 from model.config import TextConfig
 from model.errors import ModelError
 from model.pretrained import digest, resolve
@@ -56,7 +57,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         from transformers import AutoTokenizer, UMT5EncoderModel
     except ImportError as error:
-        raise ModelError("umT5 needs transformers: pip install 'reelwright[models]'") from error
+        raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
     try:
         model = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(folder))

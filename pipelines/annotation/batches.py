@@ -11,7 +11,7 @@ import numpy as np
 from annotate import Annotator, Frames, stored_needs
 from annotate.contract import needs_of
 from curation.store import Store
-from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
+from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from pipelines.annotation.standing import STALE, Standing
 from pipelines.committer import sql_strings
 
@@ -106,6 +106,8 @@ class _Rows:
             return [{} for _ in places]
         columns = wanted & set(self.schema)
         columns |= {f"{self.producers[c]}_fingerprint" for c in columns if c in self.producers}
+        parts = {name: PART_COLUMNS[name] for name in wanted & set(PART_COLUMNS)}
+        columns |= set(parts.values())
         picked = self.standing.clips.select(["clip_id", "source_md5"]).take(places)
         ids = picked.column(0).to_pylist()
         found = self.store.read(
@@ -114,7 +116,10 @@ class _Rows:
         ).to_pylist()  # fmt: skip
         by_id = {row.pop("clip_id"): row for row in found}
         of_source = [self._source_values(wanted, md5) for md5 in picked.column(1).to_pylist()]
-        return [by_id[clip_id] | more for clip_id, more in zip(ids, of_source, strict=True)]
+        for clip_id, more in zip(ids, of_source, strict=True):
+            of_part = {name: by_id[clip_id][column] for name, column in parts.items()}
+            by_id[clip_id] |= more | {name: value for name, value in of_part.items() if value is not None}
+        return [by_id[clip_id] for clip_id in ids]
 
     def _source_values(self, wanted: set[str], md5: str) -> dict[str, Any]:
         return {name: self._values(SOURCE_COLUMNS[name]).get(md5) for name in wanted & set(SOURCE_COLUMNS)}

@@ -7,12 +7,14 @@ from annotate import Computes, load, refuse_shared_columns, schema_of, stored_ne
 from annotate.backends.errors import AnnotatorError
 from curation.store import Store
 from curation.store.journal import Journal
+from pipelines.annotation.profiles import PROFILES
 from pipelines.recipe import CurateRecipe, RecipeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SOURCE_COLUMNS = {"source_caption": "caption"}  # what `Stored` may name beside columns of clips -> column of sources
+PART_COLUMNS = {"source_caption": "span_caption"}  # -> column of clips that goes before it, where there is a value
 
 
 def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str, Computes]:
@@ -21,7 +23,8 @@ def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str,
     names = [name for name, _ in chosen]
     for name in only:
         if name not in names:
-            raise RecipeError(f"--only {name}: the recipe has no such annotator; it has {', '.join(names)}")
+            hint = "; add --profile full" if name in PROFILES["full"] and not recipe.annotators else ""
+            raise RecipeError(f"--only {name}: the recipe has no such annotator; it has {', '.join(names)}{hint}")
     try:
         annotators = {name: load(name, params) for name, params in chosen if not only or name in only}
         refuse_shared_columns(list(annotators.values()))

@@ -16,7 +16,7 @@ from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Stand
 
 # Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
 TYPICAL_S = {
-    "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03,
+    "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03, "combing": 0.02,
     "camera_motion": 0.1, "watermark": 0.1, "aesthetic_standin": 0.02, "frame_hash": 0.01, "near_duplicates": 0.001,
     "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002,
     "cluster_names": 0.001, "density": 0.001,

@@ -3,9 +3,9 @@
 from typing import Any
 
 CPU = (
-    "technical", "blur", "motion", "text", "light", "texture", "camera_motion", "watermark", "aesthetic_standin",
-    "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding", "clusters",
-    "cluster_names", "density",
+    "technical", "blur", "motion", "text", "light", "texture", "combing", "camera_motion", "watermark",
+    "aesthetic_standin", "frame_hash", "near_duplicates", "composed_caption", "captions", "caption_embedding",
+    "clusters", "cluster_names", "density",
 )  # fmt: skip
 FULL = (*CPU, "aesthetics", "visual_embedding", "caption", "caption_rewrites", "cinematography", "watermark_vlm")
 

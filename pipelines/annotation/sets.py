@@ -19,7 +19,7 @@ from annotate.contract import digest_of
 from annotate.run import failure_of
 from curation.store import Store
 from pipelines.annotation.keys import Keys, lent
-from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
+from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from pipelines.recipe import Need
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
@@ -153,12 +153,14 @@ def _with_values(
 ) -> tuple[pa.Table, np.ndarray]:
     """Members with the columns it reads, without those that lack one it cannot do without; which ones are left."""
     there = [c for c in wanted if c in store.schema("clips").names]
-    values = store.read("clips", ["clip_id", "source_md5", *there], version=version)
+    parts = [PART_COLUMNS[c] for c in wanted if c in PART_COLUMNS]
+    values = store.read("clips", ["clip_id", "source_md5", *there, *parts], version=version)
     order = pc.index_in(members.column("clip_id"), values.column("clip_id"))
-    clips = values.take(order)
+    clips = values.drop_columns(parts).take(order)
     for column in wanted:
         if column in SOURCE_COLUMNS:
-            clips = clips.append_column(column, _of_sources(store, clips, SOURCE_COLUMNS[column]))
+            part = values.column(PART_COLUMNS[column]).take(order)
+            clips = clips.append_column(column, pc.coalesce(part, _of_sources(store, clips, SOURCE_COLUMNS[column])))
         elif column not in there:
             clips = clips.append_column(column, pa.nulls(len(clips)))
     complete = np.ones(len(clips), bool)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annotate import Annotator, Computes, expected_fingerprint, stored_needs
 from curation.store import Store
 from curation.store.failures import standing_failures
-from pipelines.annotation.load import SOURCE_COLUMNS, producers_of
+from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 
 CURRENT, STALE, WAITING, FAILED = range(4)
 FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")
@@ -105,13 +105,22 @@ def _mark_waiting(store: Store, annotator: Annotator, clips: pa.Table, states: n
             continue
         if need.column in SOURCE_COLUMNS:
             filled = _with_source_value(store, SOURCE_COLUMNS[need.column])
-            has = pc.is_in(clips.column("source_md5"), pa.array(filled, pa.string()))
+            parts = store.read("clips", ["clip_id"], filter=_given(store, PART_COLUMNS[need.column]), version=version)
+            has = pc.or_(
+                pc.is_in(clips.column("source_md5"), pa.array(filled, pa.string())),
+                pc.is_in(clips.column("clip_id"), parts.column(0).combine_chunks()),
+            )
         elif need.column in schema:
             there = store.read("clips", ["clip_id"], filter=f"{need.column} IS NOT NULL", version=version)
             has = pc.is_in(clips.column("clip_id"), there.column(0).combine_chunks())
         else:
             has = pa.array(np.zeros(len(clips), bool))
         states[~has.to_numpy(zero_copy_only=False) & (states == STALE)] = WAITING
+
+
+def _given(store: Store, column: str) -> str:
+    """SQL condition on clips: the column has a value. A store of an earlier version may lack it."""
+    return f"{column} IS NOT NULL" if column in store.schema("clips").names else "false"
 
 
 def _with_source_value(store: Store, column: str) -> list[str]:

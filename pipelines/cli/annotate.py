@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _run(
     from pipelines.progress import Progress
 
     opened = Store.open(store.uri, create=True)  # adds tables that a store of an earlier version lacks
+    interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():
         prepare_columns(opened, annotators)
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):

@@ -1,9 +1,10 @@
 """The `reel` application: what all commands share, and how errors look."""
 
+import atexit
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,7 +13,8 @@ from pipelines.environment import prepare
 app = typer.Typer(
     name="reel",
     help="From raw footage to a trained video model: curate, query, freeze.",
-    epilog="First run:  reel curate FOOTAGE/ --store STORE   then   reel sql 'select * from clips' --store STORE",
+    epilog="First run:  reel curate FOOTAGE/ --store STORE   then   "
+    "reel sql 'select clip_id, duration_s, blur_score from clips' --store STORE",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -46,7 +48,7 @@ def reel(
 
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
-    files failed and --strict was given, 130 stopped by Ctrl-C."""
+    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     prepare()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
@@ -57,22 +59,27 @@ def main() -> None:
     import pipelines.cli.checkpoint
     import pipelines.cli.cleanup
     import pipelines.cli.curate
+    import pipelines.cli.export
     import pipelines.cli.generate
     import pipelines.cli.lineage
     import pipelines.cli.precompute
     import pipelines.cli.query
+    import pipelines.cli.recipe
     import pipelines.cli.search
     import pipelines.cli.snapshots
     import pipelines.cli.submit
     import pipelines.cli.train  # noqa: F401 - each adds its commands
-    from pipelines.interrupts import noted
+    from pipelines import interrupts
+    from pipelines.cli.local_paths import refuse_uris
 
+    refuse_uris(app)
     try:
-        with noted():
+        with interrupts.noted():
             app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
-        if stop.code == 130:
-            print("\nstopped; what was committed stays in the store, and the same command goes on", file=sys.stderr)
+        if stop.code == 130 and (words := interrupts.sentence()):
+            print(f"\n{words}", file=sys.stderr)
+            _end(interrupts.exit_code())
         raise
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +89,15 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _end(code: int) -> NoReturn:
+    """End an interrupted process. Exit functions run, so Ray ends its own; the interpreter is not taken down beneath
+    threads of libraries that still compute (seen: SIGSEGV after the last word, once in eight interrupts)."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _is_for_the_user(error: Exception) -> bool:

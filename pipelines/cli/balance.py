@@ -39,6 +39,7 @@ def balance(
     """
     from curation.store import Store
     from pipelines.balance_rows import balance_report, read_targets
+    from pipelines.standins import cluster_note
 
     if where is not None and snapshot is not None:
         raise UserError("--where chooses clips and so does --snapshot; leave one out")
@@ -54,6 +55,8 @@ def balance(
         _write_for_machines(found, as_json)
         return
     _show(found, cap, targets or {})
+    if any(column.column == "cluster_name" for column in found.columns) and (note := cluster_note(opened)):
+        say("", note)
     if found.weightings and snapshot is None:
         way = found.weightings[0].name
         say("", f'freeze one:  reel snapshot create NAME --store {store} --balance {way} --sql "…"')

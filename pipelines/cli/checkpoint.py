@@ -70,14 +70,16 @@ def export(
     dtype: Dtype = None,
 ) -> None:
     """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys."""
-    from pipelines.checkpoint import export_lora, export_weights
+    from pipelines.checkpoint import export_lora, export_weights, recipe_of
+    from pipelines.train import generate_command
+    from training.checkpoints import find_checkpoint
 
     size, cast = _size(max_shard), _dtype(dtype)
     if lora:
         _made(export_lora(run, out, ema=ema, dtype=cast, name=adapter), f"next: reel checkpoint show {out}")
     else:
         made = export_weights(run, out, ema=ema, dtype=cast, max_shard_bytes=size, base=base)
-        _made(made, f"next: reel generate {out} --prompt …")
+        _made(made, f"next: {generate_command(str(out), recipe_of(find_checkpoint(run)))}")
 
 
 @checkpoint.command(epilog="Example:  reel checkpoint show runs/a")
@@ -101,7 +103,7 @@ def _import_lora(source: Path, out: Path, base: Path | None) -> None:
     except ModelError as error:
         raise error if base else ModelError(f"{error}. Name the weights that it is for with --base") from None
     say(lora_line(layers), f"keys: {len(layers)} layers, all in the network")
-    _made(import_lora(source, out), f"next: reel generate CKPT --lora {out}")
+    _made(import_lora(source, out), f'next: reel generate CKPT --lora {out} --prompt "a red ball" --out x.mp4')
 
 
 def _made(made, following: str) -> None:  # type: ignore[no-untyped-def]  # its class would import torch

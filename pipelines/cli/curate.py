@@ -1,19 +1,21 @@
-"""`reel curate`, `reel failures`, `reel recipe`, `reel report`."""
+"""`reel curate`, `reel failures`, `reel report`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.annotate import postponed_lines
 from pipelines.cli.app import StoreOption, app, printable, say
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    from curation.inputs import Inputs, Skipped
     from curation.store import Store
     from pipelines.annotation.run import Report
-    from pipelines.curate import Summary
     from pipelines.recipe import CurateRecipe
+    from pipelines.sources import Summary
 
 RECIPE_SUFFIXES = {".yaml", ".yml"}
 
@@ -30,6 +32,9 @@ def curate(
     recut: Annotated[bool, typer.Option("--recut", help="Cut anew what was cut under other settings.")] = False,
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
+    list_skipped: Annotated[
+        bool, typer.Option("--list-skipped", help="Print each file that is passed over, and why, one a line.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
@@ -37,30 +42,51 @@ def curate(
     from pipelines.cluster import cluster
 
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
+    found = _found(full, list_skipped)
     if plan:
         with cluster(address):
             from pipelines.plan import make_plan
 
-            say(make_plan(full, quiet=quiet))
+            say(make_plan(full, found, quiet=quiet))
         return
-    summary = _run(full, address, retry_failed, recut, quiet)
+    summary = _run(full, found, address, retry_failed, recut, quiet)
     if not summary.adds_up:
         raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")
     if strict and summary.failed:
         raise typer.Exit(3)
 
 
-def _run(recipe: "CurateRecipe", address: str | None, retry_failed: bool, recut: bool, quiet: bool) -> "Summary":
-    from curation.ingest import list_inputs
+def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
+    """What the recipe names; with `list_skipped`, what is passed over is printed."""
+    from curation.ingest import NothingFound, list_inputs
+
+    try:
+        found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
+    except NothingFound as nothing:
+        _say_skipped(nothing.skipped, list_skipped)
+        raise
+    _say_skipped(found.skipped, list_skipped)
+    return found
+
+
+def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
+    if wanted and skipped:
+        say(*(f"{printable(s.path)}\t{s.reason}" for s in skipped))
+
+
+def _run(
+    recipe: "CurateRecipe", found: "Inputs", address: str | None, retry_failed: bool, recut: bool, quiet: bool
+) -> "Summary":
+    from curation.ingest import inputs_in_words
     from curation.store import Store
     from pipelines.annotation.load import load_annotators
     from pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
-    found = list_inputs(recipe.inputs, allow_http=recipe.allow_http)
-    if found.ignored and not quiet:
-        say(f"passed over {len(found.ignored)} files that are no videos by their names, such as {found.ignored[0]}")
+    if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
+        say(*map(printable, lines))
     opened = Store.open(recipe.store, create=True)
+    interrupts.leaves(interrupts.COMMITTED)
     with opened.committing():
         summary, report = run_all(
             opened, recipe, found, address=address, retry_failed=retry_failed, recut=recut, quiet=quiet
@@ -101,16 +127,31 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         f"{summary.inputs} inputs = {summary.ok} ok + {summary.duplicate} duplicate + {summary.failed} failed"
         + (f"   ({summary.done_before} were done before)" if summary.done_before else ""),
     ]
+    if summary.same_id:
+        ids = ", ".join(f"{printable(name)} ({count})" for name, count in list(summary.same_id.items())[:5])
+        more = f" and {len(summary.same_id) - 5} more ids" if len(summary.same_id) > 5 else ""
+        lines.append(
+            f"{sum(summary.same_id.values())} of the duplicates are so by their source_id alone, their bytes differ: "
+            f"{ids}{more}; --set manifests.repeated_ids=keep takes each as a video of its own"
+        )
+    if summary.no_clip:
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(summary.no_clip.items(), key=lambda p: -p[1]))
+        lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
+    if summary.moved:
+        lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
-        current = "" if summary.cut_otherwise else ": every source and every score is current"
-        return "\n".join([*lines, f"nothing to do{current}"])
+        return "\n".join([*lines, _nothing_new(summary, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
         + (f"; {caught_up} stored clips annotated" if caught_up else "")
     )
+    if frames := summary.frames_in_shots + summary.frames_in_transitions + summary.frames_dropped:
+        parts = f"{summary.frames_in_shots:,} in shots + {summary.frames_in_transitions:,} in transitions"
+        dropped = f" + {summary.frames_dropped:,} dropped" if summary.frames_dropped else ""
+        lines.append(f"{frames:,} frames = {parts}{dropped}")
     annotations_failed = summary.annotations_failed + sum(report.failed.values())
     if summary.clips_failed or annotations_failed:
         lines.append(f"{summary.clips_failed} clips could not be cut, {annotations_failed} annotations failed")
@@ -119,6 +160,17 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"what failed:   reel failures --store {store}")
     lines.append(f"look at it:    reel report --store {store}")
     return "\n".join(lines)
+
+
+def _nothing_new(summary: "Summary", store: str) -> str:
+    """Nothing is current that has failed."""
+    if summary.failed:
+        sources = "source" if summary.failed == 1 else "sources"
+        return (
+            f"nothing new; {summary.failed} {sources} failed before (reel failures --store {store}; --retry-failed "
+            "tries them again)"
+        )
+    return "nothing to do" if summary.cut_otherwise else "nothing to do: every source and every score is current"
 
 
 @app.command(epilog="Example:  reel failures --store STORE --stage scan")
@@ -163,20 +215,10 @@ def _mended(store: "Store") -> str:
     noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
     return (
         f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
+        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
         f"or f.clip_id is null and exists ({of_sets}) or exists "
         f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
     )
-
-
-@app.command(name="recipe", epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml")
-def show_recipe(
-    path: Annotated[Path | None, typer.Argument(help="A recipe to check and complete; default: the defaults.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over it; repeatable.")] = None,
-) -> None:
-    """Print a recipe with every setting spelt out."""
-    from pipelines.recipe import load_recipe, parse_overrides
-
-    say(load_recipe(path, parse_overrides(settings or [])).to_yaml().rstrip())
 
 
 @app.command(epilog="Example:  reel report --store STORE --out report.html")

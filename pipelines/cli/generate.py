@@ -28,11 +28,16 @@ def generate(
         Path | None, typer.Option(help="A line is a segment's prompt; - reads them as you type, after each segment.")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Picture to begin with.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Video to go on from; its last frames begin OUT.")] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Video to go on from. OUT begins with its last frames, not with all of it.")
+    ] = None,
     segments: Annotated[int, typer.Option(min=1, help="Segments of --frames; each goes on from the last.")] = 1,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels, such as 832x480.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a segment: 4k + 1.")] = None,
-    overlap: Annotated[int, typer.Option(min=1, help="Frames a segment shares with the one before: 4k + 1.")] = 13,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels: 832x480. Default: as trained.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a segment: 4k + 1. Default: as trained.")] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames that a segment shares with the one before: 4k + 1.  [default: 13, or fewer]"),
+    ] = None,
     fps: Annotated[float | None, typer.Option(min=1, max=240, help="Default: as trained; 15 as published.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampling steps.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first video; the next has the next one.")] = 0,
@@ -145,17 +150,20 @@ def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Set
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
     from model.config import LONGCAT_VIDEO
     from model.generation import Settings
+    from pipelines.generate import sample_shape
 
     known: dict[str, Any] = {}
     if source.recipe is not None:
-        samples = source.recipe.samples
-        known = {"frames": samples.frames, "steps": samples.steps, "guidance": samples.guidance}
-        known |= {"width": samples.size[0], "height": samples.size[1]}
+        known = dict(zip(("width", "height", "frames"), sample_shape(source.recipe), strict=True))
+        known |= {"steps": source.recipe.samples.steps, "guidance": source.recipe.samples.guidance}
     if size is not None:
         known["width"], known["height"] = _size(size)
     if asked["distilled"]:
         known |= {"steps": 16, "guidance": 1.0}
-    settings = Settings(**(known | {k: v for k, v in asked.items() if v is not None}))
+    known |= {k: v for k, v in asked.items() if v is not None}
+    if "overlap" not in known:
+        known["overlap"] = min(Settings.overlap, max(1, known.get("frames", Settings.frames) - 4))
+    settings = Settings(**known)
     settings.check(source.recipe.model.patch_size if source.recipe else LONGCAT_VIDEO.patch_size)
     return settings
 

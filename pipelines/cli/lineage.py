@@ -1,8 +1,7 @@
-"""`reel lineage`: from a checkpoint back to source files."""
+"""`reel lineage`: from a checkpoint, an export, weights or a video back to source files."""
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from pipelines.cli.app import app, printable, say
 
 if TYPE_CHECKING:
     from curation.store import Snapshot
+    from pipelines.origins import Origin
     from training.lineage import Lineage, Source
 
 SHOWN = 8  # source files, without --all
@@ -18,24 +18,46 @@ SHOWN = 8  # source files, without --all
 
 @app.command(epilog="Example:  reel lineage runs/stage2-t2v-first-1f2e3d4c --all")
 def lineage(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's (its newest).")],
-    store: Annotated[
-        str, typer.Option("--store", "-s", help="The store, where it is not where the checkpoint says.")
-    ] = "",
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A run or checkpoint, an export or a file of it, weights, a LoRA file, a generated video, a clip's id."
+        ),
+    ],
+    store: Annotated[str, typer.Option("--store", "-s", help="The store, where it is not where WHAT says.")] = "",
     every: Annotated[bool, typer.Option("--all", help="List every source file, clip and its frames.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every clip.")] = False,
 ) -> None:
-    """Print what a checkpoint was made from: recipe, snapshot, clips, annotators, source files."""
+    """Print what something was made from: recipe, snapshot, clips, annotators, source files."""
     from curation.store import Store
-    from training.lineage import trace
+    from pipelines.origins import find_origin
 
-    found = trace(checkpoint, Store.open(store) if store else None)
+    found = find_origin(what, Store.open(store) if store else None)
     if as_json:
         say(json.dumps(asdict(found), indent=1, default=str, ensure_ascii=False))
         return
-    say(*_checkpoint(found), *_snapshot(found), *_sources(found.sources, every))
-    for warning in found.warnings:
-        say(f"warning: {warning}")
+    say(*_lines(found, every))
+
+
+def _lines(found: "Lineage | Origin", every: bool) -> list[str]:
+    from training.lineage import Lineage
+
+    head = [*_checkpoint(found), *_snapshot(found)] if isinstance(found, Lineage) else _origin(found)
+    lines = [*head, *_sources(found.sources, every), *(f"warning: {printable(w)}" for w in found.warnings)]
+    for one in () if isinstance(found, Lineage) else found.made_of:
+        lines += ["made of:", *(f"  {line}" for line in _lines(one, every))]
+    return lines
+
+
+def _origin(found: "Origin") -> list[str]:
+    lines = [f"{found.kind:<12} {printable(found.path)}"]
+    lines += [f"    {name}: {printable(_value(value))}" for name, value in found.facts.items()]
+    lines += [f"parent       {printable(_parent(parent))}" for parent in found.parents]
+    return lines + (_pinned(found.snapshot, not found.warnings) if found.snapshot else [])
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _checkpoint(found: "Lineage") -> list[str]:
@@ -69,18 +91,19 @@ def _parent(parent: dict[str, Any]) -> str:
 
 
 def _snapshot(found: "Lineage") -> list[str]:
-    from curation.store.balance import describe
-
     stated, snapshot = found.checkpoint["snapshot"], found.snapshot
     lines = [
         f"snapshot     {stated['name']}, {stated['content_hash'][:19]}, {stated['num_clips']:,} clips",
         f"             {stated['store']}",
         f"             {printable(stated['sql'])}",
     ]
-    if snapshot is None:
-        return lines
-    if not found.warnings:
-        lines.append("             the store still has it, with this hash")
+    return lines + (_pinned(snapshot, not found.warnings) if snapshot else [])
+
+
+def _pinned(snapshot: "Snapshot", as_stated: bool) -> list[str]:
+    from curation.store.balance import describe
+
+    lines = ["             the store still has it, with this hash"] if as_stated else []
     lines.append(f"             versions: {_versions(snapshot)}")
     if snapshot.balance:
         lines.append(f"             {describe(snapshot.balance)}")

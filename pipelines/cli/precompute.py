@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines import interrupts
 from pipelines.cli.app import StoreOption, app, say
 from pipelines.errors import UserError
 
@@ -41,6 +42,7 @@ def precompute(
     full = located(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
+    interrupts.leaves(interrupts.COMMITTED)
     summary = run(
         opened, snapshot, full,
         limit=limit, address=address, workers=workers, retry_failed=retry_failed, quiet=quiet,

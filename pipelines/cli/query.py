@@ -1,31 +1,65 @@
-"""`reel sql`, `reel tables`, `reel describe`, `reel show`, `reel export`."""
+"""`reel sql`, `reel tables`, `reel describe`, `reel show`."""
 
+import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pipelines.cli.app import StoreOption, app, say
 from pipelines.errors import UserError
 
-FORMATS = "table, csv, json or parquet"
+FORMATS = "table, csv, json, jsonl or parquet"
+FEW_NUMBERS = 12  # a list with more is a vector, of which `reel show` prints the beginning
+BEGINNING = 4
 
 
-@app.command(epilog='Example:  reel sql "select clip_id, blur_score from clips where duration_s > 2" -s STORE')
+class _TakesComments(TyperCommand):
+    """A query may begin with a comment, which looks like an option: `-- wide ones` and a line end."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"\n{a}" if re.match(r"--\s|--[^=\n]*\n", a) else a for a in args])
+
+
+@app.command(
+    cls=_TakesComments,
+    epilog='Example:  reel sql "select clip_id, blur_score from clips where duration_s > 2" -s STORE',
+)
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the tables and views; see `reel tables`.")],
     store: StoreOption,
+    query: Annotated[str, typer.Argument(help="One SELECT over the tables and views; - reads standard input.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", help="Read the query from this file.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help=f"{FORMATS}; parquet wants --out.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: standard output.")] = None,
+    width: Annotated[int, typer.Option(min=4, help="Characters per cell of a table.")] = 60,
+    full: Annotated[bool, typer.Option("--full", help="Show whole cells in a table.")] = False,
 ) -> None:
-    """Query the store with DuckDB's SQL. Read-only."""
+    """Query the store with DuckDB's SQL. Read-only. See `reel tables` for what there is to ask."""
     from curation.store import Store, write_result
 
+    text = _query(query, file)
     if format == "parquet" and out is None:
         raise UserError("parquet is not for a terminal; add --out FILE.parquet")
-    count = write_result(Store.open(store).sql_stream(query), format, out)
+    count = write_result(Store.open(store).sql_stream(text), format, out, width=None if full else width)
     if out is not None:
         say(f"wrote {count:,} rows to {out}")
+
+
+def _query(given: str, file: Path | None) -> str:
+    """The query's text, from wherever it is. Raises UserError."""
+    if file is None and not given:
+        raise UserError('no query was given; write one: reel sql "select count(*) from clips", or name --file FILE.sql')
+    if file is not None and given:
+        raise UserError(f"there are two queries, the one in {file} and the one in words; leave one out")
+    if file is None and given != "-":
+        return given
+    try:
+        return sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read as text ({error})"
+        raise UserError(f"{file or 'standard input'} {why}; name a file with one SELECT in it") from error
 
 
 @app.command(epilog="Example:  reel tables --store STORE")
@@ -40,13 +74,19 @@ def tables(store: StoreOption) -> None:
 
 @app.command(epilog="Example:  reel describe clips --store STORE")
 def describe(
-    table: Annotated[str, typer.Argument(help="Table name.")],
+    table: Annotated[str, typer.Argument(help="Name of a table or view.")],
     store: StoreOption,
 ) -> None:
     """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
     from curation.store import Store
+    from curation.store.sql_errors import UNDER_VIEW
+    from curation.store.sql_scan import SOURCE_COLUMNS
 
-    for column in Store.open(store).describe(table):
+    opened = Store.open(store)
+    columns = opened.describe(UNDER_VIEW.get(table, table))
+    if table == "clips_full":
+        columns += [column for column in opened.describe("sources") if column.name in SOURCE_COLUMNS]
+    for column in columns:
         unit = f" [{column.unit}]" if column.unit else ""
         by = f" · by {column.computed_by}" if column.computed_by else ""
         made = f" ({', '.join(column.fingerprints)})" if column.fingerprints else ""
@@ -54,41 +94,38 @@ def describe(
         say(f"{column.name:24} {column.type!s:12} {column.meaning}{unit}{by}{made}{nulls}")
 
 
-@app.command(epilog="Example:  reel show 3f2a --store STORE --out clip.png")
+@app.command(epilog="Example:  reel show 3f2a --store STORE --out clip.png --video clip.mp4")
 def show(
     clip: Annotated[str, typer.Argument(help="Clip id, or the beginning of one.")],
     store: StoreOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write; default: CLIP_ID.png.")] = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write the clip itself to this .mp4; a PNG then only with --out.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print vectors whole.")] = False,
 ) -> None:
-    """Write a contact sheet of one clip and print its row."""
+    """Write a contact sheet of one clip, or its video, and print its row."""
     from curation.store import Store
-    from pipelines.sheets import find_clip, show_clip
+    from pipelines.sheets import clip_row, find_clip, write_clip, write_sheet
 
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise UserError(f"--video {video}: clips are mp4; name a file ending in .mp4")
     opened = Store.open(store)
-    path = out or Path(f"{find_clip(opened, clip)}.png")
-    for name, value in show_clip(opened, clip, path).items():
-        if value is not None:
-            say(f"{name:24} {value}")
-    say("", f"wrote {path}")
+    clip_id = find_clip(opened, clip)
+    row = {name: value for name, value in clip_row(opened, clip_id).items() if value is not None}
+    say(*(f"{name:{max(map(len, row))}}  {_shown(value, full)}" for name, value in row.items()))
+    picture = out or (None if video else Path(f"{clip_id}.png"))
+    wrote = [write_clip(opened, clip_id, video)] if video else []
+    wrote += [write_sheet(opened, clip_id, picture)] if picture else []
+    say("", *(f"wrote {path}" for path in wrote))
 
 
-@app.command(epilog="Example:  reel export OUT/ --format webdataset --snapshot train-v1 --store STORE")
-def export(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    store: StoreOption,
-    format: Annotated[str, typer.Option("--format", "-f", help="See `reel export --help`.")] = "webdataset",
-    sql: Annotated[str | None, typer.Option(help="A SELECT that returns clip_id.")] = None,
-    snapshot: Annotated[str | None, typer.Option(help="A snapshot's name.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export there.")] = False,
-) -> None:
-    """Write clips and their columns for other tools.
+def _shown(value: Any, full: bool) -> str:
+    """A value on one line; of a vector its beginning, unless `full`."""
+    from curation.store.results import shown
 
-    Formats: webdataset (tar shards), folder (Parquet + mp4 files), diffusion-pipe, musubi-tuner, diffsynth (CSV).
-    """
-    from curation.store import Store
-    from curation.store.export import export as run_export
-
-    done = run_export(Store.open(store), out, format, sql=sql, snapshot=snapshot, force=force)
-    say(f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}")
-    if done.empty_captions:
-        say(f"{done.empty_captions:,} of them have no caption yet; their text is empty")
+    is_vector = isinstance(value, list) and len(value) > FEW_NUMBERS and isinstance(value[0], (int, float))
+    if is_vector and not full:
+        begins = ", ".join(f"{number:.3g}" for number in value[:BEGINNING])
+        return f"[{begins}, … {len(value)} numbers; --full prints them]"
+    return shown(value, None)

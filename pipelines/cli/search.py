@@ -15,7 +15,7 @@ TAIL = 56  # characters of an address, whose end tells more than its beginning
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="Clips to find.")]
 Where = Annotated[str | None, typer.Option(help="SQL condition on columns of clips, applied before the search.")]
 Visual = Annotated[bool, typer.Option("--visual", help="By visual_embedding (CLIP), not by the captions.")]
-Format = Annotated[str, typer.Option("--format", "-f", help="table, csv or json.")]
+Format = Annotated[str, typer.Option("--format", "-f", help="table, csv, json or jsonl.")]
 
 
 @app.command(epilog='Example:  reel search "a dog on a beach" -s STORE --where "duration_s > 2"')
@@ -34,7 +34,7 @@ def search(
     from pipelines.search import search as find
 
     column = VISUAL if visual else CAPTION
-    _print(find(Store.open(store), text, count, column=column, where=where, model=model), format)
+    _print(find(Store.open(store), text, count, column=column, where=where, model=model), format, store)
 
 
 @app.command(epilog="Example:  reel similar 3f2a -s STORE")
@@ -54,10 +54,10 @@ def similar(
 
     opened = Store.open(store)
     found = find(opened, find_clip(opened, clip), count, column=VISUAL if visual else CAPTION, where=where)
-    _print(found, format)
+    _print(found, format, store)
 
 
-def _print(found: "Found", format: str) -> None:
+def _print(found: "Found", format: str, store: str) -> None:
     import pyarrow as pa
 
     from curation.store import write_result
@@ -65,9 +65,9 @@ def _print(found: "Found", format: str) -> None:
     rows = found.rows
     if format == "table":
         short = [uri and (uri if len(uri) <= TAIL else f"…{uri[1 - TAIL :]}") for uri in rows["source"].to_pylist()]
-        rows = rows.set_column(3, "source", pa.array(short, pa.string()))
+        rows = rows.set_column(rows.schema.get_field_index("source"), "source", pa.array(short, pa.string()))
     write_result(rows, format)
     if found.note:
         print(found.note, file=sys.stderr)
     if format == "table" and rows.num_rows:
-        say("look at one:  reel show CLIP_ID")
+        say(f"look at one:  reel show CLIP_ID --store {store}")

@@ -1,6 +1,7 @@
 """`reel snapshot …`: frozen, named sets of clips."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +14,14 @@ from pipelines.errors import UserError
 if TYPE_CHECKING:
     from curation.store import Snapshot, Store
     from curation.store.balance import Balance
+    from curation.store.snapshot_query import LimitPer
+    from curation.store.snapshots import Snapshots
     from pipelines.train import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(snapshot, name="snapshot")
 
+FEW = 3  # runs that a sentence names
 Name = Annotated[str, typer.Argument(help="Snapshot name.")]
 
 
@@ -29,6 +33,10 @@ def create(
     store: StoreOption,
     sql: Annotated[str, typer.Option(help="A SELECT that returns clip_id.")],
     limit: Annotated[int | None, typer.Option(help="Draw this many of the clips.")] = None,
+    limit_per: Annotated[
+        tuple[str, int] | None,
+        typer.Option(metavar="COLUMN N", help="Draw at most N clips per value of a column of the query or of clips."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
     balance: Annotated[
@@ -48,18 +56,22 @@ def create(
     With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
     """
     from curation.store import Store
+    from curation.store.snapshot_query import LimitPer
 
     opened = Store.open(store)
     how = _balance(balance, balance_cap, balance_alpha)
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
-    made = _same(opened, name, sql, limit, seed, weights, how) if job else None
+    per = LimitPer(*limit_per) if limit_per else None
+    made = _same(opened, name, sql, limit, seed, weights, how, per) if job else None
     if made is None:
-        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights, balance=how)
+        made = opened.snapshots.create(
+            name, sql, limit=limit, seed=seed, weights=weights, balance=how, limit_per=per
+        )
     say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
     if made.balance:
         say(_balance_text(made.balance))
     if job is None:
-        say(f"next: reel export OUT/ --snapshot {name}")
+        say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
     from pipelines.cli.train import start
 
@@ -89,15 +101,23 @@ def _balance_text(about: dict[str, Any]) -> str:
 
 
 def _same(
-    store: "Store", name: str, sql: str, limit: int | None, seed: int, weights: str | None, balance: "Balance | None"
+    store: "Store",
+    name: str,
+    sql: str,
+    limit: int | None,
+    seed: int,
+    weights: str | None,
+    balance: "Balance | None",
+    per: "LimitPer | None",
 ) -> "Snapshot | None":
     """The snapshot of this name, if it was made by this very query."""
     found = next((s for s in store.snapshots.list() if s.name == name), None)
     if found is None:
         return None
     had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
-    asked = (sql, limit, seed, weights, asdict(balance) if balance else None)
-    return found if (found.sql, found.sample_limit, found.seed, found.weight_column, had) == asked else None
+    asked = (sql, limit, seed, weights, asdict(balance) if balance else None, asdict(per) if per else None)
+    made_by = (found.sql, found.sample_limit, found.seed, found.weight_column, had, found.limit_per)
+    return found if made_by == asked else None
 
 
 @snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")
@@ -146,3 +166,38 @@ def verify(name: Name, store: StoreOption) -> None:
         say(*(f"- {p}" for p in checked.problems))
         raise typer.Exit(1)
     say(f"{name} is whole")
+
+
+@snapshot.command(epilog="Example:  reel snapshot delete train-v1 --store STORE --yes")
+def delete(
+    name: Name,
+    store: StoreOption,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even if runs used it.")] = False,
+) -> None:
+    """Forget a snapshot. The clips stay; versions that it alone pinned go with the next `reel cleanup`."""
+    from curation.store import Store
+
+    snapshots = Store.open(store).snapshots
+    if any(one.name == name for one in snapshots.list()):
+        _check_unused(snapshots, name, force)
+        if not yes and not _confirmed(f"delete the snapshot {name} ({snapshots.show(name).num_clips:,} clips)?"):
+            raise UserError(f"{name} was kept; to delete it without being asked, add --yes")
+    snapshots.delete(name)
+    say(f"deleted {name}", f"free what it alone pinned:  reel cleanup --store {store}")
+
+
+def _check_unused(snapshots: "Snapshots", name: str, force: bool) -> None:
+    uses = [use for use in snapshots.uses(name) if use.command != "precompute"]  # latents are by clip, and stay
+    if not uses or force:
+        return
+    shown = ", ".join(f"{u.command} of {u.started_at:%Y-%m-%d %H:%M}{f' in {u.place}' if u.place else ''}"
+                      for u in uses[-FEW:])  # fmt: skip
+    raise UserError(
+        f"{name} was used by {len(uses)} {'run' if len(uses) == 1 else 'runs'} ({shown}), which could then no longer "
+        "be traced to its clips; to delete it all the same, add --force"
+    )
+
+
+def _confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(question)

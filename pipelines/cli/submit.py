@@ -58,7 +58,8 @@ def train(
     working_dir: WorkingDir = None,
     no_wait: NoWait = False,
 ) -> None:
-    """Submit `reel train …`, once: where the same recipe on the same snapshot was submitted before, say so.
+    """Submit `reel train …`: where a job of the same recipe on the same snapshot waits or runs, say so; after one that
+    has ended, go on.
 
     The recipe is read here, to know it again, and there: as a path that both see, or within --working-dir.
     """

@@ -2,59 +2,98 @@
 
 import argparse
 import csv
+import hashlib
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from pipelines.demo.choice import Choice, choose, snapshot_name
 
 QUERY = (
     "select clip_id, round(duration_s, 1) as seconds, width, height, round(blur_score) as sharpness, "
     "round(motion_score, 3) as motion, round(text_coverage, 3) as text "
     "from clips where duration_s >= 1 order by motion_score desc limit 10"
 )
-TRAINING_SET = (
-    "select clip_id, 1 / (0.05 + text_coverage) as weight from clips "
-    "where duration_s >= 1 and motion_score > 0.01 and blur_score > 20"
-)
 TRAIN_RECIPE = Path("configs/train/mini/demo.yaml")
 PROMPT = "fishing boat at sunset"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--footage", type=Path, help="a folder of videos; default: some are made")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for what comes out")
-    args = parser.parse_args()
-    out = args.out
+    parser.add_argument("--steps", type=int, help="training steps; default: the recipe's")
+    args = parser.parse_args(arguments)
+    out = folder_of(args.out, args.footage)
     out.mkdir(parents=True, exist_ok=True)
     footage = args.footage or _with_captions(_made_footage(out / "footage"))
     store = str(out / "store")
     _reel("curate", str(footage), "--store", store)
-    _reel("sql", QUERY, "--store", store)
-    if not _exists(store, "demo"):
-        _reel("snapshot", "create", "demo", "--sql", TRAINING_SET, "--weights", "weight", "--store", store)
-    _reel("snapshot", "verify", "demo", "--store", store)
+    choice = _choice(store)
+    if choice.clips:
+        _reel("sql", QUERY, "--store", store)
+    snapshot = _snapshot(store, choice) if choice.clips else ""
     _reel("report", "--store", store, "--out", str(out / "report.html"))
     first = _first_clip(store)
     if first:
         _reel("show", first, "--store", store, "--out", str(out / "clip.png"))
-    video = _trained(out, store, "" if args.footage else PROMPT) if TRAIN_RECIPE.exists() else None
-    print(f"\nlook at   {out / 'report.html'}   and   {out / 'clip.png'}")
+    prompt = "" if args.footage else PROMPT
+    video = _trained(out, store, snapshot, prompt, args.steps) if snapshot and TRAIN_RECIPE.exists() else None
+    pages = [str(out / "report.html"), *([str(out / "clip.png")] if first else [])]
+    print(f"\nlook at   {'   and   '.join(pages)}")
     if video:
         print(f"          {video}   and   {video.with_suffix('.png')}   (generated: a toy network, small and blurred)")
-    print(f'ask       reel sql "select * from clips" --store {store}        (reel is in .venv/bin)')
-    print(f"columns   reel describe clips --store {store}")
-    print(f"train on  reel export {out / 'clips'} --format diffusion-pipe --snapshot demo --store {store}")
+    if choice.note:
+        print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
+    at = shlex.quote(store)
+    print(f'ask       reel sql "select clip_id, duration_s, motion_score, blur_score from clips" --store {at}   '
+          "(reel is in .venv/bin)")  # fmt: skip
+    print(f"columns   reel describe clips --store {at}")
+    if snapshot:
+        clips = shlex.quote(str(out / "clips"))
+        print(f"train on  reel export {clips} --format diffusion-pipe --snapshot {snapshot} --store {at}")
+    elif not first:
+        print(f"failed    reel failures --store {at}")
 
 
-def _trained(out: Path, store: str, prompt: str) -> Path:
+def folder_of(out: Path, footage: Path | None) -> Path:
+    """Where what comes of some footage goes: one folder each, so that no run shows another's clips or network."""
+    if footage is None:
+        return out
+    place = footage.expanduser().absolute()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-.") or "footage"
+    return out / f"{name[:60]}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+
+
+def _choice(store: str) -> Choice:
+    from curation.store import Store
+
+    return choose(Store.open(store))
+
+
+def _snapshot(store: str, choice: Choice) -> str:
+    """Freeze the clips that were chosen, unless a snapshot has just these; returns its name."""
+    from curation.store import Store
+
+    name, is_there = snapshot_name(Store.open(store), choice.clips)
+    if not is_there:
+        _reel("snapshot", "create", name, "--sql", choice.sql, "--weights", "weight", "--store", store)
+    _reel("snapshot", "verify", name, "--store", store)
+    return name
+
+
+def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | None) -> Path:
     """Train on the snapshot for some minutes, and generate a clip of a prompt that the network has seen."""
     recipe, runs, video = str(TRAIN_RECIPE), out / "runs", out / "generated.mp4"
-    _reel("precompute", recipe, "--snapshot", "demo", "--store", store)
-    _reel("train", recipe, "--snapshot", "demo", "--store", store, "--out", str(runs))
-    run = max(runs.glob(f"{TRAIN_RECIPE.stem}-demo-*"), key=lambda p: p.stat().st_mtime)
+    _reel("precompute", recipe, "--snapshot", snapshot, "--store", store)
+    fewer = ["--steps", str(steps)] if steps else []
+    _reel("train", recipe, "--snapshot", snapshot, "--store", store, "--out", str(runs), *fewer)
+    made = re.compile(rf"{TRAIN_RECIPE.stem}-{re.escape(snapshot)}-[0-9a-f]+")
+    run = max((p for p in runs.iterdir() if made.fullmatch(p.name)), key=lambda p: p.stat().st_mtime)
     _reel("lineage", str(run))
-    size = ["--frames", "9", "--size", "112x64", "--guidance", "1.5"]
-    _reel("generate", str(run), "--prompt", prompt, *size, "--out", str(video), "--force")
+    _reel("generate", str(run), "--prompt", prompt, "--guidance", "1.5", "--out", str(video), "--force")
     _compare(store, prompt, video)
     return video
 
@@ -90,12 +129,6 @@ def _made_footage(folder: Path) -> Path:
     return folder
 
 
-def _exists(store: str, name: str) -> bool:
-    from curation.store import Store
-
-    return name in [s.name for s in Store.open(store).snapshots.list()]
-
-
 def _first_clip(store: str) -> str | None:
     from curation.store import Store
 
@@ -105,8 +138,7 @@ def _first_clip(store: str) -> str | None:
 
 def _reel(*arguments: str) -> None:
     """Run a `reel` command as a user would, and show it."""
-    shown = " ".join(f'"{a}"' if " " in a else a for a in arguments)
-    print(f"\n$ reel {shown}", flush=True)
+    print(f"\n$ reel {shlex.join(arguments)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "pipelines.cli", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)

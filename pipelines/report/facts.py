@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ class Bars:
     unit: str  # what is counted
     bars: list[Bar]
     others: int = 0  # things that have none of these values
+    meaning: str = ""  # of a column whose name is the title
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,12 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
         ("files found", "everything that was named, whatever became of it", f"count(*), {hours} FROM sources"),
         ("readable", "files that did not fail", f"count(*), {hours} FROM sources WHERE state <> 'failed'"),
         ("unique", "files that repeat no other", f"count(*), {hours} FROM sources WHERE state = 'ok'"),
-        ("shots", "spans between two transitions", f"count(*), {spans} FROM shots"),
+        (
+            "with clips",
+            "files that gave at least one clip",
+            f"count(*), {hours} FROM sources WHERE state = 'ok' AND num_clips > 0",
+        ),
+        ("shots", f"spans between two transitions{_in_transitions(store)}", f"count(*), {spans} FROM shots"),
         ("clips", "pieces of shots, cropped and encoded", f"count(*), {hours} FROM clips"),
     ]
     if where:
@@ -107,6 +113,19 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
         Stage(name, meaning, count, hours, hours / widest)
         for (name, meaning, _), (count, hours) in zip(steps, rows, strict=True)
     ]
+
+
+def _in_transitions(store: Store) -> str:
+    """What of the sources' frames is in no shot, in words; nothing where that was not counted."""
+    row = _one(
+        store,
+        "SELECT coalesce(sum(frames_in_transitions), 0)::BIGINT AS between, "
+        "coalesce(sum(frames_dropped), 0)::BIGINT AS dropped, coalesce(sum(frames_in_shots), 0)::BIGINT AS inside "
+        "FROM sources WHERE state = 'ok'",
+    )
+    total = sum(row.values())
+    dropped = f", {row['dropped']:,} were dropped" if row["dropped"] else ""
+    return f"; those hold {row['between']:,} of {total:,} frames{dropped}" if total else ""
 
 
 def distributions(store: Store, chosen: str) -> list[Bars]:
@@ -123,6 +142,7 @@ def distributions(store: Store, chosen: str) -> list[Bars]:
         ("Frame rate of clips", "clips", f"SELECT printf('%g', round(fps, 2)) FROM {chosen}"),
         ("Crop: picture inside its borders", "clips", crop),
         ("Codec of files", "files", "SELECT codec || ' in ' || container FROM sources WHERE state <> 'failed'"),
+        ("Why files gave no clip", "files", "SELECT no_clip_reason FROM sources WHERE state = 'ok' AND num_clips = 0"),
         ("How shots begin", "shots", "SELECT transition FROM shots"),
     ]
     found = [_bars(store, *one) for one in asked]
@@ -130,7 +150,8 @@ def distributions(store: Store, chosen: str) -> list[Bars]:
 
 
 def categories(store: Store, chosen: str) -> list[Bars]:
-    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions."""
+    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions and no ids
+    of clips."""
     found = []
     for f in store.schema("clips"):
         about = f.metadata or {}
@@ -139,10 +160,14 @@ def categories(store: Store, chosen: str) -> list[Bars]:
             continue
         name = quoted(f.name)
         some = f"(SELECT {name} FROM clips LIMIT {LOOK_AT})"
-        looks = _one(store, f"SELECT count(DISTINCT {name}) AS words, max(length({name})) AS longest FROM {some}")
-        if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH:
-            title = f"{f.name}: {about.get(b'meaning', b'').decode()}".rstrip(": ")
-            found.append(_bars(store, title, "clips", f"SELECT {name} FROM {chosen}"))
+        looks = _one(
+            store,
+            f"SELECT count(DISTINCT {name}) AS words, max(length({name})) AS longest, "
+            f"bool_and({name} IN (SELECT clip_id FROM clips)) AS are_ids FROM {some}",
+        )
+        if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH and not looks["are_ids"]:
+            bars = _bars(store, f.name, "clips", f"SELECT {name} FROM {chosen}")
+            found.append(replace(bars, meaning=about.get(b"meaning", b"").decode()))
     return found
 
 

@@ -11,6 +11,7 @@ from pipelines.conditions import checked
 from pipelines.report import facts, picks, scores
 from pipelines.report.clusters import clusters
 from pipelines.sheets import write_whole
+from pipelines.standins import cluster_note
 
 FILE = "report.html"
 
@@ -47,6 +48,7 @@ def gather(store: Store, where: str | None) -> dict[str, Any]:
     """All that the template names."""
     where = checked(store, where)
     chosen = f"(SELECT * FROM clips_full WHERE ({where}\n))" if where else "clips"
+    measured = scores.scores(store, chosen, scores.numeric_columns(store))
     failures, more_failures = facts.failure_groups(store)
     duplicates, more_duplicates = facts.duplicates(store)
     return {
@@ -57,10 +59,12 @@ def gather(store: Store, where: str | None) -> dict[str, Any]:
         "funnel": facts.funnel(store, chosen, where),
         "media_bytes": facts.media_bytes(store),
         "geometry": scores.scores(store, chosen, list(scores.GEOMETRY)),
-        "scores": scores.scores(store, chosen, scores.numeric_columns(store)),
+        "scores": [score for score in measured if not score.why_sparse],
+        "sparse": [score for score in measured if score.why_sparse],
         "categories": facts.categories(store, chosen),
         "distributions": facts.distributions(store, chosen),
         "balance": clusters(store, where),
+        "cluster_note": cluster_note(store),
         "sheets": picks.sheets(store, where),
         "failures": failures,
         "more_failures": more_failures,
@@ -87,13 +91,17 @@ def number(value: float) -> str:
 
 
 def short(value: float | None) -> str:
-    """Three digits: 0.0123, 12.3, 1,235, 124 k, 1.2 M."""
+    """Few characters, so that five fit on a card: 0.012, 12.3, 1,235, 124 k, 1.2 M, 2.2e-4."""
     if value is None:
         return "–"
     for scale, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= max(scale, 1e4):
             return f"{value / scale:.3g}{unit}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.1e}".replace("e-0", "e-")
+    return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
 
 
 def span(seconds: float | None) -> str:

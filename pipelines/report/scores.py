@@ -15,6 +15,7 @@ from pipelines.report.facts import quoted
 BUCKETS = 32
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
 LONG_TAIL = 2.0  # a histogram ends at the outer quantiles where the whole range is so many times as wide
+SPARSE = 0.05  # share of clips with a value below which a histogram is left out
 AT_ONCE = 8  # columns a pass: what bounds its memory
 GEOMETRY = ("duration_s", "bitrate_bps")  # columns of every clip that are worth a histogram
 
@@ -37,6 +38,13 @@ class Score:
     start: float  # left edge of the first bucket
     step: float  # width of a bucket
     buckets: list[int]  # the outermost hold what lies beyond them too
+
+    @property
+    def why_sparse(self) -> str:
+        """Why a histogram would show next to nothing; empty where it shows something."""
+        if self.count < SPARSE * (self.count + self.missing):
+            return f"({self.count:,} of {self.count + self.missing:,} clips have a value)"
+        return f"({self.lowest:.3g} for each clip)" if self.lowest == self.highest and self.count > 1 else ""
 
     @property
     def is_cut(self) -> bool:

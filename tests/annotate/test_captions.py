@@ -10,7 +10,7 @@ from annotate import annotate_clip, schema_of
 from annotate.captions import INPUTS, Captions
 from annotate.chatting.compositions import ELEMENTS, compose
 from annotate.chatting.items import text_hash
-from training.rows import _texts
+from curation.store.captions import LIST_COLUMN, Wanted
 
 EN = "A man opens a red door and steps out into the rain."
 ZH = "一只棕色的狗在沙滩上奔跑，然后跳进海浪里。"
@@ -51,9 +51,12 @@ def test_a_hostile_source_caption_is_bounded_and_plain():
 
 
 def test_training_can_draw_among_them():
-    """As training/rows.py reads the column."""
+    """As training reads the column: all but what is composed, unless it is asked for."""
     found = captions({"source_caption": EN, "composed_caption": "A square clip.", **FILMED})
-    assert _texts(found) == [item["text"] for item in found]
+    kinds = tuple({item["kind"] for item in found})
+    assert list(Wanted(LIST_COLUMN, kinds).of({"captions": found}, {}).texts) == [item["text"] for item in found]
+    drawn = Wanted(LIST_COLUMN).of({"captions": found}, {}).texts
+    assert list(drawn) == [item["text"] for item in found if item["kind"] != "composed"]
 
 
 def test_the_camera_is_left_out_where_it_is_not_sure():

@@ -161,3 +161,18 @@ def test_the_model_and_prompt_are_in_the_fingerprint_and_the_address_is_not() ->
     assert any("cluster_name" in one for one in named.models)
     with pytest.raises(ValueError, match="attempts = 0"):
         ClusterNames(attempts=0)
+
+
+def test_a_name_of_composed_captions_says_so() -> None:
+    """Three clusters: captions of a model, composed ones, and most of them composed."""
+    vectors, which = blobs([6, 6, 6])
+    captions = about(which)
+    seen = [text if cluster == 0 or (cluster == 2 and i % 3 == 0) else None
+            for i, (text, cluster) in enumerate(zip(captions, which, strict=True))]  # fmt: skip
+    composed = [None if text else caption for text, caption in zip(seen, captions, strict=True)]
+    clips = clustered(vectors, which, seen)
+    place = clips.schema.get_field_index("composed_caption")
+    clips = clips.set_column(place, "composed_caption", pa.array(composed, pa.string()))
+    found, _ = ClusterNames()(clips, None)
+    by = dict(zip(clips["cluster_id"].to_pylist(), found["cluster_named_by"].to_pylist(), strict=True))
+    assert by == {0: "c-tf-idf", 1: "c-tf-idf of composed captions", 2: "c-tf-idf of composed captions"}

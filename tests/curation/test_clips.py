@@ -1,5 +1,6 @@
 """From shots to spans: laws of `divide`, ids, and what makes no clip."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.borders import Crop
-from curation.clips import ClipConfig, clip_fingerprint, clip_id_of, divide, plan_clips
+from curation.clips import ClipConfig, clip_fingerprint, clip_id_of, clip_row, divide, plan_clips
 from curation.media.encode import EncodeConfig
 from curation.media.probe import VideoInfo
 from curation.scan import Scan, ScannedShot
@@ -29,10 +30,8 @@ def test_divide_partitions_evenly_and_within_the_bound(gaps, max_s, data):
     assert parts[-1][1] == end
     assert all(a < b for a, b in parts)
     assert all(p[1] == q[0] for p, q in zip(parts, parts[1:], strict=False))
-    longest = max(gaps[start:end])
-    assert all(times[b] - times[a] <= max_s + longest + 1e-6 for a, b in parts)
-    span = times[end] - times[start]
-    assert len(parts) <= max(1, np.ceil(span / max_s))
+    assert all(times[b] - times[a] <= 1.1 * max_s + 1e-6 or b == a + 1 for a, b in parts)
+    assert len(parts) <= 2 * np.ceil((times[end] - times[start]) / max_s)  # two neighbours outlast max_s
 
 
 @given(count=st.integers(1, 5000), max_s=st.floats(0.5, 60), fps=st.sampled_from([24, 25, 30, 60]))
@@ -95,11 +94,70 @@ def test_a_frame_before_a_jump_of_the_clock_makes_no_clip_of_its_own():
     assert [c.spec.start_frame for c in plan_clips("m", scan, ClipConfig())] == [1]
 
 
-def test_a_slide_show_keeps_its_slides():
-    """A picture that stands for half a minute is a picture that stands."""
-    scan = scan_of(4, [], pts=[30 * 90_000 * i for i in range(4)])
-    spans = [(c.spec.start_frame, c.spec.end_frame) for c in plan_clips("m", scan, ClipConfig())]
-    assert spans == [(0, 1), (1, 2), (2, 3), (3, 4)]
+@pytest.mark.parametrize("stands_s", [30, 75, 600])
+def test_a_slide_show_keeps_its_slides_as_stills_within_the_bound(stands_s):
+    """A picture that stands for half a minute is a picture that stands; a clip of it lasts as long as clips may."""
+    scan = scan_of(4, [], pts=[stands_s * 90_000 * i for i in range(4)])
+    planned = plan_clips("m", scan, ClipConfig())
+    assert [(c.spec.start_frame, c.spec.end_frame) for c in planned] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert [(c.start_s, c.end_s, c.longest_frame_s) for c in planned] == [
+        (pytest.approx(i * stands_s), pytest.approx(i * stands_s + 20), 20) for i in range(4)
+    ]
+    rows = [row_of(c) for c in planned]
+    assert all(row["is_still"] and row["duration_s"] == pytest.approx(20) for row in rows)
+
+
+def row_of(planned) -> dict:
+    seconds = planned.end_s - planned.start_s
+    encoded = {"width": 64, "height": 64, "num_frames": planned.spec.num_frames, "bytes": 99, "audio_note": None,
+               "colour": {}, "fps": planned.spec.num_frames / seconds}  # fmt: skip
+    return clip_row(planned, "m", encoded, "f")
+
+
+def test_slides_of_different_lengths_never_share_more_than_a_clip_may_hold():
+    scan = scan_of(8, [], pts=[15 * 90_000 * i for i in range(8)])
+    planned = plan_clips("m", scan, ClipConfig())
+    assert [c.end_s - c.start_s for c in planned] == [15] * 8
+    scan = scan_of(4, [], pts=[90_000 * t for t in (0, 4, 9, 100)])
+    planned = plan_clips("m", scan, ClipConfig())
+    assert (planned[0].spec.end_frame, planned[0].start_s, planned[0].end_s) == (3, 0, pytest.approx(14))
+
+
+def test_what_leads_to_a_slide_does_not_cost_it():
+    """Ten frames of a fade in, then a picture for 12 s: the picture is the clip."""
+    steps = [2000, 9000, 3000] * 10
+    steps[10] = 12 * 90_000
+    scan = scan_of(31, [11, 19], pts=[0, *np.cumsum(steps).tolist()])
+    planned = plan_clips("m", scan, ClipConfig(min_s=2))
+    assert [(c.spec.start_frame, c.spec.end_frame) for c in planned] == [(10, 11)]
+    assert planned[0].end_s - planned[0].start_s == pytest.approx(12)
+
+
+@pytest.mark.parametrize("gap_s", [0.6, 1.5, 40])
+def test_no_clip_goes_over_a_hole(gap_s):
+    pts = [3000 * i + (round(gap_s * 90_000) if i >= 100 else 0) for i in range(200)]
+    planned = plan_clips("m", scan_of(200, [], fps=30, pts=pts), ClipConfig())
+    assert [(c.spec.start_frame, c.spec.end_frame) for c in planned] == [(0, 100), (100, 200)]
+    assert all(c.end_s - c.start_s == pytest.approx(100 / 30) for c in planned)
+    assert planned[1].start_s == pytest.approx(100 / 30 + gap_s)
+    assert all(c.longest_frame_s == pytest.approx(1 / 30, abs=1e-5) for c in planned)
+
+
+def test_a_picture_that_freezes_inside_a_variable_rate_is_told_by_a_column():
+    steps = [3600, 9000, 1800, 7200] * 30
+    steps[60] = 3 * 90_000
+    (clip,) = plan_clips("m", scan_of(121, [], pts=[0, *np.cumsum(steps).tolist()]), ClipConfig())
+    assert clip.longest_frame_s == pytest.approx(3)
+
+
+@given(runs=st.lists(st.integers(1, 20), max_size=40), start=st.integers(0, 500), length=st.integers(1, 300))
+def test_corrupt_frames_of_a_span_are_those_in_it(runs, start, length):
+    edges = np.cumsum([0, *runs])
+    corrupt = tuple((int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=False))
+    marked = {n for a, b in corrupt for n in range(a, b)}
+    scan = replace(scan_of(10, []), corrupt=corrupt)
+    assert scan.corrupt_in(start, start + length) == len(marked & set(range(start, start + length)))
+    assert scan.corrupt_frames == len(marked)
 
 
 def test_an_id_says_what_the_clip_is_and_nothing_else():

@@ -1,6 +1,7 @@
 """One decode finds times, shots and borders, and gets out of the sandbox whole."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -104,3 +105,27 @@ def test_the_default_detector_finds_the_same_hard_cuts(film):
 def test_rates_are_fractions(tmp_path):
     path = write(tmp_path / "a.mp4", shots((60,)), fps=Fraction(30000, 1001))
     assert run(path).timing.rate == Fraction(30000, 1001)
+
+
+def test_every_frame_is_in_a_shot_or_in_a_transition(tmp_path):
+    pictures = shots((60, 60))
+    black = [np.zeros_like(pictures[0])] * 20
+    found = run(write(tmp_path / "a.mp4", [*pictures[:60], *black, *pictures[60:], *black]), ShotConfig())
+    assert spans(found)[0] == (0, 60)
+    assert (found.frames_in_shots, found.frames_in_transitions, found.frames_dropped) == (120 + 20, 20, 0)
+    assert found.frames_lost == 0
+    assert replace(found, frames_in_transitions=0).frames_lost == 20
+
+
+def test_repeated_frames_come_out_of_the_sandbox_with_the_true_rate(tmp_path):
+    path = write(tmp_path / "a.mp4", [f for f in frames(60, seed=4) for _ in range(3)], fps=30)
+    found = run(path)
+    value, (blob,) = scan_to_json(found)
+    for one in (found, scan_from_json(json.loads(json.dumps(value)), blob)):
+        assert one.distinct.tolist() == list(range(0, 180, 3))
+        assert one.true_fps(one.timing.times_s(), 0, 180) == pytest.approx(10)
+        assert one.true_fps(one.timing.times_s(), 30, 90) == pytest.approx(10)
+        assert one.frames_lost == 0
+    plain = run(write(tmp_path / "b.mp4", frames(60, seed=4), fps=30))
+    assert plain.distinct is None
+    assert plain.true_fps(plain.timing.times_s(), 0, 60) is None

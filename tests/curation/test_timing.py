@@ -78,10 +78,72 @@ def test_a_wrong_claim_gives_way_to_what_was_decoded():
 
 @pytest.mark.parametrize("claims", [[], [Fraction(25)]])
 @pytest.mark.parametrize("before", [1, 500])
-def test_a_clock_that_jumps_to_the_epoch_is_a_variable_rate(before, claims):
+def test_a_clock_that_jumps_to_the_epoch_is_a_hole_in_a_constant_rate(before, claims):
     """As recorders do that get the time of day after their first frames."""
     pts = [*range(0, 40 * before, 40), *range(1_700_000_000_000, 1_700_000_000_000 + 40 * 2000, 40)]
     found = timing_of(pts, Fraction(1, 1000), claims)
-    assert found.is_vfr
-    assert found.fps > 0
+    assert (found.rate, found.holes) == (25, (before,))
     assert (np.diff(found.times_s()) > 0).all()
+
+
+@given(rate=RATES, base=BASES, runs=st.lists(st.integers(40, 300), min_size=2, max_size=4),
+       gaps=st.lists(st.floats(1, 30), min_size=4, max_size=4), claimed=st.booleans())  # fmt: skip
+def test_a_constant_rate_with_holes_is_one_on_either_side(rate, base, runs, gaps, claimed):
+    pts, at = [], 0.0
+    for length, gap in zip(runs, gaps, strict=False):
+        pts += [round(at / base) + round(i / rate / base) for i in range(length)]
+        at += float(length / rate) + gap
+    if len(set(pts)) < len(pts) or len(runs) - 1 > max(1, len(pts) // 50) or min(gaps) < 9 / rate:
+        return
+    found = timing_of(pts, base, [Fraction(12), rate] if claimed else [])
+    assert found.holes == tuple(np.cumsum(runs)[:-1].tolist())
+    assert found.rate is not None
+    assert float(found.rate) == pytest.approx(float(rate), rel=0.05)
+    times = found.times_s()
+    assert len(times) == len(pts) + 1
+    assert (np.diff(times) > 0).all()
+    np.testing.assert_allclose(times[:-1], (np.array(pts) - pts[0]) * float(base), atol=3 * float(base) + 1e-3)
+
+
+def test_frames_that_shake_or_fail_around_a_hole_are_not_a_constant_rate_but_have_the_hole():
+    pts = [33 * i + 4 * (i % 3) for i in range(100)] + [33 * i + 1500 + 4 * (i % 3) for i in range(101, 200)]
+    found = timing_of(pts, Fraction(1, 1000), [Fraction(30)])
+    assert (found.is_vfr, found.holes) == (True, (100,))
+    assert found.fps == pytest.approx(30, rel=0.05)
+
+
+def test_pictures_that_stand_for_different_times_have_no_holes():
+    steps = ([40] * 10 + [2000] + [400, 700, 40, 80]) * 20  # a screen that is recorded when it changes
+    found = timing_of([0, *np.cumsum(steps).tolist()], Fraction(1, 1000), [Fraction(25)])
+    assert (found.is_vfr, found.holes) == (True, ())
+
+
+@pytest.mark.parametrize(("lengths_s", "rate"), [([3.0], 30), ([1.5], 60), ([7.7, 3.01], 30), ([], 60), ([9.0], 60)])
+def test_a_claim_is_checked_against_how_long_the_whole_is(lengths_s, rate):
+    """As of H.264 copied into AVI, whose clock ticks in fields."""
+    claims = [Fraction(60), Fraction(30), Fraction(30)]
+    assert timing_of([2, 6, 4] * 30, Fraction(1, 60), claims, lengths_s).rate == rate
+    assert timing_of([None] * 90, Fraction(1, 60), claims, lengths_s).rate == rate
+
+
+def test_the_mean_rate_of_a_variable_one_is_measured_and_not_claimed():
+    steps = [30, 50] * 100
+    assert timing_of([0, *np.cumsum(steps).tolist()], Fraction(1, 1000), [Fraction(600)]).fps == pytest.approx(25)
+
+
+def test_the_last_frame_of_an_avi_may_come_early_by_its_clock():
+    found = timing_of([*(20 * i for i in range(1, 90)), 1781], Fraction(1, 600), [Fraction(600), Fraction(30)], [3.0])
+    assert (found.rate, found.holes) == (30, ())
+
+
+def test_where_frames_are_counted_holes_are_found_all_the_same():
+    """Times that repeat now and then, or are those of decoding: what is counted on is the rate alone."""
+    steady = [33 * i for i in range(100)] + [33 * i + 8000 for i in range(100, 200)]
+    repeated = [t - 33 if i % 40 == 7 else t for i, t in enumerate(steady)]
+    swapped = [t for a, b in zip(steady[::2], steady[1::2], strict=True) for t in (b, a)]
+    for pts in (repeated, swapped):
+        found = timing_of(pts, Fraction(1, 1000), [Fraction(30)])
+        assert (found.pts, found.rate, found.holes) == (None, 30, (100,))
+        assert found.times_s()[-1] == pytest.approx(200 / 30)
+    assert timing_of([*steady, *steady], Fraction(1, 1000), [Fraction(30)]).holes == ()  # it starts over
+    assert timing_of([None] * 50, Fraction(1, 1000), [Fraction(30)]).holes == ()

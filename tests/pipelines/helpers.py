@@ -6,8 +6,9 @@ from typing import Any
 
 from curation.ingest import list_inputs
 from curation.store import Store
-from pipelines.curate import Summary, run_all
+from pipelines.curate import run_all
 from pipelines.recipe import CurateRecipe, load_recipe
+from pipelines.sources import Summary
 
 CHEAP: dict[str, Any] = {
     "encode.preset": "ultrafast",
@@ -36,8 +37,9 @@ def curate(
     """Run in this process; returns the summary, whose counts add up."""
     opened = store if isinstance(store, Store) else Store.open(store, create=True)
     with opened.committing():
-        found = list_inputs([str(i) for i in inputs], allow_http=allow_http)
-        summary, report = run_all(opened, recipe or recipe_of(), found, quiet=True, **options)
+        recipe = recipe or recipe_of()
+        found = list_inputs([str(i) for i in inputs], allow_http=allow_http, manifests=recipe.manifests)
+        summary, report = run_all(opened, recipe, found, quiet=True, **options)
     assert summary.adds_up
     summary.stage_seconds["annotated again"] = len(report.clips)
     return summary

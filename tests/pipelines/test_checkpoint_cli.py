@@ -1,6 +1,7 @@
 """`reel checkpoint import | export | show`, and the printed plan of `reel train --plan`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,20 @@ def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
     assert "costliest     1 × 93x256x256" in said
     assert "at 50% MFU of 1 TFLOP/s a GPU" in said
     assert "for 2 s a step" in said
+
+
+def test_others_may_read_what_is_exported_and_imported(tmp_path, call):
+    before = os.umask(0o022)
+    try:
+        source = published(tmp_path / "source")
+        save_lora(adapted(), tmp_path / "lora.safetensors")
+        assert call("import", source, tmp_path / "weights")[0] == 0
+        assert call("import", tmp_path / "lora.safetensors", tmp_path / "lora", "--base", source)[0] == 0
+        os.umask(0o077)
+        assert call("import", source, tmp_path / "private")[0] == 0
+    finally:
+        os.umask(before)
+    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in tmp_path.rglob("*") if "private" not in str(p)}
+    assert set(modes.values()) == {"0o755", "0o644"}
+    private = [p for p in tmp_path.rglob("*.safetensors") if "private" in str(p)]
+    assert {p.stat().st_mode & 0o777 for p in private} == {0o600}

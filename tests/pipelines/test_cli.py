@@ -1,9 +1,11 @@
 """The `reel` command: what it imports, what it prints, and how it fails."""
 
 import importlib.metadata
+import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,10 +30,7 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 
 def test_the_command_imports_nothing_heavy():
-    program = (
-        f"import sys, {', '.join(MODULES)}\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
+    program = f"import sys, {', '.join(MODULES)}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.stdout.strip() == "[]", made.stderr
 
@@ -126,13 +125,30 @@ def test_errors_are_one_line_that_says_what_to_do(call, store, tmp_path):
     assert not (tmp_path / "new").exists(), "a run that was refused made a store"
 
 
+@pytest.mark.parametrize("arguments", [
+    ("report", "-s", "STORE", "--out", "s3://bucket/report.html"),
+    ("train", "recipe.yaml", "--snapshot", "all", "-s", "STORE", "--out", "s3://bucket/runs"),
+    ("train", "s3://bucket/recipe.yaml", "--snapshot", "all", "-s", "STORE"),
+    ("generate", "runs/a", "--prompt", "x", "--out", "gs://bucket/a.mp4"),
+    ("checkpoint", "export", "runs/a", "s3://bucket/weights"),
+    ("checkpoint", "import", "https://host/weights", "here"),
+    ("sql", "select 1", "-s", "STORE", "-f", "parquet", "--out", "s3://bucket/a.parquet"),
+], ids=lambda a: " ".join(a[:2]))  # fmt: skip
+def test_a_uri_where_a_path_is_meant_is_refused_and_makes_no_folder(call, store, tmp_path, arguments):
+    made = call(*(str(store) if one == "STORE" else one for one in arguments))
+    assert made.returncode == 2, made.stderr
+    assert "is a URI, and here a path of this machine is meant" in made.stderr
+    assert not list(tmp_path.glob("*:"))
+
+
 def test_sql_in_every_format(call, store, tmp_path, monkeypatch):
     query = "select clip_id, num_frames from clips order by clip_id"
     shown = call("sql", query, "-s", store)
     assert "num_frames" in shown.stdout
     assert "(4 rows)" in shown.stdout
-    lines = [json.loads(line) for line in call("sql", query, "-s", store, "-f", "json").stdout.splitlines()]
+    lines = [json.loads(line) for line in call("sql", query, "-s", store, "-f", "jsonl").stdout.splitlines()]
     assert [r["num_frames"] for r in lines] == [40] * 4
+    assert json.loads(call("sql", query, "-s", store, "-f", "json").stdout) == lines
     assert call("sql", query, "-s", store, "-f", "csv").stdout.splitlines()[0] == "clip_id,num_frames"
     monkeypatch.setenv("REEL_STORE", str(store))
     made = call("sql", query, "-f", "parquet", "-o", tmp_path / "x.parquet")
@@ -140,6 +156,44 @@ def test_sql_in_every_format(call, store, tmp_path, monkeypatch):
     import pyarrow.parquet as pq
 
     assert pq.read_table(tmp_path / "x.parquet").num_rows == 4
+
+
+def test_a_query_comes_in_words_from_a_file_or_from_standard_input(call, store, tmp_path, monkeypatch):
+    text = "-- how many?\nselect count(*) as n\nfrom clips;\n"
+    (tmp_path / "q.sql").write_text(text, encoding="utf-8-sig")
+    shown = [call("sql", text, "-s", store).stdout, call("sql", "--file", "q.sql", "-s", store).stdout]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    shown.append(call("sql", "-", "-s", store).stdout)
+    assert shown == ["n\n-\n4\n(1 row)\n"] * 3
+    assert "no query was given" in refused(call, "sql", "-s", store)
+    assert "two queries" in refused(call, "sql", "select 1", "--file", "q.sql", "-s", store)
+    assert "none.sql does not exist" in refused(call, "sql", "--file", "none.sql", "-s", store)
+    assert call("sql", "--fromat", "csv", "select 1", "-s", store).returncode == 2
+
+
+def test_whole_cells_on_request(call, store):
+    query = "select repeat('x', 100) as x"
+    widths = {(): 60, ("--width", 20): 20, ("--full",): 100}
+    for options, wide in widths.items():
+        assert len(call("sql", query, "-s", store, *options).stdout.splitlines()[2]) == wide
+
+
+def test_show_writes_a_picture_or_the_clip_and_shortens_vectors(call, store, tmp_path):
+    from curation.store import Store
+
+    opened = Store.open(store)
+    clip_id, mp4 = next(opened.read_media(opened.read("clips", ["clip_id"])["clip_id"].to_pylist()))
+    assert call("show", clip_id[:8], "-s", store).stdout.endswith(f"wrote {clip_id}.png\n")
+    assert [p.name for p in tmp_path.iterdir()] == [f"{clip_id}.png"]
+    call("show", clip_id, "-s", store, "--video", "clip.mp4")
+    assert (tmp_path / "clip.mp4").read_bytes() == mp4
+    assert call("show", clip_id, "-s", store, "--video", "a.mp4", "--out", "a.png").stdout.count("wrote") == 2
+    assert "name a file ending in .mp4" in refused(call, "show", clip_id, "-s", store, "--video", "clip.mov")
+    from pipelines.cli.query import _shown
+
+    assert _shown([0.25] * 384, full=False) == "[0.25, 0.25, 0.25, 0.25, … 384 numbers; --full prints them]"
+    assert _shown([0.25] * 384, full=True).count("0.25") == 384
+    assert _shown("a caption of any length " * 20, full=False) == "a caption of any length " * 20
 
 
 def test_a_pipe_that_closes_is_no_error(store):
@@ -152,7 +206,7 @@ def test_a_pipe_that_closes_is_no_error(store):
 def test_failures_are_listed_until_they_are_mended(call, store, tmp_path, ray_local):
     shown = call("failures", "--store", store, "--detail")
     assert "broken.mp4" in shown.stdout
-    assert "open: not a readable video file" in shown.stdout
+    assert "text: it is text, not a video" in shown.stdout
     assert "--retry-failed" in shown.stdout
     assert "broken" not in call("failures", "--store", store, "--stage", "scan").stdout
     (good,) = footage(tmp_path / "in", 1, lengths=(40,))
@@ -170,6 +224,32 @@ def test_a_recipe_goes_round(call, tmp_path):
     (tmp_path / "my.yaml").write_text(first.stdout)
     assert yaml.safe_load(first.stdout)["clips"]["max_s"] == 7
     assert call("recipe", tmp_path / "my.yaml").stdout == first.stdout
+    assert call("recipe", "curate", tmp_path / "my.yaml").stdout == first.stdout
+    training = call("recipe", "train", "--set", "optim.lr=0.01").stdout
+    (tmp_path / "train.yaml").write_text(training)
+    assert yaml.safe_load(training)["optim"]["lr"] == 0.01
+    assert call("recipe", "train", tmp_path / "train.yaml").stdout == training
+    assert "'lr' is not a setting" in refused(call, "recipe", "train", "--set", "lr=1")
+    assert "one recipe at a time" in refused(call, "recipe", "my.yaml", "train.yaml")
+
+
+def test_a_snapshot_is_deleted_when_it_is_meant_and_nothing_was_made_of_it(call, store):
+    from curation.store import Store
+
+    query = ("--sql", "select clip_id, source_md5 as film from clips")
+    create = ("snapshot", "create", "-s", store, *query, "--limit-per")
+    assert ": 2 clips" in call(*create, "film", "1", "one-each").stdout
+    assert "look alike: start_s" in refused(call, *create, "star", "1", "x")
+    assert "add --yes" in refused(call, "snapshot", "delete", "one-each", "-s", store)
+    used = {"run_id": "1", "command": "train", "started_at": datetime.now(UTC),
+            "counts": json.dumps({"snapshot": "one-each", "folder": "/runs/a"})}  # fmt: skip
+    Store.open(store).append("runs", [used])
+    said = refused(call, "snapshot", "delete", "one-each", "-s", store, "--yes")
+    assert "was used by 1 run (train of" in said
+    assert "in /runs/a" in said
+    deleted = call("snapshot", "delete", "one-each", "-s", store, "--yes", "--force")
+    assert deleted.stdout == f"deleted one-each\nfree what it alone pinned:  reel cleanup --store {store}\n"
+    assert "no snapshot 'one-each'" in refused(call, "snapshot", "delete", "one-each", "-s", store, "--yes")
 
 
 def test_looking_at_a_store(call, store):
@@ -177,6 +257,10 @@ def test_looking_at_a_store(call, store):
     about = call("describe", "clips", "--store", store).stdout
     assert "blur_score" in about
     assert "by blur" in about
+    full = call("describe", "clips_full", "--store", store).stdout
+    assert full.startswith(about.rstrip())
+    assert "\nuri " in full
+    assert call("describe", "failures_latest", "--store", store).stdout.startswith("uri ")
 
 
 def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local, tmp_path):
@@ -189,12 +273,13 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe))
     planned = call("curate", "run.yaml", "--store", "store", "--plan")
     assert planned.returncode == 0, planned.stderr
-    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable; 1 other files passed over" in planned.stdout
+    assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable\n" in planned.stdout
+    assert "passed over 1 files and folders: 1 × a list, read where it is named itself (.txt)" in planned.stdout
     assert not (tmp_path / "store").exists()
     made = reel("curate", "run.yaml", "--store", "store", "--strict")
     assert made.returncode == 3, made.stderr
     assert "3 inputs = 2 ok + 0 duplicate + 1 failed" in made.stdout
-    assert "passed over 1 files" in made.stdout
+    assert "passed over 1 files and folders: " in made.stdout
     assert "2 clips added" in made.stdout
     assert "reel failures --store store" in made.stdout
     assert "curate: 3/3" in made.stderr

@@ -1,5 +1,6 @@
 """Which clips go to one task: neighbours, bounded; and few tasks where each must decode from the start."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -27,8 +28,11 @@ def test_every_clip_is_in_one_batch_in_order(trusted):
         assert all(b[-1].end_s - a[0].start_s > 12 or len(a) == 7 for a, b in pairwise(batches))
 
 
-def test_an_hour_whose_frames_are_counted_is_decoded_a_few_times():
-    clips, scan = planned(3600, trusted=False)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_hour_in_which_no_seek_leads_anywhere_is_decoded_a_few_times(trusted):
+    """Its frames are counted, or its keyframes are none."""
+    clips, scan = planned(3600, trusted=trusted)
+    scan = replace(scan, can_seek=False)
     batches = list(cut_batches(clips, scan, Batches()))
     ends = [b[-1].spec.end_frame for b in batches]  # what a task decodes, as it starts from the first frame
     assert sum(ends) < 3 * 3600 * 25

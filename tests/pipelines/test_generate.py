@@ -1,6 +1,7 @@
 """`reel generate`: from a checkpoint's folder to files that say how they were made; what it refuses, and how."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from model.config import DiTConfig, LoRAConfig
 from model.dit import DiT
 from model.generation import Settings
 from pipelines.errors import UserError
-from pipelines.generate import default_shift, encoders, find_source, load, read_beginning
+from pipelines.generate import default_shift, encoders, find_source, load, read_beginning, sample_shape
 from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from tests.conftest import Reel
@@ -173,13 +174,14 @@ def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path
     assert (facts.width, facts.height, facts.num_frames, facts.fps) == (64, 48, 9, 12)
     about = read_about(tmp_path / "x.mp4")
     assert about["prompts"] == ["a dog"]
-    assert about["weights_used"] == "ema"
+    assert (about["weights_used"], about["run"]) == ("ema", "tiny")
     assert about["step"] == 20
     assert about["snapshot"]["content_hash"] == "c0ffee"
     assert "standin" in about["codec"]
     assert "standin" in about["text_encoder"]
     assert about["settings"] == {
-        **vars(Settings()), "width": 64, "height": 48, "frames": 9, "steps": 2, "shift": about["settings"]["shift"]
+        **vars(Settings()), "width": 64, "height": 48, "frames": 9, "overlap": 5, "steps": 2,
+        "shift": about["settings"]["shift"]
     }  # fmt: skip
 
 
@@ -212,7 +214,8 @@ def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, 
     about = read_about(tmp_path / "y-2.mp4")
     assert about["prompts"] == ["a cat", "a cat"]
     assert about["seed"] == 1
-    assert [(lora["file"], lora["weight"]) for lora in about["loras"]] == [("a/lora.safetensors", 0.5)]
+    lora = str(tmp_path / "a" / "lora.safetensors")
+    assert [(one["file"], one["weight"]) for one in about["loras"]] == [(lora, 0.5)]
     assert about["begins_with"]["file"] == str(film)
     x, y = (read((tmp_path / f"{n}-1.mp4").read_bytes(), [Frames(count=13, height=48, color="rgb")]) for n in "xy")
     assert x[0].num_frames == 13
@@ -296,6 +299,37 @@ def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
     loaded = load(source, codec=CodecConfig(), text=TextConfig(dim=64))
     assert loaded.about["weights_used"] == "published"
     assert default_shift(source, Settings()) == 12
+
+
+def test_exported_weights_know_how_they_were_trained(run: Path, call: Reel, tmp_path: Path) -> None:
+    """Codec, text encoder, size and noise levels need not be said again, and the frames are the run's own."""
+    exported = call("checkpoint", "export", str(run), "out", "--ema")
+    assert exported.returncode == 0, exported.stderr
+    program, *arguments = shlex.split(exported.stdout.splitlines()[-1].removeprefix("next: "))
+    assert program == "reel"
+    for command in (arguments, ["generate", str(run), *arguments[2:-1], "own.mp4"]):
+        made = call(*command)
+        assert made.returncode == 0, made.stderr
+    about = read_about(tmp_path / "x.mp4")
+    assert about["weights_used"] == "exported"
+    assert about["weights_from"]["snapshot"]["name"] == "beach", "reel lineage goes on from here"
+    need = Frames(count=9, color="rgb")
+    (ours,), (theirs,) = (read((tmp_path / name).read_bytes(), [need])[1] for name in ("x.mp4", "own.mp4"))
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [
+        ({"data": {"sizes": ["112x64"], "frames": [9]}}, (112, 64, 9)),
+        ({"data": {"sizes": ["256p", "480p"]}}, (832, 480, 93)),
+        ({"data": {"sizes": ["256p"], "frames": [1]}}, (256, 256, 1)),
+        ({"data": {"sizes": ["480p"]}, "samples": {"size": (64, 48)}}, (64, 48, 93)),
+        ({"data": {"sizes": ["112x64"]}, "samples": {"every": 10, "prompts": ["x"]}}, (256, 256, 93)),
+    ],
+)
+def test_the_size_is_that_of_the_run_s_samples_or_its_largest_bucket(recipe: dict[str, Any], shape: Any) -> None:
+    assert sample_shape(TrainRecipe(**recipe)) == shape
 
 
 @pytest.mark.exhaustive

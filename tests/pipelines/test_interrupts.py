@@ -33,6 +33,30 @@ def test_an_interrupt_is_raised_where_it_comes():
     interrupts.check()
 
 
+def test_sigterm_ends_a_command_like_ctrl_c_and_outlives_another_s_handler():
+    with interrupts.noted():
+        with interrupts.kept():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as ray.init sets its own
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert interrupts.exit_code() == 143
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_last_word_is_of_what_was_interrupted_and_only_then():
+    with interrupts.noted():
+        interrupts.leaves(interrupts.COMMITTED)
+        assert interrupts.sentence() == ""
+    with interrupts.noted():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.sentence() == "stopped"
+        interrupts.leaves(interrupts.COMMITTED)
+        assert interrupts.sentence() == f"stopped; {interrupts.COMMITTED}"
+
+
 def test_where_interrupts_are_ignored_they_stay_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

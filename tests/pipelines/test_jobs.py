@@ -169,7 +169,7 @@ def test_training_is_submitted_too(head, packages, curated):
     assert f"finished 2 steps: {run}" in made.stdout
     assert (run / "checkpoints" / "step-00000002" / "checkpoint.json").is_file()
     again = head.reel(*submit)
-    assert (again.returncode, "exists already (SUCCEEDED)" in again.stdout) == (0, True)
+    assert (again.returncode, f"{run} is finished, nothing to do" in again.stdout) == (0, True), again.stdout
 
 
 def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):
@@ -205,7 +205,23 @@ def test_the_server_itself_wants_the_token(head):
 def test_a_job_that_failed_is_submitted_again(head, packages):
     code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe', '--set', 'nonsense'], " \
            "address=sys.argv[1], working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip
-    for _ in range(2):
+    for attempt in ("train-failing", "train-failing-2"):
         failed = subprocess.run([sys.executable, "-c", code, head.address, str(packages)], capture_output=True,
                                 env=head.environment | {"PYTHONPATH": str(ROOT)}, text=True, timeout=200)  # fmt: skip
-        assert "FAILED" in failed.stderr
+        assert f"job {attempt}: FAILED" in failed.stderr
+
+
+def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages):
+    """As after a `stop` file: the job succeeded, and what it is for is not done."""
+    code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe'], address=sys.argv[1], " \
+           "working_dir=sys.argv[2], job_id='train-a-b', wait=sys.argv[3] == 'wait'))"  # fmt: skip
+
+    def submit(how: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, head.address, str(packages), how], capture_output=True,
+                              env=head.environment | {"PYTHONPATH": str(ROOT)}, text=True, timeout=200)  # fmt: skip
+
+    for attempt in ("train-a-b", "train-a-b-2"):
+        assert f"job {attempt}: SUCCEEDED" in submit("wait").stderr
+    assert "job train-a-b-3 at" in submit("go").stdout
+    assert "job train-a-b-3 at" in (again := submit("go")).stdout
+    assert "exists already" in again.stdout

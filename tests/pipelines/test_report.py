@@ -48,6 +48,8 @@ def source_rows() -> list[dict[str, Any]]:
         {"source_id": str(i), "md5": f"m{i}", "uri": f"/f/{i} {HOSTILE}", "state": "ok", "bytes": 5, **at}
         for i in range(3)
     ]
+    for row, clips, why in zip(ok, (5, 4, 0), (None, None, "all in transitions"), strict=True):
+        row |= {"num_clips": clips, "no_clip_reason": why}
     copies = [{"source_id": f"d{i}", "md5": "m0", "uri": f"/f/copy {i}", "state": "duplicate", "duplicate_of": "0",
                "bytes": 1_500_000, **at} for i in range(2)]  # fmt: skip
     return [*ok, *copies, {"source_id": "x", "uri": f"/f/broken {HOSTILE}", "state": "failed"}]
@@ -126,10 +128,13 @@ def test_the_counts_are_the_store_s_and_add_up(store: Store, facts: dict[str, An
         "files found": (6, 30),
         "readable": (5, 30),
         "unique": (3, 18),
+        "with clips": (2, 12),
         "shots": (4, 20),
         "clips": (9, 18),
     }
     assert stages["clips"][0] == store.count("clips")
+    assert "Why files gave no clip" in text
+    assert "all in transitions" in text
 
 
 def test_a_source_in_no_known_state_is_seen(tmp_path: Path) -> None:
@@ -189,6 +194,34 @@ def test_duplicates_runs_crops_and_words_are_told(page: str) -> None:
     assert "64×48 → 64×36 1" in text
     assert "whole picture 8" in text
     assert "pan <left> 9" in text
+
+
+def test_each_section_is_in_the_navigation(page: str) -> None:
+    sections = re.findall(r'<section id="([^"]+)"', page)
+    assert re.findall(r'<a href="#([^"]+)"', page) == sections
+    assert len(sections) >= 8
+    assert f"<b>{COUNT}</b><span>clips</span>" in page
+
+
+def test_scores_that_a_histogram_shows_nothing_of_are_named_instead(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", create=True)
+    ids = [f"c{i:03d}" for i in range(40)]
+    store.append("clips", [{"clip_id": i, "source_md5": "m"} for i in ids])
+    values = {"spread": list(range(40)), "same": [0.5] * 40, "rare": [1.0] + [None] * 39}
+    fields = [pa.field("clip_id", pa.string()), *(score_field(name) for name in values)]
+    columns = [pa.array(ids), *(pa.array(v, pa.float32()) for v in values.values())]
+    words = pa.array(["wide" if i % 2 else "close" for i in range(40)])
+    fields += [score_field("shot", type=pa.string()), score_field("group", type=pa.string())]
+    rows = pa.Table.from_arrays([*columns, words, pa.array(ids)], schema=pa.schema(fields))
+    store.merge("clips", rows, "clip_id")
+    store.append("snapshots", [{"name": "s", "num_clips": 40, "created_at": datetime.now(UTC)}])
+    facts = gather(store, None)
+    assert [score.name for score in facts["scores"]] == ["spread"]
+    assert [bars.title for bars in facts["categories"]] == ["shot"]
+    page = render(store)
+    assert "<code>same</code> (0.5 for each clip)" in page
+    assert "<code>rare</code> (1 of 40 clips have a value)" in page
+    assert '<a href="#snapshots">' in page
 
 
 def test_every_score_comes_with_its_meaning_unit_and_gaps(page: str) -> None:
@@ -258,7 +291,10 @@ def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -
 
 def test_numbers_are_written_short() -> None:
     assert [short(v) for v in (0.0, 0.01234, 12.345, -1234.5, 123_456, 1.5e6, 2e12, None)] == [
-        "0", "0.0123", "12.3", "-1,234", "123 k", "1.5 M", "2e+03 G", "–",
+        "0", "0.012", "12.3", "-1,234", "123 k", "1.5 M", "2e+03 G", "–",
     ]  # fmt: skip
+    for value in (-0.000216, 3.15e-5, -0.00476, 0.0838, -0.0805, 0.999, -39.1, 0.00382, -1e-12):
+        assert len(short(value)) <= 8  # five of them fit on a card
+        assert float(short(value)) == pytest.approx(value, rel=0.05)
     assert [span(v) for v in (0, 59.94, 61, 7200, None)] == ["0 s", "59.9 s", "1 min 1 s", "2.0 h", "–"]
     assert [size(v) for v in (0, 999, 1_500_000, 2e15)] == ["0 B", "999 B", "1.5 MB", "2,000.0 TB"]

@@ -1,10 +1,12 @@
 """A run that dies, anywhere, is made good by the same command: the store is that of a run that was never disturbed."""
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +111,11 @@ def test_killed_and_interrupted_the_next_run_makes_it_good(material, expected, t
     assert not list((store / "_locks").iterdir())
 
     kept = contents(store)
+    counts = json.loads(Store.open(store).read("runs", ["counts"]).column(0)[0].as_py())
+    assert Counter(row["state"] for row in kept["sources"]) == Counter(
+        {state: counts[state] for state in ("ok", "duplicate", "failed") if counts[state]}
+    )  # what it had under way and not committed is not in its counts
+    assert counts["clips"] <= len(kept["clips"])
     summary = curate(store, [material])
     assert (summary.ok, summary.duplicate, summary.failed) == (8, 1, 1)
     assert summary.done_before == len(kept["sources"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def own(filled: Path, tmp_path: Path) -> Path:
 
 def hits(done: Any) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return json.loads(done.stdout)
 
 
 def test_a_dog_on_a_beach_is_found(call, filled: Path) -> None:
@@ -77,10 +78,18 @@ def test_a_dog_on_a_beach_is_found(call, filled: Path) -> None:
     assert found[0]["source"] == f"/films/{found[0]['clip_id'][:2]}.mp4"
 
 
+def test_composed_captions_are_named_as_stand_ins(call, filled: Path) -> None:
+    done = call("search", "a dog on a beach", "-s", filled, "-f", "json", "-n", "2")
+    assert {one["clip_id"]: one["caption_of"] for one in hits(done)} == {"aa11": "caption", "cc44": "composed_caption"}
+    assert "1 of these 2 captions are composed from measurements" in done.stderr
+    done = call("search", "cars at night", "-s", filled, "-n", "1")
+    assert "composed" not in done.stdout + done.stderr
+
+
 def test_it_prints_a_table_that_no_caption_can_break(call, filled: Path) -> None:
     done = call("search", "taxes", "-s", filled, "-n", "1")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[0].split() == ["score", "clip_id", "caption", "source"]
+    assert done.stdout.splitlines()[0].split() == ["score", "clip_id", "caption", "caption_of", "source"]
     assert "\x1b" not in done.stdout
     assert r"evil \x1b[2J name\nof a file about taxes" in done.stdout.splitlines()[2]
     assert "reel show CLIP_ID" in done.stdout
@@ -109,7 +118,9 @@ def test_a_store_without_vectors_says_how_to_get_them(call, tmp_path: Path) -> N
     for command in (["search", "a dog"], ["search", "a dog", "--visual"]):
         done = call(*command, "-s", tmp_path / "new")
         assert done.returncode == 1
-        assert "fill it with: reel annotate --only" in done.stderr
+        *_, advice = done.stderr.strip().partition("fill it with: reel ")
+        arguments = shlex.split(advice.partition(", which")[0])
+        assert call(*arguments, "--plan").returncode == 0, arguments
     assert "there is nothing to look for" in call("search", " ", "-s", tmp_path / "new").stderr
 
 

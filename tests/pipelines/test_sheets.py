@@ -11,7 +11,7 @@ import pytest
 
 from curation.media.errors import MediaError
 from curation.store import Store, StoreError
-from pipelines.sheets import GAP, LABEL_HEIGHT, clip_sheet, clips_sheet, show_clip
+from pipelines.sheets import GAP, LABEL_HEIGHT, clip_row, clip_sheet, clips_sheet, find_clip, write_clip, write_sheet
 from tests.annotate.synth import encode
 
 Color = tuple[int, int, int]
@@ -93,9 +93,10 @@ def test_bytes_that_are_no_clip_have_no_sheet() -> None:
         clip_sheet(b"no video")
 
 
-def test_show_writes_the_sheet_and_returns_the_row_with_its_source(store: Store, tmp_path: Path) -> None:
+def test_a_clip_has_a_sheet_and_a_row_with_its_source(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "clip.png"
-    row = show_clip(store, "AA11", out)
+    row = clip_row(store, find_clip(store, "AA11"))
+    assert write_sheet(store, row["clip_id"], out) == out
     assert (row["clip_id"], row["uri"], row["start_s"]) == (IDS[0], "/f/it's a film.mp4", 1.5)
     sheet = picture(out.read_bytes())
     assert_color(sheet[GAP + 20, GAP + 20], RED)
@@ -116,10 +117,15 @@ def test_show_writes_the_sheet_and_returns_the_row_with_its_source(store: Store,
 )
 def test_what_cannot_be_shown_is_said_in_a_sentence(store: Store, tmp_path: Path, typed: str, says: str) -> None:
     with pytest.raises(StoreError, match=says):
-        show_clip(store, typed, tmp_path / "clip.png")
+        write_sheet(store, find_clip(store, typed), tmp_path / "clip.png")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*missing/clip\.png"):
-        show_clip(store, IDS[0], tmp_path / "missing" / "clip.png")
+        write_sheet(store, IDS[0], tmp_path / "missing" / "clip.png")
+
+
+def test_a_clip_is_written_as_it_is_stored_whether_it_decodes_or_not(store: Store, tmp_path: Path) -> None:
+    for clip_id, mp4 in store.read_media(store.read("media", ["clip_id"]).column(0).to_pylist()):
+        assert write_clip(store, clip_id, tmp_path / "clip.mp4").read_bytes() == mp4

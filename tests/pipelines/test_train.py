@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.media.frames import read
 from curation.store import Store
 from pipelines.cli.train import make_job
 from pipelines.errors import UserError
@@ -19,6 +21,7 @@ from pipelines.train import Job
 from tests.conftest import ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate
+from training.buckets import main_bucket
 from training.checkpoints import Checkpoints, about
 from training.logs import read_log
 from training.recipe import TrainRecipe
@@ -82,6 +85,18 @@ def test_a_run_says_what_it_did_and_what_comes_next(trained, place):
     assert TrainRecipe.model_validate(latest["recipe"]) == load(TrainRecipe, folder / "recipe.yaml")
     row = Store.open(place / "store").read("runs", filter="command = 'train'").to_pylist()[0]
     assert (row["state"], json.loads(row["counts"])["steps"]) == ("finished", 4)
+
+
+def test_the_command_that_a_run_ends_with_makes_a_video_of_the_size_that_was_trained(trained, place, call, tmp_path):
+    folder, done = trained
+    command = next(line.split(":", 1)[1] for line in done.stdout.splitlines() if line.startswith("see what it makes:"))
+    program, *arguments = shlex.split(command)
+    assert program == "reel"
+    made = call(*arguments, "--steps", "2")
+    assert made.returncode == 0, made.stderr
+    largest = main_bucket(load(TrainRecipe, folder / "recipe.yaml").data)
+    facts, _ = read((tmp_path / "x.mp4").read_bytes())
+    assert (facts.num_frames, facts.height, facts.width) == (largest.frames, largest.height, largest.width)
 
 
 def test_the_same_again_says_that_it_is_there(trained, place, call):

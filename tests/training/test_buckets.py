@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.buckets import SIDE, Bucket, assign, buckets_of, nearest, samples, source_frames
+from training.buckets import SIDE, Bucket, assign, buckets_of, main_bucket, nearest, samples, source_frames
 from training.errors import TrainError
 from training.recipe import DataConfig
 
@@ -23,6 +23,22 @@ def test_the_classes_have_their_published_shapes():
     assert shapes("320x192") == [(320, 192)]
     assert len(shapes("480p")) == 7
     assert {(h, w) for w, h in shapes("96p", "480p")} == set(shapes("96p", "480p"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frames", "key"),
+    [
+        (("256p",), (1, 93), "93x256x256"),
+        (("256p", "480p"), (1, 33, 93), "93x480x832"),
+        (("720p", "480p"), (1,), "1x720x1280"),
+        (("112x64",), (9,), "9x64x112"),
+        (("64p", "32x32"), (1, 9, 17), "17x64x64"),
+    ],
+)
+def test_the_main_bucket_is_the_longest_of_the_largest_class_in_its_own_shape(sizes, frames, key):
+    data = DataConfig(sizes=sizes, frames=frames)
+    assert main_bucket(data).key == key
+    assert main_bucket(data) in buckets_of(data)
 
 
 @pytest.mark.parametrize("size", ["64p", "96p", "256p", "480p", "720p"])

@@ -265,9 +265,23 @@ def test_captions_can_be_drawn_of_some_kinds_alone(tmp_path):
     def drawn(*kinds: str) -> list[str]:
         return snapshot_rows(store, "all", kinds=kinds).column("captions").to_pylist()[0]
 
-    assert drawn() == list(kinds.values())
+    assert drawn() == ["a boat", "Boat."], "one composed from measurements is drawn where it is asked for"
+    assert drawn(*kinds) == list(kinds.values())
     assert drawn("source", "summary") == ["a boat", "Boat."]
     assert drawn("translation") == ["plain"]
+
+
+def test_captions_of_a_span_come_before_those_of_the_whole_file(tmp_path):
+    """As `reel export` takes them: `curation.store.captions`."""
+    store = Store.open(tmp_path / "s", create=True)
+    rows = [{"clip_id": c, "source_md5": "m", "width": 64, "height": 64, "fps": 15.0, "num_frames": 9} for c in "ab"]
+    store.append("clips", rows)
+    store.commit_media([store.write_media(list("ab"), [b"x"] * 2)])
+    store.append("sources", [{"uri": "u", "md5": "m", "state": "ok", "caption": "the file"}])
+    told = {"clip_id": ["a", "b"], "span_caption": ["the span", None], "composed_caption": ["A calm clip."] * 2}
+    store.merge("clips", pa.table(told), on="clip_id")
+    store.snapshots.create("all", "select clip_id from clips")
+    assert snapshot_rows(store, "all").column("captions").to_pylist() == [["the span"], ["the file"]]
 
 
 def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
@@ -280,7 +294,10 @@ def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
     cells = pa.array([[made, seen], [made], None, [seen]], kind)
     store.merge("clips", pa.table({"clip_id": ids, "captions": cells}), on="clip_id")
     store.snapshots.create("all", "select clip_id from clips")
-    assert caption_note(snapshot_rows(store, "all")).startswith("1 of 4 clips have no caption, 1 only one composed")
-    assert caption_note(snapshot_rows(store, "all", kinds=["caption"])).startswith("2 of 4 clips have no caption, 0 ")
+    of_all = caption_note(snapshot_rows(store, "all", kinds=["caption", "composed"]))
+    assert of_all.startswith("1 of 4 clips have no caption, 1 only one composed")
+    note = caption_note(snapshot_rows(store, "all"))
+    assert note.startswith("2 of 4 clips have no caption (1 have a composed one: data.caption_kinds with composed in")
+    assert caption_note(snapshot_rows(store, "all", kinds=["caption"])) == note
     store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
     assert caption_note(snapshot_rows(store, "good")) == ""

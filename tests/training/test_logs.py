@@ -23,5 +23,5 @@ def test_a_run_that_goes_on_has_the_same_id_and_another_place_another(tmp_path: 
 def test_without_the_package_it_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed, also where it is
     config = LogConfig(wandb="project", tensorboard=False)
-    with pytest.raises(TrainError, match=r"pip install 'reelwright\[wandb\]', or --set log.wandb="):
+    with pytest.raises(TrainError, match=r"pip install -e .*\[wandb\]'?, or --set log.wandb="):
         Log(tmp_path, config, World.alone("cpu"))

@@ -1,4 +1,4 @@
-"""Clips of a query or a snapshot as files that other trainers read, one format a file.
+"""Clips of a query or a snapshot as files that other trainers read, one format a file of this folder.
 
 `export(store, out, format, sql=… or snapshot=…)`. Clips stream through, some
 64 MB in memory at a time. The folder appears under its name only when it is whole.
@@ -6,30 +6,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curation.store.captions import Wanted
 from curation.store.errors import StoreError
-from curation.store.export import diffsynth, diffusion_pipe, folder, musubi_tuner, webdataset
-from curation.store.export.selection import Export, ExportResult, select
+from curation.store.export import marker, remote, webdataset
+from curation.store.export.format import Format, find_formats
+from curation.store.export.lengths import LONGEST, SHORTEST
+from curation.store.export.selection import Export, select
 
 if TYPE_CHECKING:
     from curation.store.store import Store
 
-FORMATS: dict[str, Callable[[Export], None]] = {
-    "webdataset": webdataset.write,
-    "folder": folder.write,
-    "diffusion-pipe": diffusion_pipe.write,
-    "musubi-tuner": musubi_tuner.write,
-    "diffsynth": diffsynth.write,
-}
-MARKER = "reelwright-export.json"
-"""Says what an export holds, and that this folder is one: only such a folder is ever replaced."""
+FORMATS: dict[str, Format] = find_formats()
+ExportResult = marker.ExportResult
+MARKER = marker.MARKER
 
 
 def export(
@@ -39,30 +33,36 @@ def export(
     *,
     sql: str | None = None,
     snapshot: str | None = None,
+    captions: Wanted | None = None,
+    max_frames: int = LONGEST,
     force: bool = False,
     shard_bytes: int = webdataset.SHARD_BYTES,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to the folder `out`; returns counts and bytes.
+    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and notes.
 
     sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
-    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. force: replace an earlier
-    export. shard_bytes: size at which a WebDataset shard is closed.
+    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones.
+    max_frames: of the longest length that a trainer's settings name. force: replace an earlier export. shard_bytes:
+    size at which a WebDataset shard is closed.
     Raises StoreError if `out` exists, for an unknown format, and for clips without media.
     """
+    if max_frames < SHORTEST:
+        raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+    if "://" in str(out):
+        return remote.export_to_uri(
+            store, str(out), format, force=force,
+            sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames, shard_bytes=shard_bytes,
+        )  # fmt: skip
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)
     part = final.with_name(f".{final.name}.part")
     _make_empty(part)
     try:
-        one = Export(selection, part, final, shard_bytes)
-        FORMATS[format](one)
-        result = one.result(format)
-        if not result.clips:
-            raise StoreError("the query returns no clip, so there is nothing to export; loosen its conditions.")
-        _write_marker(part, result, sql, snapshot)
+        one = Export(selection, part, final, shard_bytes, captions or Wanted(), max_frames)
+        result = write_local(one, format, sql, snapshot)
         if final.exists():
             shutil.rmtree(final) if final.is_dir() else final.unlink()
         part.rename(final)
@@ -73,10 +73,18 @@ def export(
     return result
 
 
+def write_local(one: Export, format: str, sql: str | None, snapshot: str | None) -> ExportResult:
+    """Write the whole export into its folder, which is there and empty. Raises StoreError."""
+    FORMATS[format].write(one)
+    if not one.num_clips:
+        raise StoreError("the query returns no clip, so there is nothing to export; loosen its conditions.")
+    return marker.write(one, format, sql, snapshot)
+
+
 def _refuse_overwrite(final: Path, force: bool) -> None:
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return
-    if not final.is_dir() or not (final / MARKER).is_file():
+    if not final.is_dir() or not (final / marker.MARKER).is_file():
         raise StoreError(f"{final} exists and is not an export of reel's, so it stays; choose another folder.")
     if not force:
         raise StoreError(f"{final} already holds an export; choose another folder, or add --force to replace it.")
@@ -88,8 +96,3 @@ def _make_empty(part: Path) -> None:
         part.mkdir(parents=True)
     except OSError as error:
         raise StoreError(f"cannot make {part}: {error.strerror}; choose a folder you can write.") from error
-
-
-def _write_marker(part: Path, result: ExportResult, sql: str | None, snapshot: str | None) -> None:
-    about = {**asdict(result), "path": str(result.path), "sql": sql, "snapshot": snapshot}
-    (part / MARKER).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

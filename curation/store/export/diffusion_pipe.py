@@ -1,32 +1,63 @@
-"""diffusion-pipe (github.com/tdrussell/diffusion-pipe): mp4 files, each beside a .txt caption, and a dataset.toml."""
+"""diffusion-pipe (github.com/tdrussell/diffusion-pipe): mp4 files, captions.json beside them, and a dataset.toml.
+
+It resamples every video to the rate of the model, and cuts it to the longest frame bucket that it then fills; a video
+shorter than all of them is left out, and none is taken for a still. captions.json holds a list for each file, so a
+clip may have several captions; where it is there, no .txt is read.
+"""
 
 from __future__ import annotations
 
-from curation.store.export.folder import save
+import json
+
+from curation.store.export import lengths
+from curation.store.export.files import VIDEOS, save, toml_text, write_text
+from curation.store.export.format import Format
 from curation.store.export.selection import Export
-from curation.store.export.toml import text
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, `videos/<name>.txt`, and dataset.toml with the absolute path the folder will have."""
-    videos = export.folder / "videos"
-    videos.mkdir()
-    for clip in export.clips():
-        save(clip, "videos", export)
-        (videos / f"{clip.name}.txt").write_text(clip.caption, encoding="utf-8", newline="")
+    """`videos/<name>.mp4`, `videos/captions.json`, and dataset.toml with the absolute path the folder will have."""
+    (export.folder / VIDEOS).mkdir()
+    with (export.folder / VIDEOS / "captions.json").open("w", encoding="ascii", newline="\n") as file:
+        separator = "{\n"
+        for clip in export.clips():
+            save(clip, export)
+            texts = list(clip.captions.texts) or [""]
+            # escaped: it is read in the encoding of the machine's locale
+            file.write(f"{separator}{json.dumps(clip.name + '.mp4')}: {json.dumps(texts, ensure_ascii=True)}")
+            separator = ",\n"
+        file.write("\n}\n")
+    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.max_frames)
+    table = lengths.table(export.lengths, chosen)
+    export.notes += table
+    write_text(export.folder / "dataset.toml", _config(export, chosen, table))
+
+
+def _config(export: Export, buckets: list[int], table: list[str]) -> list[str]:
     width, height = export.common_size()
-    lines = [
-        "# resolutions: areas to train on; every clip is resized to each. frame_buckets: clip lengths, in frames.",
+    return [
+        "# resolutions: areas to train on; every clip is resized to each.",
         f"resolutions = [[{width}, {height}]]",
         "enable_ar_bucket = true",
         "min_ar = 0.5",
         "max_ar = 2.0",
         "num_ar_buckets = 7",
-        f"frame_buckets = {sorted({1, export.common_frames()})}",
+        "# frame_buckets: clip lengths in frames, after resampling to the model's rate. What they keep of these clips:",
+        *(f"#   {line}" for line in table),
+        f"frame_buckets = {buckets}",
         "skip_empty_caption = false",
         "",
         "[[directory]]",
-        f"path = {text(str(export.final / 'videos'))}",
+        f"path = {toml_text(str(export.final / VIDEOS))}",
         "num_repeats = 1",
     ]
-    (export.folder / "dataset.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+FORMAT = Format(
+    "diffusion-pipe",
+    "videos/ID.mp4, videos/captions.json, dataset.toml with several frame buckets",
+    write,
+    use="in the training TOML: dataset = '{out}/dataset.toml'",
+    portable=False,
+    takes_all=True,
+)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from curation.store.export.selection import Clip, Export
+from curation.store.export.files import save
+from curation.store.export.format import Format
+from curation.store.export.selection import Export
 
 ROWS = 1_000  # rows of a Parquet row group
 
@@ -12,20 +14,15 @@ ROWS = 1_000  # rows of a Parquet row group
 def write(export: Export) -> None:
     import pyarrow.parquet as pq
 
-    videos = export.folder / "videos"
-    videos.mkdir()
-    schema = pa.schema([pa.field("file", pa.string()), *(f for f in export.selection.schema if f.name != "file")])
+    schema = pa.schema([pa.field("file", pa.string()), *(f for f in export.schema if f.name != "file")])
     waiting: list[dict[str, object]] = []
     with pq.ParquetWriter(export.folder / "clips.parquet", schema, compression="zstd") as writer:
         for clip in export.clips():
-            waiting.append({**clip.row, "file": save(clip, videos.name, export)})
+            waiting.append({**clip.row, "file": save(clip, export)})
             if len(waiting) == ROWS:
                 writer.write_table(pa.Table.from_pylist(waiting, schema))
                 waiting = []
         writer.write_table(pa.Table.from_pylist(waiting, schema))
 
 
-def save(clip: Clip, subfolder: str, export: Export) -> str:
-    """Write the clip's mp4; returns its path inside the export, with forward slashes."""
-    (export.folder / subfolder / f"{clip.name}.mp4").write_bytes(clip.mp4)
-    return f"{subfolder}/{clip.name}.mp4"
+FORMAT = Format("folder", "videos/ID.mp4, and clips.parquet with every column", write, takes_all=True)

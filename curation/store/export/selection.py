@@ -1,4 +1,4 @@
-"""What is exported: clips of a query or a snapshot with their columns and bytes, as one stream; and what came of it."""
+"""What is exported: clips of a query or a snapshot with their columns, captions and bytes, as one stream."""
 
 from __future__ import annotations
 
@@ -13,95 +13,144 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.store import snapshot_query
+from curation.store.captions import Captions, Wanted, source_captions
 from curation.store.errors import StoreError
+from curation.store.export.lengths import LONGEST, Lengths
 
 if TYPE_CHECKING:
     from curation.store.store import Store
 
 BATCH_CLIPS = 1_000
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits names at the first one
+OWN_COLUMNS = pa.schema(
+    [("caption", pa.string()), ("caption_kind", pa.string()), ("caption_variants", pa.list_(pa.string()))]
+)
+"""What an export adds to the columns of a clip, or puts in their place."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """name: of its files, without extension. row: its columns. caption: '' if it has none."""
+    """name: of its files, without extension. row: its columns, with those of OWN_COLUMNS. captions: all that it has."""
 
     name: str
-    caption: str
+    captions: Captions
     row: dict[str, Any]
     mp4: bytes
 
+    @property
+    def caption(self) -> str:
+        """The best one; '' if it has none."""
+        return self.captions.texts[0] if self.captions.texts else ""
 
-@dataclass(frozen=True)
-class ExportResult:
-    """empty_captions: clips exported with no text, since their caption is null, empty or not a column at all."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), px; 0 where it does not say."""
+        return int(_number(self.row.get("width"))), int(_number(self.row.get("height")))
 
-    format: str
-    path: Path
-    clips: int
-    bytes: int
-    files: int
-    empty_captions: int
+    @property
+    def num_frames(self) -> int:
+        """Frames; 0 where it does not say."""
+        return int(_number(self.row.get("num_frames")))
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 0 where it does not say."""
+        return _number(self.row.get("fps"))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """schema: of the rows. tables: streams them, each with its clip_id. version: of media."""
+    """schema: of the rows. tables: streams them, each with its clip_id. versions: of clips, media and sources."""
 
     schema: pa.Schema
     tables: Callable[[], Iterator[pa.Table]]
     store: Store
-    version: int
+    versions: dict[str, int]
 
 
 @dataclass
 class Export:
-    """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end."""
+    """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
+
+    max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
+    one who exports. chosen: (clip id, weight, name) of each. caption_kinds: of each clip's best caption; variant_kinds:
+    of all its captions.
+    """
 
     selection: Selection
     folder: Path
     final: Path
     shard_bytes: int
-    num_clips: int = 0
-    empty_captions: int = 0
+    captions: Wanted = field(default_factory=Wanted)
+    max_frames: int = LONGEST
+    notes: list[str] = field(default_factory=list)
+    chosen: list[tuple[str, float, str]] = field(default_factory=list)
+    caption_kinds: Counter[str] = field(default_factory=Counter)
+    variant_kinds: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    frames: Counter[int] = field(default_factory=Counter)
+    lengths: Lengths = field(default_factory=Counter)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows of its clips."""
+        own = OWN_COLUMNS.names
+        return pa.schema([*(f for f in self.selection.schema if f.name not in own), *OWN_COLUMNS])
+
+    @property
+    def num_clips(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def empty_captions(self) -> int:
+        return self.num_clips - self.caption_kinds.total()
 
     def clips(self) -> Iterator[Clip]:
         """Clips in the order of the query or snapshot, counted as they pass."""
-        seen: set[str] = set()
-        for table in self.selection.tables():
+        selection, seen = self.selection, set[str]()
+        self.captions.check(selection.schema)
+        from_source = source_captions(selection.store, selection.versions["sources"])
+        for table in selection.tables():
             ids = table.column("clip_id").to_pylist()
-            media = self.selection.store.read_media(ids, version=self.selection.version)
+            media = selection.store.read_media(ids, version=selection.versions["media"])
             for row, (clip_id, mp4) in zip(table.to_pylist(), media, strict=True):
                 if clip_id in seen:
                     raise StoreError(f"the query returns clip {clip_id} twice; return each clip once.")
                 seen.add(clip_id)
-                yield self._count(Clip(safe_name(clip_id), row.get("caption") or "", row, mp4))
+                found = self.captions.of(row, from_source).best_first(self.captions.kinds)
+                yield self._count(Clip(safe_name(clip_id), found, row | _own(found), mp4))
 
-    def common_size(self) -> tuple[int, int]:
-        """(width, height) most clips have, in px, rounded down to multiples of 16."""
+    def common_size(self, multiple: int = 16) -> tuple[int, int]:
+        """(width, height) most clips have, in px, rounded down to multiples."""
         width, height = self.sizes.most_common(1)[0][0] if self.sizes else (960, 544)
-        return max(16, width // 16 * 16), max(16, height // 16 * 16)
+        return max(multiple, width // multiple * multiple), max(multiple, height // multiple * multiple)
 
-    def common_frames(self, most: int = 81) -> int:
-        """Largest 4n + 1 that the usual clip reaches, at most `most`: what causal video VAEs take."""
-        usual = self.frames.most_common(1)[0][0] if self.frames else most
-        return (max(1, min(usual, most)) - 1) // 4 * 4 + 1
-
-    def result(self, format: str) -> ExportResult:
-        files = [p for p in self.folder.rglob("*") if p.is_file()]
-        size = sum(p.stat().st_size for p in files)
-        return ExportResult(format, self.final, self.num_clips, size, len(files), self.empty_captions)
+    def rates(self) -> Counter[float]:
+        """Frames a second, to two digits -> clips."""
+        found: Counter[float] = Counter()
+        for (_, fps), clips in self.lengths.items():
+            found[round(fps, 2)] += clips
+        return found
 
     def _count(self, clip: Clip) -> Clip:
-        self.num_clips += 1
-        self.empty_captions += not clip.caption.strip()
-        if clip.row.get("width") and clip.row.get("height"):
-            self.sizes[clip.row["width"], clip.row["height"]] += 1
-        if clip.row.get("num_frames"):
-            self.frames[clip.row["num_frames"]] += 1
+        self.chosen.append((clip.row["clip_id"], _number(clip.row.get("weight")) or 1.0, clip.name))
+        self.caption_kinds.update(clip.captions.kinds[:1])
+        self.variant_kinds.update(clip.captions.kinds)
+        if all(clip.size):
+            self.sizes[clip.size] += 1
+        if clip.num_frames and clip.fps:
+            self.lengths[clip.num_frames, clip.fps] += 1
         return clip
+
+
+def _number(value: Any) -> float:
+    """A finite number above 0, or 0: a query may return anything under the name of a clip's column."""
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0
+
+
+def _own(found: Captions) -> dict[str, Any]:
+    first = zip(found.texts, found.kinds, strict=True)
+    text, kind = next(first, (None, None))
+    return {"caption": text, "caption_kind": kind, "caption_variants": list(found.texts)}
 
 
 def select(store: Store, *, sql: str | None, snapshot: str | None) -> Selection:
@@ -130,7 +179,8 @@ def _of_snapshot(store: Store, name: str) -> Selection:
         [own.field(n) for n in ("clip_id", "weight", "position")]
         + [clips.field(n) for n in names if n not in ("clip_id", "weight", "position")]
     )
-    return Selection(schema, lambda: store.snapshots.clips(name), store, pinned.media_version)
+    versions = {"clips": pinned.clips_version, "media": pinned.media_version, "sources": pinned.sources_version}
+    return Selection(schema, lambda: store.snapshots.clips(name), store, versions)
 
 
 def _of_query(store: Store, sql: str) -> Selection:
@@ -150,4 +200,5 @@ def _of_query(store: Store, sql: str) -> Selection:
                 rows = pa.Table.from_batches([batch.slice(start, BATCH_CLIPS)])
                 yield snapshot_query.with_clip_columns(store, rows, names, clips_version=version)
 
-    return Selection(schema, tables, store, store.dataset("media").version)
+    versions = {"clips": version, **{name: store.dataset(name).version for name in ("media", "sources")}}
+    return Selection(schema, tables, store, versions)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from curation.store.export.format import Format
 from curation.store.export.selection import Clip, Export
 from curation.store.results import json_line
 
@@ -31,7 +32,7 @@ def _fill(tar: tarfile.TarFile, first: Clip, clips: Iterator[Clip], limit: int) 
     used = 0
     while clip is not None and (used == 0 or used + len(clip.mp4) <= limit):
         _add(tar, f"{clip.name}.mp4", clip.mp4)
-        _add(tar, f"{clip.name}.json", json_line({**clip.row, "caption": clip.caption}))
+        _add(tar, f"{clip.name}.json", json_line(clip.row | {"caption": clip.caption}))
         used += max(1, len(clip.mp4))
         clip = next(clips, None)
     return clip
@@ -47,3 +48,6 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def _shard(path: Path) -> Iterator[tarfile.TarFile]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         yield tar
+
+
+FORMAT = Format("webdataset", "tar shards of 1 GB: ID.mp4 beside ID.json with every column", write, takes_all=True)

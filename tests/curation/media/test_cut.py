@@ -50,9 +50,16 @@ def upright_size(path: Path) -> tuple[int, int]:
 def specs_of(path: Path, spans: Sequence[tuple[int, int]], crop: tuple[int, int, int, int] | None = None):
     seen, size = timing(path), upright_size(path)
     box = crop or (0, 0, *size)
-    known = seen.pts is not None
+    known, times = seen.pts is not None, seen.times_s()
     return seen, [
-        CutSpec(a, b, box, int(seen.pts[a]) if known else None, int(seen.pts[b - 1]) if known else None)
+        CutSpec(
+            start_frame=a,
+            end_frame=b,
+            crop=box,
+            start_pts=int(seen.pts[a]) if known else None,
+            last_pts=int(seen.pts[b - 1]) if known else None,
+            duration_s=float(times[b] - times[a]),
+        )
         for a, b in spans
     ]
 

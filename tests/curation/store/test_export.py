@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import stat
 import tarfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +30,13 @@ HOSTILE = [
 ]
 EVIL_ID = "../../evil"
 QUERY = "SELECT clip_id FROM clips ORDER BY clip_id"
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +65,20 @@ def test_counts_add_up_and_nothing_leaves_the_folder(filled: Store, tmp_path: Pa
     result = export(filled, tmp_path / "deep" / "out", format, **of)
     assert (result.clips, result.empty_captions) == (10, 3)
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    modes = {(p.is_dir(), stat.S_IMODE(p.stat().st_mode)) for p in (tmp_path / "deep").rglob("*")}
+    assert modes <= {(True, 0o755), (False, 0o644)}, "others may read them"
     assert all(p.is_relative_to(tmp_path / "deep" / "out") for p in files)
-    assert len(files) == result.files + 1  # and the marker
+    assert len(files) == result.files + 2  # and what it says of itself
+    assert result.clips == result.empty_captions + sum(result.caption_kinds.values())
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_that_may_be_moved_says_nowhere_where_it_lies(filled: Store, tmp_path: Path, format: str) -> None:
+    export(filled, tmp_path / "out", format, sql=QUERY)
+    (tmp_path / "out" / "reelwright-export.json").unlink()
+    texts = [p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.suffix in (".json", ".jsonl", ".toml", ".csv")]
+    assert any(str(tmp_path).encode() in text for text in texts) != FORMATS[format].portable
 
 
 def test_webdataset_is_read_back_by_tarfile(filled: Store, tmp_path: Path) -> None:
@@ -94,27 +115,29 @@ def test_a_folder_has_every_column_and_the_path_of_each_file(filled: Store, tmp_
         assert (tmp_path / "out" / row["file"]).read_bytes() == fake_mp4(row["clip_id"])
 
 
-def test_diffusion_pipe_finds_a_caption_beside_each_video(filled: Store, tmp_path: Path) -> None:
+def test_diffusion_pipe_finds_captions_by_the_name_of_each_video(filled: Store, tmp_path: Path) -> None:
     export(filled, tmp_path / 'o"ut', "diffusion-pipe", sql=QUERY)
     config = tomllib.loads((tmp_path / 'o"ut' / "dataset.toml").read_text())
     folder = Path(config["directory"][0]["path"])
-    assert config["frame_buckets"] == [1, 49]
+    assert config["frame_buckets"] == [29, 45], "50 frames at 25 fps, resampled to 16 and to 24"
     assert config["resolutions"] == [[640, 352]]
-    captions = {p.stem: p.with_suffix(".txt").read_bytes().decode() for p in folder.glob("*.mp4")}
+    listed = json.loads((folder / "captions.json").read_text(encoding="ascii"))
+    assert {p.name for p in folder.glob("*.mp4")} == set(listed)
     want = expected(filled)
-    evil = next(name for name in captions if name.startswith("clip-"))
-    assert captions == {evil if i == EVIL_ID else i: caption for i, caption in want.items()}
+    evil = next(name for name in listed if name.startswith("clip-"))
+    assert listed == {evil if i == EVIL_ID else f"{i}.mp4": [caption] for i, caption in want.items()}
 
 
 def test_musubi_tuner_finds_path_and_caption_on_each_line(filled: Store, tmp_path: Path) -> None:
     export(filled, tmp_path / "out", "musubi-tuner", sql=QUERY)
-    config = tomllib.loads((tmp_path / "out" / "dataset.toml").read_text())["datasets"][0]
-    assert config["target_frames"] == [49]
-    lines = Path(config["video_jsonl_file"]).read_text().split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
+    rateless, at_25 = tomllib.loads((tmp_path / "out" / "dataset.toml").read_text())["datasets"]
+    assert ("source_fps" in rateless, at_25["source_fps"]) == (False, 25.0)
+    texts = [Path(data["video_jsonl_file"]).read_text().split("\n")[:-1] for data in (at_25, rateless)]
+    rows = [json.loads(line) for lines in texts for line in lines]
+    want = {i: caption for i, caption in expected(filled).items() if i != EVIL_ID} | {EVIL_ID: ""}
     assert all(set(row) == {"video_path", "caption"} for row in rows)
-    assert [row["caption"] for row in rows] == list(expected(filled).values())
-    assert [Path(row["video_path"]).read_bytes() for row in rows] == [fake_mp4(i) for i in expected(filled)]
+    assert [row["caption"] for row in rows] == list(want.values())
+    assert [Path(row["video_path"]).read_bytes() for row in rows] == [fake_mp4(i) for i in want]
 
 
 def test_diffsynth_finds_video_and_prompt(filled: Store, tmp_path: Path) -> None:
@@ -132,6 +155,12 @@ def test_a_query_s_own_caption_comes_before_the_clip_s(filled: Store, tmp_path: 
     export(filled, tmp_path / "out", "folder", sql=query)
     (row,) = pq.read_table(tmp_path / "out" / "clips.parquet").to_pylist()
     assert (row["caption"], row["grade"], row["num_frames"]) == ("wide: 641", 7, 50)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_query_may_call_anything_by_the_name_of_a_column(filled: Store, tmp_path: Path, format: str) -> None:
+    odd = "SELECT clip_id, 'heavy' AS weight, 'wide' AS width, 'nan'::DOUBLE AS fps, [1] AS num_frames FROM clips"
+    assert export(filled, tmp_path / "out", format, sql=odd).clips == 10
 
 
 def test_a_store_without_captions_exports_empty_ones_and_counts_them(store: Store, tmp_path: Path) -> None:
@@ -156,7 +185,7 @@ def test_what_exists_is_replaced_only_if_it_is_an_export_and_force_says_so(fille
 @pytest.mark.parametrize(
     ("format", "of", "sentence"),
     [
-        ("xml", {"sql": QUERY}, "'xml' is not an export format; choose one of: webdataset"),
+        ("xml", {"sql": QUERY}, "'xml' is not an export format; choose one of: diffsynth"),
         ("folder", {}, "either a query or a snapshot"),
         ("folder", {"sql": QUERY, "snapshot": "all"}, "either a query or a snapshot"),
         ("folder", {"snapshot": "al"}, "there is no snapshot 'al'; names that look alike: all"),
@@ -173,3 +202,38 @@ def test_mistakes_are_explained_and_leave_nothing_behind(
         export(filled, tmp_path / "out", format, **of)
     assert sentence in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["webdataset", "folder"])
+def test_an_object_store_gets_the_files_that_a_folder_gets(filled: Store, tmp_path: Path, format: str) -> None:
+    import fsspec
+
+    files, uri = fsspec.filesystem("memory"), f"memory://exports/{format}"
+    here = export(filled, tmp_path / "out", format, sql=QUERY)
+    there = export(filled, uri, format, sql=QUERY)
+    assert (there.clips, there.bytes, there.files, there.path) == (here.clips, here.bytes, here.files, uri)
+    names = {p.relative_to(tmp_path / "out").as_posix(): p for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    root = f"/exports/{format}"
+    assert {name.removeprefix(f"{root}/") for name in files.find(root)} == set(names)
+    for name, path in names.items():
+        if name != "reelwright-export.json":
+            assert files.cat_file(f"{root}/{name}") == path.read_bytes()
+    with pytest.raises(StoreError, match="already holds an export"):
+        export(filled, uri, format, sql=QUERY)
+    files.pipe_file(f"{root}/shard-000009.tar", b"of an earlier, longer export")
+    export(filled, uri, format, sql=QUERY, force=True)
+    assert len(files.find(root)) == len(names)
+    files.rm_file(f"{root}/reelwright-export.json")
+    with pytest.raises(StoreError, match="not an export"):
+        export(filled, uri, format, sql=QUERY, force=True)
+
+
+@pytest.mark.parametrize(("uri", "format", "why"), [
+    ("memory://exports/x", "diffusion-pipe", "their place on this machine"), ("https://host/x", "webdataset", "s3://"),
+    ("s3://bucket", "webdataset", "names no folder"), ("s3://a/b::file:///x", "webdataset", "s3://"),
+])  # fmt: skip
+def test_an_address_that_cannot_hold_an_export_is_refused(filled, tmp_path, monkeypatch, uri, format, why) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=why):
+        export(filled, uri, format, sql=QUERY)
+    assert not list(tmp_path.iterdir())

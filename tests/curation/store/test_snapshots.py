@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
 from curation.store import Store, StoreError
 from curation.store.snapshot_check import content_hash
+from curation.store.snapshot_query import LimitPer
 from tests.curation.store.conftest import add_source, fake_mp4
 
 ALL = "SELECT clip_id FROM clips"
@@ -158,3 +161,70 @@ def test_verify_names_what_is_wrong(filled: Store) -> None:
     filled.delete("media", "clip_id = 'aa-001'")
     filled.cleanup(timedelta(0))
     assert any("of media is gone" in p for p in snapshots.verify("tag").problems)
+
+
+def test_at_most_so_many_clips_of_each_value_are_drawn(filled: Store) -> None:
+    snapshots = filled.snapshots
+    made = snapshots.create("few", f"{ALL} ORDER BY clip_id", limit_per=LimitPer("source_md5", 4), seed=3)
+    ids = snapshots.rows("few").column("clip_id").to_pylist()
+    assert ids == sorted(ids)
+    assert Counter(one[:2] for one in ids) == {"aa": 4, "bb": 4}
+    assert snapshots.show("few") == made
+    assert made.limit_per == {"column": "source_md5", "count": 4}
+    again = snapshots.create("again", f"{ALL} ORDER BY clip_id DESC", limit_per=LimitPer("source_md5", 4), seed=3)
+    assert again.content_hash == made.content_hash
+    other = snapshots.create("other", ALL, limit_per=LimitPer("source_md5", 4), seed=4)
+    assert other.content_hash != made.content_hash
+
+
+def test_the_value_may_be_the_query_s_own_and_clips_without_one_count_as_one_value(filled: Store) -> None:
+    query = "SELECT clip_id, CASE WHEN width < 650 THEN 'narrow' END AS kind, 2 AS w FROM clips"
+    snapshots = filled.snapshots
+    snapshots.create("kinds", query, limit_per=LimitPer("kind", 3), weights="w")
+    rows = snapshots.clips("kinds", ["width"])
+    widths = [row["width"] for part in rows for row in part.to_pylist()]
+    assert Counter(width < 650 for width in widths) == {True: 3, False: 3}
+    assert set(snapshots.rows("kinds").column("weight").to_pylist()) == {2.0}
+    snapshots.create("both", query, limit_per=LimitPer("kind", 3), limit=4)
+    assert snapshots.show("both").num_clips == 4
+    with pytest.raises(StoreError, match="'widht' is not a column of the query or of clips; columns .* width"):
+        snapshots.create("typo", ALL, limit_per=LimitPer("widht", 3))
+    with pytest.raises(StoreError, match="1 or more, not 0"):
+        LimitPer("width", 0)
+
+
+def test_a_deleted_snapshot_lets_go_of_what_it_pinned_and_its_name_is_free(filled: Store) -> None:
+    snapshots = filled.snapshots
+    snapshots.create("gone", ALL)
+    kept = snapshots.create("kept", f"{ALL} WHERE source_md5 = 'aa'")
+    snapshots.delete("gone")
+    assert snapshots.list() == [kept]
+    assert snapshots.verify("kept").is_sound
+    assert filled.count("snapshot_rows") == 30
+    for table in ("clips", "media", "sources"):
+        assert list(filled.dataset(table).tags.list()) == ["snapshot-kept"]
+    with pytest.raises(StoreError, match="no snapshot 'gone'"):
+        snapshots.delete("gone")
+    assert snapshots.create("gone", f"{ALL} WHERE width > 650").num_clips == 38
+    assert snapshots.verify("gone").is_sound
+
+
+def test_what_a_killed_deletion_left_goes_with_the_next(filled: Store) -> None:
+    filled.snapshots.create("half", ALL)
+    filled.delete("snapshots", "name = 'half'")
+    filled.snapshots.delete("half")
+    assert filled.count("snapshot_rows") == 0
+    assert not filled.dataset("clips").tags.list()
+
+
+def test_the_runs_that_used_a_snapshot_are_known(filled: Store) -> None:
+    def run(command: str, snapshot: str, started: datetime) -> dict[str, object]:
+        counts = json.dumps({"snapshot": snapshot, "folder": "/runs/a"})
+        return {"run_id": f"{command}{started}", "command": command, "counts": counts, "started_at": started}
+
+    early, late = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    filled.snapshots.create("used", ALL)
+    filled.snapshots.create("free", ALL)
+    filled.append("runs", [run("train", "used", late), run("train", "free", early), run("precompute", "other", late)])
+    assert [(u.command, u.place) for u in filled.snapshots.uses("used")] == [("train", "/runs/a")]
+    assert filled.snapshots.uses("free") == []

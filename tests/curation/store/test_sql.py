@@ -130,6 +130,23 @@ def test_parameters_are_values_and_never_sql(filled: Store) -> None:
         ("SELECT 1; SELECT 2", "one query at a time"),
         ("", "one query at a time"),
         ("DROP TABLE clips", "only SELECT runs here, and this is DROP"),
+        ("-- nothing but this", "this text holds none"),
+        ("SELECT blur_scor FROM sources", "'blur_scor' is not a column of sources. See: reel describe sources"),
+        ("SELECT score FROM sources", "clips has a column of that name. See: reel describe sources"),
+        ("SELECT s.widht FROM sources s JOIN clips c ON s.md5 = c.source_md5", "'widht' is not a column of sources"),
+        ("SELECT scor FROM sources s JOIN clips c ON s.md5 = c.source_md5", "a column of clips; columns that look"),
+        ("SELECT sprc FROM sources s, clips c", "'sprc' is not a column of sources or clips."),
+        ("SELECT licens FROM clips_full", "'licens' is not a column of clips_full; columns that look alike: licence"),
+        ("SELECT * EXCLUDE (scor) FROM clips", "'scor' is not a column of clips; columns that look alike: score"),
+        ("SELECT * FROM clips JOIN sources USING (licens)", "'licens' is not a column of sources; columns that look"),
+        ("PIVOT clips ON captoin USING count(*)", "'captoin' is not a column of clips; columns that look"),
+        ("UNPIVOT clips ON scor INTO NAME n VALUE v", "'scor' is not a column of clips"),
+        ("WITH w AS (SELECT clip_id AS id FROM clips) SELECT width FROM w", "is not a column of what this part"),
+        ("WITH w AS (SELECT clip_id AS id FROM clips) SELECT w.width FROM w", "'width' is not a column of w"),
+        ("COPY (PIVOT clips ON caption USING count(*)) TO '/tmp/x'", "only SELECT runs here, and this is COPY"),
+        ("CREATE TABLE x AS PIVOT clips ON caption USING count(*)", "only SELECT runs here, and this is CREATE"),
+        ("WITH p AS (PIVOT clips ON caption USING count(*)) INSERT INTO clips FROM p", "only SELECT runs here"),
+        ("PRAGMA database_list", "only SELECT runs here, and this is PRAGMA"),
         ("EXPLAIN ANALYZE SELECT 1", "only SELECT runs here"),
         ("EXPLAIN /**/ ANALYZE SELECT 1", "only SELECT runs here"),
         ("COPY clips TO '/tmp/x'", "only SELECT runs here"),
@@ -141,6 +158,40 @@ def test_mistakes_are_explained_in_a_sentence(filled: Store, query: str, sentenc
         filled.sql(query)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "PIVOT clips ON caption USING count(*)",
+        "PIVOT (FROM clips WHERE caption <> '') ON caption USING avg(score) GROUP BY source_md5 ORDER BY source_md5;",
+        "WITH p AS (PIVOT clips ON caption USING count(*)) SELECT * FROM p",
+        "SELECT * FROM (PIVOT clips ON caption USING count(*) GROUP BY source_md5)",
+        "/* why */ PIVOT clips ON caption USING count(*) -- insert",
+        "UNPIVOT (SELECT clip_id, width, height FROM clips) ON width, height INTO NAME side VALUE pixels",
+        "DESCRIBE clips",
+        "DESCRIBE SELECT clip_id FROM clips",
+        "SUMMARIZE clips",
+        "SHOW TABLES",
+        "FROM clips",
+        "FROM clips SELECT clip_id WHERE width > 650",
+        "TABLE sources",
+        "VALUES (1, 'a'), (2, 'b')",
+        "WITH w AS (SELECT clip_id FROM clips) FROM w",
+        "-- which are wide?\nSELECT clip_id FROM clips WHERE width > 650;  -- these",
+        "/* a */ ; (SELECT 1) ;",
+        "-- what it does\nEXPLAIN SELECT clip_id FROM clips",
+    ],
+)
+def test_whatever_only_returns_rows_runs(filled: Store, query: str) -> None:
+    assert filled.sql(query).num_rows
+
+
+def test_a_pivot_counts_what_is_there(filled: Store) -> None:
+    """The same query twice: nothing of the first is left behind."""
+    for _ in range(2):
+        counts = filled.sql("PIVOT clips ON caption USING count(*) GROUP BY source_md5").to_pylist()
+        assert sum(row["pan_left"] for row in counts) == 30
 
 
 def test_a_query_cannot_name_variables_of_this_process(filled: Store) -> None:
@@ -177,7 +228,7 @@ ATTACKS = [
     "EXPLAIN SELECT 1", "EXPLAIN ANALYZE SELECT 1", "SELECT write_log('x')", "VACUUM", "CHECKPOINT",
     "FROM checkpoint()",
     "FROM enable_logging()", "BEGIN TRANSACTION", "PREPARE p AS SELECT 1", "EXECUTE p", "USE memory",
-    "FROM repeat('x', 9)",
+    "FROM repeat('x', 9)", "PIVOT clips ON caption USING count(*)", "FROM (PIVOT clips ON caption USING count(*))",
 ]  # fmt: skip
 
 
@@ -219,14 +270,60 @@ def test_results_are_csv_that_python_reads_back(tmp_path: Path) -> None:
     assert len(rows) == 4
 
 
-def test_results_are_json_lines_without_nan(tmp_path: Path) -> None:
-    write_result(HOSTILE.to_reader(), "json", tmp_path / "r.jsonl")
-    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert rows == [
+def test_results_are_json_without_nan(tmp_path: Path) -> None:
+    expected = [
         {"a": 'x,"y"\nz', "n": 1.5, "l": [1, 2]},
         {"a": "\x1b[2J", "n": None, "l": []},
         dict.fromkeys("anl"),
     ]
+    write_result(HOSTILE.to_reader(), "jsonl", tmp_path / "r.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()] == expected
+    write_result(HOSTILE.to_reader(), "json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == expected
+    write_result(HOSTILE.slice(0, 0), "json", tmp_path / "none.json")
+    assert json.loads((tmp_path / "none.json").read_text()) == []
+
+
+def test_every_kind_of_value_is_json_and_csv(filled: Store, tmp_path: Path) -> None:
+    """What JSON has no word for is text or null; a whole number stays one."""
+    kinds = """SELECT 'nan'::FLOAT AS nan, ['-inf'::DOUBLE, 1] AS list, {'x': 'nan'::DOUBLE} AS struct,
+      MAP {'k': 'inf'::FLOAT} AS map, 'b'::ENUM ('a', 'b') AS enum,
+      TIMESTAMP '2026-01-02 03:04:05' AS at, TIMESTAMPTZ '2026-01-02 03:04:05+00' AS atz,
+      TIMESTAMP_NS '2026-01-02 03:04:05.123456789' AS ns, '12026-01-02'::DATE AS late, 'infinity'::TIMESTAMP AS never,
+      INTERVAL 3 DAY AS days, TIME '03:04:05' AS time, 1.5::DECIMAL(9, 2) AS decimal, sum(3)::HUGEINT AS huge,
+      '\\xAB\\x00'::BLOB AS bytes, [1.5::FLOAT, 2]::FLOAT[2] AS vector, true AS yes, NULL AS none,
+      '\ud7ff' AS text, union_value(n := 2) AS "union", '6c4d7f0e-0000-4000-8000-000000000000'::UUID AS uuid"""
+    for format, name in (("json", "r.json"), ("jsonl", "r.jsonl"), ("csv", "r.csv"), ("table", "r.txt")):
+        assert write_result(filled.sql_stream(kinds), format, tmp_path / name) == 1
+    (row,) = json.loads((tmp_path / "r.json").read_text())
+    assert row == json.loads((tmp_path / "r.jsonl").read_text())
+    expected = {"nan": None, "list": [None, 1], "struct": {"x": None}, "map": [["k", None]], "vector": [1.5, 2],
+                "at": "2026-01-02T03:04:05", "time": "03:04:05", "decimal": 1.5, "huge": 3, "bytes": "ab00",
+                "yes": True, "none": None, "text": "\ud7ff", "enum": "b"}  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert row["ns"].endswith("05.123456789")
+    assert row["late"].startswith("12026-01-02")
+
+
+def test_an_object_never_loses_one_of_two_columns_of_a_name(filled: Store, tmp_path: Path) -> None:
+    both = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    for format in ("json", "jsonl"):
+        with pytest.raises(StoreError, match="two columns of the query are called 'a'"):
+            write_result(both, format, tmp_path / "r")
+    assert write_result(both, "csv", tmp_path / "r.csv") == 1
+
+
+def test_csv_lines_end_as_other_tools_of_a_shell_expect(tmp_path: Path) -> None:
+    write_result(HOSTILE, "csv", tmp_path / "r.csv")
+    assert b"\r" not in (tmp_path / "r.csv").read_bytes()
+
+
+def test_a_table_shortens_cells_as_asked() -> None:
+    rows = pa.table({"text": ["word " * 40]})
+    for width, longest in ((60, 60), (20, 20), (None, 199)):
+        out = io.BytesIO()
+        write_result(rows, "table", out, width=width)
+        assert len(out.getvalue().decode().splitlines()[2]) == longest
 
 
 def test_results_are_parquet(filled: Store, tmp_path: Path) -> None:

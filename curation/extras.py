@@ -1,0 +1,24 @@
+"""How to install what an optional part needs. reelwright is on no package index: it is installed from its clone."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+OF_PROTOCOL = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+ELSEWHERE = {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}  # packages that no extra of ours names
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra of pyproject.toml, as it runs in the environment of this process."""
+    clone = Path(__file__).parents[1]
+    if (clone / "pyproject.toml").is_file():
+        return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
+    return f"pip install -e '.[{extra}]' in a clone of reelwright"
+
+
+def install_for_protocol(protocol: str) -> str:
+    """The command that installs what reads and writes `protocol://…`."""
+    if protocol in OF_PROTOCOL:
+        return install_command(OF_PROTOCOL[protocol])
+    return f"pip install {ELSEWHERE.get(protocol, f'the package that serves {protocol}:// for fsspec')}"

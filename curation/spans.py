@@ -1,0 +1,36 @@
+"""Parts of a file that a manifest names, in frames: clips are planned inside of them, and have their captions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.inputs import Span
+
+SLACK_S = 1e-3  # manifests round times to milliseconds: a frame so close to a span's edge lies at it
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [start, end) of a shot that clips are cut from. whole: they are all that a span names, so that it is a
+    person's choice how long they last."""
+
+    start: int
+    end: int
+    captions: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def pieces_of(start: int, end: int, times: np.ndarray, spans: Sequence[Span]) -> Iterator[Piece]:
+    """What lies of a shot, frames [start, end), inside of each span; all of it where there are no spans.
+
+    times: float64 [N + 1] seconds, as `Timing.times_s`. A frame lies in a span if it begins to be shown in it.
+    """
+    if not spans:
+        yield Piece(start, end)
+    shown = times[:-1]
+    for span in spans:
+        first, after = np.searchsorted(shown, [span.start_s - SLACK_S, span.end_s - SLACK_S]).tolist()
+        a, b = max(start, first), min(end, after)
+        if a < b:
+            yield Piece(a, b, span.captions, whole=(a, b) == (first, after))

@@ -1,0 +1,123 @@
+"""Which captions a clip has, in one order for exports and for training.
+
+The order: the column that was asked for, else the clip's own `caption` (a model's), else what a manifest says of its
+span, else of its whole file. A caption composed from measurements says nothing of what is seen, so it is taken only
+where its kind, or its column, is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.store.errors import StoreError, unknown_name
+
+if TYPE_CHECKING:
+    from curation.store.store import Store
+
+LIST_COLUMN = "captions"
+CAPTION, SOURCE, COMPOSED = "caption", "source", "composed"
+FALLBACKS = (
+    ("caption", CAPTION), ("span_captions", SOURCE), ("span_caption", SOURCE), ("composed_caption", COMPOSED),
+)  # fmt: skip
+"""Columns of clips that hold captions of one kind, in the order in which they are taken."""
+
+SourceCaptions = Mapping[str, Sequence[str]]
+"""md5 of a source -> the captions that its manifest gives the whole file."""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A clip's captions, none of them blank, and the kind of each; both empty where it has none."""
+
+    texts: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    def best_first(self, kinds: Sequence[str] = ()) -> Captions:
+        """In the order of `kinds`, or a model's before a manifest's before the rest: for what takes one caption."""
+        order = [*kinds, *(kind for kind in (CAPTION, SOURCE) if kind not in kinds)]
+        pairs = sorted(
+            zip(self.texts, self.kinds, strict=True), key=lambda p: order.index(p[1]) if p[1] in order else len(order)
+        )
+        return Captions(tuple(text for text, _ in pairs), tuple(kind for _, kind in pairs))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """column: of clips, before all others: text, or a list of texts or of structs with the fields text and kind.
+
+    kinds: of such a list, these alone; where it has none, columns of these kinds come before the others. None given:
+    all but composed.
+    """
+
+    column: str = CAPTION
+    kinds: tuple[str, ...] = ()
+
+    def columns(self, known: Collection[str]) -> list[str]:
+        """Those of `known` that captions are read from."""
+        names = [self.column, *(name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)]
+        return [name for name in dict.fromkeys(names) if name in known]
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raises StoreError where `column` is none of clips, or holds no text. The usual ones may be missing."""
+        usual = {LIST_COLUMN, *(name for name, _ in FALLBACKS)}
+        if self.column not in schema.names:
+            if self.column in usual:
+                return
+            raise unknown_name(self.column, "column of clips", schema.names, see="reel describe clips")
+        if not _holds_text(schema.field(self.column).type):
+            raise StoreError(
+                f"the caption column {self.column} holds {schema.field(self.column).type}; captions are text, or a "
+                "list of texts or of structs with a field text."
+            )
+
+    def of(self, row: Mapping[str, Any], from_source: SourceCaptions) -> Captions:
+        """The captions of a clip. row: its columns, with source_md5."""
+        asked = _read(row.get(self.column), dict(FALLBACKS).get(self.column, self.column), self.kinds)
+        if asked.texts:
+            return asked
+        others = [_read(row.get(name), kind) for name, kind in FALLBACKS if kind != COMPOSED]
+        others.append(_read(list(from_source.get(row.get("source_md5") or "", ())), SOURCE))
+        if COMPOSED in self.kinds:
+            others.append(_read(row.get("composed_caption"), COMPOSED))
+        there = [one for one in others if one.texts]
+        return min(there, key=lambda one: bool(self.kinds) and one.kinds[0] not in self.kinds, default=Captions())
+
+
+def source_captions(store: Store, version: int | None = None) -> dict[str, list[str]]:
+    """What manifests say of whole files, by md5. Of files with the same bytes, the one that was cut comes first."""
+    names = store.dataset("sources", version).schema.names
+    columns = [name for name in ("captions", "caption") if name in names]
+    if not columns or "md5" not in names:
+        return {}
+    condition = " OR ".join(f"{name} IS NOT NULL" for name in columns)
+    rows = store.read("sources", ["md5", "uri", "state", *columns], condition, version=version).to_pylist()
+    found: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda r: (r["state"] != "ok", r["uri"] or "")):
+        texts = [*_read(row.get("captions"), SOURCE).texts, *_read(row.get("caption"), SOURCE).texts]
+        if row["md5"] and texts and row["md5"] not in found:
+            found[row["md5"]] = list(dict.fromkeys(texts))
+    return found
+
+
+def _read(value: Any, kind: str, kinds: Collection[str] = ()) -> Captions:
+    """The captions in a cell, each once; of structs that say their kind, those that are wanted."""
+    found: dict[str, str] = {}
+    for item in value if isinstance(value, list | tuple) else [value]:
+        its, text = (item.get("kind") or kind, item.get("text")) if isinstance(item, dict) else (kind, item)
+        listed = isinstance(item, dict) and "kind" in item
+        wanted = its in kinds if kinds and listed else its != COMPOSED or not listed
+        if wanted and isinstance(text, str) and text.strip():
+            found.setdefault(text, its)
+    return Captions(tuple(found), tuple(found.values()))
+
+
+def _holds_text(type: pa.DataType) -> bool:
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
+        return _holds_text(type.value_type)
+    if pa.types.is_struct(type):
+        return type.get_field_index("text") >= 0
+    return pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_null(type)

@@ -1,0 +1,45 @@
+"""Conversations about clips, for fine-tuning a model that captions: a question with the video, and its caption.
+
+A clip without a caption is left out: it would teach to say nothing. One with several gives a conversation for each.
+"""
+
+from __future__ import annotations
+
+import re
+
+from curation.store.export.files import dump_line, json_list, save
+from curation.store.export.selection import Export
+
+QUESTION = "Describe this video."
+TOKENS = re.compile(r"<(?=/?(image|video|audio|im_start|im_end)\b|\|)", re.IGNORECASE)
+"""What would be taken for a picture, or a turn, in an answer."""
+
+
+def write(export: Export, placeholder: str) -> None:
+    """`videos/<name>.mp4`, train.json (a list) and train.jsonl (a line each) with the same conversations.
+
+    placeholder: what stands for the video in the question.
+    """
+    told = 0
+    lines = (export.folder / "train.jsonl").open("w", encoding="utf-8", newline="\n")
+    with lines, json_list(export.folder / "train.json") as add:
+        for clip in export.clips():
+            path = save(clip, export) if clip.captions.texts else ""
+            for number, caption in enumerate(clip.captions.texts):
+                item = {
+                    "id": f"{clip.name}-{number}" if number else clip.name,
+                    "video": path,
+                    "conversations": [
+                        {"from": "human", "value": f"{placeholder}\n{QUESTION}"},
+                        {"from": "gpt", "value": answer(caption)},
+                    ],
+                }
+                add(item)
+                lines.write(dump_line(item))
+                told += 1
+    export.notes.append(f"{told:,} conversations; {export.empty_captions:,} clips without a caption are left out")
+
+
+def answer(caption: str) -> str:
+    """A caption that holds no placeholder or mark of a turn."""
+    return TOKENS.sub("‹", caption).strip()

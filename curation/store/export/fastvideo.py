@@ -1,0 +1,79 @@
+"""FastVideo (github.com/hao-ai-lab/FastVideo): videos/ and videos2caption.json, the `merged` data set of its new
+preprocessing.
+
+It resamples by index to --train_fps and keeps the first --num_frames; what is shorter then, or longer than twice that
+in seconds, it drops, and so it does with clips that have no caption.
+"""
+
+from __future__ import annotations
+
+from curation.store.export import lengths
+from curation.store.export.files import json_list, save
+from curation.store.export.format import Format
+from curation.store.export.selection import Export
+
+TOLERANCE = 2.0
+"""A clip of more than so many times the length that is trained on is dropped (video_length_tolerance_range)."""
+UPRIGHT, FLAT = 17 / 16, 8 / 16
+"""Height over width, beyond which its validator drops a clip (max_h_div_w_ratio, min_h_div_w_ratio)."""
+FEWEST = 17
+"""Frames of one run, the fewest that are tried."""
+
+
+def write(export: Export) -> None:
+    """`videos/<name>.mp4`, and videos2caption.json with fps, num_frames and resolution, which it cannot do without."""
+    with json_list(export.folder / "videos2caption.json") as add:
+        for clip in export.clips():
+            file = save(clip, export).partition("/")[2]
+            texts, (width, height) = list(clip.captions.texts), clip.size
+            add({
+                "path": file,
+                "cap": texts if len(texts) > 1 else clip.caption,
+                "fps": clip.fps,
+                "num_frames": clip.num_frames,
+                "duration": clip.num_frames / clip.fps if clip.fps else 0.0,
+                "resolution": {"height": height, "width": width},
+            })  # fmt: skip
+    export.notes += [_note(export, rate) for rate in (*lengths.RATES, 30)]
+    shapes = sum(clips for (width, height), clips in export.sizes.items() if not FLAT <= height / width <= UPRIGHT)
+    if shapes:
+        export.notes.append(f"{shapes:,} clips are upright, or flatter than 2 : 1, and FastVideo's defaults drop those")
+    if export.empty_captions:
+        export.notes.append(f"{export.empty_captions:,} clips have no caption, and FastVideo drops those")
+
+
+def outcome(found: lengths.Lengths, rate: float, num_frames: int) -> tuple[int, int, int]:
+    """(kept, too short, too long) clips of a run at `rate` frames a second."""
+    kept = short = long = 0
+    for (frames, fps), clips in found.items():
+        if frames / fps > TOLERANCE * num_frames / rate:
+            long += clips
+        elif len_at(frames, fps, rate) < num_frames:
+            short += clips
+        else:
+            kept += clips
+    return kept, short, long
+
+
+def len_at(frames: int, fps: float, rate: float) -> int:
+    """Frames that are taken of a clip when every fps / rate-th one is."""
+    return -int(-frames * rate // fps)
+
+
+def _note(export: Export, rate: float) -> str:
+    tried = range(FEWEST, max(FEWEST, export.max_frames) + 1, 4)
+    num_frames = max(tried, key=lambda n: (outcome(export.lengths, rate, n)[0], n))
+    kept, short, long = outcome(export.lengths, rate, num_frames)
+    return (
+        f"--train_fps {rate:g} --num_frames {num_frames} keeps most: {kept:,} clips; {short:,} too short, {long:,} "
+        f"longer than {TOLERANCE:g} times that, dropped"
+    )
+
+
+FORMAT = Format(
+    "fastvideo",
+    "videos/ID.mp4, videos2caption.json",
+    write,
+    use="preprocessing: --preprocess.dataset_type merged --preprocess.dataset_path {out}",
+    takes_all=True,
+)

@@ -1,0 +1,104 @@
+"""What an export says of itself: where its clips are from, and that the folder is one of ours.
+
+`reelwright-export.json` has the facts, `reelwright-clips.tsv` a line `clip_id TAB weight TAB name` a clip.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.store.errors import StoreError
+from curation.store.snapshot_check import content_hash
+
+if TYPE_CHECKING:
+    from curation.store.export.selection import Export
+
+MARKER = "reelwright-export.json"
+"""Only a folder with this file is ever replaced."""
+CLIPS = "reelwright-clips.tsv"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """path: a URI as a text. caption_kinds: kind of the caption of each clip that has one -> clips; the others are
+    `empty_captions`, so clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have.
+    bytes, files: without those that say what the export is. notes: lines on what a trainer makes of it."""
+
+    format: str
+    path: Path | str
+    clips: int
+    bytes: int
+    files: int
+    empty_captions: int
+    caption_kinds: dict[str, int] = field(default_factory=dict)
+    variant_kinds: dict[str, int] = field(default_factory=dict)
+    content_hash: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def write(export: Export, format: str, sql: str | None, snapshot: str | None) -> ExportResult:
+    """Write both files; returns what came of the export."""
+    files = [p for p in export.folder.rglob("*") if p.is_file()]
+    ids, weights, names = zip(*export.chosen, strict=True)
+    result = ExportResult(
+        format=format,
+        path=export.final,
+        clips=export.num_clips,
+        bytes=sum(p.stat().st_size for p in files),
+        files=len(files),
+        empty_captions=export.empty_captions,
+        caption_kinds=dict(export.caption_kinds.most_common()),
+        variant_kinds=dict(export.variant_kinds.most_common()),
+        content_hash=content_hash(pa.table({"clip_id": ids, "weight": weights})),
+        notes=list(export.notes),
+    )
+    about = {
+        **asdict(result),
+        "path": str(result.path),
+        "store": export.selection.store.uri,
+        "snapshot": snapshot,
+        "sql": sql,
+        "versions": export.selection.versions,
+        "captions": asdict(export.captions),
+        "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _write(export.folder / MARKER, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    lines = (f"{i}\t{w!r}\t{n}\n" for i, w, n in zip(map(_plain, ids), weights, names, strict=True))
+    _write(export.folder / CLIPS, "".join(lines))
+    return result
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What an export's folder says of itself. Raises StoreError where it says nothing."""
+    try:
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder}: {MARKER} cannot be read ({error}); was it exported by reel?") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{folder}: {MARKER} holds no object; was it exported by reel?")
+    return found
+
+
+def read_clips(folder: Path) -> dict[str, str]:
+    """Name of a clip's files -> its clip id; empty for an export that does not say."""
+    try:
+        lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
+    except OSError:
+        return {}
+    fields = [line.split("\t") for line in lines]
+    return {f[2]: f[0] for f in fields if len(f) == 3}
+
+
+def _plain(clip_id: str) -> str:
+    """An id without what would break the line; ours are hex digits."""
+    return " ".join(clip_id.split())
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,88 @@
+"""An export to an object store: made in a folder for temporary files, then copied, its marker last."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.store.errors import StoreError
+from curation.store.export.marker import CLIPS, MARKER
+
+if TYPE_CHECKING:
+    from curation.store.export.marker import ExportResult
+    from curation.store.store import Store
+
+PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
+
+
+def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, **options: Any) -> ExportResult:
+    """Write the clips to an object store's folder. The export is whole once its marker is there; an earlier one, with
+    `force`, is removed first. Raises StoreError as `export` does, and where the address cannot be written."""
+    from curation.store.export import FORMATS, export
+
+    if not FORMATS[format].portable:
+        raise StoreError(
+            f"{format} names its files by their place on this machine, so it is not written to {uri}; export to a "
+            f"local folder, or as one of: {', '.join(one.name for one in FORMATS.values() if one.portable)}."
+        )
+    files, root = _file_system(uri)
+    root = root.rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="reel-export-") as folder:
+        try:
+            old = _earlier(files, root, uri, f"{root}/{MARKER}", force)
+            here = Path(folder) / "export"
+            made = replace(export(store, here, format, **options), path=uri)
+            for name in sorted(old, key=lambda n: n != f"{root}/{MARKER}"):
+                files.rm_file(name)
+            for path in sorted((p for p in here.rglob("*") if p.is_file()), key=lambda p: p.name == MARKER):
+                if path.name == MARKER:
+                    about = json.loads(path.read_text("utf-8")) | {"path": uri}
+                    path.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                files.put_file(str(path), f"{root}/{path.relative_to(here).as_posix()}")
+        except StoreError:
+            raise
+        except Exception as error:  # each file system has its own
+            raise StoreError(
+                f"cannot write the export to {uri}: {error or type(error).__name__}; check the address, and the keys "
+                "and endpoint of the object store."
+            ) from error
+    return made
+
+
+def fetch_record(uri: str, folder: Path) -> None:
+    """Copy what an export on an object store says of itself into a folder. Raises StoreError where it says nothing."""
+    files, root = _file_system(uri)
+    try:
+        for name in (MARKER, CLIPS):
+            files.get_file(f"{root.rstrip('/')}/{name}", str(folder / name))
+    except Exception as error:  # each file system has its own
+        raise StoreError(
+            f"{uri}: {MARKER} cannot be read ({error or type(error).__name__}); is it an export?"
+        ) from None
+
+
+def _earlier(files: Any, root: str, uri: str, marker: str, force: bool) -> list[str]:
+    """Files of an export that is there already."""
+    found: list[str] = files.find(root)
+    if found and marker not in found:
+        raise StoreError(f"{uri} holds files and is not an export of reel's, so it stays; choose another folder.")
+    if found and not force:
+        raise StoreError(f"{uri} already holds an export; choose another folder, or add --force to replace it.")
+    return found
+
+
+def _file_system(uri: str) -> tuple[Any, str]:
+    import fsspec
+
+    protocol, _, rest = uri.partition("://")
+    if protocol.lower() not in PROTOCOLS or "::" in uri:
+        raise StoreError(f"{uri}: exports are written to a local folder, s3://, gs:// or az://.")
+    if "/" not in rest.strip("/"):
+        raise StoreError(f"{uri} names no folder in a bucket; an address looks like s3://bucket/folder.")
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        raise StoreError(f"{protocol}:// needs a package: {error}.") from error

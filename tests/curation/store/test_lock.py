@@ -1,0 +1,124 @@
+"""Whose lock it is: processes of this machine, of another, dead, stopped, and with a clock that is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation.store import StoreError, lock
+
+ELSEWHERE = """
+import socket, sys, time
+from pathlib import Path
+socket.gethostname = lambda: "elsewhere"
+from curation.store import lock
+lock.LEASE_S, lock.RENEW_S = 2.0, 0.2
+with lock.exclusive(Path(sys.argv[1]), "curation"):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch) -> None:
+    monkeypatch.setattr(lock, "LEASE_S", 2.0)
+    monkeypatch.setattr(lock, "RENEW_S", 0.2)
+    monkeypatch.setattr(lock, "WATCH_S", 0.8)
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Iterator[subprocess.Popen]:
+    """A process that says it is on another machine, and holds the lock."""
+    run = subprocess.Popen([sys.executable, "-c", ELSEWHERE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "in\n"
+    yield run
+    run.send_signal(signal.SIGCONT)
+    run.kill()
+    run.communicate()
+
+
+def path_of(store: Path) -> Path:
+    return store / "_locks" / "curation.json"
+
+
+def test_another_machine_s_lock_holds_while_it_is_renewed_and_lapses_when_it_is_not(tmp_path, elsewhere):
+    for _ in range(2):
+        with (
+            pytest.raises(StoreError, match=rf"process {elsewhere.pid} on elsewhere .* lapses 2 s after"),
+            lock.exclusive(tmp_path, "curation"),
+        ):
+            pass
+        time.sleep(2.5)  # longer than a lease
+    elsewhere.kill()
+    elsewhere.wait()
+    taken = _taken_in_the_end(tmp_path)
+    assert taken["pid"] == os.getpid()
+    assert not path_of(tmp_path).exists()
+
+
+def _taken_in_the_end(store: Path) -> dict:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with lock.exclusive(store, "curation"):
+                return json.loads(path_of(store).read_text())
+        except StoreError:
+            assert time.monotonic() < end
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize("skew_s", [-3600, 3600])
+def test_clocks_that_differ_take_no_lock_from_a_process_that_lives(tmp_path, skew_s):
+    """Its machine sets the file's time by a clock an hour off."""
+    path = path_of(tmp_path)
+    path.parent.mkdir()
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "time": 0, "lease_s": 2.0}))
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(0.1):
+            now = time.time_ns() + skew_s * 10**9
+            os.utime(path, ns=(now, now))
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        time.sleep(0.3)
+        with pytest.raises(StoreError, match="on elsewhere"), lock.exclusive(tmp_path, "curation"):
+            pass
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_container_of_this_machine_s_name_is_not_taken_for_a_dead_process(tmp_path):
+    path = path_of(tmp_path)
+    path.parent.mkdir()
+    me = lock._me()
+    path.write_text(json.dumps(me | {"pid": 2**22 + 1, "space": "pid:[1]"}))
+    with pytest.raises(StoreError, match="has been writing"), lock.exclusive(tmp_path, "curation"):
+        pass
+    path.write_text(json.dumps(me | {"pid": 2**22 + 1}))
+    with lock.exclusive(tmp_path, "curation"):
+        pass
+
+
+def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(tmp_path):
+    with lock.exclusive(tmp_path, "curation"):
+        mine = path_of(tmp_path).read_text()
+        with lock.exclusive(tmp_path, "curation"):
+            assert path_of(tmp_path).read_text() == mine
+        other = json.dumps(lock._me() | {"pid": 1, "host": "elsewhere"})
+        path_of(tmp_path).write_text(other)  # taken over
+        time.sleep(1.2)  # half a lease since it was surely ours
+        with pytest.raises(StoreError, match="stood still"), lock.exclusive(tmp_path, "curation"):
+            pass
+    assert path_of(tmp_path).read_text() == other, "it took the other's lock away"

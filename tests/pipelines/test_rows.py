@@ -1,0 +1,78 @@
+"""What the rows of a source say of how it decoded: in process, from real files."""
+
+from pathlib import Path
+
+import av
+import pytest
+
+from curation.borders import BorderConfig
+from curation.clips import ClipConfig, clip_row, plan_clips
+from curation.ingest import Input
+from curation.media.probe import probe
+from curation.scan import Scan, ScanLimits, scan
+from curation.shots import ShotConfig
+from pipelines.rows import source_row
+from pipelines.work import cut_source
+from tests import footage
+from tests.footage import clicks, frames, write
+
+
+def scanned(path: Path) -> Scan:
+    return scan(str(path), ShotConfig(detector="pyscenedetect"), BorderConfig(), ScanLimits())
+
+
+def row_of(path: Path, **more) -> dict:
+    facts = {"md5": "m", "bytes": path.stat().st_size, "mtime_ns": 0, "info": probe(str(path))}
+    return source_row(Input(uri=str(path)), facts, scanned(path), "ok", None, **more)
+
+
+def test_a_plain_file_has_no_note(tmp_path):
+    row = row_of(write(tmp_path / "a.mp4", frames(60)))
+    assert (row["note"], row["corrupt_frames"], row["video_stream"], row["fps"]) == (None, 0, 0, 25)
+
+
+def test_the_note_names_what_a_reader_should_know(tmp_path):
+    whole = write(tmp_path / "a.mp4", frames(120), preset="veryfast", g="20")
+    with av.open(str(whole)) as file:
+        packet = [p for p in file.demux(video=0) if p.size][30]
+    data = bytearray(whole.read_bytes())
+    data[packet.pos + packet.size // 2 : packet.pos + packet.size] = bytes(packet.size - packet.size // 2)
+    whole.write_bytes(data)
+    other, both = write(tmp_path / "b.mp4", frames(120, 96, 64)), tmp_path / "both.mkv"
+    marks = ("-bsf:v:0", "noise=drop='between(n,60,99)',h264_metadata=matrix_coefficients=14")
+    footage.ffmpeg("-i", str(whole), "-i", str(other), "-map", "0:v", "-map", "1:v", "-c", "copy", *marks, str(both))
+    row = row_of(both, clips_with_faulty_sound=2)
+    assert row["corrupt_frames"] == 1
+    assert row["video_stream"] == 0
+    for said in (
+        "corrupt frames, whose missing parts the decoder made up: 1",
+        "1 hole in its times, up to 1.64 s; no clip goes over one",
+        "colour tags read as unspecified: matrix 14",
+        "video stream 0 was taken; left: stream 1 (h264 96x64)",
+        "sound of 2 clips is damaged or missing",
+    ):
+        assert said in row["note"]
+
+
+def test_false_keyframes_are_noted(tmp_path):
+    path = write(tmp_path / "a.mp4", frames(40), codec="mpeg4", qscale="3")
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    assert "frames marked as keyframes are none" in row_of(path)["note"]
+
+
+def test_a_clip_whose_sound_is_damaged_is_a_row_that_says_so(tmp_path):
+    path = write(tmp_path / "a.mp4", frames(60), sound=clicks([0.5], 2.4))
+    with av.open(str(path)) as file:
+        sounds = [(p.pos, p.size) for p in file.demux(audio=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for at, size in sounds[20:40]:
+        data[at : at + size] = b"\xff" * size
+    path.write_bytes(data)
+    found = scanned(path)
+    (planned,) = plan_clips("m", found, ClipConfig())
+    spec = planned.spec.__dict__ | {"crop": list(planned.spec.crop), "size": list(planned.spec.size or ())}
+    (result,), _ = cut_source(str(path), [spec], str(found.timing.rate), {"audio": "aac", "preset": "ultrafast"}, [])
+    row = clip_row(planned, "m", result["encoded"], "f")
+    assert row["audio_note"].endswith("damaged packets of sound were left out")
+    assert (row["is_still"], row["corrupt_frames"], row["fps"]) == (False, 0, 25)
+    assert row["duration_s"] == pytest.approx(2.4)

@@ -1,0 +1,192 @@
+"""README and docs: their commands are commands, their SQL names real columns, and what needs no GPU, hub or cluster
+runs as it is printed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.documents import DOCUMENTS, NEEDS, Block, blocks, reel_commands
+
+SHELL = blocks("sh", "bash")
+COMMANDS = [(block, command) for block in SHELL for command in reel_commands(block.text)]
+AFTER = ("curation", "store", "annotators", "training")
+WHOLE = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in AFTER)]
+"""Documents whose blocks run in this order in one folder, as one reads them."""
+
+
+def test_every_mark_is_one_that_is_explained() -> None:
+    marks = [one for path in DOCUMENTS for one in re.findall(r"<!-- needs: (.*?) -->", path.read_text("utf-8"))]
+    assert set(marks) <= set(NEEDS)
+    marked = [block for block in blocks("sh", "python", "sql") if block.needs]
+    assert len(marked) == len(marks), "a mark does not stand right before a block"
+    assert not [b.name for b in SHELL if not b.needs and b.document not in WHOLE], "no test runs these"
+
+
+@pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{b.name} {c[0]}" for b, c in COMMANDS])
+def test_every_command_is_one_that_reel_takes(
+    block: Block, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its options are there, and its values of the right kind; it is not run."""
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://HEAD:8265")  # those that a page exports before
+    import typer
+
+    import pipelines.cli
+    from pipelines.cli.app import app
+
+    for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py")):
+        __import__(f"{pipelines.cli.__name__}.{path.stem}")
+    found, words = typer.main.get_command(app), list(command)
+    if words == ["--version"]:
+        return
+    while hasattr(found, "commands") and words:
+        assert words[0] in found.commands, f"{block.name}: reel {' '.join(command)}"
+        found = found.commands[words.pop(0)]
+    found.make_context("reel", words)
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store `store`, of no clips, which has the columns of all annotators of both profiles."""
+    from curation.store import Store
+    from curation.store.schema import field
+    from pipelines.annotation.load import load_annotators, prepare_columns
+    from pipelines.recipe import CurateRecipe
+
+    folder = tmp_path_factory.mktemp("documents")
+    store = Store.open(folder / "store", create=True)
+    prepare_columns(store, load_annotators(CurateRecipe(profile="full")))
+    import pyarrow as pa
+
+    for name, kind in (("edge_share", pa.float32()), ("edges_fingerprint", pa.string())):  # docs/annotators.md makes it
+        store.ensure_columns("clips", [field(name, kind, "", computed_by="edges")])
+    return folder
+
+
+def queries() -> list[tuple[str, str]]:
+    found = [(block.name, block.text) for block in blocks("sql")]
+    for block, command in COMMANDS:
+        if command[0] == "sql" and not command[1].startswith("-"):
+            found.append((block.name, command[1]))
+        found += [(block.name, command[i + 1]) for i, word in enumerate(command) if word == "--sql"]
+    return found
+
+
+@pytest.mark.parametrize(("place", "query"), queries(), ids=[place for place, _ in queries()])
+def test_every_query_names_what_is_there(columns: Path, place: str, query: str) -> None:
+    from curation.store import Store
+
+    Store.open(columns / "store").sql(query)
+
+
+PYTHON = [block for block in blocks("python") if not block.needs]
+
+
+def test_python_runs_as_printed_and_in_order(columns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a document share their names, as they would in one session."""
+    monkeypatch.chdir(columns)
+    names: dict[Path, dict[str, object]] = {}
+    for block in PYTHON:
+        space = names.setdefault(block.document, {"__name__": "__main__"})
+        exec(compile(block.text, block.name, "exec"), space)
+        if "Edges" in space and "reel_edges" not in sys.modules:  # that block is a package's file
+            module = types.ModuleType("reel_edges")
+            module.__dict__.update(space)
+            monkeypatch.setitem(sys.modules, "reel_edges", module)
+    assert len(PYTHON) >= 4
+
+
+# --- whole documents, run --------------------------------------------------------------------------------------------
+
+REEL = """#!/bin/sh
+# As `reel`, but training and sampling take few steps: what is tested is that the commands go together.
+case "$1 $*" in
+  *--plan*) ;;
+  train\\ *|generate\\ *) exec "{python}" -m pipelines.cli "$@" --steps 2 ;;
+esac
+exec "{python}" -m pipelines.cli "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh folder with the configs, and footage under the names that the documents use."""
+    from pipelines.demo.footage import make_footage
+
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    make_footage(folder / "FOOTAGE")
+    (folder / "footage").mkdir()
+    names = {
+        "balls in the playroom, letterboxed.mp4": "lb_top_bottom.mp4", "fishing boat at sunset.mp4": "vfr.mp4",
+        "a film of the coast and the city.mp4": "g01_dissolves.mp4",
+        "interrupted download.mp4": "truncated_no_moov.mp4", "sunset with a boat, downloaded twice.mp4": "again.mp4",
+    }  # fmt: skip
+    for of, name in names.items():
+        shutil.copyfile(folder / "FOOTAGE" / of, folder / "footage" / name)
+    (folder / "footage" / "notes.txt").write_text("no video")
+    for block in blocks("csv", "yaml"):
+        file = {"path,source_id": "manifest.csv"}.get(block.text[:14])
+        if file:
+            (folder / file).write_text(block.text + "\n")
+    (folder / "my.yaml").write_text("clips: {max_s: 10}\n")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "reel").write_text(REEL.format(python=sys.executable))
+    (folder / "bin" / "reel").chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """One Ray that all commands join: a start of their own costs each ten seconds."""
+    import ray
+
+    from pipelines.cluster import cluster
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with cluster():
+        yield ray.get_runtime_context().gcs_address
+    os.environ["PYTHONPATH"] = before or ""
+
+
+def filled_in(text: str, folder: Path) -> str:
+    """The block with what a reader puts for its placeholders: a clip's id, the folder of the run just made."""
+    from curation.store import Store
+
+    place = re.search(r"reel show .*?(?:-s|--store) (\S+)", text)
+    if place:
+        (clip_id, *_) = Store.open(folder / place[1]).read("clips", ["clip_id"])["clip_id"].to_pylist()
+        text = re.sub(r"(reel show )[0-9a-f]+", rf"\g<1>{clip_id}", text)
+    return text.replace("runs/…", '"$(ls -dt runs/*-*/ | sed -n 1p)"')
+
+
+@pytest.mark.exhaustive
+@pytest.mark.waits
+@pytest.mark.parametrize("document", WHOLE, ids=lambda path: path.stem)
+def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, document: Path, ray_address: str) -> None:
+    if document.stem == "training" and not (reader / "demo").exists():  # it goes on from `make demo`
+        shutil.copytree(reader / "STORE", reader / "demo" / "store")
+    environment = os.environ | {
+        "PATH": os.pathsep.join([str(reader / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ray_address,
+    }  # fmt: skip
+    for block in blocks("sh", "bash", document=document):
+        for part in [] if block.needs else parts_of(block.text):
+            made = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", filled_in(part, reader)],
+                capture_output=True, text=True, cwd=reader, env=environment,
+            )  # fmt: skip
+            assert made.returncode == 0, f"{block.name}: {part}\n{made.stdout[-3000:]}\n{made.stderr[-3000:]}"
+
+
+def parts_of(text: str) -> list[str]:
+    """Lines that are run one by one, so that one that fails is named; a loop is one part."""
+    return [text] if "\ndone" in text else [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
