@@ -26,6 +26,7 @@ HINT = 0.5  # what a layout leaves unexplained, of what a mixture does, that is 
 EXPLAINED = 0.33  # ... of a transition
 PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
+LEAP = 0.35  # of the way gone from one frame to the next: more, and what lies between was never seen
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
@@ -54,7 +55,8 @@ class Fit:
 
     @property
     def in_order(self) -> bool:
-        return float(np.clip(-np.diff(self.progress), 0, None).sum()) < BACK
+        gone = np.diff(self.progress)
+        return float(np.clip(-gone, 0, None).sum()) < BACK and float(gone.max(initial=0)) < LEAP
 
 
 def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequence[Transition]) -> list[Transition]:
