@@ -34,14 +34,12 @@ SHORTEST, LONGEST = 5, 90  # frames
 
 @dataclass(frozen=True)
 class Course:
-    """How pixels go from a first to a last frame. share: of the change that is there, of each frame [n]. contrast, in
-    grey levels: within the pixels that change, of the flatter of both frames."""
+    """How pixels go from a first to a last frame. share: of the change that is there, of each frame [n]."""
 
     beside: float
     detour: float
     direct: float
     share: np.ndarray
-    contrast: float
 
 
 def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]) -> list[Transition]:
@@ -74,9 +72,8 @@ def _switched(footage: Footage, lo: int, hi: int) -> Transition | None:
     course = _course(footage.small[first - 1 : last + 2])
     one_way = float(np.clip(-np.diff(course.share), 0, None).sum()) < BACK
     smooth = course.beside < BESIDE and course.detour < DETOUR and course.direct > DIRECT and one_way
-    if not (smooth and course.contrast > FLAT and _calm_beside(footage, first, last)) or _returns(
-        footage, first - 1, last + 1
-    ):
+    textured = is_textured(footage, first - 1, last + 1)
+    if not (smooth and textured and _calm_beside(footage, first, last)) or _returns(footage, first - 1, last + 1):
         return None
     return Transition(first, last, float(1 - course.beside / BESIDE / 2))
 
@@ -95,13 +92,17 @@ def _course(frames: np.ndarray) -> Course:
         detour=float((np.abs(np.diff(along, axis=0)).sum(0) * weight).sum()),
         direct=float(np.sqrt(length).sum() / max(1.0, float(gone))),
         share=((seen - seen[0]) * way).sum((1, 2)) / max(1.0, float(length.sum())),  # motion lends it neither sign
-        contrast=min(_contrast(seen[0].mean(-1), weight), _contrast(seen[-1].mean(-1), weight)),
     )
 
 
-def _contrast(picture: np.ndarray, weight: np.ndarray) -> float:
-    middle = float((picture * weight).sum())
-    return float(np.sqrt((np.square(picture - middle) * weight).sum()))
+def is_textured(footage: Footage, before: int, after: int) -> bool:
+    """Neither frame shows something plain in the pixels that change: a door, a van's side, a light."""
+    weight = np.square(footage.grey[after] - footage.grey[before])
+    weight = weight / max(1.0, float(weight.sum()))
+    for picture in footage.grey[[before, after]]:
+        if np.sqrt((np.square(picture - (picture * weight).sum()) * weight).sum()) < FLAT:
+            return False
+    return True
 
 
 def _calm_beside(footage: Footage, first: int, last: int) -> bool:

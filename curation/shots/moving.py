@@ -18,6 +18,7 @@ from curation.media.sandbox_child import report_progress
 from .follow import EASED
 from .footage import HEIGHT, WIDTH, Footage
 from .layouts import STEPS, WAYS, Atlas, atlas
+from .mattes import is_textured
 from .types import Transition
 
 SAMPLES = 9  # frames of a window looked at first, at half size
@@ -119,7 +120,13 @@ def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[floa
     limit = EXPLAINED if last - first >= BRIEF else EXPLAINED / 2  # few frames are easily explained
     good = fit.unexplained < limit and fit.in_order and last - first < LONGEST
     whole = fit.progress[moving[0]] < BEGINS and fit.progress[moving[-1]] > ENDS
-    if not (good and whole and _seamed(footage, lo, hi, fit.name) and _rests(footage, first, last, fit)):
+    if not (
+        good
+        and whole
+        and _seamed(footage, lo, hi, fit.name)
+        and is_textured(footage, lo, hi)
+        and _rests(footage, first, last, fit)
+    ):
         return None
     if fit.unexplained > PANNED * _best_fit(footage, lo, hi, _pans(fit.kind == "push")).unexplained:
         return None
