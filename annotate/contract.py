@@ -246,7 +246,8 @@ def refuse_shared_columns(annotators: Sequence[Computes]) -> None:
 
 def _stated(need: Need) -> dict[str, Any]:
     """Its fields, without those that came later and are not set: values that were made before stay current."""
-    return {name: value for name, value in asdict(need).items() if value is not None or name not in ("least", "most")}
+    later = {"least": None, "most": None, "every_line": False}
+    return {name: value for name, value in asdict(need).items() if name not in later or value != later[name]}
 
 
 def _deciding(thing: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.media.decode import MAX_PIXELS, Video, orientation_of
+from curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of
 from curation.media.errors import MediaError
 from curation.media.probe import square_size, upright_sar
 from curation.media.sandbox import Sandbox
@@ -137,6 +137,7 @@ def _upright(frame: Any, video: Video, size: tuple[int, int]) -> np.ndarray:
     """The frame turned, with square pixels, at the size that is wanted."""
     import cv2
 
+    forget_unusual_tags(frame)  # swscale refuses them
     orientation = orientation_of(frame)
     picture = np.ascontiguousarray(orientation.apply(frame.to_ndarray(format="rgb24")))
     sar = upright_sar(video.stream.sample_aspect_ratio, orientation)

@@ -14,7 +14,7 @@ TRANSFERS = {
     18: "arib-std-b67",
 }  # fmt: skip
 RANGES = {1: "tv", 2: "pc"}
-BT709, UNSPECIFIED, LIMITED, FULL = 1, 2, 1, 2
+BT709, BT2020, UNSPECIFIED, LIMITED, FULL = 1, 9, 2, 1, 2
 PQ, HLG = 16, 18
 HDR_KINDS = {PQ: "pq", HLG: "hlg"}
 

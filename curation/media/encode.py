@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from curation.media.audio import AudioTrack, Sound, read_sound
-from curation.media.colour import BT709, HDR_KINDS, LIMITED, MATRICES, UNSPECIFIED, Colour, alike, colour_of
+from curation.media.colour import BT709, BT2020, HDR_KINDS, LIMITED, MATRICES, UNSPECIFIED, Colour, alike, colour_of
 from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of, side_data_of
 from curation.media.errors import MediaError
 from curation.media.probe import square_size, upright_sar
@@ -234,6 +234,8 @@ def _steps(
     if deinterlace:
         chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
     if source.has_alpha:
+        if source.depth == 8:  # it rounds down: in eight bits that shifts what is opaque by up to three levels
+            chain.append(("format", "yuva420p10le|yuva422p10le|yuva444p10le|gbrap10le"))
         chain.append(("premultiply", "inplace=1"))  # on black: what is transparent there shows no hidden colour
     chain += _turns(orientation)
     if (x, y, w, h) != (0, 0, *orientation.size(*decoded_size)):
@@ -244,11 +246,17 @@ def _steps(
         # "up": each output time shows the frame that was on then; "near" would show one up to half a step early.
         chain.append(("fps", f"{Fraction(config.fps).limit_denominator(1001)}:round=up"))
     if table:
-        chain += [("scale", "out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
-        chain += [("lut3d", f"file={table}:interp=tetrahedral")]
+        untagged = f"in_color_matrix={MATRICES[BT2020]}:" if source.matrix == UNSPECIFIED else ""
+        chain += [("scale", f"{untagged}out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
+        chain += [("lut3d", f"file={_escaped(table)}:interp=tetrahedral")]
     matrix = "" if clip.matrix == UNSPECIFIED else f":out_color_matrix={MATRICES[clip.matrix]}"
     conversion = f"out_range=tv{matrix}:flags=bicubic+accurate_rnd+full_chroma_int"
     return [*chain, ("scale", conversion), ("format", _pixel_format(clip)), ("setsar", "1"), ("buffersink", "")]
+
+
+def _escaped(path: str) -> str:
+    """A path as a value of libavfilter's arguments."""
+    return "".join(f"\\{c}" if c in "\\:'" else c for c in path)
 
 
 def _linked(steps: Sequence[Step]) -> Any:

@@ -50,7 +50,7 @@ def _cuts(footage: Footage, scores: Scores) -> list[Transition]:
     for t in candidate_frames(footage):
         evidence = weigh(footage, int(t), alike=ALIKE)
         confidence = _confidence(evidence, scores) if evidence else 0.0
-        if not confidence and is_inset_cut(footage, int(t)):
+        if not confidence and int(t) not in footage.after_flash and is_inset_cut(footage, int(t)):
             confidence = INSET
         if confidence:
             found.append(Transition(int(t), int(t), confidence))
@@ -64,7 +64,7 @@ def _confidence(evidence: CutEvidence, scores: Scores) -> float:
         return 1 - evidence.across / 2
     if evidence.contrast < (DOUBTFUL if unlike else DOUBTFUL_ALIKE):
         return 0.0
-    if is_jump(scores.footage, evidence):
+    if evidence.at not in scores.footage.after_flash and is_jump(scores.footage, evidence):
         return JUMP
     _, score = scores.over(evidence.at - 1, evidence.at + 1, 1, margin=CUT_MARGIN)
     support = float(score[:, 0].max())

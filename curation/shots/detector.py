@@ -169,9 +169,17 @@ class CascadeDetector(_Blocks):
         numbers = self._distinct.numbers
         shown = numbers[start + len(small) - 1] - numbers[start]  # frames of the source
         rate = self.fps * (len(small) - 1) / shown if shown else self.fps
-        footage = Footage(small, start, rate)
+        footage = Footage(small, start, rate, self._after_flash(start, start + len(small)))
         found, _ = detect(footage, self._run_network, fps=rate, threshold=self.config.cascade_threshold)
         return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
+
+
+    def _after_flash(self, start: int, end: int) -> frozenset[int]:
+        """Of pictures [start, end), those right after a flash; counted from `start`."""
+        flashes = self._distinct.flashes
+        numbers = np.asarray(self._distinct.numbers[start:end])
+        at = np.searchsorted(numbers, np.asarray(flashes[bisect(flashes, numbers[0]) :]))
+        return frozenset(at[at < len(numbers)].tolist())
 
 
 class TransNetDetector(_Blocks):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from curation.media.sandbox_child import report_progress
@@ -19,12 +21,14 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 class Footage:
     """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number.
 
-    rate: frames per second.
+    rate: frames per second. after_flash: frames before which light or dark was left out, so that motion leaps there.
     """
 
-    def __init__(self, small: np.ndarray, start: int = 0, rate: float = 25.0) -> None:
+    def __init__(
+        self, small: np.ndarray, start: int = 0, rate: float = 25.0, after_flash: Container[int] = frozenset()
+    ) -> None:
         """small: uint8 RGB [T, 27, 48, 3]."""
-        self.small, self.start, self.rate = small, start, rate
+        self.small, self.start, self.rate, self.after_flash = small, start, rate, after_flash
         self.grey = small @ _LUMA  # float32 [T, 27, 48]
         self.step = np.zeros(len(small), np.float32)  # mean grey levels changed since the frame before
         self.step[1:] = np.abs(np.diff(self.grey, axis=0)).mean((1, 2))

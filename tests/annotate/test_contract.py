@@ -200,6 +200,12 @@ def test_the_fingerprint_follows_all_that_makes_a_value():
     assert replace(Mean(2.0), factor=1.0).fingerprint == Mean().fingerprint
 
 
+def test_what_frames_came_to_offer_leaves_values_of_before_current():
+    """Stores hold this fingerprint of `blur`, version 1: it changes with its version alone."""
+    assert annotate.load("blur").fingerprint == "2340ab2284b7358a"
+    assert annotate.load("combing").needs.every_line
+
+
 def test_fingerprints_are_the_same_in_another_process(built_in):
     names = [a.name for a in built_in]
     code = f"import annotate; print(*(annotate.load(name).fingerprint for name in {names}))"

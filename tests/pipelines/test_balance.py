@@ -270,6 +270,6 @@ def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: S
 
     query = "SELECT clip_id FROM clips WHERE density > 6"
     made = store.snapshots.create("again", query, balance=Balance("density", cap=4))
-    assert _same(store, "again", query, None, 0, None, Balance("density", cap=4)) == made
+    assert _same(store, "again", query, None, 0, None, Balance("density", cap=4), None) == made
     for other in (None, Balance("density"), Balance("cluster", cap=4), Balance("density", cap=4, alpha=2)):
-        assert _same(store, "again", query, None, 0, None, other) is None
+        assert _same(store, "again", query, None, 0, None, other, None) is None

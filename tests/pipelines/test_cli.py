@@ -285,7 +285,7 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local
     assert "curate: 3/3" in made.stderr
     again = reel("curate", "run.yaml", "--store", "store")
     assert again.returncode == 0
-    assert "nothing to do" in again.stdout
+    assert "nothing new; 1 source failed before" in again.stdout
     assert again.stderr == ""
 
 
@@ -302,4 +302,4 @@ assert "ray" not in sys.modules
 """
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.returncode == 0, made.stderr
-    assert "nothing to do" in made.stdout
+    assert "nothing new; 1 source failed before" in made.stdout

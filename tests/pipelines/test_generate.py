@@ -23,7 +23,7 @@ from pipelines.generate import default_shift, encoders, find_source, load, read_
 from pipelines.given import read_end, read_image
 from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from tests.conftest import Reel
-from tests.footage import HOSTILE, frames, number_of, psnr, write
+from tests.footage import HOSTILE, ffmpeg, frames, number_of, psnr, write
 from tests.model.published import save_umt5, save_vae
 from training.checkpoints import Checkpoints
 from training.recipe import TrainRecipe
@@ -128,6 +128,12 @@ def test_the_end_of_a_video_is_what_a_player_shows_there(film: Path, tmp_path: P
     repeated = read_end(film, (160, 96), 4, 50)
     assert [number_of(f.mean(-1)) for f in to_frames(repeated)] == [37, 38, 38, 39]
     assert read_end(write(tmp_path / "short.mp4", frames(3), fps=25), (160, 96), 13, 25).shape[1] == 3
+
+
+def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.mp4"
+    ffmpeg("-i", str(film), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(odd))
+    torch.testing.assert_close(read_end(odd, (160, 96), 5, 12.5), read_end(film, (160, 96), 5, 12.5))
 
 
 def test_pictures_cover_the_size(tmp_path: Path) -> None:

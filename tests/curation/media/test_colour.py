@@ -99,3 +99,21 @@ def test_transparent_pixels_show_black_whatever_lies_under_them(tmp_path):
         assert colour_of(next(file.decode(video=0))).has_alpha
     got = rgb_of(decoded(cut(path).mp4)[1])
     assert worst_patch(got, np.where(shown[..., None], RGB, 0)) <= WITHIN
+
+
+@pytest.mark.parametrize("matrix", [1, 2, 9])
+@pytest.mark.parametrize("format", ["yuva420p", "yuva444p", "yuva444p10le"])
+def test_what_is_opaque_keeps_its_colours_beside_transparency(tmp_path, format, matrix):
+    base = frame_of(RGB, format.replace("yuva", "yuv"), matrix, 1)
+    middle = RGB.shape[1] // 2
+    frame = av.VideoFrame(base.width, base.height, format)
+    kind = np.uint16 if "10" in format else np.uint8
+    alpha = np.zeros((base.height, frame.planes[3].line_size // np.dtype(kind).itemsize), kind)
+    alpha[:, :middle] = 1023 if "10" in format else 255
+    for plane, data in zip(frame.planes, [*map(bytes, base.planes), alpha.tobytes()], strict=True):
+        plane.update(data)
+    frame.colorspace, frame.color_range = matrix, 1
+    path = write_frames(tmp_path / "a.mkv", [frame] * 3)
+    expected = rgb_of(base)
+    expected[:, middle:] = 0
+    assert worst_patch(rgb_of(decoded(cut(path).mp4)[1]), expected) <= WITHIN - 1

@@ -1,5 +1,6 @@
 """HDR to SDR by the standards' formulas, and as a clip."""
 
+import tempfile
 from fractions import Fraction
 
 import numpy as np
@@ -55,3 +56,20 @@ def test_a_tone_mapped_clip_is_bt709_in_eight_bits(tmp_path, transfer):
     assert (frame.format.name, frame.colorspace, frame.color_trc, frame.color_primaries) == ("yuv420p", 1, 1, 1)
     assert worst_patch(rgb_of(frame), to_sdr(coded / 255, transfer) * 255) <= 8  # it bends at the gamut's edges
     assert clip.colour.hdr == "sdr"
+
+
+@pytest.mark.parametrize("matrix", [9, 2], ids=["tagged BT.2020", "matrix not told"])
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_colours_that_bt709_can_show_are_mapped_as_the_formula_says(tmp_path, monkeypatch, transfer, matrix):
+    odd = tmp_path / "it's: a, [folder]"  # each of these means something in a filter's arguments
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    coded = np.rint(40 + 0.12 * patches() + 0.4 * patches().mean(-1, keepdims=True)).astype(np.uint8)
+    frames = [frame_of(coded, "yuv420p10le", 9, 1, transfer, 9) for _ in range(3)]
+    for frame in frames:
+        frame.colorspace = matrix
+    path = write_frames(tmp_path / "a.mkv", frames)
+    with Cutter(str(path), Fraction(25), EncodeConfig(crf=4, preset="ultrafast", hdr="tonemap")) as cutter:
+        clip = cutter.cut(CutSpec(0, 3, (0, 0, coded.shape[1], coded.shape[0])))
+    shown = rgb_of(frame_of(coded, "yuv420p10le", 9, 1)) / 255
+    assert worst_patch(rgb_of(decoded(clip.mp4)[1]), to_sdr(shown, transfer) * 255) <= 3

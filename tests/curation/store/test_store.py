@@ -66,7 +66,7 @@ def test_every_column_says_what_it_means() -> None:
 SAMPLES: dict[Any, Any] = {
     pa.string(): "Ünï\n'\"\x00☃", pa.int32(): -5, pa.int64(): 2**40, pa.float32(): 0.5, pa.float64(): 1e-300,
     pa.bool_(): True, pa.timestamp("us", tz="UTC"): datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
-    pa.large_binary(): b"\x00\xff", pa.list_(pa.int32()): [1, 2, 3],
+    pa.large_binary(): b"\x00\xff", pa.list_(pa.int32()): [1, 2, 3], pa.list_(pa.string()): ["a", ""],
 }  # fmt: skip
 
 
