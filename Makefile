@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test exhaustive lint types collect quality bench env clean
 
 demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
-	$(BIN)/python -m pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
+	$(BIN)/python -m reelwright.pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
 
 PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from annotate.contract import (
+from reelwright.annotate.contract import (
     Annotator,
     Column,
     Computes,
@@ -27,7 +27,7 @@ from annotate.contract import (
     schema_of,
     stored_needs,
 )  # fmt: skip
-from annotate.run import Failure, annotate_clip, annotate_clips, expected_fingerprint
+from reelwright.annotate.run import Failure, annotate_clip, annotate_clips, expected_fingerprint
 
 __all__ = [
     "BUILT_IN", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "Partly", "Postponed", "Resources",
@@ -36,31 +36,31 @@ __all__ = [
 ]  # fmt: skip
 
 BUILT_IN = {
-    "technical": "annotate.technical:Technical",
-    "blur": "annotate.blur:Blur",
-    "combing": "annotate.combing:Combing",
-    "motion": "annotate.motion:Motion",
-    "text": "annotate.text:Text",
-    "light": "annotate.light:Light",
-    "texture": "annotate.texture:Texture",
-    "camera_motion": "annotate.camera_motion:CameraMotion",
-    "watermark": "annotate.watermark:Watermark",
-    "watermark_classifier": "annotate.watermark_classifier:WatermarkClassifier",
-    "watermark_vlm": "annotate.watermark_vlm:WatermarkVlm",
-    "aesthetics": "annotate.aesthetics:Aesthetics",
-    "aesthetic_standin": "annotate.aesthetic_standin:AestheticStandin",
-    "frame_hash": "annotate.frame_hash:FrameHash",
-    "visual_embedding": "annotate.visual_embedding:VisualEmbedding",
-    "near_duplicates": "annotate.near_duplicates:NearDuplicates",
-    "caption": "annotate.caption:Caption",
-    "composed_caption": "annotate.composed_caption:ComposedCaption",
-    "caption_rewrites": "annotate.caption_rewrites:CaptionRewrites",
-    "captions": "annotate.captions:Captions",
-    "cinematography": "annotate.cinematography:Cinematography",
-    "caption_embedding": "annotate.caption_embedding:CaptionEmbedding",
-    "clusters": "annotate.clusters:Clusters",
-    "cluster_names": "annotate.cluster_names:ClusterNames",
-    "density": "annotate.density:Density",
+    "technical": "reelwright.annotate.technical:Technical",
+    "blur": "reelwright.annotate.blur:Blur",
+    "combing": "reelwright.annotate.combing:Combing",
+    "motion": "reelwright.annotate.motion:Motion",
+    "text": "reelwright.annotate.text:Text",
+    "light": "reelwright.annotate.light:Light",
+    "texture": "reelwright.annotate.texture:Texture",
+    "camera_motion": "reelwright.annotate.camera_motion:CameraMotion",
+    "watermark": "reelwright.annotate.watermark:Watermark",
+    "watermark_classifier": "reelwright.annotate.watermark_classifier:WatermarkClassifier",
+    "watermark_vlm": "reelwright.annotate.watermark_vlm:WatermarkVlm",
+    "aesthetics": "reelwright.annotate.aesthetics:Aesthetics",
+    "aesthetic_standin": "reelwright.annotate.aesthetic_standin:AestheticStandin",
+    "frame_hash": "reelwright.annotate.frame_hash:FrameHash",
+    "visual_embedding": "reelwright.annotate.visual_embedding:VisualEmbedding",
+    "near_duplicates": "reelwright.annotate.near_duplicates:NearDuplicates",
+    "caption": "reelwright.annotate.caption:Caption",
+    "composed_caption": "reelwright.annotate.composed_caption:ComposedCaption",
+    "caption_rewrites": "reelwright.annotate.caption_rewrites:CaptionRewrites",
+    "captions": "reelwright.annotate.captions:Captions",
+    "cinematography": "reelwright.annotate.cinematography:Cinematography",
+    "caption_embedding": "reelwright.annotate.caption_embedding:CaptionEmbedding",
+    "clusters": "reelwright.annotate.clusters:Clusters",
+    "cluster_names": "reelwright.annotate.cluster_names:ClusterNames",
+    "density": "reelwright.annotate.density:Density",
 }
 ENTRY_POINTS = "reelwright.annotators"  # other packages add annotators under this group: name = "module:Class"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
-from annotate.picture import measures
+from reelwright.annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.picture import measures
 
 FLOOR = 0.02  # of a factor: one that is nil pulls the score down, but lets the others be seen
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.aesthetic_head import AestheticHead, HeadFile
-from annotate.backends.clip import VIT_L_14, ClipEncoder, ClipModel
-from annotate.contract import Annotator, Column, Frames, Resources, runtime
+from reelwright.annotate.backends.aesthetic_head import AestheticHead, HeadFile
+from reelwright.annotate.backends.clip import VIT_L_14, ClipEncoder, ClipModel
+from reelwright.annotate.contract import Annotator, Column, Frames, Resources, runtime
 
 _POOL: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "max": np.max}
 SAC_LOGOS_AVA = HeadFile()

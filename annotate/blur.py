@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 
 class Blur(Annotator):

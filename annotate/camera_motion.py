@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.camera.classifier import LABELS, load_classifier, weights_hash
-from annotate.camera.features import camera_path
-from annotate.camera.motion import CELL, measure
-from annotate.camera.sampling import NEEDS, chosen
-from annotate.contract import Annotator, Column, Facts, Unmeasurable
-from curation.media.frames import ClipFacts
+from reelwright.annotate.camera.classifier import LABELS, load_classifier, weights_hash
+from reelwright.annotate.camera.features import camera_path
+from reelwright.annotate.camera.motion import CELL, measure
+from reelwright.annotate.camera.sampling import NEEDS, chosen
+from reelwright.annotate.contract import Annotator, Column, Facts, Unmeasurable
+from reelwright.curation.media.frames import ClipFacts
 
 
 class CameraMotion(Annotator):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.chatting.about_clip import AsksAboutClip
-from annotate.chatting.answers import ask_text, clean
-from annotate.contract import Column, runtime
+from reelwright.annotate.chatting.about_clip import AsksAboutClip
+from reelwright.annotate.chatting.answers import ask_text, clean
+from reelwright.annotate.contract import Column, runtime
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.backends.identity import hub_source
-from annotate.backends.sentences import SentenceModel
-from annotate.contract import Annotator, Column, Need, Resources, Stored, runtime
+from reelwright.annotate.backends.identity import hub_source
+from reelwright.annotate.backends.sentences import SentenceModel
+from reelwright.annotate.contract import Annotator, Column, Need, Resources, Stored, runtime
 
 CAPTIONS = ("caption", "source_caption", "composed_caption")
 

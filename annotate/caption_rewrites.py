@@ -9,14 +9,23 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from annotate.backends.chat import Chat, ChatError, ChatModel, keys_of, model_print, open_chat, resources_of, shared_by
-from annotate.chatting import rewriting
-from annotate.chatting.about_clip import QWEN
-from annotate.chatting.answers import ask_text
-from annotate.chatting.items import Item, given, text_hash
-from annotate.chatting.prompts import load_prompt
-from annotate.chatting.rewriting import Rewriting
-from annotate.contract import Annotator, Column, Resources, Stored, runtime
+from reelwright.annotate.backends.chat import (
+    Chat,
+    ChatError,
+    ChatModel,
+    keys_of,
+    model_print,
+    open_chat,
+    resources_of,
+    shared_by,
+)
+from reelwright.annotate.chatting import rewriting
+from reelwright.annotate.chatting.about_clip import QWEN
+from reelwright.annotate.chatting.answers import ask_text
+from reelwright.annotate.chatting.items import Item, given, text_hash
+from reelwright.annotate.chatting.prompts import load_prompt
+from reelwright.annotate.chatting.rewriting import Rewriting
+from reelwright.annotate.contract import Annotator, Column, Resources, Stored, runtime
 
 TYPE = pa.list_(
     pa.struct([

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.chatting.compositions import ELEMENTS, compose, compositions_print, templates_print
-from annotate.chatting.items import Item, given, text_hash
-from annotate.composed_caption import SURE
-from annotate.contract import Annotator, Column, Resources, Stored
+from reelwright.annotate.chatting.compositions import ELEMENTS, compose, compositions_print, templates_print
+from reelwright.annotate.chatting.items import Item, given, text_hash
+from reelwright.annotate.composed_caption import SURE
+from reelwright.annotate.contract import Annotator, Column, Resources, Stored
 
 TYPE = pa.list_(
     pa.struct([

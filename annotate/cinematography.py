@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.backends.structured import ask_json
-from annotate.chatting.about_clip import AsksAboutClip
-from annotate.chatting.sampling import Sampling
-from annotate.chatting.vocabulary import QUESTIONS, VOCABULARIES, described, enum_of, print_of, term_of
-from annotate.contract import Column, runtime
+from reelwright.annotate.backends.structured import ask_json
+from reelwright.annotate.chatting.about_clip import AsksAboutClip
+from reelwright.annotate.chatting.sampling import Sampling
+from reelwright.annotate.chatting.vocabulary import QUESTIONS, VOCABULARIES, described, enum_of, print_of, term_of
+from reelwright.annotate.contract import Column, runtime
 
 EIGHT_FRAMES = Sampling(min_frames=8, max_frames=8)
 SCHEMA = {

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.chat import ChatModel, keys_of, model_print, resources_of
-from annotate.caption_embedding import CAPTIONS, first_caption
-from annotate.chatting.prompts import load_prompt
-from annotate.clustering import names
-from annotate.clustering.groups import Groups, Named, groups_of
-from annotate.clustering.vectors import NEEDS, spread_out, vectors_of
-from annotate.contract import Column, Need, Partly, Postponed, Resources, SetAnnotator, Stored
+from reelwright.annotate.backends.chat import ChatModel, keys_of, model_print, resources_of
+from reelwright.annotate.caption_embedding import CAPTIONS, first_caption
+from reelwright.annotate.chatting.prompts import load_prompt
+from reelwright.annotate.clustering import names
+from reelwright.annotate.clustering.groups import Groups, Named, groups_of
+from reelwright.annotate.clustering.vectors import NEEDS, spread_out, vectors_of
+from reelwright.annotate.contract import Column, Need, Partly, Postponed, Resources, SetAnnotator, Stored
 
 BY_TERMS = "c-tf-idf"
 COMPOSED = "composed_caption"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.clustering import kmeans
-from annotate.clustering.vectors import NEEDS, spread_out, vectors_of
-from annotate.contract import Column, SetAnnotator
+from reelwright.annotate.clustering import kmeans
+from reelwright.annotate.clustering.vectors import NEEDS, spread_out, vectors_of
+from reelwright.annotate.contract import Column, SetAnnotator
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 CELL = 16  # pixels; cells are judged whole, so that noise averages out
 MOVES = 6.0  # grey levels by which a cell must change to the next frame: what stands still is never combed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.chatting.vocabulary import CAMERA_MOTIONS, print_of
-from annotate.contract import Annotator, Column, Stored
+from reelwright.annotate.chatting.vocabulary import CAMERA_MOTIONS, print_of
+from reelwright.annotate.contract import Annotator, Column, Stored
 
 INPUTS = (
     "width", "height", "duration_s", "camera_motion", "camera_motion_confidence", "motion_score", "still_share",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from curation.media.frames import Frames
+from reelwright.curation.media.frames import Frames
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.clustering.vectors import NEEDS, spread_out, vectors_of
-from annotate.contract import Column, SetAnnotator
+from reelwright.annotate.clustering.vectors import NEEDS, spread_out, vectors_of
+from reelwright.annotate.contract import Column, SetAnnotator
 
 SAME = 0.01  # cosine distance below which captions say the same: sentences that differ by an article
 CHUNK = 1024  # clips at once, against all others

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 SIDE = 32  # pixels of the square that a frame is shrunk to
 KEPT = 8  # lowest frequencies across and down that make the 64 bits

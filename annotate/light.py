@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 BLACK = 32  # grey level (full range) below which a pixel is black
 NEARLY_ALL = 0.98  # share of black pixels that makes a frame black (as ffmpeg's blackdetect)

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.affine import affine_part
-from annotate.contract import Annotator, Column, Facts, Frames, Unmeasurable
-from curation.media.frames import ClipFacts
+from reelwright.annotate.affine import affine_part
+from reelwright.annotate.contract import Annotator, Column, Facts, Frames, Unmeasurable
+from reelwright.curation.media.frames import ClipFacts
 
 STRIDE = 8  # pixels between the flow vectors that are looked at; CELL pixels around each are judged together
 CELL = (9, 9)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Column, SetAnnotator, Stored
-from annotate.duplicates.groups import Neighbours, group
-from annotate.duplicates.hashes import LikeHashes, padded
-from annotate.duplicates.vectors import LikeVectors
+from reelwright.annotate.contract import Column, SetAnnotator, Stored
+from reelwright.annotate.duplicates.groups import Neighbours, group
+from reelwright.annotate.duplicates.hashes import LikeHashes, padded
+from reelwright.annotate.duplicates.vectors import LikeVectors
 
 
 @dataclass(frozen=True)

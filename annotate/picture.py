@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from annotate.light import colorfulness
+from reelwright.annotate.light import colorfulness
 
 COLOURFUL = 82.0  # Hasler & Süsstrunk's M of "highly colourful"
 WELL_EXPOSED, EXPOSURE_WIDTH = 0.5, 0.2  # of the range of grey (Mertens et al., 2007)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import (
+from reelwright.annotate.contract import (
     Annotator,
     Computes,
     Facts,
@@ -28,7 +28,7 @@ from annotate.contract import (
     refuse_shared_columns,
     stored_needs,
 )  # fmt: skip
-from curation.media.frames import ClipFacts, read
+from reelwright.curation.media.frames import ClipFacts, read
 
 
 @dataclass(frozen=True)

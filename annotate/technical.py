@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Facts
-from curation.media.frames import ClipFacts
+from reelwright.annotate.contract import Annotator, Column, Facts
+from reelwright.curation.media.frames import ClipFacts
 
 
 class Technical(Annotator):

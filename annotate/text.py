@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.text_detector import TextDetector
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.backends.text_detector import TextDetector
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 SUBTITLE_FROM = 0.7  # a subtitle's middle lies below this share of the height
 UNCHANGED = 10  # grey levels: frames that differ by less in every 8 x 8 block share one detection

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.contract import Annotator, Column, Frames
 
 LEVELS = 32
 OFFSETS = ((0, 1), (1, 1), (1, 0), (1, -1))  # (down, right): 0, 45, 90 and 135 degrees, one pixel away

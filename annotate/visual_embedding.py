@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.clip import VIT_L_14, ClipEncoder, ClipModel
-from annotate.backends.identity import origin_of
-from annotate.contract import Annotator, Column, Frames, Resources, runtime
+from reelwright.annotate.backends.clip import VIT_L_14, ClipEncoder, ClipModel
+from reelwright.annotate.backends.identity import origin_of
+from reelwright.annotate.contract import Annotator, Column, Frames, Resources, runtime
 
 
 @dataclass(frozen=True)

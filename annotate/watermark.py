@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.text_detector import TextDetector
-from annotate.contract import Annotator, Column, Facts, Frames
-from annotate.overlay.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
-from annotate.overlay.persistence import measure
-from annotate.overlay.scene import follows, moved_along
-from annotate.overlay.scores import line_score, symbol_score
-from curation.media.frames import ClipFacts
+from reelwright.annotate.backends.text_detector import TextDetector
+from reelwright.annotate.contract import Annotator, Column, Facts, Frames
+from reelwright.annotate.overlay.boxes import Box, Evidence, grown, steady_cells, symbols, weigh
+from reelwright.annotate.overlay.persistence import measure
+from reelwright.annotate.overlay.scene import follows, moved_along
+from reelwright.annotate.overlay.scores import line_score, symbol_score
+from reelwright.curation.media.frames import ClipFacts
 
 LEAST_FRAMES = 6  # in fewer, next to nothing can be said to last
 LEAST_CELLS = 4  # steady ones in the picture, below which the detector, most of the cost, is not asked

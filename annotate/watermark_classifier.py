@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.classifier import Classifier, ImageClassifier
-from annotate.contract import Annotator, Column, Frames, Resources, runtime
+from reelwright.annotate.backends.classifier import Classifier, ImageClassifier
+from reelwright.annotate.contract import Annotator, Column, Frames, Resources, runtime
 
 UNNAMED = ImageClassifier()
 

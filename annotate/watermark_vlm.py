@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate.backends.structured import ask_json
-from annotate.chatting.about_clip import AsksAboutClip
-from annotate.chatting.sampling import Sampling
-from annotate.chatting.vocabulary import NO_WATERMARK, WATERMARKS, described, enum_of, print_of, term_of
-from annotate.contract import Column, runtime
+from reelwright.annotate.backends.structured import ask_json
+from reelwright.annotate.chatting.about_clip import AsksAboutClip
+from reelwright.annotate.chatting.sampling import Sampling
+from reelwright.annotate.chatting.vocabulary import NO_WATERMARK, WATERMARKS, described, enum_of, print_of, term_of
+from reelwright.annotate.contract import Column, runtime
 
 FEW_LARGE = Sampling(min_frames=4, max_frames=4, short_side=720)
 SCHEMA = {

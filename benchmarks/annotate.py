@@ -17,16 +17,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate import Annotator, SetAnnotator
 from benchmarks.scale import best_of, build, synthetic_clips, timed
-from curation.store import Store
-from curation.store.journal import MERGE_ROWS, Journal
-from pipelines.annotation.load import in_levels, load_annotators, prepare_columns
-from pipelines.annotation.run import annotate_and_record, is_current
-from pipelines.annotation.sets import set_standing
-from pipelines.annotation.standing import standing_of
-from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.annotate import Annotator, SetAnnotator
+from reelwright.curation.store import Store
+from reelwright.curation.store.journal import MERGE_ROWS, Journal
+from reelwright.pipelines.annotation.load import in_levels, load_annotators, prepare_columns
+from reelwright.pipelines.annotation.run import annotate_and_record, is_current
+from reelwright.pipelines.annotation.sets import set_standing
+from reelwright.pipelines.annotation.standing import standing_of
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import CurateRecipe, load_recipe
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def rerun_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
     floor = best_of(3, lambda: store.read("clips", ["clip_id", *prints]))
     yield "check_s", ours
     yield "check_over_reading_fingerprints", ours / floor
-    command = [sys.executable, "-m", "pipelines.cli", "annotate", "--store", str(path)]
+    command = [sys.executable, "-m", "reelwright.pipelines.cli", "annotate", "--store", str(path)]
     done, seconds = timed(lambda: subprocess.run(command, capture_output=True, text=True, check=True))
     assert "nothing to do" in done.stdout, done.stdout
     yield "command_s", seconds
@@ -88,7 +88,7 @@ def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
     """`blur` is added to clips that have others' columns and real bytes: which files change, and which versions."""
     import numpy as np
 
-    from pipelines.cluster import cluster
+    from reelwright.pipelines.cluster import cluster
 
     store, mp4 = Store.open(path, create=True), _small_clip()
     rows = synthetic_clips(np.random.default_rng(0), 0, clips)

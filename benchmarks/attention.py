@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.attention_peers import Run, both, dense_runs, flex_runs
-from kernels import (
+from reelwright.kernels import (
     BlockGrid,
     BlockLists,
     TopR,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import BlockGrid, BlockLists
+from reelwright.kernels import BlockGrid, BlockLists
 
 Run = Callable[[], Any]
 

@@ -23,7 +23,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 
-from curation.borders import Crop, Profile, find_crop, profile
+from reelwright.curation.borders import Crop, Profile, find_crop, profile
 
 SAMPLES_PER_S, MIN_SAMPLES, MAX_SAMPLES = 2, 5, 32
 FULL_IOU = 0.98  # below it, a file without borders counts as cropped

@@ -18,10 +18,10 @@ import imageio_ffmpeg
 import psutil
 import ray
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from pipelines.curate import run_all
-from pipelines.recipe import CurateRecipe, load_recipe, parse_overrides
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines.curate import run_all
+from reelwright.pipelines.recipe import CurateRecipe, load_recipe, parse_overrides
 
 SETTLE_S = 3.0  # for the workers that Ray starts ahead of any task
 SAMPLE_S = 0.05

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from model.codec.dct import basis, to_ycc
+from reelwright.model.codec.dct import basis, to_ycc
 
 SPEEDS_PX = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 SIZES = ((256, 256), (480, 832))  # height, width
@@ -32,8 +32,8 @@ def main() -> None:
 
 def report() -> None:
     """`name value` lines: mean PSNR over the footage, of first frames and of the others."""
-    from model.codec import load_codec
-    from model.config import CodecConfig
+    from reelwright.model.codec import load_codec
+    from reelwright.model.config import CodecConfig
 
     codec = load_codec(CodecConfig())
     errors: dict[str, list[float]] = {}

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import DiTConfig
-from model.dit import DiT
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
 
 CONFIG = DiTConfig(hidden_size=384, depth=9, num_heads=6, caption_channels=512, adaln_tembed_dim=128, text_tokens=64)
 

@@ -18,8 +18,8 @@ import av
 import av.filter
 import numpy as np
 
-from curation.media.decode import Video, orientation_of
-from curation.store import Store
+from reelwright.curation.media.decode import Video, orientation_of
+from reelwright.curation.store import Store
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from curation.store import Store, StoreError, written
+from reelwright.curation.store import Store, StoreError, written
 
 WRITES = 60
 PAGES = 400  # of 4 KiB that the neighbour writes at most

@@ -19,19 +19,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.config import DiTConfig, TextConfig
-from model.dit import DiT
-from training.batch import Batch
-from training.buckets import Bucket
-from training.checkpoints import Checkpoints
-from training.context import context_parallel
-from training.memory import CUDA_BYTES, plan_memory
-from training.objective import flow_loss
-from training.optim import clip_gradients, make_optimizer, optimizer_tensors
-from training.parallel import accumulate, autocast, parallelize
-from training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
-from training.throughput import Meter, peak_flops
-from training.world import World, mesh_sizes, started
+from reelwright.model.config import DiTConfig, TextConfig
+from reelwright.model.dit import DiT
+from reelwright.training.batch import Batch
+from reelwright.training.buckets import Bucket
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.context import context_parallel
+from reelwright.training.memory import CUDA_BYTES, plan_memory
+from reelwright.training.objective import flow_loss
+from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_tensors
+from reelwright.training.parallel import accumulate, autocast, parallelize
+from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
+from reelwright.training.throughput import Meter, peak_flops
+from reelwright.training.world import World, mesh_sizes, started
 
 BUCKET = Bucket(frames=93, height=480, width=832)
 CHECKPOINTING = ["none", "selective", "full"]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.config import DiTConfig
-from model.dit import DiT
-from model.sampling import denoise, sigmas
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.sampling import denoise, sigmas
 
 CONFIG = DiTConfig(
     hidden_size=128, depth=4, num_heads=4, caption_channels=64, adaln_tembed_dim=64, frequency_embedding_size=64,

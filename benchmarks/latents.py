@@ -20,15 +20,15 @@ import pyarrow as pa
 import torch
 import webdataset
 
-from curation.store import Store
-from model.config import DiTConfig
-from model.text import pad_text
-from training.buckets import Bucket
-from training.data import Loader
-from training.encode import prints_of, text_rows, to_bytes
-from training.latents import StoredSamples
-from training.plan import Plan
-from training.recipe import DataConfig, TaskConfig, TrainRecipe
+from reelwright.curation.store import Store
+from reelwright.model.config import DiTConfig
+from reelwright.model.text import pad_text
+from reelwright.training.buckets import Bucket
+from reelwright.training.data import Loader
+from reelwright.training.encode import prints_of, text_rows, to_bytes
+from reelwright.training.latents import StoredSamples
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 WORKERS = 2
 ROUNDS = 5  # the medians count
@@ -140,7 +140,7 @@ def caption(clip_id: str) -> str:
 def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, ids: list[str], written: int) -> None:
     """The same latents and text states, in the tables as precomputing leaves them and in tar shards, in the order of
     the ids."""
-    from model.text import load_text_encoder
+    from reelwright.model.text import load_text_encoder
 
     prints, dtype, encoder = prints_of(recipe), recipe.data.store_dtype, load_text_encoder(recipe.text)
     rng = np.random.default_rng(0)

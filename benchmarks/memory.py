@@ -14,10 +14,10 @@ import imageio_ffmpeg
 import numpy as np
 import psutil
 
-from curation.clips import plan_clips
-from curation.media.sandbox import Sandbox
-from curation.scan import scan_from_json
-from pipelines.recipe import CurateRecipe
+from reelwright.curation.clips import plan_clips
+from reelwright.curation.media.sandbox import Sandbox
+from reelwright.curation.scan import scan_from_json
+from reelwright.pipelines.recipe import CurateRecipe
 
 WIDTH, HEIGHT, FPS, LOOP_S = 1920, 1080, 24, 60
 SHOT_S = 5
@@ -31,7 +31,7 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     sandbox = Sandbox(memory_bytes=recipe.limits.memory_mib << 20)
     work = {"shots": recipe.shots.model_dump(), "borders": recipe.borders.model_dump()}
     reply = sandbox.call(
-        "pipelines.work:scan_source", {"uri": str(film), "max_frames": recipe.limits.max_frames, **work}
+        "reelwright.pipelines.work:scan_source", {"uri": str(film), "max_frames": recipe.limits.max_frames, **work}
     )
     scan = scan_from_json(reply.value, reply.blobs[0])
     yield "memory.film_hours", scan.timing.num_frames / scan.timing.fps / 3600
@@ -42,7 +42,7 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     chosen = clips[:: max(1, len(clips) // CUTS)]
     for clip in chosen:
         sandbox.call(
-            "pipelines.work:cut_source",
+            "reelwright.pipelines.work:cut_source",
             {
                 "uri": str(film),
                 "specs": [asdict(clip.spec)],

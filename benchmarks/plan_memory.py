@@ -69,7 +69,7 @@ def rows(name: str, device: str) -> Iterator[tuple[str, float]]:
 
 
 def recipe_of(name: str, device: str) -> Any:
-    from training.recipe import TrainRecipe
+    from reelwright.training.recipe import TrainRecipe
 
     case = CASES[name]
     data = {"ratios": ["1:1"], "batches_per_step": 1, **DATA[device], **case.get("data", {})}
@@ -81,7 +81,7 @@ def measure(name: str, device: str) -> dict[str, int]:
     """Bytes: planned, measured, and on the CPU the resident set's rise."""
     import torch
 
-    from training.memory import CUDA_BYTES, plan_memory
+    from reelwright.training.memory import CUDA_BYTES, plan_memory
 
     torch.set_num_threads(1)
     recipe = recipe_of(name, device)
@@ -126,15 +126,15 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     """(a step of the trainer's parts, bytes of what stays between steps)."""
     import torch
 
-    from model.dit import DiT
-    from model.lora import init_lora
-    from training.adapters import adapt
-    from training.batch import Batch
-    from training.ema import Ema
-    from training.objective import flow_loss
-    from training.optim import clip_gradients, make_optimizer
-    from training.parallel import autocast, parallelize
-    from training.world import World
+    from reelwright.model.dit import DiT
+    from reelwright.model.lora import init_lora
+    from reelwright.training.adapters import adapt
+    from reelwright.training.batch import Batch
+    from reelwright.training.ema import Ema
+    from reelwright.training.objective import flow_loss
+    from reelwright.training.optim import clip_gradients, make_optimizer
+    from reelwright.training.parallel import autocast, parallelize
+    from reelwright.training.world import World
 
     world = World.alone(device)
     with torch.device("meta"):

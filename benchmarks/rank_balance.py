@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.recipes import load
-from training.plan import Plan
-from training.recipe import TrainRecipe
+from reelwright.pipelines.recipes import load
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import TrainRecipe
 
 CLIPS, STEPS = 20_000, 200
 SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.memory import memory_rows
-from curation.store import Store
-from curation.store.schema import field
+from reelwright.curation.store import Store
+from reelwright.curation.store.schema import field
 
 CLIPS = 1_000_000
 BATCH = 100_000

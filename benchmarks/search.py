@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 DIM, QUERIES, K = 384, 40, 10
 

@@ -22,26 +22,26 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from model.codec import load_codec
-from model.generation import Generator, Settings
-from model.text import load_text_encoder
-from pipelines.checkpoint import network_tensors
-from pipelines.curate import run_all
-from pipelines.mp4 import to_frames
-from pipelines.precompute import precompute
-from pipelines.recipe import load_recipe
-from training.checkpoints import find_checkpoint
-from training.data import make_plan
-from training.encode import prints_of
-from training.latents import StoredSamples
-from training.logs import read_log
-from training.objective import timestep_shift
-from training.plan import Draw
-from training.recipe import TrainRecipe
-from training.run import run
-from training.world import World
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.model.codec import load_codec
+from reelwright.model.generation import Generator, Settings
+from reelwright.model.text import load_text_encoder
+from reelwright.pipelines.checkpoint import network_tensors
+from reelwright.pipelines.curate import run_all
+from reelwright.pipelines.mp4 import to_frames
+from reelwright.pipelines.precompute import precompute
+from reelwright.pipelines.recipe import load_recipe
+from reelwright.training.checkpoints import find_checkpoint
+from reelwright.training.data import make_plan
+from reelwright.training.encode import prints_of
+from reelwright.training.latents import StoredSamples
+from reelwright.training.logs import read_log
+from reelwright.training.objective import timestep_shift
+from reelwright.training.plan import Draw
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.run import run
+from reelwright.training.world import World
 
 FOLDER = "natural"  # of the corpus
 CURATE = {"encode.preset": "ultrafast", "encode.crf": 20, "encode.max_short_side": 256, "clips.max_s": 1.3,
@@ -160,7 +160,7 @@ def seen(store: Store, recipe: TrainRecipe) -> tuple[list[str], np.ndarray]:
 
 def generate(recipe: TrainRecipe, run_folder: Path, prompts: Sequence[str]) -> np.ndarray:
     """uint8 [N, F, H, W, 3], by the averaged weights."""
-    from model.dit import DiT
+    from reelwright.model.dit import DiT
 
     model = DiT(recipe.model)
     model.load_state_dict(dict(network_tensors(find_checkpoint(run_folder), ema=True)))

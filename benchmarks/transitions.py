@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.transition_kinds import EASINGS, HEIGHT, MIXES, WIDTH, XFADES, compose, dissolve, studio, xfade
 from benchmarks.transition_negatives import NEGATIVES
-from curation.shots import ShotConfig, make_detector
+from reelwright.curation.shots import ShotConfig, make_detector
 
 PICTURES, VIDEOS = {".jpg", ".jpeg", ".png"}, {".avi", ".mp4", ".mkv", ".webm", ".mov"}
 NUM_FRAMES, AT = 200, 70  # of a composed file, and where its transition begins

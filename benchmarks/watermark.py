@@ -26,10 +26,10 @@ import av
 import cv2
 import numpy as np
 
-from annotate.watermark import Watermark
 from benchmarks import unmarked
 from benchmarks.borders import shots
-from curation.media.frames import read
+from reelwright.annotate.watermark import Watermark
+from reelwright.curation.media.frames import read
 
 WIDTH, HEIGHT, FRAMES, FPS = 640, 360, 48, 24
 WORDS = ("CHANNEL 4", "stockpix", "Preview", "LIVE", "demo.tv", "ARCHIVE", "Kanal 12", "footage")

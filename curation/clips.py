@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from curation.inputs import Span
-from curation.media.cut import CutSpec
-from curation.media.encode import EncodeConfig
-from curation.scan import Scan, ScannedShot
-from curation.shots import Shot
-from curation.spans import pieces_of
-from curation.timing import CLOCK_JUMP_S, Timing
+from reelwright.curation.inputs import Span
+from reelwright.curation.media.cut import CutSpec
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.scan import Scan, ScannedShot
+from reelwright.curation.shots import Shot
+from reelwright.curation.spans import pieces_of
+from reelwright.curation.timing import CLOCK_JUMP_S, Timing
 
 CUTTING_VERSION = 2  # raise when cutting or encoding changes what comes out
 SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones

@@ -11,7 +11,7 @@ ELSEWHERE = {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}  
 
 def install_command(extra: str) -> str:
     """The command that installs an extra of pyproject.toml, as it runs in the environment of this process."""
-    clone = Path(__file__).parents[1]
+    clone = Path(__file__).resolve().parents[1]
     if (clone / "pyproject.toml").is_file():
         return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
     return f"pip install -e '.[{extra}]' in a clone of reelwright"

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from curation.clips import ClipConfig
-from curation.inputs import Span
-from curation.scan import Scan
-from curation.spans import pieces_of
+from reelwright.curation.clips import ClipConfig
+from reelwright.curation.inputs import Span
+from reelwright.curation.scan import Scan
+from reelwright.curation.spans import pieces_of
 
 
 def why_no_clip(scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> str:

@@ -16,14 +16,21 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from curation.borders import BorderConfig, Crop, find_crop, profile
-from curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
-from curation.media.errors import MediaError
-from curation.media.probe import VideoInfo, video_info
-from curation.media.sandbox_child import report_progress
-from curation.shots import ANALYSIS_WIDTH, Shot, ShotConfig, Transition, make_detector, shots_from_transitions
-from curation.shots.repeats import true_rate
-from curation.timing import Timing, timing_of
+from reelwright.curation.borders import BorderConfig, Crop, find_crop, profile
+from reelwright.curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import VideoInfo, video_info
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.shots import (
+    ANALYSIS_WIDTH,
+    Shot,
+    ShotConfig,
+    Transition,
+    make_detector,
+    shots_from_transitions,
+)
+from reelwright.curation.shots.repeats import true_rate
+from reelwright.curation.timing import Timing, timing_of
 
 CHUNK_FRAMES = 64
 LIKELY_FPS = 240  # a file that claims more names its clock

@@ -1,6 +1,6 @@
 """Block-sparse attention on token grids, of any model: depends on torch, and on triton for its GPU kernels.
 
-    from kernels import TopR, block_sparse_attention
+    from reelwright.kernels import TopR, block_sparse_attention
     out = block_sparse_attention(q, k, v, grid_q=(24, 30, 52), grid_k=(24, 30, 52), select=TopR(1 / 16))
 """
 
@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernels.attention import attend, block_sparse_attention, put_back, put_in_order
-    from kernels.blocks import BlockGrid, block_grids
-    from kernels.lists import BlockLists
-    from kernels.patterns import causal_by_frame, plane_and_time, sliding_tile
-    from kernels.selection import CDF, TopR, select_blocks
+    from reelwright.kernels.attention import attend, block_sparse_attention, put_back, put_in_order
+    from reelwright.kernels.blocks import BlockGrid, block_grids
+    from reelwright.kernels.lists import BlockLists
+    from reelwright.kernels.patterns import causal_by_frame, plane_and_time, sliding_tile
+    from reelwright.kernels.selection import CDF, TopR, select_blocks
 
 __all__ = [
     "CDF",
@@ -44,4 +44,4 @@ def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"kernels.{module}"), name)
-    raise AttributeError(f"module 'kernels' has no attribute {name!r}")
+    raise AttributeError(f"module 'reelwright.kernels' has no attribute {name!r}")

@@ -5,10 +5,10 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from kernels.blocks import BlockGrid, Triple, block_grids
-from kernels.lists import BlockLists
-from kernels.operator import block_sparse, choose_backend
-from kernels.selection import Select, select_blocks
+from reelwright.kernels.blocks import BlockGrid, Triple, block_grids
+from reelwright.kernels.lists import BlockLists
+from reelwright.kernels.operator import block_sparse, choose_backend
+from reelwright.kernels.selection import Select, select_blocks
 
 Block = Triple | tuple[Triple, Triple]
 

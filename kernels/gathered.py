@@ -206,7 +206,7 @@ class _Whole:
     tokens_k = tokens_q
 
     def pieces(self) -> Iterator["_Span"]:
-        from kernels.lists import BlockLists
+        from reelwright.kernels.lists import BlockLists
 
         plan, lengths = self.plan, self.plan.offsets_k.diff()
         kept = BlockLists(plan.indices, plan.counts).mask(lengths.numel()).flatten(0, 1)

@@ -6,7 +6,7 @@ The queries' frames are the last of the keys'. A block that holds a token of the
 import torch
 from torch import Tensor
 
-from kernels.blocks import BlockGrid, Triple
+from reelwright.kernels.blocks import BlockGrid, Triple
 
 
 def plane_and_time(grid_q: BlockGrid, grid_k: BlockGrid) -> Tensor:

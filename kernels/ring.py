@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.attention import Block, autocast_types, put_back, put_in_order
-from kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
-from kernels.gathered import lse_type
-from kernels.lists import BlockLists
-from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels, choose_backend
-from kernels.selection import Select, choose, pooled, visible
-from kernels.travel import Arriving, merge, pass_on
+from reelwright.kernels.attention import Block, autocast_types, put_back, put_in_order
+from reelwright.kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
+from reelwright.kernels.gathered import lse_type
+from reelwright.kernels.lists import BlockLists
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels, choose_backend
+from reelwright.kernels.selection import Select, choose, pooled, visible
+from reelwright.kernels.travel import Arriving, merge, pass_on
 
 
 def ring_block_sparse_attention(

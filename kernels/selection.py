@@ -1,6 +1,6 @@
 """Which key blocks a query block attends to, by mean-pooled scores (LongCat-Video technical report, A.2).
 
-Means are pooled here; scores, and the order they give, are `kernels.ranking`'s.
+Means are pooled here; scores, and the order they give, are `reelwright.kernels.ranking`'s.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from kernels.blocks import BlockGrid
-from kernels.lists import BlockLists, chunk_bytes
-from kernels.operator import choose_backend
-from kernels.ranking import best_blocks, block_means
+from reelwright.kernels.blocks import BlockGrid
+from reelwright.kernels.lists import BlockLists, chunk_bytes
+from reelwright.kernels.operator import choose_backend
+from reelwright.kernels.ranking import best_blocks, block_means
 
 
 @dataclass(frozen=True)

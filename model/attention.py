@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import BlockGrid, block_grids
-from kernels.blocks import Triple
-from model.norms import HeadNorm
-from model.rope import rotate
+from reelwright.kernels import BlockGrid, block_grids
+from reelwright.kernels.blocks import Triple
+from reelwright.model.norms import HeadNorm
+from reelwright.model.rope import rotate
 
 
 @dataclass(frozen=True)

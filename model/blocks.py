@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import CrossAttention, Layout, SelfAttention
-from model.config import DiTConfig
-from model.lora_layers import LoRALinear
-from model.norms import LayerNorm
-from model.order import Pieces, gated, modulate, pieces_of
+from reelwright.model.attention import CrossAttention, Layout, SelfAttention
+from reelwright.model.config import DiTConfig
+from reelwright.model.lora_layers import LoRALinear
+from reelwright.model.norms import LayerNorm
+from reelwright.model.order import Pieces, gated, modulate, pieces_of
 
 
 class SwiGLU(nn.Module):

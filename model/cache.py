@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kernels import BlockGrid
-from kernels.blocks import Triple
-from model.attention import Layout
+from reelwright.kernels import BlockGrid
+from reelwright.kernels.blocks import Triple
+from reelwright.model.attention import Layout
 
 
 @dataclass(frozen=True)

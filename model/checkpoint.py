@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from model.config import DiTConfig
-from model.dit import DiT
-from model.errors import ModelError
-from model.lora_layers import assign
-from model.weight_files import dump_config, open_weights, read_config, save_tensors, shard_names, write_index
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
+from reelwright.model.lora_layers import assign
+from reelwright.model.weight_files import dump_config, open_weights, read_config, save_tensors, shard_names, write_index
 
 Shape = tuple[int, ...]
 MAX_SHARD_BYTES = 5 * 10**9

@@ -9,16 +9,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kernels import put_back, put_in_order
-from model.attention import Layout, arranged
-from model.blocks import Block, FinalLayer
-from model.cache import KVCache
-from model.config import DiTConfig
-from model.embed import PatchEmbed, TextEmbed, TimestepEmbed
-from model.errors import ModelError
-from model.lora_layers import assign
-from model.order import pieces_of
-from model.rope import rotation
+from reelwright.kernels import put_back, put_in_order
+from reelwright.model.attention import Layout, arranged
+from reelwright.model.blocks import Block, FinalLayer
+from reelwright.model.cache import KVCache
+from reelwright.model.config import DiTConfig
+from reelwright.model.embed import PatchEmbed, TextEmbed, TimestepEmbed
+from reelwright.model.errors import ModelError
+from reelwright.model.lora_layers import assign
+from reelwright.model.order import pieces_of
+from reelwright.model.rope import rotation
 
 Origin = tuple[int, int, int]
 

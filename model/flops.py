@@ -6,8 +6,8 @@ pairs that are kept count. What a CDF keeps follows from the scores and is not k
 
 import math
 
-from kernels.blocks import BlockGrid
-from model.config import AttentionConfig, DiTConfig
+from reelwright.kernels.blocks import BlockGrid
+from reelwright.model.config import AttentionConfig, DiTConfig
 
 Grid = tuple[int, int, int]
 """Tokens along time, rows, columns."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.cache import KVCache
-from model.codec import Codec, latent_size
-from model.codec.base import STRIDE
-from model.dit import DiT
-from model.errors import ModelError
-from model.sampling import SHIFT, Predict, Rule, cfg, cfg_zero, denoise, distilled_sigmas, sigmas
-from model.text import TextEncoder, pad_text
+from reelwright.model.cache import KVCache
+from reelwright.model.codec import Codec, latent_size
+from reelwright.model.codec.base import STRIDE
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
+from reelwright.model.sampling import SHIFT, Predict, Rule, cfg, cfg_zero, denoise, distilled_sigmas, sigmas
+from reelwright.model.text import TextEncoder, pad_text
 
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 

@@ -3,7 +3,7 @@
 An adapted layer computes W x + b + Σ weight · alpha/rank · up(down(x)). On a layer that fuses n projections (qkv: 3,
 kv_linear: 2) the update is block-diagonal: `down` is [n · rank, in], and each of n `up`s [out / n, rank] sees its own
 rank features. Source: Hu et al. 2021 (arXiv 2106.09685); the layout is the published one. Layers: `model.lora_layers`;
-files: `model.lora_files`.
+files: `reelwright.model.lora_files`.
 """
 
 import zlib
@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from model.config import LoRAConfig
-from model.errors import ModelError
-from model.lora_files import load_lora, save_lora
-from model.lora_layers import LoRALinear, attach, lora_layers, replace
+from reelwright.model.config import LoRAConfig
+from reelwright.model.errors import ModelError
+from reelwright.model.lora_files import load_lora, save_lora
+from reelwright.model.lora_layers import LoRALinear, attach, lora_layers, replace
 
 __all__ = [
     "LoRALinear",

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from model.errors import ModelError
-from model.lora_layers import Adapter, assign, attach, named_adapters
-from model.weight_files import save_tensors
+from reelwright.model.errors import ModelError
+from reelwright.model.lora_layers import Adapter, assign, attach, named_adapters
+from reelwright.model.weight_files import save_tensors
 
 DOT = "___lorahyphen___"
 _FILE_KEY = re.compile(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from model.config import AttentionConfig, DiTConfig, LoRAConfig
-from model.flops import DENSE, Grid, attention_flops
-from model.lora import FUSED
+from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
+from reelwright.model.flops import DENSE, Grid, attention_flops
+from reelwright.model.lora import FUSED
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def lora_train_flops(
     text_tokens: int,
     attention: AttentionConfig = DENSE,
 ) -> int:
-    """Forward and backward pass of a network that trains adapters alone; sizes as in `model.flops`."""
+    """Forward and backward pass of a network that trains adapters alone; sizes as in `reelwright.model.flops`."""
     live = {"x": False, "t": False, "text": False}  # which streams ask for a gradient so far
     total = 0
     for one in products(config, grid, cond_frames, text_tokens, attention):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import functional as F
 
-from model.errors import ModelError
+from reelwright.model.errors import ModelError
 
 
 class LoRALinear(nn.Linear):

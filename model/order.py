@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kernels import BlockGrid
-from model.attention import Layout
+from reelwright.kernels import BlockGrid
+from reelwright.model.attention import Layout
 
 
 @dataclass(frozen=True)

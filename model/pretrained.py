@@ -4,8 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from curation.extras import install_command
-from model.errors import ModelError
+from reelwright.curation.extras import install_command
+from reelwright.model.errors import ModelError
 
 ROWS_HASHED = 8  # of every tensor: any training step changes them all, and 11 GB need not be read
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt")

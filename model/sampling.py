@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.errors import ModelError
+from reelwright.model.errors import ModelError
 
 TIMESTEPS = 1000  # t of pure noise
 LAST_SIGMA = 0.001  # before the shift; 0 comes after it

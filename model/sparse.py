@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from kernels import CDF, TopR, block_sparse_attention
-from kernels.blocks import Triple
-from model.attention import Attend, Layout, dense_attention, set_attention
-from model.config import AttentionConfig
+from reelwright.kernels import CDF, TopR, block_sparse_attention
+from reelwright.kernels.blocks import Triple
+from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
+from reelwright.model.config import AttentionConfig
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.config import DiTConfig
-from model.errors import ModelError
+from reelwright.model.config import DiTConfig
+from reelwright.model.errors import ModelError
 
 CLASS_NAME = "LongCatVideoTransformer3DModel"
 STEM = "diffusion_pytorch_model"

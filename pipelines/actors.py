@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines import interrupts
+from reelwright.pipelines import interrupts
 
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
 ATTEMPTS = 2  # of a single item whose actor is lost

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.store import Store, StoreError
-from curation.store.balance import CAP, COLUMN, Balance
-from curation.store.errors import unknown_name
-from pipelines.balance import (
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.balance import CAP, COLUMN, Balance
+from reelwright.curation.store.errors import unknown_name
+from reelwright.pipelines.balance import (
     CATEGORIES,
     MAX_CATEGORIES,
     BalanceReport,
@@ -24,9 +24,9 @@ from pipelines.balance import (
     nearest,
     weightings,
 )
-from pipelines.conditions import checked
-from pipelines.errors import UserError
-from pipelines.report.facts import quoted
+from reelwright.pipelines.conditions import checked
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.report.facts import quoted
 
 CLUSTERS = ("cluster_name", "cluster_id")  # categories that have a place in caption-embedding space
 EMBEDDING = "caption_embedding"

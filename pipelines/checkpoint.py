@@ -15,15 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
-from model.config import DiTConfig
-from model.dit import DiT
-from model.lora_files import DOT, LayerWeights, adapter_names, check_layers, read_lora, to_published, write_lora
-from model.weight_files import ANCHOR, TensorFiles, open_weights
-from pipelines.errors import UserError
-from training.checkpoints import about, find_checkpoint, stream_tensors, tensor_names
-from training.errors import TrainError
-from training.recipe import TrainRecipe
+from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.lora_files import (
+    DOT,
+    LayerWeights,
+    adapter_names,
+    check_layers,
+    read_lora,
+    to_published,
+    write_lora,
+)
+from reelwright.model.weight_files import ANCHOR, TensorFiles, open_weights
+from reelwright.pipelines.errors import UserError
+from reelwright.training.checkpoints import about, find_checkpoint, stream_tensors, tensor_names
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import TrainRecipe
 
 ABOUT = "about.json"
 LORA_FILE = "lora.safetensors"

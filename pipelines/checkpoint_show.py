@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.config import DiTConfig
-from model.lora_files import LayerWeights, adapter_names, parse_lora
-from model.weight_files import TensorFiles, open_weights, read_config
-from pipelines.checkpoint import ABOUT, is_lora, numel, recipe_of, report_keys
-from training.checkpoints import about, find_checkpoint, tensor_names
+from reelwright.model.config import DiTConfig
+from reelwright.model.lora_files import LayerWeights, adapter_names, parse_lora
+from reelwright.model.weight_files import TensorFiles, open_weights, read_config
+from reelwright.pipelines.checkpoint import ABOUT, is_lora, numel, recipe_of, report_keys
+from reelwright.training.checkpoints import about, find_checkpoint, tensor_names
 
 
 def describe(path: Path) -> list[str]:

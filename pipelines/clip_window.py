@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.buckets import Bucket, source_frames
+from reelwright.training.buckets import Bucket, source_frames
 
 if TYPE_CHECKING:
-    from training.encode import Decoded
+    from reelwright.training.encode import Decoded
 
 MEMORY_MIB = 4096  # a window of 189 frames at 720p is 0.5 GB, and is held twice
 STALL_S = 120.0
@@ -18,8 +18,8 @@ STALL_S = 120.0
 
 def read_window(path: str, rate: float, count: int, width: int, height: int, at: float) -> tuple[dict[str, Any], list]:
     """In the sandbox: `count` frames sampled `rate` times a second, as raw RGB."""
-    from curation.media.frames import ClipFacts
-    from curation.media.window import window
+    from reelwright.curation.media.frames import ClipFacts
+    from reelwright.curation.media.window import window
 
     seen: list[ClipFacts] = []
 
@@ -34,7 +34,7 @@ def read_window(path: str, rate: float, count: int, width: int, height: int, at:
 
 
 class SandboxDecoder:
-    """A `training.encode.Decode`. Every thread that calls it has a sandbox of its own; `close` ends them."""
+    """A `reelwright.training.encode.Decode`. Every thread that calls it has a sandbox of its own; `close` ends them."""
 
     def __init__(self, rate: float) -> None:
         """rate: samples a second."""
@@ -44,7 +44,7 @@ class SandboxDecoder:
 
     def __call__(self, mp4: bytes, bucket: Bucket, at: float) -> "Decoded":
         """Raises MediaError when the clip does not decode."""
-        from training.encode import Decoded
+        from reelwright.training.encode import Decoded
 
         with tempfile.TemporaryDirectory(prefix="reel-") as folder:
             path = os.path.join(folder, "clip.mp4")
@@ -52,7 +52,7 @@ class SandboxDecoder:
                 file.write(mp4)
             size = {"count": bucket.frames, "width": bucket.width, "height": bucket.height}
             reply = self._sandbox().call(
-                "pipelines.clip_window:read_window", {"path": path, "rate": self.rate, "at": at, **size}
+                "reelwright.pipelines.clip_window:read_window", {"path": path, "rate": self.rate, "at": at, **size}
             )
         about = reply.value
         frames = np.frombuffer(reply.blobs[0], np.uint8).reshape(about["shape"])
@@ -63,7 +63,7 @@ class SandboxDecoder:
             sandbox.close()
 
     def _sandbox(self) -> Any:
-        from curation.media.sandbox import Sandbox
+        from reelwright.curation.media.sandbox import Sandbox
 
         if not hasattr(self._own, "sandbox"):
             self._own.sandbox = Sandbox(memory_bytes=MEMORY_MIB << 20, stall_s=STALL_S)

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import interrupts
-from pipelines.errors import UserError
+from reelwright.pipelines import interrupts
+from reelwright.pipelines.errors import UserError
 
 LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
 """A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""

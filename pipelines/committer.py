@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.store import Store
-from pipelines.recipe import Batches
+from reelwright.curation.store import Store
+from reelwright.pipelines.recipe import Batches
 
 REPLACE_CHUNK = 500
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.store import Store, StoreError
+from reelwright.curation.store import Store, StoreError
 
 
 def checked(store: Store, where: str | None) -> str | None:

@@ -9,27 +9,27 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.clips import clip_fingerprint, clip_row, plan_clips
-from curation.dedup import Deduplicator
-from curation.inputs import Inputs
-from curation.no_clip import why_no_clip
-from curation.scan import scan_from_json
-from curation.store import Store, StoreError
-from pipelines import tasks
-from pipelines.annotation.keys import keys_of
-from pipelines.annotation.load import load_annotators, prepare_columns
-from pipelines.annotation.pinning import pin_models
-from pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
-from pipelines.cluster import cluster
-from pipelines.committer import Committer
-from pipelines.cut_batches import cut_batches
-from pipelines.flow import Done, Flow
-from pipelines.history import History
-from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe, with_spans
-from pipelines.rows import failure_row, shot_rows, source_row
-from pipelines.sources import Source, Summary
-from pipelines.versions import versions
+from reelwright.curation.clips import clip_fingerprint, clip_row, plan_clips
+from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.inputs import Inputs
+from reelwright.curation.no_clip import why_no_clip
+from reelwright.curation.scan import scan_from_json
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines import tasks
+from reelwright.pipelines.annotation.keys import keys_of
+from reelwright.pipelines.annotation.load import load_annotators, prepare_columns
+from reelwright.pipelines.annotation.pinning import pin_models
+from reelwright.pipelines.annotation.run import Report, annotate_and_record, is_current, runs_while_cutting
+from reelwright.pipelines.cluster import cluster
+from reelwright.pipelines.committer import Committer
+from reelwright.pipelines.cut_batches import cut_batches
+from reelwright.pipelines.flow import Done, Flow
+from reelwright.pipelines.history import History
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import CurateRecipe, with_spans
+from reelwright.pipelines.rows import failure_row, shot_rows, source_row
+from reelwright.pipelines.sources import Source, Summary
+from reelwright.pipelines.versions import versions
 
 UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from curation.clips import PlannedClip
-from curation.scan import Scan
-from pipelines.recipe import Batches
+from reelwright.curation.clips import PlannedClip
+from reelwright.curation.scan import Scan
+from reelwright.pipelines.recipe import Batches
 
 COUNTED_PIXELS = 8e9  # of clips in one task, 10 minutes of SD or 2 of 1080p: some 200 MB at x264's usual rates
 

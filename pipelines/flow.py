@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import interrupts
-from pipelines.recipe import Need
+from reelwright.pipelines import interrupts
+from reelwright.pipelines.recipe import Need
 
 RUN_AHEAD = 2  # tasks in flight for each CPU of the cluster: enough that no worker waits for the driver
 

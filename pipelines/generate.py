@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from model.codec import load_codec
-from model.codec.base import STRIDE
-from model.config import AttentionConfig, CodecConfig, TextConfig
-from model.generation import Generator, OnStep, Settings
-from model.sampling import SHIFT
-from model.sparse import use_attention
-from model.text import load_text_encoder
-from pipelines.checkpoint import exported_recipe, read_note
-from pipelines.errors import UserError
-from pipelines.given import read_end, read_image
-from pipelines.mp4 import VideoWriter, write_image
-from pipelines.versions import versions
+from reelwright.model.codec import load_codec
+from reelwright.model.codec.base import STRIDE
+from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
+from reelwright.model.generation import Generator, OnStep, Settings
+from reelwright.model.sampling import SHIFT
+from reelwright.model.sparse import use_attention
+from reelwright.model.text import load_text_encoder
+from reelwright.pipelines.checkpoint import exported_recipe, read_note
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.given import read_end, read_image
+from reelwright.pipelines.mp4 import VideoWriter, write_image
+from reelwright.pipelines.versions import versions
 
 if TYPE_CHECKING:
-    from model.dit import DiT
-    from training.recipe import TrainRecipe
+    from reelwright.model.dit import DiT
+    from reelwright.training.recipe import TrainRecipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PUBLISHED_FPS = 15.0
@@ -88,9 +88,9 @@ def read_beginning(image: Path | None, video: Path | None, settings: Settings, f
 
 def find_source(path: Path) -> Source:
     """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
-    from pipelines.checkpoint import recipe_of
-    from training.checkpoints import about, find_checkpoint
-    from training.errors import TrainError
+    from reelwright.pipelines.checkpoint import recipe_of
+    from reelwright.training.checkpoints import about, find_checkpoint
+    from reelwright.training.errors import TrainError
 
     if not path.exists():
         raise UserError(f"{path}: there is no such checkpoint; give a run's folder, one of its checkpoints, or weights")
@@ -154,8 +154,8 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
 
 def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
     """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
-    from training.buckets import main_bucket
-    from training.recipe import SampleConfig
+    from reelwright.training.buckets import main_bucket
+    from reelwright.training.recipe import SampleConfig
 
     asked, default = recipe.samples, SampleConfig()
     if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
@@ -168,8 +168,8 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     """The shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
         return SHIFT
-    from model.codec import latent_size
-    from training.objective import timestep_shift
+    from reelwright.model.codec import latent_size
+    from reelwright.training.objective import timestep_shift
 
     frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
     noisy = frames - -(-given_frames // STRIDE[0])
@@ -284,14 +284,14 @@ def _named_encoders(
 
 
 def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
-    from model.checkpoint import load_model
-    from model.dit import DiT
+    from reelwright.model.checkpoint import load_model
+    from reelwright.model.dit import DiT
 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"
         return load_model(source.path, dtype=dtype, device=device), which
-    from pipelines.checkpoint import network_tensors
-    from training.checkpoints import tensor_names
+    from reelwright.pipelines.checkpoint import network_tensors
+    from reelwright.training.checkpoints import tensor_names
 
     if ema is None:
         ema = any(name.startswith("ema.") for name in tensor_names(source.path))
@@ -306,7 +306,7 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
 
 
 def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
-    from model.lora import load_lora, merge_lora
+    from reelwright.model.lora import load_lora, merge_lora
 
     for i, (file, weight) in enumerate(loras):
         load_lora(model, file, name=f"lora{i}", weight=weight)
@@ -316,7 +316,7 @@ def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
 
 def _lora_file(path: Path) -> Path:
     """A file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
-    from pipelines.checkpoint import LORA_FILE
+    from reelwright.pipelines.checkpoint import LORA_FILE
 
     found = path / LORA_FILE if path.is_dir() else path
     if not found.is_file():

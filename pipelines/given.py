@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of
-from curation.media.errors import MediaError
-from curation.media.probe import square_size, upright_sar
-from curation.media.sandbox import Sandbox
-from curation.media.sandbox_child import report_progress
-from pipelines.errors import UserError
+from reelwright.curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import square_size, upright_sar
+from reelwright.curation.media.sandbox import Sandbox
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> "Tensor
 
     sandbox = Sandbox()
     try:
-        reply = sandbox.call(f"pipelines.given:{function}", arguments)
+        reply = sandbox.call(f"reelwright.pipelines.given:{function}", arguments)
     except MediaError as error:
         raise UserError(f"{path} cannot be used: {error.message}") from error
     finally:

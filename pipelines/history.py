@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from curation.inputs import Input, Inputs
-from curation.store import Store
-from pipelines.committer import sql_strings
-from pipelines.moves import Move, Moves
-from pipelines.recipe import CurateRecipe, with_spans
+from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines.committer import sql_strings
+from reelwright.pipelines.moves import Move, Moves
+from reelwright.pipelines.recipe import CurateRecipe, with_spans
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
@@ -302,7 +302,7 @@ class History:
     @staticmethod
     def fingerprint_of(stage: str, recipe: CurateRecipe) -> str:
         """What the failed step was: an annotator's own fingerprint, or the recipe's for cutting."""
-        from annotate import load
+        from reelwright.annotate import load
 
         for name, params in recipe.annotator_params():
             if name == stage:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UserError
+from reelwright.pipelines.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 STOP_WAIT_S = 900  # a stopped job is killed after 3 s by default: no time for a micro-batch and a checkpoint
@@ -21,7 +21,7 @@ def run_job(
 ) -> int:
     """Run `reel ARGUMENTS` as a job at `address`; its log goes to standard output. Returns an exit code.
 
-    working_dir: sent along and put on the workers' path; None where the package is installed on the cluster.
+    working_dir: a clone of reelwright, sent along and put on the workers' path; None where it is installed there.
     job_id: of what may run once at a time. One that waits or runs is named and left alone (0). After one that has
     ended, however it did, the next attempt has a number behind this id: a training that a `stop` file ended has
     succeeded too, and `reel train` says itself where nothing is left to do.
@@ -31,10 +31,12 @@ def run_job(
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
-    environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    environment: dict[str, Any] = {"env_vars": variables}
     if working_dir:
         environment |= {"working_dir": str(Path(working_dir).absolute()), "excludes": EXCLUDED}
-    entrypoint = shlex.join([*(("python", "-m", "pipelines.cli") if working_dir else ("reel",)), *arguments])
+        variables["PYTHONPATH"] = "src"  # of the clone that was sent: jobs and workers start in it
+    entrypoint = shlex.join([*(("python", "-m", "reelwright.pipelines.cli") if working_dir else ("reel",)), *arguments])
     try:
         client = JobSubmissionClient(address)
         if job_id:

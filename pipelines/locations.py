@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TypeVar
 
-from model.config import CodecConfig, TextConfig
-from training.recipe import TrainRecipe
+from reelwright.model.config import CodecConfig, TextConfig
+from reelwright.training.recipe import TrainRecipe
 
 Encoder = TypeVar("Encoder", CodecConfig, TextConfig)
 

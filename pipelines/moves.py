@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.inputs import STORES, Input
-from curation.store import Store
-from curation.store.schema import schemas
-from pipelines.committer import sql_strings
+from reelwright.curation.inputs import STORES, Input
+from reelwright.curation.store import Store
+from reelwright.curation.store.schema import schemas
+from reelwright.pipelines.committer import sql_strings
 
 CHUNK = 100
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UserError
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from curation.store import Snapshot, Store, StoreError
-from curation.store.export import marker
-from curation.store.export.remote import fetch_record
-from curation.store.media import LOOKUP_IDS, id_filter
-from pipelines.errors import UserError
-from training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
+from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.curation.store.export import marker
+from reelwright.curation.store.export.remote import fetch_record
+from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.pipelines.errors import UserError
+from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
 MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
 SHOWN_OF_GENERATED = (
@@ -63,10 +63,10 @@ def _unknown(path: Path) -> UserError:
 
 
 def _folder(path: Path, store: Store | None) -> Origin | Lineage:
-    from pipelines.checkpoint import read_note
-    from training.checkpoints import find_checkpoint
-    from training.errors import TrainError
-    from training.lineage import trace
+    from reelwright.pipelines.checkpoint import read_note
+    from reelwright.training.checkpoints import find_checkpoint
+    from reelwright.training.errors import TrainError
+    from reelwright.training.lineage import trace
 
     if (path / marker.MARKER).is_file():
         return _export(path, store)
@@ -82,7 +82,7 @@ def _folder(path: Path, store: Store | None) -> Origin | Lineage:
 
 
 def _has_network(path: Path) -> bool:
-    from model.weight_files import SUBFOLDERS
+    from reelwright.model.weight_files import SUBFOLDERS
 
     return any(any((path / sub).glob("*.safetensors")) for sub in SUBFOLDERS)
 
@@ -149,7 +149,7 @@ def _exported_file(path: Path, export: Path, store: Store | None) -> Origin:
 
 
 def _clip(what: str, store: Store | None) -> Origin:
-    from pipelines.sheets import find_clip
+    from reelwright.pipelines.sheets import find_clip
 
     looks_like_id = "/" not in what and os.sep not in what and "." not in what
     if store is None and looks_like_id and (uri := os.environ.get("REEL_STORE")):
@@ -174,9 +174,9 @@ def _clip(what: str, store: Store | None) -> Origin:
 
 def _weights(path: Path, store: Store | None) -> Origin:
     """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
-    from model.checkpoint import weights_hash
-    from model.weight_files import open_weights
-    from pipelines.checkpoint import is_lora, read_note
+    from reelwright.model.checkpoint import weights_hash
+    from reelwright.model.weight_files import open_weights
+    from reelwright.pipelines.checkpoint import is_lora, read_note
 
     weights = open_weights(path)
     kind = "lora" if is_lora(weights) else "weights"
@@ -203,14 +203,14 @@ def _weights(path: Path, store: Store | None) -> Origin:
 
 def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
     """What imported weights were imported from, where that is there and says something."""
-    from pipelines.checkpoint import read_note
+    from reelwright.pipelines.checkpoint import read_note
 
     if source.exists() and read_note(source) is not None:
         yield _weights(source, store)
 
 
 def _generated(path: Path, store: Store | None) -> Origin:
-    from pipelines.mp4 import read_about
+    from reelwright.pipelines.mp4 import read_about
 
     try:
         said = read_about(path)
@@ -229,8 +229,8 @@ def _generated(path: Path, store: Store | None) -> Origin:
 
 def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the checkpoint that a file was made with began as, if it is still there."""
-    from training import checkpoints
-    from training.errors import TrainError
+    from reelwright.training import checkpoints
+    from reelwright.training.errors import TrainError
 
     try:
         return list(parents_of(checkpoints.about(str(said.get("checkpoint")))))

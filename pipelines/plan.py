@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from curation.dedup import Deduplicator
-from curation.ingest import inputs_in_words
-from curation.inputs import Input, Inputs
-from curation.store import Store
-from pipelines import tasks
-from pipelines.annotation.load import load_annotators
-from pipelines.annotation.pinning import pin_models
-from pipelines.annotation.plan import TYPICAL_S, measured_seconds
-from pipelines.annotation.plan import make_plan as plan_annotators
-from pipelines.flow import Flow
-from pipelines.history import History
-from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
+from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.ingest import inputs_in_words
+from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines import tasks
+from reelwright.pipelines.annotation.load import load_annotators
+from reelwright.pipelines.annotation.pinning import pin_models
+from reelwright.pipelines.annotation.plan import TYPICAL_S, measured_seconds
+from reelwright.pipelines.annotation.plan import make_plan as plan_annotators
+from reelwright.pipelines.flow import Flow
+from reelwright.pipelines.history import History
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import CurateRecipe
 
 # CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
 # magnitude of a plan, not a promise.

@@ -16,20 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from curation.store import Store, StoreError
-from pipelines.actors import Actors, Result, Work
-from pipelines.cluster import cluster
-from pipelines.errors import UserError
-from pipelines.progress import Progress
-from pipelines.rows import failure_row
-from pipelines.versions import versions
-from training.buckets import Bucket
-from training.data import STAGE
-from training.encode import Prints, prints_of
-from training.latents import Missing, StoredSamples
-from training.plan import Plan
-from training.recipe import TrainRecipe
-from training.rows import snapshot_rows
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.actors import Actors, Result, Work
+from reelwright.pipelines.cluster import cluster
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.rows import failure_row
+from reelwright.pipelines.versions import versions
+from reelwright.training.buckets import Bucket
+from reelwright.training.data import STAGE
+from reelwright.training.encode import Prints, prints_of
+from reelwright.training.latents import Missing, StoredSamples
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rows import snapshot_rows
 
 COMMIT_S = 30.0
 CLIPS_A_TASK = 32
@@ -139,7 +139,7 @@ class _Run:
     def _pool(self, workers: int | None, items: int) -> tuple[Any, int]:
         import ray
 
-        from pipelines.encoder import Encoder
+        from reelwright.pipelines.encoder import Encoder
 
         have = ray.cluster_resources()
         gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))

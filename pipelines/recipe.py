@@ -9,14 +9,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field
 
-from curation.borders import BorderConfig
-from curation.clips import CUTTING_VERSION, ClipConfig
-from curation.inputs import ManifestConfig, Span
-from curation.media.encode import EncodeConfig
-from curation.scan import ScanLimits
-from curation.shots import DETECTOR_VERSION, ShotConfig
-from pipelines.annotation.profiles import PARAMETERS, PROFILES
-from pipelines.recipes import RecipeError, load, parse_overrides
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.clips import CUTTING_VERSION, ClipConfig
+from reelwright.curation.inputs import ManifestConfig, Span
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.scan import ScanLimits
+from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
+from reelwright.pipelines.annotation.profiles import PARAMETERS, PROFILES
+from reelwright.pipelines.recipes import RecipeError, load, parse_overrides
 
 __all__ = [
     "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from curation.inputs import Input
-from curation.scan import Scan
+from reelwright.curation.inputs import Input
+from reelwright.curation.scan import Scan
 
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
           "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from model.text import TextEncoder
-from training.recipe import TrainRecipe
+from reelwright.model.text import TextEncoder
+from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from training.world import World
+    from reelwright.training.world import World
 
 
 class SampleWriter:
@@ -27,7 +27,7 @@ class SampleWriter:
         self._text: Any = None
 
     def __call__(self, model: nn.Module, step: int) -> None:
-        from model.generation import Generator
+        from reelwright.model.generation import Generator
 
         self._load()
         where = self.folder / f"step-{step:08d}"
@@ -46,9 +46,9 @@ class SampleWriter:
 
     def _settings(self) -> Any:
         """The recipe's, with the timestep shift that this size is trained with."""
-        from model.codec import latent_size
-        from model.generation import Settings
-        from training.objective import timestep_shift
+        from reelwright.model.codec import latent_size
+        from reelwright.model.generation import Settings
+        from reelwright.training.objective import timestep_shift
 
         own = self.recipe.samples
         width, height = own.size
@@ -59,21 +59,21 @@ class SampleWriter:
         )
 
     def _precision(self) -> AbstractContextManager[Any]:
-        from training.parallel import autocast
+        from reelwright.training.parallel import autocast
 
         return autocast(self.recipe.compute, self.world.device)
 
     def _load(self) -> None:
         if self._codec is None:
-            from model.codec import load_codec
-            from model.text import load_text_encoder
+            from reelwright.model.codec import load_codec
+            from reelwright.model.text import load_text_encoder
 
             self._codec = load_codec(self.recipe.codec, device=str(self.world.device))
             encoder = load_text_encoder(self.recipe.text, device=str(self.world.device))
             self._text = Remembered(encoder, [*self.recipe.samples.prompts, ""])
 
     def _write(self, where: Path, i: int, video: Tensor, prompt: str, step: int) -> None:
-        from pipelines.mp4 import write_image, write_video
+        from reelwright.pipelines.mp4 import write_image, write_video
 
         about = {"prompt": prompt, "step": step, "recipe_fingerprint": self.recipe.fingerprint}
         if video.shape[1] == 1:

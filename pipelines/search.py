@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import Store
-from curation.store.media import quote
-from pipelines.errors import UserError
-from pipelines.standins import COMPOSED, search_note
+from reelwright.curation.store import Store
+from reelwright.curation.store.media import quote
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.standins import COMPOSED, search_note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ def _origins(store: Store, column: str) -> dict[str, int]:
 
 def _how_to_fill(column: str, store: Store) -> str:
     """The command that fills a column, as it runs. CLIP, which `visual_embedding` needs, comes with no package."""
-    from pipelines.annotation.profiles import CPU
+    from reelwright.pipelines.annotation.profiles import CPU
 
     profile, model = ("", "") if column in CPU else ("--profile full ", ", which loads CLIP from the hub")
     return f"fill it with: reel annotate {profile}--only {column} -s {shlex.quote(store.uri)}{model}"
@@ -95,7 +95,7 @@ def _with_note(found: Found) -> Found:
 
 def _captions(store: Store) -> list[str]:
     """Columns that hold a caption, by what the clips' captions were embedded from."""
-    from annotate.caption_embedding import CAPTIONS
+    from reelwright.annotate.caption_embedding import CAPTIONS
 
     if f"{CAPTION}_of" not in store.schema("clips").names:
         return list(CAPTIONS)
@@ -133,7 +133,7 @@ def _caption_of(clip: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:
-    from annotate.backends.sentences import SentenceModel
+    from reelwright.annotate.backends.sentences import SentenceModel
 
     model = SentenceModel(given) if given else SentenceModel.of_origin(origin)
     _refuse_other(model.origin, origin, CAPTION)
@@ -141,8 +141,8 @@ def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:
 
 
 def _embed_visual(text: str, origin: str, given: str) -> np.ndarray:
-    from annotate.backends.clip import ClipEncoder, ClipModel
-    from annotate.backends.identity import from_origin, origin_of
+    from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+    from reelwright.annotate.backends.identity import from_origin, origin_of
 
     clip = ClipModel(*((given, "") if given else from_origin(origin)))
     _refuse_other(origin_of(clip.model, clip.pinned), origin, VISUAL)
@@ -150,7 +150,7 @@ def _embed_visual(text: str, origin: str, given: str) -> np.ndarray:
 
 
 def _refuse_other(here: str, origin: str, column: str) -> None:
-    from annotate.backends.identity import same_model
+    from reelwright.annotate.backends.identity import same_model
 
     if not same_model(here, origin):
         raise UserError(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.media.errors import MediaError
-from curation.media.frames import ClipFacts, Frames, read
-from curation.store import Store, StoreError
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.frames import ClipFacts, Frames, read
+from reelwright.curation.store import Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.clips import PlannedClip
-from curation.inputs import Input
-from curation.scan import Scan
-from pipelines.moves import Move
+from reelwright.curation.clips import PlannedClip
+from reelwright.curation.inputs import Input
+from reelwright.curation.scan import Scan
+from reelwright.pipelines.moves import Move
 
 
 @dataclass

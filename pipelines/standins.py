@@ -1,6 +1,6 @@
 """Say where captions are stand-ins, composed from measurements: nobody should take them for a model's or a person's."""
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 COMPOSED = "composed_caption"
 BETTER = "docs/captioning.md has a model write captions"
@@ -18,7 +18,7 @@ def search_note(composed: int, found: int) -> str:
 
 def cluster_note(store: Store) -> str:
     """What to know of clusters' names that are made of such captions; empty where there are none."""
-    from annotate.cluster_names import OF_COMPOSED
+    from reelwright.annotate.cluster_names import OF_COMPOSED
 
     if "cluster_named_by" not in store.schema("clips").names:
         return ""

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from curation.clips import PlannedClip
-from curation.media.errors import MediaError
-from curation.media.sandbox import Reply, Sandbox
-from curation.store import Store, StoreError
+from reelwright.curation.clips import PlannedClip
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox import Reply, Sandbox
+from reelwright.curation.store import Store, StoreError
 
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
 Status = tuple[int, int] | None  # size in bytes and time of change in ns of a local file
@@ -33,8 +33,8 @@ def probe(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     was = _status(uri)
     facts: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": was[1] if was else None}
     try:
-        facts |= _call_twice(limits, "pipelines.work:hash_source", uri=uri).value
-        facts["info"] = _call_twice(limits, "pipelines.work:probe_source", uri=uri).value
+        facts |= _call_twice(limits, "reelwright.pipelines.work:hash_source", uri=uri).value
+        facts["info"] = _call_twice(limits, "reelwright.pipelines.work:probe_source", uri=uri).value
     except MediaError as error:
         facts["failure"] = failure("probe", error)
     if changed := _changed(uri, was):
@@ -47,7 +47,7 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: S
     began = time.monotonic()
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
     try:
-        reply = _call_twice(limits, "pipelines.work:scan_source", uri=uri, **work)
+        reply = _call_twice(limits, "reelwright.pipelines.work:scan_source", uri=uri, **work)
         found: dict[str, Any] = {"scan": reply.value, "pts": reply.blobs[0]}
     except MediaError as error:
         found = {"failure": failure("scan", error)}
@@ -81,7 +81,7 @@ def cut(
 def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[dict], list[bytes]]:
     """All in one call; where that takes the sandbox down, clip by clip, so that only the guilty one is lost."""
     try:
-        reply = _call(limits, "pipelines.work:cut_source", specs=specs, **work)
+        reply = _call(limits, "reelwright.pipelines.work:cut_source", specs=specs, **work)
     except MediaError as error:
         if len(specs) == 1:
             return _cut_alone(limits, work, specs, error)
@@ -134,7 +134,7 @@ def annotate(
 
 def derive(rows: Sequence[Mapping[str, Any]], annotators: Work, producers: Mapping[str, str]) -> list[dict[str, Any]]:
     """The same for annotators that look at columns alone: nothing is decoded, so nothing needs a sandbox."""
-    from pipelines.work import derive_columns
+    from reelwright.pipelines.work import derive_columns
 
     return derive_columns(rows, annotators, producers)
 
@@ -155,8 +155,9 @@ def _annotate_one(
     producers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     about = {"row": dict(row or {}), "producers": dict(producers or {})}
+    call = "reelwright.pipelines.work:annotate_media"
     try:
-        return _call(limits, "pipelines.work:annotate_media", path=path, annotators=annotators, **about).value
+        return _call(limits, call, path=path, annotators=annotators, **about).value
     except MediaError as error:
         if len(annotators) == 1:
             return {"columns": {}, "failures": [failure(annotators[0][0], error)], "seconds": {}}

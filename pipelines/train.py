@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from curation.store import Store, StoreError
-from pipelines.errors import UserError
-from pipelines.versions import versions
-from training.recipe import TrainRecipe
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.versions import versions
+from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from training.latents import FreshSamples
-    from training.loop import Outcome
-    from training.world import World
+    from reelwright.training.latents import FreshSamples
+    from reelwright.training.loop import Outcome
+    from reelwright.training.world import World
 
 Say = Callable[[str], None]
 CLAIM = "run.lock"
@@ -62,7 +62,7 @@ class Job:
 
 def run_here(job: Job, *, say: Say = print) -> int:
     """Train in this process, or as the rank that torchrun made it; returns an exit code."""
-    from training import world as worlds
+    from reelwright.training import world as worlds
 
     with worlds.started(job.recipe.parallel) as world:
         folder = job.folder
@@ -89,7 +89,7 @@ def finished_step(folder: Path, steps: int) -> int | None:
 
 def saved_step(folder: Path) -> int | None:
     """That of a run's newest checkpoint; None where there is none."""
-    from training.checkpoints import Checkpoints, about
+    from reelwright.training.checkpoints import Checkpoints, about
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
     return about(latest)["step"] if latest else None
@@ -112,7 +112,7 @@ def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
 
 def generate_command(weights: str, recipe: TrainRecipe) -> str:
     """A `reel generate` that runs as it is printed, at the size that was trained."""
-    from pipelines.generate import sample_shape
+    from reelwright.pipelines.generate import sample_shape
 
     _, _, frames = sample_shape(recipe)
     what = "--frames 1 --out x.png" if frames == 1 else "--out x.mp4"
@@ -121,8 +121,8 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """What every process of a run does, however it was started."""
-    from pipelines.samples import SampleWriter
-    from training.run import run
+    from reelwright.pipelines.samples import SampleWriter
+    from reelwright.training.run import run
 
     recipe = job.recipe
     writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None
@@ -144,11 +144,11 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     if recipe.data.encode == "precomputed":
         yield None
         return
-    from curation.media.errors import MediaError
-    from model.codec import load_codec
-    from model.text import load_text_encoder
-    from pipelines.clip_window import SandboxDecoder
-    from training.latents import FreshSamples, stored_media
+    from reelwright.curation.media.errors import MediaError
+    from reelwright.model.codec import load_codec
+    from reelwright.model.text import load_text_encoder
+    from reelwright.pipelines.clip_window import SandboxDecoder
+    from reelwright.training.latents import FreshSamples, stored_media
 
     codec = load_codec(recipe.codec, device=str(world.device))
     text = load_text_encoder(recipe.text, device=str(world.device))
@@ -226,7 +226,7 @@ def claim(folder: Path) -> Iterator[None]:
     What the last run was asked to do is forgotten."""
     import fcntl
 
-    from training.stopping import REQUEST
+    from reelwright.training.stopping import REQUEST
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / CLAIM).open("a+") as file:
@@ -244,6 +244,6 @@ def claim(folder: Path) -> Iterator[None]:
 
 def exit_code(number: int) -> int:
     """Of a run that this signal has stopped."""
-    from training.stopping import EXIT_CODES
+    from reelwright.training.stopping import EXIT_CODES
 
     return {int(k): v for k, v in EXIT_CODES.items()}.get(number, 0)

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster import cluster
-from pipelines.environment import prepare
-from pipelines.errors import UserError
-from pipelines.train import Job, already, claim, ending, exit_code, finished_step, record, saved_step, train
+from reelwright.pipelines.cluster import cluster
+from reelwright.pipelines.environment import prepare
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.train import Job, already, claim, ending, exit_code, finished_step, record, saved_step, train
 
 OUTPUT = "output.log"  # what the first rank says; the driver shows it
 POLL_S = 0.5
@@ -46,7 +46,7 @@ def run_on_ray(
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
     prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
-    from training import world as worlds
+    from reelwright.training import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])
     world = worlds.start(job.recipe.parallel)
@@ -66,7 +66,7 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from training import stopping
+    from reelwright.training import stopping
 
     gpus = on_gpus(workers, ray.cluster_resources().get("GPU", 0))
     trainer = TorchTrainer(

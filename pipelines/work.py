@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from annotate import Annotator, Failure, annotate_clips, load
-from curation.borders import BorderConfig
-from curation.media.cut import CutSpec, Cutter
-from curation.media.encode import EncodeConfig
-from curation.media.errors import MediaError
-from curation.media.probe import md5_of, probe
-from curation.media.sandbox_child import report_progress
-from curation.scan import ScanLimits, scan, scan_to_json
-from curation.shots import ShotConfig
+from reelwright.annotate import Annotator, Failure, annotate_clips, load
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.media.cut import CutSpec, Cutter
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.scan import ScanLimits, scan, scan_to_json
+from reelwright.curation.shots import ShotConfig
 
 
 def hash_source(uri: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
+REEL = (sys.executable, "-m", "reelwright.pipelines.cli")
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -38,7 +39,7 @@ def reel(tmp_path: Path) -> Reel:
 
     def run(*arguments: str | Path, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+            [*REEL, *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -52,7 +53,7 @@ def reel(tmp_path: Path) -> Reel:
 @pytest.fixture
 def call(capfd, monkeypatch, tmp_path) -> Reel:
     """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception fails the test."""
-    from pipelines.cli import main
+    from reelwright.pipelines.cli import main
 
     monkeypatch.chdir(tmp_path)
 

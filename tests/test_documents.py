@@ -38,11 +38,10 @@ def test_every_command_is_one_that_reel_takes(
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://HEAD:8265")  # those that a page exports before
     import typer
 
-    import pipelines.cli
-    from pipelines.cli.app import app
+    from reelwright.pipelines.cli.app import app
 
     for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py")):
-        __import__(f"{pipelines.cli.__name__}.{path.stem}")
+        __import__(f"reelwright.pipelines.cli.{path.stem}")
     found, words = typer.main.get_command(app), list(command)
     if words == ["--version"]:
         return
@@ -55,10 +54,10 @@ def test_every_command_is_one_that_reel_takes(
 @pytest.fixture(scope="module")
 def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store `store`, of no clips, which has the columns of all annotators of both profiles."""
-    from curation.store import Store
-    from curation.store.schema import field
-    from pipelines.annotation.load import load_annotators, prepare_columns
-    from pipelines.recipe import CurateRecipe
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.schema import field
+    from reelwright.pipelines.annotation.load import load_annotators, prepare_columns
+    from reelwright.pipelines.recipe import CurateRecipe
 
     folder = tmp_path_factory.mktemp("documents")
     store = Store.open(folder / "store", create=True)
@@ -81,7 +80,7 @@ def queries() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("place", "query"), queries(), ids=[place for place, _ in queries()])
 def test_every_query_names_what_is_there(columns: Path, place: str, query: str) -> None:
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     Store.open(columns / "store").sql(query)
 
@@ -109,16 +108,16 @@ REEL = """#!/bin/sh
 # As `reel`, but training and sampling take few steps: what is tested is that the commands go together.
 case "$1 $*" in
   *--plan*) ;;
-  train\\ *|generate\\ *) exec "{python}" -m pipelines.cli "$@" --steps 2 ;;
+  train\\ *|generate\\ *) exec "{python}" -m reelwright.pipelines.cli "$@" --steps 2 ;;
 esac
-exec "{python}" -m pipelines.cli "$@"
+exec "{python}" -m reelwright.pipelines.cli "$@"
 """
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh folder with the configs, and footage under the names that the documents use."""
-    from pipelines.demo.footage import make_footage
+    from reelwright.pipelines.demo.footage import make_footage
 
     folder = tmp_path_factory.mktemp("reader")
     (folder / "configs").symlink_to(ROOT / "configs")
@@ -148,7 +147,7 @@ def ray_address() -> Iterator[str]:
     """One Ray that all commands join: a start of their own costs each ten seconds."""
     import ray
 
-    from pipelines.cluster import cluster
+    from reelwright.pipelines.cluster import cluster
 
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -159,7 +158,7 @@ def ray_address() -> Iterator[str]:
 
 def filled_in(text: str, folder: Path) -> str:
     """The block with what a reader puts for its placeholders: a clip's id, the folder of the run just made."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     place = re.search(r"reel show .*?(?:-s|--store) (\S+)", text)
     if place:

@@ -10,13 +10,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from model.config import DiTConfig, LoRAConfig
-from model.dit import DiT
-from training.adapters import adapt, halve_blocks
-from training.live_bytes import LiveBytes
-from training.parallel import autocast, parallelize
-from training.recipe import ComputeConfig, ParallelConfig
-from training.world import World
+from reelwright.model.config import DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.training.adapters import adapt, halve_blocks
+from reelwright.training.live_bytes import LiveBytes
+from reelwright.training.parallel import autocast, parallelize
+from reelwright.training.recipe import ComputeConfig, ParallelConfig
+from reelwright.training.world import World
 
 DEPTHS = (2, 3)
 

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from model.config import LoRAConfig
-from model.lora import add_lora
-from training.recipe import ComputeConfig
+from reelwright.model.config import LoRAConfig
+from reelwright.model.lora import add_lora
+from reelwright.training.recipe import ComputeConfig
 
 MODULATION = "adaLN_modulation"
 """What of a block is computed in fp32, and held and sharded so."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from training.recipe import Task
+from reelwright.training.recipe import Task
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.errors import TrainError
-from training.recipe import DataConfig
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import DataConfig
 
 STRIDE = (4, 8, 8)  # pixels of a latent position: frames (after the first), rows, columns
 SIDE = 16  # pixels: a latent position is 8, a token 2 of them

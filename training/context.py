@@ -1,7 +1,7 @@
 """Context parallelism: the ranks of a group share a sample, each computing a strip of rows of its token grid.
 
 A strip has all frames, so that a rank's condition tokens come first, as in the whole. Only self-attention sees more
-than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`training.ring`).
+than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`reelwright.training.ring`).
 """
 
 import math
@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
 
-from model.attention import Attend, Layout, dense_attention, set_attention
-from model.sparse import SparseAttention
-from training.errors import TrainError
-from training.objective import Strip
-from training.recipe import ParallelConfig
-from training.world import World
+from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
+from reelwright.model.sparse import SparseAttention
+from reelwright.training.errors import TrainError
+from reelwright.training.objective import Strip
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.world import World
 
 
 @dataclass
@@ -73,7 +73,7 @@ def context_parallel(
     inner: what a rank computes by, dense or a `SparseAttention` (which a ring changes). TrainError where Ulysses cannot
     divide the heads. Call it before or after `parallelize`.
     """
-    from training.ring import ring_attention
+    from reelwright.training.ring import ring_attention
 
     group = world.context_group
     if group is None:

@@ -9,15 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import overload
 
-from curation.store import Store
-from training.batch import Batch
-from training.encode import prints_of
-from training.errors import TrainError
-from training.latents import Samples, StoredSamples
-from training.objective import draw
-from training.plan import MicroBatch, Plan, caption_choice
-from training.recipe import TrainRecipe
-from training.rows import snapshot_rows
+from reelwright.curation.store import Store
+from reelwright.training.batch import Batch
+from reelwright.training.encode import prints_of
+from reelwright.training.errors import TrainError
+from reelwright.training.latents import Samples, StoredSamples
+from reelwright.training.objective import draw
+from reelwright.training.plan import MicroBatch, Plan, caption_choice
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rows import snapshot_rows
 
 STAGE = "precompute"  # in `failures`
 
@@ -139,7 +139,7 @@ class Loader:
             step += 1
 
     def _read(self, micro: MicroBatch, step: int, index: int, total: int) -> Batch:
-        from model.text import pad_text
+        from reelwright.model.text import pad_text
 
         captions, dropped = self._captions(micro)
         latents = self.samples.latents(micro.bucket, micro.samples)

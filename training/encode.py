@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.codec import Codec, codec_fingerprint
-from model.text import TextEncoder, text_fingerprint
-from training.buckets import Bucket
-from training.recipe import TrainRecipe
-from training.rows import caption_hash
+from reelwright.model.codec import Codec, codec_fingerprint
+from reelwright.model.text import TextEncoder, text_fingerprint
+from reelwright.training.buckets import Bucket
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rows import caption_hash
 
 if TYPE_CHECKING:
     import torch

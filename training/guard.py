@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from training.errors import TrainError
-from training.recipe import GuardConfig
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import GuardConfig
 
 
 @dataclass

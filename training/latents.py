@@ -11,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.store import Store
-from curation.store.encoded import INLINE_BYTES, is_inline
-from training.buckets import Bucket
-from training.encode import Decode, Prints, encode_frames, item_bytes, read_into
-from training.errors import TrainError
-from training.plan import Draw, Plan, mix
-from training.rows import caption_hash
+from reelwright.curation.store import Store
+from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
+from reelwright.training.buckets import Bucket
+from reelwright.training.encode import Decode, Prints, encode_frames, item_bytes, read_into
+from reelwright.training.errors import TrainError
+from reelwright.training.plan import Draw, Plan, mix
+from reelwright.training.rows import caption_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.codec import Codec
-    from model.text import TextEncoder
+    from reelwright.model.codec import Codec
+    from reelwright.model.text import TextEncoder
 
 
 class Samples(Protocol):

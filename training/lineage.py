@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from curation.store import Snapshot, Store, StoreError
-from training import checkpoints
-from training.recipe import TrainRecipe
+from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.training import checkpoints
+from reelwright.training.recipe import TrainRecipe
 
-CODE = ("model", "training")  # packages whose source decides what a step computes
+CODE = ("kernels", "model", "training")  # packages whose source decides what a step computes
 PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
 """Columns that say where a clip is in its source."""
 KEPT_OF_PARENT = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "recipe")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curation.extras import install_command
-from training.errors import TrainError
-from training.recipe import LogConfig
-from training.world import World
+from reelwright.curation.extras import install_command
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import LogConfig
+from reelwright.training.world import World
 
 FILE = "log.jsonl"
 

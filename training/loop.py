@@ -1,6 +1,6 @@
 """The training loop: data, forward, loss, backward, clip, guard, step, average, log, validate, sample, checkpoint.
 
-It knows neither the store nor how a model is built or sharded: `training.run` puts those together.
+It knows neither the store nor how a model is built or sharded: `reelwright.training.run` puts those together.
 """
 
 import math
@@ -14,25 +14,25 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.attention import dense_attention
-from model.flops import DENSE
-from model.sparse import SparseAttention, use_attention
-from training import checkpoints
-from training.batch import Batch
-from training.checkpoints import Checkpoints
-from training.context import ContextParallel, context_parallel
-from training.ema import Ema
-from training.errors import TrainError
-from training.guard import Guard
-from training.logs import Log
-from training.objective import Loss, flow_loss
-from training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
-from training.parallel import accumulate, autocast
-from training.recipe import TrainRecipe
-from training.stopping import REQUEST, Stopping, watch
-from training.throughput import Meter
-from training.validation import validate
-from training.world import World
+from reelwright.model.attention import dense_attention
+from reelwright.model.flops import DENSE
+from reelwright.model.sparse import SparseAttention, use_attention
+from reelwright.training import checkpoints
+from reelwright.training.batch import Batch
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.context import ContextParallel, context_parallel
+from reelwright.training.ema import Ema
+from reelwright.training.errors import TrainError
+from reelwright.training.guard import Guard
+from reelwright.training.logs import Log
+from reelwright.training.objective import Loss, flow_loss
+from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
+from reelwright.training.parallel import accumulate, autocast
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.stopping import REQUEST, Stopping, watch
+from reelwright.training.throughput import Meter
+from reelwright.training.validation import validate
+from reelwright.training.world import World
 
 Sample = Callable[[nn.Module, int], None]
 """(model, step): generate videos with the weights as they are. Called on every rank."""

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
-from model.config import DiTConfig, LoRAConfig
-from model.dit import DiT
-from training.activations import Shape, trace
-from training.adapters import MODULATION, adapt
-from training.buckets import Bucket, buckets_of
-from training.errors import TrainError
-from training.recipe import ComputeConfig, DataConfig, TrainRecipe
-from training.throughput import step_flops
-from training.world import mesh_sizes
+from reelwright.model.config import DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.training.activations import Shape, trace
+from reelwright.training.adapters import MODULATION, adapt
+from reelwright.training.buckets import Bucket, buckets_of
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ComputeConfig, DataConfig, TrainRecipe
+from reelwright.training.throughput import step_flops
+from reelwright.training.world import mesh_sizes
 
 FP32, BF16 = 4, 2
 CUDA_BYTES = 2 << 30
@@ -150,7 +150,7 @@ def largest_bucket(data: DataConfig, config: DiTConfig) -> Bucket:
 
 
 def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
-    """Samples of a micro-batch, as `training.plan` has them."""
+    """Samples of a micro-batch, as `reelwright.training.plan` has them."""
     return max(1, data.tokens_per_batch // bucket.tokens(config.patch_size))
 
 

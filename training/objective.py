@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.sampling import shifted
-from training.batch import Batch, Draws
-from training.recipe import ObjectiveConfig
+from reelwright.model.sampling import shifted
+from reelwright.training.batch import Batch, Draws
+from reelwright.training.recipe import ObjectiveConfig
 
 T_SCALE = 1000.0  # the network's timesteps run over 0..1000
 EDGE = 1e-5  # u stays this far from 0 and 1, where the logit is infinite and its weight 0

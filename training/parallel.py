@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.errors import TrainError
-from training.recipe import ComputeConfig, ParallelConfig
-from training.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ComputeConfig, ParallelConfig
+from reelwright.training.world import World
 
 COMPILED_SHAPES = 128
 """Shapes of batches that are compiled for where nobody knows how many there are."""
@@ -161,8 +161,8 @@ def _save_costly() -> Any:
 
 def _costly() -> list[Any]:
     aten = torch.ops.aten
-    import kernels.operator  # they make the operators known
-    import kernels.ranking  # noqa: F401
+    import reelwright.kernels.operator  # they make the operators known
+    import reelwright.kernels.ranking  # noqa: F401
 
     return [
         torch.ops.reelwright.block_sparse.default,

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from model.config import DiTConfig
-from model.flops import forward_flops
-from training.buckets import FILLED, Assignment, Bucket, assign, size_order
-from training.errors import TrainError
-from training.holdout import hashes, held_out
-from training.recipe import TASKS, DataConfig, Task, TaskConfig
+from reelwright.model.config import DiTConfig
+from reelwright.model.flops import forward_flops
+from reelwright.training.buckets import FILLED, Assignment, Bucket, assign, size_order
+from reelwright.training.errors import TrainError
+from reelwright.training.holdout import hashes, held_out
+from reelwright.training.recipe import TASKS, DataConfig, Task, TaskConfig
 
 COLUMNS = ("clip_id", "weight", "width", "height", "fps", "num_frames", "source_md5")
 EPOCHS_KEPT = 2  # in memory: a step may straddle two

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
+from reelwright.model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
 
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
 TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")

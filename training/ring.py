@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.travel import Arriving, merge, pass_on
-from model.attention import Attend, Layout
-from model.sparse import SparseAttention
-from training.context import Strips, attention_types
-from training.partial_attention import backward_piece, forward_piece
+from reelwright.kernels.travel import Arriving, merge, pass_on
+from reelwright.model.attention import Attend, Layout
+from reelwright.model.sparse import SparseAttention
+from reelwright.training.context import Strips, attention_types
+from reelwright.training.partial_attention import backward_piece, forward_piece
 
 Grid = tuple[int, int, int]
 
 
 def ring_attention(strips: Strips, inner: Attend) -> Attend:
     """The ring of an attention: dense, or a `SparseAttention`, whose strips are then cut between blocks."""
-    from kernels.ring import ring_block_sparse_attention
+    from reelwright.kernels.ring import ring_block_sparse_attention
 
     if not isinstance(inner, SparseAttention):
         return RingAttention(strips)

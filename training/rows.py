@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from curation.store import Store
-from curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
-from curation.store.snapshots import Snapshot
-from training.errors import TrainError
+from reelwright.curation.store import Store
+from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
+from reelwright.curation.store.snapshots import Snapshot
+from reelwright.training.errors import TrainError
 
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 

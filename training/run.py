@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from curation.store import Store
-from model.checkpoint import load_weights
-from model.dit import DiT
-from model.lora import init_lora
-from training import checkpoints
-from training.adapters import adapt
-from training.batch import Batch
-from training.data import Loader, make_plan
-from training.errors import TrainError
-from training.latents import Samples
-from training.lineage import describe, parent_of
-from training.loop import Outcome, Sample, micro_batches, train
-from training.parallel import compile_for, parallelize
-from training.plan import Plan
-from training.recipe import TASKS, TrainRecipe
-from training.rows import caption_note
-from training.world import World
+from reelwright.curation.store import Store
+from reelwright.model.checkpoint import load_weights
+from reelwright.model.dit import DiT
+from reelwright.model.lora import init_lora
+from reelwright.training import checkpoints
+from reelwright.training.adapters import adapt
+from reelwright.training.batch import Batch
+from reelwright.training.data import Loader, make_plan
+from reelwright.training.errors import TrainError
+from reelwright.training.latents import Samples
+from reelwright.training.lineage import describe, parent_of
+from reelwright.training.loop import Outcome, Sample, micro_batches, train
+from reelwright.training.parallel import compile_for, parallelize
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import TASKS, TrainRecipe
+from reelwright.training.rows import caption_note
+from reelwright.training.world import World
 
 
 def run(

@@ -6,11 +6,11 @@ from functools import partial
 
 import torch
 
-from model.config import AttentionConfig, DiTConfig, LoRAConfig
-from model.flops import DENSE, train_flops
-from model.lora_flops import lora_train_flops
-from training.batch import Batch
-from training.world import World
+from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
+from reelwright.model.flops import DENSE, train_flops
+from reelwright.model.lora_flops import lora_train_flops
+from reelwright.training.batch import Batch
+from reelwright.training.world import World
 
 # Dense bf16 peaks in TFLOP/s, from the makers' data sheets (NVIDIA's headline figures with sparsity, halved).
 # The first name that the device's own name contains counts, so longer ones come first.
@@ -57,7 +57,7 @@ def step_flops(
     text_tokens: int,
     attention: AttentionConfig,
 ) -> int:
-    """Forward and backward pass of what is trained; sizes as in `model.flops`."""
+    """Forward and backward pass of what is trained; sizes as in `reelwright.model.flops`."""
     count = train_flops if lora is None else partial(lora_train_flops, lora=lora)
     return count(
         config, grid=grid, batch=batch, cond_frames=cond_frames, text_tokens=text_tokens, attention=attention

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from training.errors import TrainError
-from training.recipe import ParallelConfig
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ParallelConfig
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.identity import hub_source, model_id
-from annotate.contract import Computes, Resources, runtime
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.identity import hub_source, model_id
+from reelwright.annotate.contract import Computes, Resources, runtime
 
 if TYPE_CHECKING:
-    from annotate.backends.retry import Budget
+    from reelwright.annotate.backends.retry import Budget
 
 FED_BY_ONE = 64  # questions in flight that one process decodes for
 UNSTATED = "unstated"  # the revision of a server's model that no recipe states
@@ -234,13 +234,13 @@ def _key(chat: ChatModel) -> str:
 
 def _opened(chat: ChatModel) -> Chat:
     if chat.backend == "server":
-        from annotate.backends.server import ServerChat
+        from reelwright.annotate.backends.server import ServerChat
 
         return ServerChat(chat)
     if chat.backend == "transformers":
-        from annotate.backends.transformers_chat import TransformersChat
+        from reelwright.annotate.backends.transformers_chat import TransformersChat
 
         return TransformersChat(chat)
-    from annotate.backends.vllm_ray import VllmChat
+    from reelwright.annotate.backends.vllm_ray import VllmChat
 
     return VllmChat(chat)

@@ -1,7 +1,7 @@
 """What a person can mend about an annotator's model."""
 
 
-from annotate.contract import Postponed
+from reelwright.annotate.contract import Postponed
 
 
 class AnnotatorError(Postponed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from annotate.contract import Postponed
+from reelwright.annotate.contract import Postponed
 
 PROBE_S, PROBE_LONGEST_S = 0.5, 15.0  # between tries of a server that is away: doubled each time, up to
 EVERYBODY = 4  # questions that fail without one being answered: then it is the server

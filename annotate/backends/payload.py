@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from annotate.backends.chat import ChatModel, Question
+from reelwright.annotate.backends.chat import ChatModel, Question
 
 
 def body_of(chat: ChatModel, question: Question) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from annotate.backends.chat import Answer, ChatModel
+from reelwright.annotate.backends.chat import Answer, ChatModel
 
 FIRST_S, LONGEST_S = 0.5, 30.0  # waits between attempts: doubled each time, up to
 LONGEST_ASKED_S = 120.0  # what a server's Retry-After may ask for at most

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from annotate.backends import loop
-from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.health import Health
-from annotate.backends.payload import body_of
-from annotate.backends.retry import AGAIN, OVERLOADED, Again, Budget, retry_after_s, wait_s
-from annotate.backends.window import Window
-from annotate.contract import Postponed
+from reelwright.annotate.backends import loop
+from reelwright.annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.health import Health
+from reelwright.annotate.backends.payload import body_of
+from reelwright.annotate.backends.retry import AGAIN, OVERLOADED, Again, Budget, retry_after_s, wait_s
+from reelwright.annotate.backends.window import Window
+from reelwright.annotate.contract import Postponed
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from annotate.backends.chat import Answer, Chat, ChatError, Question
+from reelwright.annotate.backends.chat import Answer, Chat, ChatError, Question
 
 LONGEST = 100_000  # characters of an answer that are looked at
 SHOWN = 300  # characters of an answer or complaint that are repeated

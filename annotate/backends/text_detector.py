@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from annotate.backends.onnx_cpu import model_id, open_session
+from reelwright.annotate.backends.onnx_cpu import model_id, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

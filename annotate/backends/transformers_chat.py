@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import pixels, times_line
-from annotate.backends.retry import Budget
-from annotate.contract import Postponed
+from reelwright.annotate.backends.chat import Answer, Chat, ChatError, ChatModel, Question
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.payload import pixels, times_line
+from reelwright.annotate.backends.retry import Budget
+from reelwright.annotate.contract import Postponed
 
 NOT_OURS = {"LlavaQwenForCausalLM": "LLaVA-NeXT's own"}  # formats that transformers would load as something else
 SHOWN = 300  # characters of an error that are repeated

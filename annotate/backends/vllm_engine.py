@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.errors import AnnotatorError
 
 STARTS = 3  # in a row, of an engine that has answered before; one that never did is not started again
 POLL_S = 0.5

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from annotate.backends import loop
-from annotate.backends.chat import Answer, Chat, ChatModel, Question
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.retry import Budget
-from annotate.backends.server import ServerChat
-from annotate.backends.vllm_engine import Engine, options_of
+from reelwright.annotate.backends import loop
+from reelwright.annotate.backends.chat import Answer, Chat, ChatModel, Question
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.retry import Budget
+from reelwright.annotate.backends.server import ServerChat
+from reelwright.annotate.backends.vllm_engine import Engine, options_of
 
 MOST_PICTURES = 64  # of one question
 

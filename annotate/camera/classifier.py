@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from annotate.camera.features import FEATURES, CameraPath, features
-from annotate.camera.motion import Steps
+from reelwright.annotate.camera.features import FEATURES, CameraPath, features
+from reelwright.annotate.camera.motion import Steps
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 LABELS = ("static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out", "roll", "shake", "other")
@@ -74,7 +74,8 @@ def load_classifier(path: Path = WEIGHTS) -> Classifier:
     """Raises ValueError where the weights are of other features than this code computes."""
     content = json.loads(path.read_text())
     if content["features"] != list(FEATURES):
-        raise ValueError(f"{path} was trained on other features; train anew: python -m annotate.camera.train")
+        command = "python -m reelwright.annotate.camera.train"
+        raise ValueError(f"{path} was trained on other features; train it again: {command}")
     return Classifier(
         tuple(content["families"]), np.array(content["mean"]), np.array(content["scale"]),
         tuple((np.array(w), np.array(b)) for w, b in content["hidden"]),

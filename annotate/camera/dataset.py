@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from annotate.camera.motion import Steps, measure
-from annotate.camera.paths import FAMILIES, Shot, draw_shot
-from annotate.camera.sampling import NEEDS, chosen
-from annotate.camera.sources import Source
-from annotate.camera.virtual import Scene, draw_scene, film, film_background
-from annotate.camera.visible import CHECKED, background_shows
-from curation.media.frames import read
+from reelwright.annotate.camera.motion import Steps, measure
+from reelwright.annotate.camera.paths import FAMILIES, Shot, draw_shot
+from reelwright.annotate.camera.sampling import NEEDS, chosen
+from reelwright.annotate.camera.sources import Source
+from reelwright.annotate.camera.virtual import Scene, draw_scene, film, film_background
+from reelwright.annotate.camera.visible import CHECKED, background_shows
+from reelwright.curation.media.frames import read
 
 ENCODED = 0.3  # share of the clips that go through x264; those need every frame rendered
 LONGEST = 120  # frames of a clip that is encoded

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from annotate.camera.motion import Steps
+from reelwright.annotate.camera.motion import Steps
 
 SMOOTH_S = 0.2  # seconds, standard deviation of the Gaussian that parts the path from its tremble
 LEAST = 0.003  # shorter sides (a second): what is smaller is lost in the error of measurement

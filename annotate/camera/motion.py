@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from annotate.camera.candidates import Similarity, candidates, likeliest
+from reelwright.annotate.camera.candidates import Similarity, candidates, likeliest
 
 CELL = 16  # pixels: one tracked point a cell, so that agreement is counted over the picture, not over its details
 CORNER = 2e-5  # least eigenvalue (cv2.cornerMinEigenVal) of a point worth tracking

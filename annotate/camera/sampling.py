@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.media.frames import Frames
+from reelwright.curation.media.frames import Frames
 
 # Ten a second catches what is slow and what is fast; clips too short for that are sampled by count
 BY_RATE = Frames(rate=10, height=144, color="gray")

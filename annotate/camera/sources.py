@@ -124,7 +124,7 @@ def _wheel_picture(name: str) -> np.ndarray:
 
 
 def _footage(path: Path, first: int, last: int) -> np.ndarray:
-    from curation.media.decode import Video
+    from reelwright.curation.media.decode import Video
 
     last = min(last, first + LONGEST - 1)
     with Video(str(path)) as video:

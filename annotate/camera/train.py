@@ -1,6 +1,6 @@
 """Train the classifier of camera motion on clips of the virtual camera.
 
-    python -m annotate.camera.train ../shared/corpus [--clips N] [--paths N] [--held-out N] [--seed S]
+    python -m reelwright.annotate.camera.train ../shared/corpus [--clips N] [--paths N] [--held-out N] [--seed S]
         [--held-out-seed S] [--keep DIR] [--out DIR]
 
 Writes weights.json and metrics.json beside this file, or to --out: accuracy and confusion matrix on pictures and
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from annotate.camera.classifier import LABELS, WEIGHTS, Classifier, directed, weights_hash
-from annotate.camera.dataset import Example, borrowed, make_examples, restore, save
-from annotate.camera.features import camera_path, features
-from annotate.camera.sources import Set, load_sources
+from reelwright.annotate.camera.classifier import LABELS, WEIGHTS, Classifier, directed, weights_hash
+from reelwright.annotate.camera.dataset import Example, borrowed, make_examples, restore, save
+from reelwright.annotate.camera.features import camera_path, features
+from reelwright.annotate.camera.sources import Set, load_sources
 
 HELD_OUT_SEED = 7103  # nothing was chosen by what these clips show; 2 was, earlier
 HIDDEN = 16  # units of a network

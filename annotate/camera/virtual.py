@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from annotate.camera.paths import Shot
-from annotate.camera.sources import Source
+from reelwright.annotate.camera.paths import Shot
+from reelwright.annotate.camera.sources import Source
 
 SIZES = ((256, 144), (320, 180), (426, 240), (480, 270), (320, 240), (240, 240), (200, 360), (480, 200))
 FOOTAGE = 0.35  # share of the clips that are filmed over footage

@@ -7,11 +7,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from annotate.backends.chat import Chat, ChatModel, Question, keys_of, model_print, open_chat, resources_of, shared_by
-from annotate.backends.payload import jpegs
-from annotate.chatting.prompts import Prompt, load_prompt
-from annotate.chatting.sampling import Sampling
-from annotate.contract import Annotator, Need, Resources, runtime
+from reelwright.annotate.backends.chat import (
+    Chat,
+    ChatModel,
+    Question,
+    keys_of,
+    model_print,
+    open_chat,
+    resources_of,
+    shared_by,
+)
+from reelwright.annotate.backends.payload import jpegs
+from reelwright.annotate.chatting.prompts import Prompt, load_prompt
+from reelwright.annotate.chatting.sampling import Sampling
+from reelwright.annotate.contract import Annotator, Need, Resources, runtime
 
 QWEN = ChatModel(model="Qwen/Qwen2.5-VL-7B-Instruct")
 TWO_A_SECOND = Sampling()

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from annotate.backends.chat import Answer, Chat, ChatError, Question
+from reelwright.annotate.backends.chat import Answer, Chat, ChatError, Question
 
 LONGEST = 8_000  # characters of an answer; a dense caption has about 1,000
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # what reasoning models say before they answer

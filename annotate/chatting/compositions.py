@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from annotate.chatting.vocabulary import CAMERA_MOTIONS, VOCABULARIES, Term, print_of
+from reelwright.annotate.chatting.vocabulary import CAMERA_MOTIONS, VOCABULARIES, Term, print_of
 
 ELEMENTS: Mapping[str, Mapping[str, Term]] = {"camera_motion": CAMERA_MOTIONS, **VOCABULARIES}
 MOST = 3  # elements in one composition

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from annotate.chatting.answers import LONGEST, language_of, plain
+from reelwright.annotate.chatting.answers import LONGEST, language_of, plain
 
 
 @dataclass(frozen=True)

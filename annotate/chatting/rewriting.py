@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from annotate.backends.chat import Answer, Question
-from annotate.chatting.answers import clean, is_written_in
-from annotate.chatting.prompts import Prompt
+from reelwright.annotate.backends.chat import Answer, Question
+from reelwright.annotate.chatting.answers import clean, is_written_in
+from reelwright.annotate.chatting.prompts import Prompt
 
 NAMES = {"en": "English", "zh": "Chinese"}
 UNITS = {"en": "words", "zh": "Chinese characters"}

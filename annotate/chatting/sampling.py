@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotate.contract import Facts, Frames, Need
-from curation.media.frames import ClipFacts
+from reelwright.annotate.contract import Facts, Frames, Need
+from reelwright.curation.media.frames import ClipFacts
 
 
 @dataclass(frozen=True)

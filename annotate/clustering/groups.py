@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from annotate.clustering.kmeans import NEW
+from reelwright.annotate.clustering.kmeans import NEW
 
 
 @dataclass(frozen=True)

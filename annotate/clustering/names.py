@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from annotate.backends.chat import ChatModel, Question, open_chat
-from annotate.backends.structured import ask_json
-from annotate.chatting.prompts import load_prompt
+from reelwright.annotate.backends.chat import ChatModel, Question, open_chat
+from reelwright.annotate.backends.structured import ask_json
+from reelwright.annotate.chatting.prompts import load_prompt
 
 Names = list[str | None]
 

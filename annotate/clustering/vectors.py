@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from annotate.contract import Need, Stored
+from reelwright.annotate.contract import Need, Stored
 
 NEEDS: tuple[Need, ...] = (Stored("caption_embedding"), Stored("caption_embedding_model", optional=True))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from annotate.overlay.persistence import CELL, DETAIL, NOISE, Persistence
+from reelwright.annotate.overlay.persistence import CELL, DETAIL, NOISE, Persistence
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
 MOST = 0.4  # share of the frames in which a place may be covered that counts as still

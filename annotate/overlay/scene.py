@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from annotate.overlay.persistence import structure_of
+from reelwright.annotate.overlay.persistence import structure_of
 
 POINTS, LEAST_POINTS = 500, 12
 TILE, PER_TILE = 40, 5  # pixels; points in a tile, so that a subject with much detail does not outvote the scene

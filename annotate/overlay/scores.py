@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotate.overlay.boxes import Box, Evidence
+from reelwright.annotate.overlay.boxes import Box, Evidence
 
 CORNER = 0.4  # of steady lettering in a corner of a picture that does not move: likely, and no more
 TITLE = 0.12  # of the shorter side: height of a line from which it is more likely a title than a mark

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 MANIFESTS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt"}
 
@@ -68,7 +68,8 @@ def load_cases(folder: Path) -> list[Case]:
 def curate(inputs: list[Path], store: Path, settings: tuple[str, ...] = ()) -> Outcome:
     """Run `reel curate` as a user does, and read what is in the store afterwards."""
     options = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "pipelines.cli", "curate", *map(str, inputs), "--store", str(store), *options]
+    reel = [sys.executable, "-m", "reelwright.pipelines.cli"]
+    command = [*reel, "curate", *map(str, inputs), "--store", str(store), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
     outcome = Outcome(done.returncode, done.stdout + done.stderr)
     if (store / "sources.lance").exists():

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.media.decode import Video
-from curation.media.sandbox_child import report_progress
-from curation.media.streams import choose_sound
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.media.streams import choose_sound
 
 RATE_HZ = 48_000
 LAYOUT = "stereo"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from curation.media.decode import Video
-from curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded
-from curation.media.errors import MediaError
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox_child import report_progress
 
 MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001 has it
 LEADING_FRAMES = 16  # that may follow a keyframe and be shown before it: as many as H.264 and HEVC can reorder

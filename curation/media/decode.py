@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.media.errors import MediaError
-from curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
-from curation.media.streams import choose_stream
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
+from reelwright.curation.media.streams import choose_stream
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,gif,"
@@ -251,7 +251,7 @@ def _remote_file(uri: str) -> Any:
     """An fsspec file for a URI; None for a local path, which the demuxer reads itself (faster)."""
     if "://" not in uri:
         return None
-    from curation.media.remote import open_seekable
+    from reelwright.curation.media.remote import open_seekable
 
     return open_seekable(uri)
 

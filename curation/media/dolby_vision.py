@@ -2,7 +2,7 @@
 
 from typing import Any, BinaryIO
 
-from curation.media.protection import PARENTS, boxes
+from reelwright.curation.media.protection import PARENTS, boxes
 
 SAMPLE_ENTRY_BYTES = 78  # of a picture's sample entry before the boxes it holds: ISO 14496-12, 12.1.3
 CONFIGURATIONS = (b"dvcC", b"dvvC", b"dvwC")

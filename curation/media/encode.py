@@ -8,12 +8,29 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from curation.media.audio import AudioTrack, Sound, read_sound
-from curation.media.colour import BT709, BT2020, HDR_KINDS, LIMITED, MATRICES, UNSPECIFIED, Colour, alike, colour_of
-from curation.media.decode import UPRIGHT, Orientation, Video, forget_unusual_tags, orientation_of, side_data_of
-from curation.media.errors import MediaError
-from curation.media.probe import square_size, upright_sar
-from curation.media.tonemap import cube, peak_of
+from reelwright.curation.media.audio import AudioTrack, Sound, read_sound
+from reelwright.curation.media.colour import (
+    BT709,
+    BT2020,
+    HDR_KINDS,
+    LIMITED,
+    MATRICES,
+    UNSPECIFIED,
+    Colour,
+    alike,
+    colour_of,
+)
+from reelwright.curation.media.decode import (
+    UPRIGHT,
+    Orientation,
+    Video,
+    forget_unusual_tags,
+    orientation_of,
+    side_data_of,
+)
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import square_size, upright_sar
+from reelwright.curation.media.tonemap import cube, peak_of
 
 Crop = tuple[int, int, int, int]  # x, y, w, h in upright source pixels
 

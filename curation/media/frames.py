@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from curation.media.errors import MediaError
+from reelwright.curation.media.errors import MediaError
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame

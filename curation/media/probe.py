@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from curation.media.colour import colour_of, hdr_kind
-from curation.media.decode import (
+from reelwright.curation.media.colour import colour_of, hdr_kind
+from reelwright.curation.media.decode import (
     MAX_PIXELS,
     UPRIGHT,
     Orientation,
@@ -16,12 +16,12 @@ from curation.media.decode import (
     rate_claims,
     side_data_of,
 )
-from curation.media.dolby_vision import dolby_vision_profile
-from curation.media.errors import MediaError
-from curation.media.remote import open_stream
-from curation.media.sandbox_child import report_progress
-from curation.media.sniff import refuse_protected, why_not_a_file
-from curation.media.streams import choose_sound
+from reelwright.curation.media.dolby_vision import dolby_vision_profile
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.remote import open_stream
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sniff import refuse_protected, why_not_a_file
+from reelwright.curation.media.streams import choose_sound
 
 HASH_BLOCK_BYTES = 4 << 20
 

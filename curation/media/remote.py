@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from typing import Any
 
-from curation.media.errors import MediaError
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox_child import report_progress
 
 BLOCK_BYTES = 4 << 20
 MAX_DOWNLOAD_BYTES = 64 << 30

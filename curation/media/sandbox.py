@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import psutil
 
-from curation.media.errors import Kind, MediaError
+from reelwright.curation.media.errors import Kind, MediaError
 
 HEADER = struct.Struct("<QQ")  # bytes of JSON, bytes of all blobs
 POLL_S = 0.2
@@ -103,7 +103,7 @@ class Sandbox:
         self.close()
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "curation.media.sandbox_child", str(self.memory_bytes), str(os.getpid())],
+            [sys.executable, "-m", "reelwright.curation.media.sandbox_child", str(self.memory_bytes), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

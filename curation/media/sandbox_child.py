@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from typing import Any, BinaryIO
 
-from curation.media.errors import MediaError
-from curation.media.sandbox import HEADER
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox import HEADER
 
 PR_SET_PDEATHSIG = 1
 PROGRESS_EVERY_S = 1.0
@@ -107,6 +107,6 @@ def _single_threaded() -> None:
 
 
 if __name__ == "__main__":
-    import curation.media.sandbox_child as this  # noqa: PLW0406 - the module that callers import, not a second copy named __main__
+    import reelwright.curation.media.sandbox_child as this
 
     this.main()

@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from curation.media.errors import Kind, MediaError
-from curation.media.protection import BOX_TYPES, HEAD_BYTES, TS_PACKET, boxes, protection_of
+from reelwright.curation.media.errors import Kind, MediaError
+from reelwright.curation.media.protection import BOX_TYPES, HEAD_BYTES, TS_PACKET, boxes, protection_of
 
 PICTURE_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jp2 ", b"jpx ")
 SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"aax ")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from curation.media.colour import HLG
+from reelwright.curation.media.colour import HLG
 
 WHITE_NITS = 203.0  # HDR reference white: ITU-R BT.2408
 USUAL_PEAK_NITS = 1000.0  # where a file does not name its brightest light

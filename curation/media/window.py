@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from curation.media.errors import MediaError
-from curation.media.frames import ClipFacts, decode_wanted, read
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.frames import ClipFacts, decode_wanted, read
 
 
 def window(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sandbox_child import report_progress
 
 from .cascade import detect
 from .config import ShotConfig

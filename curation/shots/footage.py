@@ -6,7 +6,7 @@ from collections.abc import Container
 
 import numpy as np
 
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sandbox_child import report_progress
 
 HEIGHT, WIDTH = 27, 48  # pixels of the small frames everything is measured on; also the network's input
 ROWS, COLUMNS = 3, 6  # blocks

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sandbox_child import report_progress
 
 from .follow import changing
 from .footage import Footage

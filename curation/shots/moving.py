@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sandbox_child import report_progress
 
 from .follow import EASED
 from .footage import HEIGHT, WIDTH, Footage

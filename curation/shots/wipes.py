@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.sandbox_child import report_progress
 
 from .footage import HEIGHT, WIDTH, Footage
 

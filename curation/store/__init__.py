@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.store.describe import ColumnInfo as ColumnInfo
-    from curation.store.describe import TableInfo as TableInfo
-    from curation.store.errors import StoreError as StoreError
-    from curation.store.maintenance import Orphans as Orphans
-    from curation.store.results import write_result as write_result
-    from curation.store.snapshots import Snapshot as Snapshot
-    from curation.store.snapshots import SnapshotDiff as SnapshotDiff
-    from curation.store.store import Store as Store
-    from curation.store.untrusted import sql_untrusted as sql_untrusted
+    from reelwright.curation.store.describe import ColumnInfo as ColumnInfo
+    from reelwright.curation.store.describe import TableInfo as TableInfo
+    from reelwright.curation.store.errors import StoreError as StoreError
+    from reelwright.curation.store.maintenance import Orphans as Orphans
+    from reelwright.curation.store.results import write_result as write_result
+    from reelwright.curation.store.snapshots import Snapshot as Snapshot
+    from reelwright.curation.store.snapshots import SnapshotDiff as SnapshotDiff
+    from reelwright.curation.store.store import Store as Store
+    from reelwright.curation.store.untrusted import sql_untrusted as sql_untrusted
 
 _HOME = {
     "ColumnInfo": "describe",

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError
 
 COLUMN = {"density": "density", "cluster": "cluster_id"}
 """What a set can be balanced by, and the column of clips that says it."""

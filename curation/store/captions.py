@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.errors import StoreError, unknown_name
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 LIST_COLUMN = "captions"
 CAPTION, SOURCE, COMPOSED = "caption", "source", "composed"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curation.store import media, tables
-from curation.store.schema import PAYLOAD
+from reelwright.curation.store import media, tables
+from reelwright.curation.store.schema import PAYLOAD
 
 if TYPE_CHECKING:
-    from curation.store.tables import Dataset
+    from reelwright.curation.store.tables import Dataset
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import tables, written
-from curation.store.errors import StoreError
-from curation.store.schema import PAYLOAD
-from curation.store.written import INLINE_BYTES
+from reelwright.curation.store import tables, written
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.schema import PAYLOAD
+from reelwright.curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 
 class Reader:

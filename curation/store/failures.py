@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curation.store.media import LOOKUP_IDS, id_filter, quote
-from curation.store.schema import schemas
+from reelwright.curation.store.media import LOOKUP_IDS, id_filter, quote
+from reelwright.curation.store.schema import schemas
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 MENDED = "mended_at"
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from curation.store import tables
-from curation.store.media import quote
+from reelwright.curation.store import tables
+from reelwright.curation.store.media import quote
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 TABLE = "journal"
 MERGE_ROWS = tables.FRAGMENT_ROWS // 4  # of a maker: to merge so many writes about 4 times their bytes

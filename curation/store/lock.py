@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from curation.store.errors import StoreError, writing_to
+from reelwright.curation.store.errors import StoreError, writing_to
 
 FOLDER = "_locks"
 RENEW_S = 10.0

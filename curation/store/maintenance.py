@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from curation.store import lock, written
-from curation.store.errors import StoreError
-from curation.store.media import id_filter
-from curation.store.schema import schemas
-from curation.store.tables import FRAGMENT_ROWS
-from curation.store.written import INLINE_BYTES
+from reelwright.curation.store import lock, written
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.media import id_filter
+from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.tables import FRAGMENT_ROWS
+from reelwright.curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 IDS_A_DELETE = 10_000
 ENCODED = ("latents", "texts")  # megabytes a row
@@ -213,7 +213,7 @@ def _delete(store: Store, table: str, column: str, values: Sequence[str]) -> Non
 
 
 def _connect(store: Store) -> Any:
-    from curation.store.sql import connect
+    from reelwright.curation.store.sql import connect
 
     return connect(store, tables=("sources", "clips", "shots", "media"))
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.store import written
-from curation.store.errors import StoreError
-from curation.store.schema import schemas
-from curation.store.tables import STORAGE_VERSION, Dataset
+from reelwright.curation.store import written
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.tables import STORAGE_VERSION, Dataset
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list

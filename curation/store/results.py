@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError
 
 FORMATS = ("table", "csv", "json", "jsonl", "parquet")
 MAX_TABLE_ROWS = 1_000  # a table is aligned, so it is held in memory

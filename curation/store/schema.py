@@ -289,7 +289,7 @@ def _texts() -> pa.Schema:
 
 
 def _payload(name: str, meaning: str) -> tuple[pa.Field, pa.Field, pa.Field]:
-    """A tensor's bytes: as a blob, or in the row where they are few (see `curation.store.encoded`)."""
+    """A tensor's bytes: as a blob, or in the row where they are few (see `reelwright.curation.store.encoded`)."""
     import lance
 
     blob = lance.blob_field(name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from curation.store import written
-from curation.store.tables import FRAGMENT_ROWS
+from reelwright.curation.store import written
+from reelwright.curation.store.tables import FRAGMENT_ROWS
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 APPENDED_TO = ("clips", "shots", "sources", "failures")  # by every commit of a run; clip bytes stay where they are
 MANY = 64  # small files; 800 made a query 7 times slower

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError
-from curation.store.media import LOOKUP_IDS, locate
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.media import LOOKUP_IDS, locate
 
 if TYPE_CHECKING:
-    from curation.store.snapshots import Snapshot
-    from curation.store.store import Store
+    from reelwright.curation.store.snapshots import Snapshot
+    from reelwright.curation.store.store import Store
 
 PINNED = ("clips", "media", "sources")
 MEDIA_SAMPLES = 16  # clips whose bytes are read whole

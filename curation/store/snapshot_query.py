@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.store.balance import COLUMN, Balance, weigh
-from curation.store.errors import StoreError, unknown_name
-from curation.store.media import id_filter
+from reelwright.curation.store.balance import COLUMN, Balance, weigh
+from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.media import id_filter
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 
 VALUE = "value of limit_per"  # a name that no column of clips has
@@ -54,7 +54,7 @@ def choose(
     limit_per: LimitPer | None = None,
 ) -> Chosen:
     """The clips of a snapshot. Raises StoreError if `sql` will not do."""
-    from curation.store.sql import connect
+    from reelwright.curation.store.sql import connect
 
     if weights is not None and balance is not None:
         raise StoreError(
@@ -106,7 +106,7 @@ def clip_columns(store: Store, version: int | None = None) -> list[str]:
 
 def _run(con: Any, store: Store, sql: str, weights: str | None, per: str | None) -> pa.Table:
     """(clip_id, weight), and the column `per` as VALUE where the query returns it."""
-    from curation.store.sql import run
+    from reelwright.curation.store.sql import run
 
     result = run(con, sql, store, close=False).read_all()
     names = result.schema.names

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import snapshot_query
-from curation.store.balance import Balance
-from curation.store.errors import StoreError, look_alikes
-from curation.store.media import LOOKUP_IDS, quote
-from curation.store.schema import schemas
-from curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
-from curation.store.snapshot_query import LimitPer
+from reelwright.curation.store import snapshot_query
+from reelwright.curation.store.balance import Balance
+from reelwright.curation.store.errors import StoreError, look_alikes
+from reelwright.curation.store.media import LOOKUP_IDS, quote
+from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
+from reelwright.curation.store.snapshot_query import LimitPer
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 JSON_LATER = ("balance", "limit_per")  # columns of JSON that stores of earlier versions lack
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

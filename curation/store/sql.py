@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError
-from curation.store.schema import PAYLOAD, schemas
-from curation.store.sql_errors import explain, words_of
-from curation.store.sql_scan import LanceScan, create_clips_full
-from curation.store.tables import missing_fields
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.schema import PAYLOAD, schemas
+from reelwright.curation.store.sql_errors import explain, words_of
+from reelwright.curation.store.sql_scan import LanceScan, create_clips_full
+from reelwright.curation.store.tables import missing_fields
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 BATCH_ROWS = 8_192
 CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
@@ -35,7 +35,7 @@ def stream(store: Store, query: str, *, params: Any = None, read_only: bool = Tr
 
     params: values of `?` (a list) or `$name` (a dict). read_only: one SELECT and nothing else.
     """
-    from curation.store import sql_late
+    from reelwright.curation.store import sql_late
 
     con = connect(store)
     if params is None:

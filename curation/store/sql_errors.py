@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from curation.store.errors import StoreError, look_alikes, unknown_name
-from curation.store.schema import PAYLOAD, schemas
-from curation.store.sql_scan import SOURCE_COLUMNS
+from reelwright.curation.store.errors import StoreError, look_alikes, unknown_name
+from reelwright.curation.store.schema import PAYLOAD, schemas
+from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 VIEWS = {
     "clips_full": "clips with the uri, licence and more of their source",

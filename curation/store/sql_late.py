@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from curation.store import tables
-from curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
+from reelwright.curation.store import tables
+from reelwright.curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 MAX_ROWS = 100_000  # rows taken at once, in memory
 TABLE = "clips"

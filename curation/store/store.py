@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import encoded, lock, media, tables
-from curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
-from curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
-from curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
+from reelwright.curation.store import encoded, lock, media, tables
+from reelwright.curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
+from reelwright.curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
+from reelwright.curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
 
 if TYPE_CHECKING:
-    from curation.store.maintenance import Orphans
-    from curation.store.snapshots import Snapshots
+    from reelwright.curation.store.maintenance import Orphans
+    from reelwright.curation.store.snapshots import Snapshots
 
 LOCK_OF = {"snapshots": "snapshots", "snapshot_rows": "snapshots", "latents": "latents", "texts": "latents",
            "runs": "runs"}  # fmt: skip
@@ -157,7 +157,7 @@ class Store:
         if table == "media":
             raise StoreError("media rows come from Store.write_media; commit them with Store.commit_media.")
         if table == "journal":
-            raise StoreError("rows of journal come from curation.store.journal.Journal.")
+            raise StoreError("rows of journal come from reelwright.curation.store.journal.Journal.")
         if table in PAYLOAD:
             raise StoreError(f"rows of {table} come from Store.write_encoded; commit them with Store.commit_encoded.")
         with self.writing(table) as dataset:
@@ -259,7 +259,7 @@ class Store:
 
     def merge_encoded(self) -> None:
         """Merge the small files of many workers where that makes reading faster."""
-        from curation.store import maintenance
+        from reelwright.curation.store import maintenance
 
         maintenance.merge_encoded(self)
 
@@ -276,9 +276,9 @@ class Store:
     def sql_stream(self, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
         """Run DuckDB SQL over the tables and the views `clips_full` and `failures_latest`.
 
-        read_only allows one SELECT. For SQL from somebody else, see `curation.store.sql_untrusted`.
+        read_only allows one SELECT. For SQL from somebody else, see `reelwright.curation.store.sql_untrusted`.
         """
-        from curation.store import sql
+        from reelwright.curation.store import sql
 
         return sql.stream(self, query, params=params, read_only=read_only)
 
@@ -287,51 +287,51 @@ class Store:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:  # fmt: skip
         """The `k` rows nearest to a vector by cosine distance, nearest first; see `curation.store.vectors.nearest`."""
-        from curation.store import vectors
+        from reelwright.curation.store import vectors
 
         return vectors.nearest(self, table, column, vector, k, where=where, columns=columns)
 
     def index_vectors(self, table: str, column: str) -> bool:
-        """Index a column of vectors where that pays; see `curation.store.vectors.index_vectors`."""
-        from curation.store import vectors
+        """Index a column of vectors where that pays; see `reelwright.curation.store.vectors.index_vectors`."""
+        from reelwright.curation.store import vectors
 
         return vectors.index_vectors(self, table, column)
 
     @property
     def snapshots(self) -> Snapshots:
         """Frozen, named sets of clips."""
-        from curation.store.snapshots import Snapshots
+        from reelwright.curation.store.snapshots import Snapshots
 
         return Snapshots(self)
 
     def orphans(self) -> Orphans:
         """What a crash left behind: rows whose source never became ok."""
-        from curation.store import maintenance
+        from reelwright.curation.store import maintenance
 
         return maintenance.orphans(self)
 
     def remove_orphans(self) -> Orphans:
         """Delete what `orphans` finds. Call it when a run begins: during one, open batches look like orphans."""
-        from curation.store import maintenance
+        from reelwright.curation.store import maintenance
 
         return maintenance.remove_orphans(self)
 
     def compact(self) -> None:
         """Merge small files of every table but media, whose bytes move only where most rows were deleted."""
-        from curation.store import maintenance
+        from reelwright.curation.store import maintenance
 
         maintenance.compact(self)
 
     def merge_small_files(self) -> list[str]:
         """What `compact` does, for the tables that a run of curation appends to, where they have very many small files;
         returns their names."""
-        from curation.store import small_files
+        from reelwright.curation.store import small_files
 
         return small_files.merge_small_files(self)
 
     def cleanup(self, older_than: timedelta = timedelta(days=7)) -> int:
         """Delete versions that no snapshot pins and files no version has; returns bytes freed."""
-        from curation.store import maintenance
+        from reelwright.curation.store import maintenance
 
         return maintenance.cleanup(self, older_than)
 

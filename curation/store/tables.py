@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.store import schema as _schema
-from curation.store import written
-from curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store import schema as _schema
+from reelwright.curation.store import written
+from reelwright.curation.store.errors import StoreError, unknown_name
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
 INDEXED = {"clips": "clip_id", "media": "clip_id"}

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError, unknown_name
-from curation.store.schema import schemas
-from curation.store.sql import check_one_select, connect
-from curation.store.sql_errors import VIEWS, explain
+from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.sql import check_one_select, connect
+from reelwright.curation.store.sql_errors import VIEWS, explain
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 CONFIG = {"enable_external_access": False, "temp_directory": "", "allow_community_extensions": False,
           "autoload_known_extensions": False, "threads": 2, "memory_limit": "1GB"}  # fmt: skip

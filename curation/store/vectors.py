@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import tables
-from curation.store.errors import StoreError, unknown_name
-from curation.store.schema import KEYS
+from reelwright.curation.store import tables
+from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.schema import KEYS
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 DISTANCE = "_distance"
 MAX_K = 10_000

@@ -1,7 +1,7 @@
 """Video to latents and back: Wan 2.1's VAE, or a fixed DCT that stands in for it where there are no weights."""
 
-from model.codec.base import Codec, latent_size, pixel_frames
-from model.config import CodecConfig
+from reelwright.model.codec.base import Codec, latent_size, pixel_frames
+from reelwright.model.config import CodecConfig
 
 __all__ = ["Codec", "codec_fingerprint", "latent_size", "load_codec", "pixel_frames"]
 
@@ -9,10 +9,10 @@ __all__ = ["Codec", "codec_fingerprint", "latent_size", "load_codec", "pixel_fra
 def load_codec(config: CodecConfig, *, device: str = "cpu") -> Codec:
     """The codec that a recipe names. Raises ModelError when its weights or its library are not there."""
     if config.kind == "dct":
-        from model.codec.dct import DCTCodec
+        from reelwright.model.codec.dct import DCTCodec
 
         return DCTCodec(device=device)
-    from model.codec.wan import WanCodec
+    from reelwright.model.codec.wan import WanCodec
 
     return WanCodec(config, device=device)
 
@@ -21,6 +21,6 @@ def codec_fingerprint(config: CodecConfig) -> str:
     """`load_codec(config).fingerprint`, without loading the network: latents can be looked up before anything runs."""
     if config.kind == "dct":
         return load_codec(config).fingerprint
-    from model.codec.wan import wan_fingerprint
+    from reelwright.model.codec.wan import wan_fingerprint
 
     return wan_fingerprint(config)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from model.errors import ModelError
+from reelwright.model.errors import ModelError
 
 CHANNELS = 16
 STRIDE = (4, 8, 8)  # frames, rows, columns

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.extras import install_command
-from model.codec.base import CHANNELS, STRIDE, Codec
-from model.config import CodecConfig
-from model.errors import ModelError
-from model.pretrained import digest, resolve
+from reelwright.curation.extras import install_command
+from reelwright.model.codec.base import CHANNELS, STRIDE, Codec
+from reelwright.model.config import CodecConfig
+from reelwright.model.errors import ModelError
+from reelwright.model.pretrained import digest, resolve
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TILE_STEP_PX = 32  # a tile's stride is 3/4 of it and must be whole latent positions

@@ -1,7 +1,7 @@
 """Captions to states: umT5 as published, or hashed words that stand in for it where there are no weights."""
 
-from model.config import TextConfig
-from model.text.base import TextEncoder, pad_text
+from reelwright.model.config import TextConfig
+from reelwright.model.text.base import TextEncoder, pad_text
 
 __all__ = ["TextEncoder", "load_text_encoder", "pad_text", "text_fingerprint"]
 
@@ -9,10 +9,10 @@ __all__ = ["TextEncoder", "load_text_encoder", "pad_text", "text_fingerprint"]
 def load_text_encoder(config: TextConfig, *, device: str = "cpu") -> TextEncoder:
     """The encoder that a recipe names. Raises ModelError when its weights or its library are not there."""
     if config.kind == "hashing":
-        from model.text.hashing import HashingEncoder
+        from reelwright.model.text.hashing import HashingEncoder
 
         return HashingEncoder(config.dim, config.tokens)
-    from model.text.umt5 import UMT5Encoder
+    from reelwright.model.text.umt5 import UMT5Encoder
 
     return UMT5Encoder(config, device=device)
 
@@ -21,6 +21,6 @@ def text_fingerprint(config: TextConfig) -> str:
     """`load_text_encoder(config).fingerprint`, without loading the network."""
     if config.kind == "hashing":
         return load_text_encoder(config).fingerprint
-    from model.text.umt5 import umt5_fingerprint
+    from reelwright.model.text.umt5 import umt5_fingerprint
 
     return umt5_fingerprint(config)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.errors import ModelError
+from reelwright.model.errors import ModelError
 
 
 class TextEncoder(ABC):

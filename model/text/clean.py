@@ -2,8 +2,8 @@
 
 import html
 
-from curation.extras import install_command
-from model.errors import ModelError
+from reelwright.curation.extras import install_command
+from reelwright.model.errors import ModelError
 
 
 def clean_text(text: str) -> str:

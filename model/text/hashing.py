@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.text.base import TextEncoder
+from reelwright.model.text.base import TextEncoder
 
 VERSION = 1
 # Scripts that put no spaces between words: Thai to Khmer, kana, CJK ideographs. Their unit is the character.

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.extras import install_command
-from model.config import TextConfig
-from model.errors import ModelError
-from model.pretrained import digest, resolve
-from model.text.base import TextEncoder
-from model.text.clean import clean_text
+from reelwright.curation.extras import install_command
+from reelwright.model.config import TextConfig
+from reelwright.model.errors import ModelError
+from reelwright.model.pretrained import digest, resolve
+from reelwright.model.text.base import TextEncoder
+from reelwright.model.text.clean import clean_text
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH = 8  # texts at once

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
-from annotate.backends.chat import take_usage, trouble_of
-from annotate.contract import needs_of
-from annotate.run import failure_of
-from curation.store import Store
-from pipelines.work import plain
+from reelwright.annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
+from reelwright.annotate.backends.chat import take_usage, trouble_of
+from reelwright.annotate.contract import needs_of
+from reelwright.annotate.run import failure_of
+from reelwright.curation.store import Store
+from reelwright.pipelines.work import plain
 
 DECODERS = 2  # threads of it that decode at once
 

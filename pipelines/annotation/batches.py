@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from annotate import Annotator, Frames, stored_needs
-from annotate.contract import needs_of
-from curation.store import Store
-from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
-from pipelines.annotation.standing import STALE, Standing
-from pipelines.committer import sql_strings
+from reelwright.annotate import Annotator, Frames, stored_needs
+from reelwright.annotate.contract import needs_of
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
+from reelwright.pipelines.annotation.standing import STALE, Standing
+from reelwright.pipelines.committer import sql_strings
 
 ROWS_AT_ONCE = 2048  # rows read together: a look-up scans what its index does not cover
 

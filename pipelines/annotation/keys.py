@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from annotate import Computes
-from pipelines.errors import UserError
+from reelwright.annotate import Computes
+from reelwright.pipelines.errors import UserError
 
 
 class Keys(dict[str, str]):

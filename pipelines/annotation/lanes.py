@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from annotate import Annotator, Computes
-from pipelines import tasks
-from pipelines.actors import Actors, Work
-from pipelines.annotation.actor import AnnotatorActor
-from pipelines.annotation.batches import Batch
-from pipelines.annotation.keys import Keys
-from pipelines.annotation.watch import Watch
-from pipelines.flow import Flow
-from pipelines.recipe import CurateRecipe, Need, OwnNeed
+from reelwright.annotate import Annotator, Computes
+from reelwright.pipelines import tasks
+from reelwright.pipelines.actors import Actors, Work
+from reelwright.pipelines.annotation.actor import AnnotatorActor
+from reelwright.pipelines.annotation.batches import Batch
+from reelwright.pipelines.annotation.keys import Keys
+from reelwright.pipelines.annotation.watch import Watch
+from reelwright.pipelines.flow import Flow
+from reelwright.pipelines.recipe import CurateRecipe, Need, OwnNeed
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from annotate import Computes, load, refuse_shared_columns, schema_of, stored_needs
-from annotate.backends.errors import AnnotatorError
-from curation.store import Store
-from curation.store.journal import Journal
-from pipelines.annotation.profiles import PROFILES
-from pipelines.recipe import CurateRecipe, RecipeError
+from reelwright.annotate import Computes, load, refuse_shared_columns, schema_of, stored_needs
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.curation.store import Store
+from reelwright.curation.store.journal import Journal
+from reelwright.pipelines.annotation.profiles import PROFILES
+from reelwright.pipelines.recipe import CurateRecipe, RecipeError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from annotate import load
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.hub import commit_of
-from pipelines.recipe import CurateRecipe, merged
+from reelwright.annotate import load
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.hub import commit_of
+from reelwright.pipelines.recipe import CurateRecipe, merged
 
 Found = tuple[tuple[str, ...], str, str]
 """Of a part of an annotator that loads a hub's model: the parameters that lead to it, the model, the revision."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from annotate import Annotator, Computes, SetAnnotator, stored_needs
-from annotate.backends.chat import chat_of
-from curation.store import Store
-from pipelines.annotation.load import in_levels
-from pipelines.annotation.sets import set_standing
-from pipelines.annotation.spending import told
-from pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Standing, standing_of
+from reelwright.annotate import Annotator, Computes, SetAnnotator, stored_needs
+from reelwright.annotate.backends.chat import chat_of
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.load import in_levels
+from reelwright.pipelines.annotation.sets import set_standing
+from reelwright.pipelines.annotation.spending import told
+from reelwright.pipelines.annotation.standing import CURRENT, FAILED, STALE, WAITING, Standing, standing_of
 
 # Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
 TYPICAL_S = {

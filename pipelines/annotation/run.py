@@ -18,24 +18,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
-from annotate.contract import needs_of
-from curation.store import Store
-from curation.store.failures import Mending
-from curation.store.journal import Journal
-from curation.store.schema import schemas
-from pipelines.annotation.batches import Batch, batches_of
-from pipelines.annotation.keys import Keys, keys_of
-from pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of, placement
-from pipelines.annotation.load import in_levels, prepare_columns, producers_of
-from pipelines.annotation.sets import run_set, set_standing
-from pipelines.annotation.spending import Spending, Usage, no_usage
-from pipelines.annotation.standing import STALE, Standing, standing_of
-from pipelines.history import History
-from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
-from pipelines.rows import failure_row
-from pipelines.versions import versions
+from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
+from reelwright.annotate.contract import needs_of
+from reelwright.curation.store import Store
+from reelwright.curation.store.failures import Mending
+from reelwright.curation.store.journal import Journal
+from reelwright.curation.store.schema import schemas
+from reelwright.pipelines.annotation.batches import Batch, batches_of
+from reelwright.pipelines.annotation.keys import Keys, keys_of
+from reelwright.pipelines.annotation.lanes import ActorLane, Lane, Outcome, TaskLane, need_of, placement
+from reelwright.pipelines.annotation.load import in_levels, prepare_columns, producers_of
+from reelwright.pipelines.annotation.sets import run_set, set_standing
+from reelwright.pipelines.annotation.spending import Spending, Usage, no_usage
+from reelwright.pipelines.annotation.standing import STALE, Standing, standing_of
+from reelwright.pipelines.history import History
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import CurateRecipe
+from reelwright.pipelines.rows import failure_row
+from reelwright.pipelines.versions import versions
 
 HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2

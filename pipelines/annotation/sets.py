@@ -13,14 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate import Computes, Partly, Postponed, SetAnnotator, fingerprint_with, load, schema_of, stored_needs
-from annotate.backends.chat import close_chats, take_usage
-from annotate.contract import digest_of
-from annotate.run import failure_of
-from curation.store import Store
-from pipelines.annotation.keys import Keys, lent
-from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
-from pipelines.recipe import Need
+from reelwright.annotate import (
+    Computes,
+    Partly,
+    Postponed,
+    SetAnnotator,
+    fingerprint_with,
+    load,
+    schema_of,
+    stored_needs,
+)
+from reelwright.annotate.backends.chat import close_chats, take_usage
+from reelwright.annotate.contract import digest_of
+from reelwright.annotate.run import failure_of
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.keys import Keys, lent
+from reelwright.pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
+from reelwright.pipelines.recipe import Need
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from annotate import Computes
-from annotate.backends.chat import chat_of
+from reelwright.annotate import Computes
+from reelwright.annotate.backends.chat import chat_of
 
 Usage = dict[str, Counter[str]]  # annotator -> {"input_tokens", "output_tokens", "usd"}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate import Annotator, Computes, expected_fingerprint, stored_needs
-from curation.store import Store
-from curation.store.failures import standing_failures
-from pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
+from reelwright.annotate import Annotator, Computes, expected_fingerprint, stored_needs
+from reelwright.curation.store import Store
+from reelwright.curation.store.failures import standing_failures
+from reelwright.pipelines.annotation.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 
 CURRENT, STALE, WAITING, FAILED = range(4)
 FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")

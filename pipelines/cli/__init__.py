@@ -1,5 +1,5 @@
 """The `reel` command. Each file adds a few commands; heavy imports happen inside the command that needs them."""
 
-from pipelines.cli.app import main
+from reelwright.pipelines.cli.app import main
 
 __all__ = ["main"]

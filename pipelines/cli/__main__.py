@@ -1,5 +1,5 @@
-"""`python -m pipelines.cli`: the `reel` command where the package is not installed, as in a job's working directory."""
+"""`python -m reelwright.pipelines.cli`: the `reel` command where it is not installed, as in a job."""
 
-from pipelines.cli import main
+from reelwright.pipelines.cli import main
 
 main()

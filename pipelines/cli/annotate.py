@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines import interrupts
-from pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines import interrupts
+from reelwright.pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
-    from annotate import Computes
-    from curation.store import Store
-    from pipelines.annotation.run import Report
-    from pipelines.recipe import CurateRecipe
+    from reelwright.annotate import Computes
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.annotation.run import Report
+    from reelwright.pipelines.recipe import CurateRecipe
 
 
 @app.command(epilog="Example:  reel annotate --store STORE --only camera_motion --where 'duration_s > 2'")
@@ -33,17 +33,17 @@ def annotate(
 
     Exits with 4 where clips are left for another run: a server was away, or a limit on cost or time was reached.
     """
-    from curation.store import Store
-    from pipelines.annotation.load import load_annotators
-    from pipelines.annotation.pinning import pin_models
-    from pipelines.conditions import checked
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.annotation.load import load_annotators
+    from reelwright.pipelines.annotation.pinning import pin_models
+    from reelwright.pipelines.conditions import checked
 
     full = pin_models(_recipe(recipe, settings or [], profile), only or ())
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = checked(opened, where)
     if plan:
-        from pipelines.annotation.plan import make_plan, noted_results, plan_lines
+        from reelwright.pipelines.annotation.plan import make_plan, noted_results, plan_lines
 
         planned = make_plan(opened, annotators, retry_failed=retry_failed, where=where)
         say(*plan_lines(planned, noted_results(opened)))
@@ -57,7 +57,7 @@ def annotate(
 
 
 def _recipe(path: Path | None, settings: list[str], profile: str | None) -> "CurateRecipe":
-    from pipelines.recipe import load_recipe, parse_overrides
+    from reelwright.pipelines.recipe import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)
     if profile:
@@ -74,12 +74,12 @@ def _run(
     where: str | None,
     quiet: bool,
 ) -> "Report":
-    from curation.store import Store
-    from pipelines.annotation.keys import keys_of
-    from pipelines.annotation.load import prepare_columns
-    from pipelines.annotation.run import Report, annotate_and_record, is_current
-    from pipelines.cluster import cluster
-    from pipelines.progress import Progress
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.annotation.keys import keys_of
+    from reelwright.pipelines.annotation.load import prepare_columns
+    from reelwright.pipelines.annotation.run import Report, annotate_and_record, is_current
+    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.progress import Progress
 
     opened = Store.open(store.uri, create=True)  # adds tables that a store of an earlier version lacks
     interrupts.leaves(interrupts.COMMITTED)
@@ -95,7 +95,7 @@ def _run(
 def _summary(report: "Report", store: str) -> list[str]:
     if not report.done and not report.failed and not report.postponed:
         return ["nothing to do: every annotation is current"]
-    from pipelines.annotation.spending import told
+    from reelwright.pipelines.annotation.spending import told
 
     names = list(dict.fromkeys([*report.done, *report.failed, *report.postponed]))
     width = max(map(len, names))

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines.environment import prepare
+from reelwright.pipelines.environment import prepare
 
 app = typer.Typer(
     name="reel",
@@ -29,7 +29,7 @@ StoreOption = Annotated[
 
 def _show_versions(wanted: bool) -> None:
     if wanted:
-        from pipelines.versions import versions
+        from reelwright.pipelines.versions import versions
 
         found = versions()
         say(f"reelwright {found.pop('reelwright')}", *(f"  {name} {version}" for name, version in found.items()))
@@ -54,23 +54,23 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    import pipelines.cli.annotate
-    import pipelines.cli.balance
-    import pipelines.cli.checkpoint
-    import pipelines.cli.cleanup
-    import pipelines.cli.curate
-    import pipelines.cli.export
-    import pipelines.cli.generate
-    import pipelines.cli.lineage
-    import pipelines.cli.precompute
-    import pipelines.cli.query
-    import pipelines.cli.recipe
-    import pipelines.cli.search
-    import pipelines.cli.snapshots
-    import pipelines.cli.submit
-    import pipelines.cli.train  # noqa: F401 - each adds its commands
-    from pipelines import interrupts
-    from pipelines.cli.local_paths import refuse_uris
+    import reelwright.pipelines.cli.annotate
+    import reelwright.pipelines.cli.balance
+    import reelwright.pipelines.cli.checkpoint
+    import reelwright.pipelines.cli.cleanup
+    import reelwright.pipelines.cli.curate
+    import reelwright.pipelines.cli.export
+    import reelwright.pipelines.cli.generate
+    import reelwright.pipelines.cli.lineage
+    import reelwright.pipelines.cli.precompute
+    import reelwright.pipelines.cli.query
+    import reelwright.pipelines.cli.recipe
+    import reelwright.pipelines.cli.search
+    import reelwright.pipelines.cli.snapshots
+    import reelwright.pipelines.cli.submit
+    import reelwright.pipelines.cli.train  # noqa: F401 - each adds its commands
+    from reelwright.pipelines import interrupts
+    from reelwright.pipelines.cli.local_paths import refuse_uris
 
     refuse_uris(app)
     try:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, printable, say
-from pipelines.errors import UserError
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.balance import BalanceReport, Category, ColumnBalance
+    from reelwright.pipelines.balance import BalanceReport, Category, ColumnBalance
 
 ENDS = 20  # categories shown at either end of a longer list
 MAX_NAME = 60  # characters of a category's name in a sentence
@@ -37,9 +37,9 @@ def balance(
     A category is over-represented where its share is more than 2 times its target, under-represented below 0.5 times.
     "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give.
     """
-    from curation.store import Store
-    from pipelines.balance_rows import balance_report, read_targets
-    from pipelines.standins import cluster_note
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.balance_rows import balance_report, read_targets
+    from reelwright.pipelines.standins import cluster_note
 
     if where is not None and snapshot is not None:
         raise UserError("--where chooses clips and so does --snapshot; leave one out")
@@ -63,7 +63,7 @@ def balance(
 
 
 def _write_for_machines(found: "BalanceReport", as_json: bool) -> None:
-    from curation.store.results import finite, write_result
+    from reelwright.curation.store.results import finite, write_result
 
     if as_json:
         say(json.dumps(finite(asdict(found)), indent=1, ensure_ascii=False, allow_nan=False))
@@ -116,7 +116,7 @@ def _label(weighting: str) -> str:
 def _table(column: "ColumnBalance") -> None:
     import pyarrow as pa
 
-    from curation.store import write_result
+    from reelwright.curation.store import write_result
 
     rows = column.categories
     left_out = len(rows) - 2 * ENDS

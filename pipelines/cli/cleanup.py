@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
-    from curation.store.maintenance import Tidied
+    from reelwright.curation.store.maintenance import Tidied
 
 
 @app.command(epilog="Example:  reel cleanup --store STORE")
@@ -22,8 +22,8 @@ def cleanup(
 
     Readers may go on meanwhile; where something is writing to the store, it refuses.
     """
-    from curation.store import Store
-    from curation.store.maintenance import tidy
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.maintenance import tidy
 
     done = tidy(Store.open(store), timedelta(hours=keep_hours))
     say(*filter(None, map(_line, done)), f"freed {sum(t.freed for t in done) / 1e6:,.1f} MB")

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines import interrupts
-from pipelines.cli.annotate import postponed_lines
-from pipelines.cli.app import StoreOption, app, printable, say
-from pipelines.errors import UserError
+from reelwright.pipelines import interrupts
+from reelwright.pipelines.cli.annotate import postponed_lines
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from curation.inputs import Inputs, Skipped
-    from curation.store import Store
-    from pipelines.annotation.run import Report
-    from pipelines.recipe import CurateRecipe
-    from pipelines.sources import Summary
+    from reelwright.curation.inputs import Inputs, Skipped
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.annotation.run import Report
+    from reelwright.pipelines.recipe import CurateRecipe
+    from reelwright.pipelines.sources import Summary
 
 RECIPE_SUFFIXES = {".yaml", ".yml"}
 
@@ -39,13 +39,13 @@ def curate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Turn footage into clips with scores in a store. Run it again at any time: only what is missing is done."""
-    from pipelines.cluster import cluster
+    from reelwright.pipelines.cluster import cluster
 
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
     found = _found(full, list_skipped)
     if plan:
         with cluster(address):
-            from pipelines.plan import make_plan
+            from reelwright.pipelines.plan import make_plan
 
             say(make_plan(full, found, quiet=quiet))
         return
@@ -58,7 +58,7 @@ def curate(
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
     """What the recipe names; with `list_skipped`, what is passed over is printed."""
-    from curation.ingest import NothingFound, list_inputs
+    from reelwright.curation.ingest import NothingFound, list_inputs
 
     try:
         found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
@@ -77,10 +77,10 @@ def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
 def _run(
     recipe: "CurateRecipe", found: "Inputs", address: str | None, retry_failed: bool, recut: bool, quiet: bool
 ) -> "Summary":
-    from curation.ingest import inputs_in_words
-    from curation.store import Store
-    from pipelines.annotation.load import load_annotators
-    from pipelines.curate import run_all
+    from reelwright.curation.ingest import inputs_in_words
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.annotation.load import load_annotators
+    from reelwright.pipelines.curate import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
     if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
@@ -99,7 +99,7 @@ def _recipe(
     inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool, profile: str | None
 ) -> "CurateRecipe":
     """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
-    from pipelines.recipe import load_recipe, parse_overrides
+    from reelwright.pipelines.recipe import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in RECIPE_SUFFIXES and path is None:
@@ -180,7 +180,7 @@ def failures(
     detail: Annotated[bool, typer.Option("--detail", help="Show what the decoder printed.")] = False,
 ) -> None:
     """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     opened = Store.open(store)
     where = "and stage = ?" if stage else ""
@@ -228,7 +228,7 @@ def report(
     where: Annotated[str | None, typer.Option(help="SQL condition on clips.")] = None,
 ) -> None:
     """Write an HTML page: the funnel, a histogram of each score, contact sheets of best and worst, failures."""
-    from curation.store import Store
-    from pipelines.report import write_report
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.report import write_report
 
     say(f"wrote {write_report(Store.open(store), out, where=where)}")

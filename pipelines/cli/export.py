@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 
 if TYPE_CHECKING:
-    from curation.store.export import ExportResult
+    from reelwright.curation.store.export import ExportResult
 
 
 def _show_formats(wanted: bool) -> None:
     if wanted:
-        from curation.store.export import FORMATS
+        from reelwright.curation.store.export import FORMATS
 
         say(*(f"{one.name:16} {one.about}" for one in FORMATS.values()))
         raise typer.Exit
@@ -45,9 +45,9 @@ def export(
     A clip's caption is its own (column caption), else the manifest's, for its span or its file; one composed from
     measurements only where --caption-column or --caption-kinds asks for it.
     """
-    from curation.store import Store
-    from curation.store.captions import CAPTION, LIST_COLUMN, Wanted
-    from curation.store.export import export as run_export
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.captions import CAPTION, LIST_COLUMN, Wanted
+    from reelwright.curation.store.export import export as run_export
 
     kinds = tuple(kind.strip() for kind in (caption_kinds or "").split(",") if kind.strip())
     wanted = Wanted(caption_column or (LIST_COLUMN if kinds else CAPTION), kinds)
@@ -60,7 +60,7 @@ def export(
 
 def summary(done: "ExportResult", kinds: tuple[str, ...] = ()) -> list[str]:
     """Counts that add up, what the trainer will make of it, and what to tell it."""
-    from curation.store.export import FORMATS
+    from reelwright.curation.store.export import FORMATS
 
     lines = [f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}"]
     lines.append(f"captions: {_kinds(done.caption_kinds)}{done.empty_captions:,} empty")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import app, say
-from pipelines.errors import UserError
+from reelwright.pipelines.cli.app import app, say
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from model.config import AttentionConfig, CodecConfig, TextConfig
-    from model.generation import Settings
-    from pipelines.generate import Request, Source
+    from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
+    from reelwright.model.generation import Settings
+    from reelwright.pipelines.generate import Request, Source
 
 VIDEO_SUFFIXES, IMAGE_SUFFIXES = (".mp4",), (".png",)
 
@@ -81,7 +81,7 @@ def generate(
 
     import torch
 
-    from pipelines.generate import Request, default_shift, find_source, load, read_beginning
+    from reelwright.pipelines.generate import Request, default_shift, find_source, load, read_beginning
 
     source = find_source(checkpoint)
     settings = _settings(source, size, asked)
@@ -119,7 +119,7 @@ def generate(
 
 def _attention(source: "Source", form: str, keep: float | None) -> "AttentionConfig | None":
     """As asked for, on top of what the network was trained with."""
-    from model.config import AttentionConfig
+    from reelwright.model.config import AttentionConfig
 
     trained = source.recipe.attention if source.recipe else AttentionConfig()
     kind = trained.form if form == "auto" else form
@@ -130,8 +130,8 @@ def _attention(source: "Source", form: str, keep: float | None) -> "AttentionCon
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:
-    from pipelines.generate import generate as make
-    from pipelines.progress import Progress
+    from reelwright.pipelines.generate import generate as make
+    from reelwright.pipelines.progress import Progress
 
     with Progress("sampling", quiet=quiet) as bar:
         files = make(loaded, request, on_step=bar.show)
@@ -148,9 +148,9 @@ def _summary(source: "Source", request: "Request", about: dict[str, Any]) -> str
 
 def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Settings":
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
-    from model.config import LONGCAT_VIDEO
-    from model.generation import Settings
-    from pipelines.generate import sample_shape
+    from reelwright.model.config import LONGCAT_VIDEO
+    from reelwright.model.generation import Settings
+    from reelwright.pipelines.generate import sample_shape
 
     known: dict[str, Any] = {}
     if source.recipe is not None:
@@ -208,7 +208,7 @@ def _check_files(
         raise UserError(f"--out {out} is a picture; add --frames 1, or name an .mp4")
     if image is not None and video is not None:
         raise UserError("--image and --video are two ways to begin; give one of them")
-    from pipelines.generate import out_paths
+    from reelwright.pipelines.generate import out_paths
 
     there = [path for path in out_paths(out, count) if path.exists()]
     if there and not force:
@@ -237,7 +237,7 @@ def _lora(text: str) -> tuple[Path, float]:
 
 
 def _codec(path: str | None) -> "CodecConfig | None":
-    from model.config import CodecConfig
+    from reelwright.model.config import CodecConfig
 
     if path is None:
         return None
@@ -245,7 +245,7 @@ def _codec(path: str | None) -> "CodecConfig | None":
 
 
 def _text(path: str | None) -> "TextConfig | None":
-    from model.config import TextConfig
+    from reelwright.model.config import TextConfig
 
     if path is None:
         return None

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import app, printable, say
+from reelwright.pipelines.cli.app import app, printable, say
 
 if TYPE_CHECKING:
-    from curation.store import Snapshot
-    from pipelines.origins import Origin
-    from training.lineage import Lineage, Source
+    from reelwright.curation.store import Snapshot
+    from reelwright.pipelines.origins import Origin
+    from reelwright.training.lineage import Lineage, Source
 
 SHOWN = 8  # source files, without --all
 
@@ -29,8 +29,8 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every clip.")] = False,
 ) -> None:
     """Print what something was made from: recipe, snapshot, clips, annotators, source files."""
-    from curation.store import Store
-    from pipelines.origins import find_origin
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.origins import find_origin
 
     found = find_origin(what, Store.open(store) if store else None)
     if as_json:
@@ -40,7 +40,7 @@ def lineage(
 
 
 def _lines(found: "Lineage | Origin", every: bool) -> list[str]:
-    from training.lineage import Lineage
+    from reelwright.training.lineage import Lineage
 
     head = [*_checkpoint(found), *_snapshot(found)] if isinstance(found, Lineage) else _origin(found)
     lines = [*head, *_sources(found.sources, every), *(f"warning: {printable(w)}" for w in found.warnings)]
@@ -101,7 +101,7 @@ def _snapshot(found: "Lineage") -> list[str]:
 
 
 def _pinned(snapshot: "Snapshot", as_stated: bool) -> list[str]:
-    from curation.store.balance import describe
+    from reelwright.curation.store.balance import describe
 
     lines = ["             the store still has it, with this hash"] if as_stated else []
     lines.append(f"             versions: {_versions(snapshot)}")

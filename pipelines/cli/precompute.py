@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines import interrupts
-from pipelines.cli.app import StoreOption, app, say
-from pipelines.errors import UserError
+from reelwright.pipelines import interrupts
+from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.precompute import Summary
+    from reelwright.pipelines.precompute import Summary
 
 
 @app.command(epilog="Example:  reel precompute configs/train/mini/stage1-t2i.yaml --snapshot pan-left --store STORE")
@@ -29,11 +29,11 @@ def precompute(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
-    from curation.store import Store
-    from pipelines.locations import located
-    from pipelines.precompute import precompute as run
-    from pipelines.recipes import load, parse_overrides
-    from training.recipe import TrainRecipe
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.locations import located
+    from reelwright.pipelines.precompute import precompute as run
+    from reelwright.pipelines.recipes import load, parse_overrides
+    from reelwright.training.recipe import TrainRecipe
 
     recipe = named or recipe
     if recipe is None:

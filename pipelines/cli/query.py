@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from pipelines.cli.app import StoreOption, app, say
-from pipelines.errors import UserError
+from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.errors import UserError
 
 FORMATS = "table, csv, json, jsonl or parquet"
 FEW_NUMBERS = 12  # a list with more is a vector, of which `reel show` prints the beginning
@@ -37,7 +37,7 @@ def sql(
     full: Annotated[bool, typer.Option("--full", help="Show whole cells in a table.")] = False,
 ) -> None:
     """Query the store with DuckDB's SQL. Read-only. See `reel tables` for what there is to ask."""
-    from curation.store import Store, write_result
+    from reelwright.curation.store import Store, write_result
 
     text = _query(query, file)
     if format == "parquet" and out is None:
@@ -65,7 +65,7 @@ def _query(given: str, file: Path | None) -> str:
 @app.command(epilog="Example:  reel tables --store STORE")
 def tables(store: StoreOption) -> None:
     """List the store's tables."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     for table in Store.open(store).tables():
         say(f"{table.name:15} {table.rows:>12,} rows   version {table.version:<6} {table.bytes / 1e6:>12,.1f} MB")
@@ -78,9 +78,9 @@ def describe(
     store: StoreOption,
 ) -> None:
     """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
-    from curation.store import Store
-    from curation.store.sql_errors import UNDER_VIEW
-    from curation.store.sql_scan import SOURCE_COLUMNS
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.sql_errors import UNDER_VIEW
+    from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
 
     opened = Store.open(store)
     columns = opened.describe(UNDER_VIEW.get(table, table))
@@ -105,8 +105,8 @@ def show(
     full: Annotated[bool, typer.Option("--full", help="Print vectors whole.")] = False,
 ) -> None:
     """Write a contact sheet of one clip, or its video, and print its row."""
-    from curation.store import Store
-    from pipelines.sheets import clip_row, find_clip, write_clip, write_sheet
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.sheets import clip_row, find_clip, write_clip, write_sheet
 
     if video is not None and video.suffix.lower() != ".mp4":
         raise UserError(f"--video {video}: clips are mp4; name a file ending in .mp4")
@@ -122,7 +122,7 @@ def show(
 
 def _shown(value: Any, full: bool) -> str:
     """A value on one line; of a vector its beginning, unless `full`."""
-    from curation.store.results import shown
+    from reelwright.curation.store.results import shown
 
     is_vector = isinstance(value, list) and len(value) > FEW_NUMBERS and isinstance(value[0], (int, float))
     if is_vector and not full:

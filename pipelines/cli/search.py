@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
-    from pipelines.search import Found
+    from reelwright.pipelines.search import Found
 
 TAIL = 56  # characters of an address, whose end tells more than its beginning
 
@@ -29,9 +29,9 @@ def search(
     format: Format = "table",
 ) -> None:
     """Find clips whose captions mean what a text says. score: cosine, 1 is the same."""
-    from curation.store import Store
-    from pipelines.search import CAPTION, VISUAL
-    from pipelines.search import search as find
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.search import CAPTION, VISUAL
+    from reelwright.pipelines.search import search as find
 
     column = VISUAL if visual else CAPTION
     _print(find(Store.open(store), text, count, column=column, where=where, model=model), format, store)
@@ -47,10 +47,10 @@ def similar(
     format: Format = "table",
 ) -> None:
     """Find clips whose captions mean what a clip's does, or that look like it. score: cosine, 1 is the same."""
-    from curation.store import Store
-    from pipelines.search import CAPTION, VISUAL
-    from pipelines.search import similar as find
-    from pipelines.sheets import find_clip
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.search import CAPTION, VISUAL
+    from reelwright.pipelines.search import similar as find
+    from reelwright.pipelines.sheets import find_clip
 
     opened = Store.open(store)
     found = find(opened, find_clip(opened, clip), count, column=VISUAL if visual else CAPTION, where=where)
@@ -60,7 +60,7 @@ def similar(
 def _print(found: "Found", format: str, store: str) -> None:
     import pyarrow as pa
 
-    from curation.store import write_result
+    from reelwright.curation.store import write_result
 
     rows = found.rows
     if format == "table":

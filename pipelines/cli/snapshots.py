@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.app import StoreOption, app, printable, say
-from pipelines.errors import UserError
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from curation.store import Snapshot, Store
-    from curation.store.balance import Balance
-    from curation.store.snapshot_query import LimitPer
-    from curation.store.snapshots import Snapshots
-    from pipelines.train import Job
+    from reelwright.curation.store import Snapshot, Store
+    from reelwright.curation.store.balance import Balance
+    from reelwright.curation.store.snapshot_query import LimitPer
+    from reelwright.curation.store.snapshots import Snapshots
+    from reelwright.pipelines.train import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(snapshot, name="snapshot")
@@ -55,8 +55,8 @@ def create(
 
     With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
     """
-    from curation.store import Store
-    from curation.store.snapshot_query import LimitPer
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.snapshot_query import LimitPer
 
     opened = Store.open(store)
     how = _balance(balance, balance_cap, balance_alpha)
@@ -73,20 +73,20 @@ def create(
     if job is None:
         say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
-    from pipelines.cli.train import start
+    from reelwright.pipelines.cli.train import start
 
     raise typer.Exit(start(job))
 
 
 def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
-    from pipelines.cli.train import load_train_recipe, make_job
+    from reelwright.pipelines.cli.train import load_train_recipe, make_job
 
     return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
 
 
 def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
     """What the options ask for; those not given are the defaults of `Balance`."""
-    from curation.store.balance import Balance
+    from reelwright.curation.store.balance import Balance
 
     given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
     if by is None and given:
@@ -95,7 +95,7 @@ def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance
 
 
 def _balance_text(about: dict[str, Any]) -> str:
-    from curation.store.balance import describe
+    from reelwright.curation.store.balance import describe
 
     return printable(describe(about))
 
@@ -123,7 +123,7 @@ def _same(
 @snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")
 def list_(store: StoreOption) -> None:
     """List the snapshots."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     for s in Store.open(store).snapshots.list():
         how = f"  balanced by {s.balance['by']}" if s.balance else ""
@@ -133,7 +133,7 @@ def list_(store: StoreOption) -> None:
 @snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
 def show(name: Name, store: StoreOption) -> None:
     """Show one snapshot: its query, seed, hash, pinned versions and what made its scores and weights."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     for key, value in asdict(Store.open(store).snapshots.show(name)).items():
         say(f"{key:18} {_shown(key, value)}")
@@ -148,7 +148,7 @@ def _shown(key: str, value: Any) -> Any:
 @snapshot.command(epilog="Example:  reel snapshot diff train-v1 train-v2 --store STORE")
 def diff(a: Name, b: Name, store: StoreOption) -> None:
     """Say which clips two snapshots do not share."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     found = Store.open(store).snapshots.diff(a, b)
     say(*(f"+ {c}" for c in found.added), *(f"- {c}" for c in found.removed))
@@ -159,7 +159,7 @@ def diff(a: Name, b: Name, store: StoreOption) -> None:
 @snapshot.command(epilog="Example:  reel snapshot verify train-v1 --store STORE")
 def verify(name: Name, store: StoreOption) -> None:
     """Check that a snapshot is whole: its hash, its pinned versions, its clips and their bytes."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     checked = Store.open(store).snapshots.verify(name)
     if not checked.is_sound:
@@ -176,7 +176,7 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Delete it even if runs used it.")] = False,
 ) -> None:
     """Forget a snapshot. The clips stay; versions that it alone pinned go with the next `reel cleanup`."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     snapshots = Store.open(store).snapshots
     if any(one.name == name for one in snapshots.list()):

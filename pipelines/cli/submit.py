@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.app import app
-from pipelines.cli.train import Out, RecipeArgument, ResumeFrom, Settings
+from reelwright.pipelines.cli.app import app
+from reelwright.pipelines.cli.train import Out, RecipeArgument, ResumeFrom, Settings
 
 submit = typer.Typer(help="Run a command as a job on a Ray cluster.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(submit, name="submit")
@@ -26,7 +26,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the job is 
 )
 def curate(context: typer.Context, address: Address, working_dir: WorkingDir = None, no_wait: NoWait = False) -> None:
     """Submit `reel curate …` with the same arguments; follow its log; fail if it fails."""
-    from pipelines.jobs import run_job
+    from reelwright.pipelines.jobs import run_job
 
     sys.exit(run_job(["curate", *context.args], address=address, working_dir=working_dir, wait=not no_wait))
 
@@ -37,7 +37,7 @@ def curate(context: typer.Context, address: Address, working_dir: WorkingDir = N
 )
 def annotate(context: typer.Context, address: Address, working_dir: WorkingDir = None, no_wait: NoWait = False) -> None:
     """Submit `reel annotate …` with the same arguments; follow its log; fail if it fails."""
-    from pipelines.jobs import run_job
+    from reelwright.pipelines.jobs import run_job
 
     sys.exit(run_job(["annotate", *context.args], address=address, working_dir=working_dir, wait=not no_wait))
 
@@ -63,8 +63,8 @@ def train(
 
     The recipe is read here, to know it again, and there: as a path that both see, or within --working-dir.
     """
-    from pipelines.cli.train import load_train_recipe
-    from pipelines.jobs import run_job, train_job_id
+    from reelwright.pipelines.cli.train import load_train_recipe
+    from reelwright.pipelines.jobs import run_job, train_job_id
 
     here = Path(working_dir) / recipe if working_dir and not recipe.is_absolute() else recipe
     full = load_train_recipe(here, settings or [], steps)

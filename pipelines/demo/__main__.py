@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.demo.choice import Choice, choose, snapshot_name
+from reelwright.pipelines.demo.choice import Choice, choose, snapshot_name
 
 QUERY = (
     "select clip_id, round(duration_s, 1) as seconds, width, height, round(blur_score) as sharpness, "
@@ -68,14 +68,14 @@ def folder_of(out: Path, footage: Path | None) -> Path:
 
 
 def _choice(store: str) -> Choice:
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     return choose(Store.open(store))
 
 
 def _snapshot(store: str, choice: Choice) -> str:
     """Freeze the clips that were chosen, unless a snapshot has just these; returns its name."""
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     name, is_there = snapshot_name(Store.open(store), choice.clips)
     if not is_there:
@@ -100,8 +100,8 @@ def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | Non
 
 def _compare(store: str, prompt: str, video: Path) -> None:
     """A picture of the generated clip under one that it was trained on."""
-    from curation.store import Store
-    from pipelines.sheets import clips_sheet, write_whole
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.sheets import clips_sheet, write_whole
 
     opened = Store.open(store)
     clip = "select clip_id from clips c join sources s on s.md5 = c.source_md5 where ? in (s.caption, '') limit 1"
@@ -122,7 +122,7 @@ def _with_captions(folder: Path) -> Path:
 
 
 def _made_footage(folder: Path) -> Path:
-    from pipelines.demo.footage import make_footage
+    from reelwright.pipelines.demo.footage import make_footage
 
     print(f"$ making footage in {folder}", flush=True)
     make_footage(folder)
@@ -130,7 +130,7 @@ def _made_footage(folder: Path) -> Path:
 
 
 def _first_clip(store: str) -> str | None:
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     best = Store.open(store).sql("select clip_id from clips order by motion_score desc limit 1")
     return best["clip_id"][0].as_py() if best.num_rows else None
@@ -139,7 +139,7 @@ def _first_clip(store: str) -> str | None:
 def _reel(*arguments: str) -> None:
     """Run a `reel` command as a user would, and show it."""
     print(f"\n$ reel {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "pipelines.cli", *arguments], check=False)
+    done = subprocess.run([sys.executable, "-m", "reelwright.pipelines.cli", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 ENOUGH = 3  # clips; with fewer a looser condition is tried
 SECONDS = 1.1  # of a clip that fills the recipe's 9 frames at 8 a second

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.demo import scenes
-from pipelines.demo.scenes import Scene
+from reelwright.pipelines.demo import scenes
+from reelwright.pipelines.demo.scenes import Scene
 
 WIDTH, HEIGHT, FPS = 480, 270, 24
 SOUND_HZ = 44_100

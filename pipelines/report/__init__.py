@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.report.page import write_report as write_report
+    from reelwright.pipelines.report.page import write_report as write_report
 
 __all__ = ["write_report"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """`write_report`, loaded when first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipelines.report import page
+    from reelwright.pipelines.report import page
 
     return getattr(page, name)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from curation.store import Store
-from curation.store.media import LOOKUP_IDS, id_filter
-from pipelines.balance import BalanceReport, Category, ColumnBalance
-from pipelines.balance_rows import CLUSTERS, EMBEDDING, balance_report, embeddings
-from pipelines.report.facts import quoted
+from reelwright.curation.store import Store
+from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.pipelines.balance import BalanceReport, Category, ColumnBalance
+from reelwright.pipelines.balance_rows import CLUSTERS, EMBEDDING, balance_report, embeddings
+from reelwright.pipelines.report.facts import quoted
 
 MAX_POINTS = 5_000
 SHOWN = 20  # clusters by name and colour: the largest, and of more than that half of them the smallest

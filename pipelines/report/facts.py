@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10

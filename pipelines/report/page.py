@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curation.store import Store
-from pipelines.conditions import checked
-from pipelines.report import facts, picks, scores
-from pipelines.report.clusters import clusters
-from pipelines.sheets import write_whole
-from pipelines.standins import cluster_note
+from reelwright.curation.store import Store
+from reelwright.pipelines.conditions import checked
+from reelwright.pipelines.report import facts, picks, scores
+from reelwright.pipelines.report.clusters import clusters
+from reelwright.pipelines.sheets import write_whole
+from reelwright.pipelines.standins import cluster_note
 
 FILE = "report.html"
 

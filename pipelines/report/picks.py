@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.store import Store, StoreError
-from pipelines.report.facts import quoted
-from pipelines.sheets import strip, to_jpeg
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.report.facts import quoted
+from reelwright.pipelines.sheets import strip, to_jpeg
 
 CLIPS = 6  # a sheet
 SAMPLE = 12

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.store import Store
-from pipelines.report.facts import quoted
+from reelwright.curation.store import Store
+from reelwright.pipelines.report.facts import quoted
 
 BUCKETS = 32
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from annotate.chatting.vocabulary import VOCABULARIES, WATERMARKS
+from reelwright.annotate.chatting.vocabulary import VOCABULARIES, WATERMARKS
 from tests.annotate.backends.faulty_server import _completion, _content, number_of, numbered_frames
 from tests.annotate.synth import encode
 

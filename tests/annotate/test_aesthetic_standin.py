@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from annotate import annotate_clip, load
-from annotate.picture import measures
+from reelwright.annotate import annotate_clip, load
+from reelwright.annotate.picture import measures
 from tests.annotate.synth import encode, texture
 
 PICTURE = texture(256, 384)

@@ -4,9 +4,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from annotate import annotate_clip, annotate_clips, load
-from annotate.backends.aesthetic_head import HeadFile
-from annotate.backends.errors import AnnotatorError
+from reelwright.annotate import annotate_clip, annotate_clips, load
+from reelwright.annotate.backends.aesthetic_head import HeadFile
+from reelwright.annotate.backends.errors import AnnotatorError
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401
 from tests.annotate.synth import encode, texture
 
@@ -79,7 +79,7 @@ def clip():
 def test_frames_are_scored_one_by_one_and_pooled(small, clip, pool):
     from transformers import CLIPImageProcessorPil, CLIPModel
 
-    from curation.media.frames import sample
+    from reelwright.curation.media.frames import sample
 
     parameters, head = small
     annotator = load("aesthetics", {**parameters, "pool": pool})
@@ -122,7 +122,7 @@ def test_the_way_to_convert_a_pickle_works(tmp_path, embeddings):
     import subprocess
     import sys
 
-    from annotate.backends.aesthetic_head import CONVERT
+    from reelwright.annotate.backends.aesthetic_head import CONVERT
 
     module = published(768)
     torch.save(module.state_dict(), tmp_path / "head.pth")

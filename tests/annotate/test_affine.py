@@ -1,6 +1,6 @@
 import numpy as np
 
-from annotate.affine import affine_part
+from reelwright.annotate.affine import affine_part
 
 
 def test_the_camera_fit_finds_an_affine_motion_under_a_third_of_outliers():

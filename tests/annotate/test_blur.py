@@ -3,7 +3,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from annotate import annotate_clip, load
+from reelwright.annotate import annotate_clip, load
 from tests.annotate.synth import encode, moved, texture
 
 

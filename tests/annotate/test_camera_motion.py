@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from annotate import annotate_clip, load
-from annotate.camera.classifier import LABELS, WEIGHTS, load_classifier, weights_hash
-from annotate.camera.features import FEATURES
-from annotate.camera_motion import CameraMotion
-from curation.media.frames import ClipFacts
+from reelwright.annotate import annotate_clip, load
+from reelwright.annotate.camera.classifier import LABELS, WEIGHTS, load_classifier, weights_hash
+from reelwright.annotate.camera.features import FEATURES
+from reelwright.annotate.camera_motion import CameraMotion
+from reelwright.curation.media.frames import ClipFacts
 from tests.annotate.synth import encode, texture
 
 SCENE = cv2.cvtColor(cv2.GaussianBlur(texture(600, 900, seed=3), (0, 0), 1.5), cv2.COLOR_RGB2GRAY)

@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import annotate
-from annotate import Annotator, annotate_clips
-from annotate.backends.chat import Answer, close_chats
-from annotate.backends.errors import AnnotatorError
-from annotate.chatting.answers import LONGEST, clean, is_written_in, language_of, plain
-from annotate.chatting.prompts import load_prompt
-from annotate.chatting.sampling import Sampling
-from curation.media.frames import ClipFacts
+from reelwright import annotate
+from reelwright.annotate import Annotator, annotate_clips
+from reelwright.annotate.backends.chat import Answer, close_chats
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.chatting.answers import LONGEST, clean, is_written_in, language_of, plain
+from reelwright.annotate.chatting.prompts import load_prompt
+from reelwright.annotate.chatting.sampling import Sampling
+from reelwright.curation.media.frames import ClipFacts
 from tests.annotate.chat_server import SIDE, caption_of, numbered_clip
 
 

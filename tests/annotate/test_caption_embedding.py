@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import annotate_clip, expected_fingerprint
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.identity import content_hash, from_origin, model_id, origin_of, same_model
-from annotate.backends.sentences import SentenceModel, _pieces
-from annotate.caption_embedding import CaptionEmbedding
+from reelwright.annotate import annotate_clip, expected_fingerprint
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.identity import content_hash, from_origin, model_id, origin_of, same_model
+from reelwright.annotate.backends.sentences import SentenceModel, _pieces
+from reelwright.annotate.caption_embedding import CaptionEmbedding
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def test_another_caption_makes_the_vector_stale() -> None:
 
 def test_its_columns_and_fingerprint_cost_no_weights_and_no_torch() -> None:
     code = (
-        "import sys; from annotate import load; a = load('caption_embedding'); a.fingerprint\n"
+        "import sys; from reelwright.annotate import load; a = load('caption_embedding'); a.fingerprint\n"
         "print(a.columns['caption_embedding'].type.list_size)\n"
         "print([m for m in ('torch', 'transformers', 'sentence_transformers') if m in sys.modules])"
     )

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-import annotate
-from annotate import annotate_clip, annotate_clips, schema_of
-from annotate.backends.chat import close_chats
-from annotate.caption_rewrites import CaptionRewrites
-from annotate.chatting.items import text_hash
+from reelwright import annotate
+from reelwright.annotate import annotate_clip, annotate_clips, schema_of
+from reelwright.annotate.backends.chat import close_chats
+from reelwright.annotate.caption_rewrites import CaptionRewrites
+from reelwright.annotate.chatting.items import text_hash
 
 ZH = "一只棕色的狗在沙滩上奔跑，然后跳进海浪里。"
 

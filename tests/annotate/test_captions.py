@@ -5,12 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import annotate
-from annotate import annotate_clip, schema_of
-from annotate.captions import INPUTS, Captions
-from annotate.chatting.compositions import ELEMENTS, compose
-from annotate.chatting.items import text_hash
-from curation.store.captions import LIST_COLUMN, Wanted
+from reelwright import annotate
+from reelwright.annotate import annotate_clip, schema_of
+from reelwright.annotate.captions import INPUTS, Captions
+from reelwright.annotate.chatting.compositions import ELEMENTS, compose
+from reelwright.annotate.chatting.items import text_hash
+from reelwright.curation.store.captions import LIST_COLUMN, Wanted
 
 EN = "A man opens a red door and steps out into the rain."
 ZH = "一只棕色的狗在沙滩上奔跑，然后跳进海浪里。"
@@ -93,7 +93,7 @@ def test_a_composition_follows_from_caption_seed_and_elements_alone():
         return [compose(**given, number=number) for number in range(8)]
 
     composed = f"compose({EN!r}, 'en', {FILMED!r}, 0, n)"
-    code = f"from annotate.chatting.compositions import compose; print([{composed} for n in range(8)])"
+    code = f"from reelwright.annotate.chatting.compositions import compose; print([{composed} for n in range(8)])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"},
         cwd=Path(__file__).parents[2],

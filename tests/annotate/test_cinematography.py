@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-import annotate
-from annotate import Annotator, annotate_clips
-from annotate.chatting.vocabulary import VOCABULARIES
-from annotate.cinematography import SCHEMA
+from reelwright import annotate
+from reelwright.annotate import Annotator, annotate_clips
+from reelwright.annotate.chatting.vocabulary import VOCABULARIES
+from reelwright.annotate.cinematography import SCHEMA
 from tests.annotate.chat_server import SIDE, numbered_clip
 
 

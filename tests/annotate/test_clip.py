@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from annotate.backends.clip import ClipEncoder, ClipModel
-from annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+from reelwright.annotate.backends.errors import AnnotatorError
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401
 from tests.annotate.synth import texture
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import Partly, Postponed
-from annotate.backends.chat import ChatError, ChatModel, close_chats
-from annotate.cluster_names import ClusterNames
-from annotate.clustering.names import by_terms, told_apart
+from reelwright.annotate import Partly, Postponed
+from reelwright.annotate.backends.chat import ChatError, ChatModel, close_chats
+from reelwright.annotate.cluster_names import ClusterNames
+from reelwright.annotate.clustering.names import by_terms, told_apart
 from tests.annotate.backends.conftest import Server
 from tests.annotate.embedded_clips import about, blobs, clips_of
 

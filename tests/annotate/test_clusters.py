@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.clustering.kmeans import Fit, fit, rule_of_thumb
-from annotate.clusters import Clusters
+from reelwright.annotate.clustering.kmeans import Fit, fit, rule_of_thumb
+from reelwright.annotate.clusters import Clusters
 from tests.annotate.embedded_clips import blobs, clips_of
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from annotate import annotate_clip, load
+from reelwright.annotate import annotate_clip, load
 from tests.annotate.synth import encode, moved, noisy, texture
 
 

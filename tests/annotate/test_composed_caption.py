@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import annotate
-from annotate import annotate_clip
-from annotate.chatting.vocabulary import CAMERA_MOTIONS
-from annotate.composed_caption import INPUTS, ComposedCaption
+from reelwright import annotate
+from reelwright.annotate import annotate_clip
+from reelwright.annotate.chatting.vocabulary import CAMERA_MOTIONS
+from reelwright.annotate.composed_caption import INPUTS, ComposedCaption
 from tests.annotate.synth import encode, moved, texture
 
 KNOWN = {

@@ -12,10 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import annotate
-from annotate import Annotator, Column, Facts, Frames, Resources, Stored, annotate_clip, annotate_clips, stored_needs
-from annotate.backends.errors import AnnotatorError
-from pipelines.annotation.profiles import PROFILES
+from reelwright import annotate
+from reelwright.annotate import (
+    Annotator,
+    Column,
+    Facts,
+    Frames,
+    Resources,
+    Stored,
+    annotate_clip,
+    annotate_clips,
+    stored_needs,
+)
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.pipelines.annotation.profiles import PROFILES
 from tests.annotate.synth import encode, moved, texture
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.density import SAME, Density, sample
+from reelwright.annotate.density import SAME, Density, sample
 from tests.annotate.embedded_clips import blobs, clips_of
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import annotate_clip, load
-from annotate.duplicates.hashes import distance, padded
+from reelwright.annotate import annotate_clip, load
+from reelwright.annotate.duplicates.hashes import distance, padded
 from tests.annotate.synth import encode, moved, noisy, texture
 
 FRAMES = moved(texture(260, 420), 3 * np.arange(24), np.zeros(24), 180, 320)

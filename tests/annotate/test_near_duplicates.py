@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate import load
-from annotate.duplicates import groups, hashes, vectors
-from annotate.duplicates.hashes import MAX_FRAMES, LikeHashes, distance, padded
-from annotate.duplicates.vectors import LikeVectors
+from reelwright.annotate import load
+from reelwright.annotate.duplicates import groups, hashes, vectors
+from reelwright.annotate.duplicates.hashes import MAX_FRAMES, LikeHashes, distance, padded
+from reelwright.annotate.duplicates.vectors import LikeVectors
 
 HASHES = load("frame_hash").columns["frame_hash"].type
 

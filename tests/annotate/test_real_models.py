@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-import annotate
-from annotate import annotate_clips
-from annotate.backends.chat import close_chats
+from reelwright import annotate
+from reelwright.annotate import annotate_clips
+from reelwright.annotate.backends.chat import close_chats
 from tests.annotate.backends.checkpoints import llava_video, qwen_vl
 from tests.annotate.chat_server import numbered_clip
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import Annotator, annotate_clip, load, stored_needs
-from pipelines.annotation.profiles import CPU
+from reelwright.annotate import Annotator, annotate_clip, load, stored_needs
+from reelwright.pipelines.annotation.profiles import CPU
 from tests.annotate.synth import texture
 from tests.footage import write
 

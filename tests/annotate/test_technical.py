@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from annotate import annotate_clip, load
+from reelwright.annotate import annotate_clip, load
 from tests.annotate.synth import encode, moved, texture
 
 

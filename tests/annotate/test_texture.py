@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from annotate import annotate_clip, load
-from annotate.texture import LEVELS, OFFSETS, cooccurrence
+from reelwright.annotate import annotate_clip, load
+from reelwright.annotate.texture import LEVELS, OFFSETS, cooccurrence
 from tests.annotate.synth import encode, noisy
 
 feature = pytest.importorskip("skimage.feature", reason="the oracle is scikit-image: pip install scikit-image")

@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import annotate_clip, annotate_clips, load
-from annotate.backends.clip import ClipEncoder, ClipModel
-from curation.media.frames import sample
+from reelwright.annotate import annotate_clip, annotate_clips, load
+from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+from reelwright.curation.media.frames import sample
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401
 from tests.annotate.synth import encode, texture
 

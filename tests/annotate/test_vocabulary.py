@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from annotate.chatting.answers import is_written_in
-from annotate.chatting.vocabulary import (
+from reelwright.annotate.chatting.answers import is_written_in
+from reelwright.annotate.chatting.vocabulary import (
     CAMERA_MOTIONS,
     QUESTIONS,
     UNCLEAR,
@@ -15,8 +15,8 @@ from annotate.chatting.vocabulary import (
     print_of,
     term_of,
 )
-from annotate.cinematography import SCHEMA, Cinematography, check
-from annotate.watermark_vlm import WatermarkVlm
+from reelwright.annotate.cinematography import SCHEMA, Cinematography, check
+from reelwright.annotate.watermark_vlm import WatermarkVlm
 
 ALL = {**VOCABULARIES, "watermark": WATERMARKS, "camera_motion": CAMERA_MOTIONS}
 

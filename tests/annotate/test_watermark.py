@@ -3,9 +3,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import annotate_clip, load
-from annotate.overlay.persistence import median
-from annotate.watermark import LEAST_FRAMES
+from reelwright.annotate import annotate_clip, load
+from reelwright.annotate.overlay.persistence import median
+from reelwright.annotate.watermark import LEAST_FRAMES
 from tests.annotate.synth import encode, moved, noisy, texture
 
 HEIGHT, WIDTH, NUM = 360, 640, 24

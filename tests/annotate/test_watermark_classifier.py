@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from annotate import annotate_clip, annotate_clips, load
-from annotate.backends.classifier import Classifier, ImageClassifier
-from annotate.backends.errors import AnnotatorError
-from curation.media.frames import sample
+from reelwright.annotate import annotate_clip, annotate_clips, load
+from reelwright.annotate.backends.classifier import Classifier, ImageClassifier
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.curation.media.frames import sample
 from tests.annotate.checkpoints_clip import classifier_folder  # noqa: F401
 from tests.annotate.synth import encode, texture
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-import annotate
-from annotate import annotate_clips
-from annotate.chatting.vocabulary import WATERMARKS
-from annotate.watermark_vlm import SCHEMA, check
+from reelwright import annotate
+from reelwright.annotate import annotate_clips
+from reelwright.annotate.chatting.vocabulary import WATERMARKS
+from reelwright.annotate.watermark_vlm import SCHEMA, check
 from tests.annotate.chat_server import SIDE, numbered_clip
 
 

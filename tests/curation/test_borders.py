@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.borders import BorderConfig, Crop, find_crop, profile
+from reelwright.curation.borders import BorderConfig, Crop, find_crop, profile
 
 W, H, T = 320, 240, 6
 FULL = Crop(0, 0, W, H)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.borders import Crop
-from curation.clips import ClipConfig, clip_fingerprint, clip_id_of, clip_row, divide, plan_clips
-from curation.media.encode import EncodeConfig
-from curation.media.probe import VideoInfo
-from curation.scan import Scan, ScannedShot
-from curation.shots import Shot, shots_from_transitions
-from curation.timing import timing_of
+from reelwright.curation.borders import Crop
+from reelwright.curation.clips import ClipConfig, clip_fingerprint, clip_id_of, clip_row, divide, plan_clips
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.media.probe import VideoInfo
+from reelwright.curation.scan import Scan, ScannedShot
+from reelwright.curation.shots import Shot, shots_from_transitions
+from reelwright.curation.timing import timing_of
 
 GAPS = st.lists(st.floats(0.005, 3), min_size=1, max_size=300)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.dedup import Deduplicator
+from reelwright.curation.dedup import Deduplicator
 
 FILES = st.dictionaries(
     st.sampled_from([f"/f/{c}.mp4" for c in "abcdefgh"]),

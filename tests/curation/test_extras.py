@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from curation.extras import ELSEWHERE, OF_PROTOCOL, install_command, install_for_protocol
+from reelwright.curation.extras import ELSEWHERE, OF_PROTOCOL, install_command, install_for_protocol
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

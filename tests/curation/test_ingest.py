@@ -13,11 +13,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curation.folders import Folders
-from curation.ingest import IngestError, NothingFound, inputs_in_words, list_inputs
-from curation.inputs import ManifestConfig
-from curation.media.decode import Video
-from curation.media.probe import md5_of
+from reelwright.curation.folders import Folders
+from reelwright.curation.ingest import IngestError, NothingFound, inputs_in_words, list_inputs
+from reelwright.curation.inputs import ManifestConfig
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.probe import md5_of
 from tests.footage import frames, write
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import lists
-from curation.ingest import IngestError, list_inputs
-from curation.inputs import Input, ManifestConfig, Span
-from curation.span_columns import seconds
+from reelwright.curation import lists
+from reelwright.curation.ingest import IngestError, list_inputs
+from reelwright.curation.inputs import Input, ManifestConfig, Span
+from reelwright.curation.span_columns import seconds
 
 ROWS = [
     {"uri": "clips/a.mp4", "source_id": "id-a", "licence": "CC-BY", "caption": "a boat"},

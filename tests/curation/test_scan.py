@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.borders import BorderConfig
-from curation.media.errors import MediaError
-from curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
-from curation.shots import ShotConfig
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
+from reelwright.curation.shots import ShotConfig
 from tests import footage
 from tests.footage import QUARTER_TURNS, frames, shots, write
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.borders import Crop
-from curation.clips import ClipConfig, plan_clips
-from curation.inputs import Span
-from curation.no_clip import why_no_clip
-from curation.spans import pieces_of
+from reelwright.curation.borders import Crop
+from reelwright.curation.clips import ClipConfig, plan_clips
+from reelwright.curation.inputs import Span
+from reelwright.curation.no_clip import why_no_clip
+from reelwright.curation.spans import pieces_of
 from tests.curation.test_clips import scan_of
 
 

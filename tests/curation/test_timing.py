@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.timing import DEFAULT_RATE, timing_of
+from reelwright.curation.timing import DEFAULT_RATE, timing_of
 
 RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60),
                          Fraction(60000, 1001), Fraction(10), Fraction(15, 2), Fraction(120)])  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels import CDF, BlockGrid, BlockLists, TopR, block_grids, put_in_order, select_blocks
+from reelwright.kernels import CDF, BlockGrid, BlockLists, TopR, block_grids, put_in_order, select_blocks
 
 RULES = st.integers(1, 20).map(TopR) | st.floats(0, 1).map(TopR) | st.floats(0, 1).map(CDF)
 

@@ -6,8 +6,8 @@ bf16, which the interpreter gets wrong; sizes it is too slow for; races; the com
 import pytest
 import torch
 
-from kernels import CDF, BlockLists, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from reelwright.kernels import CDF, BlockLists, TopR, attend, block_grids, block_sparse_attention, select_blocks
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
 from tests.kernels.oracle import block_of_token, dense, gradients, worst
 
 DEVICE, BACKEND = "cuda", "triton"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kernels.blocks import BlockGrid
+from reelwright.kernels.blocks import BlockGrid
 
 
 def expand(mask: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> Tensor:

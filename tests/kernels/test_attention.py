@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from kernels import CDF, BlockLists, TopR, block_sparse_attention, gathered
+from reelwright.kernels import CDF, BlockLists, TopR, block_sparse_attention, gathered
 from tests.kernels.cases import cases
 from tests.kernels.oracle import dense, expand, gradients, worst, worst_of_all
 
@@ -63,7 +63,7 @@ def test_half_precision_is_within_twice_the_error_of_dense_attention(dtype, dim)
 
 
 def _mask(q, k, grid, select):
-    from kernels import block_grids, put_in_order, select_blocks
+    from reelwright.kernels import block_grids, put_in_order, select_blocks
 
     grids = block_grids(grid, grid, (4, 4, 4))
     ordered = [put_in_order(x, g) for x, g in zip((q, k), grids, strict=True)]

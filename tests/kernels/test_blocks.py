@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BlockGrid, TopR, block_grids, put_back, put_in_order, select_blocks
+from reelwright.kernels import BlockGrid, TopR, block_grids, put_back, put_in_order, select_blocks
 from tests.kernels.oracle import block_of_token
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)

@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("triton")
 
-from kernels.inspection import compiled, compiled_selection
-from kernels.tiles import KERNELS, Tiles, default_tiles
-from kernels.tuning import fitting
+from reelwright.kernels.inspection import compiled, compiled_selection
+from reelwright.kernels.tiles import KERNELS, Tiles, default_tiles
+from reelwright.kernels.tuning import fitting
 
 SHARED = 227 << 10  # of a program, on Hopper
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
-from kernels.ranking import best_blocks
-from kernels.selection import pooled
+from reelwright.kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from reelwright.kernels.ranking import best_blocks
+from reelwright.kernels.selection import pooled
 
 GRID = (3, 5, 4)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels import CDF, TopR, block_sparse_attention
-from kernels.ring import ring_block_sparse_attention
+from reelwright.kernels import CDF, TopR, block_sparse_attention
+from reelwright.kernels.ring import ring_block_sparse_attention
 from tests.training.ranks import ranks
 
 CASES = {

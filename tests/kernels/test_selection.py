@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import (
+from reelwright.kernels import (
     CDF,
     BlockGrid,
     BlockLists,
@@ -17,10 +17,10 @@ from kernels import (
     select_blocks,
     sliding_tile,
 )
-from kernels import lists as lists_module
-from kernels import selection as selection_module
-from kernels.ranking import ranks_of, scores_of
-from kernels.selection import pooled, visible
+from reelwright.kernels import lists as lists_module
+from reelwright.kernels import selection as selection_module
+from reelwright.kernels.ranking import ranks_of, scores_of
+from reelwright.kernels.selection import pooled, visible
 
 
 @st.composite

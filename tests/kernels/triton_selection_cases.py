@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import CDF, BlockGrid, TopR, select_blocks, triton_ranking
-from kernels.ranking import best_blocks, block_means
-from kernels.selection import pooled
+from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks, triton_ranking
+from reelwright.kernels.ranking import best_blocks, block_means
+from reelwright.kernels.selection import pooled
 from tests.kernels.test_selection import case as problems
 from tests.kernels.triton_cases import DEVICE
 

@@ -8,8 +8,8 @@ from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from model.lora import add_lora, init_lora, lora_parameters, merge_lora, unmerge_lora
-from model.lora_files import load_lora, save_lora
+from reelwright.model.lora import add_lora, init_lora, lora_parameters, merge_lora, unmerge_lora
+from reelwright.model.lora_files import load_lora, save_lora
 from tests.model.test_lora import CONFIG, Net, X
 
 

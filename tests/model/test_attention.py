@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from model.attention import CrossAttention, Layout, SelfAttention, dense_attention, set_attention
-from model.config import DiTConfig
-from model.dit import DiT
-from model.rope import rotation
+from reelwright.model.attention import CrossAttention, Layout, SelfAttention, dense_attention, set_attention
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.rope import rotation
 
 
 @pytest.mark.parametrize("cond_frames", [0, 1, 3, 4])

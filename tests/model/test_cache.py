@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from model.config import DiTConfig
-from model.dit import DiT
-from model.errors import ModelError
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
 
 CONFIG = DiTConfig(
     hidden_size=40, depth=2, num_heads=2, in_channels=3, out_channels=3, caption_channels=8, adaln_tembed_dim=8,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import compare_keys, load_model, load_weights, save_model, weights_hash
-from model.config import LONGCAT_VIDEO, DiTConfig, LoRAConfig
-from model.dit import DiT
-from model.errors import ModelError
-from model.lora import add_lora, merge_lora
-from model.weight_files import CLASS_NAME, STEM, infer_config, open_weights, read_config
+from reelwright.model.checkpoint import compare_keys, load_model, load_weights, save_model, weights_hash
+from reelwright.model.config import LONGCAT_VIDEO, DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
+from reelwright.model.lora import add_lora, merge_lora
+from reelwright.model.weight_files import CLASS_NAME, STEM, infer_config, open_weights, read_config
 from tests.conftest import ROOT
 
 TINY = DiTConfig(hidden_size=48, depth=2, num_heads=4, caption_channels=24, adaln_tembed_dim=16, in_channels=8,
@@ -206,7 +206,7 @@ def test_nothing_is_written_over_or_half(tmp_path):
 PEAK = """
 import sys
 import torch
-from model.checkpoint import load_model
+from reelwright.model.checkpoint import load_model
 torch.set_num_threads(1)
 def peak(): return int([l for l in open("/proc/self/status") if l.startswith("VmHWM")][0].split()[1]) * 1024
 load_model(sys.argv[2])  # code and small things

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.dct_codec import moving
-from model.codec import codec_fingerprint, load_codec, pixel_frames
-from model.config import CodecConfig
-from model.errors import ModelError
+from reelwright.model.codec import codec_fingerprint, load_codec, pixel_frames
+from reelwright.model.config import CodecConfig
+from reelwright.model.errors import ModelError
 from tests.model.published import save_vae
 
 torch.set_num_threads(1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks.parity import Vectors, base_errors
-from model.config import DiTConfig
-from model.dit import DiT
-from model.errors import ModelError
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
 from tests.model.test_cache import CONFIG, inputs, stirred
 
 VECTORS = Path(__file__).parents[3] / "shared" / "parity"

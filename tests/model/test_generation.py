@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from benchmarks.dct_codec import moving
-from model.codec import load_codec
-from model.config import CodecConfig, DiTConfig, TextConfig
-from model.dit import DiT
-from model.errors import ModelError
-from model.generation import Generator, Settings
-from model.text import load_text_encoder
+from reelwright.model.codec import load_codec
+from reelwright.model.config import CodecConfig, DiTConfig, TextConfig
+from reelwright.model.dit import DiT
+from reelwright.model.errors import ModelError
+from reelwright.model.generation import Generator, Settings
+from reelwright.model.text import load_text_encoder
 
 PROMPTS = ["a dog on the beach", "two cats in the sun, asleep"]
 SEEDS = [3, 4]

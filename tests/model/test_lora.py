@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from model.blocks import Modulation
-from model.config import LoRAConfig
-from model.errors import ModelError
-from model.lora import (
+from reelwright.model.blocks import Modulation
+from reelwright.model.config import LoRAConfig
+from reelwright.model.errors import ModelError
+from reelwright.model.lora import (
     LoRALinear,
     add_lora,
     init_lora,
@@ -20,7 +20,7 @@ from model.lora import (
     set_lora_weights,
     unmerge_lora,
 )
-from model.lora_files import DOT, load_lora, lora_state, save_lora
+from reelwright.model.lora_files import DOT, load_lora, lora_state, save_lora
 from tests.training.ranks import ranks
 
 CONFIG = LoRAConfig(rank=3, alpha=6, targets=("*.qkv", "*.proj", "*.kv_linear"))

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from model.norms import EPS, HeadNorm, rms_norm
+from reelwright.model.norms import EPS, HeadNorm, rms_norm
 
 
 def test_value_and_gradient_are_those_of_pytorch():

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import BlockGrid
-from model.attention import Layout
-from model.order import Scattered, gated, in_blocks, modulate, pieces_of, raster
+from reelwright.kernels import BlockGrid
+from reelwright.model.attention import Layout
+from reelwright.model.order import Scattered, gated, in_blocks, modulate, pieces_of, raster
 
 sizes = st.integers(1, 7)
 blocks = st.tuples(*[st.integers(1, 4)] * 3)

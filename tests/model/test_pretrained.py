@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
-from model.codec import codec_fingerprint, load_codec
-from model.config import CodecConfig, TextConfig
-from model.text import load_text_encoder, text_fingerprint
+from reelwright.model.codec import codec_fingerprint, load_codec
+from reelwright.model.config import CodecConfig, TextConfig
+from reelwright.model.text import load_text_encoder, text_fingerprint
 from tests.model.published import save_umt5, save_vae
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from model.rope import axis_dims, rotate, rotation
+from reelwright.model.rope import axis_dims, rotate, rotation
 
 
 @pytest.mark.parametrize(("head_dim", "dims"), [(128, (44, 42, 42)), (6, (2, 2, 2)), (20, (8, 6, 6))])

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.errors import ModelError
-from model.sampling import cfg, cfg_zero, denoise, distilled_sigmas, sigmas
+from reelwright.model.errors import ModelError
+from reelwright.model.sampling import cfg, cfg_zero, denoise, distilled_sigmas, sigmas
 
 
 def test_sigmas_are_a_shifted_line_and_end_at_zero() -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kernels import block_sparse_attention
-from model.attention import dense_attention
-from model.config import AttentionConfig, DiTConfig
-from model.dit import DiT
-from model.sparse import use_attention
+from reelwright.kernels import block_sparse_attention
+from reelwright.model.attention import dense_attention
+from reelwright.model.config import AttentionConfig, DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.sparse import use_attention
 
 CONFIG = DiTConfig(hidden_size=48, depth=2, num_heads=2, in_channels=4, caption_channels=8, adaln_tembed_dim=16)
 

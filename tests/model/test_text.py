@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.config import TextConfig
-from model.errors import ModelError
-from model.text import load_text_encoder, pad_text, text_fingerprint
-from model.text.clean import clean_text
-from model.text.hashing import units
+from reelwright.model.config import TextConfig
+from reelwright.model.errors import ModelError
+from reelwright.model.text import load_text_encoder, pad_text, text_fingerprint
+from reelwright.model.text.clean import clean_text
+from reelwright.model.text.hashing import units
 from tests.model.published import CORPUS, save_umt5
 
 torch.set_num_threads(1)

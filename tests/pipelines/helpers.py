@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from pipelines.curate import run_all
-from pipelines.recipe import CurateRecipe, load_recipe
-from pipelines.sources import Summary
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines.curate import run_all
+from reelwright.pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.pipelines.sources import Summary
 
 CHEAP: dict[str, Any] = {
     "encode.preset": "ultrafast",

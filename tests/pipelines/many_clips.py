@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from curation.store import Store
+from reelwright.curation.store import Store
 from tests.annotate.chat_server import SIDE, ChatServer, numbered_clip
 
 CLIPS = 60

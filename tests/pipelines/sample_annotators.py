@@ -9,8 +9,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate.backends.errors import AnnotatorError
-from annotate.contract import Annotator, Column, Frames, Partly, Postponed, Resources, SetAnnotator, Stored, runtime
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.contract import (
+    Annotator,
+    Column,
+    Frames,
+    Partly,
+    Postponed,
+    Resources,
+    SetAnnotator,
+    Stored,
+    runtime,
+)
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 

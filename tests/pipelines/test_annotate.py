@@ -2,20 +2,19 @@
 
 import json
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.store import Store
-from pipelines.annotation.load import in_levels, load_annotators
-from pipelines.annotation.plan import make_plan, noted_results, plan_lines
-from pipelines.annotation.run import Report, annotate_and_record
-from pipelines.progress import Progress
-from pipelines.recipe import RecipeError
-from tests.conftest import ROOT
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.load import in_levels, load_annotators
+from reelwright.pipelines.annotation.plan import make_plan, noted_results, plan_lines
+from reelwright.pipelines.annotation.run import Report, annotate_and_record
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import RecipeError
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate, recipe_of
 
@@ -168,7 +167,7 @@ def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_pat
 
 
 def test_a_run_that_waits_says_for_what(store, call, monkeypatch):
-    monkeypatch.setattr("pipelines.annotation.watch.LOOK_S", 0.3)
+    monkeypatch.setattr("reelwright.pipelines.annotation.watch.LOOK_S", 0.3)
     chat = "parameters.caption.chat={model: m, url: 'http://127.0.0.1:9/v1', patience_s: 4}"
     done = call("annotate", "--store", store.path, "--set", "annotators=[caption]", "--set", chat)
     assert done.returncode == 4
@@ -203,7 +202,7 @@ def test_what_a_killed_run_noted_is_kept_and_only_the_rest_is_done(store):
     settings = {"annotators": ["lonely"], "parameters": slow, "batches.commit_s": 0.05}
     arguments = [a for key, value in settings.items() for a in ("--set", f"{key}={json.dumps(value)}")]
     at = ray.get_runtime_context().gcs_address
-    run = subprocess.Popen([sys.executable, "-m", "pipelines.cli", "annotate", "-s", store.path, "--address", at,
+    run = subprocess.Popen([*REEL, "annotate", "-s", store.path, "--address", at,
                             *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)  # fmt: skip
     while run.poll() is None and not store.count("journal"):
         time.sleep(0.02)
@@ -296,7 +295,7 @@ def test_levels_follow_what_is_read():
 def test_a_circle_is_refused():
     from dataclasses import dataclass
 
-    from annotate import Annotator, Column, Stored
+    from reelwright.annotate import Annotator, Column, Stored
 
     @dataclass(frozen=True)
     class Snake(Annotator):

@@ -9,13 +9,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from model.checkpoint import load_model, save_model
-from model.config import DiTConfig, LoRAConfig
-from model.dit import DiT
-from model.lora import add_lora, lora_parameters, merge_lora
-from model.lora_files import load_lora, save_lora
-from training.checkpoints import Checkpoints
-from training.recipe import TrainRecipe
+from reelwright.model.checkpoint import load_model, save_model
+from reelwright.model.config import DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.model.lora import add_lora, lora_parameters, merge_lora
+from reelwright.model.lora_files import load_lora, save_lora
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.recipe import TrainRecipe
 
 TINY = DiTConfig(hidden_size=48, depth=2, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
 LORA = LoRAConfig(rank=4, alpha=2)
@@ -26,7 +26,7 @@ def call(capsys, monkeypatch):
     """Run `reel checkpoint ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from pipelines.cli import main
+    from reelwright.pipelines.cli import main
 
     def run(*arguments, command="checkpoint"):
         monkeypatch.setattr(sys, "argv", ["reel", command, *map(str, arguments)])
@@ -199,9 +199,9 @@ def test_what_cannot_be_is_one_sentence(call, tmp_path, monkeypatch, arguments, 
 
 
 def test_a_plan_says_whether_it_fits_and_what_to_turn():
-    from pipelines.memory_plan import print_plan
-    from training.memory import plan_memory
-    from training.recipe import DataConfig
+    from reelwright.pipelines.memory_plan import print_plan
+    from reelwright.training.memory import plan_memory
+    from reelwright.training.recipe import DataConfig
 
     lines: list[str] = []
     deep = TINY.model_copy(update={"depth": 12})

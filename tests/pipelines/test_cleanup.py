@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.store import Store
-from curation.store.maintenance import outdated
+from reelwright.curation.store import Store
+from reelwright.curation.store.maintenance import outdated
 from tests.conftest import ROOT
 from tests.curation.store.conftest import add_source, fake_mp4
 
-HOLD = "import sys; from curation.store import Store; lock = Store.open(sys.argv[1]).committing(sys.argv[2]); " + (
+HOLD = (
+    "import sys; from reelwright.curation.store import Store; lock = Store.open(sys.argv[1]).committing(sys.argv[2]); "
     "lock.__enter__(); print(flush=True); sys.stdin.read()"
 )
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Reel
+from tests.conftest import REEL, ROOT, Reel
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, curate
 
 HEAVY = ("ray", "torch", "cv2", "lance", "lancedb", "av", "pyarrow", "numpy", "duckdb", "pandas", "onnxruntime")
-MODULES = [f"pipelines.cli.{path.stem}" for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py"))]
+MODULES = [f"reelwright.pipelines.cli.{path.stem}" for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py"))]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_command_imports_nothing_heavy():
 def commands() -> list[tuple[str, ...]]:
     import typer
 
-    from pipelines.cli.app import app
+    from reelwright.pipelines.cli.app import app
 
     for module in MODULES:
         importlib.import_module(module)
@@ -57,7 +57,7 @@ def commands() -> list[tuple[str, ...]]:
 def test_every_command_shows_an_example(command):
     from typer.testing import CliRunner
 
-    from pipelines.cli.app import app
+    from reelwright.pipelines.cli.app import app
 
     shown = CliRunner().invoke(app, [*command, "--help"])
     assert shown.exit_code == 0
@@ -179,7 +179,7 @@ def test_whole_cells_on_request(call, store):
 
 
 def test_show_writes_a_picture_or_the_clip_and_shortens_vectors(call, store, tmp_path):
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     opened = Store.open(store)
     clip_id, mp4 = next(opened.read_media(opened.read("clips", ["clip_id"])["clip_id"].to_pylist()))
@@ -189,7 +189,7 @@ def test_show_writes_a_picture_or_the_clip_and_shortens_vectors(call, store, tmp
     assert (tmp_path / "clip.mp4").read_bytes() == mp4
     assert call("show", clip_id, "-s", store, "--video", "a.mp4", "--out", "a.png").stdout.count("wrote") == 2
     assert "name a file ending in .mp4" in refused(call, "show", clip_id, "-s", store, "--video", "clip.mov")
-    from pipelines.cli.query import _shown
+    from reelwright.pipelines.cli.query import _shown
 
     assert _shown([0.25] * 384, full=False) == "[0.25, 0.25, 0.25, 0.25, … 384 numbers; --full prints them]"
     assert _shown([0.25] * 384, full=True).count("0.25") == 384
@@ -197,7 +197,7 @@ def test_show_writes_a_picture_or_the_clip_and_shortens_vectors(call, store, tmp
 
 
 def test_a_pipe_that_closes_is_no_error(store):
-    line = f"{sys.executable} -m pipelines.cli sql 'select * from range(1000000)' -f csv -s {store} | head -1"
+    line = f"{' '.join(REEL)} sql 'select * from range(1000000)' -f csv -s {store} | head -1"
     made = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
     assert "Traceback" not in made.stderr
     assert made.stdout.strip() == "range"
@@ -234,7 +234,7 @@ def test_a_recipe_goes_round(call, tmp_path):
 
 
 def test_a_snapshot_is_deleted_when_it_is_meant_and_nothing_was_made_of_it(call, store):
-    from curation.store import Store
+    from reelwright.curation.store import Store
 
     query = ("--sql", "select clip_id, source_md5 as film from clips")
     create = ("snapshot", "create", "-s", store, *query, "--limit-per")
@@ -293,7 +293,7 @@ def test_a_rerun_with_nothing_to_do_starts_no_ray(store):
     program = f"""
 import sys
 sys.argv = ["reel", "curate", {str(store.parent / "in")!r}, "--store", {str(store)!r}, *{CHEAP_ARGUMENTS!r}]
-from pipelines.cli import main
+from reelwright.pipelines.cli import main
 try:
     main()
 except SystemExit as stop:

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from curation.store import Store
-from pipelines.cluster import BELOW_BYTES, SOCKET_BYTES, _folder
-from tests.conftest import ROOT
+from reelwright.curation.store import Store
+from reelwright.pipelines.cluster import BELOW_BYTES, SOCKET_BYTES, _folder
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate
 
@@ -20,7 +20,7 @@ import sys, threading, time
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from curation.store import Store
+from reelwright.curation.store import Store
 from tests.pipelines.helpers import curate, recipe_of
 
 store, inputs = Path(sys.argv[1]), sys.argv[2]
@@ -83,7 +83,7 @@ def test_sigterm_in_a_run_below_a_long_temporary_folder_ends_it_in_a_sentence(tm
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"TMPDIR": str(long)}
     curated = ["curate", tmp_path / "in", "--store", tmp_path / "store", *CHEAP_ARGUMENTS, *often]
     run = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *curated], cwd=ROOT, env=environment, text=True,
+        [*REEL, *curated], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     end = time.monotonic() + 120

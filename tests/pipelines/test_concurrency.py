@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from curation.store import Store
-from pipelines.annotation.lanes import placement
-from pipelines.annotation.load import load_annotators
-from pipelines.annotation.run import annotate_and_record
-from pipelines.progress import Progress
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.lanes import placement
+from reelwright.pipelines.annotation.load import load_annotators
+from reelwright.pipelines.annotation.run import annotate_and_record
+from reelwright.pipelines.progress import Progress
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of
 from tests.pipelines.helpers import recipe_of
 from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.ingest import IngestError, list_inputs
-from curation.store import Store, StoreError
-from pipelines.history import History
-from pipelines.rows import failure_row
+from reelwright.curation.ingest import IngestError, list_inputs
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.history import History
+from reelwright.pipelines.rows import failure_row
 from tests.footage import HOSTILE, footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 
@@ -365,7 +365,7 @@ def test_streams_that_change_half_way_are_curated(tmp_path):
 
 def test_a_second_run_at_once_is_refused_in_a_sentence(store, material):
     program = (
-        "import sys; from curation.store import Store\n"
+        "import sys; from reelwright.curation.store import Store\n"
         "with Store.open(sys.argv[1]).committing(): print('in', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen([sys.executable, "-c", program, store.uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -399,7 +399,7 @@ def test_workers_and_sandboxes_that_are_killed_change_nothing(curated, material,
     def strike() -> None:
         rng = random.Random(0)
         while not stop.wait(0.3) and len(killed) < 4:
-            name = ("curation.media.sandbox_child", "ray::reel:")[len(killed) % 2]
+            name = ("reelwright.curation.media.sandbox_child", "ray::reel:")[len(killed) % 2]
             ours = [p for p in me.children(recursive=True) if name in " ".join(_command(p))]
             ours = [p for p in ours if _parent(p) not in bereft]  # a file that kills two in a row is to blame
             if ours:

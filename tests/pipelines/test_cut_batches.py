@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from curation.clips import ClipConfig, PlannedClip, plan_clips
-from curation.scan import Scan
-from pipelines.cut_batches import COUNTED_PIXELS, cut_batches
-from pipelines.recipe import Batches
+from reelwright.curation.clips import ClipConfig, PlannedClip, plan_clips
+from reelwright.curation.scan import Scan
+from reelwright.pipelines.cut_batches import COUNTED_PIXELS, cut_batches
+from reelwright.pipelines.recipe import Batches
 from tests.curation.test_clips import scan_of
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation.store import Store
-from pipelines.demo.__main__ import folder_of
-from pipelines.demo.choice import choose, snapshot_name
+from reelwright.curation.store import Store
+from reelwright.pipelines.demo.__main__ import folder_of
+from reelwright.pipelines.demo.choice import choose, snapshot_name
 from tests.conftest import ROOT
 from tests.curation.store.conftest import add_source
 from tests.footage import shots, write
@@ -90,7 +90,7 @@ def test_still_or_short_footage_reaches_the_report(tmp_path, kind):
     write(tmp_path / "in" / "film.mp4", pictures, fps=25)
     asked = ["--footage", tmp_path / "in", "--out", tmp_path / "out", "--steps", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.demo", *asked],
+        [sys.executable, "-m", "reelwright.pipelines.demo", *asked],
         capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.media.decode import Video
-from curation.media.errors import MediaError
-from curation.media.probe import md5_of, probe
-from pipelines.demo import footage, scenes
-from pipelines.demo.footage import COPY, FILES, FILM, ORIGINAL, make_footage
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
+from reelwright.pipelines.demo import footage, scenes
+from reelwright.pipelines.demo.footage import COPY, FILES, FILM, ORIGINAL, make_footage
 
 FRAMES = {
     "a film of the coast and the city.mp4": 366,

@@ -8,12 +8,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from annotate.chatting.vocabulary import VOCABULARIES
-from curation.store import Store
-from pipelines.annotation.load import load_annotators
-from pipelines.annotation.run import annotate_and_record
-from pipelines.progress import Progress
-from pipelines.recipe import CurateRecipe
+from reelwright.annotate.chatting.vocabulary import VOCABULARIES
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.load import load_annotators
+from reelwright.pipelines.annotation.run import annotate_and_record
+from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.recipe import CurateRecipe
 from tests.annotate.backends.faulty_server import numbered_frames
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of, chinese_of
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401 - a fixture

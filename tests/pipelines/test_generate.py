@@ -13,20 +13,20 @@ import pytest
 import torch
 
 from benchmarks.dct_codec import moving
-from curation.media.frames import Frames, read
-from model.checkpoint import save_model
-from model.config import DiTConfig, LoRAConfig
-from model.dit import DiT
-from model.generation import Settings
-from pipelines.errors import UserError
-from pipelines.generate import default_shift, encoders, find_source, load, read_beginning, sample_shape
-from pipelines.given import read_end, read_image
-from pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
+from reelwright.curation.media.frames import Frames, read
+from reelwright.model.checkpoint import save_model
+from reelwright.model.config import DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.model.generation import Settings
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.generate import default_shift, encoders, find_source, load, read_beginning, sample_shape
+from reelwright.pipelines.given import read_end, read_image
+from reelwright.pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.recipe import TrainRecipe
 from tests.conftest import Reel
 from tests.footage import HOSTILE, ffmpeg, frames, number_of, psnr, write
 from tests.model.published import save_umt5, save_vae
-from training.checkpoints import Checkpoints
-from training.recipe import TrainRecipe
 
 MODEL = DiTConfig(
     hidden_size=48, depth=1, num_heads=2, caption_channels=64, adaln_tembed_dim=32, frequency_embedding_size=32,
@@ -164,11 +164,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """`reel` in this process, which is quicker."""
     from typer.testing import CliRunner
 
-    import pipelines.cli.generate
-    import pipelines.cli.query  # a Typer of one command would take no command's name
+    from reelwright.pipelines.cli.app import app
 
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(pipelines.cli.app.app, [str(a) for a in arguments])
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_attention_may_be_sparse_for_sampling_alone(run: Path, here: Invoke, tmp
 
 
 def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
-    from model.lora import add_lora, save_lora
+    from reelwright.model.lora import add_lora, save_lora
 
     model = network(1)
     add_lora(model, LoRAConfig(rank=2, alpha=2), name="a", seed=0)
@@ -264,7 +263,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
-    from pipelines.cli.app import _is_for_the_user
+    from reelwright.pipelines.cli.app import _is_for_the_user
 
     arguments, says = REFUSED[case]
     result = here("generate", run, "--out", "x.mp4", *arguments)
@@ -294,7 +293,7 @@ def test_weights_are_the_averaged_ones_where_there_are_any(run: Path) -> None:
 
 
 def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
-    from model.config import CodecConfig, TextConfig
+    from reelwright.model.config import CodecConfig, TextConfig
 
     save_model(network(), MODEL, tmp_path / "dit")
     source = find_source(tmp_path / "dit")
@@ -371,7 +370,7 @@ def test_a_short_video_begins_with_what_it_has(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None:
-    from training.errors import TrainError
+    from reelwright.training.errors import TrainError
 
     (tmp_path / "checkpoint.json").write_text(json.dumps({"format": 1, "recipe": {"model": {"depth": "many"}}}))
     with pytest.raises((UserError, TrainError)):

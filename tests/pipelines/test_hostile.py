@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.store import Store, StoreError
+from reelwright.curation.store import Store, StoreError
 from tests.footage import footage
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from pipelines.curate import Curation
-from pipelines.history import History
-from pipelines.progress import Progress
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines.curate import Curation
+from reelwright.pipelines.history import History
+from reelwright.pipelines.progress import Progress
 from tests.footage import footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, curate, recipe_of
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from pipelines import interrupts
+from reelwright.pipelines import interrupts
 
 
 class Dropping:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.store import Store
-from tests.conftest import ROOT
+from reelwright.curation.store import Store
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 
 BIN = Path(sys.executable).parent
@@ -62,7 +62,7 @@ class Head:
 
     def reel(self, *arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
         environment = options.pop("env", self.environment) | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, "-m", "pipelines.cli", *map(str, arguments)], env=environment,
+        return subprocess.run([*REEL, *map(str, arguments)], env=environment,
                               capture_output=True, text=True, timeout=200, **options)  # fmt: skip
 
     def _wait(self) -> None:
@@ -115,8 +115,7 @@ def head():
 def packages(tmp_path_factory) -> Path:
     """What is sent along: the code alone."""
     folder = tmp_path_factory.mktemp("packages")
-    for name in ("curation", "annotate", "pipelines", "model", "training"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
@@ -135,7 +134,7 @@ def curated(head, packages, tmp_path_factory) -> tuple[Path, subprocess.Complete
     footage(folder / "in", 2, lengths=(40,))
     shutil.copy(recipe(folder, str(folder / "in"), "store"), packages / "run.yaml")
     return folder, head.ray("job", "submit", "--address", head.address, "--working-dir", str(packages), "--",
-                            "python", "-m", "pipelines.cli", "curate", "run.yaml")  # fmt: skip
+                            "python", "-m", "reelwright.pipelines.cli", "curate", "run.yaml")  # fmt: skip
 
 
 def test_ray_job_submit(head, curated):
@@ -203,8 +202,9 @@ def test_the_server_itself_wants_the_token(head):
 
 @pytest.mark.exhaustive
 def test_a_job_that_failed_is_submitted_again(head, packages):
-    code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe', '--set', 'nonsense'], " \
-           "address=sys.argv[1], working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip
+    code = "import sys; from reelwright.pipelines.jobs import run_job; " \
+           "sys.exit(run_job(['recipe', '--set', 'nonsense'], address=sys.argv[1], " \
+           "working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip
     for attempt in ("train-failing", "train-failing-2"):
         failed = subprocess.run([sys.executable, "-c", code, head.address, str(packages)], capture_output=True,
                                 env=head.environment | {"PYTHONPATH": str(ROOT)}, text=True, timeout=200)  # fmt: skip
@@ -213,7 +213,8 @@ def test_a_job_that_failed_is_submitted_again(head, packages):
 
 def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages):
     """As after a `stop` file: the job succeeded, and what it is for is not done."""
-    code = "import sys; from pipelines.jobs import run_job; sys.exit(run_job(['recipe'], address=sys.argv[1], " \
+    code = "import sys; from reelwright.pipelines.jobs import run_job; " \
+           "sys.exit(run_job(['recipe'], address=sys.argv[1], " \
            "working_dir=sys.argv[2], job_id='train-a-b', wait=sys.argv[3] == 'wait'))"  # fmt: skip
 
     def submit(how: str) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from pipelines import tasks
-from pipelines.history import History
-from pipelines.plan import make_plan
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines import tasks
+from reelwright.pipelines.history import History
+from reelwright.pipelines.plan import make_plan
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

@@ -6,17 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from curation.ingest import list_inputs
-from curation.store import Store
-from pipelines.plan import make_plan
-from tests.conftest import ROOT
+from reelwright.curation.ingest import list_inputs
+from reelwright.curation.store import Store
+from reelwright.pipelines.plan import make_plan
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
 from tests.pipelines.test_train import RECIPE
@@ -67,7 +66,7 @@ def test_an_object_that_cannot_be_read_fails_alone(object_store, films, tmp_path
 
 
 def reel(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "pipelines.cli", *map(str, arguments)], cwd=cwd, text=True,
+    done = subprocess.run([*REEL, *map(str, arguments)], cwd=cwd, text=True,
                           capture_output=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from curation.store import Store
-from curation.store.export import export
-from model.checkpoint import save_model
-from model.config import DiTConfig, LoRAConfig
-from model.dit import DiT
-from model.lora import add_lora
-from model.lora_files import save_lora
-from pipelines.checkpoint import export_lora, export_weights, import_lora
-from pipelines.mp4 import write_image, write_video
+from reelwright.curation.store import Store
+from reelwright.curation.store.export import export
+from reelwright.model.checkpoint import save_model
+from reelwright.model.config import DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.model.lora import add_lora
+from reelwright.model.lora_files import save_lora
+from reelwright.pipelines.checkpoint import export_lora, export_weights, import_lora
+from reelwright.pipelines.mp4 import write_image, write_video
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.recipe import TrainRecipe
 from tests import footage
 from tests.curation.store.conftest import add_source
-from training.checkpoints import Checkpoints
-from training.recipe import TrainRecipe
 
 TINY = DiTConfig(hidden_size=48, depth=1, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
 QUERY = "SELECT clip_id FROM clips WHERE source_md5 = 'aa'"
@@ -32,7 +32,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     """Run `reel lineage ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from pipelines.cli import main
+    from reelwright.pipelines.cli import main
 
     def run(*arguments: Any, command: tuple[str, ...] = ("lineage",)) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["reel", *command, *map(str, arguments)])

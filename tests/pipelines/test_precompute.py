@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,23 +12,24 @@ import pytest
 import torch
 import yaml
 
-from curation.media.errors import MediaError
-from curation.store import Store
-from model.codec import load_codec
-from model.config import DiTConfig
-from model.text import load_text_encoder
-from pipelines.actors import Actors, Work
-from pipelines.clip_window import SandboxDecoder
-from pipelines.precompute import Summary, precompute
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.store import Store
+from reelwright.model.codec import load_codec
+from reelwright.model.config import DiTConfig
+from reelwright.model.text import load_text_encoder
+from reelwright.pipelines.actors import Actors, Work
+from reelwright.pipelines.clip_window import SandboxDecoder
+from reelwright.pipelines.precompute import Summary, precompute
+from reelwright.training.buckets import Bucket, source_frames
+from reelwright.training.data import Loader, make_plan
+from reelwright.training.encode import encode_frames, prints_of
+from reelwright.training.errors import TrainError
+from reelwright.training.latents import FreshSamples, StoredSamples, stored_media
+from reelwright.training.plan import Draw
+from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
+from tests.conftest import REEL
 from tests.footage import frames, luma_of, number_of, write
 from tests.pipelines.fragile import Fragile
-from training.buckets import Bucket, source_frames
-from training.data import Loader, make_plan
-from training.encode import encode_frames, prints_of
-from training.errors import TrainError
-from training.latents import FreshSamples, StoredSamples, stored_media
-from training.plan import Draw
-from training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = (20, 34, 34, 9, 34)
@@ -178,7 +178,7 @@ def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, c
     assert "names that look alike: all" in missing.stderr
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+        [*REEL, *map(str, arguments)],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipelines.recipe import CurateRecipe, load_recipe
-from pipelines.recipes import RecipeError, load, spelt_out
+from reelwright.pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.pipelines.recipes import RecipeError, load, spelt_out
+from reelwright.training.buckets import buckets_of
+from reelwright.training.recipe import TASKS, TrainRecipe
 from tests.conftest import ROOT
-from training.buckets import buckets_of
-from training.recipe import TASKS, TrainRecipe
 
 CURATE = sorted((ROOT / "configs" / "curate").glob("*.yaml"))
 TRAIN = sorted((ROOT / "configs" / "train").rglob("*.yaml"))

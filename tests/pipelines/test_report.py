@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.schema import field
-from pipelines.report import write_report
-from pipelines.report.page import gather, render, short, size, span
-from pipelines.report.picks import sheets
-from pipelines.report.scores import BUCKETS, scores
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.schema import field
+from reelwright.pipelines.report import write_report
+from reelwright.pipelines.report.page import gather, render, short, size, span
+from reelwright.pipelines.report.picks import sheets
+from reelwright.pipelines.report.scores import BUCKETS, scores
 from tests.annotate.synth import encode
 
 HOSTILE = "<script>alert('1')</script> & \"<img src=http://evil.example/x onerror=y>\" \u202egpj.mp4"

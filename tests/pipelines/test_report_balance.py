@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.store import Store
-from curation.store.schema import field
-from pipelines.report import clusters as section
-from pipelines.report.clusters import clusters, project
-from pipelines.report.page import render
+from reelwright.curation.store import Store
+from reelwright.curation.store.schema import field
+from reelwright.pipelines.report import clusters as section
+from reelwright.pipelines.report.clusters import clusters, project
+from reelwright.pipelines.report.page import render
 from tests.pipelines.test_report import Reader
 
 DIM = 8

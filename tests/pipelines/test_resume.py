@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.clips import clip_fingerprint
-from curation.store import Store, StoreError
-from tests.conftest import ROOT
+from reelwright.curation.clips import clip_fingerprint
+from reelwright.curation.store import Store, StoreError
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
 
@@ -62,7 +61,7 @@ def begin(store: Path, inputs: Path) -> subprocess.Popen[str]:
     at = ray.get_runtime_context().gcs_address
     arguments = ["curate", str(inputs), "--store", str(store), *CHEAP_ARGUMENTS, *OFTEN, "--address", at]
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        [*REEL, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
 

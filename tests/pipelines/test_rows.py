@@ -5,14 +5,14 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.borders import BorderConfig
-from curation.clips import ClipConfig, clip_row, plan_clips
-from curation.ingest import Input
-from curation.media.probe import probe
-from curation.scan import Scan, ScanLimits, scan
-from curation.shots import ShotConfig
-from pipelines.rows import source_row
-from pipelines.work import cut_source
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.clips import ClipConfig, clip_row, plan_clips
+from reelwright.curation.ingest import Input
+from reelwright.curation.media.probe import probe
+from reelwright.curation.scan import Scan, ScanLimits, scan
+from reelwright.curation.shots import ShotConfig
+from reelwright.pipelines.rows import source_row
+from reelwright.pipelines.work import cut_source
 from tests import footage
 from tests.footage import clicks, frames, write
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.samples import SampleWriter
+from reelwright.pipelines.samples import SampleWriter
+from reelwright.training.parallel import parallelize
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.world import World, start
 from tests.training.made_up import MODEL
 from tests.training.ranks import ranks
 from tests.training.steps import tiny
-from training.parallel import parallelize
-from training.recipe import TrainRecipe
-from training.world import World, start
 
 RECIPE = TrainRecipe.model_validate({
     "model": MODEL | {"in_channels": 16, "out_channels": 16},

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from annotate import schema_of
-from annotate.caption_embedding import CaptionEmbedding
-from curation.store import Store
+from reelwright.annotate import schema_of
+from reelwright.annotate.caption_embedding import CaptionEmbedding
+from reelwright.curation.store import Store
 
 CAPTIONS = {
     "aa11": ("caption", "A brown dog runs along the shore, splashing through shallow waves."),
@@ -154,8 +154,8 @@ def test_the_query_is_embedded_by_the_column_s_own_model_or_not_at_all(call, tmp
 
 
 def test_text_and_pictures_meet_in_a_clip_model_s_space(call, own: Path, tmp_path: Path) -> None:
-    from annotate.backends.clip import ClipEncoder, ClipModel
-    from annotate.backends.identity import origin_of
+    from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+    from reelwright.annotate.backends.identity import origin_of
 
     clip = ClipModel(str(small_clip(tmp_path / "clip")))
     rng = np.random.default_rng(0)

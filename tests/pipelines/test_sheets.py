@@ -9,9 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.media.errors import MediaError
-from curation.store import Store, StoreError
-from pipelines.sheets import GAP, LABEL_HEIGHT, clip_row, clip_sheet, clips_sheet, find_clip, write_clip, write_sheet
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.sheets import (
+    GAP,
+    LABEL_HEIGHT,
+    clip_row,
+    clip_sheet,
+    clips_sheet,
+    find_clip,
+    write_clip,
+    write_sheet,
+)
 from tests.annotate.synth import encode
 
 Color = tuple[int, int, int]

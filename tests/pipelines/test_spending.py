@@ -6,15 +6,15 @@ from collections import Counter
 
 import pytest
 
-from annotate.backends.chat import ChatModel, chat_of
-from annotate.blur import Blur
-from annotate.caption import Caption
-from curation.store import Store
-from pipelines.annotation.load import load_annotators
-from pipelines.annotation.plan import make_plan, plan_lines
-from pipelines.annotation.run import Report, annotate_and_record
-from pipelines.annotation.spending import Spending, no_usage, short, told
-from pipelines.progress import Progress
+from reelwright.annotate.backends.chat import ChatModel, chat_of
+from reelwright.annotate.blur import Blur
+from reelwright.annotate.caption import Caption
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotation.load import load_annotators
+from reelwright.pipelines.annotation.plan import make_plan, plan_lines
+from reelwright.pipelines.annotation.run import Report, annotate_and_record
+from reelwright.pipelines.annotation.spending import Spending, no_usage, short, told
+from reelwright.pipelines.progress import Progress
 from tests.annotate.chat_server import SIDE
 from tests.pipelines.helpers import recipe_of
 from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.media.frames import read
-from curation.store import Store
-from pipelines.cli.train import make_job
-from pipelines.errors import UserError
-from pipelines.precompute import precompute
-from pipelines.recipes import load
-from pipelines.train import Job
-from tests.conftest import ROOT
+from reelwright.curation.media.frames import read
+from reelwright.curation.store import Store
+from reelwright.pipelines.cli.train import make_job
+from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.precompute import precompute
+from reelwright.pipelines.recipes import load
+from reelwright.pipelines.train import Job
+from reelwright.training.buckets import main_bucket
+from reelwright.training.checkpoints import Checkpoints, about
+from reelwright.training.logs import read_log
+from reelwright.training.recipe import TrainRecipe
+from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate
-from training.buckets import main_bucket
-from training.checkpoints import Checkpoints, about
-from training.logs import read_log
-from training.recipe import TrainRecipe
 
 RECIPE = {
     "model": {"hidden_size": 32, "depth": 2, "num_heads": 2, "caption_channels": 16, "adaln_tembed_dim": 16,
@@ -67,7 +67,7 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(place) -> tuple[Path, subprocess.CompletedProcess]:
-    done = subprocess.run([sys.executable, "-m", "pipelines.cli", *command(place, "runs")], capture_output=True,
+    done = subprocess.run([*REEL, *command(place, "runs")], capture_output=True,
                           text=True, cwd=ROOT, timeout=200)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return only_run(place, "runs"), done
@@ -138,7 +138,7 @@ def _empty(folder: Path) -> Path:
 
 @pytest.mark.exhaustive
 def test_torchrun_trains_the_same(trained, place):
-    run = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "pipelines.cli"]
+    run = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "reelwright.pipelines.cli"]
     done = subprocess.run([sys.executable, "-m", *run, *command(place, "torchrun")], capture_output=True, text=True,
                           cwd=ROOT, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -146,7 +146,7 @@ def test_torchrun_trains_the_same(trained, place):
 
 
 def test_ray_s_workers_take_a_gpu_each_or_none():
-    from pipelines.train_ray import on_gpus
+    from reelwright.pipelines.train_ray import on_gpus
 
     assert (on_gpus(2, 2), on_gpus(2, 8), on_gpus(2, 0)) == (True, True, False)
     with pytest.raises(UserError, match="4 GPUs for 8 workers.*give --workers 4"):
@@ -157,11 +157,11 @@ def test_ray_s_workers_take_a_gpu_each_or_none():
 def test_ray_train_trains_the_same_and_its_workers_heed_the_driver_s_signal(trained, place, capsys):
     import ray
 
-    from pipelines.train_ray import run_on_ray
+    from reelwright.pipelines.train_ray import run_on_ray
 
     at = ray.get_runtime_context().gcs_address
     wanted = command(place, "ray", "--steps", "100000", "--workers", "2", "--address", at)
-    with subprocess.Popen([sys.executable, "-m", "pipelines.cli", *wanted], stdout=subprocess.PIPE, text=True,
+    with subprocess.Popen([*REEL, *wanted], stdout=subprocess.PIPE, text=True,
                           cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as running:  # fmt: skip
         next(line for line in running.stdout if line.startswith("step 4/"))
         running.send_signal(signal.SIGINT)
@@ -193,7 +193,7 @@ def test_a_job_s_paths_are_absolute(tmp_path, monkeypatch):
 
 def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwhile(place, call):
     wanted = command(place, "stopped", "--steps", "100000")
-    with subprocess.Popen([sys.executable, "-m", "pipelines.cli", *wanted], stdout=subprocess.PIPE, text=True,
+    with subprocess.Popen([*REEL, *wanted], stdout=subprocess.PIPE, text=True,
                           cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as running:  # fmt: skip
         next(line for line in running.stdout if line.startswith("step 2/"))
         second = call(*wanted)

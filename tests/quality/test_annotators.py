@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import annotate
-from annotate import Annotator, annotate_clip
+from reelwright import annotate
+from reelwright.annotate import Annotator, annotate_clip
 
 CORPUS = Path(os.environ.get("REELWRIGHT_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))
 CATEGORIES = ("text", "motion", "blur", "watermark", "natural", "camera")

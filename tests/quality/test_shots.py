@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.shots import ANALYSIS_WIDTH, ShotConfig, make_detector
+from reelwright.curation.shots import ANALYSIS_WIDTH, ShotConfig, make_detector
 
 SHARED = Path(__file__).parents[3] / "shared"
 CORPUS = SHARED / "corpus"

@@ -2,8 +2,8 @@
 
 import torch
 
-from training.batch import Batch
-from training.recipe import Task
+from reelwright.training.batch import Batch
+from reelwright.training.recipe import Task
 
 
 def make_batch(

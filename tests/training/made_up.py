@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from model.dit import DiT
+from reelwright.model.dit import DiT
+from reelwright.training.batch import Batch
+from reelwright.training.loop import Outcome, train
+from reelwright.training.recipe import Task, TrainRecipe
+from reelwright.training.world import World
 from tests.training.batches import make_batch
-from training.batch import Batch
-from training.loop import Outcome, train
-from training.recipe import Task, TrainRecipe
-from training.world import World
 
 MODEL = {"in_channels": 4, "out_channels": 4, "hidden_size": 32, "depth": 2, "num_heads": 2, "caption_channels": 8,
          "adaln_tembed_dim": 16, "frequency_embedding_size": 16, "text_tokens": 4}  # fmt: skip

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import save_model
-from model.config import LoRAConfig
-from model.lora import add_lora, lora_parameters
+from reelwright.model.checkpoint import save_model
+from reelwright.model.config import LoRAConfig
+from reelwright.model.lora import add_lora, lora_parameters
+from reelwright.training.adapters import adapt
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.objective import flow_loss
+from reelwright.training.optim import make_optimizer
+from reelwright.training.parallel import accumulate, autocast, parallelize
+from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
+from reelwright.training.run import build
+from reelwright.training.world import World, start
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, MICROS, make_batch, tiny
-from training.adapters import adapt
-from training.checkpoints import Checkpoints
-from training.objective import flow_loss
-from training.optim import make_optimizer
-from training.parallel import accumulate, autocast, parallelize
-from training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
-from training.run import build
-from training.world import World, start
 
 HALF = ComputeConfig(precision="bf16")
 LORA = LoRAConfig(rank=2, alpha=2)

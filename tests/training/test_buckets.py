@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.buckets import SIDE, Bucket, assign, buckets_of, main_bucket, nearest, samples, source_frames
-from training.errors import TrainError
-from training.recipe import DataConfig
+from reelwright.training.buckets import SIDE, Bucket, assign, buckets_of, main_bucket, nearest, samples, source_frames
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import DataConfig
 
 
 def shapes(*sizes: str, **more) -> list[tuple[int, int]]:

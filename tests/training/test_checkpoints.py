@@ -10,12 +10,20 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from reelwright.training.checkpoints import (
+    Checkpoints,
+    _copy,
+    about,
+    find_checkpoint,
+    load_tensors,
+    read_tensors,
+    tensor_names,
+)
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.world import start
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
-from training.checkpoints import Checkpoints, _copy, about, find_checkpoint, load_tensors, read_tensors, tensor_names
-from training.errors import TrainError
-from training.recipe import ParallelConfig
-from training.world import start
 
 TENSORS = {
     "model.a": torch.arange(15.0).view(5, 3),

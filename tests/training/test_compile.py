@@ -7,13 +7,13 @@ import torch
 from pydantic import ValidationError
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from reelwright.training.context import context_parallel
+from reelwright.training.objective import flow_loss
+from reelwright.training.parallel import parallelize
+from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, ParallelConfig, TrainRecipe
+from reelwright.training.world import World, start
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, PLAIN, make_batch, tiny
-from training.context import context_parallel
-from training.objective import flow_loss
-from training.parallel import parallelize
-from training.recipe import ComputeConfig, ObjectiveConfig, ParallelConfig, TrainRecipe
-from training.world import World, start
 
 BACKEND = "aot_eager"
 """Graphs of forward and backward as Inductor gets them, run as they are: no C++ compiler, no rounding of its own."""

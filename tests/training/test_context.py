@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from model.attention import Layout, dense_attention
+from reelwright.model.attention import Layout, dense_attention
+from reelwright.training.context import Strips, UlyssesAttention, context_parallel
+from reelwright.training.errors import TrainError
+from reelwright.training.partial_attention import backward_piece, backward_plain, forward_piece, forward_plain
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.ring import RingAttention
+from reelwright.training.world import World, start
 from tests.training.ranks import ranks
 from tests.training.steps import tiny
-from training.context import Strips, UlyssesAttention, context_parallel
-from training.errors import TrainError
-from training.partial_attention import backward_piece, backward_plain, forward_piece, forward_plain
-from training.recipe import ParallelConfig
-from training.ring import RingAttention
-from training.world import World, start
 
 COLUMNS, HEADS, DIM = 3, 6, 8
 LAYOUTS = {

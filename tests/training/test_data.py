@@ -8,21 +8,30 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curation.store import Store
-from model.config import DiTConfig
-from model.text import load_text_encoder
+from reelwright.curation.store import Store
+from reelwright.model.config import DiTConfig
+from reelwright.model.text import load_text_encoder
+from reelwright.training.buckets import Bucket
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.data import Loader, make_plan
+from reelwright.training.encode import (
+    CENTRE,
+    Decoded,
+    encode_frames,
+    latents_row,
+    prints_of,
+    read_into,
+    text_rows,
+    to_bytes,
+)
+from reelwright.training.errors import TrainError
+from reelwright.training.latents import FreshSamples, StoredSamples, stored_media
+from reelwright.training.objective import draw
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
+from reelwright.training.rows import caption_note, snapshot_rows
+from reelwright.training.run import plan_of
 from tests.training.ranks import ranks
-from training.buckets import Bucket
-from training.checkpoints import Checkpoints
-from training.data import Loader, make_plan
-from training.encode import CENTRE, Decoded, encode_frames, latents_row, prints_of, read_into, text_rows, to_bytes
-from training.errors import TrainError
-from training.latents import FreshSamples, StoredSamples, stored_media
-from training.objective import draw
-from training.plan import Plan
-from training.recipe import DataConfig, TaskConfig, TrainRecipe
-from training.rows import caption_note, snapshot_rows
-from training.run import plan_of
 
 CAPTIONS = ["a red fox", "a fox in the snow"]
 
@@ -74,7 +83,7 @@ def encoded(filled: Store) -> Store:
     """With the latents of `recipe_of()`, written in two commits."""
     recipe = recipe_of()
     prints, plan = prints_of(recipe), make_plan(filled, "all", recipe)
-    from model.codec import load_codec
+    from reelwright.model.codec import load_codec
 
     codec, text = load_codec(recipe.codec), load_text_encoder(recipe.text)
     filled.commit_encoded(
@@ -126,7 +135,7 @@ def test_what_is_not_precomputed_is_named_with_the_command(filled):
 
 
 def test_batches_hold_what_was_encoded(encoded):
-    from model.codec import load_codec
+    from reelwright.model.codec import load_codec
 
     codec, text = load_codec(recipe_of().codec), load_text_encoder(recipe_of().text)
     plan = make_plan(encoded, "all", recipe_of())
@@ -232,7 +241,7 @@ def test_a_run_goes_on_without_what_it_left_out_though_it_is_encoded_since(encod
 
 
 def test_on_the_fly_encodes_another_window_at_every_draw(filled):
-    from model.codec import load_codec
+    from reelwright.model.codec import load_codec
 
     recipe = recipe_of(encode="on_the_fly")
     fresh = FreshSamples(stored_media(filled, "all"), load_codec(recipe.codec), load_text_encoder(recipe.text), decode)
@@ -272,7 +281,7 @@ def test_captions_can_be_drawn_of_some_kinds_alone(tmp_path):
 
 
 def test_captions_of_a_span_come_before_those_of_the_whole_file(tmp_path):
-    """As `reel export` takes them: `curation.store.captions`."""
+    """As `reel export` takes them: `reelwright.curation.store.captions`."""
     store = Store.open(tmp_path / "s", create=True)
     rows = [{"clip_id": c, "source_md5": "m", "width": 64, "height": 64, "fps": 15.0, "num_frames": 9} for c in "ab"]
     store.append("clips", rows)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from training.errors import TrainError
-from training.guard import Guard
-from training.recipe import GuardConfig
+from reelwright.training.errors import TrainError
+from reelwright.training.guard import Guard
+from reelwright.training.recipe import GuardConfig
 
 NAN, INF = float("nan"), float("inf")
 

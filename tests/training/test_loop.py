@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dit import DiT
-from model.lora import add_lora
+from reelwright.model.dit import DiT
+from reelwright.model.lora import add_lora
+from reelwright.training import stopping
+from reelwright.training.checkpoints import Checkpoints, about, read_tensors
+from reelwright.training.errors import TrainError
+from reelwright.training.logs import read_log
+from reelwright.training.world import World
 from tests.training.made_up import MadeUp, recipe_of, run
-from training import stopping
-from training.checkpoints import Checkpoints, about, read_tensors
-from training.errors import TrainError
-from training.logs import read_log
-from training.world import World
 
 LOSS = ("loss", "grad_norm", "lr")
 
@@ -196,7 +196,7 @@ def test_adapters_train_and_the_base_does_not(tmp_path):
 def test_another_recipe_s_checkpoint_is_refused(tmp_path):
     run(recipe_of(steps=2), tmp_path)
     recipe = recipe_of(steps=4)
-    from training.loop import train
+    from reelwright.training.loop import train
 
     other = {"recipe_fingerprint": "other", "snapshot": {"content_hash": "s"}}
     world, model = World.alone("cpu"), DiT(recipe.model).init_weights(0)
@@ -205,7 +205,7 @@ def test_another_recipe_s_checkpoint_is_refused(tmp_path):
 
 
 def test_batches_that_ranks_cannot_share_evenly_are_refused(tmp_path):
-    from training.loop import micro_batches
+    from reelwright.training.loop import micro_batches
 
     with pytest.raises(TrainError, match="make it a multiple of 3"):
         micro_batches(recipe_of(), World(size=3, data_size=3))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from model.dit import DiT
+from reelwright.model.dit import DiT
+from reelwright.training.batch import Batch
+from reelwright.training.checkpoints import about, find_checkpoint
+from reelwright.training.logs import read_log
+from reelwright.training.loop import train
+from reelwright.training.parallel import parallelize
+from reelwright.training.world import start
 from tests.training.made_up import ABOUT, MadeUp, recipe_of, run
 from tests.training.ranks import ranks
-from training.batch import Batch
-from training.checkpoints import about, find_checkpoint
-from training.logs import read_log
-from training.loop import train
-from training.parallel import parallelize
-from training.world import start
 
 LAYOUTS = {"fsdp": {}, "zero2": {"reshard_after_forward": False}, "ring": {"context": 2, "context_form": "ring"}}
 STEPS = {"data": {"batches_per_step": 4}}

@@ -8,17 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.dit import DiT
-from model.lora_files import load_lora
-from pipelines.checkpoint import export_lora, export_weights
+from reelwright.model.dit import DiT
+from reelwright.model.lora_files import load_lora
+from reelwright.pipelines.checkpoint import export_lora, export_weights
+from reelwright.training.checkpoints import find_checkpoint, read_tensors, tensor_names
+from reelwright.training.logs import read_log
+from reelwright.training.loop import train
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.run import build
+from reelwright.training.world import World, start
 from tests.training.made_up import ABOUT, MadeUp, recipe_of
 from tests.training.ranks import ranks
-from training.checkpoints import find_checkpoint, read_tensors, tensor_names
-from training.logs import read_log
-from training.loop import train
-from training.recipe import TrainRecipe
-from training.run import build
-from training.world import World, start
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from model.config import AttentionConfig, DiTConfig, LoRAConfig
-from model.dit import DiT
-from training.activations import Shape, _peaks, _step, trace
-from training.adapters import adapt
-from training.errors import TrainError
-from training.live_bytes import LiveBytes
-from training.memory import largest_bucket, plan_memory
-from training.parallel import parallelize
-from training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
-from training.world import World
+from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.training.activations import Shape, _peaks, _step, trace
+from reelwright.training.adapters import adapt
+from reelwright.training.errors import TrainError
+from reelwright.training.live_bytes import LiveBytes
+from reelwright.training.memory import largest_bucket, plan_memory
+from reelwright.training.parallel import parallelize
+from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
+from reelwright.training.world import World
 
 SMALL = DiTConfig(hidden_size=64, depth=4, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
 SHAPE = Shape(2, (3, 16, 16), 8)

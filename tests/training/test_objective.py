@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reelwright.training.objective import T_SCALE, Strip, add_noise, flow_loss, loss_weight, shifted, timestep_shift
+from reelwright.training.recipe import ObjectiveConfig
 from tests.training.batches import make_batch
-from training.objective import T_SCALE, Strip, add_noise, flow_loss, loss_weight, shifted, timestep_shift
-from training.recipe import ObjectiveConfig
 
 CONFIG = ObjectiveConfig()
 KINDS = [("t2i", 0, 1), ("t2v", 0, 3), ("i2v", 1, 3), ("continuation", 2, 4)]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.ema import Ema
-from training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
-from training.recipe import OptimConfig
+from reelwright.training.ema import Ema
+from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
+from reelwright.training.recipe import OptimConfig
 
 
 def network(seed: int = 0) -> nn.Module:

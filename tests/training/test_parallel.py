@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.dit import DiT
+from reelwright.model.dit import DiT
+from reelwright.training.parallel import parallelize
+from reelwright.training.recipe import ComputeConfig, ParallelConfig
+from reelwright.training.world import World, start
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, PLAIN, alone, begin, losses, tiny
-from training.parallel import parallelize
-from training.recipe import ComputeConfig, ParallelConfig
-from training.world import World, start
 
 TWO = {
     "fsdp": {},

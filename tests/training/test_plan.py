@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import DiTConfig
-from training.errors import TrainError
-from training.holdout import hashes, held_out
-from training.plan import Plan, caption_choice, systematic
-from training.recipe import DataConfig, TaskConfig
+from reelwright.model.config import DiTConfig
+from reelwright.training.errors import TrainError
+from reelwright.training.holdout import hashes, held_out
+from reelwright.training.plan import Plan, caption_choice, systematic
+from reelwright.training.recipe import DataConfig, TaskConfig
 
 ALL = TaskConfig(t2i=1, t2v=2, i2v=1, continuation=1)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from training.recipe import TrainRecipe
+from reelwright.training.recipe import TrainRecipe
 
 BASE: dict[str, Any] = {"optim": {"lr": 2e-5}, "data": {"sizes": ["480p"]}}
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import torch
 
-from kernels import put_back, put_in_order
-from model.attention import Layout
-from model.config import AttentionConfig, DiTConfig
-from model.dit import DiT
-from model.sparse import SparseAttention, use_attention
+from reelwright.kernels import put_back, put_in_order
+from reelwright.model.attention import Layout
+from reelwright.model.config import AttentionConfig, DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.sparse import SparseAttention, use_attention
+from reelwright.training.context import Strips, UlyssesAttention, context_parallel
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.ring import ring_attention
+from reelwright.training.world import start
 from tests.training.ranks import ranks
-from training.context import Strips, UlyssesAttention, context_parallel
-from training.recipe import ParallelConfig
-from training.ring import ring_attention
-from training.world import start
 
 CONFIG = AttentionConfig(form="sparse", block=(2, 2, 2), keep=0.3)
 LAYOUTS = {"plain": Layout(4, 7, 4), "condition": Layout(4, 7, 4, 2), "a short condition": Layout(4, 7, 4, 1),

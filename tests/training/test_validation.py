@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from reelwright.training.objective import flow_loss
+from reelwright.training.recipe import ObjectiveConfig, ValidationConfig
+from reelwright.training.validation import levels, validate
+from reelwright.training.world import World
 from tests.training.batches import make_batch
-from training.objective import flow_loss
-from training.recipe import ObjectiveConfig, ValidationConfig
-from training.validation import levels, validate
-from training.world import World
 
 BATCHES = [
     make_batch(3, seed=1),

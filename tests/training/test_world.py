@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.world import World, mesh_sizes, start
 from tests.training.ranks import ranks
-from training.errors import TrainError
-from training.recipe import ParallelConfig
-from training.world import World, mesh_sizes, start
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from string import Template
 
-from annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.errors import AnnotatorError
 
 _HERE = Path(__file__).parent
 LONGEST = 20_000  # characters of a prompt's file

@@ -11,15 +11,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curation.store.captions import Wanted
-from curation.store.errors import StoreError
-from curation.store.export import marker, remote, webdataset
-from curation.store.export.format import Format, find_formats
-from curation.store.export.lengths import LONGEST, SHORTEST
-from curation.store.export.selection import Export, select
+from reelwright.curation.store.captions import Wanted
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.export import marker, remote, webdataset
+from reelwright.curation.store.export.format import Format, find_formats
+from reelwright.curation.store.export.lengths import LONGEST, SHORTEST
+from reelwright.curation.store.export.selection import Export, select
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 FORMATS: dict[str, Format] = find_formats()
 ExportResult = marker.ExportResult

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from curation.store.export.files import dump_line, json_list, save
-from curation.store.export.selection import Export
+from reelwright.curation.store.export.files import dump_line, json_list, save
+from reelwright.curation.store.export.selection import Export
 
 QUESTION = "Describe this video."
 TOKENS = re.compile(r"<(?=/?(image|video|audio|im_start|im_end)\b|\|)", re.IGNORECASE)

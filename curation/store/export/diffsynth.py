@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 from collections import Counter
 
-from curation.store.export import lengths
-from curation.store.export.files import dump_line, save
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import dump_line, save
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:

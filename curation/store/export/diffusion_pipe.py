@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 
-from curation.store.export import lengths
-from curation.store.export.files import VIDEOS, save, toml_text, write_text
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import VIDEOS, save, toml_text, write_text
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:

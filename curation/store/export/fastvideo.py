@@ -7,10 +7,10 @@ in seconds, it drops, and so it does with clips that have no caption.
 
 from __future__ import annotations
 
-from curation.store.export import lengths
-from curation.store.export.files import json_list, save
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import json_list, save
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 TOLERANCE = 2.0
 """A clip of more than so many times the length that is trained on is dropped (video_length_tolerance_range)."""

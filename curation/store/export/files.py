@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.store.export.selection import Clip, Export
+    from reelwright.curation.store.export.selection import Clip, Export
 
 VIDEOS = "videos"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 
-from curation.store.export import lengths
-from curation.store.export.files import VIDEOS, dump_line, save, write_text
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import VIDEOS, dump_line, save, write_text
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 GRID = 32  # px: widths and heights of buckets
 

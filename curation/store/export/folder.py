@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from curation.store.export.files import save
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export.files import save
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 ROWS = 1_000  # rows of a Parquet row group
 

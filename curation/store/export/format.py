@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from curation.store.export.selection import Export
+    from reelwright.curation.store.export.selection import Export
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def find_formats() -> dict[str, Format]:
     here = Path(__file__).parent
     found: dict[str, Format] = {}
     for module in sorted(pkgutil.iter_modules([str(here)]), key=lambda m: m.name):
-        one = getattr(importlib.import_module(f"curation.store.export.{module.name}"), "FORMAT", None)
+        one = getattr(importlib.import_module(f"reelwright.curation.store.export.{module.name}"), "FORMAT", None)
         if one is None:
             continue
         if one.name in found:

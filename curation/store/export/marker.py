@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store.errors import StoreError
-from curation.store.snapshot_check import content_hash
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.snapshot_check import content_hash
 
 if TYPE_CHECKING:
-    from curation.store.export.selection import Export
+    from reelwright.curation.store.export.selection import Export
 
 MARKER = "reelwright-export.json"
 """Only a folder with this file is ever replaced."""

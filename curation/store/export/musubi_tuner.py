@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from curation.store.export import lengths
-from curation.store.export.files import dump_line, save, toml_text, write_text
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import dump_line, save, toml_text, write_text
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 Rate = int | None
 """Frames a second, rounded; None where a clip does not say."""

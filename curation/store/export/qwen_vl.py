@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from curation.store.export import conversations
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import conversations
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:

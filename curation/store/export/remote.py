@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.store.errors import StoreError
-from curation.store.export.marker import CLIPS, MARKER
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.export.marker import CLIPS, MARKER
 
 if TYPE_CHECKING:
-    from curation.store.export.marker import ExportResult
-    from curation.store.store import Store
+    from reelwright.curation.store.export.marker import ExportResult
+    from reelwright.curation.store.store import Store
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
 
@@ -21,7 +21,7 @@ PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
 def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, **options: Any) -> ExportResult:
     """Write the clips to an object store's folder. The export is whole once its marker is there; an earlier one, with
     `force`, is removed first. Raises StoreError as `export` does, and where the address cannot be written."""
-    from curation.store.export import FORMATS, export
+    from reelwright.curation.store.export import FORMATS, export
 
     if not FORMATS[format].portable:
         raise StoreError(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.store import snapshot_query
-from curation.store.captions import Captions, Wanted, source_captions
-from curation.store.errors import StoreError
-from curation.store.export.lengths import LONGEST, Lengths
+from reelwright.curation.store import snapshot_query
+from reelwright.curation.store.captions import Captions, Wanted, source_captions
+from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.export.lengths import LONGEST, Lengths
 
 if TYPE_CHECKING:
-    from curation.store.store import Store
+    from reelwright.curation.store.store import Store
 
 BATCH_CLIPS = 1_000
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits names at the first one

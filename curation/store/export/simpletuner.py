@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import math
 
-from curation.store.export import lengths
-from curation.store.export.files import VIDEOS, one_line, save, write_text
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
+from reelwright.curation.store.export import lengths
+from reelwright.curation.store.export.files import VIDEOS, one_line, save, write_text
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
 
 PACK = 8
 """Lengths of 8n + 1 frames: what its LongCat family forces; they are 4n + 1 too, as Wan and others want them."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from curation.store.export.files import save
-from curation.store.export.format import Format
-from curation.store.export.selection import Export
-from curation.store.results import json_line
+from reelwright.curation.store.export.files import save
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Export
+from reelwright.curation.store.results import json_line
 
 TAKEN = ("video", "videos", "file_name", "file_names", "label")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curation.store.export.format import Format
-from curation.store.export.selection import Clip, Export
-from curation.store.results import json_line
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.selection import Clip, Export
+from reelwright.curation.store.results import json_line
 
 SHARD_BYTES = 10**9
 

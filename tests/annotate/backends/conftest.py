@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from annotate.backends.chat import ChatModel, close_chats
+from reelwright.annotate.backends.chat import ChatModel, close_chats
 
 
 class Server:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from annotate.backends import identity
+from reelwright.annotate.backends import identity
 
 
 @pytest.fixture

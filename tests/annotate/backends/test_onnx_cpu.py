@@ -1,7 +1,7 @@
 import numpy as np
 
-from annotate.backends.onnx_cpu import NEGLIGIBLE, _fields, model_id, open_session, without_denormals
-from annotate.backends.text_detector import _model_path
+from reelwright.annotate.backends.onnx_cpu import NEGLIGIBLE, _fields, model_id, open_session, without_denormals
+from reelwright.annotate.backends.text_detector import _model_path
 from tests.annotate.synth import texture
 
 

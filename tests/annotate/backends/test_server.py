@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from annotate import Postponed
-from annotate.backends.chat import Answer, ChatError, ChatModel, Question, model_print, open_chat
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.retry import retry_after_s, wait_s
-from annotate.backends.window import Window
+from reelwright.annotate import Postponed
+from reelwright.annotate.backends.chat import Answer, ChatError, ChatModel, Question, model_print, open_chat
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.retry import retry_after_s, wait_s
+from reelwright.annotate.backends.window import Window
 from tests.annotate.backends.faulty_server import number_of, numbered_frames
 
 pytestmark = pytest.mark.waits
@@ -255,7 +255,7 @@ def test_what_is_sent(server, monkeypatch):
 
 
 def test_numbers_survive_jpeg():
-    from annotate.backends.payload import jpeg
+    from reelwright.annotate.backends.payload import jpeg
 
     for n, frame in zip((0, 65535, 12345), numbered_frames([0, 65535, 12345]), strict=True):
         assert number_of(jpeg(frame, 90)) == n
@@ -264,7 +264,7 @@ def test_numbers_survive_jpeg():
 def test_colours_are_rgb():
     import cv2
 
-    from annotate.backends.payload import jpeg
+    from reelwright.annotate.backends.payload import jpeg
 
     red = np.zeros((16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     bgr = cv2.imdecode(np.frombuffer(jpeg(red, 95), np.uint8), cv2.IMREAD_COLOR)

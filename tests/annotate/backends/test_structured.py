@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from annotate import Postponed
-from annotate.backends.chat import Chat, ChatError, Question, open_chat
-from annotate.backends.structured import ask_json, parse_object
+from reelwright.annotate import Postponed
+from reelwright.annotate.backends.chat import Chat, ChatError, Question, open_chat
+from reelwright.annotate.backends.structured import ask_json, parse_object
 
 
 def not_wrong(value: dict[str, Any]) -> None:

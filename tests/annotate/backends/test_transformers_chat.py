@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotate.backends.chat import (
+from reelwright.annotate.backends.chat import (
     Answer,
     ChatError,
     ChatModel,
@@ -22,8 +22,8 @@ from annotate.backends.chat import (
     open_chat,
     resources_of,
 )
-from annotate.backends.errors import AnnotatorError
-from annotate.backends.payload import jpeg
+from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.backends.payload import jpeg
 from tests.annotate.backends import checkpoints
 
 MODELS = {"qwen_vl": checkpoints.qwen_vl, "llava_video": checkpoints.llava_video, "text_model": checkpoints.text_model}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from annotate.camera.candidates import candidates, likeliest
-from annotate.camera.motion import measure
+from reelwright.annotate.camera.candidates import candidates, likeliest
+from reelwright.annotate.camera.motion import measure
 from tests.annotate.test_camera_motion import shot, straight
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from annotate.camera import sources
+from reelwright.annotate.camera import sources
 
 
 def corpus(tmp_path, sources_of):

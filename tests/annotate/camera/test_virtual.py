@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from annotate.camera import dataset
-from annotate.camera.dataset import borrowed, make_example, make_examples, restore, save
-from annotate.camera.features import FEATURES, camera_path, features
-from annotate.camera.paths import FAMILIES, draw_shot
-from annotate.camera.sources import Source
+from reelwright.annotate.camera import dataset
+from reelwright.annotate.camera.dataset import borrowed, make_example, make_examples, restore, save
+from reelwright.annotate.camera.features import FEATURES, camera_path, features
+from reelwright.annotate.camera.paths import FAMILIES, draw_shot
+from reelwright.annotate.camera.sources import Source
 from tests.annotate.test_camera_motion import SCENE
 
 SOURCES = [Source("scene", SCENE[None])]

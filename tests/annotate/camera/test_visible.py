@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from annotate.camera.dataset import filmed
-from annotate.camera.sources import Source
-from annotate.camera.virtual import film_background
-from annotate.camera.visible import background_shows, shares_of_blocks
+from reelwright.annotate.camera.dataset import filmed
+from reelwright.annotate.camera.sources import Source
+from reelwright.annotate.camera.virtual import film_background
+from reelwright.annotate.camera.visible import background_shows, shares_of_blocks
 from tests.annotate.test_camera_motion import SCENE, shot, straight
 
 ALONE = shot(straight(4))[:4].astype(np.float64)

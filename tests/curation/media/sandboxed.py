@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any
 
-from curation.media.errors import MediaError
-from curation.media.sandbox_child import report_progress
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox_child import report_progress
 
 
 def echo(**kwargs: Any) -> dict[str, Any]:

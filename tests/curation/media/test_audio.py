@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.media.encode import EncodeConfig
+from reelwright.curation.media.encode import EncodeConfig
 from tests import footage
 from tests.curation.media.test_cut import cut
 from tests.footage import click_times, clicks, frames, times_of, write

@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from curation.media.colour import colour_of
-from curation.media.cut import CutSpec, Cutter
-from curation.media.encode import EncodeConfig, Encoded
-from curation.media.frames import Frames, sample
+from reelwright.curation.media.colour import colour_of
+from reelwright.curation.media.cut import CutSpec, Cutter
+from reelwright.curation.media.encode import EncodeConfig, Encoded
+from reelwright.curation.media.frames import Frames, sample
 from tests.curation.media.colours import decoded, frame_of, patches, rgb_of, worst_patch, write_frames
 
 WITHIN = 3.0  # of 255

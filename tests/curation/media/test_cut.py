@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from curation.media import cut as cut_module
-from curation.media.cut import CutSpec, Cutter
-from curation.media.decode import Video, orientation_of
-from curation.media.encode import EncodeConfig, Encoded, clip_size
-from curation.media.errors import MediaError
-from curation.timing import Timing, timing_of
+from reelwright.curation.media import cut as cut_module
+from reelwright.curation.media.cut import CutSpec, Cutter
+from reelwright.curation.media.decode import Video, orientation_of
+from reelwright.curation.media.encode import EncodeConfig, Encoded, clip_size
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.timing import Timing, timing_of
 from tests import footage
 from tests.footage import (
     MIRRORED,

@@ -7,13 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from curation.borders import BorderConfig
-from curation.clips import ClipConfig, plan_clips
-from curation.media import cut as cut_module
-from curation.media.cut import Cutter
-from curation.media.encode import EncodeConfig
-from curation.scan import Scan, ScanLimits, scan
-from curation.shots import ShotConfig
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.clips import ClipConfig, plan_clips
+from reelwright.curation.media import cut as cut_module
+from reelwright.curation.media.cut import Cutter
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.scan import Scan, ScanLimits, scan
+from reelwright.curation.shots import ShotConfig
 from tests import footage
 from tests.curation.media.test_cut import CLOSE_DB, SHARP, cut
 from tests.footage import frames, luma_of, number_of, psnr, shots, times_of, write

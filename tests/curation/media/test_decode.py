@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.media.decode import Orientation, Video, orientation_of
-from curation.media.errors import MediaError
-from curation.media.probe import md5_of, probe
-from curation.media.sandbox import Sandbox
+from reelwright.curation.media.decode import Orientation, Video, orientation_of
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
+from reelwright.curation.media.sandbox import Sandbox
 from tests.footage import HOSTILE, clicks, ffmpeg, frames, gray, number_of, write
 
 
@@ -127,10 +127,11 @@ def test_a_frame_of_absurd_size_is_refused_before_it_is_allocated(tmp_path):
     box = Sandbox(memory_bytes=700 << 20, stall_s=30)
     try:
         with pytest.raises(MediaError) as caught:
-            box.call("pipelines.work:probe_source", {"uri": str(bomb)})
+            box.call("reelwright.pipelines.work:probe_source", {"uri": str(bomb)})
         assert caught.value.kind in ("limit", "open", "decode", "memory", "not_video")
+        arguments = {"uri": str(bomb), "shots": {}, "borders": {}, "max_frames": 100}
         with pytest.raises(MediaError):
-            box.call("pipelines.work:scan_source", {"uri": str(bomb), "shots": {}, "borders": {}, "max_frames": 100})
+            box.call("reelwright.pipelines.work:scan_source", arguments)
         assert box.peak_rss_bytes < 700 << 20
     finally:
         box.close()
@@ -182,7 +183,7 @@ def test_random_damage_never_does_worse_than_a_media_error(good):
             path.write_bytes(broken)
             work = {"uri": str(path), "shots": {"detector": "pyscenedetect"}, "borders": {}, "max_frames": 1000}
             try:
-                value = box.call("pipelines.work:scan_source", work).value
+                value = box.call("reelwright.pipelines.work:scan_source", work).value
                 assert value["num_frames"] > 0
             except MediaError as error:
                 assert error.kind != "bug", error.detail

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.media.errors import MediaError
-from curation.media.frames import Frames, read, sample
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.frames import Frames, read, sample
 from tests.annotate.synth import encode, moved, texture
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.media import remote
-from curation.media.decode import Video
-from curation.media.errors import MediaError
-from curation.media.probe import md5_of, probe
+from reelwright.curation.media import remote
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
 from tests.footage import ffmpeg, frames, write
 
 NAMES = {"ranges": "answers ranges", "none": "ignores ranges", "lies": "says bytes, sends all", "chunked": "no length"}

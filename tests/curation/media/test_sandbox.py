@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curation.media import sandbox as sandbox_module
-from curation.media.errors import MediaError
-from curation.media.sandbox import Sandbox
+from reelwright.curation.media import sandbox as sandbox_module
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox import Sandbox
 
 pytestmark = pytest.mark.waits
 HERE = "tests.curation.media.sandboxed:"
@@ -100,7 +100,7 @@ def test_a_fifo_is_no_file(impatient, tmp_path):
     path = str(tmp_path / "video.mp4")
     assert kind_of(impatient, "read_text", path=path)[0] == "timeout"
     impatient.stall_s = 20
-    for function in ("pipelines.work:probe_source", "pipelines.work:hash_source"):
+    for function in ("reelwright.pipelines.work:probe_source", "reelwright.pipelines.work:hash_source"):
         with pytest.raises(MediaError) as caught:
             impatient.call(function, {"uri": path})
         assert caught.value.kind == "io"
@@ -137,7 +137,7 @@ def test_a_reply_that_is_no_json_is_a_bug_and_not_a_crash(box):
 def test_the_child_dies_with_its_parent():
     program = textwrap.dedent(f"""
         import sys, time
-        from curation.media.sandbox import Sandbox
+        from reelwright.curation.media.sandbox import Sandbox
         box = Sandbox()
         print(box.call("{HERE}pid", {{}}).value, flush=True)
         box.call("{HERE}sleep", {{"seconds": 60, "progress": True}})

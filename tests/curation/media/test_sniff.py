@@ -12,10 +12,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from curation.media.decode import Video
-from curation.media.errors import MediaError
-from curation.media.probe import md5_of, probe
-from curation.media.sniff import looks_like
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
+from reelwright.curation.media.sniff import looks_like
 from tests.footage import clicks, ffmpeg, frames, write
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"

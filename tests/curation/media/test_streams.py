@@ -5,8 +5,8 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.media.decode import Video
-from curation.media.probe import probe
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.probe import probe
 from tests.footage import ffmpeg, frames, gray, number_of, write
 
 BIG, SMALL = (192, 112), (96, 64)

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from curation.media.cut import CutSpec, Cutter
-from curation.media.encode import EncodeConfig
-from curation.media.tonemap import compress, hlg_to_nits, nits_to_pq, peak_of, pq_to_nits, to_sdr
+from reelwright.curation.media.cut import CutSpec, Cutter
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.media.tonemap import compress, hlg_to_nits, nits_to_pq, peak_of, pq_to_nits, to_sdr
 from tests.curation.media.colours import decoded, frame_of, patches, rgb_of, worst_patch, write_frames
 
 PQ, HLG = 16, 18

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.shots import ShotConfig, make_detector, shots_from_transitions
+from reelwright.curation.shots import ShotConfig, make_detector, shots_from_transitions
 
 from .footage_maker import HEIGHT, WIDTH, join, scene, to_frames
 

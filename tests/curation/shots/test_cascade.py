@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.shots import ShotConfig, Transition, make_detector
+from reelwright.curation.shots import ShotConfig, Transition, make_detector
 
 from .footage_maker import crossing, join, scene, to_frames
 

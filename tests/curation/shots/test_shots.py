@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.shots import Transition, shots_from_transitions
+from reelwright.curation.shots import Transition, shots_from_transitions
 
 
 @st.composite

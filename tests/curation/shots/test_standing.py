@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.shots.footage import Footage, shrink
-from curation.shots.standing import standing_share
+from reelwright.curation.shots.footage import Footage, shrink
+from reelwright.curation.shots.standing import standing_share
 
 from .footage_maker import crossing, join, scene, to_frames
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from curation.store import Store
+from reelwright.curation.store import Store
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.store import Store, StoreError
-from curation.store.balance import FLOOR, Balance, bounded, describe, effective_size, weigh
-from curation.store.schema import field
-from model.config import DiTConfig
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.balance import FLOOR, Balance, bounded, describe, effective_size, weigh
+from reelwright.curation.store.schema import field
+from reelwright.model.config import DiTConfig
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import DataConfig, TaskConfig
 from tests.curation.store.conftest import add_source
-from training.plan import Plan
-from training.recipe import DataConfig, TaskConfig
 
 ALL = "SELECT clip_id FROM clips"
 SIZES = (60, 25, 10, 5)

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.captions import Wanted, source_captions
-from curation.store.export import export
-from curation.store.export.marker import read
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.captions import Wanted, source_captions
+from reelwright.curation.store.export import export
+from reelwright.curation.store.export.marker import read
 from tests.curation.store.conftest import add_source
 
 LIST = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
@@ -106,7 +106,7 @@ def test_an_export_says_which_captions_it_took(told: Store, tmp_path: Any) -> No
 
 
 def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any) -> None:
-    from pipelines.cli.export import summary
+    from reelwright.pipelines.cli.export import summary
 
     wanted = Wanted("captions", ("composed", "summary", "nonsense"))
     told.merge("clips", pa.table({"clip_id": ["aa-000"], "captions": pa.array([BOTH], LIST)}), "clip_id")

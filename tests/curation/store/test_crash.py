@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.store import Store, StoreError
+from reelwright.curation.store import Store, StoreError
 from tests.curation.store.conftest import add_source, fake_mp4
 
 RUN = """
 import sys, time
-from curation.store import Store
+from reelwright.curation.store import Store
 from tests.curation.store.conftest import add_source
 store = Store.open(sys.argv[1], create=True)
 with store.committing():
@@ -54,7 +54,7 @@ def test_killed_at_any_moment_it_opens_and_holds_every_finished_source(store: St
 
 
 def test_a_creation_that_was_killed_is_completed(tmp_path: Path) -> None:
-    from curation.store import tables
+    from reelwright.curation.store import tables
 
     tables.create_dataset(f"{tmp_path}/store/shots.lance", "shots", None)
     with pytest.raises(StoreError, match="there is no store"):

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.encoded import INLINE_BYTES, is_inline
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
 
 SMALL, LARGE = 1000, INLINE_BYTES + 1
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.export import FORMATS, export
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.export import FORMATS, export
 from tests.curation.store.conftest import add_source, fake_mp4
 
 HOSTILE = [

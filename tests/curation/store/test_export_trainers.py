@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.store import Store
-from curation.store.captions import Wanted
-from curation.store.export import FORMATS, ExportResult, export
+from reelwright.curation.store import Store
+from reelwright.curation.store.captions import Wanted
+from reelwright.curation.store.export import FORMATS, ExportResult, export
 from tests import footage
 from tests.curation.store import trainers
 
@@ -194,11 +194,11 @@ def test_a_new_format_is_found_by_its_file_alone(tmp_path: Path) -> None:
     here = Path(__file__).parents[3]
     shutil.copytree(here / "curation", tmp_path / "curation", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "curation/store/export/ids.py").write_text(
-        "from curation.store.export.format import Format\n"
+        "from reelwright.curation.store.export.format import Format\n"
         "def write(export):\n"
         "    (export.folder / 'ids.txt').write_text(' '.join(clip.name for clip in export.clips()))\n"
         "FORMAT = Format('ids', 'the ids alone', write)\n"
     )
-    program = "import curation, curation.store.export as e; print(curation.__file__, e.FORMATS['ids'].about)"
+    program = "import curation, reelwright.curation.store.export as e; print(curation.__file__, e.FORMATS['ids'].about)"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == f"{tmp_path / 'curation' / '__init__.py'} the ids alone\n"

@@ -11,17 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store import journal as journal_module
-from curation.store.journal import Journal
-from curation.store.schema import field
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import journal as journal_module
+from reelwright.curation.store.journal import Journal
+from reelwright.curation.store.schema import field
 from tests.curation.store.conftest import add_source
 
 CLIPS = 400
 RUN = """
 import sys
-from curation.store import Store
-from curation.store.journal import Journal
+from reelwright.curation.store import Store
+from reelwright.curation.store.journal import Journal
 from tests.curation.store.test_journal import CLIPS, results
 store = Store.open(sys.argv[1])
 with store.committing():

@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.store.export import lengths
+from reelwright.curation.store.export import lengths
 
 CLIPS = st.dictionaries(st.integers(0, 140), st.integers(1, 50), min_size=1, max_size=9).map(Counter)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from curation.store import StoreError, lock
+from reelwright.curation.store import StoreError, lock
 
 ELSEWHERE = """
 import socket, sys, time
 from pathlib import Path
 socket.gethostname = lambda: "elsewhere"
-from curation.store import lock
+from reelwright.curation.store import lock
 lock.LEASE_S, lock.RENEW_S = 2.0, 0.2
 with lock.exclusive(Path(sys.argv[1]), "curation"):
     print("in", flush=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.maintenance import merge_media
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.maintenance import merge_media
 from tests.curation.store.conftest import fake_mp4
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.store import Store
-from curation.store.small_files import MANY
+from reelwright.curation.store import Store
+from reelwright.curation.store.small_files import MANY
 from tests.curation.store.conftest import add_source, fake_mp4
 
 
@@ -40,7 +40,7 @@ def test_many_small_files_become_one_and_hold_the_same(store: Store) -> None:
 
 RUN = """
 import sys
-from curation.store import Store, small_files
+from reelwright.curation.store import Store, small_files
 small_files.MANY = 3
 store = Store.open(sys.argv[1])
 with store.committing():

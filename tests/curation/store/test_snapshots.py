@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.snapshot_check import content_hash
-from curation.store.snapshot_query import LimitPer
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.snapshot_check import content_hash
+from reelwright.curation.store.snapshot_query import LimitPer
 from tests.curation.store.conftest import add_source, fake_mp4
 
 ALL = "SELECT clip_id FROM clips"

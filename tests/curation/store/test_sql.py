@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.store import Store, StoreError, sql_late, sql_untrusted, write_result
-from curation.store.schema import field
-from curation.store.sql import connect
+from reelwright.curation.store import Store, StoreError, sql_late, sql_untrusted, write_result
+from reelwright.curation.store.schema import field
+from reelwright.curation.store.sql import connect
 from tests.curation.store.conftest import add_source
 
 WORDS = ["pan_left", 'it\'s "so"', "ünï", ""]

@@ -13,20 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.store import Store, StoreError
-from curation.store.schema import PAYLOAD, field, schemas
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.schema import PAYLOAD, field, schemas
 from tests.curation.store.conftest import add_source, clip_rows
 
 
 def test_importing_the_package_loads_none_of_the_heavy_libraries() -> None:
     code = (
-        "import sys, curation.store; print([m for m in ('lance', 'lancedb', 'duckdb', 'pyarrow') if m in sys.modules])"
+        "import sys, reelwright.curation.store\n"
+        "print([m for m in ('lance', 'lancedb', 'duckdb', 'pyarrow') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def test_opening_the_store_class_loads_neither_lance_nor_duckdb() -> None:
-    code = "import sys; from curation.store import Store; print([m for m in ('lance', 'duckdb') if m in sys.modules])"
+    opened = "import sys; from reelwright.curation.store import Store"
+    code = f"{opened}; print([m for m in ('lance', 'duckdb') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

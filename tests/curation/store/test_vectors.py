@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.store import Store, StoreError
-from curation.store.vectors import INDEX_FROM_ROWS, STALE_ROWS
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.vectors import INDEX_FROM_ROWS, STALE_ROWS
 
 DIM = 16
 

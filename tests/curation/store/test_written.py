@@ -9,8 +9,8 @@ import pytest
 from lance.fragment import FragmentMetadata, write_fragments
 from lance.optimize import Compaction
 
-from curation.store import Store, StoreError
-from curation.store import written as written_files
+from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import written as written_files
 
 IDS = [f"{i:032x}" for i in range(3)]
 
