@@ -11,9 +11,10 @@ PACKAGES = ["curation", "annotate", "model", "kernels", "training", "pipelines"]
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_is_found_under_the_one_name_only(package, tmp_path):
     """Bare, `kernels` is Hugging Face's, and a folder with a `model.py` would hide ours."""
-    code = f"from importlib.util import find_spec as f; print(f('reelwright.{package}') is None, f('{package}') is None)"
+    found_both = f"bool(find('reelwright.{package}')), bool(find('{package}'))"
+    code = f"from importlib.util import find_spec as find; print(({found_both}))"
     found = subprocess.check_output([sys.executable, "-I", "-c", code], cwd=tmp_path, text=True)
-    assert found.split() == ["False", "True"]
+    assert found.split() == ["(True,", "False)"]
 
 
 def test_a_module_of_the_user_with_a_package_s_name_hides_nothing(tmp_path):

@@ -4,11 +4,11 @@ Three detectors stand behind one interface (`make_detector`); `cascade` is the d
 torch, cv2 and scenedetect: a detector imports what it needs when it first needs it.
 """
 
-from .config import ShotConfig
-from .detector import ANALYSIS_WIDTH, ShotDetector, make_detector
-from .detector import VERSION as DETECTOR_VERSION
-from .network import MissingNetwork
-from .types import Shot, Transition, shots_from_transitions
+from reelwright.curation.shots.config import ShotConfig
+from reelwright.curation.shots.detector import ANALYSIS_WIDTH, ShotDetector, make_detector
+from reelwright.curation.shots.detector import VERSION as DETECTOR_VERSION
+from reelwright.curation.shots.network import MissingNetwork
+from reelwright.curation.shots.types import Shot, Transition, shots_from_transitions
 
 __all__ = [
     "ANALYSIS_WIDTH",

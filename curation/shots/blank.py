@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from .footage import Footage
-from .types import Transition
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.types import Transition
 
 FLAT, BLACK, WHITE = 6.0, 24.0, 232.0  # grey levels: contrast, and brightness, of frames that show next to nothing
 EMPTY = 2.0  # grey levels of contrast; black with stars or small letters on it has more,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .cuts import CutEvidence, candidate_frames, is_jump, weigh
-from .extent import widen
-from .footage import Footage
-from .gradual import GAPS, different, find_gradual, partly_different, separates
-from .inset import find_inset_dissolves, is_inset_cut
-from .mattes import find_mattes
-from .moving import find_moving
-from .scores import Network, Scores
-from .types import Transition
+from reelwright.curation.shots.cuts import CutEvidence, candidate_frames, is_jump, weigh
+from reelwright.curation.shots.extent import widen
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.gradual import GAPS, different, find_gradual, partly_different, separates
+from reelwright.curation.shots.inset import find_inset_dissolves, is_inset_cut
+from reelwright.curation.shots.mattes import find_mattes
+from reelwright.curation.shots.moving import find_moving
+from reelwright.curation.shots.scores import Network, Scores
+from reelwright.curation.shots.types import Transition
 
 ALIKE = 0.95  # similarity over a frame above which it begins nothing
 UNLIKE = 0.70  # ... below which it begins a shot, if

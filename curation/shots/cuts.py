@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .footage import COLUMNS, ROWS, Footage
+from reelwright.curation.shots.footage import COLUMNS, ROWS, Footage
 
 STEP_FLOOR = 1.5  # grey levels; a smaller change of the whole picture is not looked at
 STEP_PEAK = 1.5  # times the steps around it

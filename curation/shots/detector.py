@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-
-from .cascade import detect
-from .config import ShotConfig
-from .footage import Footage, shrink
-from .network import OVERLAP, WINDOW, load_network, weights_digest
-from .repeats import Distinct
-from .types import Transition
+from reelwright.curation.shots.cascade import detect
+from reelwright.curation.shots.config import ShotConfig
+from reelwright.curation.shots.footage import Footage, shrink
+from reelwright.curation.shots.network import OVERLAP, WINDOW, load_network, weights_digest
+from reelwright.curation.shots.repeats import Distinct
+from reelwright.curation.shots.types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
 VERSION = 4  # of the code whose results a fingerprint stands for: raise it whenever they may change

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
-from .flashes import without_flashes
-from .follow import followed
-from .footage import Footage
-from .types import Transition
+from reelwright.curation.shots.blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
+from reelwright.curation.shots.flashes import without_flashes
+from reelwright.curation.shots.follow import followed
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.types import Transition
 
 RISE = 0.01  # of its contrast a picture gains each frame while it fades in
 LOOK = 8  # frames over which a fade's pace is told, and

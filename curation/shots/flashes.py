@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blank import PICTURE
-from .footage import Footage
-from .types import Transition
+from reelwright.curation.shots.blank import PICTURE
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.types import Transition
 
 OFF_S = 0.6  # seconds for which the light may be off or blinding, or on
 AROUND_S = 1.2  # before and after, in which

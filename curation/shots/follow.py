@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .footage import Footage
-from .types import Transition
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.types import Transition
 
 NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two shots are taken
 PACE = 0.4  # of the pace inside that still counts as going on

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .footage import Footage
-from .scores import Scores
-from .standing import standing_share
-from .types import Transition
-from .wipes import find_sweep
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.scores import Scores
+from reelwright.curation.shots.standing import standing_share
+from reelwright.curation.shots.types import Transition
+from reelwright.curation.shots.wipes import find_sweep
 
 GAPS = (8, 16, 32, 64)  # frames between the compared ones, at film rates
 DIFFERENT = 0.68  # similarity below which two frames show different scenes

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .follow import changing
-from .footage import HEIGHT, WIDTH, Footage
-from .types import Transition
+from reelwright.curation.shots.follow import changing
+from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
+from reelwright.curation.shots.types import Transition
 
 CHANGED = 18.0  # grey levels, of the colour that changed most
 LEAST, MOST = 0.36, 0.9  # of the picture, that a window fills

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-
-from .follow import changing
-from .footage import Footage
-from .types import Transition
+from reelwright.curation.shots.follow import changing
+from reelwright.curation.shots.footage import Footage
+from reelwright.curation.shots.types import Transition
 
 SAMPLES = 9  # frames of a window looked at first
 MAYBE_BESIDE = 0.1  # squared distance from the way between both colours, over that between them, worth a look

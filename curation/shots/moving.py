@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-
-from .follow import EASED
-from .footage import HEIGHT, WIDTH, Footage
-from .layouts import STEPS, WAYS, Atlas, atlas
-from .mattes import is_textured
-from .types import Transition
+from reelwright.curation.shots.follow import EASED
+from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
+from reelwright.curation.shots.layouts import STEPS, WAYS, Atlas, atlas
+from reelwright.curation.shots.mattes import is_textured
+from reelwright.curation.shots.types import Transition
 
 SAMPLES = 9  # frames of a window looked at first, at half size
 HINT = 0.5  # what a layout leaves unexplained, of what a mixture does, that is worth a look

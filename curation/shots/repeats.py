@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .footage import HEIGHT, WIDTH, shrink
+from reelwright.curation.shots.footage import HEIGHT, WIDTH, shrink
 
 NEW, REPEAT, FLASH = 0, 1, 2
 START = 255.0  # grey levels that the first frame is taken to have changed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .footage import Footage
+from reelwright.curation.shots.footage import Footage
 
 Network = Callable[[np.ndarray], np.ndarray]  # uint8 [T, 27, 48, 3] -> float [T, 2]
 MARGIN = 10  # samples; enough for a gradual change, which fills many

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .footage import Footage
+from reelwright.curation.shots.footage import Footage
 
 BESIDE = (2, 6, 12)  # frames from both ends of a transition; what only crosses the picture has gone by the last
 SAME, SAME_SHARE = 5.0, 0.04  # a colour that changed by fewer grey levels, plus this share of its own, is the same

@@ -12,8 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-
-from .footage import HEIGHT, WIDTH, Footage
+from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 
 BINS = 24  # positions along the sweep
 FEWEST = 0.25  # share of the positions that need not stand out (where both scenes look the same)
