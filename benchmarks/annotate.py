@@ -21,12 +21,12 @@ from benchmarks.scale import best_of, build, synthetic_clips, timed
 from reelwright.annotate import Annotator, SetAnnotator
 from reelwright.curation.store import Store
 from reelwright.curation.store.journal import MERGE_ROWS, Journal
-from reelwright.pipelines.annotation.load import in_levels, load_annotators, prepare_columns
-from reelwright.pipelines.annotation.run import annotate_and_record, is_current
-from reelwright.pipelines.annotation.sets import set_standing
-from reelwright.pipelines.annotation.standing import standing_of
-from reelwright.pipelines.progress import Progress
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.pipelines.annotate.load import in_levels, load_annotators, prepare_columns
+from reelwright.pipelines.annotate.run import annotate_and_record, is_current
+from reelwright.pipelines.annotate.sets import set_standing
+from reelwright.pipelines.annotate.standing import standing_of
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
+from reelwright.pipelines.runtime.progress import Progress
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
     """`blur` is added to clips that have others' columns and real bytes: which files change, and which versions."""
     import numpy as np
 
-    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.runtime.cluster import cluster
 
     store, mp4 = Store.open(path, create=True), _small_clip()
     rows = synthetic_clips(np.random.default_rng(0), 0, clips)

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelwright.pipelines import interrupts
 from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.annotate import Computes
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotation.run import Report
-    from reelwright.pipelines.recipe import CurateRecipe
+    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.recipes.curation import CurateRecipe
 
 
 @app.command(epilog="Example:  reel annotate --store STORE --only camera_motion --where 'duration_s > 2'")
@@ -34,16 +34,16 @@ def annotate(
     Exits with 4 where clips are left for another run: a server was away, or a limit on cost or time was reached.
     """
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotation.load import load_annotators
-    from reelwright.pipelines.annotation.pinning import pin_models
-    from reelwright.pipelines.conditions import checked
+    from reelwright.pipelines.annotate.load import load_annotators
+    from reelwright.pipelines.annotate.pinning import pin_models
+    from reelwright.pipelines.browse.balance.conditions import checked
 
     full = pin_models(_recipe(recipe, settings or [], profile), only or ())
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = checked(opened, where)
     if plan:
-        from reelwright.pipelines.annotation.plan import make_plan, noted_results, plan_lines
+        from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
 
         planned = make_plan(opened, annotators, retry_failed=retry_failed, where=where)
         say(*plan_lines(planned, noted_results(opened)))
@@ -57,7 +57,7 @@ def annotate(
 
 
 def _recipe(path: Path | None, settings: list[str], profile: str | None) -> "CurateRecipe":
-    from reelwright.pipelines.recipe import load_recipe, parse_overrides
+    from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)
     if profile:
@@ -75,11 +75,11 @@ def _run(
     quiet: bool,
 ) -> "Report":
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotation.keys import keys_of
-    from reelwright.pipelines.annotation.load import prepare_columns
-    from reelwright.pipelines.annotation.run import Report, annotate_and_record, is_current
-    from reelwright.pipelines.cluster import cluster
-    from reelwright.pipelines.progress import Progress
+    from reelwright.pipelines.annotate.keys import keys_of
+    from reelwright.pipelines.annotate.load import prepare_columns
+    from reelwright.pipelines.annotate.run import Report, annotate_and_record, is_current
+    from reelwright.pipelines.runtime.cluster import cluster
+    from reelwright.pipelines.runtime.progress import Progress
 
     opened = Store.open(store.uri, create=True)  # adds tables that a store of an earlier version lacks
     interrupts.leaves(interrupts.COMMITTED)
@@ -95,7 +95,7 @@ def _run(
 def _summary(report: "Report", store: str) -> list[str]:
     if not report.done and not report.failed and not report.postponed:
         return ["nothing to do: every annotation is current"]
-    from reelwright.pipelines.annotation.spending import told
+    from reelwright.pipelines.annotate.spending import told
 
     names = list(dict.fromkeys([*report.done, *report.failed, *report.postponed]))
     width = max(map(len, names))

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reelwright.pipelines.environment import prepare
+from reelwright.pipelines.runtime.environment import prepare
 
 app = typer.Typer(
     name="reel",
@@ -29,7 +29,7 @@ StoreOption = Annotated[
 
 def _show_versions(wanted: bool) -> None:
     if wanted:
-        from reelwright.pipelines.versions import versions
+        from reelwright.pipelines.runtime.versions import versions
 
         found = versions()
         say(f"reelwright {found.pop('reelwright')}", *(f"  {name} {version}" for name, version in found.items()))
@@ -69,8 +69,8 @@ def main() -> None:
     import reelwright.pipelines.cli.snapshots
     import reelwright.pipelines.cli.submit
     import reelwright.pipelines.cli.train  # noqa: F401 - each adds its commands
-    from reelwright.pipelines import interrupts
     from reelwright.pipelines.cli.local_paths import refuse_uris
+    from reelwright.pipelines.runtime import interrupts
 
     refuse_uris(app)
     try:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.balance import BalanceReport, Category, ColumnBalance
+    from reelwright.pipelines.browse.balance.measure import BalanceReport, Category, ColumnBalance
 
 ENDS = 20  # categories shown at either end of a longer list
 MAX_NAME = 60  # characters of a category's name in a sentence
@@ -38,8 +38,8 @@ def balance(
     "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give.
     """
     from reelwright.curation.store import Store
-    from reelwright.pipelines.balance_rows import balance_report, read_targets
-    from reelwright.pipelines.standins import cluster_note
+    from reelwright.pipelines.browse.balance.rows import balance_report, read_targets
+    from reelwright.pipelines.browse.standins import cluster_note
 
     if where is not None and snapshot is not None:
         raise UserError("--where chooses clips and so does --snapshot; leave one out")

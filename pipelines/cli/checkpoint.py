@@ -34,15 +34,15 @@ def import_(
     """Check published weights, or a LoRA file, against the network, and copy them to a folder that `reel train` and
     `reel generate` take. What does not fit is listed, and nothing is written."""
     from reelwright.model.weight_files import open_weights
-    from reelwright.pipelines.checkpoint import is_lora
+    from reelwright.pipelines.weights.convert import is_lora
 
     size, cast = _size(max_shard), _dtype(dtype)
     if is_lora(open_weights(source)):
         _import_lora(source, out, base)
         return
     from reelwright.model.weight_files import read_config
-    from reelwright.pipelines.checkpoint import import_weights, report_keys
-    from reelwright.pipelines.checkpoint_show import config_line
+    from reelwright.pipelines.weights.convert import import_weights, report_keys
+    from reelwright.pipelines.weights.describe import config_line
 
     weights = open_weights(source)
     config, extra = read_config(source, weights)
@@ -70,8 +70,8 @@ def export(
     dtype: Dtype = None,
 ) -> None:
     """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys."""
-    from reelwright.pipelines.checkpoint import export_lora, export_weights, recipe_of
-    from reelwright.pipelines.train import generate_command
+    from reelwright.pipelines.train.run import generate_command
+    from reelwright.pipelines.weights.convert import export_lora, export_weights, recipe_of
     from reelwright.training.checkpoints import find_checkpoint
 
     size, cast = _size(max_shard), _dtype(dtype)
@@ -85,7 +85,7 @@ def export(
 @checkpoint.command(epilog="Example:  reel checkpoint show runs/a")
 def show(path: Annotated[Path, typer.Argument(help="Training checkpoint, folder of weights, or LoRA file.")]) -> None:
     """Say what a checkpoint is: network, sizes, keys, and where it comes from."""
-    from reelwright.pipelines.checkpoint_show import describe
+    from reelwright.pipelines.weights.describe import describe
 
     say(*map(printable, describe(path)))
 
@@ -94,8 +94,8 @@ def _import_lora(source: Path, out: Path, base: Path | None) -> None:
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.errors import ModelError
     from reelwright.model.weight_files import read_config
-    from reelwright.pipelines.checkpoint import check_lora, import_lora
-    from reelwright.pipelines.checkpoint_show import lora_line
+    from reelwright.pipelines.weights.convert import check_lora, import_lora
+    from reelwright.pipelines.weights.describe import lora_line
 
     config = read_config(base)[0] if base else LONGCAT_VIDEO
     try:
@@ -119,7 +119,7 @@ def _size(text: str) -> int:
     """'5GB' -> bytes."""
     import re
 
-    from reelwright.pipelines.errors import UserError
+    from reelwright.pipelines.runtime.errors import UserError
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text, re.IGNORECASE)
     if not found or float(found[1]) == 0:
@@ -128,8 +128,8 @@ def _size(text: str) -> int:
 
 
 def _dtype(text: str | None):  # type: ignore[no-untyped-def]
-    from reelwright.pipelines.checkpoint import DTYPES
-    from reelwright.pipelines.errors import UserError
+    from reelwright.pipelines.runtime.errors import UserError
+    from reelwright.pipelines.weights.convert import DTYPES
 
     if text is not None and text not in DTYPES:
         raise UserError(f"--dtype {text!r} is none of {', '.join(DTYPES)}")

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelwright.pipelines import interrupts
 from reelwright.pipelines.cli.annotate import postponed_lines
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime import interrupts
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.curation.inputs import Inputs, Skipped
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotation.run import Report
-    from reelwright.pipelines.recipe import CurateRecipe
-    from reelwright.pipelines.sources import Summary
+    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.curate.sources import Summary
+    from reelwright.pipelines.recipes.curation import CurateRecipe
 
 RECIPE_SUFFIXES = {".yaml", ".yml"}
 
@@ -39,13 +39,13 @@ def curate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Turn footage into clips with scores in a store. Run it again at any time: only what is missing is done."""
-    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.runtime.cluster import cluster
 
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
     found = _found(full, list_skipped)
     if plan:
         with cluster(address):
-            from reelwright.pipelines.plan import make_plan
+            from reelwright.pipelines.curate.plan import make_plan
 
             say(make_plan(full, found, quiet=quiet))
         return
@@ -79,8 +79,8 @@ def _run(
 ) -> "Summary":
     from reelwright.curation.ingest import inputs_in_words
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotation.load import load_annotators
-    from reelwright.pipelines.curate import run_all
+    from reelwright.pipelines.annotate.load import load_annotators
+    from reelwright.pipelines.curate.run import run_all
 
     load_annotators(recipe)  # a mistake in their names must not leave an empty store
     if not quiet and (lines := inputs_in_words(found, recipe.manifests)):
@@ -99,7 +99,7 @@ def _recipe(
     inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool, profile: str | None
 ) -> "CurateRecipe":
     """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
-    from reelwright.pipelines.recipe import load_recipe, parse_overrides
+    from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in RECIPE_SUFFIXES and path is None:
@@ -229,6 +229,6 @@ def report(
 ) -> None:
     """Write an HTML page: the funnel, a histogram of each score, contact sheets of best and worst, failures."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.report import write_report
+    from reelwright.pipelines.browse.report import write_report
 
     say(f"wrote {write_report(Store.open(store), out, where=where)}")

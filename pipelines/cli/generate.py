@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelwright.pipelines.cli.app import app, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
     from reelwright.model.generation import Settings
-    from reelwright.pipelines.generate import Request, Source
+    from reelwright.pipelines.generate.run import Request, Source
 
 VIDEO_SUFFIXES, IMAGE_SUFFIXES = (".mp4",), (".png",)
 
@@ -81,7 +81,7 @@ def generate(
 
     import torch
 
-    from reelwright.pipelines.generate import Request, default_shift, find_source, load, read_beginning
+    from reelwright.pipelines.generate.run import Request, default_shift, find_source, load, read_beginning
 
     source = find_source(checkpoint)
     settings = _settings(source, size, asked)
@@ -130,8 +130,8 @@ def _attention(source: "Source", form: str, keep: float | None) -> "AttentionCon
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:
-    from reelwright.pipelines.generate import generate as make
-    from reelwright.pipelines.progress import Progress
+    from reelwright.pipelines.generate.run import generate as make
+    from reelwright.pipelines.runtime.progress import Progress
 
     with Progress("sampling", quiet=quiet) as bar:
         files = make(loaded, request, on_step=bar.show)
@@ -150,7 +150,7 @@ def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Set
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.generation import Settings
-    from reelwright.pipelines.generate import sample_shape
+    from reelwright.pipelines.generate.run import sample_shape
 
     known: dict[str, Any] = {}
     if source.recipe is not None:
@@ -208,7 +208,7 @@ def _check_files(
         raise UserError(f"--out {out} is a picture; add --frames 1, or name an .mp4")
     if image is not None and video is not None:
         raise UserError("--image and --video are two ways to begin; give one of them")
-    from reelwright.pipelines.generate import out_paths
+    from reelwright.pipelines.generate.run import out_paths
 
     there = [path for path in out_paths(out, count) if path.exists()]
     if there and not force:

@@ -10,7 +10,7 @@ from reelwright.pipelines.cli.app import app, printable, say
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Snapshot
-    from reelwright.pipelines.origins import Origin
+    from reelwright.pipelines.browse.origins import Origin
     from reelwright.training.lineage import Lineage, Source
 
 SHOWN = 8  # source files, without --all
@@ -30,7 +30,7 @@ def lineage(
 ) -> None:
     """Print what something was made from: recipe, snapshot, clips, annotators, source files."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.origins import find_origin
+    from reelwright.pipelines.browse.origins import find_origin
 
     found = find_origin(what, Store.open(store) if store else None)
     if as_json:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelwright.pipelines import interrupts
 from reelwright.pipelines.cli.app import StoreOption, app, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime import interrupts
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.precompute import Summary
+    from reelwright.pipelines.precompute.run import Summary
 
 
 @app.command(epilog="Example:  reel precompute configs/train/mini/stage1-t2i.yaml --snapshot pan-left --store STORE")
@@ -30,9 +30,9 @@ def precompute(
 ) -> None:
     """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.locations import located
-    from reelwright.pipelines.precompute import precompute as run
-    from reelwright.pipelines.recipes import load, parse_overrides
+    from reelwright.pipelines.precompute.run import precompute as run
+    from reelwright.pipelines.recipes.files import load, parse_overrides
+    from reelwright.pipelines.recipes.locations import located
     from reelwright.training.recipe import TrainRecipe
 
     recipe = named or recipe

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from reelwright.pipelines.cli.app import StoreOption, app, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime.errors import UserError
 
 FORMATS = "table, csv, json, jsonl or parquet"
 FEW_NUMBERS = 12  # a list with more is a vector, of which `reel show` prints the beginning
@@ -106,7 +106,7 @@ def show(
 ) -> None:
     """Write a contact sheet of one clip, or its video, and print its row."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.sheets import clip_row, find_clip, write_clip, write_sheet
+    from reelwright.pipelines.browse.sheets import clip_row, find_clip, write_clip, write_sheet
 
     if video is not None and video.suffix.lower() != ".mp4":
         raise UserError(f"--video {video}: clips are mp4; name a file ending in .mp4")

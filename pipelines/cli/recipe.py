@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reelwright.pipelines.cli.app import app, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,7 +26,7 @@ def recipe(
 
     Without a kind it is a recipe of curation and annotation; train is one of `reel train` and `reel precompute`.
     """
-    from reelwright.pipelines.recipes import spelt_out
+    from reelwright.pipelines.recipes.files import spelt_out
 
     words = list(what or [])
     kind = words.pop(0) if words and words[0] in KINDS else KINDS[0]
@@ -38,10 +38,10 @@ def recipe(
 
 def _load(kind: str, path: Path | None, settings: list[str]) -> "BaseModel":
     if kind == "train":
-        from reelwright.pipelines.recipes import load, parse_overrides
+        from reelwright.pipelines.recipes.files import load, parse_overrides
         from reelwright.training.recipe import TrainRecipe
 
         return load(TrainRecipe, path, parse_overrides(settings, example="optim.lr=1e-4"), example="steps: 1000")
-    from reelwright.pipelines.recipe import load_recipe, parse_overrides
+    from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
     return load_recipe(path, parse_overrides(settings))

@@ -8,7 +8,7 @@ import typer
 from reelwright.pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.search import Found
+    from reelwright.pipelines.browse.search import Found
 
 TAIL = 56  # characters of an address, whose end tells more than its beginning
 
@@ -30,8 +30,8 @@ def search(
 ) -> None:
     """Find clips whose captions mean what a text says. score: cosine, 1 is the same."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.search import CAPTION, VISUAL
-    from reelwright.pipelines.search import search as find
+    from reelwright.pipelines.browse.search import CAPTION, VISUAL
+    from reelwright.pipelines.browse.search import search as find
 
     column = VISUAL if visual else CAPTION
     _print(find(Store.open(store), text, count, column=column, where=where, model=model), format, store)
@@ -48,9 +48,9 @@ def similar(
 ) -> None:
     """Find clips whose captions mean what a clip's does, or that look like it. score: cosine, 1 is the same."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.search import CAPTION, VISUAL
-    from reelwright.pipelines.search import similar as find
-    from reelwright.pipelines.sheets import find_clip
+    from reelwright.pipelines.browse.search import CAPTION, VISUAL
+    from reelwright.pipelines.browse.search import similar as find
+    from reelwright.pipelines.browse.sheets import find_clip
 
     opened = Store.open(store)
     found = find(opened, find_clip(opened, clip), count, column=VISUAL if visual else CAPTION, where=where)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Snapshot, Store
     from reelwright.curation.store.balance import Balance
     from reelwright.curation.store.snapshot_query import LimitPer
     from reelwright.curation.store.snapshots import Snapshots
-    from reelwright.pipelines.train import Job
+    from reelwright.pipelines.train.run import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(snapshot, name="snapshot")

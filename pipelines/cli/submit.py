@@ -26,7 +26,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the job is 
 )
 def curate(context: typer.Context, address: Address, working_dir: WorkingDir = None, no_wait: NoWait = False) -> None:
     """Submit `reel curate …` with the same arguments; follow its log; fail if it fails."""
-    from reelwright.pipelines.jobs import run_job
+    from reelwright.pipelines.runtime.jobs import run_job
 
     sys.exit(run_job(["curate", *context.args], address=address, working_dir=working_dir, wait=not no_wait))
 
@@ -37,7 +37,7 @@ def curate(context: typer.Context, address: Address, working_dir: WorkingDir = N
 )
 def annotate(context: typer.Context, address: Address, working_dir: WorkingDir = None, no_wait: NoWait = False) -> None:
     """Submit `reel annotate …` with the same arguments; follow its log; fail if it fails."""
-    from reelwright.pipelines.jobs import run_job
+    from reelwright.pipelines.runtime.jobs import run_job
 
     sys.exit(run_job(["annotate", *context.args], address=address, working_dir=working_dir, wait=not no_wait))
 
@@ -64,7 +64,7 @@ def train(
     The recipe is read here, to know it again, and there: as a path that both see, or within --working-dir.
     """
     from reelwright.pipelines.cli.train import load_train_recipe
-    from reelwright.pipelines.jobs import run_job, train_job_id
+    from reelwright.pipelines.runtime.jobs import run_job, train_job_id
 
     here = Path(working_dir) / recipe if working_dir and not recipe.is_absolute() else recipe
     full = load_train_recipe(here, settings or [], steps)

@@ -8,7 +8,7 @@ import typer
 from reelwright.pipelines.cli.app import app, say
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.train import Job
+    from reelwright.pipelines.train.run import Job
     from reelwright.training.recipe import TrainRecipe
 
 RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, such as configs/train/mini/stage2-t2v.yaml.")]
@@ -41,7 +41,7 @@ def train(
     """Train on a snapshot. The same command again goes on where a run stopped; a finished run is left alone."""
     full = load_train_recipe(recipe, settings or [], steps)
     if plan:
-        from reelwright.pipelines.memory_plan import print_plan
+        from reelwright.pipelines.train.memory_estimate import print_plan
 
         figures = {"gpu_memory_gb": gpu_memory, "peak_tflops": peak_tflops, "mfu": mfu, "seconds": seconds}
         print_plan(full, gpus=gpus, **figures, say=say)
@@ -63,7 +63,7 @@ def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
     """Raises RecipeError."""
-    from reelwright.pipelines.recipes import load, parse_overrides
+    from reelwright.pipelines.recipes.files import load, parse_overrides
     from reelwright.training.recipe import TrainRecipe
 
     overrides: dict[str, Any] = parse_overrides(settings, example="optim.lr=1e-4")
@@ -76,9 +76,9 @@ def make_job(
     recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
 ) -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
-    from reelwright.pipelines.errors import UserError
-    from reelwright.pipelines.locations import located
-    from reelwright.pipelines.train import Job
+    from reelwright.pipelines.recipes.locations import located
+    from reelwright.pipelines.runtime.errors import UserError
+    from reelwright.pipelines.train.run import Job
 
     if not snapshot:
         raise UserError("no snapshot was named; add --snapshot NAME (see: reel snapshot list)")
@@ -92,9 +92,9 @@ def make_job(
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:
     """Run a job here, under torchrun or on Ray; returns the exit code."""
     if workers or address:
-        from reelwright.pipelines.train_ray import run_on_ray
+        from reelwright.pipelines.train.on_ray import run_on_ray
 
         return run_on_ray(job, workers=max(1, workers), address=address, say=say)
-    from reelwright.pipelines.train import run_here
+    from reelwright.pipelines.train.run import run_here
 
     return run_here(job, say=say)

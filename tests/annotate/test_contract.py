@@ -25,7 +25,7 @@ from reelwright.annotate import (
     stored_needs,
 )
 from reelwright.annotate.backends.errors import AnnotatorError
-from reelwright.pipelines.annotation.profiles import PROFILES
+from reelwright.pipelines.annotate.profiles import PROFILES
 from tests.annotate.synth import encode, moved, texture
 
 

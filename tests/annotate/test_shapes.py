@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from reelwright.annotate import Annotator, annotate_clip, load, stored_needs
-from reelwright.pipelines.annotation.profiles import CPU
+from reelwright.pipelines.annotate.profiles import CPU
 from tests.annotate.synth import texture
 from tests.footage import write
 

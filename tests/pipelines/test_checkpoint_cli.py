@@ -199,7 +199,7 @@ def test_what_cannot_be_is_one_sentence(call, tmp_path, monkeypatch, arguments, 
 
 
 def test_a_plan_says_whether_it_fits_and_what_to_turn():
-    from reelwright.pipelines.memory_plan import print_plan
+    from reelwright.pipelines.train.memory_estimate import print_plan
     from reelwright.training.memory import plan_memory
     from reelwright.training.recipe import DataConfig
 

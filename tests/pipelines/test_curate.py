@@ -11,8 +11,8 @@ import pytest
 
 from reelwright.curation.ingest import IngestError, list_inputs
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.history import History
-from reelwright.pipelines.rows import failure_row
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.rows import failure_row
 from tests.footage import HOSTILE, footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reelwright.pipelines.environment import prepare
+from reelwright.pipelines.runtime.environment import prepare
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from reelwright.pipelines import interrupts
+from reelwright.pipelines.runtime import interrupts
 
 
 class Dropping:

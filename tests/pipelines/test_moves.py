@@ -9,9 +9,9 @@ import pytest
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines import tasks
-from reelwright.pipelines.history import History
-from reelwright.pipelines.plan import make_plan
+from reelwright.pipelines.curate.plan import make_plan
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.workers import tasks
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 

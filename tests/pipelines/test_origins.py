@@ -15,8 +15,8 @@ from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora import add_lora
 from reelwright.model.lora_files import save_lora
-from reelwright.pipelines.checkpoint import export_lora, export_weights, import_lora
-from reelwright.pipelines.mp4 import write_image, write_video
+from reelwright.pipelines.generate.mp4 import write_image, write_video
+from reelwright.pipelines.weights.convert import export_lora, export_weights, import_lora
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from tests import footage

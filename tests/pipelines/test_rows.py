@@ -11,8 +11,8 @@ from reelwright.curation.ingest import Input
 from reelwright.curation.media.probe import probe
 from reelwright.curation.scan import Scan, ScanLimits, scan
 from reelwright.curation.shots import ShotConfig
-from reelwright.pipelines.rows import source_row
-from reelwright.pipelines.work import cut_source
+from reelwright.pipelines.records.rows import source_row
+from reelwright.pipelines.workers.sandboxed import cut_source
 from tests import footage
 from tests.footage import clicks, frames, write
 

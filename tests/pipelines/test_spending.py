@@ -10,11 +10,11 @@ from reelwright.annotate.backends.chat import ChatModel, chat_of
 from reelwright.annotate.blur import Blur
 from reelwright.annotate.caption import Caption
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotation.load import load_annotators
-from reelwright.pipelines.annotation.plan import make_plan, plan_lines
-from reelwright.pipelines.annotation.run import Report, annotate_and_record
-from reelwright.pipelines.annotation.spending import Spending, no_usage, short, told
-from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.plan import make_plan, plan_lines
+from reelwright.pipelines.annotate.run import Report, annotate_and_record
+from reelwright.pipelines.annotate.spending import Spending, no_usage, short, told
+from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE
 from tests.pipelines.helpers import recipe_of
 from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
