@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from reelwright.annotate import Annotator, Computes
+from reelwright.curation.results import Failed
 from reelwright.pipelines.annotate.actor import AnnotatorActor
 from reelwright.pipelines.annotate.batches import Batch
 from reelwright.pipelines.annotate.keys import Keys
@@ -16,15 +17,16 @@ from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Annotated
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: for each of its clips {"columns", "failures", "seconds"}."""
+    """Results of a batch, or of a part of it that came back alone."""
 
     clips: tuple[int, ...]  # places in the batch
     batch: Batch
-    results: list[dict[str, Any]]
+    results: Sequence[Annotated]
 
 
 class Lane(Protocol):
@@ -153,8 +155,8 @@ class ActorLane:
         if result.value is not None:
             yield Outcome(places, batch, result.value)
         else:
-            why = {"stage": batch.names[0], "message": f"the worker was lost ({result.lost})", "detail": result.lost}
-            yield Outcome(places, batch, [{"columns": {}, "failures": [why], "seconds": {}} for _ in places])
+            lost = Failed(batch.names[0], f"the worker was lost ({result.lost})", result.lost)
+            yield Outcome(places, batch, [Annotated(failures=[lost])] * len(places))
 
 
 def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
@@ -195,9 +197,9 @@ def _warn(name: str, need: Need) -> None:
         )
 
 
-def _outcome(batch: Batch, value: Any) -> Outcome:
+def _outcome(batch: Batch, value: Sequence[Annotated] | Failed) -> Outcome:
     places = tuple(range(len(batch.clip_ids)))
-    if isinstance(value, dict):  # the task's worker was lost for good
-        lost = [{"columns": {}, "failures": [value["failure"] | {"stage": n} for n in batch.names], "seconds": {}}]
-        return Outcome(places, batch, lost * len(places))
+    if isinstance(value, Failed):  # the task's worker was lost for good
+        lost = Annotated(failures=[value.at(name) for name in batch.names])
+        return Outcome(places, batch, [lost] * len(places))
     return Outcome(places, batch, value)

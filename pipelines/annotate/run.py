@@ -5,9 +5,7 @@ each on its lane. Only columns of stale annotators are touched; a clip on which 
 annotator or what it reads changes, or a retry is asked for.
 """
 
-import json
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,10 +18,10 @@ import pyarrow as pa
 
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from reelwright.annotate.contract import needs_of
+from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.curation.store.failures import Mending
 from reelwright.curation.store.journal import Journal
-from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.annotate.batches import Batch, batches_of
 from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, need_of, placement
@@ -34,8 +32,8 @@ from reelwright.pipelines.annotate.standing import STALE, Standing, standing_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row
+from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.runtime.versions import versions
 
 HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2
@@ -114,27 +112,14 @@ def annotate_and_record(
     where: str | None = None,
 ) -> Report:
     """`annotate_stale`, with a row in `runs`, from which later plans know what an annotator costs."""
-    began, report, state = datetime.now(UTC), Report(), "interrupted"
-    try:
-        annotate_stale(store, recipe, annotators, progress, report, retry_failed=retry_failed, where=where)
-        state = "finished"
-    finally:
-        row = {
-            "run_id": uuid.uuid4().hex[:12],
-            "command": "annotate",
-            "recipe": recipe.to_yaml(),
-            "versions": json.dumps(versions()),
-            "counts": json.dumps(dict(report.done)),
-            "stage_seconds": json.dumps({k: round(v, 4) for k, v in report.seconds.items()}),
-            "stage_bytes": "{}",
-            "usage": json.dumps(report.usage),
-            "state": state,
-            "started_at": began,
-            "ended_at": datetime.now(UTC),
-        }
-        if report.done or report.failed or report.postponed:
-            store.ensure_columns("runs", [schemas()["runs"].field("usage")])  # a store of an earlier version lacks it
-            store.append("runs", [row])
+    report = Report()
+    with recorded_run(store, "annotate", recipe.to_yaml()) as run:
+        try:
+            annotate_stale(store, recipe, annotators, progress, report, retry_failed=retry_failed, where=where)
+        finally:
+            run.counts, run.stage_seconds = dict(report.done), dict(report.seconds)
+            run.usage = report.usage
+            run.is_recorded = bool(report.done or report.failed or report.postponed)
     return report
 
 
@@ -220,20 +205,20 @@ class _Level:
     def _collect(self, lane: Lane, outcome: Outcome) -> None:
         for place, result in zip(outcome.clips, outcome.results, strict=True):
             clip_id = outcome.batch.clip_ids[place]
-            computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result["columns"])
+            computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result.columns)
             if computed:
-                self.found.setdefault(computed, []).append({"clip_id": clip_id} | result["columns"])
+                self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
             self.mending.works(computed, clip_id)
             self.report.done.update(computed)
             self.report.clips.add(clip_id)
-            self.report.seconds.update(result.get("seconds", {}))
-            for failed in result["failures"]:
-                if failed.get("postponed"):
+            self.report.seconds.update(result.seconds)
+            for failed in result.failures:
+                if failed.postponed:
                     self._postpone(lane, failed)
                 else:
                     self._fail(outcome.batch, place, failed)
             self.finished += len(outcome.batch.names)
-            self.spending.add(result.get("usage", {}))
+            self.spending.add(result.usage)
         for name in outcome.batch.names:
             if self._is_refused(name):
                 lane.stop(name)
@@ -246,10 +231,10 @@ class _Level:
             self.report.why_postponed.setdefault(name, why)
         return bool(why)
 
-    def _postpone(self, lane: Lane, why: dict[str, Any]) -> None:
-        self.stopped.add(why["stage"])
-        self.report.why_postponed.setdefault(why["stage"], why["message"])
-        lane.stop(why["stage"])
+    def _postpone(self, lane: Lane, why: Failed) -> None:
+        self.stopped.add(why.stage)
+        self.report.why_postponed.setdefault(why.stage, why.message)
+        lane.stop(why.stage)
 
     def _count_left(self) -> None:
         """Clips that are left for another run."""
@@ -260,12 +245,12 @@ class _Level:
             else:
                 del self.report.why_postponed[name]
 
-    def _fail(self, batch: Batch, place: int, why: dict[str, str]) -> None:
-        self.report.failed[why["stage"]] += 1
-        fingerprint = self.standing.expected[why["stage"]][batch.places[place]].as_py()
+    def _fail(self, batch: Batch, place: int, why: Failed) -> None:
+        self.report.failed[why.stage] += 1
+        fingerprint = self.standing.expected[why.stage][batch.places[place]].as_py()
         clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
         uri = self._uris.get(md5, "")
-        attempts = self._history.attempts(uri, why["stage"], clip_id) + 1
+        attempts = self._history.attempts(uri, why.stage, clip_id) + 1
         row = failure_row(uri, md5, clip_id, why, attempts, fingerprint)
         self.failures.append(row | {"at": datetime.now(UTC)})
 
@@ -331,7 +316,7 @@ def _run_set(
         report.why_postponed[name] = outcome.error
     elif outcome.error:
         report.failed[name] += 1
-        why = {"stage": name, "message": outcome.error, "detail": outcome.detail}
+        why = Failed(name, outcome.error, outcome.detail)
         store.append("failures", [failure_row("", None, None, why, 1, standing.expected) | {"at": datetime.now(UTC)}])
     else:
         report.done[name] += outcome.clips

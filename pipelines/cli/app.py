@@ -29,7 +29,7 @@ StoreOption = Annotated[
 
 def _show_versions(wanted: bool) -> None:
     if wanted:
-        from reelwright.pipelines.runtime.versions import versions
+        from reelwright.versions import versions
 
         found = versions()
         say(f"reelwright {found.pop('reelwright')}", *(f"  {name} {version}" for name, version in found.items()))

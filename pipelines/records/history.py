@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
 from reelwright.pipelines.records.committer import sql_strings
@@ -182,7 +183,8 @@ class History:
 
     def _moved(self, item: Input, row: dict[str, Any], survivor: dict[str, Any], rows: dict[str, Any]) -> None:
         is_otherwise = self._is_cut_otherwise(item, survivor)
-        move = self.moves.add(survivor, item, row, is_recut=is_otherwise and self.recut)
+        there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
+        move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
         rows[item.uri] = survivor | {"uri": item.uri}
         if rows.get(move.old) is survivor:
             del rows[move.old]
@@ -193,13 +195,13 @@ class History:
             self.cut_otherwise += is_otherwise
             self.note_done(survivor)
 
-    def take_over(self, item: Input, facts: dict[str, Any]) -> Move | None:
+    def take_over(self, item: Input, probed: Probed) -> Move | None:
         """In the middle of a run: note that a file just read is where a source is now, if that source's own is gone."""
-        row = self.moves.source_of(item.uri, facts["md5"])
+        row = self.moves.source_of(item.uri, probed.md5)
         if row is None:
             return None
         is_otherwise = self._is_cut_otherwise(item, row)
-        move = self.moves.add(row, item, facts, is_recut=is_otherwise and self.recut)
+        move = self.moves.add(row, item, probed, is_recut=is_otherwise and self.recut)
         self.by_md5[move.md5] = item.uri
         if self.by_source_id.get(row["source_id"]) == move.old:
             self.by_source_id[row["source_id"]] = item.uri
