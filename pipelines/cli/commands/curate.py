@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelwright.pipelines.cli.annotate import postponed_lines
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.cli.commands.annotate import postponed_lines
 from reelwright.pipelines.runtime import interrupts
 from reelwright.pipelines.runtime.errors import UserError
 
