@@ -11,6 +11,7 @@ from reelwright.annotate import Annotator, Computes
 from reelwright.curation.results import Failed
 from reelwright.pipelines.annotate.actor import AnnotatorActor
 from reelwright.pipelines.annotate.batches import Batch
+from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.watch import Watch
 from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
@@ -46,15 +47,16 @@ class TaskLane:
     def __init__(
         self,
         batches: Iterator[Batch],
-        store_uri: str,
+        run: AnnotationRun,
         producers: Mapping[str, str],
-        recipe: CurateRecipe,
         names: Collection[str],
         *,
         looks: bool,
     ) -> None:
+        recipe = run.recipe
         self.names = set(names)  # of the annotators that are handed clips
-        self.batches, self.store_uri, self.producers, self.looks = batches, store_uri, producers, looks
+        self.batches, self.producers, self.looks = batches, producers, looks
+        self.store_uri = run.store.uri
         self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
         function = tasks.annotate if looks else tasks.derive
         self.flow = Flow({"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
@@ -98,12 +100,10 @@ class ActorLane:
         self,
         batches: Iterator[Batch],
         annotator: Annotator,
+        run: AnnotationRun,
+        producers: Mapping[str, str],
         needs: Need,
         size: int,
-        store_uri: str,
-        producers: Mapping[str, str],
-        recipe: CurateRecipe,
-        keys: Keys,
     ) -> None:
         import ray
 
@@ -113,10 +113,11 @@ class ActorLane:
         actor: Any = ray.remote(AnnotatorActor).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
         )  # one thread is left to say what the others wait for
-        params = dict(recipe.annotator_params())[annotator.name]
-        about = (annotator.name, params, store_uri, producers, keys, size)
-        self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
-        self.actors.__enter__()
+        params = dict(run.recipe.annotator_params())[annotator.name]
+        keys = Keys({key: run.keys[key] for key in annotator.keys})
+        arguments = (annotator.name, params, run.store.uri, producers, keys, size)
+        self.actors = Actors(lambda: actor.remote(*arguments), size, ahead=calls)
+        self.actors.start()
         self.watch = Watch(annotator.name)
 
     def __bool__(self) -> bool:
@@ -135,7 +136,7 @@ class ActorLane:
         self.actors.queue.clear()
 
     def close(self) -> None:
-        self.actors.__exit__()
+        self.actors.close()
 
     def _feed(self) -> None:
         while not self.exhausted and len(self.actors.queue) < self.actors.size:

@@ -13,10 +13,11 @@ from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.keys import keys_of
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.pinning import pin_models
-from reelwright.pipelines.annotate.run import Report, annotate_and_record, is_current, runs_while_cutting
+from reelwright.pipelines.annotate.run import annotate_and_record, is_current, runs_while_cutting
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans

@@ -10,9 +10,10 @@ from reelwright.annotate.backends.chat import ChatModel, chat_of
 from reelwright.annotate.blur import Blur
 from reelwright.annotate.caption import Caption
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.plan import make_plan, plan_lines
-from reelwright.pipelines.annotate.run import Report, annotate_and_record
+from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.annotate.spending import Spending, no_usage, short, told
 from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE

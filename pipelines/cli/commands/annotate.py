@@ -11,7 +11,7 @@ from reelwright.pipelines.runtime import interrupts
 if TYPE_CHECKING:
     from reelwright.annotate import Computes
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.recipes.curation import CurateRecipe
 
 
@@ -75,9 +75,10 @@ def _run(
     quiet: bool,
 ) -> "Report":
     from reelwright.curation.store import Store
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
-    from reelwright.pipelines.annotate.run import Report, annotate_and_record, is_current
+    from reelwright.pipelines.annotate.run import annotate_and_record, is_current
     from reelwright.pipelines.runtime.cluster import cluster
     from reelwright.pipelines.runtime.progress import Progress
 

@@ -13,7 +13,7 @@ from reelwright.pipelines.runtime.errors import UserError
 if TYPE_CHECKING:
     from reelwright.curation.inputs import Inputs, Skipped
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary
     from reelwright.pipelines.recipes.curation import CurateRecipe
 
