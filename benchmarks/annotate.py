@@ -24,7 +24,7 @@ from reelwright.curation.store.journal import MERGE_ROWS, Journal
 from reelwright.pipelines.annotate.load import in_levels, load_annotators, prepare_columns
 from reelwright.pipelines.annotate.run import annotate_and_record, is_current
 from reelwright.pipelines.annotate.sets import set_standing
-from reelwright.pipelines.annotate.standing import standing_of
+from reelwright.pipelines.annotate.staleness import standing_of
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 from reelwright.pipelines.runtime.progress import Progress
 

@@ -18,7 +18,7 @@ from reelwright.pipelines.annotate.batches import Batch, batches_of
 from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, placement
 from reelwright.pipelines.annotate.load import producers_of
-from reelwright.pipelines.annotate.standing import STALE, Standing
+from reelwright.pipelines.annotate.staleness import STALE, Staleness
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row
 
@@ -34,12 +34,12 @@ def looks_at_clips(annotator: Computes) -> bool:
 class Level:
     """One pass over the clips that some annotator of a level has to do."""
 
-    def __init__(self, run: AnnotationRun, annotators: Mapping[str, Annotator], standing: Standing) -> None:
+    def __init__(self, run: AnnotationRun, annotators: Mapping[str, Annotator], staleness: Staleness) -> None:
         self.shared, self.store, self.recipe = run, run.store, run.recipe
         self.report, self.progress, self.spending = run.report, run.progress, run.spending
-        self.annotators, self.standing = annotators, standing
+        self.annotators, self.staleness = annotators, staleness
         self.stopped: set[str] = set()  # annotators that are handed no more clips
-        self.total = sum(standing.count(name, STALE) for name in annotators)
+        self.total = sum(staleness.count(name, STALE) for name in annotators)
         self.finished = 0
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
         self.journal = Journal(run.store)
@@ -67,7 +67,7 @@ class Level:
                 self.progress.show(self.finished, self.total, failures=sum(self.report.failed.values()))
 
     def _lanes(self) -> Iterator[Lane]:
-        stale = {n: a for n, a in self.annotators.items() if self.standing.count(n, STALE) and not self._is_refused(n)}
+        stale = {n: a for n, a in self.annotators.items() if self.staleness.count(n, STALE) and not self._is_refused(n)}
         own = {n: a for n, a in stale.items() if a.resources.own_process}
         producers = producers_of(self.store)
         for looks in (True, False):
@@ -84,7 +84,7 @@ class Level:
     def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
         """at_once: batches that a process holds together."""
         frame_bytes = (self.recipe.limits.memory_mib << 20) // at_once
-        return batches_of(self.store, self.standing, annotators, clips=clips, frame_bytes=frame_bytes)
+        return batches_of(self.store, self.staleness, annotators, clips=clips, frame_bytes=frame_bytes)
 
     def _collect(self, lane: Lane, outcome: Outcome) -> None:
         for place, result in zip(outcome.clips, outcome.results, strict=True):
@@ -123,7 +123,7 @@ class Level:
     def _count_left(self) -> None:
         """Clips that are left for another run."""
         for name in self.stopped:
-            left = self.standing.count(name, STALE) - self.report.done[name] - self.report.failed[name]
+            left = self.staleness.count(name, STALE) - self.report.done[name] - self.report.failed[name]
             if left > 0:
                 self.report.postponed[name] = left
             else:
@@ -131,7 +131,7 @@ class Level:
 
     def _fail(self, batch: Batch, place: int, why: Failed) -> None:
         self.report.failed[why.stage] += 1
-        fingerprint = self.standing.expected[why.stage][batch.places[place]].as_py()
+        fingerprint = self.staleness.expected[why.stage][batch.places[place]].as_py()
         clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
         uri = self._uris.get(md5, "")
         attempts = self._history.attempts(uri, why.stage, clip_id) + 1

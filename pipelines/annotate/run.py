@@ -19,9 +19,9 @@ from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.annotate.lanes import need_of
 from reelwright.pipelines.annotate.level import Level
 from reelwright.pipelines.annotate.load import in_levels, prepare_columns
-from reelwright.pipelines.annotate.sets import run_set, set_standing
+from reelwright.pipelines.annotate.sets import run_set, set_staleness
 from reelwright.pipelines.annotate.spending import Spending
-from reelwright.pipelines.annotate.standing import standing_of
+from reelwright.pipelines.annotate.staleness import staleness_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.rows import failure_row
 from reelwright.pipelines.records.runs import recorded_run
@@ -39,9 +39,9 @@ def is_current(
 ) -> bool:
     """Whether `annotate_stale` would find nothing to do."""
     of_clips, of_sets = _kinds(annotators)
-    if not standing_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
+    if not staleness_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
         return False
-    return all(set_standing(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
+    return all(set_staleness(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
 
 
 def annotate_stale(
@@ -65,10 +65,10 @@ def annotate_stale(
     run = AnnotationRun(store, recipe, progress, keys_of(annotators), spending, report, retry_failed)
     for number, names in enumerate(levels, 1):
         of_clips, of_sets = _kinds({n: annotators[n] for n in names})
-        standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
-        if not standing.is_current:
+        staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
+        if not staleness.is_current:
             progress.what = f"annotate {number}/{len(levels)}"
-            Level(run, of_clips, standing).run()
+            Level(run, of_clips, staleness).run()
         for name, annotator in of_sets.items():
             progress.what = f"annotate {number}/{len(levels)} {name}"
             _annotate_set(run, name, annotator)
@@ -113,26 +113,26 @@ def _kinds(annotators: Mapping[str, Computes]) -> tuple[dict[str, Annotator], di
 
 def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> None:
     store, recipe, report = run.store, run.recipe, run.report
-    standing = set_standing(store, annotator, retry_failed=run.retry_failed)
-    if standing.is_current:
+    staleness = set_staleness(store, annotator, retry_failed=run.retry_failed)
+    if staleness.is_current:
         return
     if refusal := run.spending.refusal(name):
-        report.postponed[name] += standing.clips
+        report.postponed[name] += staleness.clips
         report.why_postponed[name] = refusal
         return
-    run.progress.show(0, standing.clips)
+    run.progress.show(0, staleness.clips)
     need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
     keys = Keys({key: run.keys[key] for key in annotator.keys})
     outcome = run_set(store, name, params, need, recipe.limits.attempts, keys)
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
-    run.progress.show(standing.clips, standing.clips)
+    run.progress.show(staleness.clips, staleness.clips)
     if outcome.postponed:
-        report.postponed[name] += standing.clips
+        report.postponed[name] += staleness.clips
         report.why_postponed[name] = outcome.error
     elif outcome.error:
         report.failed[name] += 1
         why = Failed(name, outcome.error, outcome.detail)
-        store.append("failures", [failure_row("", None, None, why, 1, standing.expected) | {"at": datetime.now(UTC)}])
+        store.append("failures", [failure_row("", None, None, why, 1, staleness.expected) | {"at": datetime.now(UTC)}])
     else:
         report.done[name] += outcome.clips

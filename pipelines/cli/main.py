@@ -13,7 +13,7 @@ from reelwright.pipelines.cli import commands
 from reelwright.pipelines.cli.app import app
 from reelwright.pipelines.cli.local_paths import refuse_uris
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.environment import prepare
+from reelwright.pipelines.runtime.environment import set_process_defaults
 
 ENTRY_POINTS = "reelwright.commands"
 
@@ -43,7 +43,7 @@ def _names() -> set[str]:
 def main() -> None:
     """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
     files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM."""
-    prepare()
+    set_process_defaults()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
         if isinstance(stream, io.TextIOWrapper):
@@ -51,7 +51,7 @@ def main() -> None:
     load_commands(sys.argv[1:])
     refuse_uris(app)
     try:
-        with interrupts.noted():
+        with interrupts.catch_sigint():
             app()
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130 and (words := interrupts.sentence()):

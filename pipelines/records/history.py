@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reelwright.curation.inputs import Input, Inputs
@@ -55,6 +55,34 @@ class History:
         self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
         newest = dict(rows)
         moved = self._moved_survivors(files, rows)
+        self._sort(files, rows, newest, moved, retry_failed=retry_failed)
+        self.by_md5: dict[str, str] = {}
+        self.by_source_id: dict[str, str] = {}
+        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
+            self._note_survivor(row)
+        for uri, md5 in self.earlier:
+            self.by_md5.setdefault(md5, uri)
+        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
+        self._attempts: dict[tuple[str, str, str | None], int] | None = None
+
+    def _sort(
+        self,
+        files: Sequence[Input],
+        rows: dict[str, dict[str, Any]],
+        newest: Mapping[str, dict[str, Any]],
+        moved: Mapping[str, dict[str, Any]],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        """Decide per file whether it is done, or to be read, or read again.
+
+        Args:
+            files: This run's inputs.
+            rows: Newest row per uri; loses those of files that are read as if they were new.
+            newest: The same, as the store has them.
+            moved: Uri of a file -> row of the source that is there now.
+            retry_failed: Read again what has failed.
+        """
         left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         for item in files:
@@ -84,14 +112,6 @@ class History:
                 self._cut_again(item, row)
             else:
                 self.note_done(row)
-        self.by_md5: dict[str, str] = {}
-        self.by_source_id: dict[str, str] = {}
-        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
-            self._note_survivor(row)
-        for uri, md5 in self.earlier:
-            self.by_md5.setdefault(md5, uri)
-        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
-        self._attempts: dict[tuple[str, str, str | None], int] | None = None
 
     def _note_survivor(self, row: dict[str, Any]) -> None:
         """A duplicate's bytes and id lead to its survivor; a failed file speaks for nothing."""
@@ -109,7 +129,7 @@ class History:
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
-    def _is_kept(self, row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
+    def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
         """Whether a duplicate is one by its id alone, and such files are kept now."""
         survivor = rows.get(row["duplicate_of"])
         return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]

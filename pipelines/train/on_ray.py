@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.pipelines.runtime.cluster import cluster
-from reelwright.pipelines.runtime.environment import prepare
+from reelwright.pipelines.runtime.environment import set_process_defaults
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import (
     Job,
@@ -52,7 +52,7 @@ def run_on_ray(
 
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
-    prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
+    set_process_defaults()  # before CUDA is used: a worker has the environment of its node, not the driver's
     from reelwright.training import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])

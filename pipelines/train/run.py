@@ -194,12 +194,12 @@ def _claimed(folder: Path, world: "World") -> Iterator[str]:
         with claim(folder):
             world.broadcast("")
             yield ""
-    except Claimed as taken:
+    except RunFolderBusy as taken:
         world.broadcast(str(taken))
         yield str(taken)
 
 
-class Claimed(UserError):
+class RunFolderBusy(UserError):
     """A run that another process is at."""
 
 
@@ -217,7 +217,7 @@ def claim(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise Claimed(f"{folder} is being trained already, by {file.read() or 'another process'}") from error
+            raise RunFolderBusy(f"{folder} is being trained already, by {file.read() or 'another process'}") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
