@@ -25,7 +25,7 @@ import torch
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
-from reelwright.model.generation import Generator, Settings
+from reelwright.model.sampling.generator import Generator, Settings
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.generate.mp4 import to_frames
@@ -33,15 +33,15 @@ from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.curation import load_recipe
 from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
-from reelwright.training.data import make_plan
-from reelwright.training.encode import prints_of
-from reelwright.training.latents import StoredSamples
+from reelwright.training.data.encode import prints_of
+from reelwright.training.data.latents import StoredSamples
+from reelwright.training.data.loader import make_plan
+from reelwright.training.data.schedule import Draw
+from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
-from reelwright.training.objective import timestep_shift
-from reelwright.training.plan import Draw
+from reelwright.training.objectives.flow import timestep_shift
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import run
-from reelwright.training.world import World
 
 FOLDER = "natural"  # of the corpus
 CURATE = {"encode.preset": "ultrafast", "encode.crf": 20, "encode.max_short_side": 256, "clips.max_s": 1.3,

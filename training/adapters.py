@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora import add_lora
+from reelwright.model.lora.adapters import add_lora
 from reelwright.training.recipe import ComputeConfig
 
 MODULATION = "adaLN_modulation"

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.world import World
 
 FORMAT = 1
 ABOUT = "checkpoint.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.extras import install_command
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import LogConfig
-from reelwright.training.world import World
 
 FILE = "log.jsonl"
 

@@ -18,21 +18,21 @@ from reelwright.model.attention import dense_attention
 from reelwright.model.flops import DENSE
 from reelwright.model.sparse import SparseAttention, use_attention
 from reelwright.training import checkpoints
-from reelwright.training.batch import Batch
+from reelwright.training.budget.throughput import Meter
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.context import ContextParallel, context_parallel
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.context import ContextParallel, context_parallel
+from reelwright.training.distributed.parallel import accumulate, autocast
+from reelwright.training.distributed.world import World
 from reelwright.training.ema import Ema
 from reelwright.training.errors import TrainError
 from reelwright.training.guard import Guard
 from reelwright.training.logs import Log
-from reelwright.training.objective import Loss, flow_loss
+from reelwright.training.objectives.flow import Loss, flow_loss
 from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
-from reelwright.training.parallel import accumulate, autocast
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.stopping import REQUEST, Stopping, watch
-from reelwright.training.throughput import Meter
 from reelwright.training.validation import validate
-from reelwright.training.world import World
 
 Sample = Callable[[nn.Module, int], None]
 """(model, step): generate videos with the weights as they are. Called on every rank."""

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 
 from reelwright.curation.store import Store
-from reelwright.model.checkpoint import load_weights
 from reelwright.model.dit import DiT
-from reelwright.model.lora import init_lora
+from reelwright.model.lora.adapters import init_lora
+from reelwright.model.weights.checkpoint import load_weights
 from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt
-from reelwright.training.batch import Batch
-from reelwright.training.data import Loader, make_plan
+from reelwright.training.data.batch import Batch
+from reelwright.training.data.latents import Samples
+from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.rows import caption_note
+from reelwright.training.data.schedule import Plan
+from reelwright.training.distributed.parallel import compile_for, parallelize
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.latents import Samples
 from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Outcome, Sample, micro_batches, train
-from reelwright.training.parallel import compile_for, parallelize
-from reelwright.training.plan import Plan
 from reelwright.training.recipe import TASKS, TrainRecipe
-from reelwright.training.rows import caption_note
-from reelwright.training.world import World
 
 
 def run(

@@ -13,7 +13,7 @@ from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
-    from reelwright.model.generation import Settings
+    from reelwright.model.sampling.generator import Settings
     from reelwright.pipelines.generate.run import Request, Source
 
 VIDEO_SUFFIXES, IMAGE_SUFFIXES = (".mp4",), (".png",)
@@ -149,7 +149,7 @@ def _summary(source: "Source", request: "Request", about: dict[str, Any]) -> str
 def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Settings":
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
     from reelwright.model.config import LONGCAT_VIDEO
-    from reelwright.model.generation import Settings
+    from reelwright.model.sampling.generator import Settings
     from reelwright.pipelines.generate.run import sample_shape
 
     known: dict[str, Any] = {}

@@ -13,8 +13,8 @@ from torch import Tensor
 from reelwright.model.codec import load_codec
 from reelwright.model.codec.base import STRIDE
 from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
-from reelwright.model.generation import Generator, OnStep, Settings
-from reelwright.model.sampling import SHIFT
+from reelwright.model.sampling.generator import Generator, OnStep, Settings
+from reelwright.model.sampling.schedules import SHIFT
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.conditions import read_end, read_image
@@ -154,7 +154,7 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
 
 def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
     """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
-    from reelwright.training.buckets import main_bucket
+    from reelwright.training.data.buckets import main_bucket
     from reelwright.training.recipe import SampleConfig
 
     asked, default = recipe.samples, SampleConfig()
@@ -169,7 +169,7 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     if source.recipe is None:
         return SHIFT
     from reelwright.model.codec import latent_size
-    from reelwright.training.objective import timestep_shift
+    from reelwright.training.objectives.flow import timestep_shift
 
     frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
     noisy = frames - -(-given_frames // STRIDE[0])
@@ -284,8 +284,8 @@ def _named_encoders(
 
 
 def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
-    from reelwright.model.checkpoint import load_model
     from reelwright.model.dit import DiT
+    from reelwright.model.weights.checkpoint import load_model
 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"
@@ -306,7 +306,7 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
 
 
 def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
-    from reelwright.model.lora import load_lora, merge_lora
+    from reelwright.model.lora.adapters import load_lora, merge_lora
 
     for i, (file, weight) in enumerate(loras):
         load_lora(model, file, name=f"lora{i}", weight=weight)

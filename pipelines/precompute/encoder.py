@@ -7,8 +7,8 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
 from reelwright.pipelines.workers.clip_window import SandboxDecoder
-from reelwright.training.buckets import Bucket
-from reelwright.training.data import STAGE
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.loader import STAGE
 from reelwright.training.recipe import TrainRecipe
 
 
@@ -24,7 +24,7 @@ class Encoder:
 
     def check(self) -> str:
         """Why this node cannot encode, or ""."""
-        from reelwright.training.encode import prints_of
+        from reelwright.training.data.encode import prints_of
 
         try:
             prints_of(self.recipe)
@@ -35,7 +35,7 @@ class Encoder:
     def encode_captions(self, captions: Sequence[str]) -> dict[str, Any]:
         """{"fragments": for `commit_encoded`, "done", "bytes", "failures"}."""
         from reelwright.model.text import load_text_encoder
-        from reelwright.training.encode import prints_of, text_rows
+        from reelwright.training.data.encode import prints_of, text_rows
 
         if self._text is None:
             self._codec, self._text = None, load_text_encoder(self.recipe.text, device=self.device)
@@ -46,7 +46,7 @@ class Encoder:
     def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> dict[str, Any]:
         """The same; failures: clip id -> {"stage", "message", "detail"} of what does not decode."""
         from reelwright.model.codec import load_codec
-        from reelwright.training.encode import latents_row, prints_of
+        from reelwright.training.data.encode import latents_row, prints_of
 
         if self._codec is None:
             self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)

@@ -56,7 +56,7 @@ def run_on_ray(
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
     prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
-    from reelwright.training import world as worlds
+    from reelwright.training.distributed import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])
     world = worlds.start(job.recipe.parallel)

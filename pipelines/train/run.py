@@ -24,9 +24,9 @@ from reelwright.pipelines.runtime.versions import versions
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from reelwright.training.latents import FreshSamples
+    from reelwright.training.data.latents import FreshSamples
+    from reelwright.training.distributed.world import World
     from reelwright.training.loop import Outcome
-    from reelwright.training.world import World
 
 Say = Callable[[str], None]
 CLAIM = "run.lock"
@@ -62,7 +62,7 @@ class Job:
 
 def run_here(job: Job, *, say: Say = print) -> int:
     """Train in this process, or as the rank that torchrun made it; returns an exit code."""
-    from reelwright.training import world as worlds
+    from reelwright.training.distributed import world as worlds
 
     with worlds.started(job.recipe.parallel) as world:
         folder = job.folder
@@ -148,7 +148,7 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
     from reelwright.pipelines.workers.clip_window import SandboxDecoder
-    from reelwright.training.latents import FreshSamples, stored_media
+    from reelwright.training.data.latents import FreshSamples, stored_media
 
     codec = load_codec(recipe.codec, device=str(world.device))
     text = load_text_encoder(recipe.text, device=str(world.device))

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
-from reelwright.model.lora_files import (
+from reelwright.model.lora.files import (
     DOT,
     LayerWeights,
     adapter_names,
@@ -27,7 +26,8 @@ from reelwright.model.lora_files import (
     to_published,
     write_lora,
 )
-from reelwright.model.weight_files import ANCHOR, TensorFiles, open_weights
+from reelwright.model.weights.checkpoint import KeyReport, compare_keys, save_model, weights_hash
+from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.checkpoints import about, find_checkpoint, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError

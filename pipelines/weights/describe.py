@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.model.config import DiTConfig
-from reelwright.model.lora_files import LayerWeights, adapter_names, parse_lora
-from reelwright.model.weight_files import TensorFiles, open_weights, read_config
+from reelwright.model.lora.files import LayerWeights, adapter_names, parse_lora
+from reelwright.model.weights.weight_files import TensorFiles, open_weights, read_config
 from reelwright.pipelines.weights.convert import ABOUT, is_lora, numel, recipe_of, report_keys
 from reelwright.training.checkpoints import about, find_checkpoint, tensor_names
 

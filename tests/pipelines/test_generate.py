@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.dct_codec import moving
 from reelwright.curation.media.frames import Frames, read
-from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
-from reelwright.model.generation import Settings
+from reelwright.model.sampling.generator import Settings
+from reelwright.model.weights.checkpoint import save_model
 from reelwright.pipelines.generate.conditions import read_end, read_image
 from reelwright.pipelines.generate.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning, sample_shape
@@ -200,7 +200,7 @@ def test_attention_may_be_sparse_for_sampling_alone(run: Path, here: Invoke, tmp
 
 
 def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
-    from reelwright.model.lora import add_lora, save_lora
+    from reelwright.model.lora.adapters import add_lora, save_lora
 
     model = network(1)
     add_lora(model, LoRAConfig(rank=2, alpha=2), name="a", seed=0)

@@ -18,8 +18,8 @@ from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.files import load
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import Job
-from reelwright.training.buckets import main_bucket
 from reelwright.training.checkpoints import Checkpoints, about
+from reelwright.training.data.buckets import main_bucket
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
 from tests.conftest import REEL, ROOT

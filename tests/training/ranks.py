@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as processes
 
-from reelwright.training import world
+from reelwright.training.distributed import world
 
 PRELOADED = [
     "tests.training.steps", "tests.training.made_up", "torch._dynamo", "torch.distributed.fsdp",

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from reelwright.model.checkpoint import save_model
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora import add_lora, lora_parameters
+from reelwright.model.lora.adapters import add_lora, lora_parameters
+from reelwright.model.weights.checkpoint import save_model
 from reelwright.training.adapters import adapt
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.objective import flow_loss
+from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
+from reelwright.training.distributed.world import World, start
+from reelwright.training.objectives.flow import flow_loss
 from reelwright.training.optim import make_optimizer
-from reelwright.training.parallel import accumulate, autocast, parallelize
 from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
 from reelwright.training.run import build
-from reelwright.training.world import World, start
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, MICROS, make_batch, tiny
 

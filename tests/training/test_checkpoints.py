@@ -19,9 +19,9 @@ from reelwright.training.checkpoints import (
     read_tensors,
     tensor_names,
 )
+from reelwright.training.distributed.world import start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
-from reelwright.training.world import start
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from reelwright.model.dit import DiT
-from reelwright.model.lora import add_lora
+from reelwright.model.lora.adapters import add_lora
 from reelwright.training import stopping
 from reelwright.training.checkpoints import Checkpoints, about, read_tensors
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.logs import read_log
-from reelwright.training.world import World
 from tests.training.made_up import MadeUp, recipe_of, run
 
 LOSS = ("loss", "grad_norm", "lr")

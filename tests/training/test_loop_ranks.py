@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
 from reelwright.training.checkpoints import about, find_checkpoint
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import start
 from reelwright.training.logs import read_log
 from reelwright.training.loop import train
-from reelwright.training.parallel import parallelize
-from reelwright.training.world import start
 from tests.training.made_up import ABOUT, MadeUp, recipe_of, run
 from tests.training.ranks import ranks
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from reelwright.training.objective import flow_loss
+from reelwright.training.distributed.world import World
+from reelwright.training.objectives.flow import flow_loss
 from reelwright.training.recipe import ObjectiveConfig, ValidationConfig
 from reelwright.training.validation import levels, validate
-from reelwright.training.world import World
 from tests.training.batches import make_batch
 
 BATCHES = [
