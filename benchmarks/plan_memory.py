@@ -133,7 +133,6 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     from reelwright.training.distributed.parallel import autocast, parallelize
     from reelwright.training.distributed.world import World
     from reelwright.training.ema import Ema
-    from reelwright.training.objectives.flow import flow_loss
     from reelwright.training.optim import clip_gradients, make_optimizer
 
     world = World.alone(device)
@@ -149,6 +148,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(parameters, recipe.optim)
     ema = Ema(parameters, recipe.optim.ema) if recipe.optim.ema else None
+    objective = recipe.objective.build(model, recipe, world)
     size, tokens = (plan.batch, recipe.model.in_channels, *plan.bucket.latent), recipe.text.tokens
     count = plan.batch * plan.micro_batches
     batch = Batch(
@@ -160,7 +160,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     def step() -> None:
         for _ in range(plan.micro_batches):
             with autocast(recipe.compute, world.device):
-                loss = flow_loss(model, batch, recipe.objective).total
+                loss = objective.loss(batch).total
             loss.backward()
             del loss
         clip_gradients(parameters, 1.0)

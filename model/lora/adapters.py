@@ -20,6 +20,7 @@ from reelwright.model.lora.layers import LoRALinear, attach, lora_layers, replac
 
 __all__ = [
     "LoRALinear",
+    "adapter_prefixes",
     "add_lora",
     "freeze_base",
     "init_lora",
@@ -54,7 +55,7 @@ def add_lora(
     Raises ModelError where nothing matches, or a layer has an adapter of this name.
     """
     found = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and _matches(n, config.targets)]
-    found = [n for n in found if ".lora." not in n]
+    found = [n for n in found if not n.startswith(tuple(adapter_prefixes(model)))]
     if not found:
         raise ModelError(f"no linear layer matches {', '.join(config.targets)}; names are those of the state dict")
     for layer_name in found:
@@ -84,6 +85,11 @@ def lora_parameters(model: nn.Module, name: str | None = None) -> list[nn.Parame
     """Parameters of one adapter, or of all."""
     adapters = ((n, a) for _, layer in lora_layers(model) for n, a in layer.lora.items())
     return [p for n, adapter in adapters if name in (None, n) for p in adapter.parameters()]
+
+
+def adapter_prefixes(model: nn.Module) -> list[str]:
+    """Return what the state's names of each adapter begin with: `blocks.0.attn.qkv.lora.default.`."""
+    return [f"{layer_name}.lora.{name}." for layer_name, layer in lora_layers(model) for name in layer.lora]
 
 
 def set_lora_weights(model: nn.Module, weights: Mapping[str, float]) -> None:

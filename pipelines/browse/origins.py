@@ -233,7 +233,7 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     from reelwright.training.errors import TrainError
 
     try:
-        return list(parents_of(checkpoints.about(str(said.get("checkpoint")))))
+        return list(parents_of(checkpoints.read_metadata(str(said.get("checkpoint")))))
     except TrainError:
         return []
 

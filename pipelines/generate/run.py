@@ -89,7 +89,7 @@ def read_beginning(image: Path | None, video: Path | None, settings: Settings, f
 def find_source(path: Path) -> Source:
     """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
     from reelwright.pipelines.weights.convert import recipe_of
-    from reelwright.training.checkpoints import about, find_checkpoint
+    from reelwright.training.checkpoints import find_checkpoint, read_metadata
     from reelwright.training.errors import TrainError
 
     if not path.exists():
@@ -99,7 +99,7 @@ def find_source(path: Path) -> Source:
     except TrainError:
         trained = exported_recipe(path)
         return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
-    said, recipe = about(found), recipe_of(found)
+    said, recipe = read_metadata(found), recipe_of(found)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
     origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
     return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
@@ -169,11 +169,10 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     if source.recipe is None:
         return SHIFT
     from reelwright.model.codec import latent_size
-    from reelwright.training.objectives.flow import timestep_shift
 
     frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
     noisy = frames - -(-given_frames // STRIDE[0])
-    return timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns), source.recipe.objective)
+    return source.recipe.sampling.timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns))
 
 
 def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) -> list[Path]:

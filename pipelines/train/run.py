@@ -89,10 +89,10 @@ def finished_step(folder: Path, steps: int) -> int | None:
 
 def saved_step(folder: Path) -> int | None:
     """That of a run's newest checkpoint; None where there is none."""
-    from reelwright.training.checkpoints import Checkpoints, about
+    from reelwright.training.checkpoints import Checkpoints, read_metadata
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
-    return about(latest)["step"] if latest else None
+    return read_metadata(latest)["step"] if latest else None
 
 
 def already(folder: Path) -> str:
@@ -122,7 +122,8 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """What every process of a run does, however it was started."""
     from reelwright.pipelines.train.samples import SampleWriter
-    from reelwright.training.run import run
+    from reelwright.training.loop import Hooks
+    from reelwright.training.run import Clips, run
 
     recipe = job.recipe
     writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None
@@ -131,10 +132,13 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     store = Store.open(job.store)
     with _fresh_samples(job, store, world) as samples:
         return run(
-            recipe, store, job.snapshot, folder, world,
-            samples=samples, sample=writer, recipe_path=job.path,
-            resume_from=Path(job.resume_from) if job.resume_from else None, say=say,
-        )  # fmt: skip
+            recipe,
+            Clips(store, job.snapshot, samples, job.path),
+            folder,
+            world,
+            resume_from=Path(job.resume_from) if job.resume_from else None,
+            hooks=Hooks(sample=writer, say=say),
+        )
 
 
 @contextmanager

@@ -48,12 +48,11 @@ class SampleWriter:
         """The recipe's, with the timestep shift that this size is trained with."""
         from reelwright.model.codec import latent_size
         from reelwright.model.sampling.generator import Settings
-        from reelwright.training.objectives.flow import timestep_shift
 
         own = self.recipe.samples
         width, height = own.size
         tokens = self.recipe.model.tokens(*latent_size(own.frames, height, width))
-        shift = timestep_shift(tokens, self.recipe.objective)
+        shift = self.recipe.sampling.timestep_shift(tokens)
         return Settings(
             width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift
         )

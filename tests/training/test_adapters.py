@@ -12,9 +12,9 @@ from reelwright.training.adapters import adapt
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
 from reelwright.training.distributed.world import World, start
-from reelwright.training.objectives.flow import flow_loss
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
 from reelwright.training.optim import make_optimizer
-from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
+from reelwright.training.recipe import ComputeConfig, OptimConfig, ParallelConfig, TrainRecipe
 from reelwright.training.run import build
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, MICROS, make_batch, tiny
@@ -38,7 +38,7 @@ def losses(world: World, *, half: bool = True) -> list[float]:
         for micro in mine:
             accumulate(model, ParallelConfig(), last=micro == mine[-1])
             with autocast(HALF, world.device):
-                loss = flow_loss(model, make_batch(step, micro), ObjectiveConfig())
+                loss = flow_loss(model, make_batch(step, micro), FlowConfig())
             loss.total.backward()
             total += loss.total.item()
         optimizer.step()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
-from reelwright.training.adapters import adapt, halve_blocks
+from reelwright.training.adapters import adapt, blocks_to_bf16
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.distributed.parallel import autocast, parallelize
 from reelwright.training.distributed.world import World
@@ -68,7 +68,7 @@ def _trace(
         if lora:
             adapt(model, lora, compute)
         if half_blocks:
-            halve_blocks(model)
+            blocks_to_bf16(model)
         one = compute.model_copy(update={"compile": False})
         parallelize(model, ParallelConfig(), one, World.alone("cpu"))
         with LiveBytes() as live:

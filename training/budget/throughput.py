@@ -7,10 +7,11 @@ from functools import partial
 import torch
 
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
-from reelwright.model.flops import DENSE, train_flops
+from reelwright.model.flops import train_flops
 from reelwright.model.lora.flops import lora_train_flops
 from reelwright.training.data.batch import Batch
 from reelwright.training.distributed.world import World
+from reelwright.training.recipe import TrainRecipe
 
 # Dense bf16 peaks in TFLOP/s, from the makers' data sheets (NVIDIA's headline figures with sparsity, halved).
 # The first name that the device's own name contains counts, so longer ones come first.
@@ -64,16 +65,22 @@ def step_flops(
     )  # fmt: skip
 
 
+def batch_flops(recipe: TrainRecipe, batch: Batch, attention: AttentionConfig) -> int:
+    """Count the operations of a batch's forward and backward pass, by the ranks that share it together."""
+    num, _, frames, height, width = batch.latents.shape
+    _, rows, columns = recipe.model.patch_size
+    return step_flops(
+        recipe.model, recipe.lora, (frames, height // rows, width // columns),
+        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.shape[1], attention=attention,
+    )  # fmt: skip
+
+
 @dataclass
 class Meter:
-    """Counts between two log lines, over all ranks. Validation, sampling and saving are not in its time.
-
-    lora: where adapters alone are trained; gradients of frozen weights are then no work.
-    """
+    """Counts between two log lines, over all ranks. Validation, sampling and saving are not in its time."""
 
     config: DiTConfig
     world: World
-    lora: LoRAConfig | None = None
     seconds: float = 0.0
     wait_s: float = 0.0
     clips: float = 0.0
@@ -84,16 +91,19 @@ class Meter:
     def start_step(self) -> None:
         self._began = time.perf_counter()
 
-    def add(self, batch: Batch, attention: AttentionConfig = DENSE) -> None:
-        """attention: by which it was computed."""
+    def add(self, batch: Batch, flops: int) -> None:
+        """Count a batch.
+
+        Args:
+            batch: the whole micro-batch, also where this rank computes a strip of it.
+            flops: operations of its forward and backward pass, by all ranks that share it.
+        """
         num, _, *grid = batch.latents.shape
-        tokens = (grid[0], grid[1] // self.config.patch_size[1], grid[2] // self.config.patch_size[2])
         share = 1 / self.world.context_size  # ranks of a context group count the same batch
         self.clips += num * share
-        self.tokens += num * tokens[0] * tokens[1] * tokens[2] * share
+        self.tokens += num * self.config.tokens(*grid) * share
         self.wait_s += batch.wait_s
-        sizes = {"batch": num, "cond_frames": batch.cond_frames, "text_tokens": batch.text.shape[1]}
-        self.flops += share * step_flops(self.config, self.lora, tokens, **sizes, attention=attention)
+        self.flops += share * flops
 
     def end_step(self) -> None:
         self.seconds += time.perf_counter() - self._began

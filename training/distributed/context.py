@@ -14,15 +14,15 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
 from reelwright.model.sparse import SparseAttention
+from reelwright.training.data.batch import B, Strip
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.flow import Strip
 from reelwright.training.recipe import ParallelConfig
 
 
 @dataclass
 class Strips:
-    """How many token rows each rank of a context group has of the sample at hand; set by `ContextParallel.strip`."""
+    """How many token rows each rank of a context group has of the sample at hand; set by `ContextParallel.share`."""
 
     group: dist.ProcessGroup
     rank: int
@@ -55,14 +55,19 @@ class Strips:
 
 
 class ContextParallel:
-    """What the loop asks for its strip: `flow_loss(…, strip=context.strip(batch.latents, patch))`."""
+    """Deals out the rows of batches to the ranks of a context group."""
 
     def __init__(self, strips: Strips) -> None:
         self.strips = strips
 
-    def strip(self, latents: Tensor, patch: tuple[int, int, int]) -> Strip:
-        """Rows of the token grid of latents [B, C, T, H, W] that this rank computes, until it is asked again."""
-        return self.strips.divide(latents.shape[3] // patch[1])
+    def share(self, batch: B, patch: tuple[int, int, int]) -> B:
+        """Return the batch with the strip of token rows that this rank computes; the attention uses it until the next.
+
+        Args:
+            batch: latents [B, C, T, H, W], whole on every rank.
+            patch: latent frames, rows and columns of a token.
+        """
+        return replace(batch, strip=self.strips.divide(batch.latents.shape[3] // patch[1]))
 
 
 def context_parallel(

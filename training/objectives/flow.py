@@ -1,34 +1,68 @@
 """Flow matching (report 4.1): x_t = (1 - t) x0 + t ε; the network predicts x0 - ε; mean squared error on noisy frames.
 
-The tasks differ in how many of the first latent frames are clean. All that is random comes from the samples' seeds, on
-the CPU: one sample gives one loss, on whichever rank and in whichever batch it is.
+The tasks differ in how many of the first latent frames are clean. All randomness comes from the samples' seeds, on the
+CPU: a sample gives the same loss on every rank and in every batch.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from reelwright.model.sampling.schedules import shifted
+from reelwright.model.config import AttentionConfig, TimestepShift
 from reelwright.training.data.batch import Batch, Draws
-from reelwright.training.recipe import ObjectiveConfig
+from reelwright.training.objectives.base import Loss, ObjectiveConfig
+from reelwright.training.objectives.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import TrainRecipe
 
 T_SCALE = 1000.0  # the network's timesteps run over 0..1000
 EDGE = 1e-5  # u stays this far from 0 and 1, where the logit is infinite and its weight 0
 
 
+@register
+class FlowConfig(TimestepShift, ObjectiveConfig):
+    """Flow matching: x_t = (1-t) x0 + t ε, target x0 - ε (report 4.1)."""
+
+    kind: Literal["flow"] = Field("flow", description="name of the objective")
+    weighting: Literal["logit_normal", "uniform"] = Field("logit_normal", description="of the loss over t")
+    logit_mean: float = Field(0.0, description="of the logit of t, for logit_normal")
+    logit_std: float = Field(1.0, gt=0, description="of the logit of t, for logit_normal")
+    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
+
+    def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Flow:
+        return Flow(self, model, recipe)
+
+
 @dataclass(frozen=True)
-class Loss:
-    """total: weighted, summed over this batch's samples, over the step's samples: backward starts here.
+class Flow:
+    """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
-    per_sample [B]: mean squared error over noisy frames, without weight. t [B]: noise level of the noisy frames, 0..1.
-    """
+    config: FlowConfig
+    model: nn.Module
+    recipe: TrainRecipe
 
-    total: Tensor
-    per_sample: Tensor
-    t: Tensor
+    def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
+        return flow_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the weights."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def flops(self, batch: Batch, attention: AttentionConfig) -> int:
+        from reelwright.training.budget.throughput import batch_flops
+
+        return batch_flops(self.recipe, batch, attention)
 
 
 @dataclass(frozen=True)
@@ -41,32 +75,27 @@ class Noised:
     weight: Tensor
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Rows of the token grid that this rank computes (context parallelism): [first, first + rows)."""
-
-    first: int
-    rows: int
-
-
 def flow_loss(
     model: Callable[..., Tensor],
     batch: Batch,
-    config: ObjectiveConfig,
+    config: FlowConfig,
     *,
     t: Tensor | None = None,
-    strip: Strip | None = None,
     patch: tuple[int, int, int] = (1, 2, 2),
 ) -> Loss:
-    """The loss of a batch.
+    """Compute the loss of a batch, or of the rows of its strip; the losses of all strips add up to the whole's.
 
-    model: called as a `model.dit.DiT` is. t [B] in 0..1: noise levels to take instead of drawn ones, with weight 1 (for
-    validation). strip: compute these token rows only; the losses of all strips add up to the whole's. patch: latent
-    frames, rows and columns of a token.
+    Args:
+        model: the network; called as a `model.dit.DiT` is.
+        batch: latents and text states, on the device of the network.
+        config: weights of the loss and the shift of timesteps.
+        t: noise levels [B] in 0..1 in place of drawn ones, with weight 1 (for validation).
+        patch: latent frames, rows and columns of a token.
     """
     noised = add_noise(batch, config, t=t, patch=patch)
     x, target, origin = noised.x, noised.target, (0, 0, 0)
-    if strip is not None:
+    if batch.strip is not None:
+        strip = batch.strip
         rows = slice(strip.first * patch[1], (strip.first + strip.rows) * patch[1])
         x, target, origin = x[..., rows, :], target[..., rows, :], (0, strip.first, 0)
     predicted = model(
@@ -80,13 +109,17 @@ def flow_loss(
 
 
 def add_noise(
-    batch: Batch, config: ObjectiveConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
+    batch: Batch, config: FlowConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
 ) -> Noised:
-    """Noise level and noise of each sample, and of a continuation's condition frames each their own level."""
+    """Mix a batch with its noise: one level per sample, and one per condition frame of a continuation."""
+    import torch
+
+    from reelwright.model.sampling.schedules import shifted
+
     x0 = batch.latents.float()
     num, _, frames, height, width = x0.shape
     noisy_tokens = (frames - batch.cond_frames) // patch[0] * (height // patch[1]) * (width // patch[2])
-    shift = timestep_shift(noisy_tokens, config)
+    shift = config.timestep_shift(noisy_tokens)
     draws = batch.draws or draw(batch.seeds, x0.shape)
     levels = (shifted(draws.u, shift) if t is None else t).float()[:, None].repeat(1, frames)
     levels[:, : batch.cond_frames] = 0.0
@@ -99,7 +132,9 @@ def add_noise(
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
-    """All that is random of samples [B, C, T, H, W]; it takes a while, so loaders do it ahead."""
+    """Draw the random numbers of samples [B, C, T, H, W]. It takes a while, so loaders do it ahead."""
+    import torch
+
     u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
     noise = torch.empty(*shape)
     for i, seed in enumerate(seeds):
@@ -110,17 +145,10 @@ def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
     return Draws(u, condition, noise)
 
 
-def timestep_shift(noise_tokens: int, config: ObjectiveConfig) -> float:
-    """Shift s that grows with the square root of the noisy tokens, and is at least 1.
+def loss_weight(u: Tensor, config: FlowConfig) -> Tensor:
+    """Return the density of logit-normal(mean, std) at u; its mean over uniform u is 1, so losses keep their scale."""
+    import torch
 
-    The square root is how the signal-to-noise ratio of a mean over pixels grows with their number (Esser et al., 2024,
-    eq. 23). Its size is fixed by one point: 480p × 93 has the published sampler's 12.
-    """
-    return max(1.0, config.shift_at_reference * math.sqrt(noise_tokens / config.reference_tokens))
-
-
-def loss_weight(u: Tensor, config: ObjectiveConfig) -> Tensor:
-    """Density of logit-normal(mean, std) at u; its mean over uniform u is 1, so losses keep their scale."""
     if config.weighting == "uniform":
         return torch.ones_like(u)
     u = u.clamp(EDGE, 1 - EDGE)

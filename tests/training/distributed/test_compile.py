@@ -10,8 +10,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import parallelize
 from reelwright.training.distributed.world import World, start
-from reelwright.training.objectives.flow import flow_loss
-from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, ParallelConfig, TrainRecipe
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
+from reelwright.training.recipe import ComputeConfig, ParallelConfig, TrainRecipe
 from tests.training.ranks import ranks
 from tests.training.steps import CONFIG, PLAIN, make_batch, tiny
 
@@ -76,8 +76,8 @@ def _loss(parallel: ParallelConfig, world: World, compute: ComputeConfig) -> tup
     model = parallelize(tiny(), parallel, compute, world, backend=counter)
     context = context_parallel(model, parallel, world)
     batch = make_batch(0, 2)
-    strip = context.strip(batch.latents, CONFIG.patch_size) if context else None
-    loss = flow_loss(model, batch, ObjectiveConfig(), strip=strip).total
+    batch = context.share(batch, CONFIG.patch_size) if context else batch
+    loss = flow_loss(model, batch, FlowConfig()).total
     loss.backward()
     return counter.frame_count, loss.item()
 

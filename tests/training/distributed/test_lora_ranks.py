@@ -14,7 +14,7 @@ from reelwright.pipelines.weights.convert import export_lora, export_weights
 from reelwright.training.checkpoints import find_checkpoint, read_tensors, tensor_names
 from reelwright.training.distributed.world import World, start
 from reelwright.training.logs import read_log
-from reelwright.training.loop import train
+from reelwright.training.loop import Hooks, Trainer
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
 from tests.training.made_up import ABOUT, MadeUp, recipe_of
@@ -71,8 +71,11 @@ def _recipe(base: Path | str, steps: int) -> TrainRecipe:
 def _train(base: Path | str, folder: Path, world: World, steps: int) -> None:
     recipe = _recipe(base, steps)
     model, parent = build(recipe, world)
-    about = ABOUT | {"recipe": recipe.model_dump(mode="json"), "parent": parent}
-    train(recipe, MadeUp(recipe, world), world, folder, model=model, about=about, say=lambda line: None)
+    metadata = ABOUT | {"recipe": recipe.model_dump(mode="json"), "parent": parent}
+    Trainer(
+        recipe=recipe, data=MadeUp(recipe, world), model=model, world=world, folder=folder, metadata=metadata,
+        hooks=Hooks(say=str),
+    ).run()  # fmt: skip
 
 
 def _two_steps(base: str, folder: str) -> None:

@@ -1,25 +1,19 @@
 """The flow-matching loss against what is known of it in closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.training.objectives.flow import (
-    T_SCALE,
-    Strip,
-    add_noise,
-    flow_loss,
-    loss_weight,
-    shifted,
-    timestep_shift,
-)
-from reelwright.training.recipe import ObjectiveConfig
+from reelwright.model.sampling.schedules import shifted
+from reelwright.training.data.batch import Strip
+from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
 from tests.training.batches import make_batch
 
-CONFIG = ObjectiveConfig()
+CONFIG = FlowConfig()
 KINDS = [("t2i", 0, 1), ("t2v", 0, 3), ("i2v", 1, 3), ("continuation", 2, 4)]
 
 
@@ -76,12 +70,12 @@ def test_shift_is_a_bijection_towards_noise(u, shift):
 
 
 def test_shift_follows_the_noise_tokens():
-    assert timestep_shift(37440, CONFIG) == 12  # the published sampler's, at 480×832×93
-    assert timestep_shift(37440 // 4, CONFIG) == pytest.approx(6)
-    assert timestep_shift(1, CONFIG) == 1
+    assert CONFIG.timestep_shift(37440) == 12  # the published sampler's, at 480×832×93
+    assert CONFIG.timestep_shift(37440 // 4) == pytest.approx(6)
+    assert CONFIG.timestep_shift(1) == 1
     batch = make_batch(256, frames=3, side=8)
-    shift = timestep_shift(3 * 4 * 4, ObjectiveConfig(reference_tokens=48))
-    t = add_noise(batch, ObjectiveConfig(reference_tokens=48)).t[:, -1]
+    shift = FlowConfig(reference_tokens=48).timestep_shift(3 * 4 * 4)
+    t = add_noise(batch, FlowConfig(reference_tokens=48)).t[:, -1]
     assert shift == 12
     median = shifted(torch.tensor(0.5), shift).item()
     assert t.median().item() == pytest.approx(median, abs=0.03)
@@ -89,7 +83,7 @@ def test_shift_follows_the_noise_tokens():
 
 @given(mean=st.floats(-1, 1), std=st.floats(0.4, 2))
 def test_weights_are_the_logit_normal_density_and_average_to_one(mean, std):
-    config = ObjectiveConfig(logit_mean=mean, logit_std=std)
+    config = FlowConfig(logit_mean=mean, logit_std=std)
     # With u = sigmoid(z), du = u (1 - u) dz: the integral over u is smooth in z.
     z = torch.linspace(mean - 8 * std, mean + 8 * std, 4001, dtype=torch.float64)
     z = z[(z.abs() < 11)]  # where u stays off the edges
@@ -101,7 +95,7 @@ def test_weights_are_the_logit_normal_density_and_average_to_one(mean, std):
 
 
 def test_uniform_weighting_is_one():
-    assert (loss_weight(torch.rand(8), ObjectiveConfig(weighting="uniform")) == 1).all()
+    assert (loss_weight(torch.rand(8), FlowConfig(weighting="uniform")) == 1).all()
 
 
 def test_a_sample_s_loss_depends_on_its_seed_alone():
@@ -121,9 +115,9 @@ def test_strips_of_rows_add_up_to_the_whole():
     batch = make_batch(2, frames=3, side=10)
     half = lambda x, *a, **k: 0.5 * x  # noqa: E731
     whole = flow_loss(half, batch, CONFIG)
-    parts = [flow_loss(half, batch, CONFIG, strip=Strip(first, rows)) for first, rows in ((0, 2), (2, 3))]
+    parts = [flow_loss(half, replace(batch, strip=Strip(first, rows)), CONFIG) for first, rows in ((0, 2), (2, 3))]
     assert sum(p.total for p in parts).item() == pytest.approx(whole.total.item(), rel=1e-6)
-    assert flow_loss(exact(batch), batch, CONFIG, strip=Strip(2, 3)).total < 1e-8
+    assert flow_loss(exact(batch), replace(batch, strip=Strip(2, 3)), CONFIG).total < 1e-8
 
 
 def test_given_levels_are_taken_without_weight():
