@@ -25,7 +25,8 @@ import torch
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
-from reelwright.model.sampling.generator import Generator, Settings
+from reelwright.model.sampling.generator import Generator
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.generate.mp4 import to_frames
@@ -166,7 +167,7 @@ def generate(recipe: TrainRecipe, run_folder: Path, prompts: Sequence[str]) -> n
     width, height = map(int, recipe.data.sizes[0].split("x"))
     frames = recipe.data.frames[0]
     tokens = recipe.model.tokens((frames - 1) // 4 + 1, height // 8, width // 8)
-    settings = Settings(width=width, height=height, frames=frames, steps=30, guidance=3.0,
+    settings = Settings.of(width=width, height=height, frames=frames, steps=30, guidance=3.0,
                         shift=recipe.sampling.timestep_shift(tokens))  # fmt: skip
     generator = Generator(model.eval(), load_codec(recipe.codec), load_text_encoder(recipe.text))
     return np.stack([to_frames(v) for v in generator.text(prompts, list(range(len(prompts))), settings)])

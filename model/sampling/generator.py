@@ -1,7 +1,7 @@
-"""Video from prompts: text, image and continuation, long and interactive, all by one way through the network.
+"""Videos from prompts: text, image and continuation, long and interactive, all by one way through the network.
 
-Frames that are given come first; their latents are the condition, and they are returned as they were given. A long
-video is made in segments, each the continuation of the last frames of the one before.
+Initial frames, where there are any, come first: their latents are the condition, and they are returned as they were
+given. A long video is made in segments, each the continuation of the last frames of the one before.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,62 +12,56 @@ from torch import Tensor
 
 from reelwright.model.cache import KVCache
 from reelwright.model.codec import Codec, latent_size
-from reelwright.model.codec.base import STRIDE
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
-from reelwright.model.sampling.schedules import SHIFT, Predict, Rule, cfg, cfg_zero, denoise, distilled_sigmas, sigmas
+from reelwright.model.sampling.settings import Settings, Shape
+from reelwright.model.sampling.solvers import Predict, Solution, Solver, euler
 from reelwright.model.text import TextEncoder, pad_text
 
-OnStep = Callable[[int, int], None]  # (steps done, steps in all)
+OnStep = Callable[[int, int], None]
+"""(steps done, steps in all)"""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to sample; the defaults are the published ones."""
+class TextStates:
+    """Encoded texts of one pass. states: [copies · B, L, D]. mask: bool [copies · B, L]. copies: texts per sample."""
 
-    width: int = 832
-    height: int = 480
-    frames: int = 93  # pixel frames of a segment, those that are given included
-    overlap: int = 13  # pixel frames of a segment that the next one continues
-    steps: int = 50
-    shift: float = SHIFT
-    guidance: float = 4.0  # 1: none, and half of the work
-    rule: Rule = "cfg-zero"
-    negative: str = ""
-    distilled: bool = False  # sigmas of a distilled network, which wants 16 steps and guidance 1
-    cache: bool = True  # keys and values of the condition are computed once
-    bf16_t: bool = False  # t is rounded to bf16 before its sinusoid, as the published bf16 network does
-    batched: bool = True  # with and without the prompt in one pass: faster, twice the memory
+    states: Tensor
+    mask: Tensor
+    copies: int
 
-    def check(self, patch: tuple[int, int, int]) -> None:
-        """Raises ModelError for a size that does not divide. patch: the network's."""
-        down, across = STRIDE[1] * patch[1], STRIDE[2] * patch[2]
-        if self.height % down or self.width % across or not self.height or not self.width:
-            raise ModelError(
-                f"{self.width} wide × {self.height} high does not fit: the width must be a multiple of {across}, "
-                f"the height of {down}"
-            )
-        latent_size(self.frames, self.height, self.width)
-        self.levels()
 
-    def levels(self) -> Tensor:
-        """Noise levels from 1 to 0, [steps + 1]."""
-        return (distilled_sigmas if self.distilled else sigmas)(self.steps, self.shift)
+@dataclass(frozen=True)
+class Condition:
+    """All that samples are made from besides noise.
+
+    texts: per pass; the prompts and, under guidance, the negative prompt in the same or in a second pass. frames:
+    initial pixel frames [B, 3, F, H, W], if any; latents: their latents [B, C, T, h, w]; cache: their keys and values.
+    """
+
+    texts: tuple[TextStates, ...]
+    frames: Tensor | None = None
+    latents: Tensor | None = None
+    cache: KVCache | None = None
 
 
 class Generator:
-    """A network with its codec and text encoder. Videos are float32 [B, 3, F, H, W] in -1..1 on the CPU, one a prompt.
+    """A network with its codec and text encoder. Videos are float32 [B, 3, F, H, W] in -1..1 on the CPU.
 
-    Noise comes from a CPU generator of each sample's own seed: a sample does not depend on its batch or the device.
+    A video takes three steps, each of which may be called alone: `encode_condition`, `sample_latents`, `decode`. Noise
+    comes from a CPU generator of each sample's own seed: a sample does not depend on its batch or the device.
     """
 
-    def __init__(self, model: DiT, codec: Codec, text_encoder: TextEncoder) -> None:
-        self.model, self.codec, self.text_encoder = model, codec, text_encoder
+    def __init__(self, model: DiT, codec: Codec, text_encoder: TextEncoder, *, solver: Solver = euler) -> None:
+        self.model = model
+        self.codec = codec
+        self.text_encoder = text_encoder
+        self.solver = solver
 
     def text(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings, on_step: OnStep | None = None
     ) -> Tensor:
-        """Text to video; `settings.frames` 1 makes images."""
+        """Make videos from text; with `shape.frames` 1, images."""
         return self.interactive([prompts], seeds, settings, on_step=on_step)
 
     def image(
@@ -78,8 +72,8 @@ class Generator:
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Image to video. images: [B, 3, H, W] in -1..1, the first frames."""
-        return self.interactive([prompts], seeds, settings, given=images.unsqueeze(2), on_step=on_step)
+        """Make videos from images. images: [B, 3, H, W] in -1..1, the first frames."""
+        return self.interactive([prompts], seeds, settings, initial=images.unsqueeze(2), on_step=on_step)
 
     def continuation(
         self,
@@ -89,8 +83,9 @@ class Generator:
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Go on from the last `settings.overlap` frames of videos [B, 3, F, H, W]; those frames begin the result."""
-        return self.interactive([prompts], seeds, settings, given=_last(videos, settings.overlap), on_step=on_step)
+        """Continue the last `shape.overlap` frames of videos [B, 3, F, H, W]; those frames begin the result."""
+        initial = _last(videos, settings.shape.overlap)
+        return self.interactive([prompts], seeds, settings, initial=initial, on_step=on_step)
 
     def long(
         self,
@@ -99,11 +94,11 @@ class Generator:
         seeds: Sequence[int],
         settings: Settings,
         *,
-        given: Tensor | None = None,
+        initial: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """frames + (segments - 1) · (frames - overlap) frames. given: [B, 3, F, H, W] to begin with, if any."""
-        return self.interactive([prompts] * segments, seeds, settings, given=given, on_step=on_step)
+        """Make videos of frames + (segments - 1) · (frames - overlap) frames. initial: first frames [B, 3, F, H, W]."""
+        return self.interactive([prompts] * segments, seeds, settings, initial=initial, on_step=on_step)
 
     def interactive(
         self,
@@ -111,11 +106,11 @@ class Generator:
         seeds: Sequence[int],
         settings: Settings,
         *,
-        given: Tensor | None = None,
+        initial: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """A long video whose every segment has prompts of its own. prompts: [segments][B]."""
-        parts = self.stream(prompts, seeds, settings, given=given, on_step=on_step, segments=len(prompts))
+        """Make long videos whose every segment has prompts of its own. prompts: [segments][B]."""
+        parts = self.stream(prompts, seeds, settings, initial=initial, on_step=on_step, segments=len(prompts))
         return torch.cat(list(parts), 2)
 
     def stream(
@@ -124,134 +119,173 @@ class Generator:
         seeds: Sequence[int],
         settings: Settings,
         *,
-        given: Tensor | None = None,
+        initial: Tensor | None = None,
         on_step: OnStep | None = None,
         segments: int = 1,
     ) -> Iterator[Tensor]:
-        """The new frames of segment after segment; the next prompts are asked for when the last frames are out.
+        """Yield the new frames of segment after segment; asks for the next prompts when the last frames are out.
 
-        given: [B, 3, F, H, W], the frames that the first segment begins with; they come first. Joined along the frames,
-        all that is yielded is the video: what a segment shows of the one before is not yielded again, so it cannot
-        drift. segments: how many prompts there will be, for `on_step`'s total.
+        Joined along the frames, the parts are the video: the frames that a segment continues are not yielded again, so
+        they cannot drift.
+
+        Args:
+            prompts: of each segment, one per video.
+            seeds: one per video.
+            settings: size, schedule, guidance, memory.
+            initial: frames [B, 3, F, H, W] in -1..1 that the first segment begins with; they are yielded first.
+            on_step: called after each step of the solver.
+            segments: how many rows of prompts there will be, for `on_step`'s total.
         """
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        tick = _ticker(on_step, settings.steps * segments)
-        shown = 0
+        tick = _ticker(on_step, settings.schedule.steps * segments)
+        shape, shown = settings.shape, 0
         for texts in prompts:
-            self._check(settings, texts, noise, given)
-            video = self._segment(texts, noise, given, settings, tick)
+            self._check(settings, texts, noise, initial)
+            condition = self.encode_condition(texts, settings, initial)
+            solution = self.sample_latents(condition, settings, noise, on_step=tick)
+            video = self.decode(solution.latents, condition)
             yield video[:, :, shown:]
-            given = _last(video, settings.overlap) if settings.overlap < settings.frames else video
-            shown = given.shape[2]
+            initial = _last(video, shape.overlap) if shape.overlap < shape.frames else video
+            shown = initial.shape[2]
 
     @torch.no_grad()
-    def _segment(
-        self,
-        prompts: Sequence[str],
-        noise: Sequence[torch.Generator],
-        given: Tensor | None,
-        settings: Settings,
-        tick: Callable[[], None],
-    ) -> Tensor:
-        frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
+    def encode_condition(
+        self, prompts: Sequence[str], settings: Settings, initial: Tensor | None = None
+    ) -> Condition:
+        """Encode prompts and initial frames.
+
+        Args:
+            prompts: one per sample.
+            settings: guidance decides which texts are encoded, memory how they are passed.
+            initial: pixel frames [B, 3, F, H, W] in -1..1, F = 4k + 1.
+        """
+        rounds = [list(prompts)]
+        if not settings.guidance.is_off:
+            rounds.append([settings.guidance.negative] * len(prompts))
+        if settings.memory.batched:
+            rounds = [[text for texts in rounds for text in texts]]
+        texts = tuple(self._encode_texts(r, copies=len(r) // len(prompts)) for r in rounds)
+        if initial is None:
+            return Condition(texts)
         weight = next(self.model.parameters())
-        condition = None
-        if given is not None:
-            condition = self.codec.encode(given).to(weight.device)
-            frames -= condition.shape[2]
+        latents = self.codec.encode(initial).to(weight.device)
+        cache = self.model.cache(latents.to(weight.dtype)) if settings.memory.cache else None
+        return Condition(texts, initial, latents, cache)
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        condition: Condition,
+        settings: Settings,
+        generators: Sequence[torch.Generator],
+        *,
+        solver: Solver | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> Solution:
+        """Sample the latents of the new frames, [B, C, T, h, w].
+
+        Args:
+            condition: texts and initial frames.
+            settings: as `condition` was encoded with.
+            generators: on the CPU, one per sample: of the first noise, and of what a stochastic solver adds.
+            solver: in place of the generator's own.
+            on_step: called after each step.
+        """
+        frames, rows, columns = settings.shape.latent
+        if condition.latents is not None:
+            frames -= condition.latents.shape[2]
         shape = (self.codec.channels, frames, rows, columns)
-        start = torch.stack([torch.randn(shape, generator=g) for g in noise]).to(weight.device)
-        predict = self._predictor(prompts, condition, settings)
-        latents = denoise(predict, start, settings.levels(), on_step=tick)
-        if condition is not None:
-            latents = torch.cat([condition, latents], 2)
+        device = next(self.model.parameters()).device
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+        solve, sigmas = solver or self.solver, settings.schedule.sigmas()
+        return solve(self.predictor(condition, settings), noise, sigmas, generators=generators, on_step=on_step)
+
+    def decode(self, latents: Tensor, condition: Condition) -> Tensor:
+        """Return the video of new frames after the initial ones, which stay as they were given.
+
+        Args:
+            latents: of the new frames, [B, C, T, h, w].
+            condition: what they were sampled from.
+        """
+        if condition.latents is not None:
+            latents = torch.cat([condition.latents, latents], 2)
         video = self.codec.decode(latents).cpu()
-        if given is not None:
-            video[:, :, : given.shape[2]] = given.cpu()
+        if condition.frames is not None:
+            video[:, :, : condition.frames.shape[2]] = condition.frames.cpu()
         return video
 
-    def _predictor(self, prompts: Sequence[str], condition: Tensor | None, settings: Settings) -> Predict:
-        """Guided prediction for the noisy frames of x."""
-        count, rounds = len(prompts), [list(prompts)]
-        if settings.guidance != 1:
-            rounds.append([settings.negative] * count)
-        if settings.batched:
-            rounds = [[text for texts in rounds for text in texts]]
-        cache = self._cache(condition) if condition is not None and settings.cache else None
-        passes = [self._single(texts, condition, cache, copies=len(texts) // count) for texts in rounds]
-        rule = cfg_zero if settings.rule == "cfg-zero" else cfg
+    def predictor(self, condition: Condition, settings: Settings) -> Predict:
+        """Return the guided prediction for the new frames; gradients flow through it where they are enabled."""
+        guidance, bf16_t = settings.guidance, settings.schedule.bf16_t
+        passes = [self._pass(texts, condition) for texts in condition.texts]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            t = t.bfloat16().float() if settings.bf16_t else t
-            if settings.guidance == 1:
+            t = t.bfloat16().float() if bf16_t else t
+            if guidance.is_off:
                 return passes[0](x, t)
-            if settings.batched:
+            if settings.memory.batched:
                 with_prompt, without = passes[0](x.repeat(2, 1, 1, 1, 1), t.repeat(2)).chunk(2)
             else:
                 with_prompt, without = (one(x, t) for one in passes)
-            return rule(with_prompt, without, settings.guidance)
+            return guidance(with_prompt, without)
 
         return predict
 
-    def _cache(self, condition: Tensor) -> KVCache:
-        return self.model.cache(condition.to(next(self.model.parameters()).dtype))
-
-    def _single(
-        self, texts: Sequence[str], condition: Tensor | None, cache: KVCache | None, copies: int
-    ) -> Predict:
-        """The network's prediction for the noisy frames of x, after its condition frames, if any.
-
-        x has the samples `copies` times over, each time with other texts.
-        """
+    def _encode_texts(self, texts: Sequence[str], copies: int) -> TextStates:
         weight = next(self.model.parameters())
         states, mask = pad_text(self.text_encoder.encode(texts), self.model.config.text_tokens)
-        states, mask = states.to(weight.device, weight.dtype), mask.to(weight.device)
-        if condition is None:
-            return lambda x, t: self.model(x.to(weight.dtype), t, states, mask).float()
-        if cache is not None:
-            whole_cache = cache.expand(copies)
-            return lambda x, t: self.model(x.to(weight.dtype), t, states, mask, cache=whole_cache).float()
-        clean, count = condition.repeat(copies, 1, 1, 1, 1).to(weight.dtype), condition.shape[2]
+        return TextStates(states.to(weight.device, weight.dtype), mask.to(weight.device), copies)
+
+    def _pass(self, texts: TextStates, condition: Condition) -> Predict:
+        """Return the network's prediction for the new frames of x, which has the samples `texts.copies` times over."""
+        dtype, states, mask = next(self.model.parameters()).dtype, texts.states, texts.mask
+        if condition.latents is None:
+            return lambda x, t: self.model(x.to(dtype), t, states, mask).float()
+        if condition.cache is not None:
+            cache = condition.cache.expand(texts.copies)
+            return lambda x, t: self.model(x.to(dtype), t, states, mask, cache=cache).float()
+        clean = condition.latents.repeat(texts.copies, 1, 1, 1, 1).to(dtype)
+        count = clean.shape[2]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            whole = torch.cat([clean, x.to(weight.dtype)], 2)
+            whole = torch.cat([clean, x.to(dtype)], 2)
             return self.model(whole, t, states, mask, cond_frames=count)[:, :, count:].float()
 
         return predict
 
     def _check(
-        self, settings: Settings, prompts: Sequence[str], noise: Sequence[torch.Generator], given: Tensor | None
+        self, settings: Settings, prompts: Sequence[str], noise: Sequence[torch.Generator], initial: Tensor | None
     ) -> None:
-        """Raises ModelError for what does not go together."""
+        """Raise ModelError for settings, prompts, seeds and initial frames that do not go together."""
         settings.check(self.model.config.patch_size)
         if not prompts or len(prompts) != len(noise):
-            raise ModelError(f"{len(prompts)} prompts with {len(noise)} seeds: one seed a prompt is needed")
+            raise ModelError(f"{len(prompts)} prompts with {len(noise)} seeds: one seed per prompt is needed")
         if self.text_encoder.dim != self.model.config.caption_channels:
             raise ModelError(
                 f"the text encoder's states have {self.text_encoder.dim} channels, the network takes "
                 f"{self.model.config.caption_channels}; give the encoder that it was trained with"
             )
-        if given is not None:
-            _check_given(given, settings, len(prompts))
+        if initial is not None:
+            _check_initial(initial, settings.shape, len(prompts))
 
 
-def _check_given(given: Tensor, settings: Settings, count: int) -> None:
-    frames = given.shape[2]
-    if len(given) != count or given.shape[1] != 3 or given.shape[3:] != (settings.height, settings.width):
-        want = [count, 3, "F", settings.height, settings.width]
-        raise ModelError(f"frames to begin with are {list(given.shape)}; expected [{', '.join(map(str, want))}]")
-    latent_size(frames, *given.shape[3:])
-    if frames >= settings.frames:
+def _check_initial(initial: Tensor, shape: Shape, count: int) -> None:
+    frames = initial.shape[2]
+    if len(initial) != count or initial.shape[1] != 3 or initial.shape[3:] != (shape.height, shape.width):
+        want = [count, 3, "F", shape.height, shape.width]
+        raise ModelError(f"initial frames are {list(initial.shape)}; expected [{', '.join(map(str, want))}]")
+    latent_size(frames, *initial.shape[3:])
+    if frames >= shape.frames:
         raise ModelError(
-            f"a segment of {settings.frames} frames that begins with {frames} given ones has no room for new ones; "
+            f"a segment of {shape.frames} frames that begins with {frames} initial ones has no room for new ones; "
             f"ask for more frames, or for a smaller overlap"
         )
 
 
 def _last(video: Tensor, frames: int) -> Tensor:
-    """The last `frames` frames. Raises ModelError for a shorter video."""
+    """Return the last `frames` frames. Raises ModelError for a shorter video."""
     if video.shape[2] < frames:
-        raise ModelError(f"a video of {video.shape[2]} frames is too short to go on from: {frames} are needed")
+        raise ModelError(f"a video of {video.shape[2]} frames is too short to continue: {frames} are needed")
     return video[:, :, video.shape[2] - frames :]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from reelwright.model.codec import load_codec
 from reelwright.model.codec.base import STRIDE
 from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
-from reelwright.model.sampling.generator import Generator, OnStep, Settings
+from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sampling.schedules import SHIFT
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.conditions import read_end, read_image
@@ -73,17 +74,17 @@ class Beginning:
 
 
 def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
-    """An image, or the last `settings.overlap` frames of a video. Raises UserError."""
-    size = (settings.width, settings.height)
+    """An image, or the last `settings.shape.overlap` frames of a video. Raises UserError."""
+    size = (settings.shape.width, settings.shape.height)
     if image is not None:
         return Beginning(read_image(image, size).unsqueeze(1), image)
     if video is None:
         return None
-    frames = read_end(video, size, settings.overlap, fps)
+    frames = read_end(video, size, settings.shape.overlap, fps)
     usable = frames.shape[1] - (frames.shape[1] - 1) % 4
     begins = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
     short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else begins)
+    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.shape.overlap else begins)
 
 
 def find_source(path: Path) -> Source:
@@ -168,9 +169,8 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     """The shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
         return SHIFT
-    from reelwright.model.codec import latent_size
 
-    frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
+    frames, rows, columns = settings.shape.latent
     noisy = frames - -(-given_frames // STRIDE[0])
     return source.recipe.sampling.timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns))
 
@@ -187,7 +187,7 @@ def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) ->
         _noted(request.prompts, rows),
         request.seeds,
         request.settings,
-        given=given,
+        initial=given,
         on_step=on_step,
         segments=request.segments,
     )
@@ -238,7 +238,7 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
             "made_by": "reelwright",
             "prompts": [row[i] for row in rows],
             "seed": request.seeds[i],
-            "settings": asdict(request.settings),
+            "settings": request.settings.flat(),
             "fps": request.fps,
             "begins_with": {"file": str(file), "sha256": _sha256(file)} if file else None,
             **loaded.about,

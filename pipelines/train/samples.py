@@ -47,13 +47,13 @@ class SampleWriter:
     def _settings(self) -> Any:
         """The recipe's, with the timestep shift that this size is trained with."""
         from reelwright.model.codec import latent_size
-        from reelwright.model.sampling.generator import Settings
+        from reelwright.model.sampling.settings import Settings
 
         own = self.recipe.samples
         width, height = own.size
         tokens = self.recipe.model.tokens(*latent_size(own.frames, height, width))
         shift = self.recipe.sampling.timestep_shift(tokens)
-        return Settings(
+        return Settings.of(
             width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift
         )
 
