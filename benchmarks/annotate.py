@@ -23,8 +23,8 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.journal import MERGE_ROWS, Journal
 from reelwright.pipelines.annotate.load import in_levels, load_annotators, prepare_columns
 from reelwright.pipelines.annotate.run import annotate_and_record, is_current
-from reelwright.pipelines.annotate.sets import set_standing
-from reelwright.pipelines.annotate.standing import standing_of
+from reelwright.pipelines.annotate.sets import set_staleness
+from reelwright.pipelines.annotate.staleness import staleness_of
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -74,12 +74,13 @@ def _all_current(store: Store, recipe: CurateRecipe) -> Store:
         for name in names:
             annotator = annotators[name]
             if isinstance(annotator, Annotator):
-                standing = standing_of(store, {name: annotator}, retry_failed=True)
-                ids, prints = standing.clips.column("clip_id"), standing.expected[name]
+                staleness = staleness_of(store, {name: annotator}, retry_failed=True)
+                ids = staleness.clips.column("clip_id")
+                prints = staleness.expected[name]
             else:
                 assert isinstance(annotator, SetAnnotator)
                 ids = store.read("clips", ["clip_id"]).column(0)
-                prints = pa.array([set_standing(store, annotator).expected] * len(ids))
+                prints = pa.array([set_staleness(store, annotator).expected] * len(ids))
             store.merge("clips", pa.table({"clip_id": ids, f"{name}_fingerprint": prints}), on="clip_id")
     return store
 

@@ -4,6 +4,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reelwright.annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
@@ -11,7 +12,7 @@ from reelwright.annotate.backends.chat import take_usage, trouble_of
 from reelwright.annotate.contract import needs_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
-from reelwright.pipelines.workers.sandboxed import plain
+from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 DECODERS = 2  # threads of it that decode at once
 
@@ -43,11 +44,11 @@ class AnnotatorActor:
         self.gate = threading.Semaphore(self.annotator.resources.calls)
         self.decoder = threading.Semaphore(DECODERS)
 
-    def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """{"columns", "failures", "seconds"} for each clip; the first holds the "usage" of all since the last call."""
+    def annotate(self, rows: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> list[Annotated]:
+        """Annotate clips; the first result holds the usage of all since the last call."""
         self._prepare()
         if self.refusal:
-            return [plain({}, [self.refusal]) | {"seconds": {}} for _ in clip_ids]
+            return [Annotated(failures=failed_annotators([self.refusal]))] * len(clip_ids)
         mp4s: Sequence[bytes | None] = [None] * len(clip_ids)
         if self.looks:
             mp4s = [mp4 for _, mp4 in self.store.read_media(clip_ids)]
@@ -58,9 +59,8 @@ class AnnotatorActor:
         )  # fmt: skip
         self.refusal = next((f for _, failures in done for f in failures if f.postponed), self.refusal)
         share = {name: seconds / len(clip_ids) for name, seconds in clock.items()}
-        results = [plain(columns, failures) | {"seconds": share} for columns, failures in done]
-        results[0]["usage"] = take_usage(self.annotator)
-        return results
+        results = [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
+        return [replace(results[0], usage=take_usage(self.annotator)), *results[1:]]
 
     def trouble(self) -> str:
         """What it waits for: its model, or a server; empty while all is well."""

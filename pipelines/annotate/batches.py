@@ -12,7 +12,7 @@ from reelwright.annotate import Annotator, Frames, stored_needs
 from reelwright.annotate.contract import needs_of
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
-from reelwright.pipelines.annotate.standing import STALE, Standing
+from reelwright.pipelines.annotate.staleness import STALE, Staleness
 from reelwright.pipelines.records.committer import sql_strings
 
 ROWS_AT_ONCE = 2048  # rows read together: a look-up scans what its index does not cover
@@ -25,43 +25,43 @@ class Batch:
     names: tuple[str, ...]
     clip_ids: tuple[str, ...]
     source_md5s: tuple[str, ...]
-    places: tuple[int, ...]  # rows of `Standing.clips`
+    places: tuple[int, ...]  # rows of `Staleness.clips`
     rows: tuple[dict[str, Any], ...]
 
 
 def batches_of(
-    store: Store, standing: Standing, annotators: Mapping[str, Annotator], *, clips: int, frame_bytes: int
+    store: Store, staleness: Staleness, annotators: Mapping[str, Annotator], *, clips: int, frame_bytes: int
 ) -> Iterator[Batch]:
     """What is stale of these annotators, in the table's order for each combination of them.
 
     clips: at most so many a batch. frame_bytes: at most so many bytes of sampled frames, but for a single clip.
     """
-    reader = _Rows(store, standing, annotators)
-    for names, places in _combinations(standing, list(annotators)):
-        weights = _frame_bytes(standing, [annotators[n] for n in names], places)
+    reader = _Rows(store, staleness, annotators)
+    for names, places in _combinations(staleness, list(annotators)):
+        weights = _frame_bytes(staleness, [annotators[n] for n in names], places)
         for part in np.array_split(places, np.arange(ROWS_AT_ONCE, len(places), ROWS_AT_ONCE)):
             rows = reader.read(names, part)
             start = 0
             while start < len(part):
                 stop = _fill(part, start, weights, clips, frame_bytes)
-                yield _batch(standing, names, part[start:stop], rows[start:stop])
+                yield _batch(staleness, names, part[start:stop], rows[start:stop])
                 start = stop
 
 
-def _combinations(standing: Standing, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+def _combinations(staleness: Staleness, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """(annotators, clips on which exactly these are stale)."""
-    codes = np.zeros(len(standing.clips), np.int64)
+    codes = np.zeros(len(staleness.clips), np.int64)
     for bit, name in enumerate(names):
-        codes |= (standing.states[name] == STALE).astype(np.int64) << bit
+        codes |= (staleness.states[name] == STALE).astype(np.int64) << bit
     for code in np.unique(codes[codes > 0]):
         yield tuple(n for bit, n in enumerate(names) if code >> bit & 1), np.flatnonzero(codes == code)
 
 
-def _frame_bytes(standing: Standing, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
+def _frame_bytes(staleness: Staleness, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
     """place -> bytes of the frames that its annotators look at; of a lone one, what it keeps of them."""
     share = annotators[0].kept_share if len(annotators) == 1 else 1.0
     needs = {n for a in annotators for n in needs_of(a) if isinstance(n, Frames)}
-    facts = standing.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()
+    facts = staleness.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()
     out = {}
     for place, f in zip(places.tolist(), facts, strict=True):
         out[place] = int(share * sum(_bytes_of(need, f) for need in needs))
@@ -85,17 +85,17 @@ def _fill(part: np.ndarray, start: int, weights: Mapping[int, int], clips: int, 
     return stop
 
 
-def _batch(standing: Standing, names: tuple[str, ...], places: np.ndarray, rows: Sequence[dict[str, Any]]) -> Batch:
-    clips = standing.clips.select(["clip_id", "source_md5"]).take(places)
+def _batch(staleness: Staleness, names: tuple[str, ...], places: np.ndarray, rows: Sequence[dict[str, Any]]) -> Batch:
+    clips = staleness.clips.select(["clip_id", "source_md5"]).take(places)
     ids, md5s = clips.column(0).to_pylist(), clips.column(1).to_pylist()
     return Batch(names, tuple(ids), tuple(md5s), tuple(places.tolist()), tuple(rows))
 
 
 class _Rows:
-    """Columns that annotators read, as the store had them when the standing was taken."""
+    """Columns that annotators read, as the store had them when the staleness was taken."""
 
-    def __init__(self, store: Store, standing: Standing, annotators: Mapping[str, Annotator]) -> None:
-        self.store, self.standing, self.annotators = store, standing, annotators
+    def __init__(self, store: Store, staleness: Staleness, annotators: Mapping[str, Annotator]) -> None:
+        self.store, self.staleness, self.annotators = store, staleness, annotators
         self.producers, self.schema = producers_of(store), store.schema("clips").names
         self._of_sources: dict[str, dict[str, Any]] = {}
 
@@ -108,11 +108,11 @@ class _Rows:
         columns |= {f"{self.producers[c]}_fingerprint" for c in columns if c in self.producers}
         parts = {name: PART_COLUMNS[name] for name in wanted & set(PART_COLUMNS)}
         columns |= set(parts.values())
-        picked = self.standing.clips.select(["clip_id", "source_md5"]).take(places)
+        picked = self.staleness.clips.select(["clip_id", "source_md5"]).take(places)
         ids = picked.column(0).to_pylist()
         found = self.store.read(
             "clips", ["clip_id", *sorted(columns)], filter=f"clip_id IN ({sql_strings(ids)})",
-            version=self.standing.version,
+            version=self.staleness.version,
         ).to_pylist()  # fmt: skip
         by_id = {row.pop("clip_id"): row for row in found}
         of_source = [self._source_values(wanted, md5) for md5 in picked.column(1).to_pylist()]

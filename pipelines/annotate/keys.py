@@ -1,4 +1,4 @@
-"""Keys of servers: read where a run is started, and lent to the workers that need them.
+"""Keys of servers: read where a run is started, and keys_in_environment to the workers that need them.
 
 They go as an argument of the call that makes the worker: not in Ray's `runtime_env`, which its dashboard and logs show,
 and never into a recipe, a table, a fingerprint or a message.
@@ -30,14 +30,14 @@ def keys_of(annotators: Mapping[str, Computes]) -> Keys:
             if not key or not key.isprintable():
                 raise UserError(
                     f"annotator '{name}': chat.api_key_env names the environment variable '{variable}', which holds no "
-                    "key here; export it where this command runs: workers are lent it"
+                    "key here; export it where this command runs: workers are keys_in_environment it"
                 )
             found[variable] = key
     return found
 
 
 @contextmanager
-def lent(keys: Mapping[str, str]) -> Iterator[None]:
+def keys_in_environment(keys: Mapping[str, str]) -> Iterator[None]:
     """The keys in this process's environment, for as long as it is entered."""
     before = {name: os.environ.get(name) for name in keys}
     os.environ.update(keys)

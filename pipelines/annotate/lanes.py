@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from reelwright.annotate import Annotator, Computes
+from reelwright.curation.results import Failed
 from reelwright.pipelines.annotate.actor import AnnotatorActor
 from reelwright.pipelines.annotate.batches import Batch
+from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.watch import Watch
 from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Annotated
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: for each of its clips {"columns", "failures", "seconds"}."""
+    """Results of a batch, or of a part of it that came back alone."""
 
     clips: tuple[int, ...]  # places in the batch
     batch: Batch
-    results: list[dict[str, Any]]
+    results: Sequence[Annotated]
 
 
 class Lane(Protocol):
@@ -44,15 +47,16 @@ class TaskLane:
     def __init__(
         self,
         batches: Iterator[Batch],
-        store_uri: str,
+        run: AnnotationRun,
         producers: Mapping[str, str],
-        recipe: CurateRecipe,
         names: Collection[str],
         *,
         looks: bool,
     ) -> None:
+        recipe = run.recipe
         self.names = set(names)  # of the annotators that are handed clips
-        self.batches, self.store_uri, self.producers, self.looks = batches, store_uri, producers, looks
+        self.batches, self.producers, self.looks = batches, producers, looks
+        self.store_uri = run.store.uri
         self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
         function = tasks.annotate if looks else tasks.derive
         self.flow = Flow({"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
@@ -96,12 +100,10 @@ class ActorLane:
         self,
         batches: Iterator[Batch],
         annotator: Annotator,
+        run: AnnotationRun,
+        producers: Mapping[str, str],
         needs: Need,
         size: int,
-        store_uri: str,
-        producers: Mapping[str, str],
-        recipe: CurateRecipe,
-        keys: Keys,
     ) -> None:
         import ray
 
@@ -111,10 +113,11 @@ class ActorLane:
         actor: Any = ray.remote(AnnotatorActor).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
         )  # one thread is left to say what the others wait for
-        params = dict(recipe.annotator_params())[annotator.name]
-        about = (annotator.name, params, store_uri, producers, keys, size)
-        self.actors = Actors(lambda: actor.remote(*about), size, ahead=calls)
-        self.actors.__enter__()
+        params = dict(run.recipe.annotator_params())[annotator.name]
+        keys = Keys({key: run.keys[key] for key in annotator.keys})
+        arguments = (annotator.name, params, run.store.uri, producers, keys, size)
+        self.actors = Actors(lambda: actor.remote(*arguments), size, ahead=calls)
+        self.actors.start()
         self.watch = Watch(annotator.name)
 
     def __bool__(self) -> bool:
@@ -133,7 +136,7 @@ class ActorLane:
         self.actors.queue.clear()
 
     def close(self) -> None:
-        self.actors.__exit__()
+        self.actors.close()
 
     def _feed(self) -> None:
         while not self.exhausted and len(self.actors.queue) < self.actors.size:
@@ -153,8 +156,8 @@ class ActorLane:
         if result.value is not None:
             yield Outcome(places, batch, result.value)
         else:
-            why = {"stage": batch.names[0], "message": f"the worker was lost ({result.lost})", "detail": result.lost}
-            yield Outcome(places, batch, [{"columns": {}, "failures": [why], "seconds": {}} for _ in places])
+            lost = Failed(batch.names[0], f"the worker was lost ({result.lost})", result.lost)
+            yield Outcome(places, batch, [Annotated(failures=[lost])] * len(places))
 
 
 def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
@@ -195,9 +198,9 @@ def _warn(name: str, need: Need) -> None:
         )
 
 
-def _outcome(batch: Batch, value: Any) -> Outcome:
+def _outcome(batch: Batch, value: Sequence[Annotated] | Failed) -> Outcome:
     places = tuple(range(len(batch.clip_ids)))
-    if isinstance(value, dict):  # the task's worker was lost for good
-        lost = [{"columns": {}, "failures": [value["failure"] | {"stage": n} for n in batch.names], "seconds": {}}]
-        return Outcome(places, batch, lost * len(places))
+    if isinstance(value, Failed):  # the task's worker was lost for good
+        lost = Annotated(failures=[value.at(name) for name in batch.names])
+        return Outcome(places, batch, [lost] * len(places))
     return Outcome(places, batch, value)

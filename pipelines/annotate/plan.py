@@ -10,9 +10,9 @@ from reelwright.annotate import Annotator, Computes, SetAnnotator, stored_needs
 from reelwright.annotate.backends.chat import chat_of
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import in_levels
-from reelwright.pipelines.annotate.sets import set_standing
-from reelwright.pipelines.annotate.spending import told
-from reelwright.pipelines.annotate.standing import CURRENT, FAILED, STALE, WAITING, Standing, standing_of
+from reelwright.pipelines.annotate.sets import set_staleness
+from reelwright.pipelines.annotate.spending import format_usage
+from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAITING, Staleness, staleness_of
 
 # Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
 TYPICAL_S = {
@@ -53,14 +53,14 @@ def make_plan(
     """A row an annotator, in their order."""
     measured, used = measured_seconds(store), measured_usage(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
-    standing = standing_of(store, of_clips, retry_failed=retry_failed, where=where)
-    follows = _that_follow(annotators, standing)
+    staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
+    follows = _that_follow(annotators, staleness)
     rows = []
     for name, annotator in annotators.items():
         if isinstance(annotator, SetAnnotator):
             current, stale, waiting, failed = _of_set(store, annotator, bool(follows[name].any()), retry_failed)
         else:
-            states = np.where(follows[name] & (standing.states[name] != STALE), WAITING, standing.states[name])
+            states = np.where(follows[name] & (staleness.states[name] != STALE), WAITING, staleness.states[name])
             current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
         each = measured.get(name, TYPICAL_S.get(name))
         cost = None if each is None else each * (stale + waiting)
@@ -78,21 +78,21 @@ def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) 
     return {"input_tokens": total[0], "output_tokens": total[1], "usd": chat.cost_usd(*total)}
 
 
-def _that_follow(annotators: Mapping[str, Computes], standing: Standing) -> dict[str, np.ndarray]:
+def _that_follow(annotators: Mapping[str, Computes], staleness: Staleness) -> dict[str, np.ndarray]:
     """Annotator -> bool [clips]: what it reads will be made anew by this run, so that its value will be too."""
     made_by = {column: name for name, a in annotators.items() for column in a.columns}
     out: dict[str, np.ndarray] = {}
     for name in (n for level in in_levels(annotators) for n in level):
-        out[name] = np.zeros(len(standing.clips), bool)
+        out[name] = np.zeros(len(staleness.clips), bool)
         for producer in {made_by[n.column] for n in stored_needs(annotators[name]) if n.column in made_by}:
-            stale = standing.states[producer] == STALE if producer in standing.states else False
+            stale = staleness.states[producer] == STALE if producer in staleness.states else False
             out[name] |= out[producer] | stale
     return out
 
 
 def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: bool) -> list[int]:
     """Clips that are current, stale, waiting, failed."""
-    found = set_standing(store, annotator, retry_failed=retry_failed)
+    found = set_staleness(store, annotator, retry_failed=retry_failed)
     if follows:
         return [0, 0, found.clips + found.waiting, 0]
     failed = found.stale if found.failed else 0
@@ -110,7 +110,7 @@ def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
     for r in rows:
         cost = "unknown" if r.seconds is None else duration(r.seconds) + ("" if r.measured or not r.seconds else " ~")
-        used = told(r.usage) + (" ~" if told(r.usage) and not r.usage_measured else "")
+        used = format_usage(r.usage) + (" ~" if format_usage(r.usage) and not r.usage_measured else "")
         line = f"{r.name:{width}}  {r.current:>9,} {r.stale:>9,} {r.waiting:>9,} {r.failed:>9,} {cost:>12}  {used}"
         yield line.rstrip()
     total = sum(r.seconds or 0 for r in rows)

@@ -27,7 +27,7 @@ from reelwright.annotate.backends.chat import close_chats, take_usage
 from reelwright.annotate.contract import digest_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotate.keys import Keys, lent
+from reelwright.pipelines.annotate.keys import Keys, keys_in_environment
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from reelwright.pipelines.recipes.curation import Need
 
@@ -35,7 +35,7 @@ Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 
 
 @dataclass(frozen=True)
-class SetStanding:
+class SetStaleness:
     """expected: the fingerprint of a current value; it covers which clips there are and what was read of them.
 
     clips: that are part of the set: those that whoever makes its needed columns has done. waiting: the others.
@@ -64,14 +64,14 @@ class SetOutcome:
     postponed: bool = False
 
 
-def set_standing(store: Store, annotator: SetAnnotator, *, retry_failed: bool = False) -> SetStanding:
+def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool = False) -> SetStaleness:
     """Reads ids and fingerprints alone."""
     clips = _members(store, annotator, [f"{annotator.name}_fingerprint"])
     expected = _expected(annotator, clips)
     current = 0
     if f"{annotator.name}_fingerprint" in clips.column_names:
         current = pc.sum(pc.equal(clips.column(f"{annotator.name}_fingerprint"), expected)).as_py() or 0
-    return SetStanding(
+    return SetStaleness(
         expected, len(clips), store.count("clips") - len(clips), len(clips) - current,
         not retry_failed and _has_failed(store, annotator.name, expected),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _compute(
     wanted = [n.column for n in stored_needs(annotator)]
     clips, complete = _with_values(store, annotator, members, wanted, version)
     problem: Any = None
-    with lent(keys):
+    with keys_in_environment(keys):
         try:
             found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
         except Partly as part:

@@ -42,7 +42,7 @@ class Spending:
         return ""
 
 
-def told(used: Mapping[str, float]) -> str:
+def format_usage(used: Mapping[str, float]) -> str:
     """1.2 M tokens in, 0.1 M out, 3.40 USD; empty where nothing was used."""
     if not used.get("input_tokens") and not used.get("output_tokens"):
         return ""

@@ -7,6 +7,7 @@ from typing import Any
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest import inputs_in_words
 from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.pinning import pin_models
@@ -34,24 +35,24 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
     todo = history.todo if history else inputs.files
     known = (history.by_md5, history.by_source_id) if history else ({}, {})
     with Progress("plan", quiet=quiet) as progress:
-        facts = _probe_all(recipe, todo, progress)
+        probed = _probe_all(recipe, todo, progress)
     dedup, states, videos = Deduplicator(*known), Counter[str](), []
     for item in todo:
-        found = facts[item.uri]
+        found = probed[item.uri]
         touched = history.touched.get(item.uri) if history else None
-        if history and touched and touched["md5"] == found["md5"]:
+        if history and touched and touched["md5"] == found.md5:
             history.note_done(touched)  # only its time changed
-        elif history and (item.uri, found["md5"]) in history.earlier:
+        elif history and (item.uri, found.md5) in history.earlier:
             history.done_before["ok"] += 1
-        elif history and "failure" not in found and history.take_over(item, found):
+        elif history and not found.failed and history.take_over(item, found):
             continue  # counted as done before
-        elif "failure" in found:
+        elif found.failed:
             states["unreadable"] += 1
-        elif dedup.survivor_of(item.uri, found["md5"], _id_of(recipe, item)):
+        elif dedup.survivor_of(item.uri, found.md5 or "", _id_of(recipe, item)):
             states["duplicate"] += 1
         else:
             states["new"] += 1
-            videos.append(found["info"])
+            videos.append(found.info or {})
     about = inputs_in_words(inputs, recipe.manifests)
     return "\n".join([*about, *_lines(recipe, len(inputs.files), history, states, videos)])
 
@@ -68,19 +69,17 @@ def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
     return None if recipe.manifests.repeated_ids == "keep" else item.source_id
 
 
-def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, dict[str, Any]]:
+def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, Probed]:
     flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
     uris = [item.uri for item in items if not item.refused]
     for uri in uris:
         flow.add("probe", uri, uri, recipe.limits.model_dump())
-    facts: dict[str, dict[str, Any]] = {
-        item.uri: {"md5": None, "info": None, "failure": item.refused} for item in items if item.refused
-    }
+    probed = {item.uri: Probed(failed=Failed("ingest", item.refused)) for item in items if item.refused}
     while flow:
         for done in flow.next_done():
-            facts[done.context] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None} | done.value
-        progress.show(len(facts), len(uris))
-    return facts
+            probed[done.context] = Probed(failed=done.value) if isinstance(done.value, Failed) else done.value
+        progress.show(len(probed), len(uris))
+    return probed
 
 
 def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[str]]:

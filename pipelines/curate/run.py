@@ -1,39 +1,39 @@
 """`reel curate`: footage in, clips with scores in a store. The driver's side: who is next, and what becomes a row."""
 
-import json
 import time
-import uuid
-from collections import Counter, deque
-from collections.abc import Collection
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-from reelwright.curation.clips import clip_fingerprint, clip_row, plan_clips
+from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.inputs import Inputs
 from reelwright.curation.no_clip import why_no_clip
-from reelwright.curation.scan import scan_from_json
+from reelwright.curation.results import Failed, Probed
+from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.keys import keys_of
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.pinning import pin_models
-from reelwright.pipelines.annotate.run import Report, annotate_and_record, is_current, runs_while_cutting
+from reelwright.pipelines.annotate.run import annotate_and_record, is_current, runs_while_cutting
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
+from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.runtime.versions import versions
 from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 
-UNREAD: dict[str, Any] = {"md5": None, "bytes": None, "info": None, "mtime_ns": None}
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
+RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
 
 
@@ -100,7 +100,7 @@ class Curation:
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
         self.no_clip, self.same_id = Counter[str](), Counter[str]()
-        self.stage_seconds: Counter[str] = Counter()
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
         self.flow = Flow(
             {
@@ -116,20 +116,21 @@ class Curation:
 
     def run(self, progress: Progress) -> Summary:
         """Process everything that is not done; returns when all of it is in the store."""
-        began, run_id = datetime.now(UTC), uuid.uuid4().hex[:12]
         clock = time.monotonic()
         self.history.clear_leftovers()
-        ended = "interrupted"
-        try:
-            self._process(progress)
-            self.history.drop_unused_leftovers()
-            ended = "finished"
-        finally:
-            if ended == "interrupted":
+        with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
+            try:
+                self._process(progress)
+                self.history.drop_unused_leftovers()
+            except BaseException:
                 self.flow.forget()
                 self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
-            summary = self._summary(time.monotonic() - clock)
-            self._record(run_id, began, ended, summary)
+                raise
+            finally:
+                summary = self._summary(time.monotonic() - clock)
+                run.counts = {name: getattr(summary, name) for name in RECORDED}
+                run.stage_seconds = summary.stage_seconds
+                run.stage_bytes = {"clips": summary.clip_bytes}
         return summary
 
     def _process(self, progress: Progress) -> None:
@@ -157,8 +158,7 @@ class Curation:
         ):
             item = self.to_probe.popleft()
             if item.refused:  # a manifest's row that names no file
-                why = {"stage": "ingest", "message": f"manifest: {item.refused}", "detail": ""}
-                self.probed[item.uri] = Source(item, UNREAD | {"failure": why})
+                self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
             else:
                 self.flow.add("probe", Source(item), item.uri, self.limits)
 
@@ -170,11 +170,6 @@ class Curation:
 
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
-    def _probed(self, done: Done) -> dict[str, Any]:
-        facts = UNREAD | done.value
-        self.stage_seconds["probe"] += facts.pop("seconds", 0)
-        return facts
-
     def _begin(self, source: Source) -> None:
         """Every source before this one is known: duplicate, failed, or to be scanned."""
         followers = self.awaited.pop(source.item.uri, [])
@@ -183,19 +178,19 @@ class Curation:
             self._begin(one)
 
     def _decide(self, source: Source) -> None:
-        md5 = source.facts["md5"]
+        md5 = source.probed.md5
         touched = self.history.touched.get(source.item.uri)
         if touched and md5 == touched["md5"]:  # only its time changed
             self.history.note_done(touched)
             self.state["unchanged"] += 1
-            self.committer.add_time(source.item.uri, source.facts["mtime_ns"])
+            self.committer.add_time(source.item.uri, source.probed.mtime_ns or 0)
             return
         if restored := self.history.restored(source.item.uri, md5):
             self.history.note_done(restored)
             self.state["unchanged"] += 1
             self.history.replaced.add(source.item.uri)
             self.history.moves.vacated.discard((source.item.uri, md5))
-            self.committer.add_source(restored | {"mtime_ns": source.facts["mtime_ns"]})
+            self.committer.add_source(restored | {"mtime_ns": source.probed.mtime_ns})
             return
         if touched and md5:
             self.history.moves.vacated.add((source.item.uri, touched["md5"]))
@@ -203,8 +198,8 @@ class Curation:
             self.awaited[at].append(source)
             return
         source.move = self.history.moves.recut.get(source.item.uri)
-        if "failure" not in source.facts and not source.move:
-            source.move = self.history.take_over(source.item, source.facts)
+        if not source.probed.failed and not source.move:
+            source.move = self.history.take_over(source.item, source.probed)
             if source.move and not source.move.is_recut:
                 self.state["unchanged"] += 1
                 return
@@ -213,46 +208,62 @@ class Curation:
             self.waiting[survivor].append(source)
         elif survivor is not None:
             self._finish(source, "duplicate", duplicate_of=survivor)
-        elif "failure" in source.facts:
-            self._fail(source, source.facts["failure"])
+        elif source.probed.failed:
+            self._fail(source, source.probed.failed)
         else:
             self.waiting[source.item.uri] = []
             shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
-            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.status)
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status)
 
     def _survivor(self, source: Source) -> str | None:
         """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
-        uri, md5 = source.item.uri, source.facts["md5"]
-        known = self.dedup.by_md5.get(md5)
-        if "failure" not in source.facts:
+        uri, md5 = source.item.uri, source.probed.md5
+        known = self.dedup.by_md5.get(md5) if md5 else None
+        if not source.probed.failed:
             source.note = None if known else OTHER_BYTES
-            return self.dedup.survivor_of(uri, md5, self.history.id_of(source.item))
+            return self.dedup.survivor_of(uri, source.md5, self.history.id_of(source.item))
         return known if known != uri else None
 
     def _advance(self, done: Done) -> None:
-        if done.stage == "probe":
-            done.context.facts = self._probed(done)
-            self.probed[done.context.item.uri] = done.context
-            return
-        if done.stage == "write":
-            if isinstance(done.value, dict):
-                raise StoreError(f"clips could not be written: {done.value['failure']['message']}")
-            self.committer.written(done.context, done.value)
-            return
-        self.stage_seconds[done.stage] += done.value.get("seconds", 0)
-        if done.stage == "scan":
-            self._scanned(done.context, done.value)
-        else:
-            self._cut(done)
+        match done.value:
+            case Failed() as failed:
+                self._failed(done, failed)
+            case Probed() as probed:
+                self._probed(done.context, probed)
+            case Scanned() as scanned:
+                self.stage_seconds["scan"] += scanned.seconds
+                self._scanned(done.context, scanned.scan)
+            case Cut() as cut:
+                self.stage_seconds["cut"] += cut.seconds
+                source, batch = done.context
+                self._cut(source, batch, cut, done.extra)
+            case MediaWritten() as written:
+                self.committer.written(done.context, written.fragments)
+            case other:
+                raise TypeError(f"stage '{done.stage}' handed back a {type(other).__name__}")
 
-    def _scanned(self, source: Source, value: dict[str, Any]) -> None:
-        if "failure" in value:
-            self._fail(source, value["failure"])
-            return
-        scan = scan_from_json(value["scan"], value["pts"])
+    def _failed(self, done: Done, failed: Failed) -> None:
+        """A stage that handed back a failure alone, or whose worker was lost for good."""
+        match done.stage:
+            case "probe":
+                self._probed(done.context, Probed(failed=failed))
+            case "scan":
+                self._fail(done.context, failed)
+            case "cut":
+                source, batch = done.context
+                self._cut(source, batch, Cut([failed] * len(batch), 0.0), done.extra)
+            case _:
+                raise StoreError(f"clips could not be written: {failed.message}")
+
+    def _probed(self, source: Source, probed: Probed) -> None:
+        self.stage_seconds["probe"] += probed.seconds
+        source.probed = probed
+        self.probed[source.item.uri] = source
+
+    def _scanned(self, source: Source, scan: Scan) -> None:
         if scan.frames_lost:
             counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
-            self._fail(source, {"stage": "scan", "message": f"bug: {counts}; please report it", "detail": ""})
+            self._fail(source, Failed("scan", f"bug: {counts}; please report it"))
             return
         source.scan = scan
         self.state["frames_in_shots"] += scan.frames_in_shots
@@ -265,32 +276,31 @@ class Curation:
         for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.status)
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.probed.status)
         if not source.cutting:
             self._cut_all(source)
 
-    def _cut(self, done: Done) -> None:
-        source, batch = done.context
-        if changed := done.value.get("changed"):
-            source.changed, batch = changed, []
-            done.value["clips"] = []
-        results = done.value.get("clips") or [{"error": done.value["failure"]} for _ in batch]
+    def _cut(self, source: Source, batch: Sequence[PlannedClip], cut: Cut, payload: Any) -> None:
+        """payload: reference to the clips' bytes, in the order of the batch."""
+        if cut.changed:
+            source.changed, batch = cut.changed, []
         rows, num_bytes = [], 0
-        for planned, result in zip(batch, results, strict=True):
-            if "error" in result:
+        for planned, result in zip(batch, cut.clips, strict=True):
+            if isinstance(result, Failed):
                 source.clips_failed += 1
-                source.first_failure = source.first_failure or result["error"]["message"]
-                self._failure(source, result["error"], planned.clip_id)
+                source.first_failure = source.first_failure or result.message
+                self._failure(source, result, planned.clip_id)
                 continue
-            row = clip_row(planned, source.md5, result["encoded"], self.fingerprint)
-            rows.append(row | result["columns"])
+            row = clip_row(planned, source.md5, result.encoded, self.fingerprint)
+            rows.append(row | dict(result.annotated.columns))
             source.clips_with_faulty_sound += row["audio_note"] is not None
-            num_bytes += result["encoded"]["bytes"]
-            for failed in (f for f in result["failures"] if not f.get("postponed")):  # stale, so the next stage asks
-                self.state["annotations_failed"] += 1
-                self._failure(source, failed, planned.clip_id)
+            num_bytes += result.encoded["bytes"]
+            for failed in result.annotated.failures:
+                if not failed.postponed:  # those are stale, so the next stage asks
+                    self.state["annotations_failed"] += 1
+                    self._failure(source, failed, planned.clip_id)
         if rows:
-            self.committer.add_clips(rows, done.extra, num_bytes)
+            self.committer.add_clips(rows, payload, num_bytes)
         self.state["clips"] += len(rows)
         self.clip_bytes += num_bytes
         source.cutting -= 1
@@ -308,13 +318,13 @@ class Curation:
             self._finish(source, "ok")
         else:
             what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
-            self._fail(source, {"stage": "cut", "message": f"{source.first_failure} ({what})", "detail": ""})
+            self._fail(source, Failed("cut", f"{source.first_failure} ({what})"))
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
         self.state["clips_failed"] += source.clips_failed
         faulty = source.clips_with_faulty_sound
-        row = source_row(source.item, source.facts, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
+        row = source_row(source.item, source.probed, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
         row["num_clips"] = len(source.planned) - source.clips_failed
         row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
         if state == "duplicate" and source.note:
@@ -331,7 +341,7 @@ class Curation:
         if state == "ok":
             self._decide_duplicates(source)
 
-    def _fail(self, source: Source, why: dict[str, str]) -> None:
+    def _fail(self, source: Source, why: Failed) -> None:
         self._failure(source, why)
         if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
             self.state["failed"] += 1
@@ -346,25 +356,24 @@ class Curation:
         for twin in self.waiting.pop(source.item.uri, []):
             self._finish(twin, "duplicate", duplicate_of=source.item.uri)
 
-    def _release_duplicates(self, source: Source, why: dict[str, str]) -> None:
+    def _release_duplicates(self, source: Source, why: Failed) -> None:
         """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
         twins = self.waiting.pop(source.item.uri, [])
         for one in (source, *twins):
-            if one.facts["md5"]:
+            if one.probed.md5:
                 self.dedup.forget(source.item.uri, one.md5, self.history.id_of(one.item))
         for twin in twins:
-            is_same = twin.md5 == source.facts["md5"]
-            if is_same and (source.changed or not why["message"].startswith("io: ")):
+            is_same = twin.md5 == source.probed.md5
+            if is_same and (source.changed or not why.is_unread):
                 self._fail(twin, why)
             else:
                 self._begin(twin)
 
-    def _failure(self, source: Source, why: dict[str, str], clip_id: str | None = None) -> None:
-        attempts = self.history.attempts(source.item.uri, why["stage"], clip_id) + 1
-        fingerprint = self.history.fingerprint_of(why["stage"], self.recipe)
-        self.committer.add_failure(
-            failure_row(source.item.uri, source.facts["md5"], clip_id, why, attempts, fingerprint)
-        )
+    def _failure(self, source: Source, why: Failed, clip_id: str | None = None) -> None:
+        attempts = self.history.attempts(source.item.uri, why.stage, clip_id) + 1
+        fingerprint = self.history.fingerprint_of(why.stage, self.recipe)
+        row = failure_row(source.item.uri, source.probed.md5, clip_id, why, attempts, fingerprint)
+        self.committer.add_failure(row)
 
     # --- around it ------------------------------------------------------------------------------------------------
 
@@ -395,19 +404,3 @@ class Curation:
             no_clip=dict(self.no_clip + self.history.no_clip),
             same_id=dict(self.same_id),
         )
-
-    def _record(self, run_id: str, began: datetime, state: str, summary: Summary) -> None:
-        counts = {k: getattr(summary, k) for k in ("inputs", "ok", "duplicate", "failed", "done_before", "clips")}
-        row = {
-            "run_id": run_id,
-            "command": "curate",
-            "recipe": self.recipe.to_yaml(),
-            "versions": json.dumps(versions()),
-            "counts": json.dumps(counts | {"clips_failed": summary.clips_failed}),
-            "stage_seconds": json.dumps({k: round(v, 3) for k, v in summary.stage_seconds.items()}),
-            "stage_bytes": json.dumps({"clips": summary.clip_bytes}),
-            "state": state,
-            "started_at": began,
-            "ended_at": datetime.now(UTC),
-        }
-        self.store.append("runs", [row])

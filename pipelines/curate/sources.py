@@ -1,10 +1,10 @@
 """A source on its way through a run of curation, and what a finished run counts."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from reelwright.curation.clips import PlannedClip
 from reelwright.curation.inputs import Input
+from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 from reelwright.pipelines.records.moves import Move
 
@@ -14,7 +14,7 @@ class Source:
     """A source on its way through the run."""
 
     item: Input
-    facts: dict[str, Any] = field(default_factory=dict)
+    probed: Probed = field(default_factory=Probed)
     scan: Scan | None = None
     planned: list[PlannedClip] = field(default_factory=list)
     cutting: int = 0  # tasks that still cut clips of it
@@ -22,17 +22,14 @@ class Source:
     first_failure: str = ""
     clips_with_faulty_sound: int = 0
     note: str | None = None
-    changed: dict[str, str] | None = None  # the failure, if the file was written while it was cut
+    changed: Failed | None = None  # if the file was written while it was cut
     move: Move | None = None  # what it is cut anew as
 
     @property
     def md5(self) -> str:
-        return self.facts["md5"]
-
-    @property
-    def status(self) -> tuple[int, int] | None:
-        """Size and time when it was probed; None of a remote file."""
-        return None if self.facts["mtime_ns"] is None else (self.facts["bytes"], self.facts["mtime_ns"])
+        """MD5 of a source that could be read."""
+        assert self.probed.md5 is not None
+        return self.probed.md5
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.conditions import read_end, read_image
 from reelwright.pipelines.generate.mp4 import VideoWriter, write_image
 from reelwright.pipelines.runtime.errors import UserError
-from reelwright.pipelines.runtime.versions import versions
 from reelwright.pipelines.weights.convert import exported_recipe, read_note
+from reelwright.versions import versions
 
 if TYPE_CHECKING:
     from reelwright.model.dit import DiT

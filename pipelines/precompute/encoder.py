@@ -1,15 +1,34 @@
 """The worker of `reel precompute`: a process that holds the VAE or the text encoder and writes rows nobody sees yet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
 from reelwright.pipelines.workers.clip_window import SandboxDecoder
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.loader import STAGE
 from reelwright.training.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows that one call wrote, which nobody sees until `fragments` is committed.
+
+    Args:
+        fragments: For `Store.commit_encoded`.
+        rows: Number of them.
+        num_bytes: Their payload.
+        failures: Clip id or caption -> why it has no row.
+    """
+
+    fragments: str
+    rows: int
+    num_bytes: int
+    failures: Mapping[str, Failed]
 
 
 class Encoder:
@@ -32,8 +51,8 @@ class Encoder:
             return str(error)
         return ""
 
-    def encode_captions(self, captions: Sequence[str]) -> dict[str, Any]:
-        """{"fragments": for `commit_encoded`, "done", "bytes", "failures"}."""
+    def encode_captions(self, captions: Sequence[str]) -> Encoded:
+        """Encode captions into rows of `texts`."""
         from reelwright.model.text import load_text_encoder
         from reelwright.training.data.encode import prints_of, text_rows
 
@@ -43,14 +62,16 @@ class Encoder:
         rows = text_rows(captions, self._text, dtype=dtype, fingerprint=prints_of(self.recipe).texts)
         return self._write("texts", rows, "states", {})
 
-    def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> dict[str, Any]:
-        """The same; failures: clip id -> {"stage", "message", "detail"} of what does not decode."""
+    def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> Encoded:
+        """Encode clips at one size into rows of `latents`; a clip that does not decode fails alone."""
         from reelwright.model.codec import load_codec
         from reelwright.training.data.encode import latents_row, prints_of
 
         if self._codec is None:
             self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)
-        bucket, prints, rows, failures = Bucket(frames, height, width), prints_of(self.recipe), [], {}
+        bucket, prints = Bucket(frames, height, width), prints_of(self.recipe)
+        rows: list[dict[str, Any]] = []
+        failures: dict[str, Failed] = {}
         for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):
             try:
                 rows.append(
@@ -60,10 +81,10 @@ class Encoder:
                     )
                 )  # fmt: skip
             except MediaError as error:
-                failures[clip_id] = {"stage": STAGE, "message": f"{bucket.key}: {error}", "detail": error.detail}
+                failures[clip_id] = Failed(STAGE, f"{bucket.key}: {error}", error.detail)
         return self._write("latents", rows, "latents", failures)
 
-    def _write(self, table: str, rows: list[dict[str, Any]], payload: str, failures: dict) -> dict[str, Any]:
+    def _write(self, table: str, rows: list[dict[str, Any]], payload: str, failures: dict[str, Failed]) -> Encoded:
         size = sum(len(row[payload]) for row in rows)
         fragments = self.store.write_encoded(table, rows)
-        return {"fragments": fragments, "done": len(rows), "bytes": size, "failures": failures}
+        return Encoded(fragments, len(rows), size, failures)

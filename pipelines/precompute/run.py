@@ -7,22 +7,22 @@ where it was stopped.
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.precompute.encoder import Encoded, Encoder
 from reelwright.pipelines.records.rows import failure_row
+from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.runtime.versions import versions
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import Prints, prints_of
 from reelwright.training.data.latents import Missing, StoredSamples
@@ -115,31 +115,31 @@ class _Run:
         self.committed_at = time.monotonic()
 
     def run(self, todo: dict[Bucket, np.ndarray], captions: list[str], workers: int | None, progress: Progress) -> None:
-        began, clock, state = datetime.now(UTC), time.monotonic(), "interrupted"
+        clock, s = time.monotonic(), self.summary
         total = sum(map(len, todo.values()))
-        try:
-            with Actors(*self._pool(workers, len(captions) + total)) as actors:
-                _check(actors)
-                actors.queue.extend(_work(self.plan, todo, captions))
-                while actors:
-                    for result in actors.next_done():
-                        self._collect(result)
-                    if time.monotonic() - self.committed_at >= COMMIT_S:
-                        self._commit()
-                    s = self.summary
-                    progress.show(s.made, total, captions=s.made_captions, failures=s.failed + s.failed_captions)
-            self._commit()
-            self.store.merge_encoded()
-            state = "finished"
-        finally:
-            self._commit(last=True)
-            self.summary.seconds = time.monotonic() - clock
-            self._record(began, state)
+        with recorded_run(self.store, "precompute", json.dumps(self.recipe.model_dump(mode="json"))) as run:
+            try:
+                with Actors(*self._pool(workers, len(captions) + total)) as actors:
+                    _check(actors)
+                    actors.queue.extend(_work(self.plan, todo, captions))
+                    while actors:
+                        for result in actors.next_done():
+                            self._collect(result)
+                        if time.monotonic() - self.committed_at >= COMMIT_S:
+                            self._commit()
+                        progress.show(s.made, total, captions=s.made_captions, failures=s.failed + s.failed_captions)
+                self._commit()
+                self.store.merge_encoded()
+            finally:
+                self._commit(last=True)
+                s.seconds = time.monotonic() - clock
+                run.counts = {"latents": s.made, "captions": s.made_captions, "failed": s.failed + s.failed_captions,
+                              "left": s.left}  # fmt: skip
+                run.stage_seconds = {"encode": s.seconds}
+                run.stage_bytes = {"encode": s.bytes}
 
     def _pool(self, workers: int | None, items: int) -> tuple[Any, int]:
         import ray
-
-        from reelwright.pipelines.precompute.encoder import Encoder
 
         have = ray.cluster_resources()
         gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
@@ -150,30 +150,31 @@ class _Run:
 
     def _collect(self, result: Result) -> None:
         is_text = result.work.method == "encode_captions"
-        value, items = result.value, result.work.items
-        if value is None:
-            why = {"stage": STAGE, "message": f"the worker was lost ({result.lost})", "detail": ""}
-            value = {"fragments": "[]", "done": 0, "bytes": 0, "failures": dict.fromkeys(items, why)}
-        self.fragments["texts" if is_text else "latents"].append(value["fragments"])
-        self.summary.bytes += value["bytes"]
+        encoded: Encoded = result.value or self._lost(result)
+        self.fragments["texts" if is_text else "latents"].append(encoded.fragments)
+        self.summary.bytes += encoded.num_bytes
         if is_text:
-            self.summary.made_captions += value["done"]
-            self.summary.failed_captions += len(value["failures"])
+            self.summary.made_captions += encoded.rows
+            self.summary.failed_captions += len(encoded.failures)
         else:
-            self.summary.made += value["done"]
-            self.summary.failed += len(value["failures"])
-        for item, why in value["failures"].items():
+            self.summary.made += encoded.rows
+            self.summary.failed += len(encoded.failures)
+        for item, why in encoded.failures.items():
             self._fail(item, why, result.work)
 
-    def _fail(self, item: str, why: dict[str, str], work: Work) -> None:
+    def _lost(self, result: Result) -> Encoded:
+        """Nothing of a worker that was lost was written."""
+        why = Failed(STAGE, f"the worker was lost ({result.lost})")
+        return Encoded("[]", 0, 0, dict.fromkeys(result.work.items, why))
+
+    def _fail(self, item: str, why: Failed, work: Work) -> None:
         if work.method == "encode_captions":
-            row = failure_row("", None, None, why | {"detail": item}, 1, self.prints.texts)
+            row = failure_row("", None, None, replace(why, detail=item), 1, self.prints.texts)
         else:
             bucket = Bucket(*work.args).key
-            message = why["message"] if why["message"].startswith(bucket) else f"{bucket}: {why['message']}"
-            row = failure_row(
-                self._uri(item), self._md5(item), item, why | {"message": message}, 1, self.prints.latents
-            )
+            message = why.message if why.message.startswith(bucket) else f"{bucket}: {why.message}"
+            of_bucket = replace(why, message=message)
+            row = failure_row(self._uri(item), self._md5(item), item, of_bucket, 1, self.prints.latents)
         self.failures.append(row | {"at": datetime.now(UTC)})
 
     def _commit(self, *, last: bool = False) -> None:
@@ -199,29 +200,6 @@ class _Run:
     def _uri(self, clip_id: str) -> str:
         found = self.store.read("sources", ["uri"], f"md5 = '{self._md5(clip_id)}' AND state = 'ok'").column(0)
         return found[0].as_py() if len(found) else ""
-
-    def _record(self, began: datetime, state: str) -> None:
-        s = self.summary
-        counts = {
-            "latents": s.made,
-            "captions": s.made_captions,
-            "failed": s.failed + s.failed_captions,
-            "left": s.left,
-        }
-        row = {
-            "run_id": uuid.uuid4().hex[:12],
-            "command": "precompute",
-            "recipe": json.dumps(self.recipe.model_dump(mode="json")),
-            "versions": json.dumps(versions()),
-            "counts": json.dumps(counts),
-            "stage_seconds": json.dumps({"encode": round(s.seconds, 3)}),
-            "stage_bytes": json.dumps({"encode": s.bytes}),
-            "state": state,
-            "started_at": began,
-            "ended_at": datetime.now(UTC),
-        }
-        with suppress(StoreError):  # a row about the run is not worth losing it
-            self.store.append("runs", [row])
 
 
 def _check(actors: Actors) -> None:

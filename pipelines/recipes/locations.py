@@ -9,7 +9,7 @@ from reelwright.training.recipe import TrainRecipe
 Encoder = TypeVar("Encoder", CodecConfig, TextConfig)
 
 
-def located(recipe: TrainRecipe) -> TrainRecipe:
+def with_absolute_paths(recipe: TrainRecipe) -> TrainRecipe:
     """The recipe with its `init`, and what of `codec.path` and `text.path` is there, as absolute paths.
 
     What is not there is a hub id, or will be refused by its name as it was written.

@@ -2,10 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
 from reelwright.pipelines.records.committer import sql_strings
@@ -54,6 +55,34 @@ class History:
         self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
         newest = dict(rows)
         moved = self._moved_survivors(files, rows)
+        self._sort(files, rows, newest, moved, retry_failed=retry_failed)
+        self.by_md5: dict[str, str] = {}
+        self.by_source_id: dict[str, str] = {}
+        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
+            self._note_survivor(row)
+        for uri, md5 in self.earlier:
+            self.by_md5.setdefault(md5, uri)
+        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
+        self._attempts: dict[tuple[str, str, str | None], int] | None = None
+
+    def _sort(
+        self,
+        files: Sequence[Input],
+        rows: dict[str, dict[str, Any]],
+        newest: Mapping[str, dict[str, Any]],
+        moved: Mapping[str, dict[str, Any]],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        """Decide per file whether it is done, or to be read, or read again.
+
+        Args:
+            files: This run's inputs.
+            rows: Newest row per uri; loses those of files that are read as if they were new.
+            newest: The same, as the store has them.
+            moved: Uri of a file -> row of the source that is there now.
+            retry_failed: Read again what has failed.
+        """
         left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         for item in files:
@@ -83,14 +112,6 @@ class History:
                 self._cut_again(item, row)
             else:
                 self.note_done(row)
-        self.by_md5: dict[str, str] = {}
-        self.by_source_id: dict[str, str] = {}
-        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
-            self._note_survivor(row)
-        for uri, md5 in self.earlier:
-            self.by_md5.setdefault(md5, uri)
-        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
-        self._attempts: dict[tuple[str, str, str | None], int] | None = None
 
     def _note_survivor(self, row: dict[str, Any]) -> None:
         """A duplicate's bytes and id lead to its survivor; a failed file speaks for nothing."""
@@ -108,7 +129,7 @@ class History:
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
-    def _is_kept(self, row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> bool:
+    def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
         """Whether a duplicate is one by its id alone, and such files are kept now."""
         survivor = rows.get(row["duplicate_of"])
         return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
@@ -182,7 +203,8 @@ class History:
 
     def _moved(self, item: Input, row: dict[str, Any], survivor: dict[str, Any], rows: dict[str, Any]) -> None:
         is_otherwise = self._is_cut_otherwise(item, survivor)
-        move = self.moves.add(survivor, item, row, is_recut=is_otherwise and self.recut)
+        there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
+        move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
         rows[item.uri] = survivor | {"uri": item.uri}
         if rows.get(move.old) is survivor:
             del rows[move.old]
@@ -193,13 +215,13 @@ class History:
             self.cut_otherwise += is_otherwise
             self.note_done(survivor)
 
-    def take_over(self, item: Input, facts: dict[str, Any]) -> Move | None:
+    def take_over(self, item: Input, probed: Probed) -> Move | None:
         """In the middle of a run: note that a file just read is where a source is now, if that source's own is gone."""
-        row = self.moves.source_of(item.uri, facts["md5"])
+        row = self.moves.source_of(item.uri, probed.md5)
         if row is None:
             return None
         is_otherwise = self._is_cut_otherwise(item, row)
-        move = self.moves.add(row, item, facts, is_recut=is_otherwise and self.recut)
+        move = self.moves.add(row, item, probed, is_recut=is_otherwise and self.recut)
         self.by_md5[move.md5] = item.uri
         if self.by_source_id.get(row["source_id"]) == move.old:
             self.by_source_id[row["source_id"]] = item.uri

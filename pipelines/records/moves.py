@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reelwright.curation.inputs import STORES, Input
+from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.records.committer import sql_strings
@@ -55,14 +56,14 @@ class Moves:
         """Where the store says that these bytes are; '' if it knows none of them."""
         return self.good[md5]["uri"] if md5 in self.good else ""
 
-    def add(self, row: Mapping[str, Any], item: Input, facts: Mapping[str, Any], *, is_recut: bool = False) -> Move:
+    def add(self, row: Mapping[str, Any], item: Input, probed: Probed, *, is_recut: bool = False) -> Move:
         """Note that the source of `row` is at `item.uri`, to be committed; later twins find the new address.
 
-        facts: `bytes` and `mtime_ns` of the file there.
+        probed: facts of the file there.
         """
         old, md5 = row["uri"], row["md5"]
         is_vacated = (old, md5) in self.vacated
-        move = Move(old, md5, item, facts["bytes"], facts["mtime_ns"], is_recut, is_vacated)
+        move = Move(old, md5, item, probed.num_bytes, probed.mtime_ns, is_recut, is_vacated)
         self.made += 1
         self.pending.append(move)
         if is_recut:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reelwright.curation.inputs import Input
+from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
@@ -21,7 +22,7 @@ MAX_LISTED = 8  # streams or tags that a note names
 
 def source_row(
     item: Input,
-    facts: dict[str, Any],
+    probed: Probed,
     scan: Scan | None,
     state: str,
     duplicate_of: str | None,
@@ -29,13 +30,13 @@ def source_row(
     clips_with_faulty_sound: int = 0,
 ) -> dict[str, Any]:
     """A row of `sources`: what the container says, and over it what decoding showed."""
-    info = asdict(scan.info) if scan else facts["info"]
-    row = {
+    info = asdict(scan.info) if scan else probed.info
+    row: dict[str, Any] = {
         "source_id": item.source_id or item.uri,
         "uri": item.uri,
-        "md5": facts["md5"],
-        "bytes": facts["bytes"],
-        "mtime_ns": facts["mtime_ns"],
+        "md5": probed.md5,
+        "bytes": probed.num_bytes,
+        "mtime_ns": probed.mtime_ns,
         "state": state,
         "duplicate_of": duplicate_of,
         "licence": item.licence,
@@ -60,10 +61,10 @@ def source_row(
             "duration_s": float(times[-1]),
             "corrupt_frames": scan.corrupt_frames,
             "interlaced_frames": scan.interlaced_in(0, scan.timing.num_frames),
-            "note": _note(scan, facts["info"], clips_with_faulty_sound),
+            "note": _note(scan, probed.info, clips_with_faulty_sound),
         }
-        if not row["bitrate_bps"] and facts["bytes"]:
-            row["bitrate_bps"] = round(8 * facts["bytes"] / max(float(times[-1]), 1e-9))
+        if not row["bitrate_bps"] and probed.num_bytes:
+            row["bitrate_bps"] = round(8 * probed.num_bytes / max(float(times[-1]), 1e-9))
     return row
 
 
@@ -94,16 +95,16 @@ def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]
 
 
 def failure_row(
-    uri: str, source_md5: str | None, clip_id: str | None, why: dict[str, str], attempts: int, fingerprint: str
+    uri: str, source_md5: str | None, clip_id: str | None, why: Failed, attempts: int, fingerprint: str
 ) -> dict[str, Any]:
     """A row of `failures`."""
     return {
         "uri": uri,
         "source_md5": source_md5,
         "clip_id": clip_id,
-        "stage": why["stage"],
-        "error": why["message"],
-        "detail": why["detail"],
+        "stage": why.stage,
+        "error": why.message,
+        "detail": why.detail,
         "attempts": attempts,
         "fingerprint": fingerprint,
     }

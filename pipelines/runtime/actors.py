@@ -41,11 +41,19 @@ class Actors:
         self._actors: list[Any] = []
         self._in_flight: dict[Any, tuple[Any, Work]] = {}
 
-    def __enter__(self) -> "Actors":
+    def start(self) -> None:
+        """Start the actors."""
         self._actors = [self.make() for _ in range(self.size)]
+
+    def __enter__(self) -> "Actors":
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the actors, whatever they are at."""
         import ray
 
         for actor in self._actors:

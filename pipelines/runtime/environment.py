@@ -3,7 +3,7 @@
 import os
 
 
-def prepare() -> None:
+def set_process_defaults() -> None:
     """Call it before torch is imported: threads and allocators are set up by what is there then."""
     # OpenMP threads that spin while they wait make a loaded machine five times slower (seen).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

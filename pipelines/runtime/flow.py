@@ -8,17 +8,26 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from reelwright.pipelines.recipes.curation import Need
+from reelwright.curation.results import Failed
 from reelwright.pipelines.runtime import interrupts
 
 RUN_AHEAD = 2  # tasks in flight for each CPU of the cluster: enough that no worker waits for the driver
 
 
+class Need(Protocol):
+    """CPUs and GPUs that one task of a stage occupies on the cluster."""
+
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Done:
-    """A finished task. `value` is what it returned, or {"failure"} where its worker was lost for good."""
+    """A finished task. `value` is its result, or `Failed` where its worker was lost for good."""
 
     stage: str
     context: Any
@@ -108,4 +117,4 @@ class Flow:
             return Done(stage, context, self._ray.get(ref), extra)
         except self._ray.exceptions.RayError as error:
             message = f"the worker was lost ({type(error).__name__})"
-            return Done(stage, context, {"failure": {"stage": stage, "message": message, "detail": str(error)[-2000:]}})
+            return Done(stage, context, Failed(stage, message, str(error)[-2000:]))

@@ -20,7 +20,7 @@ _last = 0
 
 
 @contextmanager
-def noted() -> Iterator[None]:
+def catch_sigint() -> Iterator[None]:
     """Within it SIGINT and SIGTERM raise KeyboardInterrupt, and are noted as well. Nothing changes outside the main
     thread, nor for a signal that is ignored (SIGINT of a script's `reel … &`)."""
     if threading.current_thread() is not threading.main_thread():

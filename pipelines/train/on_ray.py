@@ -1,16 +1,14 @@
 """The same run as Ray Train workers: a TorchTrainer makes the process group, and each worker is one rank."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from reelwright.pipelines.runtime.cluster import cluster
-from reelwright.pipelines.runtime.environment import prepare
+from reelwright.pipelines.runtime.environment import set_process_defaults
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import (
     Job,
@@ -19,7 +17,7 @@ from reelwright.pipelines.train.run import (
     ending,
     exit_code,
     finished_step,
-    record,
+    recorded_training,
     saved_step,
     train,
 )
@@ -40,22 +38,21 @@ def run_on_ray(
         if finished_step(folder, job.recipe.steps) is not None:
             say(already(folder))
             return 0
-        began, clock = datetime.now(UTC), time.monotonic()
-        state = "failed"
-        try:
-            with cluster(address), _shown(folder / OUTPUT, say):
-                stopped_by = _fit(job, folder, workers, say)
+        with recorded_training(job, folder, say) as run:
+            try:
+                with cluster(address), _shown(folder / OUTPUT, say):
+                    stopped_by = _fit(job, folder, workers, say)
+            finally:
+                run.counts["steps"] = saved_step(folder)
             finished = finished_step(folder, job.recipe.steps) is not None
-            state = "finished" if finished else "interrupted"
-        finally:
-            record(job, folder, began, time.monotonic() - clock, state, saved_step(folder), say)
+            run.state = "finished" if finished else "interrupted"
     say(ending(job, folder, saved_step(folder) or 0, finished))
     return 0 if finished else exit_code(stopped_by)
 
 
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
-    prepare()  # for the allocator, which nobody has used yet; a cluster's environment need not be the driver's
+    set_process_defaults()  # before CUDA is used: a worker has the environment of its node, not the driver's
     from reelwright.training.distributed import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])

@@ -4,23 +4,20 @@ A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where
 """
 
 import hashlib
-import json
 import os
 import shlex
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import Store
+from reelwright.pipelines.records.runs import Run, recorded_run
 from reelwright.pipelines.runtime.errors import UserError
-from reelwright.pipelines.runtime.versions import versions
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -171,38 +168,24 @@ def as_yaml(recipe: TrainRecipe) -> str:
 
 def _recorded(job: Job, folder: Path, world: "World", say: Say) -> "Outcome":
     """Train, and leave a row in the store's `runs`."""
-    began, clock, state, outcome = datetime.now(UTC), time.monotonic(), "failed", None
-    try:
+    with recorded_training(job, folder, say) as run:
+        run.is_recorded = world.is_first
         outcome = train(job, folder, world, say)
-        state = "finished" if outcome.finished else "interrupted"
-        return outcome
-    finally:
-        if world.is_first:
-            steps = outcome.step if outcome else None
-            record(job, folder, began, time.monotonic() - clock, state, steps, say)
+        run.counts["steps"] = outcome.step
+        run.state = "finished" if outcome.finished else "interrupted"
+    return outcome
 
 
-def record(
-    job: Job, folder: Path, began: datetime, seconds: float, state: str, step: int | None, say: Say
-) -> None:
-    """A row in `runs`. A store that cannot be written to now costs the row, not the run."""
-    counts = {"steps": step, "snapshot": job.snapshot, "folder": str(folder)}
-    row = {
-        "run_id": uuid.uuid4().hex[:12],
-        "command": "train",
-        "recipe": as_yaml(job.recipe),
-        "versions": json.dumps(versions()),
-        "counts": json.dumps(counts),
-        "stage_seconds": json.dumps({"train": round(seconds, 3)}),
-        "stage_bytes": json.dumps({}),
-        "state": state,
-        "started_at": began,
-        "ended_at": datetime.now(UTC),
-    }
-    try:
-        Store.open(job.store).append("runs", [row])
-    except (StoreError, OSError) as error:
-        say(f"the run could not be noted in the store: {error}")
+@contextmanager
+def recorded_training(job: Job, folder: Path, say: Say) -> Iterator[Run]:
+    """Record a training in the store's `runs`; the block fills in `counts["steps"]` and `state`."""
+    clock = time.monotonic()
+    with recorded_run(job.store, "train", as_yaml(job.recipe), say=say, state_on_error="failed") as run:
+        run.counts = {"steps": None, "snapshot": job.snapshot, "folder": str(folder)}
+        try:
+            yield run
+        finally:
+            run.stage_seconds = {"train": time.monotonic() - clock}
 
 
 @contextmanager
@@ -215,12 +198,12 @@ def _claimed(folder: Path, world: "World") -> Iterator[str]:
         with claim(folder):
             world.broadcast("")
             yield ""
-    except Claimed as taken:
+    except RunFolderBusy as taken:
         world.broadcast(str(taken))
         yield str(taken)
 
 
-class Claimed(UserError):
+class RunFolderBusy(UserError):
     """A run that another process is at."""
 
 
@@ -238,7 +221,7 @@ def claim(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise Claimed(f"{folder} is being trained already, by {file.read() or 'another process'}") from error
+            raise RunFolderBusy(f"{folder} is being trained already, by {file.read() or 'another process'}") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()

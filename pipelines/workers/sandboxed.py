@@ -1,21 +1,24 @@
-"""What a worker does to one file, inside its sandbox: JSON-like arguments in, JSON-like facts and bytes out."""
+"""Calls that run inside a sandbox, on one file each: JSON-like arguments in, JSON-like facts and bytes out."""
 
 import functools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from reelwright.annotate import Annotator, Failure, annotate_clips, load
+from reelwright.annotate import Annotator, annotate_clips, load
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.media.cut import CutSpec, Cutter
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import md5_of, probe
 from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.results import Failed
 from reelwright.curation.scan import ScanLimits, scan, scan_to_json
 from reelwright.curation.shots import ShotConfig
+from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 
 def hash_source(uri: str) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[
 def cut_source(
     uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Cut and annotate clips of one source: for each spec {"encoded", "columns", "failures"} or {"error"}, and a blob.
+    """Cut and annotate clips of one source: for each spec {"encoded", "annotated"} or {"failed"}, and a blob.
 
     A clip that cannot be cut costs only itself.
     """
@@ -48,12 +51,12 @@ def cut_source(
             try:
                 encoded = cutter.cut(_spec(spec))
             except MediaError as error:
-                results.append({"error": {"stage": "cut", "message": str(error), "detail": error.detail}})
+                results.append({"failed": asdict(Failed.by("cut", error))})
                 blobs.append(b"")
                 continue
             facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
             facts |= {"bytes": len(encoded.mp4), "colour": encoded.colour.names() | {"hdr": encoded.colour.hdr}}
-            results.append({"encoded": facts, **_annotate(encoded.mp4, loaded, {}, {})})
+            results.append({"encoded": facts, "annotated": asdict(_annotate(encoded.mp4, loaded, {}, {}))})
             blobs.append(encoded.mp4)
             report_progress(None)
     return results, blobs
@@ -66,33 +69,27 @@ def _spec(spec: dict[str, Any]) -> CutSpec:
 
 
 def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
-    """Annotate a stored clip that was laid down at `path`: {"columns", "failures", "seconds"}."""
+    """Annotate a stored clip that was laid down at `path`: fields of `Annotated`."""
     with open(path, "rb") as file:
-        return _annotate(file.read(), _loaded(annotators), row, producers)
+        return asdict(_annotate(file.read(), _loaded(annotators), row, producers))
 
 
-def derive_columns(rows: Sequence[Mapping[str, Any]], annotators: list, producers: Mapping[str, str]) -> list[dict]:
-    """The same for each row, of annotators that look at columns alone."""
+def derive_columns(
+    rows: Sequence[Mapping[str, Any]], annotators: list, producers: Mapping[str, str]
+) -> list[Annotated]:
+    """Compute the columns of annotators that read columns alone, per row."""
     clock: Counter[str] = Counter()
     done = annotate_clips([None] * len(rows), _loaded(annotators), rows, producers, clock=clock)
     share = {name: seconds / len(rows) for name, seconds in clock.items()}
-    return [plain(columns, failures) | {"seconds": share} for columns, failures in done]
+    return [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
 
 
-def plain(columns: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
-    """Columns and failures as JSON-like values."""
-    return {
-        "columns": {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()},
-        "failures": [
-            {"stage": f.annotator, "message": f.error, "detail": f.detail, "postponed": f.postponed} for f in failures
-        ],
-    }
-
-
-def _annotate(mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]) -> dict:
+def _annotate(
+    mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]
+) -> Annotated:
     clock: Counter[str] = Counter()
     (columns, failures), *_ = annotate_clips([mp4], annotators, [row], producers, clock=clock)
-    return plain(columns, failures) | {"seconds": dict(clock)}
+    return Annotated(plain_columns(columns), failed_annotators(failures), dict(clock))
 
 
 def _loaded(annotators: list) -> list[Annotator]:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import in_levels, load_annotators
 from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
-from reelwright.pipelines.annotate.run import Report, annotate_and_record
+from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.recipes.curation import RecipeError
 from reelwright.pipelines.runtime.progress import Progress
 from tests.conftest import REEL, ROOT

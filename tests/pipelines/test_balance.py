@@ -266,7 +266,7 @@ def test_a_snapshot_is_made_shown_and_made_once(call, store: Store) -> None:
 
 
 def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: Store) -> None:
-    from reelwright.pipelines.cli.snapshots import _same
+    from reelwright.pipelines.cli.commands.snapshots import _same
 
     query = "SELECT clip_id FROM clips WHERE density > 6"
     made = store.snapshots.create("again", query, balance=Balance("density", cap=4))

@@ -26,7 +26,7 @@ def call(capsys, monkeypatch):
     """Run `reel checkpoint ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from reelwright.pipelines.cli import main
+    from reelwright.pipelines.cli.main import main
 
     def run(*arguments, command="checkpoint"):
         monkeypatch.setattr(sys, "argv", ["reel", command, *map(str, arguments)])

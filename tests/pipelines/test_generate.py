@@ -262,7 +262,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
-    from reelwright.pipelines.cli.app import _is_for_the_user
+    from reelwright.pipelines.cli.main import _is_for_the_user
 
     arguments, says = REFUSED[case]
     result = here("generate", run, "--out", "x.mp4", *arguments)

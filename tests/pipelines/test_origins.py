@@ -32,7 +32,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     """Run `reel lineage ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from reelwright.pipelines.cli import main
+    from reelwright.pipelines.cli.main import main
 
     def run(*arguments: Any, command: tuple[str, ...] = ("lineage",)) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["reel", *command, *map(str, arguments)])

@@ -10,10 +10,11 @@ from reelwright.annotate.backends.chat import ChatModel, chat_of
 from reelwright.annotate.blur import Blur
 from reelwright.annotate.caption import Caption
 from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.plan import make_plan, plan_lines
-from reelwright.pipelines.annotate.run import Report, annotate_and_record
-from reelwright.pipelines.annotate.spending import Spending, no_usage, short, told
+from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.annotate.spending import Spending, format_usage, no_usage, short
 from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE
 from tests.pipelines.helpers import recipe_of
@@ -96,5 +97,5 @@ def test_limits_count_what_each_annotator_used():
 
 def test_numbers_are_told_short():
     assert [short(n) for n in (0, 999, 1200, 54_321, 3_400_000)] == ["0", "999", "1.2 k", "54 k", "3.4 M"]
-    assert told(Counter()) == ""
-    assert told({"input_tokens": 10, "output_tokens": 2, "usd": 0.0}) == "10 tokens in, 2 out"
+    assert format_usage(Counter()) == ""
+    assert format_usage({"input_tokens": 10, "output_tokens": 2, "usd": 0.0}) == "10 tokens in, 2 out"

@@ -13,7 +13,7 @@ import yaml
 
 from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
-from reelwright.pipelines.cli.train import make_job
+from reelwright.pipelines.cli.commands.train import make_job
 from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.files import load
 from reelwright.pipelines.runtime.errors import UserError

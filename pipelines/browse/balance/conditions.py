@@ -5,7 +5,7 @@ from __future__ import annotations
 from reelwright.curation.store import Store, StoreError
 
 
-def checked(store: Store, where: str | None) -> str | None:
+def validate_where(store: Store, where: str | None) -> str | None:
     """The condition, once it has been shown to be one over `clips_full`; None for an empty one. Raises StoreError."""
     where = (where or "").strip().rstrip(";")
     if not where:

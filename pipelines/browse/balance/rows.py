@@ -13,7 +13,7 @@ import pyarrow as pa
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.balance import CAP, COLUMN, Balance
 from reelwright.curation.store.errors import unknown_name
-from reelwright.pipelines.browse.balance.conditions import checked
+from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.balance.measure import (
     CATEGORIES,
     MAX_CATEGORIES,
@@ -49,7 +49,7 @@ def balance_report(
     clusters would give. near: look for the clusters nearest to scarce ones, which reads all embeddings. Raises
     StoreError for columns and conditions that will not do.
     """
-    where = checked(store, where)
+    where = validate_where(store, where)
     balances = [Balance(one, cap, alpha) for one in COLUMN]
     schema = store.schema("clips") if snapshot is None else _pinned_schema(store, snapshot)
     for name in by:

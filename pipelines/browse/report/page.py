@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.browse.balance.conditions import checked
+from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.report import facts, picks, scores
 from reelwright.pipelines.browse.report.clusters import clusters
 from reelwright.pipelines.browse.sheets import write_whole
@@ -46,7 +46,7 @@ def render(store: Store, where: str | None = None) -> str:
 
 def gather(store: Store, where: str | None) -> dict[str, Any]:
     """All that the template names."""
-    where = checked(store, where)
+    where = validate_where(store, where)
     chosen = f"(SELECT * FROM clips_full WHERE ({where}\n))" if where else "clips"
     measured = scores.scores(store, chosen, scores.numeric_columns(store))
     failures, more_failures = facts.failure_groups(store)

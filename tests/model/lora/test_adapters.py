@@ -260,7 +260,7 @@ def test_modulation_is_fp32_with_its_adapters_in_a_bf16_network():
 
 def test_sharded_by_fsdp2_it_trains_merges_and_saves_as_on_one_rank(tmp_path):
     """Two gloo ranks do what tests/model/lora/lora_ranks.py says; the same in one process here."""
-    from tests.model.lora_ranks import train_merge_and_save
+    from tests.model.lora.lora_ranks import train_merge_and_save
 
     ranks(2, train_merge_and_save, tmp_path)
     net = Net()

@@ -11,7 +11,7 @@ from reelwright.pipelines.runtime import interrupts
 if TYPE_CHECKING:
     from reelwright.annotate import Computes
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.recipes.curation import CurateRecipe
 
 
@@ -36,12 +36,12 @@ def annotate(
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.annotate.pinning import pin_models
-    from reelwright.pipelines.browse.balance.conditions import checked
+    from reelwright.pipelines.browse.balance.conditions import validate_where
 
     full = pin_models(_recipe(recipe, settings or [], profile), only or ())
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
-    where = checked(opened, where)
+    where = validate_where(opened, where)
     if plan:
         from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
 
@@ -75,9 +75,10 @@ def _run(
     quiet: bool,
 ) -> "Report":
     from reelwright.curation.store import Store
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
-    from reelwright.pipelines.annotate.run import Report, annotate_and_record, is_current
+    from reelwright.pipelines.annotate.run import annotate_and_record, is_current
     from reelwright.pipelines.runtime.cluster import cluster
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -95,7 +96,7 @@ def _run(
 def _summary(report: "Report", store: str) -> list[str]:
     if not report.done and not report.failed and not report.postponed:
         return ["nothing to do: every annotation is current"]
-    from reelwright.pipelines.annotate.spending import told
+    from reelwright.pipelines.annotate.spending import format_usage
 
     names = list(dict.fromkeys([*report.done, *report.failed, *report.postponed]))
     width = max(map(len, names))
@@ -103,7 +104,7 @@ def _summary(report: "Report", store: str) -> list[str]:
     for name in names:
         failed, left = report.failed[name], report.postponed[name]
         more = (f", {failed:,} failed" if failed else "") + (f", {left:,} left for another run" if left else "")
-        used = told(report.usage.get(name, {}))
+        used = format_usage(report.usage.get(name, {}))
         cost = f"{report.seconds[name]:.1f} worker seconds{', ' if used else ''}{used}"
         lines.append(f"{name:{width}}  {report.done[name]:,} clips{more}   ({cost})")
     lines += postponed_lines(report)

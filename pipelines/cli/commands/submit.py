@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from reelwright.pipelines.cli.app import app
-from reelwright.pipelines.cli.train import Out, RecipeArgument, ResumeFrom, Settings
+from reelwright.pipelines.cli.commands.train import Out, RecipeArgument, ResumeFrom, Settings
 
 submit = typer.Typer(help="Run a command as a job on a Ray cluster.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(submit, name="submit")
@@ -63,7 +63,7 @@ def train(
 
     The recipe is read here, to know it again, and there: as a path that both see, or within --working-dir.
     """
-    from reelwright.pipelines.cli.train import load_train_recipe
+    from reelwright.pipelines.cli.commands.train import load_train_recipe
     from reelwright.pipelines.runtime.jobs import run_job, train_job_id
 
     here = Path(working_dir) / recipe if working_dir and not recipe.is_absolute() else recipe

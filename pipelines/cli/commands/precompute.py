@@ -32,14 +32,14 @@ def precompute(
     from reelwright.curation.store import Store
     from reelwright.pipelines.precompute.run import precompute as run
     from reelwright.pipelines.recipes.files import load, parse_overrides
-    from reelwright.pipelines.recipes.locations import located
+    from reelwright.pipelines.recipes.locations import with_absolute_paths
     from reelwright.training.recipe import TrainRecipe
 
     recipe = named or recipe
     if recipe is None:
         raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
-    full = located(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
+    full = with_absolute_paths(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
     interrupts.leaves(interrupts.COMMITTED)

@@ -76,7 +76,7 @@ def make_job(
     recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
 ) -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
-    from reelwright.pipelines.recipes.locations import located
+    from reelwright.pipelines.recipes.locations import with_absolute_paths
     from reelwright.pipelines.runtime.errors import UserError
     from reelwright.pipelines.train.run import Job
 
@@ -86,7 +86,7 @@ def make_job(
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
     place = store if "://" in store else str(Path(store).expanduser().absolute())
     begins = str(Path(resume_from).expanduser().absolute()) if resume_from else ""
-    return Job(located(recipe), path.stem, snapshot, place, out, str(path), begins)
+    return Job(with_absolute_paths(recipe), path.stem, snapshot, place, out, str(path), begins)
 
 
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:

@@ -19,7 +19,7 @@ FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")
 
 
 @dataclass(frozen=True)
-class Standing:
+class Staleness:
     """One look at the clips.
 
     clips: a row a clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
@@ -40,9 +40,9 @@ class Standing:
         return not any((s == STALE).any() for s in self.states.values())
 
 
-def standing_of(
+def staleness_of(
     store: Store, annotators: Mapping[str, Annotator], *, retry_failed: bool = False, where: str | None = None
-) -> Standing:
+) -> Staleness:
     """Reads fingerprints, not values, as long as nothing is stale; `where` is a SQL condition on `clips_full`."""
     producers, schema = producers_of(store), store.schema("clips").names
     columns = {f"{n}_fingerprint" for a in annotators.values() for n in [a.name, *_reads(a, producers)]}
@@ -61,7 +61,7 @@ def standing_of(
             _mark_waiting(store, annotator, clips, states[name], version)
             if not retry_failed:
                 _mark_failed(store, name, clips, states[name], expected[name])
-    return Standing(clips, states, expected, version)
+    return Staleness(clips, states, expected, version)
 
 
 def _reads(annotator: Computes, producers: Mapping[str, str]) -> list[str]:

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelwright.pipelines.cli.annotate import postponed_lines
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.cli.commands.annotate import postponed_lines
 from reelwright.pipelines.runtime import interrupts
 from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.curation.inputs import Inputs, Skipped
     from reelwright.curation.store import Store
-    from reelwright.pipelines.annotate.run import Report
+    from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary
     from reelwright.pipelines.recipes.curation import CurateRecipe
 

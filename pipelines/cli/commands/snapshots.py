@@ -73,13 +73,13 @@ def create(
     if job is None:
         say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
-    from reelwright.pipelines.cli.train import start
+    from reelwright.pipelines.cli.commands.train import start
 
     raise typer.Exit(start(job))
 
 
 def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
-    from reelwright.pipelines.cli.train import load_train_recipe, make_job
+    from reelwright.pipelines.cli.commands.train import load_train_recipe, make_job
 
     return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
 
