@@ -4,8 +4,9 @@
     torchrun --nproc-per-node 8 -m benchmarks.gpu --context 2        # eight, two to a sample
 
 Prints `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
-recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against `training.memory`'s plan, and
-how far a checkpoint's save takes allocated memory above what is held between steps (it copies to the CPU: about 0).
+recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against the plan of
+`training.budget.memory`, and how far a checkpoint's save takes allocated memory above what is held between steps (it
+copies to the CPU: about 0).
 Without a GPU it says so, and that nothing was measured.
 """
 
@@ -21,17 +22,17 @@ from torch import nn
 
 from reelwright.model.config import DiTConfig, TextConfig
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
-from reelwright.training.buckets import Bucket
+from reelwright.model.flops import DENSE
+from reelwright.training.budget.memory import CUDA_BYTES, plan_memory
+from reelwright.training.budget.throughput import Meter, peak_flops
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.context import context_parallel
-from reelwright.training.memory import CUDA_BYTES, plan_memory
-from reelwright.training.objective import flow_loss
+from reelwright.training.data.batch import Batch
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.distributed.context import context_parallel
+from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
+from reelwright.training.distributed.world import World, mesh_sizes, started
 from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_tensors
-from reelwright.training.parallel import accumulate, autocast, parallelize
 from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
-from reelwright.training.throughput import Meter, peak_flops
-from reelwright.training.world import World, mesh_sizes, started
 
 BUCKET = Bucket(frames=93, height=480, width=832)
 CHECKPOINTING = ["none", "selective", "full"]
@@ -102,20 +103,21 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
     optimizer = make_optimizer(parameters, recipe.optim)
     batch = _batch(recipe, world, bucket)
     meter = Meter(recipe.model, world)
+    objective = recipe.objective.build(model, recipe, world)
 
     def step() -> None:
         meter.start_step()
         accumulate(model, recipe.parallel, last=True)
-        strip = context.strip(batch.latents, recipe.model.patch_size) if context else None
+        mine = context.share(batch, recipe.model.patch_size) if context else batch
         with autocast(recipe.compute, world.device):
-            loss = flow_loss(model, batch, recipe.objective, strip=strip)
+            loss = objective.loss(mine)
         loss.total.backward()
         clip_gradients(parameters, recipe.optim.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_gpu:
             torch.cuda.synchronize(world.device)
-        meter.add(batch)
+        meter.add(batch, objective.flops(batch, DENSE))
         meter.end_step()
 
     began = time.perf_counter()

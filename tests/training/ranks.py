@@ -14,7 +14,7 @@ import torch
 import torch.multiprocessing as processes
 from torch.distributed import TCPStore
 
-from reelwright.training import world
+from reelwright.training.distributed import world
 
 PRELOADED = [
     "tests.training.steps", "tests.training.made_up", "torch._dynamo", "torch.distributed.fsdp",
