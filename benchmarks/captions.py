@@ -23,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from reelwright.annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat, resources_of
-from reelwright.annotate.backends.payload import body_of
-from reelwright.annotate.backends.server import ENCODERS
+from reelwright.annotate.chat.model import Answer, ChatModel, Question, close_chats, open_chat, resources_of
+from reelwright.annotate.chat.payload import body_of
+from reelwright.annotate.chat.server import ENCODERS
 
 FRAMES, HEIGHT, WIDTH = 8, 360, 640
 BATCH = 8  # clips a call, in the rounds that ask as an annotator does

@@ -95,7 +95,7 @@ def _with_note(found: Found) -> Found:
 
 def _captions(store: Store) -> list[str]:
     """Columns that hold a caption, by what the clips' captions were embedded from."""
-    from reelwright.annotate.caption_embedding import CAPTIONS
+    from reelwright.annotate.captions.caption_embedding import CAPTIONS
 
     if f"{CAPTION}_of" not in store.schema("clips").names:
         return list(CAPTIONS)
@@ -141,7 +141,7 @@ def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:
 
 
 def _embed_visual(text: str, origin: str, given: str) -> np.ndarray:
-    from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+    from reelwright.annotate.backends.clip_encoder import ClipEncoder, ClipModel
     from reelwright.annotate.backends.identity import from_origin, origin_of
 
     clip = ClipModel(*((given, "") if given else from_origin(origin)))

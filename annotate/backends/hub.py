@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.errors import AnnotatorError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_S = 20.0  # that the hub has to answer

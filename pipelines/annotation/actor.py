@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelwright.annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
-from reelwright.annotate.backends.chat import take_usage, trouble_of
+from reelwright.annotate.chat.model import take_usage, trouble_of
 from reelwright.annotate.contract import needs_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store

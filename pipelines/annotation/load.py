@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reelwright.annotate import Computes, load, refuse_shared_columns, schema_of, stored_needs
-from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.store import Store
 from reelwright.curation.store.journal import Journal
 from reelwright.pipelines.annotation.profiles import PROFILES

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reelwright.annotate import Annotator, Computes, SetAnnotator, stored_needs
-from reelwright.annotate.backends.chat import chat_of
+from reelwright.annotate.chat.model import chat_of
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotation.load import in_levels
 from reelwright.pipelines.annotation.sets import set_standing

@@ -23,7 +23,7 @@ from reelwright.annotate import (
     schema_of,
     stored_needs,
 )
-from reelwright.annotate.backends.chat import close_chats, take_usage
+from reelwright.annotate.chat.model import close_chats, take_usage
 from reelwright.annotate.contract import digest_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store

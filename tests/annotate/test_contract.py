@@ -24,7 +24,7 @@ from reelwright.annotate import (
     annotate_clips,
     stored_needs,
 )
-from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.errors import AnnotatorError
 from reelwright.pipelines.annotation.profiles import PROFILES
 from tests.annotate.synth import encode, moved, texture
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.contract import (
     Annotator,
     Column,
@@ -21,6 +20,7 @@ from reelwright.annotate.contract import (
     Stored,
     runtime,
 )
+from reelwright.annotate.errors import AnnotatorError
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 

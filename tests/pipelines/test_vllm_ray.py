@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from reelwright.annotate import Postponed
-from reelwright.annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat
-from reelwright.annotate.backends.errors import AnnotatorError
-from reelwright.annotate.backends.vllm_engine import options_of
-from reelwright.annotate.backends.vllm_ray import VllmChat, arguments_of
-from tests.annotate.backends.faulty_server import numbered_frames
-from tests.annotate.backends.vllm_stand_in import command
+from reelwright.annotate.chat.model import Answer, ChatModel, Question, close_chats, open_chat
+from reelwright.annotate.chat.vllm import VllmChat, arguments_of
+from reelwright.annotate.chat.vllm_engine import options_of
+from reelwright.annotate.errors import AnnotatorError
+from tests.annotate.chat.faulty_server import numbered_frames
+from tests.annotate.chat.vllm_stand_in import command
 from tests.annotate.chat_server import SIDE, caption_of
 
 

@@ -1,0 +1,257 @@
+"""A chat model behind an OpenAI-compatible server: vLLM, SGLang, `transformers serve`, a hosted one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reelwright.annotate.chat import event_loop as loop
+from reelwright.annotate.chat.health import Health
+from reelwright.annotate.chat.model import Answer, Chat, ChatError, ChatModel, Question
+from reelwright.annotate.chat.payload import body_of
+from reelwright.annotate.chat.retry import AGAIN, OVERLOADED, Again, Budget, retry_after_s, wait_s
+from reelwright.annotate.chat.window import Window
+from reelwright.annotate.contract import Postponed
+from reelwright.annotate.errors import AnnotatorError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+LARGEST = 4 << 20  # bytes of an answer that are read
+SHOWN = 300  # characters of a server's message that are repeated
+CONNECT_S = 15.0
+TICK_S = 0.25  # between looks at whether a server that was away is back
+ENCODERS = 4  # threads that make bodies; as many bodies wait, ready to be sent
+MISCONFIGURED = frozenset({401, 403, 404})  # the key, the address or the model's name: no question's fault
+
+
+@dataclass
+class _Asked:
+    """What has become of a question so far. at, refused_at: first tried, first refused, on time.monotonic()."""
+
+    at: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    refusals: int = 0
+    refused_at: float = 0.0
+
+
+class ServerChat(Chat):
+    """Questions of all threads share one window of `concurrency` requests in flight, on connections that are kept.
+
+    A server that is away or overloaded is waited for, for `patience_s`. A question that fails otherwise is asked up to
+    `attempts` times. In the end, what the question may be to blame for is a ChatError, and what it is not (no server,
+    one that answers nobody, a wrong key) is Postponed.
+    """
+
+    def __init__(self, chat: ChatModel, *, key: str = "", budget: Budget | None = None) -> None:
+        """key: in place of that in `api_key_env`. budget: one that is shared with other servers."""
+        self.chat, self.health, self.budget = chat, Health(chat.patience_s), budget or Budget(chat)
+        self.requests = 0  # sent so far, retries included
+        self.url = f"{chat.url.rstrip('/')}/chat/completions"
+        if not self.url.startswith(("http://", "https://")):
+            raise AnnotatorError(f"chat.url = {chat.url!r} is not an address; it looks like http://host:8000/v1")
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat, key)}
+        self._encoders = ThreadPoolExecutor(ENCODERS, "chat-body")
+        self._session: aiohttp.ClientSession | None = None
+        self._window = Window(chat.concurrency)
+        self._ahead = asyncio.Semaphore(chat.concurrency + ENCODERS)
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return loop.run(self._ask_all(questions))
+
+    @property
+    def trouble(self) -> str:
+        return self.health.why
+
+    def close(self) -> None:
+        if self._session is not None:
+            loop.run(self._session.close())
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return await asyncio.gather(*(self.ask_one(question) for question in questions))
+
+    async def ask_one(self, question: Question) -> Answer | Exception:
+        """On the shared loop: one question, however it ends. Its body is made while others are under way, not long
+        before."""
+        async with self._ahead:
+            try:
+                self._refuse_when_spent()
+                body = await asyncio.get_running_loop().run_in_executor(
+                    self._encoders, body_of, self.chat, question
+                )  # fmt: skip
+                return await self._until_answered(body)
+            except (ChatError, Postponed) as error:
+                return error.with_traceback(None)
+            except Exception as error:  # frames that cannot be encoded: this question's own failure
+                return ChatError(_short(f"{type(error).__name__}: {error}"))
+
+    async def _until_answered(self, body: bytes) -> Answer:
+        asked = _Asked()
+        while True:
+            async with self._window:
+                await self._turn()
+                sent_at = time.monotonic()
+                try:
+                    answer = await self._once(body)
+                except Again as error:
+                    failed = error
+                else:
+                    self.health.answered()
+                    self._window.answered()
+                    return answer
+            if failed.unreached:
+                self.health.away(f"no server at {self.chat.url}: {failed}; start it and run again")
+            elif failed.overloaded:
+                self._window.overloaded(sent_at)
+                await self._refused(asked, failed)
+            else:
+                await self._failed(asked, failed)
+
+    async def _turn(self) -> None:
+        """Wait while the server is away and another question is the one that tries."""
+        self._refuse_when_spent()
+        while not self.health.admits():
+            await asyncio.sleep(TICK_S)
+            self._refuse_when_spent()
+
+    async def _refused(self, asked: _Asked, failed: Again) -> None:
+        """Wait before the same again: no attempt is used up, but not for ever while others are answered."""
+        self.health.overloaded(f"the server at {self.chat.url} is overloaded: {failed}")
+        asked.refused_at = asked.refused_at or time.monotonic()
+        asked.refusals += 1
+        waited_s = time.monotonic() - asked.refused_at
+        if waited_s >= self.chat.patience_s and self.health.answered_at > asked.refused_at:
+            raise ChatError(f"{self.chat.url} answers others, but refused this for {waited_s:.0f} s: {failed}")
+        await asyncio.sleep(min(wait_s(asked.refusals, failed.after_s), self.chat.patience_s))
+
+    async def _failed(self, asked: _Asked, failed: Again) -> None:
+        """Wait before the next attempt, if there is one."""
+        self.health.failed(id(asked))
+        asked.attempts += 1
+        if asked.attempts < self.chat.attempts:
+            await asyncio.sleep(wait_s(asked.attempts, failed.after_s))
+            return
+        tries = f"after {asked.attempts} {'attempt' if asked.attempts == 1 else 'attempts'}"
+        if self.health.fails_everybody_since(asked.at):
+            raise Postponed(f"the server at {self.chat.url} answers nobody, {tries}: {failed}")
+        raise ChatError(f"no answer from {self.chat.url} {tries}: {failed}")
+
+    def _refuse_when_spent(self) -> None:
+        if spent := self.budget.spent():
+            raise Postponed(spent)
+
+    async def _once(self, body: bytes) -> Answer:
+        """One request. Raises Again for what another attempt may mend, ChatError or Postponed for what it cannot."""
+        import aiohttp
+
+        self.requests += 1
+        try:
+            async with self._http().post(
+                self.url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:  # fmt: skip
+                text = await _bounded(response)
+                status, headers = response.status, response.headers
+        except TimeoutError as error:
+            unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
+            what = "no connection" if unreached else "no answer"
+            raise Again(f"{what} in time ({self.chat.timeout_s:g} s)", unreached=unreached) from None
+        except aiohttp.ClientConnectorError as error:
+            raise Again(_short(f"{type(error).__name__}: {error}"), unreached=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Again(_short(f"connection cut: {type(error).__name__}: {error}")) from None
+        if status in AGAIN or status >= 500:
+            raise Again(_message(status, text), after_s=retry_after_s(headers), overloaded=status in OVERLOADED)
+        if status in MISCONFIGURED:
+            raise Postponed(f"{self.url} refuses model {self.chat.model!r}: {_message(status, text)}")
+        if status != 200:
+            raise ChatError(_message(status, text))
+        return self._parsed(text)
+
+    def _parsed(self, text: bytes) -> Answer:
+        try:
+            value = json.loads(text)
+            choice = value["choices"][0]
+            content = choice["message"]["content"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise Again(f"not a chat completion: {_short(text.decode('utf-8', 'replace'))}") from None
+        usage = value.get("usage") if isinstance(value.get("usage"), dict) else {}
+        answer = Answer(
+            _valid(content) if isinstance(content, str) else "",
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+            choice.get("finish_reason") == "length",
+        )
+        self.budget.add(answer)
+        if not answer.text.strip():
+            raise Again("the answer is empty")
+        return answer
+
+    def _http(self) -> aiohttp.ClientSession:
+        """Made on the loop that uses it."""
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self.chat.concurrency, keepalive_timeout=60),
+                timeout=aiohttp.ClientTimeout(
+                    total=self.chat.timeout_s, sock_connect=min(CONNECT_S, self.chat.timeout_s)
+                ),
+                auto_decompress=False,  # asked for no compression; a small body must not unpack to a large one
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )  # fmt: skip
+        return self._session
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(1 << 16):
+        size += len(chunk)
+        if size > LARGEST:
+            response.close()
+            raise Again(f"the answer is larger than {LARGEST >> 20} MiB")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _key(chat: ChatModel, key: str) -> dict[str, str]:
+    if not chat.api_key_env and not key:
+        return {}
+    key = key or os.environ.get(chat.api_key_env, "")
+    if not key or not key.isprintable():
+        raise AnnotatorError(
+            f"chat.api_key_env names the environment variable {chat.api_key_env!r}, which holds no key; export it"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _message(status: int, text: bytes) -> str:
+    """What the server says, in OpenAI's, FastAPI's or nobody's form."""
+    said: Any = text.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+        error = value.get("error", value.get("detail", value.get("message", said)))
+        said = error.get("message", error) if isinstance(error, dict) else error
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    return f"status {status}: {_short(str(said))}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text[: 4 * SHOWN].split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _valid(text: str) -> str:
+    """Without the half characters that JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0

@@ -1,0 +1,121 @@
+"""vLLM inside a running Ray: long-lived engines on the cluster's GPUs, asked as any server is.
+
+Not `ray.data.llm`: each of its runs loads the engines anew, and its rows must all be there before it begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from reelwright.annotate.chat import event_loop as loop
+from reelwright.annotate.chat.model import Answer, Chat, ChatModel, Question
+from reelwright.annotate.chat.retry import Budget
+from reelwright.annotate.chat.server import ServerChat
+from reelwright.annotate.chat.vllm_engine import Engine, options_of
+from reelwright.annotate.errors import AnnotatorError
+
+MOST_PICTURES = 64  # of one question
+
+
+class VllmChat(Chat):
+    """`copies` engines, loaded once; each question goes to the copy with the fewest under way. Questions are asked as
+    soon as one copy is loaded, so copies that the cluster has no room for are only missed.
+
+    The engines end with this process, or by `close`.
+    """
+
+    def __init__(self, chat: ChatModel) -> None:
+        import ray
+
+        if not ray.is_initialized():
+            raise AnnotatorError(
+                "chat.backend = 'vllm' asks inside Ray, and none is running; run it by `reel annotate`, or set "
+                "backend: server"
+            )
+        self.chat, self.budget = chat, Budget(chat)
+        self._key = secrets.token_urlsafe(32)
+        arguments = arguments_of(chat)
+        actor: Any = ray.remote(Engine).options(
+            num_cpus=0, num_gpus=int(chat.gpus), runtime_env=dict(chat.runtime_env) if chat.runtime_env else None
+        )
+        self._engines = [actor.remote(chat.vllm, arguments, self._key) for _ in range(chat.copies)]
+        self._servers: list[ServerChat] = []
+        self._under_way: list[int] = []
+        self._await_first()
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return loop.run(self._ask_all(questions))
+
+    @property
+    def trouble(self) -> str:
+        return next((server.trouble for server in self._servers if server.trouble), "")
+
+    def close(self) -> None:
+        import ray
+
+        for server in self._servers:
+            server.close()
+        for engine in self._engines:
+            ray.kill(engine)
+
+    def _await_first(self) -> None:
+        """Until one copy is ready; the others join as they are."""
+        import ray
+
+        try:
+            loading = self._join([engine.ready.remote() for engine in self._engines])
+        except ray.exceptions.RayError as error:
+            self.close()
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, AnnotatorError):
+                raise cause from None
+            raise AnnotatorError(f"vLLM did not start: {' '.join(str(error).split())[-500:]}") from error
+        threading.Thread(target=self._join_others, args=(loading,), daemon=True).start()
+
+    def _join(self, loading: list[Any]) -> list[Any]:
+        """Wait for the next copy of these; the rest of them."""
+        import ray
+
+        (ready,), rest = ray.wait(loading, num_returns=1)
+        share = replace(self.chat, url=ray.get(ready), concurrency=-(-self.chat.concurrency // self.chat.copies))
+        self._under_way.append(0)
+        self._servers.append(ServerChat(share, key=self._key, budget=self.budget))
+        return rest
+
+    def _join_others(self, loading: list[Any]) -> None:
+        with contextlib.suppress(Exception):  # one that does not start is missed; a closed Ray ends the waiting
+            while loading:
+                loading = self._join(loading)
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        return await asyncio.gather(*(self._ask(question) for question in questions))
+
+    async def _ask(self, question: Question) -> Answer | Exception:
+        at = min(range(len(self._servers)), key=self._under_way.__getitem__)
+        self._under_way[at] += 1
+        try:
+            return await self._servers[at].ask_one(question)
+        finally:
+            self._under_way[at] -= 1
+
+
+def arguments_of(chat: ChatModel) -> list[str]:
+    """What follows `vllm serve`: the model, `gpus` a copy by tensor parallelism, and what `engine` says over it."""
+    if chat.gpus != int(chat.gpus):
+        raise AnnotatorError(f"chat.gpus = {chat.gpus}; vLLM takes whole GPUs: 1 or more a copy")
+    engine: dict[str, Any] = {
+        "served_model_name": chat.model,
+        "revision": chat.revision or None,
+        "dtype": chat.dtype,
+        "seed": chat.seed,
+        "tensor_parallel_size": max(1, int(chat.gpus)),
+        "limit_mm_per_prompt": {"image": MOST_PICTURES, "video": 1},
+        "uvicorn_log_level": "warning",  # else a line in the log a question
+    }
+    return [chat.model, *options_of(engine | dict(chat.engine or {}))]
