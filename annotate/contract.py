@@ -80,8 +80,8 @@ class Unmeasurable(Exception):
     stay null, and the sentence that it is raised with says why in `failures`."""
 
 
-class Partly(Exception):
-    """Raised by an annotator of sets that did a part of its work: `raise Partly(columns, state) from why`.
+class PartialResult(Exception):
+    """Raised by an annotator of sets that did a part of its work: `raise PartialResult(columns, state) from why`.
 
     What it did is stored, without a fingerprint that would call it current; why is the failure, or `Postponed`.
     """
@@ -107,6 +107,16 @@ class Computes(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
+
+    profiles: ClassVar[tuple[str, ...]] = ()
+    """Profiles of recipes that it belongs to: "cpu" needs no download and no GPU, "full" asks models as well."""
+    profile_parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Profile -> parameters that differ there from the defaults; a recipe's own go over them."""
+    typical_s: ClassVar[float | None] = None
+    """Worker seconds per clip, as measured on a corpus; plans use it until the store has runs of its own."""
+    typical_tokens: ClassVar[tuple[int, int] | None] = None
+    """Tokens in and out per clip of 5 s, of one that asks a model; not measured, but reckoned from 784 pixels per token
+    (Qwen2.5-VL) at the default sampling."""
 
     @property
     @abstractmethod
@@ -171,7 +181,7 @@ class Annotator(Computes):
         """Load or open what it needs: called once in a process of its own, before several threads ask at once. What it
         raises leaves the clips for another run."""
 
-    def shared_by(self, processes: int) -> Self:
+    def per_process(self, processes: int) -> Self:
         """As one of so many processes that work side by side: with its share of what is limited."""
         return self
 
@@ -196,13 +206,18 @@ class SetAnnotator(Computes):
         last call with this fingerprint returned (JSON-like), or None.
 
         Returns a sequence or Arrow array for each declared column, in the order of `clips`, and the new state; or
-        raises Partly with both.
+        raises PartialResult with both.
         """
 
 
 def needs_of(annotator: Computes) -> tuple[Need, ...]:
     needs = annotator.needs
     return needs if isinstance(needs, tuple) else (needs,)
+
+
+def reads_video(annotator: Computes) -> bool:
+    """Return whether it needs the clip's file: frames, or facts of its container."""
+    return any(isinstance(need, Frames | Facts) for need in needs_of(annotator))
 
 
 def stored_needs(annotator: Computes) -> tuple[Stored, ...]:

@@ -68,9 +68,9 @@ def _origins(store: Store, column: str) -> dict[str, int]:
 
 def _how_to_fill(column: str, store: Store) -> str:
     """The command that fills a column, as it runs. CLIP, which `visual_embedding` needs, comes with no package."""
-    from reelwright.pipelines.annotation.profiles import CPU
+    from reelwright.annotate import in_profile
 
-    profile, model = ("", "") if column in CPU else ("--profile full ", ", which loads CLIP from the hub")
+    profile, model = ("", "") if column in in_profile("cpu") else ("--profile full ", ", which loads CLIP from the hub")
     return f"fill it with: reel annotate {profile}--only {column} -s {shlex.quote(store.uri)}{model}"
 
 

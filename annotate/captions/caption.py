@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.annotate.chat.about_clip import AsksAboutClip
-from reelwright.annotate.chat.answers import ask_text, clean
+from reelwright.annotate.chat.answers import clean
+from reelwright.annotate.chat.asking import ask_text
 from reelwright.annotate.contract import Column, runtime
 
 
@@ -23,6 +24,8 @@ class Caption(AsksAboutClip):
     prompt: str = runtime("caption")
 
     name, version = "caption", 1
+    profiles = ("full",)
+    typical_tokens = (4700, 200)
     columns = {
         "caption": Column(pa.string(), "dense caption by a chat model"),
         "caption_model": Column(pa.string(), "the model that wrote the caption"),

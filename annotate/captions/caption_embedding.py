@@ -34,6 +34,8 @@ class CaptionEmbedding(Annotator):
     gpus: float = runtime(0.0)
 
     name, version = "caption_embedding", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.02
 
     def __post_init__(self) -> None:
         if not self.of:

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from reelwright.annotate.captions.writing import rewriting
 from reelwright.annotate.captions.writing.items import Item, given, text_hash
 from reelwright.annotate.captions.writing.rewriting import Rewriting
-from reelwright.annotate.chat.about_clip import QWEN
-from reelwright.annotate.chat.answers import ask_text
-from reelwright.annotate.chat.model import (
-    Chat,
-    ChatError,
-    ChatModel,
-    keys_of,
-    model_print,
-    open_chat,
-    resources_of,
-    shared_by,
-)
+from reelwright.annotate.chat.asking import ask_text
+from reelwright.annotate.chat.base import ChatError
+from reelwright.annotate.chat.mixin import QWEN, AsksAModel
+from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.prompts import load_prompt
-from reelwright.annotate.contract import Annotator, Column, Resources, Stored, runtime
+from reelwright.annotate.contract import Annotator, Column, Stored, runtime
 
 TYPE = pa.list_(
     pa.struct([
@@ -40,7 +31,7 @@ MEANING = (
 
 
 @dataclass(frozen=True)
-class CaptionRewrites(Annotator):
+class CaptionRewrites(AsksAModel, Annotator):
     """A translation (zh <-> en) of the source's caption and of the chat model's, and a summary of those that are long.
 
     It reads those two texts and nothing else, since each value costs a question: camera, style and all that is measured
@@ -59,38 +50,15 @@ class CaptionRewrites(Annotator):
     clips_a_call: int = runtime(16)
 
     name, version = "caption_rewrites", 1
+    profiles = ("full",)
+    typical_tokens = (700, 250)
     needs = (Stored("source_caption", optional=True), Stored("caption", optional=True))
     columns = {"caption_rewrites": Column(TYPE, MEANING)}
 
+    prompt_parameters = ("translation_prompt", "summary_prompt")
+
     def __post_init__(self) -> None:
-        if not self.chat.model:
-            raise ValueError(f"annotator {self.name!r} names no model: set parameters.{self.name}.chat.model")
-        for name in ("attempts", "clips_a_call"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"annotator {self.name!r}: {name} = {getattr(self, name)}; it must be at least 1")
-
-    @property
-    def resources(self) -> Resources:
-        return resources_of(self.chat, batch=self.clips_a_call)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        prompts = [load_prompt(p).print for p in (self.translation_prompt, self.summary_prompt)]
-        return (*model_print(self.chat), *prompts)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return keys_of(self.chat)
-
-    def prepare(self) -> None:
-        self._chat  # noqa: B018 - opened on first use
-
-    def shared_by(self, processes: int) -> Self:
-        return replace(self, chat=shared_by(self.chat, processes))
-
-    @cached_property
-    def _chat(self) -> Chat:
-        return open_chat(self.chat)
+        self.check_parameters()
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         """inputs: the source's caption and the chat model's, None where there is none."""

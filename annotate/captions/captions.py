@@ -9,7 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.annotate.captions.composed_caption import SURE
-from reelwright.annotate.captions.writing.compositions import ELEMENTS, compose, compositions_print, templates_print
+from reelwright.annotate.captions.writing.compositions import (
+    ELEMENTS,
+    compose,
+    compositions_fingerprint,
+    templates_fingerprint,
+)
 from reelwright.annotate.captions.writing.items import Item, given, text_hash
 from reelwright.annotate.contract import Annotator, Column, Resources, Stored
 
@@ -42,6 +47,8 @@ class Captions(Annotator):
     seed: int = 0
 
     name, version = "captions", 2
+    profiles = ("cpu", "full")
+    typical_s = 0.002
     needs = tuple(Stored(column, optional=True) for column in INPUTS)
     columns = {"captions": Column(TYPE, MEANING)}
     resources = Resources(batch=64)
@@ -52,7 +59,7 @@ class Captions(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
-        return (compositions_print(),)
+        return (compositions_fingerprint(),)
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         """inputs: the values of INPUTS, None where not known."""
@@ -70,7 +77,7 @@ class Captions(Annotator):
         confidence = known["camera_motion_confidence"]
         if confidence is not None and confidence < SURE:
             known = {**known, "camera_motion": None}
-        model = f"{templates_print()} seed={self.seed}"
+        model = f"{templates_fingerprint()} seed={self.seed}"
         made: dict[str, Item] = {}
         for i, item in enumerate(items):
             for number in range(self.compositions if item.kind != "composed" else 0):

@@ -8,20 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate.captions.writing.vocabulary import (
-    QUESTIONS,
-    VOCABULARIES,
-    described,
-    enum_of,
-    print_of,
-    term_of,
-)
+from reelwright.annotate.captions.writing.vocabulary import QUESTIONS, VOCABULARIES
 from reelwright.annotate.chat.about_clip import AsksAboutClip
-from reelwright.annotate.chat.frame_times import Sampling
-from reelwright.annotate.chat.structured import ask_json
+from reelwright.annotate.chat.asking import ask_json
+from reelwright.annotate.chat.frame_times import FrameSampling
+from reelwright.annotate.chat.vocabulary import described, enum_of, term_of, vocabulary_fingerprint
 from reelwright.annotate.contract import Column, runtime
 
-EIGHT_FRAMES = Sampling(min_frames=8, max_frames=8)
+EIGHT_FRAMES = FrameSampling(min_frames=8, max_frames=8)
 SCHEMA = {
     "type": "object",
     "properties": {name: enum_of(terms) for name, terms in VOCABULARIES.items()},
@@ -38,16 +32,18 @@ class Cinematography(AsksAboutClip):
     """
 
     prompt: str = runtime("cinematography")
-    sampling: Sampling = EIGHT_FRAMES
+    sampling: FrameSampling = EIGHT_FRAMES
 
     name, version = "cinematography", 1
+    profiles = ("full",)
+    typical_tokens = (4500, 60)
     columns = {
         name: Column(pa.string(), f"{what}: {', '.join(VOCABULARIES[name])}") for name, what in QUESTIONS.items()
     }
 
     @property
     def models(self) -> tuple[str, ...]:
-        return (*super().models, print_of(*VOCABULARIES.values()))
+        return (*super().models, vocabulary_fingerprint(*VOCABULARIES.values()))
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
         explained = "\n\n".join(f"{name}: {what}\n{described(VOCABULARIES[name])}" for name, what in QUESTIONS.items())

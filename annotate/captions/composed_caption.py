@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate.captions.writing.vocabulary import CAMERA_MOTIONS, print_of
+from reelwright.annotate.captions.writing.vocabulary import CAMERA_MOTIONS
+from reelwright.annotate.chat.vocabulary import vocabulary_fingerprint
 from reelwright.annotate.contract import Annotator, Column, Stored
 
 INPUTS = (
@@ -38,9 +39,11 @@ class ComposedCaption(Annotator):
     """
 
     name, version = "composed_caption", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.001
     needs = tuple(Stored(column, optional=True) for column in INPUTS)
     columns = {"composed_caption": Column(pa.string(), "caption composed from measured attributes, by rules")}
-    models = (print_of(CAMERA_MOTIONS),)
+    models = (vocabulary_fingerprint(CAMERA_MOTIONS),)
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
         """inputs: the values of INPUTS, None where not known."""

@@ -1,13 +1,11 @@
-"""Answers in words: cleaned, checked, and asked again where they do not pass. For answers in JSON see `ask_json`."""
+"""Answers in words: cleaned, and known by their language."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from reelwright.annotate.chat.model import Answer, Chat, ChatError, Question
+from reelwright.annotate.chat.base import Answer
 
 LONGEST = 8_000  # characters of an answer; a dense caption has about 1,000
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # what reasoning models say before they answer
@@ -21,36 +19,13 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
 
 
-def ask_text(
-    chat: Chat, questions: Sequence[Question], checks: Sequence[Callable[[Answer], str]], attempts: int
-) -> list[str | Exception]:
-    """A text for each question, in their order, or the exception that the question ended with.
-
-    checks: one a question; returns the text to keep, or raises ValueError, and then the question is asked again with
-    the complaint. After `attempts` rounds it is a ChatError.
-    """
-    found: list[str | Exception] = [ChatError("not asked")] * len(questions)
-    left = dict(enumerate(questions))
-    for attempt in range(1, attempts + 1):
-        answers = chat.ask(list(left.values()))
-        asked, left = left, {}
-        for i, answer in zip(asked, answers, strict=True):
-            try:
-                found[i] = answer if isinstance(answer, Exception) else checks[i](answer)
-            except ValueError as error:
-                found[i] = ChatError(f"after {attempt} attempts still no valid answer: {error}")
-                complaint = f"{questions[i].text}\n\nYour last answer was not valid: {error}. Answer anew."
-                left[i] = replace(questions[i], text=complaint)
-        if not left:
-            break
-    return found
-
-
 def clean(answer: Answer) -> str:
-    """The answer as one line of plain text, without thoughts, fence, label or quotation marks around it.
+    """Return the answer as one line of plain text, without thoughts, fence, label or quotation marks around it.
 
-    An answer that was cut off loses its unfinished last sentence. Raises ValueError where nothing is left, or more than
-    a caption can be.
+    An answer that was cut off loses its unfinished last sentence.
+
+    Raises:
+        ValueError: nothing is left, or more than a caption can be.
     """
     text = _THOUGHT.sub("", answer.text[: 4 * LONGEST]).strip()
     fenced = _FENCE.match(text)
@@ -70,7 +45,7 @@ def clean(answer: Answer) -> str:
 
 
 def plain(text: str) -> str:
-    """One line: control, format-override and unpaired surrogate characters out, white space collapsed."""
+    """Return one line: control, format-override and unpaired surrogate characters out, white space collapsed."""
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs", "Co"))
     return " ".join("".join(c for c in kept if c not in _OVERRIDES).split())
 
@@ -80,7 +55,7 @@ _OVERRIDES = frozenset("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 
 
 def language_of(text: str) -> str:
-    """"zh", "en" or "und" (undetermined), by script alone: letters without accents are taken for English."""
+    """Return "zh", "en" or "und" (undetermined), by script alone: letters without accents are taken for English."""
     letters = [c for c in text if c.isalpha()]
     if not letters or _KANA_HANGUL.search(text):
         return "und"
@@ -90,7 +65,7 @@ def language_of(text: str) -> str:
 
 
 def is_written_in(text: str, language: str) -> bool:
-    """Whether the script is that of the language ("zh" or "en"), names and quotations in others aside."""
+    """Return whether the script is that of the language ("zh" or "en"), names and quotations in others aside."""
     letters = [c for c in text if c.isalpha()]
     if language == "zh":
         return len(_HAN.findall(text)) >= 0.3 * max(1, len(letters)) and not _KANA_HANGUL.search(text)

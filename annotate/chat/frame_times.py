@@ -11,7 +11,7 @@ from reelwright.curation.media.frames import ClipFacts
 
 
 @dataclass(frozen=True)
-class Sampling:
+class FrameSampling:
     """Frames evenly spread over a clip: `fps` of them a second, but at least min_frames and at most max_frames.
 
     Both equal: so many of every clip. short_side: pixels of the shorter side of a frame; max_pixels: of a whole frame,

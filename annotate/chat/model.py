@@ -1,47 +1,151 @@
-"""Asking a chat model: what is asked, what comes back, and which backend answers."""
+"""A chat model as recipes name it: which one, how it answers, where it runs, and what it may cost."""
 
 from __future__ import annotations
 
-import json
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from reelwright.annotate.backends.identity import hub_source, model_id
-from reelwright.annotate.contract import Computes, Resources, runtime
-from reelwright.annotate.errors import AnnotatorError
-
-if TYPE_CHECKING:
-    from reelwright.annotate.chat.retry import Budget
+from reelwright.annotate.contract import Resources, runtime
 
 FED_BY_ONE = 64  # questions in flight that one process decodes for
 UNSTATED = "unstated"  # the revision of a server's model that no recipe states
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of an answer are drawn: `max_tokens` at most; temperature 0 takes the likeliest each time."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """An OpenAI-compatible server at `url`; see `ChatModel` for the fields."""
+
+    url: str
+    api_key_env: str
+    concurrency: int
+    timeout_s: float
+    attempts: int
+    patience_s: float
+
+    has_one_owner: ClassVar[bool] = False  # several processes may ask it
+
+    def resources(self, *, batch: int) -> Resources:
+        """Return what an annotator that asks this server occupies.
+
+        So many calls run at once that the window stays full while some of them wait for their last answer, in several
+        processes where one could not decode for all.
+
+        Args:
+            batch: clips per call.
+        """
+        processes = -(-self.concurrency // FED_BY_ONE)
+        return _asking(self.concurrency, batch, processes)
+
+    def per_process(self, processes: int) -> Self:
+        """Return the options of one of `processes` that ask side by side: with its share of the window."""
+        return replace(self, concurrency=-(-self.concurrency // processes))
+
+
+@dataclass(frozen=True)
+class TransformersOptions:
+    """The model in the annotator's own process; see `ChatModel` for the fields."""
+
+    gpus: float
+    device: str
+    concurrency: int
+
+    has_one_owner: ClassVar[bool] = False  # each process loads a copy
+
+    def resources(self, *, batch: int) -> Resources:
+        """Return what an annotator that holds this model occupies; batch: clips per call."""
+        return Resources(cpus=1, gpus=self.gpus, batch=batch, own_process=True)
+
+    def per_process(self, processes: int) -> Self:
+        """Return itself: each process has a copy of the model, with a window of its own."""
+        return self
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """Engines that a run keeps on Ray's GPUs; see `ChatModel` for the fields."""
+
+    gpus: float
+    copies: int
+    engine: Mapping[str, Any] | None
+    runtime_env: Mapping[str, Any] | None
+    vllm: str
+    concurrency: int
+    timeout_s: float
+    attempts: int
+    patience_s: float
+
+    has_one_owner: ClassVar[bool] = True  # the process that started the engines
+
+    def resources(self, *, batch: int) -> Resources:
+        """Return what the annotator that owns the engines occupies; batch: clips per call."""
+        return _asking(self.concurrency, batch, 1)
+
+    def per_process(self, processes: int) -> Self:
+        """Return itself: the engines have one owner."""
+        return self
+
+    def server_at(self, url: str) -> ServerOptions:
+        """Return the options of one copy's server: with its share of the window."""
+        share = -(-self.concurrency // self.copies)
+        return ServerOptions(url, "", share, self.timeout_s, self.attempts, self.patience_s)
+
+
+Options = ServerOptions | TransformersOptions | VllmOptions
+_OPTIONS: Mapping[str, type[Options]] = {
+    "server": ServerOptions, "transformers": TransformersOptions, "vllm": VllmOptions,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A chat model and how it is asked: a parameter of annotators.
+    """A chat model and how it is asked: the parameter `chat` of annotators, flat as recipes write it.
 
-    What decides an answer is in the fingerprint; what only decides where and how fast it is made is not (`runtime`).
+    `sampling` and `options` are its parts. Only what decides an answer is in fingerprints; what decides where, how fast
+    and at what price it is made is `runtime`.
 
-    model: id at the server or on the hub, or a folder. revision: of the hub's; of a server's, what it was started with.
-    send: frames as an ordered list of pictures with their times, or as one video, for models that were trained on
-    videos; a backend that cannot send it refuses. jpeg_quality: of frames sent to a server. temperature 0: the
-    likeliest token each time. dtype: of the weights in this process ("auto": as saved) and in vLLM.
-
-    backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines that
-    this run keeps on Ray's GPUs). api_key_env: environment variable that holds the server's key. concurrency: questions
-    in flight of an annotator, in all its processes. timeout_s: of one attempt, attempts: tries of one question;
-    patience_s: how long a server that is away or overloaded is waited for, which uses up no attempts. max_cost_usd: of
-    the annotator in a run, by the tokens that the server reports; max_time_s: how long a process of it may ask; then
-    the rest is left for a later run. 0: no limit.
-    gpus: per copy of the model (vllm: tensor parallel, and 0 for its CPU build). device: of transformers, "" for a GPU
-    where there is one. Of vllm: copies of the engine; engine: more of its arguments; runtime_env: of its Ray actors;
-    vllm: its command, by name or path.
+    Args:
+        model: id at the server or on the hub, or a folder.
+        revision: of the hub's model; of a server's, the one that it was started with.
+        max_tokens: of an answer, at most.
+        temperature: 0 takes the likeliest token each time.
+        seed: of sampling, where temperature is above 0.
+        send: frames as an ordered list of pictures with their times, or as one video, for models trained on videos; a
+            backend that cannot send it refuses.
+        jpeg_quality: of frames sent to a server, 1 to 100.
+        dtype: of the weights in this process ("auto": as saved) and in vLLM.
+        backend: "server" (OpenAI-compatible, at `url`), "transformers" (in the annotator's process) or "vllm" (engines
+            that the run keeps on Ray's GPUs).
+        url: of the server, up to /v1.
+        api_key_env: environment variable that holds the server's key.
+        concurrency: questions of an annotator in flight, over all its processes; of transformers, questions that are
+            generated together.
+        timeout_s: of one attempt, in seconds.
+        attempts: tries of one question.
+        patience_s: seconds to wait for a server that is away or overloaded, which uses up no attempts.
+        max_cost_usd: of the annotator in a run, by the tokens that the server reports; the rest is left for a later
+            run. 0: no limit.
+        usd_per_million_input: price of a million tokens of questions.
+        usd_per_million_output: price of a million tokens of answers.
+        max_time_s: seconds that a process of the annotator may ask; the rest is left for a later run. 0: no limit.
+        gpus: per copy of the model; of vLLM, tensor parallel, and 0 for its CPU build.
+        copies: of vLLM's engine.
+        device: of transformers; "" for a GPU where there is one.
+        engine: more arguments of vLLM's engine.
+        runtime_env: of vLLM's Ray actors.
+        vllm: vLLM's command, by name or path.
     """
 
     model: str = ""
@@ -87,160 +191,58 @@ class ChatModel:
         if self.max_cost_usd and not (self.usd_per_million_input or self.usd_per_million_output):
             raise ValueError("chat.max_cost_usd needs prices: set usd_per_million_input and usd_per_million_output")
 
-    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
-        return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
+    @property
+    def sampling(self) -> Sampling:
+        """How its answers are drawn."""
+        return self._part(Sampling)
 
+    @property
+    def options(self) -> Options:
+        """What the chosen backend needs; the keys of other backends are not looked at."""
+        return self._part(_OPTIONS[self.backend])
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The name and content hash of a folder on this machine, else id and revision, as `Computes.models` has them.
+
+        A server does not say which revision it serves: the recipe's word counts.
+        """
+        if not self.model:
+            return ()
+        unknown = UNSTATED if self.backend == "server" else ""
+        return (model_id(self.model, self.revision or unknown),)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that hold keys, as `Computes.keys` has them."""
+        return (self.api_key_env,) if self.model and self.api_key_env else ()
 
     @property
     def from_hub(self) -> tuple[str, str] | None:
         """The model and revision to load from a hub; None where a server has it, or a folder."""
         return None if self.backend == "server" else hub_source(self.model, self.revision)
 
+    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
+        """Return the price of so many tokens, in USD."""
+        return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
 
-@dataclass(frozen=True, eq=False)
-class Question:
-    """frames: uint8 [T, H, W, 3] RGB in order of time, or each as a JPEG; `fps` of them a second (0: not known).
-    schema: JSON schema that the answer should follow; it steers a server, and the answer must be checked all the same
-    (see `ask_json`)."""
+    def resources(self, *, batch: int) -> Resources:
+        """Return what an annotator that asks this model occupies; batch: clips per call."""
+        return self.options.resources(batch=batch)
 
-    text: str
-    system: str = ""
-    frames: np.ndarray | Sequence[bytes] | None = None
-    fps: float = 0.0
-    schema: Mapping[str, Any] | None = None
+    def per_process(self, processes: int) -> Self:
+        """Return the share of the window and of the cost limit for one of `processes` that ask side by side."""
+        options = self.options
+        if processes == 1 or options.has_one_owner:
+            return self
+        share = options.per_process(processes)
+        changed = {f.name: getattr(share, f.name) for f in fields(share)}
+        return replace(self, max_cost_usd=self.max_cost_usd / processes, **changed)
 
-
-@dataclass(frozen=True)
-class Answer:
-    """cut: it was still going on at `max_tokens`."""
-
-    text: str
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cut: bool = False
+    def _part(self, kind: type[T]) -> T:
+        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})  # type: ignore[arg-type]
 
 
-class ChatError(Exception):
-    """A question failed for good, after its retries."""
-
-
-class Chat(ABC):
-    """An open connection to a model, or a loaded one. Safe to be used by several threads, which share its window."""
-
-    budget: Budget
-
-    @property
-    def trouble(self) -> str:
-        """What it waits for, such as a server that is away; empty while all is well."""
-        return ""
-
-    @abstractmethod
-    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        """An answer to each question, in their order; in place of one that failed, its exception: ChatError for good,
-        `annotate.contract.Postponed` where a later run should ask again (server away, limit of cost or time spent)."""
-
-    def close(self) -> None:
-        """Give back what it holds; asking afterwards is an error."""
-        return None
-
-
-_open: dict[str, Chat] = {}
-_lock = threading.Lock()
-
-
-def open_chat(chat: ChatModel) -> Chat:
-    """The chat of this process with this model: opened once, then shared, as are its window and its limits.
-
-    Raises AnnotatorError where the model cannot be asked as configured: no model named, package or folder missing.
-    """
-    if not chat.model:
-        raise AnnotatorError("no chat model is named; set the annotator's parameter chat: {model: …, url: …}")
-    key = _key(chat)
-    with _lock:
-        if key not in _open:
-            _open[key] = _opened(chat)
-        return _open[key]
-
-
-def close_chats() -> None:
-    """Close all chats of this process, such as before it ends or between tests."""
-    with _lock:
-        for chat in _open.values():
-            chat.close()
-        _open.clear()
-
-
-def chat_of(annotator: Computes) -> ChatModel | None:
-    """The model that an annotator asks, which is its parameter `chat`; None where there is none."""
-    chat = annotator.parameters.get("chat")
-    return chat if isinstance(chat, ChatModel) and chat.model else None
-
-
-def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
-    """{name: {"input_tokens", "output_tokens", "usd"}} of this process since it was last called; empty where the
-    annotator asks no model."""
-    chat = chat_of(annotator)
-    opened = _open.get(_key(chat)) if chat else None
-    return {annotator.name: opened.budget.take()} if opened else {}
-
-
-def trouble_of(annotator: Computes) -> str:
-    """`Chat.trouble` of the annotator's model in this process; empty where it asks none, or has not yet."""
-    chat = chat_of(annotator)
-    opened = _open.get(_key(chat)) if chat else None
-    return opened.trouble if opened else ""
-
-
-def model_print(chat: ChatModel) -> tuple[str, ...]:
-    """What `Annotator.models` says of the model: name and content hash of a folder here, else id and revision.
-
-    A server does not tell which revision it serves: that is what the recipe states.
-    """
-    if not chat.model:
-        return ()
-    unknown = UNSTATED if chat.backend == "server" else ""
-    return (model_id(chat.model, chat.revision or unknown),)
-
-
-def shared_by(chat: ChatModel, processes: int) -> ChatModel:
-    """For one of so many processes that ask side by side."""
-    if processes == 1 or chat.backend == "vllm":  # whose engines have one owner
-        return chat
-    concurrency = -(-chat.concurrency // processes) if chat.backend == "server" else chat.concurrency
-    return replace(chat, concurrency=concurrency, max_cost_usd=chat.max_cost_usd / processes)
-
-
-def keys_of(chat: ChatModel) -> tuple[str, ...]:
-    """What `Annotator.keys` says of the model."""
-    return (chat.api_key_env,) if chat.model and chat.api_key_env else ()
-
-
-def resources_of(chat: ChatModel, *, batch: int) -> Resources:
-    """What an annotator that asks this model occupies.
-
-    A server is fed by so many calls at once that its window stays full while some of them wait for their last answer,
-    and by several processes where one could not decode for all.
-    """
-    if chat.backend == "transformers":
-        return Resources(cpus=1, gpus=chat.gpus, batch=batch, own_process=True)
-    calls = 1 + -(-3 * chat.concurrency // (2 * batch))
-    processes = 1 if chat.backend == "vllm" else -(-chat.concurrency // FED_BY_ONE)  # engines have one owner
+def _asking(concurrency: int, batch: int, processes: int) -> Resources:
+    calls = 1 + -(-3 * concurrency // (2 * batch))
     return Resources(cpus=1, gpus=0, batch=batch, own_process=True, calls=calls, processes=processes)
-
-
-def _key(chat: ChatModel) -> str:
-    return json.dumps(asdict(chat), sort_keys=True, default=str)
-
-
-def _opened(chat: ChatModel) -> Chat:
-    if chat.backend == "server":
-        from reelwright.annotate.chat.server import ServerChat
-
-        return ServerChat(chat)
-    if chat.backend == "transformers":
-        from reelwright.annotate.chat.transformers import TransformersChat
-
-        return TransformersChat(chat)
-    from reelwright.annotate.chat.vllm import VllmChat
-
-    return VllmChat(chat)

@@ -5,32 +5,33 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.chat.model import ChatModel, Question
+from reelwright.annotate.chat.base import Question
+from reelwright.annotate.chat.model import ChatModel
 
 
 def body_of(chat: ChatModel, question: Question) -> bytes:
-    """The request, ready to be sent. Takes milliseconds of CPU a frame: keep it off an event loop."""
+    """Return the request, ready to be sent. Takes milliseconds of CPU per frame: keep it off an event loop."""
     body: dict[str, Any] = {
         "model": chat.model,
         "messages": messages_of(chat, question),
-        "max_tokens": chat.max_tokens,
-        "temperature": chat.temperature,
-        "seed": chat.seed,
+        **asdict(chat.sampling),
     }
     if question.schema is not None:
         body["response_format"] = response_format(question)
     if question.frames is not None and chat.send == "video":
-        # vLLM: these are all the frames there are, and how many a second; it must not sample them again
+        # vLLM: these are all the frames there are, and the frames per second; it must not sample them again
         about = {"num_frames": len(question.frames)} | ({"fps": question.fps} if question.fps else {})
         body["media_io_kwargs"] = {"video": about}
     return json.dumps(body).encode()
 
 
 def messages_of(chat: ChatModel, question: Question) -> list[dict[str, Any]]:
+    """Return the messages of OpenAI's form: the system prompt, then frames and text."""
     system = [{"role": "system", "content": question.system}] if question.system else []
     if question.frames is None:
         return [*system, {"role": "user", "content": question.text}]
@@ -39,26 +40,26 @@ def messages_of(chat: ChatModel, question: Question) -> list[dict[str, Any]]:
 
 
 def response_format(question: Question) -> dict[str, Any]:
-    """Structured output in OpenAI's form, which vLLM takes too; strict where strict mode takes the schema."""
+    """Return structured output in OpenAI's form, which vLLM takes too; strict where strict mode takes the schema."""
     schema = dict(question.schema or {})
     strict = schema.get("additionalProperties") is False
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
 
 
 def times_line(count: int, fps: float) -> str:
-    """What tells a model that pictures in a row are frames of one video."""
+    """Return the line that introduces pictures in a row as frames of one video."""
     if not fps:
         return f"{count} frames of one video, in order of time:\n"
     return f"{count} frames of one video, in order of time, {1 / fps:.2f} s apart:\n"
 
 
 def jpegs(frames: np.ndarray | Sequence[bytes], quality: int) -> list[bytes]:
-    """uint8 [T, H, W, 3] RGB -> JPEGs; those that are some already are left as they are."""
+    """Encode uint8 [T, H, W, 3] RGB as JPEGs; frames that are JPEGs already are left as they are."""
     return [jpeg(frame, quality) for frame in frames] if isinstance(frames, np.ndarray) else list(frames)
 
 
 def pixels(frames: np.ndarray | Sequence[bytes]) -> np.ndarray:
-    """The way back: uint8 [T, H, W, 3] RGB."""
+    """Decode JPEGs to uint8 [T, H, W, 3] RGB; an array is left as it is."""
     import cv2
 
     if isinstance(frames, np.ndarray):
@@ -68,7 +69,7 @@ def pixels(frames: np.ndarray | Sequence[bytes]) -> np.ndarray:
 
 
 def jpeg(frame: np.ndarray, quality: int) -> bytes:
-    """uint8 [H, W, 3] RGB."""
+    """Encode uint8 [H, W, 3] RGB; raises ValueError where that is not possible."""
     import cv2
 
     done, encoded = cv2.imencode(

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reelwright.annotate.chat import event_loop as loop
+from reelwright.annotate.chat import event_loop
+from reelwright.annotate.chat.base import Answer, Chat, ChatError, Question, excerpt
+from reelwright.annotate.chat.budget import Budget
 from reelwright.annotate.chat.health import Health
-from reelwright.annotate.chat.model import Answer, Chat, ChatError, ChatModel, Question
+from reelwright.annotate.chat.model import ChatModel, ServerOptions
 from reelwright.annotate.chat.payload import body_of
-from reelwright.annotate.chat.retry import AGAIN, OVERLOADED, Again, Budget, retry_after_s, wait_s
+from reelwright.annotate.chat.retry import OVERLOADED, RETRYABLE, RetryableError, retry_after_s, wait_s
 from reelwright.annotate.chat.window import Window
 from reelwright.annotate.contract import Postponed
 from reelwright.annotate.errors import AnnotatorError
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 LARGEST = 4 << 20  # bytes of an answer that are read
-SHOWN = 300  # characters of a server's message that are repeated
 CONNECT_S = 15.0
 TICK_S = 0.25  # between looks at whether a server that was away is back
 ENCODERS = 4  # threads that make bodies; as many bodies wait, ready to be sent
@@ -32,11 +33,11 @@ MISCONFIGURED = frozenset({401, 403, 404})  # the key, the address or the model'
 
 
 @dataclass
-class _Asked:
-    """What has become of a question so far. at, refused_at: first tried, first refused, on time.monotonic()."""
+class _Attempts:
+    """The tries of one question so far; first_at, refused_at: first tried, first refused, on time.monotonic()."""
 
-    at: float = field(default_factory=time.monotonic)
-    attempts: int = 0
+    first_at: float = field(default_factory=time.monotonic)
+    failures: int = 0
     refusals: int = 0
     refused_at: float = 0.0
 
@@ -49,29 +50,44 @@ class ServerChat(Chat):
     one that answers nobody, a wrong key) is Postponed.
     """
 
-    def __init__(self, chat: ChatModel, *, key: str = "", budget: Budget | None = None) -> None:
-        """key: in place of that in `api_key_env`. budget: one that is shared with other servers."""
-        self.chat, self.health, self.budget = chat, Health(chat.patience_s), budget or Budget(chat)
+    def __init__(
+        self, chat: ChatModel, options: ServerOptions, *, key: str = "", budget: Budget | None = None
+    ) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            chat: the model, and how it answers.
+            options: the server.
+            key: in place of that in `api_key_env`.
+            budget: one that is shared with other servers.
+
+        Raises:
+            AnnotatorError: the url is no address, or the key is not there.
+        """
+        self.chat = chat
+        self.options = options
+        self.health = Health(options.patience_s)
+        self.budget = budget or Budget(chat)
         self.requests = 0  # sent so far, retries included
-        self.url = f"{chat.url.rstrip('/')}/chat/completions"
+        self.url = f"{options.url.rstrip('/')}/chat/completions"
         if not self.url.startswith(("http://", "https://")):
-            raise AnnotatorError(f"chat.url = {chat.url!r} is not an address; it looks like http://host:8000/v1")
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(chat, key)}
+            raise AnnotatorError(f"chat.url = {options.url!r} is not an address; it looks like http://host:8000/v1")
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(options, key)}
         self._encoders = ThreadPoolExecutor(ENCODERS, "chat-body")
         self._session: aiohttp.ClientSession | None = None
-        self._window = Window(chat.concurrency)
-        self._ahead = asyncio.Semaphore(chat.concurrency + ENCODERS)
+        self._window = Window(options.concurrency)
+        self._ahead = asyncio.Semaphore(options.concurrency + ENCODERS)
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        return loop.run(self._ask_all(questions))
+        return event_loop.run(self._ask_all(questions))
 
     @property
-    def trouble(self) -> str:
+    def waiting_reason(self) -> str:
         return self.health.why
 
     def close(self) -> None:
         if self._session is not None:
-            loop.run(self._session.close())
+            event_loop.run(self._session.close())
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Answer | Exception]:
@@ -90,65 +106,70 @@ class ServerChat(Chat):
             except (ChatError, Postponed) as error:
                 return error.with_traceback(None)
             except Exception as error:  # frames that cannot be encoded: this question's own failure
-                return ChatError(_short(f"{type(error).__name__}: {error}"))
+                return ChatError(excerpt(f"{type(error).__name__}: {error}"))
 
     async def _until_answered(self, body: bytes) -> Answer:
-        asked = _Asked()
+        tries = _Attempts()
         while True:
             async with self._window:
-                await self._turn()
+                await self._acquire_slot()
                 sent_at = time.monotonic()
                 try:
                     answer = await self._once(body)
-                except Again as error:
+                except RetryableError as error:
                     failed = error
                 else:
                     self.health.answered()
                     self._window.answered()
                     return answer
             if failed.unreached:
-                self.health.away(f"no server at {self.chat.url}: {failed}; start it and run again")
+                self.health.away(f"no server at {self.options.url}: {failed}; start it and run again")
             elif failed.overloaded:
                 self._window.overloaded(sent_at)
-                await self._refused(asked, failed)
+                await self._refused(tries, failed)
             else:
-                await self._failed(asked, failed)
+                await self._failed(tries, failed)
 
-    async def _turn(self) -> None:
+    async def _acquire_slot(self) -> None:
         """Wait while the server is away and another question is the one that tries."""
         self._refuse_when_spent()
         while not self.health.admits():
             await asyncio.sleep(TICK_S)
             self._refuse_when_spent()
 
-    async def _refused(self, asked: _Asked, failed: Again) -> None:
+    async def _refused(self, tries: _Attempts, failed: RetryableError) -> None:
         """Wait before the same again: no attempt is used up, but not for ever while others are answered."""
-        self.health.overloaded(f"the server at {self.chat.url} is overloaded: {failed}")
-        asked.refused_at = asked.refused_at or time.monotonic()
-        asked.refusals += 1
-        waited_s = time.monotonic() - asked.refused_at
-        if waited_s >= self.chat.patience_s and self.health.answered_at > asked.refused_at:
-            raise ChatError(f"{self.chat.url} answers others, but refused this for {waited_s:.0f} s: {failed}")
-        await asyncio.sleep(min(wait_s(asked.refusals, failed.after_s), self.chat.patience_s))
+        self.health.overloaded(f"the server at {self.options.url} is overloaded: {failed}")
+        tries.refused_at = tries.refused_at or time.monotonic()
+        tries.refusals += 1
+        waited_s = time.monotonic() - tries.refused_at
+        if waited_s >= self.options.patience_s and self.health.answered_at > tries.refused_at:
+            raise ChatError(f"{self.options.url} answers others, but refused this for {waited_s:.0f} s: {failed}")
+        await asyncio.sleep(min(wait_s(tries.refusals, failed.after_s), self.options.patience_s))
 
-    async def _failed(self, asked: _Asked, failed: Again) -> None:
+    async def _failed(self, tries: _Attempts, failed: RetryableError) -> None:
         """Wait before the next attempt, if there is one."""
-        self.health.failed(id(asked))
-        asked.attempts += 1
-        if asked.attempts < self.chat.attempts:
-            await asyncio.sleep(wait_s(asked.attempts, failed.after_s))
+        self.health.failed(id(tries))
+        tries.failures += 1
+        if tries.failures < self.options.attempts:
+            await asyncio.sleep(wait_s(tries.failures, failed.after_s))
             return
-        tries = f"after {asked.attempts} {'attempt' if asked.attempts == 1 else 'attempts'}"
-        if self.health.fails_everybody_since(asked.at):
-            raise Postponed(f"the server at {self.chat.url} answers nobody, {tries}: {failed}")
-        raise ChatError(f"no answer from {self.chat.url} {tries}: {failed}")
+        after = f"after {tries.failures} {'attempt' if tries.failures == 1 else 'attempts'}"
+        if self.health.fails_everybody_since(tries.first_at):
+            raise Postponed(f"the server at {self.options.url} answers nobody, {after}: {failed}")
+        raise ChatError(f"no answer from {self.options.url} {after}: {failed}")
 
     def _refuse_when_spent(self) -> None:
         if spent := self.budget.spent():
             raise Postponed(spent)
 
     async def _once(self, body: bytes) -> Answer:
-        """One request. Raises Again for what another attempt may mend, ChatError or Postponed for what it cannot."""
+        """Send one request.
+
+        Raises:
+            RetryableError: another attempt may succeed.
+            ChatError, Postponed: it will not.
+        """
         import aiohttp
 
         self.requests += 1
@@ -161,13 +182,14 @@ class ServerChat(Chat):
         except TimeoutError as error:
             unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
             what = "no connection" if unreached else "no answer"
-            raise Again(f"{what} in time ({self.chat.timeout_s:g} s)", unreached=unreached) from None
+            raise RetryableError(f"{what} in time ({self.options.timeout_s:g} s)", unreached=unreached) from None
         except aiohttp.ClientConnectorError as error:
-            raise Again(_short(f"{type(error).__name__}: {error}"), unreached=True) from None
+            raise RetryableError(excerpt(f"{type(error).__name__}: {error}"), unreached=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Again(_short(f"connection cut: {type(error).__name__}: {error}")) from None
-        if status in AGAIN or status >= 500:
-            raise Again(_message(status, text), after_s=retry_after_s(headers), overloaded=status in OVERLOADED)
+            raise RetryableError(excerpt(f"connection cut: {type(error).__name__}: {error}")) from None
+        if status in RETRYABLE or status >= 500:
+            why, is_overloaded = _message(status, text), status in OVERLOADED
+            raise RetryableError(why, after_s=retry_after_s(headers), overloaded=is_overloaded)
         if status in MISCONFIGURED:
             raise Postponed(f"{self.url} refuses model {self.chat.model!r}: {_message(status, text)}")
         if status != 200:
@@ -180,7 +202,7 @@ class ServerChat(Chat):
             choice = value["choices"][0]
             content = choice["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise Again(f"not a chat completion: {_short(text.decode('utf-8', 'replace'))}") from None
+            raise RetryableError(f"not a chat completion: {excerpt(text.decode('utf-8', 'replace'))}") from None
         usage = value.get("usage") if isinstance(value.get("usage"), dict) else {}
         answer = Answer(
             _valid(content) if isinstance(content, str) else "",
@@ -188,9 +210,9 @@ class ServerChat(Chat):
             _count(usage.get("completion_tokens")),
             choice.get("finish_reason") == "length",
         )
-        self.budget.add(answer)
+        self.budget.add(answer.input_tokens, answer.output_tokens)
         if not answer.text.strip():
-            raise Again("the answer is empty")
+            raise RetryableError("the answer is empty")
         return answer
 
     def _http(self) -> aiohttp.ClientSession:
@@ -199,9 +221,9 @@ class ServerChat(Chat):
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.chat.concurrency, keepalive_timeout=60),
+                connector=aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=60),
                 timeout=aiohttp.ClientTimeout(
-                    total=self.chat.timeout_s, sock_connect=min(CONNECT_S, self.chat.timeout_s)
+                    total=self.options.timeout_s, sock_connect=min(CONNECT_S, self.options.timeout_s)
                 ),
                 auto_decompress=False,  # asked for no compression; a small body must not unpack to a large one
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -215,18 +237,18 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         size += len(chunk)
         if size > LARGEST:
             response.close()
-            raise Again(f"the answer is larger than {LARGEST >> 20} MiB")
+            raise RetryableError(f"the answer is larger than {LARGEST >> 20} MiB")
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _key(chat: ChatModel, key: str) -> dict[str, str]:
-    if not chat.api_key_env and not key:
+def _key(options: ServerOptions, key: str) -> dict[str, str]:
+    if not options.api_key_env and not key:
         return {}
-    key = key or os.environ.get(chat.api_key_env, "")
+    key = key or os.environ.get(options.api_key_env, "")
     if not key or not key.isprintable():
         raise AnnotatorError(
-            f"chat.api_key_env names the environment variable {chat.api_key_env!r}, which holds no key; export it"
+            f"chat.api_key_env names the environment variable {options.api_key_env!r}, which holds no key; export it"
         )
     return {"Authorization": f"Bearer {key}"}
 
@@ -240,12 +262,7 @@ def _message(status: int, text: bytes) -> str:
         said = error.get("message", error) if isinstance(error, dict) else error
     except (ValueError, AttributeError, RecursionError):
         pass
-    return f"status {status}: {_short(str(said))}"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text[: 4 * SHOWN].split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return f"status {status}: {excerpt(str(said))}"
 
 
 def _valid(text: str) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.chat.model import Answer, Chat, ChatError, ChatModel, Question
+from reelwright.annotate.chat.base import EXCERPT, Answer, Chat, ChatError, Question, excerpt
+from reelwright.annotate.chat.budget import Budget
+from reelwright.annotate.chat.model import ChatModel, TransformersOptions
 from reelwright.annotate.chat.payload import pixels, times_line
-from reelwright.annotate.chat.retry import Budget
 from reelwright.annotate.contract import Postponed
 from reelwright.annotate.errors import AnnotatorError
 
 NOT_OURS = {"LlavaQwenForCausalLM": "LLaVA-NeXT's own"}  # formats that transformers would load as something else
-SHOWN = 300  # characters of an error that are repeated
 
 
 class TransformersChat(Chat):
@@ -25,11 +25,13 @@ class TransformersChat(Chat):
     A schema does not steer this backend.
     """
 
-    def __init__(self, chat: ChatModel) -> None:
-        self.chat, self.budget = chat, Budget(chat)
+    def __init__(self, chat: ChatModel, options: TransformersOptions) -> None:
+        self.chat = chat
+        self.sampling = chat.sampling
+        self.budget = Budget(chat)
         self._lock = threading.Lock()
-        self._together = 1 if chat.temperature else chat.concurrency
-        self._sees, self._processor, self._model = _load(chat)
+        self._together = 1 if self.sampling.temperature else options.concurrency
+        self._sees, self._processor, self._model = _load(chat, options)
         tokenizer = getattr(self._processor, "tokenizer", self._processor)
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -58,7 +60,7 @@ class TransformersChat(Chat):
         except Postponed:  # no question's fault
             raise
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"[:SHOWN]
+            why = f"{type(error).__name__}: {error}"[:EXCERPT]
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
         if len(questions) == 1:
             return [ChatError(f"{self.chat.model} gave no answer: {why}")]
@@ -76,12 +78,12 @@ class TransformersChat(Chat):
             if torch.is_tensor(value) and value.is_floating_point():
                 inputs[key] = value.to(self._model.dtype)
         how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if self.chat.temperature:
-            torch.manual_seed(self.chat.seed)
-            how = {"do_sample": True, "temperature": self.chat.temperature, "top_p": 1.0, "top_k": 0}
+        if self.sampling.temperature:
+            torch.manual_seed(self.sampling.seed)
+            how = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": 1.0, "top_k": 0}
         with torch.inference_mode():
             tokens = self._model.generate(
-                **inputs, max_new_tokens=self.chat.max_tokens, pad_token_id=self._tokenizer.pad_token_id, **how
+                **inputs, max_new_tokens=self.sampling.max_tokens, pad_token_id=self._tokenizer.pad_token_id, **how
             )[:, inputs["input_ids"].shape[1] :]
         asked = inputs["attention_mask"].sum(dim=1).tolist()
         return [self._answer(row, asked[i]) for i, row in enumerate(tokens)]
@@ -92,8 +94,8 @@ class TransformersChat(Chat):
         given = tokens.tolist()
         length = next((i for i, token in enumerate(given) if token in ends), len(given))
         text = self._tokenizer.decode(given[:length], skip_special_tokens=True).strip()
-        answer = Answer(text, int(input_tokens), length, length >= self.chat.max_tokens)
-        self.budget.add(answer)
+        answer = Answer(text, int(input_tokens), length, length >= self.sampling.max_tokens)
+        self.budget.add(answer.input_tokens, answer.output_tokens)
         return answer if text else ChatError(f"{self.chat.model} gave an empty answer")
 
     def _inputs(self, questions: Sequence[Question]) -> Any:
@@ -148,7 +150,7 @@ class TransformersChat(Chat):
         return text
 
 
-def _load(chat: ChatModel) -> tuple[bool, Any, Any]:
+def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any]:
     """Whether it sees, its processor (of text alone: its tokenizer) and the model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -156,8 +158,8 @@ def _load(chat: ChatModel) -> tuple[bool, Any, Any]:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = chat.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    place = {"device_map": "auto"} if chat.gpus > 1 else {}
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = {"device_map": "auto"} if options.gpus > 1 else {}
     try:
         config = AutoConfig.from_pretrained(chat.model, revision=chat.revision or None)
         _refuse_other_formats(chat, config)
@@ -168,8 +170,8 @@ def _load(chat: ChatModel) -> tuple[bool, Any, Any]:
         )
         processor = _processor(chat, config) if sees else _tokenizer(chat)
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of memory, for one
-        first = " ".join(str(error).split())[:SHOWN]
-        raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {first}") from error
+        why = excerpt(str(error))
+        raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {why}") from error
     return sees, processor, (model if place else model.to(device)).eval()
 
 

@@ -10,12 +10,12 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from reelwright.annotate.chat import event_loop as loop
-from reelwright.annotate.chat.model import Answer, Chat, ChatModel, Question
-from reelwright.annotate.chat.retry import Budget
+from reelwright.annotate.chat import event_loop
+from reelwright.annotate.chat.base import Answer, Chat, Question
+from reelwright.annotate.chat.budget import Budget
+from reelwright.annotate.chat.model import ChatModel, VllmOptions
 from reelwright.annotate.chat.server import ServerChat
 from reelwright.annotate.chat.vllm_engine import Engine, options_of
 from reelwright.annotate.errors import AnnotatorError
@@ -30,7 +30,7 @@ class VllmChat(Chat):
     The engines end with this process, or by `close`.
     """
 
-    def __init__(self, chat: ChatModel) -> None:
+    def __init__(self, chat: ChatModel, options: VllmOptions) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -38,23 +38,25 @@ class VllmChat(Chat):
                 "chat.backend = 'vllm' asks inside Ray, and none is running; run it by `reel annotate`, or set "
                 "backend: server"
             )
-        self.chat, self.budget = chat, Budget(chat)
+        self.chat = chat
+        self.options = options
+        self.budget = Budget(chat)
         self._key = secrets.token_urlsafe(32)
-        arguments = arguments_of(chat)
+        arguments = arguments_of(chat, options)
         actor: Any = ray.remote(Engine).options(
-            num_cpus=0, num_gpus=int(chat.gpus), runtime_env=dict(chat.runtime_env) if chat.runtime_env else None
+            num_cpus=0, num_gpus=int(options.gpus), runtime_env=dict(options.runtime_env or {}) or None
         )
-        self._engines = [actor.remote(chat.vllm, arguments, self._key) for _ in range(chat.copies)]
+        self._engines = [actor.remote(options.vllm, arguments, self._key) for _ in range(options.copies)]
         self._servers: list[ServerChat] = []
         self._under_way: list[int] = []
         self._await_first()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        return loop.run(self._ask_all(questions))
+        return event_loop.run(self._ask_all(questions))
 
     @property
-    def trouble(self) -> str:
-        return next((server.trouble for server in self._servers if server.trouble), "")
+    def waiting_reason(self) -> str:
+        return next((server.waiting_reason for server in self._servers if server.waiting_reason), "")
 
     def close(self) -> None:
         import ray
@@ -83,9 +85,9 @@ class VllmChat(Chat):
         import ray
 
         (ready,), rest = ray.wait(loading, num_returns=1)
-        share = replace(self.chat, url=ray.get(ready), concurrency=-(-self.chat.concurrency // self.chat.copies))
+        server = self.options.server_at(ray.get(ready))
         self._under_way.append(0)
-        self._servers.append(ServerChat(share, key=self._key, budget=self.budget))
+        self._servers.append(ServerChat(self.chat, server, key=self._key, budget=self.budget))
         return rest
 
     def _join_others(self, loading: list[Any]) -> None:
@@ -105,17 +107,17 @@ class VllmChat(Chat):
             self._under_way[at] -= 1
 
 
-def arguments_of(chat: ChatModel) -> list[str]:
-    """What follows `vllm serve`: the model, `gpus` a copy by tensor parallelism, and what `engine` says over it."""
-    if chat.gpus != int(chat.gpus):
-        raise AnnotatorError(f"chat.gpus = {chat.gpus}; vLLM takes whole GPUs: 1 or more a copy")
+def arguments_of(chat: ChatModel, options: VllmOptions) -> list[str]:
+    """Return the arguments of `vllm serve`: the model, `gpus` per copy by tensor parallelism, and `engine` over it."""
+    if options.gpus != int(options.gpus):
+        raise AnnotatorError(f"chat.gpus = {options.gpus}; vLLM takes whole GPUs: 1 or more per copy")
     engine: dict[str, Any] = {
         "served_model_name": chat.model,
         "revision": chat.revision or None,
         "dtype": chat.dtype,
         "seed": chat.seed,
-        "tensor_parallel_size": max(1, int(chat.gpus)),
+        "tensor_parallel_size": max(1, int(options.gpus)),
         "limit_mm_per_prompt": {"image": MOST_PICTURES, "video": 1},
-        "uvicorn_log_level": "warning",  # else a line in the log a question
+        "uvicorn_log_level": "warning",  # else one line in the log per question
     }
-    return [chat.model, *options_of(engine | dict(chat.engine or {}))]
+    return [chat.model, *options_of(engine | dict(options.engine or {}))]

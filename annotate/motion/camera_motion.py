@@ -24,6 +24,8 @@ class CameraMotion(Annotator):
     """
 
     name, version = "camera_motion", 2
+    profiles = ("cpu", "full")
+    typical_s = 0.1
     needs = (*NEEDS, Facts())
     columns = {
         "camera_motion": Column(pa.string(), f"one of {', '.join(LABELS)}; other is a mixture"),

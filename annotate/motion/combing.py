@@ -25,6 +25,8 @@ class Combing(Annotator):
     """
 
     name, version = "combing", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.02
     needs = Frames(count=6, height=360, color="gray", pairs=True, every_line=True)
     columns = {
         "combing_score": Column(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from reelwright.annotate.contract import Annotator, Column, Facts, Frames, Unmeasurable
 from reelwright.annotate.motion.camera.affine import affine_part
+from reelwright.annotate.motion.camera.noise import noise_level
 from reelwright.curation.media.frames import ClipFacts
 
 STRIDE = 8  # pixels between the flow vectors that are looked at; CELL pixels around each are judged together
@@ -20,7 +21,6 @@ NOISE = 1.6  # the same in standard deviations of the noise: two noisy frames of
 TEXTURED = 6.0  # mean local range of grey levels from which a cell that did not change did not move
 LEAST_SIDE = 16  # pixels of a frame that flow is measured on: the coarsest step of DIS halves them twice and fits 8
 STILL = 0.01  # frame heights a second below which a pair of frames is still
-_NO_PLANES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _UNIT = "frame heights per second"
 
 
@@ -33,6 +33,8 @@ class Motion(Annotator):
     """
 
     name, version = "motion", 2
+    profiles = ("cpu", "full")
+    typical_s = 0.03
     needs = (Frames(count=12, height=144, color="gray", pairs=True), Facts())
     columns = {
         "motion_score": Column(pa.float32(), "mean length of the flow", _UNIT),
@@ -75,16 +77,10 @@ class Motion(Annotator):
     def _flow(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Flow from a to b in pixels [H/8, W/8, 2], and where it can be seen at all: bool [H/8, W/8]."""
         grid = (slice(STRIDE // 2, None, STRIDE),) * 2
-        changed = cv2.boxFilter(cv2.absdiff(a, b), cv2.CV_32F, CELL)[grid] > max(CHANGED, NOISE * _noise(a))
+        changed = cv2.boxFilter(cv2.absdiff(a, b), cv2.CV_32F, CELL)[grid] > max(CHANGED, NOISE * noise_level(a))
         local_range = cv2.morphologyEx(a, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         textured = cv2.boxFilter(local_range, cv2.CV_32F, CELL)[grid] > TEXTURED
         return self._dis.calc(a, b, None)[grid] * changed[..., None], changed | textured
-
-
-def _noise(gray: np.ndarray) -> float:
-    """Standard deviation of a frame's noise (Immerkær, 1996), in the fifth of its cells that have least detail."""
-    detail = np.abs(cv2.filter2D(gray, cv2.CV_32F, _NO_PLANES))
-    return float(np.percentile(cv2.blur(detail, CELL)[::STRIDE, ::STRIDE], 20) * np.sqrt(np.pi / 2) / 6)
 
 
 def _mean_length(flow: np.ndarray) -> float:

@@ -30,6 +30,8 @@ class Text(Annotator):
     min_probability: float = 0.75
 
     name, version = "text", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.12
     needs = Frames(count=3, height=256, color="rgb")
     columns = {
         "text_coverage": Column(pa.float32(), "area of text lines in the sampled frame with most", "share of frame"),

@@ -46,6 +46,8 @@ class Watermark(Annotator):
     min_probability: float = 0.6
 
     name, version = "watermark", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.1
     needs = (Frames(count=16, height=360, color="gray"), Facts())
     columns = {
         "watermark_score": Column(pa.float32(), "how surely a static overlay lies over the picture", "0 to 1"),

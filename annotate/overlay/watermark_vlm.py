@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate.captions.writing.vocabulary import (
-    NO_WATERMARK,
-    WATERMARKS,
-    described,
-    enum_of,
-    print_of,
-    term_of,
-)
 from reelwright.annotate.chat.about_clip import AsksAboutClip
-from reelwright.annotate.chat.frame_times import Sampling
-from reelwright.annotate.chat.structured import ask_json
+from reelwright.annotate.chat.asking import ask_json
+from reelwright.annotate.chat.frame_times import FrameSampling
+from reelwright.annotate.chat.vocabulary import Term, described, enum_of, term_of, vocabulary_fingerprint
 from reelwright.annotate.contract import Column, runtime
 
-FEW_LARGE = Sampling(min_frames=4, max_frames=4, short_side=720)
+NO_WATERMARK = "none"
+WATERMARKS: Mapping[str, Term] = {
+    NO_WATERMARK: Term("nothing is laid over the picture"),
+    "logo": Term("a logo, emblem or channel bug of a broadcaster, a platform or a company"),
+    "stock_mark": Term("a semi-transparent mark of an agency across the picture, often repeated"),
+    "name": Term("the name, handle or address (@name, www) of an author or a site"),
+    "app": Term("marks of a recording or editing program, such as 'made with' or a trial notice"),
+    "timestamp": Term("a date, clock, counter or camera display burned into the picture"),
+}
+
+FEW_LARGE = FrameSampling(min_frames=4, max_frames=4, short_side=720)
 SCHEMA = {
     "type": "object",
     "properties": {"watermark": {"type": "boolean"}, "kind": enum_of(WATERMARKS)},
@@ -38,9 +41,11 @@ class WatermarkVlm(AsksAboutClip):
     """
 
     prompt: str = runtime("watermark")
-    sampling: Sampling = FEW_LARGE
+    sampling: FrameSampling = FEW_LARGE
 
     name, version = "watermark_vlm", 1
+    profiles = ("full",)
+    typical_tokens = (4900, 20)
     columns = {
         "watermark_vlm": Column(pa.bool_(), "a chat model sees a watermark, logo or channel bug"),
         "watermark_vlm_kind": Column(pa.string(), f"of what kind: {', '.join(WATERMARKS)}"),
@@ -48,7 +53,7 @@ class WatermarkVlm(AsksAboutClip):
 
     @property
     def models(self) -> tuple[str, ...]:
-        return (*super().models, print_of(WATERMARKS))
+        return (*super().models, vocabulary_fingerprint(WATERMARKS))
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
         kinds = {name: term for name, term in WATERMARKS.items() if name != NO_WATERMARK}

@@ -34,6 +34,7 @@ class Aesthetics(Annotator):
     gpus: float = runtime(0.0)
 
     name, version = "aesthetics", 1
+    profiles = ("full",)
     columns = {"aesthetic_score": Column(pa.float32(), "LAION aesthetics predictor, pooled over frames", "1 to 10")}
 
     def __post_init__(self) -> None:

@@ -18,6 +18,8 @@ class Blur(Annotator):
     """
 
     name, version = "blur", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.02
     needs = Frames(count=8, height=360, color="gray")
     columns = {
         "blur_score": Column(pa.float32(), "median variance of the Laplacian over frames; higher is sharper", "level²"),

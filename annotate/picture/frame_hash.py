@@ -25,6 +25,8 @@ class FrameHash(Annotator):
     """
 
     name, version = "frame_hash", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.01
     needs = Frames(count=4, height=64, color="gray")
     columns = {"frame_hash": Column(pa.list_(pa.int64()), "pHash of 4 frames in order of time; 0: a flat frame")}
 

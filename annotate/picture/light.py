@@ -19,6 +19,8 @@ class Light(Annotator):
     """Exposure, colourfulness (Hasler & Süsstrunk, 2003) and the shares of time that show nothing, or nothing new."""
 
     name, version = "light", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.01
     needs = (Frames(count=4, height=90, color="rgb"), Frames(count=12, height=144, pairs=True))
     columns = {
         "brightness": Column(pa.float32(), "mean grey level", "level, 0 to 255"),

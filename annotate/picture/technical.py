@@ -14,6 +14,8 @@ class Technical(Annotator):
     """Facts of the encoded clip that its row does not hold yet; nothing is decoded."""
 
     name, version = "technical", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.001
     needs = Facts()
     columns = {
         "bits_per_pixel": Column(

@@ -17,6 +17,8 @@ class Texture(Annotator):
     """Haralick's (1973) statistics of the grey level co-occurrence matrix, mean over four directions and all frames."""
 
     name, version = "texture", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.03
     needs = Frames(count=4, height=180, color="gray")
     columns = {
         "glcm_contrast": Column(pa.float32(), "mean squared step between neighbours", "level² of 32 levels"),

@@ -27,6 +27,7 @@ class VisualEmbedding(Annotator):
     gpus: float = runtime(0.0)
 
     name, version = "visual_embedding", 1
+    profiles = ("full",)
 
     def __post_init__(self) -> None:
         if self.frames < 1:

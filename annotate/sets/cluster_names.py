@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.annotate.captions.caption_embedding import CAPTIONS, first_caption
-from reelwright.annotate.chat.model import ChatModel, keys_of, model_print, resources_of
-from reelwright.annotate.chat.prompts import load_prompt
-from reelwright.annotate.contract import Column, Need, Partly, Postponed, Resources, SetAnnotator, Stored
+from reelwright.annotate.chat.mixin import AsksAModel
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.contract import Column, Need, PartialResult, Postponed, SetAnnotator, Stored
 from reelwright.annotate.sets.clustering import names
 from reelwright.annotate.sets.clustering.groups import Groups, Named, groups_of
 from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
@@ -25,7 +25,7 @@ SHOWN = 20  # captions of a cluster that a model is shown
 
 
 @dataclass(frozen=True)
-class ClusterNames(SetAnnotator):
+class ClusterNames(AsksAModel, SetAnnotator):
     """Names of the clusters of `clusters`. A cluster that keeps its id and stays about where it was keeps its name.
 
     chat: a model that names a cluster from its most typical captions; without one a name is their most typical words,
@@ -39,6 +39,8 @@ class ClusterNames(SetAnnotator):
     attempts: int = 3
 
     name, version = "cluster_names", 2
+    profiles = ("cpu", "full")
+    typical_s = 0.001
     columns = {
         "cluster_name": Column(pa.string(), "what the cluster's captions have in common"),
         "cluster_named_by": Column(
@@ -49,24 +51,11 @@ class ClusterNames(SetAnnotator):
     }
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"cluster_names: attempts = {self.attempts}; it must be at least 1")
+        self.check_parameters(needs_model=False)
 
     @property
     def needs(self) -> tuple[Need, ...]:
         return (Stored("cluster_id"), *NEEDS, *(Stored(column, optional=True) for column in self.of))
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return (*model_print(self.chat), load_prompt(self.prompt).print) if self.chat.model else ()
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return keys_of(self.chat)
-
-    @property
-    def resources(self) -> Resources:
-        return resources_of(self.chat, batch=1) if self.chat.model else Resources()
 
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
         rows, vectors, model = vectors_of(clips)
@@ -81,7 +70,7 @@ class ClusterNames(SetAnnotator):
         }  # fmt: skip
         problem = min((n for n in found if isinstance(n, Exception)), key=_is_final, default=None)
         if problem is not None:
-            raise Partly(*done) from problem
+            raise PartialResult(*done) from problem
         return done
 
     def _names(self, groups: Groups, clips: pa.Table, kept: names.Names) -> Sequence[str | Exception | None]:

@@ -28,6 +28,8 @@ class Clusters(SetAnnotator):
     seed: int = 0
 
     name, version = "clusters", 2
+    profiles = ("cpu", "full")
+    typical_s = 0.002
     needs = NEEDS
     columns = {"cluster_id": Column(pa.int32(), "cluster of the clip's caption; stays the same as clips are added")}
 

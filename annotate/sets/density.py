@@ -34,6 +34,8 @@ class Density(SetAnnotator):
     seed: int = 0
 
     name, version = "density", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.001
     needs = NEEDS
     columns = {"density": Column(pa.float32(), "crowding among caption embeddings; 1 is the mean of all clips")}
 

@@ -35,6 +35,9 @@ class NearDuplicates(SetAnnotator):
     min_cosine: float = 0.96
 
     name, version = "near_duplicates", 1
+    profiles = ("cpu", "full")
+    profile_parameters = {"full": {"by": "embedding"}}
+    typical_s = 0.001
     columns = {
         "near_duplicate_group": Column(pa.string(), "smallest clip_id of those that show the same; its own if alone"),
         "near_duplicate_count": Column(pa.int32(), "clips of the group, this one included", "clips"),

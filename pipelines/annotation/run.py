@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
-from reelwright.annotate.contract import needs_of
+from reelwright.annotate.contract import needs_of, reads_video
 from reelwright.curation.store import Store
 from reelwright.curation.store.failures import Mending
 from reelwright.curation.store.journal import Journal
@@ -52,10 +52,6 @@ class Report:
     clips: set[str] = field(default_factory=set)  # that some annotator was tried on
     why_postponed: dict[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=no_usage)
-
-
-def looks_at_clips(annotator: Computes) -> bool:
-    return any(isinstance(need, Frames | Facts) for need in needs_of(annotator))
 
 
 def runs_while_cutting(annotator: Computes) -> bool:
@@ -201,13 +197,13 @@ class _Level:
         own = {n: a for n, a in stale.items() if a.resources.own_process}
         producers = producers_of(self.store)
         for looks in (True, False):
-            some = {n: a for n, a in stale.items() if n not in own and looks_at_clips(a) == looks}
+            some = {n: a for n, a in stale.items() if n not in own and reads_video(a) == looks}
             if some:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
                 yield TaskLane(batches, self.store.uri, producers, self.recipe, some, looks=looks)
         for name, annotator in own.items():
             need, size = placement(annotator, self.recipe)
-            one = annotator.shared_by(size)
+            one = annotator.per_process(size)
             batches = self._batches({name: one}, one.resources.batch, one.resources.calls + 1)
             keys = Keys({k: self.keys[k] for k in annotator.keys})
             yield ActorLane(batches, one, need, size, self.store.uri, producers, self.recipe, keys)

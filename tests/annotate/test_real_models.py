@@ -8,7 +8,7 @@ import pytest
 
 from reelwright import annotate
 from reelwright.annotate import annotate_clips
-from reelwright.annotate.chat.model import close_chats
+from reelwright.annotate.chat.registry import close_chats
 from tests.annotate.chat.checkpoints import llava_video, qwen_vl
 from tests.annotate.chat_server import numbered_clip
 

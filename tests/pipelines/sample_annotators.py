@@ -13,7 +13,7 @@ from reelwright.annotate.contract import (
     Annotator,
     Column,
     Frames,
-    Partly,
+    PartialResult,
     Postponed,
     Resources,
     SetAnnotator,
@@ -147,5 +147,5 @@ class Ranked(SetAnnotator):
         if self.switch and Path(self.switch).exists():
             darkest = [0 if place == 0 else None for place in order]
             why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
-            raise Partly(found | {"ranked_place": darkest}, state) from why
+            raise PartialResult(found | {"ranked_place": darkest}, state) from why
         return found, state

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from reelwright.annotate.captions.caption import Caption
-from reelwright.annotate.chat.model import ChatModel, chat_of
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.registry import chat_of
 from reelwright.annotate.picture.blur import Blur
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotation.load import load_annotators

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reelwright.annotate.captions.writing.vocabulary import CAMERA_MOTIONS, VOCABULARIES, Term, print_of
+from reelwright.annotate.captions.writing.vocabulary import CAMERA_MOTIONS, VOCABULARIES
+from reelwright.annotate.chat.vocabulary import Term, vocabulary_fingerprint
 
 ELEMENTS: Mapping[str, Mapping[str, Term]] = {"camera_motion": CAMERA_MOTIONS, **VOCABULARIES}
 MOST = 3  # elements in one composition
@@ -41,14 +42,14 @@ def compose(caption: str, language: str, known: Mapping[str, Any], seed: int, nu
     return {"zh": ""}.get(language, " ").join([*before, whole, *after])
 
 
-def templates_print() -> str:
+def templates_fingerprint() -> str:
     """Version and hash of the templates, as a composition names its maker."""
     return f"compositions@{_read()['version']}:{hashlib.sha256(_FILE.read_bytes()).hexdigest()[:12]}"
 
 
-def compositions_print() -> str:
+def compositions_fingerprint() -> str:
     """For `Annotator.models`: templates and words."""
-    return f"{templates_print()}:{print_of(*ELEMENTS.values())}"
+    return f"{templates_fingerprint()}:{vocabulary_fingerprint(*ELEMENTS.values())}"
 
 
 def _term(name: str, value: Any, language: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reelwright.annotate.chat.answers import clean, is_written_in
-from reelwright.annotate.chat.model import Answer, Question
+from reelwright.annotate.chat.base import Answer, Question
 from reelwright.annotate.chat.prompts import Prompt
 
 NAMES = {"en": "English", "zh": "Chinese"}

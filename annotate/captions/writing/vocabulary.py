@@ -1,25 +1,15 @@
-"""The closed vocabularies that models answer in: field terms, what each means, and how a caption says it.
+"""How a clip is filmed and made, in field terms: the vocabularies of `cinematography` and of the camera's motions.
 
 A term is the value stored in the column. `UNCLEAR` is in every vocabulary, so that a model is never forced to guess.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+
+from reelwright.annotate.chat.vocabulary import Term
 
 UNCLEAR = "unclear"
-
-
-@dataclass(frozen=True)
-class Term:
-    """definition: what a model is told. en, zh: how a caption says it; empty where a caption has nothing to say."""
-
-    definition: str
-    en: str = ""
-    zh: str = ""
 
 
 _UNCLEAR = {UNCLEAR: Term("it cannot be told, or no other term applies")}
@@ -117,16 +107,6 @@ QUESTIONS: Mapping[str, str] = {
 }
 """What is asked of each property."""
 
-NO_WATERMARK = "none"
-WATERMARKS: Mapping[str, Term] = {
-    NO_WATERMARK: Term("nothing is laid over the picture"),
-    "logo": Term("a logo, emblem or channel bug of a broadcaster, a platform or a company"),
-    "stock_mark": Term("a semi-transparent mark of an agency across the picture, often repeated"),
-    "name": Term("the name, handle or address (@name, www) of an author or a site"),
-    "app": Term("marks of a recording or editing program, such as 'made with' or a trial notice"),
-    "timestamp": Term("a date, clock, counter or camera display burned into the picture"),
-}
-
 CAMERA_MOTIONS: Mapping[str, Term] = {
     "static": Term("", "the camera holds still", "镜头静止不动"),
     "pan_left": Term("", "the camera pans left", "镜头向左摇"),
@@ -139,26 +119,3 @@ CAMERA_MOTIONS: Mapping[str, Term] = {
     "shake": Term("", "the camera shakes", "镜头晃动"),
 }
 """What captions say of the classes of `camera_motion` (measured, never asked); of other classes they say nothing."""
-
-
-def print_of(*vocabularies: Mapping[str, Term]) -> str:
-    """For `Annotator.models`: changes with any term, definition or wording."""
-    terms = [{name: asdict(term) for name, term in vocabulary.items()} for vocabulary in vocabularies]
-    return f"vocabulary@{hashlib.sha256(json.dumps(terms).encode()).hexdigest()[:12]}"
-
-
-def described(vocabulary: Mapping[str, Term]) -> str:
-    """One line a term, for a prompt."""
-    return "\n".join(f"- {name}: {term.definition}" for name, term in vocabulary.items())
-
-
-def enum_of(vocabulary: Mapping[str, Term]) -> dict[str, object]:
-    """JSON schema of one term."""
-    return {"type": "string", "enum": list(vocabulary)}
-
-
-def term_of(vocabulary: Mapping[str, Term], value: object, what: str) -> str:
-    """The value if it is a term, exactly; else ValueError, worded for the model that is asked again."""
-    if not isinstance(value, str) or value not in vocabulary:
-        raise ValueError(f"{what} is {str(value)[:60]!r}; it must be one of: {', '.join(vocabulary)}")
-    return value

@@ -24,12 +24,12 @@ LONGEST = 20_000  # characters of a prompt's file
 
 @dataclass(frozen=True)
 class Prompt:
-    """print: name, version and hash of the file, for `Annotator.models`."""
+    """A prompt; fingerprint: name, version and hash of the file, for `Annotator.models`."""
 
     version: int
     system: str
     text: str
-    print: str
+    fingerprint: str
 
     def filled(self, **values: object) -> str:
         """The text with its $names; names that are not given stay as they are (a price in a user's prompt, say)."""

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from reelwright.annotate.motion.camera.candidates import Similarity, candidates, likeliest
+from reelwright.annotate.motion.camera.noise import noise_level
 
 CELL = 16  # pixels: one tracked point a cell, so that agreement is counted over the picture, not over its details
 CORNER = 2e-5  # least eigenvalue (cv2.cornerMinEigenVal) of a point worth tracking
@@ -22,7 +23,6 @@ SIDES, ENDS = 3.0, 1.0  # more weight at the left and right border, at the upper
 ALONE = 3  # points in a block from which they share its weight
 FEWEST = 8  # points below which a step is not measured
 NOISIEST = 5.0  # grey levels: what is rougher everywhere is gravel or grass
-_NO_PLANES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 AGREED = 0.2  # weighted share of points that must follow the common motion for the step to count
 
 
@@ -69,7 +69,7 @@ def measure(frames: np.ndarray, times_s: np.ndarray) -> Steps:
 def _tracked(frames: np.ndarray) -> list[_Points | None]:
     """Of each step; None where too few points are found again."""
     flat = [_flattened(frame) for frame in frames]
-    noise = float(np.median([_noise(frame) for frame in frames[:: max(1, len(frames) // 4)]]))
+    noise = float(np.median([noise_level(frame) for frame in frames[:: max(1, len(frames) // 4)]]))
     corner = CORNER + GRAIN * min(noise, NOISIEST) ** 2
     centre = (np.array(frames.shape[:0:-1]) - 1) / 2
     steps: list[_Points | None] = []
@@ -129,12 +129,6 @@ def _corners(gray: np.ndarray, corner: float) -> np.ndarray:
     y, x = np.divmod(inside, CELL)
     y, x = y + CELL * np.arange(rows)[:, None], x + CELL * np.arange(columns)
     return np.stack([x, y], axis=-1)[cells.max(axis=2) > corner].astype(np.float32)
-
-
-def _noise(gray: np.ndarray) -> float:
-    """Standard deviation of a frame's noise (Immerkær, 1996), in the fifth of its cells that have least detail."""
-    detail = np.abs(cv2.filter2D(gray, cv2.CV_32F, _NO_PLANES))
-    return float(np.percentile(cv2.blur(detail, (9, 9))[::8, ::8], 20) * np.sqrt(np.pi / 2) / 6)
 
 
 def _weights(at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

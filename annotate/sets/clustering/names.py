@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from reelwright.annotate.chat.model import ChatModel, Question, open_chat
+from reelwright.annotate.chat.asking import ask_json
+from reelwright.annotate.chat.base import Question
+from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.prompts import load_prompt
-from reelwright.annotate.chat.structured import ask_json
+from reelwright.annotate.chat.registry import open_chat
 
 Names = list[str | None]
 

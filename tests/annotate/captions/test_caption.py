@@ -7,9 +7,10 @@ import pytest
 from reelwright import annotate
 from reelwright.annotate import Annotator, annotate_clips
 from reelwright.annotate.chat.answers import LONGEST, clean, is_written_in, language_of, plain
-from reelwright.annotate.chat.frame_times import Sampling
-from reelwright.annotate.chat.model import Answer, close_chats
+from reelwright.annotate.chat.base import Answer
+from reelwright.annotate.chat.frame_times import FrameSampling
 from reelwright.annotate.chat.prompts import load_prompt
+from reelwright.annotate.chat.registry import close_chats
 from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.media.frames import ClipFacts
 from tests.annotate.chat_server import SIDE, caption_of, numbered_clip
@@ -82,21 +83,22 @@ def test_a_model_must_be_named_and_parameters_must_be_known():
 
 
 def test_the_fingerprint_follows_model_prompt_and_sampling_but_not_the_server(tmp_path):
-    def print_of(**parameters) -> str:
+    def fingerprint_of(**parameters) -> str:
         return annotate.load("caption", parameters).fingerprint
 
     mine = tmp_path / "mine.txt"
     mine.write_text("version: 1\n\nDescribe it.")
-    first = print_of(prompt=str(mine))
+    first = fingerprint_of(prompt=str(mine))
     mine.write_text("version: 1\n\nDescribe it well.")
-    second = print_of(prompt=str(mine))
+    second = fingerprint_of(prompt=str(mine))
     (tmp_path / "b").mkdir()
     elsewhere = mine.rename(tmp_path / "b" / "mine.txt")
-    assert print_of(prompt=str(elsewhere)) == second
-    prints = [print_of(), first, second, print_of(chat={"model": "other"}), print_of(sampling={"fps": 1})]
-    assert len(set(prints)) == len(prints)
+    assert fingerprint_of(prompt=str(elsewhere)) == second
+    others = [fingerprint_of(chat={"model": "other"}), fingerprint_of(sampling={"fps": 1})]
+    fingerprints = [fingerprint_of(), first, second, *others]
+    assert len(set(fingerprints)) == len(fingerprints)
     chat = {"model": "Qwen/Qwen2.5-VL-7B-Instruct", "url": "http://elsewhere:1/v1", "concurrency": 2}
-    assert print_of(chat=chat, clips_a_call=1) == print_of()
+    assert fingerprint_of(chat=chat, clips_a_call=1) == fingerprint_of()
 
 
 def test_a_prompt_of_ones_own_must_be_a_prompt(tmp_path):
@@ -113,11 +115,11 @@ def test_a_prompt_of_ones_own_must_be_a_prompt(tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "sampling", "count"),
     [
-        (1, Sampling(), 8),  # the least
-        (10, Sampling(), 20),  # by rate
-        (60, Sampling(), 48),  # the most
-        (10, Sampling(min_frames=6, max_frames=6), 6),
-        (0.125, Sampling(), 3),  # all it has
+        (1, FrameSampling(), 8),  # the least
+        (10, FrameSampling(), 20),  # by rate
+        (60, FrameSampling(), 48),  # the most
+        (10, FrameSampling(min_frames=6, max_frames=6), 6),
+        (0.125, FrameSampling(), 3),  # all it has
     ],
 )
 def test_sampling(seconds, sampling, count):
@@ -135,7 +137,7 @@ def test_sampling(seconds, sampling, count):
 
 def test_frames_have_no_more_pixels_than_allowed():
     clip = ClipFacts("h264", 640, 360, 24, 24, 1, 1, 1, 1, False)
-    frames, _ = Sampling(max_pixels=40_000).seen(np.full((4, 360, 640, 3), 9, np.uint8), clip)
+    frames, _ = FrameSampling(max_pixels=40_000).seen(np.full((4, 360, 640, 3), 9, np.uint8), clip)
     height, width = frames.shape[1:3]
     assert 39_000 < height * width <= 40_000
     assert width / height == pytest.approx(16 / 9, abs=0.02)

@@ -12,7 +12,7 @@ from reelwright import annotate
 from reelwright.annotate import annotate_clip, annotate_clips, schema_of
 from reelwright.annotate.captions.caption_rewrites import CaptionRewrites
 from reelwright.annotate.captions.writing.items import text_hash
-from reelwright.annotate.chat.model import close_chats
+from reelwright.annotate.chat.registry import close_chats
 
 ZH = "一只棕色的狗在沙滩上奔跑，然后跳进海浪里。"
 

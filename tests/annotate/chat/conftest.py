@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.annotate.chat.model import ChatModel, close_chats
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.registry import close_chats
 
 
 class Server:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from reelwright.annotate import Postponed
-from reelwright.annotate.chat.model import Answer, ChatError, ChatModel, Question, model_print, open_chat
+from reelwright.annotate.chat.base import Answer, ChatError, Question
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.registry import open_chat
 from reelwright.annotate.chat.retry import retry_after_s, wait_s
 from reelwright.annotate.chat.window import Window
 from reelwright.annotate.errors import AnnotatorError
@@ -289,10 +291,10 @@ def test_a_chat_model_refuses_what_makes_no_sense():
         ChatModel("m", max_cost_usd=1.0)
 
 
-def test_the_print_names_the_model(tmp_path):
-    assert model_print(ChatModel()) == ()
-    assert model_print(ChatModel("Qwen/Qwen2.5-VL-7B-Instruct", revision="abc")) == ("Qwen/Qwen2.5-VL-7B-Instruct@abc",)
+def test_the_fingerprint_names_the_model(tmp_path):
+    assert ChatModel().models == ()
+    assert ChatModel("Qwen/Qwen2.5-VL-7B-Instruct", revision="abc").models == ("Qwen/Qwen2.5-VL-7B-Instruct@abc",)
     (tmp_path / "config.json").write_text("{}")
-    before = model_print(ChatModel(str(tmp_path)))
+    before = ChatModel(str(tmp_path)).models
     (tmp_path / "config.json").write_text('{"a": 1}')
-    assert model_print(ChatModel(str(tmp_path))) != before
+    assert ChatModel(str(tmp_path)).models != before

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from reelwright.annotate import Postponed
-from reelwright.annotate.chat.model import Chat, ChatError, Question, open_chat
-from reelwright.annotate.chat.structured import ask_json, parse_object
+from reelwright.annotate.chat.asking import ask_json
+from reelwright.annotate.chat.base import Chat, ChatError, Question
+from reelwright.annotate.chat.registry import open_chat
+from reelwright.annotate.chat.structured import parse_object
 
 
 def not_wrong(value: dict[str, Any]) -> None:

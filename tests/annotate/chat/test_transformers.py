@@ -12,17 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelwright.annotate.chat.model import (
-    Answer,
-    ChatError,
-    ChatModel,
-    Question,
-    close_chats,
-    model_print,
-    open_chat,
-    resources_of,
-)
+from reelwright.annotate.chat.base import Answer, ChatError, Question
+from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.payload import jpeg
+from reelwright.annotate.chat.registry import close_chats, open_chat
 from reelwright.annotate.errors import AnnotatorError
 from tests.annotate.chat import checkpoints
 
@@ -140,9 +133,9 @@ def test_what_cannot_be_loaded_says_so(folders, tmp_path):
             open_chat(in_process(folders["qwen_vl"], send="video"))
 
 
-def test_the_print_is_the_content_and_costs_no_loading(folders):
-    assert model_print(in_process(folders["qwen_vl"])) != model_print(in_process(folders["llava_video"]))
-    assert resources_of(in_process(folders["qwen_vl"], gpus=2), batch=4).gpus == 2
+def test_the_fingerprint_is_the_content_and_costs_no_loading(folders):
+    assert in_process(folders["qwen_vl"]).models != in_process(folders["llava_video"]).models
+    assert in_process(folders["qwen_vl"], gpus=2).resources(batch=4).gpus == 2
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import pytest
 
 from reelwright import annotate
 from reelwright.annotate import annotate_clips
-from reelwright.annotate.captions.writing.vocabulary import WATERMARKS
-from reelwright.annotate.overlay.watermark_vlm import SCHEMA, check
+from reelwright.annotate.overlay.watermark_vlm import SCHEMA, WATERMARKS, check
 from tests.annotate.chat_server import SIDE, numbered_clip
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from reelwright.annotate import annotate_clip, load
-from reelwright.annotate.picture.measures import measures
+from reelwright.annotate.picture.aesthetic_standin import measures
 from tests.annotate.synth import encode, texture
 
 PICTURE = texture(256, 384)

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reelwright.annotate import Partly, Postponed
-from reelwright.annotate.chat.model import ChatError, ChatModel, close_chats
+from reelwright.annotate import PartialResult, Postponed
+from reelwright.annotate.chat.base import ChatError
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.registry import close_chats
 from reelwright.annotate.sets.cluster_names import ClusterNames
 from reelwright.annotate.sets.clustering.names import by_terms, told_apart
 from tests.annotate.chat.conftest import Server
@@ -28,14 +30,14 @@ def run(clips: pa.Table, state: Any = None, **parameters: Any) -> tuple[dict[int
     try:
         found, state = ClusterNames(**parameters)(clips, state)
         problem = None
-    except Partly as part:
+    except PartialResult as part:
         found, state, problem = part.columns, part.state, part.__cause__
     assert set(found) == {"cluster_name", "cluster_named_by"}
     named = dict(zip(clips["cluster_id"].to_pylist(), found["cluster_name"].to_pylist(), strict=True))
     by = parameters["chat"].model if "chat" in parameters else "c-tf-idf"
     assert [one and by for one in found["cluster_name"].to_pylist()] == found["cluster_named_by"].to_pylist()
     if problem:
-        raise Partly(named, json.loads(json.dumps(state))) from problem
+        raise PartialResult(named, json.loads(json.dumps(state))) from problem
     return named, json.loads(json.dumps(state))
 
 
@@ -132,7 +134,7 @@ def test_a_chat_model_names_each_cluster_from_its_own_captions(server: Server) -
 def test_a_cluster_that_is_not_named_costs_no_other_its_name(server: Server, answer: str) -> None:
     vectors, which = blobs([30, 20])
     clips = clustered(vectors, which, told(which, ['answer={"name":"dogs"}', f"answer={answer}"]))
-    with pytest.raises(Partly) as part:
+    with pytest.raises(PartialResult) as part:
         run(clips, chat=server.chat(), attempts=2)
     assert isinstance(part.value.__cause__, ChatError)
     assert "still no valid answer" in str(part.value.__cause__)
@@ -148,7 +150,7 @@ def test_a_server_that_is_away_postpones_the_names_and_keeps_those_that_are_know
     first, captions = which == 0, ['answer={"name":"dogs"}']
     _, state = run(clustered(vectors[first], which[first], told(which[first], captions)), chat=server.chat())
     away = ChatModel(model="m", url="http://127.0.0.1:9/v1", patience_s=0, timeout_s=1)
-    with pytest.raises(Partly) as part:
+    with pytest.raises(PartialResult) as part:
         run(clustered(vectors, which, about(which)), state, chat=away)
     assert isinstance(part.value.__cause__, Postponed)
     assert part.value.columns == {0: "dogs", 1: None}

@@ -10,13 +10,10 @@ from reelwright.annotate.captions.writing.vocabulary import (
     QUESTIONS,
     UNCLEAR,
     VOCABULARIES,
-    WATERMARKS,
-    Term,
-    print_of,
-    term_of,
 )
 from reelwright.annotate.chat.answers import is_written_in
-from reelwright.annotate.overlay.watermark_vlm import WatermarkVlm
+from reelwright.annotate.chat.vocabulary import Term, term_of, vocabulary_fingerprint
+from reelwright.annotate.overlay.watermark_vlm import WATERMARKS, WatermarkVlm
 
 ALL = {**VOCABULARIES, "watermark": WATERMARKS, "camera_motion": CAMERA_MOTIONS}
 
@@ -60,8 +57,9 @@ def test_a_value_that_is_long_is_not_repeated_whole():
     assert len(str(error.value)) < 300
 
 
-def test_prints_follow_the_words(monkeypatch):
-    assert print_of({"a": Term("b")}) != print_of({"a": Term("c")}) != print_of({"a": Term("b", "c")})
+def test_fingerprints_follow_the_words(monkeypatch):
+    first, other, worded = (vocabulary_fingerprint({"a": term}) for term in (Term("b"), Term("c"), Term("b", "c")))
+    assert first != other != worded
     before = Cinematography().fingerprint, WatermarkVlm().fingerprint
     monkeypatch.setitem(VOCABULARIES["lighting"], "night", replace(VOCABULARIES["lighting"]["night"], definition="x"))
     assert Cinematography().fingerprint != before[0]
