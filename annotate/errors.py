@@ -1,5 +1,4 @@
-"""What a person can mend about an annotator's model."""
-
+"""The error that a person can mend about an annotator's model."""
 
 from reelwright.annotate.contract import Postponed
 

@@ -58,7 +58,7 @@ class HeadFile:
         return None if Path(self.model).expanduser().is_file() else hub_source(self.model, self._pinned)
 
     def load(self, dim: int) -> AestheticHead:
-        """The layers, for embeddings of this length. Raises AnnotatorError where they are something else."""
+        """Return the layers, for embeddings of this length. Raises AnnotatorError where they are something else."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -83,7 +83,7 @@ class ClipEncoder:
         self.clip = clip
 
     def embed_images(self, frames: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-        """Unit vectors, float32 [N, dim], of uint8 [N, H, W, 3] RGB frames, or of N frames of different sizes.
+        """Return unit vectors, float32 [N, dim], of uint8 [N, H, W, 3] RGB frames, or of N frames of different sizes.
 
         The model's own preprocessing: bicubic to its size, the middle square, its mean and deviation.
         """
@@ -91,7 +91,7 @@ class ClipEncoder:
         return _joined([self._images(list(part)) for part in parts], self.clip.dim)
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 [N, dim]; what follows the model's longest text (77 tokens) is not seen."""
+        """Return unit vectors, float32 [N, dim]; a text is cut at the model's longest (77 tokens)."""
         parts = [texts[i : i + self.clip.batch] for i in range(0, len(texts), self.clip.batch)]
         return _joined([self._texts(list(part)) for part in parts], self.clip.dim)
 

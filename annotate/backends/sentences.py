@@ -36,7 +36,7 @@ class SentenceModel:
 
     @classmethod
     def of_origin(cls, origin: str) -> SentenceModel:
-        """The model that a column's `origin` names, which may not be here, or not be the same any more."""
+        """Return the model that a column's `origin` names, which may be absent or changed."""
         if origin.startswith(f"{PACKAGE}=="):
             return cls()
         return cls(*from_origin(origin))
@@ -66,7 +66,7 @@ class SentenceModel:
         return found
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 [N, dim], of texts as they are stored.
+        """Return unit vectors, float32 [N, dim], of texts as they are stored.
 
         A text longer than the model reads is cut into windows at ends of sentences; their vectors are averaged, each
         weighing its tokens.
@@ -79,7 +79,7 @@ class SentenceModel:
         return _unit(np.add.reduceat(found * weights[:, None], starts, axis=0)) if len(texts) else self._none
 
     def embed_query(self, text: str) -> np.ndarray:
-        """Unit vector, float32 [dim], of what somebody looks for: some models read queries otherwise than documents."""
+        """Return the unit vector, float32 [dim], of a query: some models read queries otherwise than documents."""
         return _unit(self._loaded.encode_query([text[:MAX_CHARACTERS]], **_ENCODE))[0]
 
     @property

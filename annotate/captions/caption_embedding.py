@@ -86,6 +86,6 @@ class CaptionEmbedding(Annotator):
 
 
 def first_caption(columns: Sequence[str], captions: Sequence[str | None]) -> tuple[str, str] | tuple[None, None]:
-    """(column, caption) of the first that is there and holds more than white space."""
+    """Return (column, caption) of the first caption with more than white space; (None, None) without any."""
     found = ((column, text) for column, text in zip(columns, captions, strict=True) if text and text.strip())
     return next(found, (None, None))

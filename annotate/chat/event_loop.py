@@ -15,7 +15,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of the coroutine, which runs on the shared loop; cancelled there when the caller is interrupted."""
+    """Return the result of the coroutine, which runs on the shared loop; an interrupted caller cancels it there."""
     future = asyncio.run_coroutine_threadsafe(work, shared_loop())
     try:
         return future.result()
@@ -25,6 +25,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def shared_loop() -> asyncio.AbstractEventLoop:
+    """Return the process's loop, started in a thread of its own on first use."""
     global _loop  # noqa: PLW0603
     with _lock:
         if _loop is None or _loop.is_closed():

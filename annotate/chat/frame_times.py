@@ -1,4 +1,4 @@
-"""What a chat model sees of a clip."""
+"""The frames of a clip that a chat model is shown."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from reelwright.curation.media.frames import ClipFacts
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """Frames evenly spread over a clip: `fps` of them a second, but at least min_frames and at most max_frames.
+    """Frames evenly spread over a clip: the parameter `sampling` of annotators that ask about one.
 
-    Both equal: so many of every clip. short_side: pixels of the shorter side of a frame; max_pixels: of a whole frame,
-    0 without bound (a model's cost goes by it).
+    Args:
+        fps: frames per second, within the next two bounds.
+        min_frames: per clip.
+        max_frames: per clip; equal to min_frames, it is the number for every clip.
+        short_side: pixels of the shorter side of a frame.
+        max_pixels: of a whole frame, by which a model's cost goes; 0: no bound.
     """
 
     fps: float = 2.0
@@ -44,7 +48,7 @@ class FrameSampling:
         return Frames(rate=self.fps, least=least, most=most, height=self.short_side, color="rgb"), Facts()
 
     def seen(self, frames: np.ndarray, facts: ClipFacts) -> tuple[np.ndarray, ClipFacts]:
-        """What is shown of the values of `needs`: uint8 [T, H, W, 3], none larger than `max_pixels`; and the facts."""
+        """Return the values of `needs`, with frames, uint8 [T, H, W, 3], none of them larger than `max_pixels`."""
         return _bounded(frames, self.max_pixels), facts
 
 

@@ -1,4 +1,4 @@
-"""How a server is doing, as all questions of a process find it: there, away, overloaded, or failing everybody."""
+"""The health of a server, as all questions of a process find it: there, away, overloaded, or failing all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EVERYBODY = 4  # questions that fail without one being answered: then it is the 
 
 
 class Health:
-    """While no connection comes about, one question at a time tries, and the others wait. After `patience_s` without
-    any answer all are Postponed, at once, until a probe gets through.
+    """Lets one question at a time try while no connection comes about, and the others wait.
 
-    Used on the event loop alone.
+    After `patience_s` without any answer all are Postponed, at once, until a probe gets through. It is used on the
+    event loop alone.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -26,9 +26,10 @@ class Health:
         self._failing: set[int] = set()  # questions that failed since the last answer
 
     def admits(self) -> bool:
-        """Whether a question may be sent now: always while connections come about, as the probe while they do not.
+        """Return whether a question may be sent now: always while connections come about, else as the probe.
 
-        Raises Postponed when patience has run out.
+        Raises:
+            Postponed: patience has run out.
         """
         if not self.why:
             return True
@@ -43,29 +44,30 @@ class Health:
         return not self._is_away
 
     def away(self, why: str) -> None:
-        """No connection came about."""
-        self._trouble(why)
+        """Record that no connection came about."""
+        self._stalled(why)
         self._is_away = True
 
     def overloaded(self, why: str) -> None:
-        """It said that it cannot answer now, whatever the question."""
-        self._trouble(why)
+        """Record that it cannot answer now, whatever the question."""
+        self._stalled(why)
         self._is_away = False
 
     def failed(self, question: int) -> None:
-        """It was reached and gave this question no answer that is one."""
+        """Record that it was reached and gave this question no valid answer."""
         self._failing.add(question)
         self._is_away = False
 
     def fails_everybody_since(self, began: float) -> bool:
-        """Whether it has answered nobody since then, and several questions were asked: no clip is to blame."""
+        """Return whether it answered nothing since `began` while several questions failed: no clip is to blame."""
         return self.answered_at < began and len(self._failing) >= EVERYBODY
 
     def answered(self) -> None:
+        """Record an answer: all is well."""
         self.why, self._is_away, self.answered_at = "", False, time.monotonic()
         self._failing.clear()
 
-    def _trouble(self, why: str) -> None:
+    def _stalled(self, why: str) -> None:
         if not self.why:
             self._since, self._interval_s = time.monotonic(), PROBE_S
             self._probe_at = self._since + PROBE_S

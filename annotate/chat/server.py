@@ -94,8 +94,10 @@ class ServerChat(Chat):
         return await asyncio.gather(*(self.ask_one(question) for question in questions))
 
     async def ask_one(self, question: Question) -> Answer | Exception:
-        """On the shared loop: one question, however it ends. Its body is made while others are under way, not long
-        before."""
+        """Return one question's answer or exception, on the shared loop.
+
+        Its body is made while others are under way, not long before.
+        """
         async with self._ahead:
             try:
                 self._refuse_when_spent()
@@ -254,7 +256,7 @@ def _key(options: ServerOptions, key: str) -> dict[str, str]:
 
 
 def _message(status: int, text: bytes) -> str:
-    """What the server says, in OpenAI's, FastAPI's or nobody's form."""
+    """Return the server's message, in OpenAI's, FastAPI's or no known form."""
     said: Any = text.decode("utf-8", "replace")
     try:
         value = json.loads(text)
@@ -266,7 +268,7 @@ def _message(status: int, text: bytes) -> str:
 
 
 def _valid(text: str) -> str:
-    """Without the half characters that JSON can spell and UTF-8 cannot."""
+    """Return the text without the unpaired surrogates that JSON can spell and UTF-8 cannot."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

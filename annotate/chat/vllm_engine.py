@@ -49,7 +49,11 @@ class Engine:
         threading.Thread(target=self._keep_running, daemon=True).start()
 
     def ready(self) -> str:
-        """The address, `http://host:port/v1`, once the model is loaded. Raises AnnotatorError where that fails."""
+        """Return the address, `http://host:port/v1`, once the model is loaded.
+
+        Raises:
+            AnnotatorError: it did not start.
+        """
         while not self._answers():
             if self.ended:
                 raise AnnotatorError(f"vLLM did not start (log: {self.host}:{self.log}): {self.ended}")
@@ -65,7 +69,7 @@ class Engine:
             self.ended = str(error)
 
     def _run(self) -> str:
-        """Until the engine has ended for good: why it has."""
+        """Keep the engine running until it has ended for good; return the reason."""
         line = [_found(self.command), "serve", *self.arguments]
         if sys.platform == "linux":
             line = [sys.executable, "-c", DIE_WITH_PARENT, str(os.getpid()), *line]
@@ -94,8 +98,11 @@ class Engine:
 
 
 def options_of(arguments: Mapping[str, Any]) -> list[str]:
-    """vLLM's engine arguments by their names in Python -> its command line: {"max_model_len": 8, "enforce_eager": True}
-    -> ["--max-model-len", "8", "--enforce-eager"]. None is left out; mappings are JSON."""
+    """Return the command line for vLLM's engine arguments by their names in Python.
+
+    {"max_model_len": 8, "enforce_eager": True} -> ["--max-model-len", "8", "--enforce-eager"]. None is left out;
+    mappings are JSON.
+    """
     options: list[str] = []
     for name, value in arguments.items():
         if not name.replace("_", "").isalnum():
@@ -113,7 +120,7 @@ def options_of(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _found(command: str) -> str:
-    """Beside the actor's Python, as pip installs it there, or on the PATH."""
+    """Return the command's path: beside the actor's Python, where pip installs it, or on the PATH."""
     beside = Path(sys.executable).parent / command
     path = str(beside) if beside.is_file() else shutil.which(command)
     if not path:

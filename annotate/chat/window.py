@@ -1,4 +1,4 @@
-"""How many requests are in flight: as many as asked for, fewer while the server says that it is overloaded."""
+"""The window of requests in flight: as asked for, and smaller while the server is overloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Window:
     """An asynchronous context manager that lets `most` in. Half as many after an overload, and then one more for each
     window of answers: additive increase, multiplicative decrease, as in TCP (RFC 5681).
 
-    What was sent before the last decrease says nothing new, so it decreases nothing.
+    A request sent before the last decrease says nothing new, so it decreases nothing.
     """
 
     def __init__(self, most: int) -> None:
@@ -19,10 +19,11 @@ class Window:
         self._decreased_at = float("-inf")
 
     def answered(self) -> None:
+        """Widen the window a little, up to `most`."""
         self.size = min(self.most, self.size + 1 / self.size)
 
     def overloaded(self, sent_at: float) -> None:
-        """sent_at: of the request that was refused, on time.monotonic()."""
+        """Halve the window; sent_at: of the refused request, on time.monotonic()."""
         if sent_at > self._decreased_at:
             self.size = max(1.0, self.size / 2)
             self._decreased_at = time.monotonic()

@@ -57,7 +57,7 @@ def _score(rgb: np.ndarray) -> float:
 
 
 def measures(rgb: np.ndarray) -> dict[str, float]:
-    """The five measures of a frame, each from 0 to 1; rgb: uint8 [H, W, 3]."""
+    """Return the five measures of a frame, each from 0 to 1; rgb: uint8 [H, W, 3]."""
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     return {
         "exposure": _exposure(gray),

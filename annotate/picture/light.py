@@ -45,7 +45,11 @@ class Light(Annotator):
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-    """Hasler & Süsstrunk (2003), eq. 3: spread and distance from grey in the opponent colours; rgb: uint8 [H, W, 3]."""
+    """Return the spread and distance from grey in the opponent colours (Hasler & Süsstrunk, 2003, eq. 3).
+
+    Args:
+        rgb: uint8 [H, W, 3].
+    """
     r, g, b = (rgb[..., i].astype(np.float32) for i in range(3))
     rg, yb = r - g, (r + g) / 2 - b
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))

@@ -39,7 +39,13 @@ class Texture(Annotator):
 
 
 def cooccurrence(levels: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Symmetric, normalised co-occurrence matrix [LEVELS, LEVELS] of a uint8 [H, W] array with values below LEVELS."""
+    """Return the symmetric, normalised co-occurrence matrix [LEVELS, LEVELS].
+
+    Args:
+        levels: uint8 [H, W] with values below LEVELS.
+        down: pixels from a pixel to its neighbour.
+        right: the same across.
+    """
     height, width = levels.shape
     a = levels[: height - down, max(0, -right) : width - max(0, right)].astype(np.uint16)
     b = levels[down:, max(0, right) : width + min(0, right)]

@@ -94,10 +94,10 @@ class ClusterNames(AsksAModel, SetAnnotator):
         self, named: names.Names, composed: Sequence[bool], groups: Groups, rows: np.ndarray, count: int
     ) -> dict[str, Any]:
         by = self.chat.model or BY_TERMS
-        told = [by + (OF_COMPOSED if one else "") for one in composed]
+        named_by = [by + (OF_COMPOSED if one else "") for one in composed]
         of_group = {
             "cluster_name": named,
-            "cluster_named_by": [who if name else None for name, who in zip(named, told, strict=True)],
+            "cluster_named_by": [who if name else None for name, who in zip(named, named_by, strict=True)],
         }
         found = {}
         for column, values in of_group.items():
@@ -109,5 +109,5 @@ class ClusterNames(AsksAModel, SetAnnotator):
 
 
 def _is_final(error: Exception) -> bool:
-    """A postponement is told before a failure: the next run is to try again."""
+    """Return False for a postponement, which counts before a failure: the next run tries again."""
     return not isinstance(error, Postponed)

@@ -1,4 +1,4 @@
-"""How crowded a clip's neighbourhood is among the captions: rare subjects are to be drawn more often."""
+"""How crowded a clip's neighbourhood is among the captions: training draws rare subjects more often."""
 
 from __future__ import annotations
 
@@ -54,7 +54,13 @@ class Density(SetAnnotator):
 
 
 def densities(vectors: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
-    """float32 [N] with mean 1. vectors: unit, float32 [N, D]. reference: int [R], rows that neighbours are among."""
+    """Return densities, float32 [N] with mean 1.
+
+    Args:
+        vectors: unit vectors, float32 [N, D].
+        reference: int [R], rows that neighbours are among.
+        k: neighbours.
+    """
     own = np.full(len(vectors), -1)
     own[reference] = np.arange(len(reference))
     others = vectors[reference].T.copy()
@@ -80,6 +86,6 @@ def _chunk(vectors: np.ndarray, own: np.ndarray, others: np.ndarray, k: int, sha
 
 
 def sample(ids: Sequence[str], count: int, seed: int) -> np.ndarray:
-    """Rows of the `count` ids with the smallest hash, int [count], ascending."""
+    """Return the rows of the `count` ids with the smallest hash, int [count], ascending."""
     hashes = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=8).digest() for one in ids]
     return np.sort(np.array(sorted(range(len(ids)), key=hashes.__getitem__)[:count]))

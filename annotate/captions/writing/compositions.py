@@ -1,4 +1,4 @@
-"""A caption put together with what is known of how its clip is filmed, drawn with a seed."""
+"""Compositions: a caption together with how its clip is filmed, drawn with a seed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,19 @@ _ENDS = tuple(".!?。！？…\"'”’」)）")
 
 
 def compose(caption: str, language: str, known: Mapping[str, Any], seed: int, number: int) -> str | None:
-    """The `number`-th composition of a caption: one to three of the known elements, each as a sentence before or after
-    it. None where the language has no templates, or nothing is known that could be said.
+    """Return the `number`-th composition of a caption: one to three known elements as sentences before or after it.
 
-    known: values of ELEMENTS. What is drawn follows from the arguments and nothing else: the same on every machine.
+    The draw follows from the arguments alone: it is the same on every machine.
+
+    Args:
+        caption: the text in the middle.
+        language: of the caption: en, zh or und.
+        known: values of ELEMENTS.
+        seed: of the draw.
+        number: of the composition, for several of one caption.
+
+    Returns:
+        The text; None where the language has no templates, or no element can be said.
     """
     templates = _templates().get(language)
     words = {name: _term(name, known.get(name), language) for name in ELEMENTS}
@@ -43,12 +52,12 @@ def compose(caption: str, language: str, known: Mapping[str, Any], seed: int, nu
 
 
 def templates_fingerprint() -> str:
-    """Version and hash of the templates, as a composition names its maker."""
+    """Return version and hash of the templates, which is the `model` of a composition."""
     return f"compositions@{_read()['version']}:{hashlib.sha256(_FILE.read_bytes()).hexdigest()[:12]}"
 
 
 def compositions_fingerprint() -> str:
-    """For `Annotator.models`: templates and words."""
+    """Return an entry of `Annotator.models` that changes with templates and words."""
     return f"{templates_fingerprint()}:{vocabulary_fingerprint(*ELEMENTS.values())}"
 
 

@@ -1,4 +1,4 @@
-"""Captions of one clip as items of a list: those that it was given, which others are made of."""
+"""Captions of one clip as items of a list."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Item:
 
 
 def given(kind: str, text: str | None, model: str | None = None) -> list[Item]:
-    """The caption as one plain, bounded line; nothing where there is no text."""
+    """Return the caption as one plain, bounded line; no item where there is no text."""
     line = plain(text)[:LONGEST] if text else ""
     return [Item(line, language_of(line), kind, model)] if line else []
 
 
 def text_hash(text: str) -> str:
-    """16 hex digits, by which what was made of a text is told from what was made of an earlier one."""
+    """Return 16 hex digits of a text, by which its rewrites are told from those of an earlier text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Captions made of captions by a chat model: translations and summaries, and what must hold of them."""
+"""Translations and summaries of captions by a chat model: the questions, and the checks of the answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Rewriting:
 
 
 def translation(text: str, language: str, prompt: Prompt) -> Rewriting:
-    """Between English and Chinese. An English text has 2 to 5 times the characters of its translation."""
+    """Return the question for a translation between English and Chinese.
+
+    An English text has 2 to 5 times the characters of its Chinese translation.
+    """
     target = "zh" if language == "en" else "en"
     least, most = (0.15, 1.0) if target == "zh" else (0.8, 10.0)
 
@@ -40,7 +43,10 @@ def translation(text: str, language: str, prompt: Prompt) -> Rewriting:
 
 
 def summary(text: str, language: str, prompt: Prompt) -> Rewriting:
-    """One sentence in the same language; up to twice as long as asked for passes, as models count badly."""
+    """Return the question for one sentence in the same language.
+
+    Up to twice the length asked for passes, because models count badly.
+    """
     short, unit = SHORT[language], UNITS[language]
 
     def check(answer: Answer) -> str:
@@ -54,7 +60,7 @@ def summary(text: str, language: str, prompt: Prompt) -> Rewriting:
 
 
 def size(text: str, language: str) -> int:
-    """In the language's UNITS."""
+    """Return the length in the language's UNITS."""
     return len(text.split()) if language == "en" else len(text)
 
 

@@ -1,4 +1,4 @@
-"""What models are told: one text file a prompt, with its version in the first line.
+"""Prompts: one text file each, with its version in the first line.
 
     version: 1
     system: optional, one line
@@ -32,14 +32,15 @@ class Prompt:
     fingerprint: str
 
     def filled(self, **values: object) -> str:
-        """The text with its $names; names that are not given stay as they are (a price in a user's prompt, say)."""
+        """Return the text with its $names filled in; other names stay (a price in a user's prompt, say)."""
         return Template(self.text).safe_substitute(values)
 
 
 def load_prompt(name: str) -> Prompt:
-    """A built-in prompt by name, or a file by path (with a slash, or ending in .txt or .md).
+    """Return a built-in prompt by name, or a file by path (with a slash, or ending in .txt or .md).
 
-    Raises AnnotatorError where there is none or it is not of the form above.
+    Raises:
+        AnnotatorError: there is none, or it is not of the form above.
     """
     is_path = "/" in name or name.endswith((".txt", ".md"))
     path = Path(name).expanduser() if is_path else _HERE / f"{name}.txt"
@@ -56,10 +57,10 @@ def _read(path: Path, name: str, size: int, mtime_ns: int) -> Prompt:
         raise AnnotatorError(f"prompt {name!r} has {size} bytes; at most {LONGEST} are read")
     content = path.read_text(encoding="utf-8")
     head, _, text = content.replace("\r\n", "\n").partition("\n\n")
-    about = dict(line.split(":", 1) for line in head.splitlines() if ":" in line)
-    version = about.get("version", "").strip()
-    if not version.isdigit() or set(about) - {"version", "system"} or not text.strip():
+    header = dict(line.split(":", 1) for line in head.splitlines() if ":" in line)
+    version = header.get("version", "").strip()
+    if not version.isdigit() or set(header) - {"version", "system"} or not text.strip():
         raise AnnotatorError(f"prompt {name!r} must begin with the line 'version: 1', an empty line, and then its text")
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     shown = f"prompt:{path.stem}@{version}:{digest}"  # not the whole path: the same file elsewhere is the same prompt
-    return Prompt(int(version), about.get("system", "").strip(), text.strip(), shown)
+    return Prompt(int(version), header.get("system", "").strip(), text.strip(), shown)

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def affine_part(flow: np.ndarray, seen: np.ndarray, rounds: int = 4) -> np.ndarray:
-    """The affine motion that most of a flow field [H, W, 2] follows where it is seen [H, W], on the whole grid.
+    """Return the affine motion that most of a flow field [H, W, 2] follows where it is seen [H, W], on the whole grid.
 
     Iteratively reweighted least squares from the median translation, so that a moving subject of less than half the
     picture does not pull the camera along. Zero where next to nothing is seen.

@@ -25,7 +25,7 @@ JUMP = 0.15  # shorter sides a second by which the camera's speed may change bef
 def candidates(
     p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, rng: np.random.Generator
 ) -> list[Candidate]:
-    """The similarities that carry most weight of points p to q (complex [N]), best first, all of them different.
+    """Return the similarities that carry most weight of points p to q (complex [N]), best first, all different.
 
     weight: float [N], sum 1. near: pixels within which a point follows. RANSAC over pairs of points, with standing
     still among the tries, then reweighted least squares.
@@ -53,7 +53,7 @@ def candidates(
 def likeliest(
     steps: Sequence[Sequence[Candidate]], gaps_s: np.ndarray, size: tuple[int, ...]
 ) -> list[Similarity | None]:
-    """One candidate of each step, so that support is high and speed even (Viterbi); None of a step without any.
+    """Return one candidate of each step, so that support is high and speed even (Viterbi); None of a step without any.
 
     gaps_s: seconds of each step. size: (height, width).
     """

@@ -38,7 +38,7 @@ class Classifier:
     output: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def probabilities(self, values: np.ndarray) -> np.ndarray:
-        """values: float [..., F]. Returns float [..., families]."""
+        """Return the families' probabilities, float [..., families]; values: float [..., F]."""
         x = np.clip((values - self.mean) / self.scale, -6, 6)
         mixed = [
             _softmax(np.tanh(x @ weight + bias) @ out + shift)
@@ -47,7 +47,7 @@ class Classifier:
         return np.mean(mixed, axis=0)
 
     def name(self, camera: CameraPath, steps: Steps) -> tuple[str, float]:
-        """The label and its probability, less where the motion was measured in a part of the time only."""
+        """Return the label and its probability, less where the motion was measured in a part of the time only."""
         chances = self.probabilities(features(camera, steps))
         family = self.families[int(chances.argmax())]
         return directed(family, camera.net), float(chances.max()) * camera.measured
@@ -62,7 +62,7 @@ class Classifier:
 
 
 def directed(family: str, net: np.ndarray) -> str:
-    """The label of a family; its direction is that of the measured path, so a mirrored clip has the mirrored label."""
+    """Return the label of a family; its direction is the measured path's, so a mirrored clip has the mirrored label."""
     if family not in DIRECTIONS:
         return family
     axis, positive, negative = DIRECTIONS[family]
@@ -71,7 +71,7 @@ def directed(family: str, net: np.ndarray) -> str:
 
 @lru_cache(maxsize=1)
 def load_classifier(path: Path = WEIGHTS) -> Classifier:
-    """Raises ValueError where the weights are of other features than this code computes."""
+    """Load the trained weights; raises ValueError where they are of other features than this code computes."""
     content = json.loads(path.read_text())
     if content["features"] != list(FEATURES):
         command = "python -m reelwright.annotate.motion.camera.train"
@@ -84,7 +84,7 @@ def load_classifier(path: Path = WEIGHTS) -> Classifier:
 
 
 def weights_hash(path: Path = WEIGHTS) -> str:
-    """16 hex digits."""
+    """Return 16 hex digits of the weights' file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

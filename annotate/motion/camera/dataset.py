@@ -38,7 +38,7 @@ class Example:
 
 
 def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Example]:
-    """`count` clips, all families alike; drawn the same for the same seed (x264 may round otherwise)."""
+    """Return `count` clips, all families alike; drawn the same for the same seed (x264 may round otherwise)."""
     return [make_example(sources, FAMILIES[k % len(FAMILIES)], np.random.default_rng([seed, k])) for k in range(count)]
 
 
@@ -72,8 +72,10 @@ def _background_shows(frames: np.ndarray, scene: Scene, shot: Shot, indices: Seq
 
 
 def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """`count` further examples that are drawn but not filmed: their steps are those of the path, with the errors,
-    agreement and gaps of measurement of a filmed clip of the same family."""
+    """Return `count` further examples that are drawn but not filmed.
+
+    Their steps are the path's, with the errors, agreement and gaps of measurement of a filmed clip of the same family.
+    """
     rng = np.random.default_rng([seed, len(lenders)])
     by_family = {family: [e for e in lenders if e.family == family] for family in FAMILIES}
     lent = [family for family in FAMILIES if by_family[family]]
@@ -121,7 +123,7 @@ def _encoded(scene: Scene, shot: Shot, rng: np.random.Generator) -> tuple[np.nda
 
 
 def encode(frames: np.ndarray, fps: int, crf: int) -> bytes:
-    """H.264 mp4 of uint8 [T, H, W], even sides."""
+    """Encode uint8 [T, H, W] with even sides as an H.264 mp4."""
     import av
 
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +140,7 @@ def encode(frames: np.ndarray, fps: int, crf: int) -> bytes:
 
 
 def save(examples: Sequence[Example]) -> bytes:
-    """All measurements as an npz without objects."""
+    """Write all measurements as an npz without objects."""
     out = io.BytesIO()
     arrays: dict[str, Any] = {
         "names": np.array([[e.family, e.source] for e in examples]),

@@ -46,7 +46,7 @@ class CameraPath:
 
 
 def camera_path(steps: Steps, times_s: np.ndarray, size: tuple[int, int]) -> CameraPath | None:
-    """None where less than half of the time was measured. size: (height, width) of the frames that were measured."""
+    """Return the camera's path; None where less than half of the time was measured. size: (height, width) of frames."""
     seen = np.isfinite(steps.motion[:, 0])
     if not len(seen) or seen.mean() < MEASURED:
         return None
@@ -61,7 +61,7 @@ def camera_path(steps: Steps, times_s: np.ndarray, size: tuple[int, int]) -> Cam
 
 
 def features(camera: CameraPath, steps: Steps) -> np.ndarray:
-    """float [F], in the order of FEATURES."""
+    """Return float [F], in the order of FEATURES."""
     duration, gaps = camera.duration_s, np.diff(camera.times_s)
     smooth = camera.path - camera.tremble
     moves = np.diff(smooth, axis=0)

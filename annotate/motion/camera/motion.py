@@ -12,7 +12,7 @@ import numpy as np
 from reelwright.annotate.motion.camera.candidates import Similarity, candidates, likeliest
 from reelwright.annotate.motion.camera.noise import noise_level
 
-CELL = 16  # pixels: one tracked point a cell, so that agreement is counted over the picture, not over its details
+CELL = 16  # pixels: one tracked point per cell, so that agreement is counted over the picture, not over its details
 CORNER = 2e-5  # least eigenvalue (cv2.cornerMinEigenVal) of a point worth tracking
 GRAIN = 6e-5  # the same for a standard deviation of the noise of 1 grey level; it grows with the square
 BACK = 0.5  # pixels by which a point tracked there and back may miss
@@ -55,7 +55,7 @@ class _Points:
 
 
 def measure(frames: np.ndarray, times_s: np.ndarray) -> Steps:
-    """frames: uint8 [T, H, W]; times_s: float [T]."""
+    """Measure the steps between frames, uint8 [T, H, W], at times_s, float [T]."""
     rng = np.random.default_rng(0)
     size = frames.shape[1:]
     points = _tracked(frames)

@@ -11,6 +11,6 @@ NEEDS = (BY_RATE, BY_COUNT)
 
 
 def chosen(num_frames: int, fps: float) -> tuple[Frames, list[int]]:
-    """The sampling that serves a clip, and its frames."""
+    """Return the sampling that serves a clip, and its frames' indices."""
     need = max(NEEDS, key=lambda n: len(n.indices(num_frames, fps)))
     return need, need.indices(num_frames, fps)

@@ -71,7 +71,11 @@ class Source:
 
 
 def load_sources(corpus: Path, which: Set) -> list[Source]:
-    """The pictures and footage of a set; raises ValueError where one is among what the corpus tests cameras with."""
+    """Return the pictures and footage of a set.
+
+    Raises:
+        ValueError: one of them belongs to the corpus's test of cameras.
+    """
     refuse_test_material(corpus)
     truth = {file["path"]: file for file in json.loads((corpus / "truth.json").read_text())["files"]}
     wheels = [Source(name, _fitted(_wheel_picture(name))[None]) for name in WHEELS[which]]

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def fit(examples: Sequence[Example], seed: int) -> Classifier:
-    """Networks that differ in their random start alone."""
+    """Train networks that differ in their random start alone."""
     from sklearn.neural_network import MLPClassifier
 
     values, families = _table(examples)
@@ -73,8 +73,11 @@ def fit(examples: Sequence[Example], seed: int) -> Classifier:
 
 
 def evaluate(classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
-    """Accuracy over the ten labels, its parts by family and by source, mean confidence, and the confusion matrix, of
-    the clips that are named; `accuracy_of_all` counts those that the annotator leaves null as wrong."""
+    """Return the measures of the clips that get a label.
+
+    They are accuracy over the ten labels, its parts by family and by source, mean confidence, and the confusion matrix;
+    `accuracy_of_all` counts clips that the annotator leaves null as wrong.
+    """
     rows = []
     for example in examples:
         camera = camera_path(example.steps, example.times_s, example.size)
@@ -99,7 +102,7 @@ def evaluate(classifier: Classifier, examples: Sequence[Example]) -> dict[str, A
 
 
 def confusion_table(confusion: dict[str, dict[str, int]]) -> str:
-    """Markdown; a row is what the camera did, a column what it was called."""
+    """Return the confusions as Markdown: a row per true motion, a column per answer."""
     head = f"| | {' | '.join(LABELS)} |\n|---|{'---|' * len(LABELS)}\n"
     rows = [
         f"| {truth} | " + " | ".join(str(confusion.get(truth, {}).get(found, 0) or "") for found in LABELS) + " |"

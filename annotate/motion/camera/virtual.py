@@ -66,7 +66,7 @@ def draw_scene(shot: Shot, sources: Sequence[Source], rng: np.random.Generator) 
 
 
 def film(scene: Scene, shot: Shot, indices: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """The frames of these indices: uint8 [T, H, W]."""
+    """Return the frames of these indices: uint8 [T, H, W]."""
     return np.stack([_frame(scene, shot, i, rng) for i in indices])
 
 

@@ -47,7 +47,7 @@ class Evidence:
 
 
 def weigh(seen: Persistence, box: Box) -> Evidence:
-    """What the measures say of a line of lettering in the lasting picture."""
+    """Return the evidence on a line of lettering in the lasting picture."""
     inside, near, ring = _masks(seen.energy.shape, box)
     energy = seen.lasting[inside].sum()
     cross, power = seen.kept[:, inside].sum(axis=1), seen.power[:, inside].sum(axis=1)
@@ -72,7 +72,7 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
 
 
 def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box:
-    """The box of the mark that a line belongs to: with ring, bars or frame where these can be told from the scene."""
+    """Return the box of the mark that a line belongs to, with ring, bars or frame where the scene lets them be known."""
     x0, y0, x1, y1 = _cell_limits(line, steady.shape)
     reach = max(3, round(REACH * line.h / CELL))
     within, core = np.zeros(steady.shape, bool), np.zeros(steady.shape, bool)
@@ -87,7 +87,7 @@ def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box
 
 
 def symbols(seen: Persistence, steady: np.ndarray) -> list[Box]:
-    """Marks without lettering: compact spots of steady structure in a picture that has next to none.
+    """Return marks without lettering: compact spots of steady structure in a picture that has next to none.
 
     Edges that run one way only are left out: they stay where they are when the picture moves along them.
     """
@@ -135,7 +135,7 @@ def _every_way(seen: Persistence, box: Box) -> bool:
 
 
 def steady_cells(seen: Persistence) -> np.ndarray:
-    """bool [h, w]: cells whose structure is there in nearly every frame."""
+    """Return bool [h, w]: cells whose structure is there in nearly every frame."""
     energy = cv2.blur(seen.energy, (3, 3))
     return (_worst(_agreement(seen.stays)) > 0.6) & (energy > NOISE**2) & (seen.energy > 0.1 * NOISE**2)
 

@@ -32,7 +32,7 @@ class Persistence:
 
 
 def measure(frames: np.ndarray) -> Persistence:
-    """frames: uint8 [T, H, W]."""
+    """Measure what lasts over frames: uint8 [T, H, W]."""
     middle = median(frames)
     usual = structure_of(middle)
     fine = [structure_of(frame) for frame in frames]
@@ -49,7 +49,7 @@ def measure(frames: np.ndarray) -> Persistence:
 
 
 def median(frames: np.ndarray) -> np.ndarray:
-    """Temporal median (the upper one) of uint8 [T, H, W] by a sorting network; numpy's takes many times longer."""
+    """Return the temporal median (the upper one) of uint8 [T, H, W] by a sorting network, much faster than numpy's."""
     planes = list(frames)
     for i, j in _comparators(len(planes)):
         planes[i], planes[j] = cv2.min(planes[i], planes[j]), cv2.max(planes[i], planes[j])

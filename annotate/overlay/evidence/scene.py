@@ -14,7 +14,9 @@ HALF = np.diag([0.5, 0.5, 1.0])
 
 
 def moved_along(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean structure [H, W] of uint8 [T, H, W], as it is and with the camera's motion taken out; None: not known.
+    """Return the mean structure [H, W] of uint8 [T, H, W], as it is and with the camera's motion taken out.
+
+    None where the motion is not known.
 
     For the second, each frame is moved, turned and scaled onto the middle one. An overlay smears in it; what belongs
     to the scene is as sharp as in the first or sharper, also about the fixed point of a zoom or a roll, where it keeps
@@ -42,8 +44,10 @@ def moved_along(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def follows(along: tuple[np.ndarray, np.ndarray], x: float, y: float, w: float, h: float) -> float:
-    """Share of the mean structure in a box that is there as well when the camera's motion is taken out: 1 or more for
-    what belongs to the scene and wherever the camera stands, about 0 for an overlay."""
+    """Return the share of the mean structure in a box that stays when the camera's motion is taken out.
+
+    It is 1 or more for parts of the scene and wherever the camera stands, about 0 for an overlay.
+    """
     rows, columns = slice(max(0, int(y) - 2), int(y + h) + 3), slice(max(0, int(x) - 2), int(x + w) + 3)
     plain, moved = (plane[rows, columns] for plane in along)
     return float((plain * moved).sum() / ((plain * plain).sum() + 1))

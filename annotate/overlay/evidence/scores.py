@@ -12,7 +12,7 @@ WORDLESS = 0.8  # at most, without lettering
 
 
 def line_score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
-    """Of a line of lettering in frames of shape [H, W]."""
+    """Return the score of a line of lettering in frames of shape [H, W]."""
     height, width = shape
     if _is_caption(evidence, line, height, width):
         return 0.0
@@ -25,7 +25,7 @@ def line_score(evidence: Evidence, line: Box, shape: tuple[int, ...]) -> float:
 
 
 def symbol_score(evidence: Evidence) -> float:
-    """Of a mark without lettering: only a camera that moves can tell it from the scene."""
+    """Return the score of a mark without lettering: only a camera that moves can tell it from the scene."""
     camera = _camera(evidence, 0.15, 0.05)
     return WORDLESS * _ramp(evidence.stays, 0.6, 0.85) * _ramp(evidence.around, 0.6, 0.35) * camera
 

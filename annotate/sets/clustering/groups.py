@@ -24,7 +24,7 @@ class Groups:
 
 
 def groups_of(ids: np.ndarray, vectors: np.ndarray) -> Groups:
-    """ids: cluster of each of vectors, float32 [N, D]."""
+    """Group vectors, float32 [N, D]; ids: the cluster of each."""
     found, members, centers, distances = np.unique(ids).tolist(), [], [], [np.zeros(0, np.float32)]
     order = np.argsort(ids, kind="stable")
     for rows in np.split(order, np.searchsorted(ids[order], found[1:])) if found else []:
@@ -49,7 +49,7 @@ class Named:
         return cls([], [], np.zeros((0, 0), np.float32))
 
     def still(self, groups: Groups) -> list[str | None]:
-        """For each group the name that it had, if it has moved less than clips lie from their middles."""
+        """Return for each group the name that it had, if it has moved less than clips lie from their middles."""
         at = {i: (name, center) for i, name, center in zip(self.ids, self.names, self.centers, strict=True)}
         found: list[str | None] = []
         for i, center in zip(groups.ids, groups.centers, strict=True):

@@ -26,12 +26,11 @@ class Fit:
     next_id: int
 
     def labels(self, vectors: np.ndarray) -> np.ndarray:
-        """Place of the nearest centroid, int [N]."""
+        """Return the index of the nearest centroid, int [N]."""
         return nearest(vectors, self.centroids)[0]
 
     def is_outgrown(self, vectors: np.ndarray, growth: float) -> bool:
-        """Whether there are more vectors than this was fitted to by a share of `growth`, or they lie further off by as
-        much: others than they were."""
+        """Return whether the vectors have outgrown the fit: more of them, or further off, by a share of `growth`."""
         if vectors.shape[1] != self.centroids.shape[1]:
             return True
         spread = float(nearest(vectors, self.centroids)[1].mean())
@@ -50,7 +49,7 @@ class Fit:
 
 
 def rule_of_thumb(count: int, most: int) -> int:
-    """Clusters for so many vectors: the root of half of them (Mardia et al., 1979), at most `most`.
+    """Return the number of clusters for so many vectors: root(n / 2) (Mardia et al., 1979), at most `most`.
 
     It gives 7 for 100 clips and 71 for 10,000: about as many as their number lets a person or a balance tell apart.
     """
@@ -58,7 +57,7 @@ def rule_of_thumb(count: int, most: int) -> int:
 
 
 def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None) -> Fit:
-    """k-means of float32 [N, D], N at least 1. Fewer clusters than k where fewer vectors are distinct.
+    """Fit k-means of float32 [N, D], N at least 1. Fewer clusters than k where fewer vectors are distinct.
 
     before: the last fit, of vectors of the same model; a cluster whose centroid stays about where it was keeps its id.
     """
@@ -71,7 +70,7 @@ def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None) -> Fi
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Place of each vector's nearest centroid, int [N], and its squared distance, float32 [N]."""
+    """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N]."""
     squares = (centroids**2).sum(axis=1)
     labels, distances = [np.zeros(0, np.intp)], [np.zeros(0, np.float32)]
     for start in range(0, len(vectors), 16_384):

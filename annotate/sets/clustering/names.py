@@ -37,8 +37,10 @@ SCHEMA = {
 
 
 def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
-    """The words most typical of each cluster's captions by c-TF-IDF (Grootendorst, 2022): frequency in the cluster
-    times log(1 + mean words of a cluster / frequency overall), each word counted once a caption.
+    """Return the words most typical of each cluster's captions by c-TF-IDF (Grootendorst, 2022).
+
+    That is frequency in the cluster times log(1 + mean words of a cluster / frequency overall), each word counted once
+    per caption.
 
     None where a cluster has no words. Names differ as far as words do.
     """
@@ -56,7 +58,7 @@ def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
 def by_model(
     clusters: Sequence[Sequence[str]], chat: ChatModel, prompt: str, attempts: int
 ) -> list[str | Exception | None]:
-    """A short name of each cluster from its captions, the most typical first; None where it has no captions; the
+    """Return a short name of each cluster from its captions, the most typical first; None where it has no captions; the
     model's ChatError or Postponed where it gives no name.
     """
     filled = load_prompt(prompt)
@@ -67,7 +69,7 @@ def by_model(
 
 
 def told_apart(names: Sequence[str | None], kept: Sequence[str | None]) -> Names:
-    """The names, with a number where one is taken. kept: for each cluster the name that it had and keeps, if any."""
+    """Return the names, with a number where one is taken; kept: for each cluster the name that it keeps, if any."""
     taken = {name for name in kept if name}
     apart: Names = []
     for name, old in zip(names, kept, strict=True):
@@ -80,7 +82,7 @@ def told_apart(names: Sequence[str | None], kept: Sequence[str | None]) -> Names
 
 
 def words(text: str) -> list[str]:
-    """Words that can name something, in lower case; Chinese, which has no spaces, as pairs of characters."""
+    """Return words that can name something, in lower case; Chinese, which has no spaces, as pairs of characters."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     found = _WORD.findall(text.lower())

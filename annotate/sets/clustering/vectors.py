@@ -13,8 +13,9 @@ NEEDS: tuple[Need, ...] = (Stored("caption_embedding"), Stored("caption_embeddin
 
 
 def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
-    """(rows int64 [M], unit vectors float32 [M, D], model) of the clips whose vectors can be compared, in order of
-    clip_id: those of the model that made most.
+    """Return (rows int64 [M], unit vectors float32 [M, D], model) of the clips whose vectors can be compared.
+
+    They are those of the model that made most, in order of clip_id.
 
     clips: `clip_id` and the columns of NEEDS. Clips of other models wait until their vectors are made anew.
     """
@@ -31,7 +32,7 @@ def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def spread_out(values: np.ndarray, rows: np.ndarray, count: int, type: pa.DataType) -> pa.Array:
-    """`values` of `rows` as a column of `count` clips, null elsewhere."""
+    """Return `values` of `rows` as a column of `count` clips, null elsewhere."""
     places = np.full(count, -1)
     places[rows] = np.arange(len(rows))
     return pa.array(values, type).take(pa.array(places, mask=places < 0))

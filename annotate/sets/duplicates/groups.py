@@ -18,7 +18,7 @@ class Neighbours(Protocol):
 
 
 def group(count: int, neighbours: Neighbours) -> np.ndarray:
-    """The first of each item's group, int64 [count]: leader clustering in order of index.
+    """Return the first of each item's group, int64 [count]: leader clustering in order of index.
 
     The first item that is in no group yet begins one and takes all that are like it and in none. Items are asked for
     their neighbours in blocks that grow: a camera that never moves makes all its clips alike, and once the first few

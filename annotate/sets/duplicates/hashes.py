@@ -13,8 +13,14 @@ CHUNK = 1 << 20  # pairs looked at in one piece: bounds the memory
 
 
 def padded(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """uint64 [N, MAX_FRAMES]: the hashes of each clip's frames that are not flat, then zeros; zeros alone where half of
-    the frames or more are flat. values: all clips' hashes, lengths: [N], how many are a clip's."""
+    """Return uint64 [N, MAX_FRAMES]: the hashes of each clip's frames that are not flat, then zeros.
+
+    There are zeros alone where half of the frames or more are flat.
+
+    Args:
+        values: all clips' hashes.
+        lengths: [N], hashes per clip.
+    """
     clip = np.repeat(np.arange(len(lengths)), lengths)
     frame = np.arange(len(clip)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     plain = np.bincount(clip[values != 0], minlength=len(lengths))
@@ -25,7 +31,9 @@ def padded(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean bits between frames matched in order: dynamic time warping with symmetric steps (Sakoe & Chiba, 1978).
+    """Return the mean bits between frames matched in order.
+
+    Dynamic time warping with symmetric steps (Sakoe & Chiba, 1978).
 
     A step on in both clips weighs 2, in one of them 1, so the weights add up to the frames of both. That forgives a
     copy that is cut a little shorter, and not the same pictures in the other order.
