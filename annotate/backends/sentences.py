@@ -125,7 +125,7 @@ class SentenceModel:
 
         logging.disable_progress_bar()
         if not self._is_local:
-            self.dim  # noqa: B018 - says in a sentence that the model is not to be had
+            self.dim  # noqa: B018 - raises the sentence about a model that is missing
         try:
             model = SentenceTransformer(
                 str(self._folder), revision=self.revision or None, local_files_only=self._is_local,

@@ -18,14 +18,18 @@ CAPTIONS = ("caption", "source_caption", "composed_caption")
 
 @dataclass(frozen=True)
 class CaptionEmbedding(Annotator):
-    """The clip's caption as a vector of unit length, by a sentence-transformers model: the first caption that the clip
-    has of those that `of` names. A clip without any has a null vector, which is no failure.
+    """The clip's caption as a vector of unit length, by a sentence-transformers model.
 
-    A caption longer than the model reads is embedded in windows of sentences, averaged by their tokens; of more than
-    20,000 characters the rest is left out.
+    It is the first caption that the clip has in the columns of `of`. A clip without any has a null vector, which is no
+    failure. A caption longer than the model reads is embedded in windows of sentences, averaged by their tokens;
+    characters beyond 20,000 are left out.
 
-    of: columns of captions, the best first. model: a folder or a hub's id, there with a revision; "" is the MiniLM that
-    pip installs. What decides values is the model's content, wherever it lies.
+    Args:
+        of: columns of captions, the best first.
+        model: a folder, or an id on the hub; "" is the MiniLM that pip installs. Its content decides values, not its
+            place.
+        revision: of the hub's model.
+        gpus: of the process that holds the model; 0 runs it on the CPU.
     """
 
     of: tuple[str, ...] = CAPTIONS

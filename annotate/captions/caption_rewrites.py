@@ -34,11 +34,18 @@ MEANING = (
 class CaptionRewrites(AsksAModel, Annotator):
     """A translation (zh <-> en) of the source's caption and of the chat model's, and a summary of those that are long.
 
-    It reads those two texts and nothing else, since each value costs a question: camera, style and all that is measured
-    join them in `captions`.
+    It reads those two texts alone, because each value costs a question: camera, style and measurements join them in
+    `captions`.
 
-    attempts: rounds in which an answer is asked for that is in the wrong language, too long, or the text itself; then
-    the clip fails, as a list without it would hide the loss.
+    Args:
+        chat: the model.
+        translate: whether to make translations.
+        summarize: whether to make summaries.
+        translation_prompt: name of a built-in prompt, or path of a file.
+        summary_prompt: the same.
+        attempts: rounds in which an answer in the wrong language, too long, or equal to the text is asked for again;
+            then the clip fails, because a list without it would hide the loss.
+        clips_a_call: clips that are asked about together.
     """
 
     chat: ChatModel = QWEN

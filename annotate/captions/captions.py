@@ -1,4 +1,4 @@
-"""All captions of a clip in one list, for training to draw among: given, made, translated, shortened, composed."""
+"""All captions of a clip in one list, from which training draws."""
 
 from __future__ import annotations
 
@@ -36,11 +36,15 @@ INPUTS = (
 
 @dataclass(frozen=True)
 class Captions(Annotator):
-    """The source's caption, the chat model's and the composed one; the translations and summaries that
-    `caption_rewrites` made of the first two; and of all but the composed one, compositions with what is known of
-    camera, shot size and style. It asks nobody: made anew whenever anything that it reads is.
+    """All captions of a clip: the source's, the chat model's, the composed one, rewrites and compositions.
 
-    compositions: of each caption, drawn with `seed` and the caption's own words.
+    Rewrites are the translations and summaries that `caption_rewrites` made of the first two. Compositions join a
+    caption, the composed one apart, with camera, shot size and style. No model is asked: the list is made again
+    whenever one of its inputs changes.
+
+    Args:
+        compositions: per caption, drawn with `seed` and the caption's own words.
+        seed: of the draws.
     """
 
     compositions: int = 1
@@ -88,7 +92,7 @@ class Captions(Annotator):
 
 
 def _rewritten(items: Sequence[Item], rewrites: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
-    """Those whose parent is still the text that they were made from: the others wait to be asked for anew."""
+    """Yield the rewrites whose parent still has the text that they were made from; the others are stale."""
     places = {(item.kind, text_hash(item.text)): i for i, item in enumerate(items)}
     for r in rewrites:
         parent = places.get((r["parent"], r["parent_hash"]))

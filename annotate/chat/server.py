@@ -45,9 +45,9 @@ class _Attempts:
 class ServerChat(Chat):
     """Questions of all threads share one window of `concurrency` requests in flight, on connections that are kept.
 
-    A server that is away or overloaded is waited for, for `patience_s`. A question that fails otherwise is asked up to
-    `attempts` times. In the end, what the question may be to blame for is a ChatError, and what it is not (no server,
-    one that answers nobody, a wrong key) is Postponed.
+    It waits up to `patience_s` for a server that is away or overloaded. A question that fails otherwise is asked up to
+    `attempts` times. In the end it is a ChatError where the question may be to blame, and Postponed where it is not (no
+    server, a server that answers no question, a wrong key).
     """
 
     def __init__(

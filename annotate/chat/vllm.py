@@ -1,6 +1,6 @@
 """vLLM inside a running Ray: long-lived engines on the cluster's GPUs, asked as any server is.
 
-Not `ray.data.llm`: each of its runs loads the engines anew, and its rows must all be there before it begins.
+Not `ray.data.llm`: each of its runs loads the engines again, and all rows must exist before it begins.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOST_PICTURES = 64  # of one question
 
 
 class VllmChat(Chat):
-    """`copies` engines, loaded once; each question goes to the copy with the fewest under way. Questions are asked as
-    soon as one copy is loaded, so copies that the cluster has no room for are only missed.
+    """`copies` engines, loaded once; each question goes to the copy with the fewest under way.
 
-    The engines end with this process, or by `close`.
+    Questions are asked as soon as one copy is loaded, so the run also works where the cluster has no room for all. The
+    engines end with this process, or by `close`.
     """
 
     def __init__(self, chat: ChatModel, options: VllmOptions) -> None:
@@ -67,7 +67,7 @@ class VllmChat(Chat):
             ray.kill(engine)
 
     def _await_first(self) -> None:
-        """Until one copy is ready; the others join as they are."""
+        """Wait until one copy is ready; the others join when they are."""
         import ray
 
         try:
@@ -81,7 +81,7 @@ class VllmChat(Chat):
         threading.Thread(target=self._join_others, args=(loading,), daemon=True).start()
 
     def _join(self, loading: list[Any]) -> list[Any]:
-        """Wait for the next copy of these; the rest of them."""
+        """Wait for the next copy of these; return the rest."""
         import ray
 
         (ready,), rest = ray.wait(loading, num_returns=1)
@@ -91,7 +91,7 @@ class VllmChat(Chat):
         return rest
 
     def _join_others(self, loading: list[Any]) -> None:
-        with contextlib.suppress(Exception):  # one that does not start is missed; a closed Ray ends the waiting
+        with contextlib.suppress(Exception):  # a copy that does not start is left out; a closed Ray ends the waiting
             while loading:
                 loading = self._join(loading)
 

@@ -24,7 +24,8 @@ class Text(Annotator):
     The frame with most text counts, as a subtitle shows part of the time. Lettering in the scene (signs, shirts) counts
     where it is as plain as a title.
 
-    min_probability: the detector's mean probability over a line, from which it is taken for text.
+    Args:
+        min_probability: the detector's mean probability over a line from which it counts as text.
     """
 
     min_probability: float = 0.75

@@ -25,7 +25,7 @@ UPRIGHT = 0.6  # share of its upright box that a line fills; slanted lettering l
 
 @dataclass(frozen=True)
 class Watermark(Annotator):
-    """Finds what stays in its place while the picture behind it or all around it changes.
+    """Finds structure that stays in its place while the picture behind it or all around it changes.
 
     Lines of lettering, by PP-OCR's detector, are looked for in the temporal median picture, in which the structure is
     that of the frames whose place had changed: a moving scene blurs away, a covered one fades, an overlay stays. A line
@@ -39,7 +39,9 @@ class Watermark(Annotator):
     through is a subtitle, lettering of more than 12 % of the height that does not either is a title: score 0. A name or
     a clock in a corner is a mark. Clips of fewer than 6 frames score 0.
 
-    claim_from: score from which a box is given. min_probability: of the text detector, for a line.
+    Args:
+        claim_from: score from which a box is given.
+        min_probability: of the text detector, for a line.
     """
 
     claim_from: float = 0.3

@@ -20,8 +20,11 @@ UNNAMED = ImageClassifier()
 class WatermarkClassifier(Annotator):
     """Mean over frames of the probability that a checkpoint gives to its class for pictures with a watermark.
 
-    classifier: the checkpoint, and the name of that class. frames: so many a clip; height: pixels of their shorter
-    side, before the checkpoint's own preprocessing. gpus: of the process that holds the model; 0 runs it on the CPU.
+    Args:
+        classifier: the checkpoint, and the name of that class.
+        frames: per clip.
+        height: pixels of a frame's shorter side, before the checkpoint's own preprocessing.
+        gpus: of the process that holds the model; 0 runs it on the CPU.
     """
 
     classifier: ImageClassifier = UNNAMED

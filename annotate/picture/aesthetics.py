@@ -23,8 +23,12 @@ class Aesthetics(Annotator):
     """LAION-Aesthetics predictor V2 (Schuhmann, 2022): layers over the unit CLIP ViT-L/14 embedding of a frame, trained
     on ratings from 1 to 10. Frames are scored one by one, then pooled.
 
-    head: which layers; clip must be the model that they were trained over. frames: so many a clip. gpus: of the process
-    that holds the model; 0 runs it on the CPU.
+    Args:
+        clip: the encoder, the one that the head was trained over.
+        head: the layers.
+        frames: per clip.
+        pool: of the frames' scores.
+        gpus: of the process that holds the model; 0 runs it on the CPU.
     """
 
     clip: ClipModel = VIT_L_14

@@ -19,7 +19,7 @@ NOTHING = 0  # the hash of a flat frame; no other frame has it
 class FrameHash(Annotator):
     """pHash (Zauner, 2010) of frames spread over the clip: which of a frame's low frequencies lie above their median.
 
-    64 bits a frame, in order of time, as a signed integer (a table with an unsigned column refuses filters in SQL, as
+    64 bits per frame, in order of time, as a signed integer (a table with an unsigned column refuses filters in SQL, as
     Substrait knows none): `bit_count(xor(a, b))` counts those that differ. 0: a flat frame, whose bits would be noise.
     Re-encoding, scaling and a change of brightness or contrast turn few bits; mirroring, cropping and turning many.
     """

@@ -1,4 +1,4 @@
-"""What the encoded clip itself says."""
+"""Facts of the encoded clip itself."""
 
 from __future__ import annotations
 

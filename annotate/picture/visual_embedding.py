@@ -1,4 +1,4 @@
-"""What a clip looks like, as a vector: alike clips lie close together, and close to texts that describe them."""
+"""A clip's look as a vector: similar clips lie close together, and close to texts that describe them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from reelwright.annotate.contract import Annotator, Column, Frames, Resources, r
 class VisualEmbedding(Annotator):
     """Mean of the CLIP image embeddings of frames spread over the clip, each a unit vector, normalised again.
 
-    frames: so many a clip. gpus: of the process that holds the model; 0 runs it on the CPU.
+    Args:
+        clip: the encoder.
+        frames: per clip.
+        gpus: of the process that holds the model; 0 runs it on the CPU.
     """
 
     clip: ClipModel = VIT_L_14

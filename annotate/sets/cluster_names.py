@@ -1,4 +1,4 @@
-"""A name for each cluster of clips: the words of its captions, or what a chat model calls them."""
+"""A name for each cluster of clips: the words of its captions, or a chat model's choice."""
 
 from __future__ import annotations
 
@@ -28,9 +28,14 @@ SHOWN = 20  # captions of a cluster that a model is shown
 class ClusterNames(AsksAModel, SetAnnotator):
     """Names of the clusters of `clusters`. A cluster that keeps its id and stays about where it was keeps its name.
 
-    chat: a model that names a cluster from its most typical captions; without one a name is their most typical words,
-    by c-TF-IDF. A cluster that the model does not name has none, and nobody else's stands in; those that it has named
-    keep theirs. of: columns of captions.
+    A cluster that the model does not name has no name, and the named ones keep theirs.
+
+    Args:
+        of: columns of captions, the best first.
+        chat: a model that names a cluster from its most typical captions; without one, a name is their most typical
+            words, by c-TF-IDF.
+        prompt: name of a built-in prompt, or path of a file.
+        attempts: rounds in which an invalid answer is asked for again.
     """
 
     of: tuple[str, ...] = CAPTIONS
@@ -60,7 +65,7 @@ class ClusterNames(AsksAModel, SetAnnotator):
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
         rows, vectors, model = vectors_of(clips)
         groups = groups_of(clips["cluster_id"].to_numpy()[rows], vectors)
-        before = Named.from_json(state["named"]) if state and state["model"] == model else Named.nobody()
+        before = Named.from_json(state["named"]) if state and state["model"] == model else Named.none()
         kept = before.still(groups)
         found = self._names(groups, clips.take(pa.array(rows)), kept)
         named = names.told_apart([None if isinstance(name, Exception) else name for name in found], kept)

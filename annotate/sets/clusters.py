@@ -1,4 +1,4 @@
-"""Clusters of clips by what their captions say; `cluster_names` names them."""
+"""Clusters of clips by their captions; `cluster_names` names them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vecto
 
 @dataclass(frozen=True)
 class Clusters(SetAnnotator):
-    """k-means over caption embeddings (mini-batches from 20,000 clips). New clips go to the nearest cluster; once there
-    are more by `refit_growth`, or they lie further from their clusters by as much, all is fitted anew, and clusters
-    that stay about where they were keep their ids.
+    """k-means over caption embeddings (mini-batches from 20,000 clips).
 
-    k: clusters; 0 takes the root of half the number of clips, at most max_k.
+    New clips go to the nearest cluster. Once there are more clips by `refit_growth`, or they lie further from their
+    clusters by as much, everything is fitted again, and clusters that stay about where they were keep their ids.
+
+    Args:
+        k: clusters; 0: the root of half the number of clips, at most max_k.
+        max_k: bound of k = 0.
+        refit_growth: share by which clips or distances grow before a new fit.
+        seed: of the fit.
     """
 
     k: int = 0

@@ -1,4 +1,4 @@
-"""Motions that explain a step's points, and which of them the camera made: that is told by the whole path.
+"""Motions that explain a step's points, and the one that the camera made, which the whole path decides.
 
 A subject that fills the picture can out-number its background for a few steps. Taken by itself, each such step would
 follow the subject; the camera, which is heavy, would have to jump there and back.

@@ -57,7 +57,7 @@ def _moving(axis: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarray
         path = np.zeros((len(t), 4))
         path[:, axis] = way * _progress(t, rng)
         minor = np.delete(np.arange(4), axis)
-        share = rng.uniform(-0.2, 0.2, 3) * rng.choice([0, 1])  # nobody pans quite level; zooms aim off the centre
+        share = rng.uniform(-0.2, 0.2, 3) * rng.choice([0, 1])  # no pan is quite level; zooms aim off the centre
         path[:, minor] = way * share * _progress(t, rng)[:, None]
         return _in_units(path) + _slight(t, way, rng)
 

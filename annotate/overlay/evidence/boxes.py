@@ -12,7 +12,7 @@ from reelwright.annotate.overlay.evidence.persistence import CELL, DETAIL, NOISE
 
 STILL = 0.85  # share of its structure that a cell keeps in its worst frames, from which it is still
 MOST = 0.4  # share of the frames in which a place may be covered that counts as still
-CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts are not told from others
+CROWDED = 0.4  # share of steady cells, about a line or in the picture, from which its parts cannot be separated
 RARE = 0.03  # share of steady cells in the picture below which a spot of them is an exception
 REACH = 1.5  # line heights above and below a line, and twice that beside it, within which a mark's other parts lie
 
@@ -72,7 +72,7 @@ def weigh(seen: Persistence, box: Box) -> Evidence:
 
 
 def grown(seen: Persistence, line: Box, steady: np.ndarray, crowd: float) -> Box:
-    """Return the box of the mark that a line belongs to, with ring, bars or frame where the scene lets them be known."""
+    """Return the box of the mark that a line belongs to, with ring, bars or frame where these are clear."""
     x0, y0, x1, y1 = _cell_limits(line, steady.shape)
     reach = max(3, round(REACH * line.h / CELL))
     within, core = np.zeros(steady.shape, bool), np.zeros(steady.shape, bool)

@@ -45,7 +45,7 @@ class Named:
     centers: np.ndarray
 
     @classmethod
-    def nobody(cls) -> Named:
+    def none(cls) -> Named:
         return cls([], [], np.zeros((0, 0), np.float32))
 
     def still(self, groups: Groups) -> list[str | None]:

@@ -17,7 +17,7 @@ def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
 
     They are those of the model that made most, in order of clip_id.
 
-    clips: `clip_id` and the columns of NEEDS. Clips of other models wait until their vectors are made anew.
+    clips: `clip_id` and the columns of NEEDS. Clips of other models wait until their vectors are computed again.
     """
     origins = [one or "" for one in clips["caption_embedding_model"].to_pylist()]
     model = min(Counter(origins).items(), key=lambda item: (-item[1], item[0]))[0] if origins else ""
