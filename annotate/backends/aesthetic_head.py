@@ -83,7 +83,8 @@ class AestheticHead:
     """Affine layers (weight float32 [out, in], bias [out]) one after another; the last makes one number."""
 
     def __init__(self, layers: list[tuple[np.ndarray, np.ndarray]], activation: str = "none") -> None:
-        self.layers, self.activation = layers, activation
+        self.layers = layers
+        self.activation = activation
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         """Scores, float32 [N], of embeddings, float32 [N, dim]."""

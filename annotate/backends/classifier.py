@@ -57,7 +57,8 @@ class Classifier:
     def _probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
-        column, config = self._column, self._model.config
+        column = self._column
+        config = self._model.config
         pixels = self._processor(images=list(frames), input_data_format="channels_last", return_tensors="pt")
         with torch.inference_mode():
             logits = self._model(pixels["pixel_values"].to(self._model.device, self._model.dtype)).logits

@@ -140,7 +140,8 @@ class SentenceModel:
     def _windows(self, text: str) -> list[tuple[str, int]]:
         """The text in pieces that the model reads whole, with the tokens of each."""
         model = self._loaded
-        longest, tokenizer = model.max_seq_length, model.tokenizer
+        longest = model.max_seq_length
+        tokenizer = model.tokenizer
         if longest is None or len(text) <= longest // 4 or not getattr(tokenizer, "is_fast", False):
             return [(text, max(1, len(text) // 4))]
         limit = longest - tokenizer.num_special_tokens_to_add()
@@ -156,7 +157,8 @@ _ENCODE: dict[str, Any] = {
 def _pieces(text: str, tokens: Sequence[tuple[int, int]], limit: int) -> list[tuple[str, int]]:
     """Spans of at most `limit` tokens, cut behind the last end of a sentence in them, if there is one."""
     stops = {found.end() for found in _SENTENCE_END.finditer(text)}
-    pieces, start = [], 0
+    pieces = []
+    start = 0
     while start < len(tokens):
         end = min(start + limit, len(tokens))
         if end < len(tokens):
@@ -170,7 +172,8 @@ def _dimension(settings: Any) -> int | None:
     """From the last module that sets it (dense layer, pooling, static table); else the network's own width."""
     found = None
     for module in settings("modules.json") or []:
-        kind, path = module["type"].rpartition(".")[2], module["path"]
+        kind = module["type"].rpartition(".")[2]
+        path = module["path"]
         config = settings(f"{path}/config.json") if path and kind in ("Pooling", "Dense") else None
         if config and kind == "Dense":
             found = config["out_features"]

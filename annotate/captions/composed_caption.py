@@ -56,7 +56,8 @@ class ComposedCaption(Annotator):
 
 
 def _shape_and_camera(known: Mapping[str, Any]) -> str:
-    shape, length = _shape(known.get("width"), known.get("height")), _length(known.get("duration_s"))
+    shape = _shape(known.get("width"), known.get("height"))
+    length = _length(known.get("duration_s"))
     sure = known.get("camera_motion_confidence", 1.0) >= SURE
     camera = CAMERA_MOTIONS[known["camera_motion"]].en if sure and known.get("camera_motion") in CAMERA_MOTIONS else ""
     if not shape and not length:

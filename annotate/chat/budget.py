@@ -44,7 +44,8 @@ class Budget:
 
     def spent(self) -> str:
         """Return which limit is reached; empty where none is. Time counts from the first call."""
-        chat, now = self.chat, time.monotonic()
+        chat = self.chat
+        now = time.monotonic()
         self._started = now if self._started is None else self._started
         if chat.max_cost_usd and self._uncounted:
             return "the server reports no tokens, so the limit max_cost_usd cannot be kept"

@@ -64,11 +64,14 @@ class Health:
 
     def answered(self) -> None:
         """Record an answer: all is well."""
-        self.why, self._is_away, self.answered_at = "", False, time.monotonic()
+        self.why = ""
+        self._is_away = False
+        self.answered_at = time.monotonic()
         self._failing.clear()
 
     def _stalled(self, why: str) -> None:
         if not self.why:
-            self._since, self._interval_s = time.monotonic(), PROBE_S
+            self._since = time.monotonic()
+            self._interval_s = PROBE_S
             self._probe_at = self._since + PROBE_S
         self.why = why

@@ -180,7 +180,8 @@ class ServerChat(Chat):
                 self.url, data=body, headers=self._headers, allow_redirects=False
             ) as response:  # fmt: skip
                 text = await _bounded(response)
-                status, headers = response.status, response.headers
+                status = response.status
+                headers = response.headers
         except TimeoutError as error:
             unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
             what = "no connection" if unreached else "no answer"
@@ -190,7 +191,8 @@ class ServerChat(Chat):
         except (aiohttp.ClientError, OSError) as error:
             raise RetryableError(excerpt(f"connection cut: {type(error).__name__}: {error}")) from None
         if status in RETRYABLE or status >= 500:
-            why, is_overloaded = _message(status, text), status in OVERLOADED
+            why = _message(status, text)
+            is_overloaded = status in OVERLOADED
             raise RetryableError(why, after_s=retry_after_s(headers), overloaded=is_overloaded)
         if status in MISCONFIGURED:
             raise Postponed(f"{self.url} refuses model {self.chat.model!r}: {_message(status, text)}")
@@ -234,7 +236,8 @@ class ServerChat(Chat):
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    chunks, size = [], 0
+    chunks = []
+    size = 0
     async for chunk in response.content.iter_chunked(1 << 16):
         size += len(chunk)
         if size > LARGEST:

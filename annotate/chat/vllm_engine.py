@@ -41,11 +41,14 @@ class Engine:
     def __init__(self, command: str, arguments: Sequence[str], key: str) -> None:
         import ray
 
-        self.host, self.port = ray.util.get_node_ip_address(), _free_port()
-        self.command, self.arguments = command, [*arguments, "--host", self.host, "--port", str(self.port)]
+        self.host = ray.util.get_node_ip_address()
+        self.port = _free_port()
+        self.command = command
+        self.arguments = [*arguments, "--host", self.host, "--port", str(self.port)]
         self.environment = os.environ | {"VLLM_API_KEY": key}  # as an argument, every user of the node would see it
         self.log = Path(tempfile.mkstemp(prefix="reel-vllm-", suffix=".log")[1])
-        self.has_answered, self.ended = False, ""
+        self.has_answered = False
+        self.ended = ""
         threading.Thread(target=self._keep_running, daemon=True).start()
 
     def ready(self) -> str:

@@ -14,7 +14,9 @@ class Window:
     """
 
     def __init__(self, most: int) -> None:
-        self.most, self.size, self.taken = most, float(most), 0
+        self.most = most
+        self.size = float(most)
+        self.taken = 0
         self._changed = asyncio.Condition()
         self._decreased_at = float("-inf")
 

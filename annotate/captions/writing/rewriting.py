@@ -47,7 +47,8 @@ def summary(text: str, language: str, prompt: Prompt) -> Rewriting:
 
     Up to twice the length asked for passes, because models count badly.
     """
-    short, unit = SHORT[language], UNITS[language]
+    short = SHORT[language]
+    unit = UNITS[language]
 
     def check(answer: Answer) -> str:
         found = _checked(answer, language, text)

@@ -15,7 +15,8 @@ def affine_part(flow: np.ndarray, seen: np.ndarray, rounds: int = 4) -> np.ndarr
         return np.zeros_like(flow)
     y, x = np.mgrid[-1 : 1 : flow.shape[0] * 1j, -1 : 1 : flow.shape[1] * 1j]
     grid = np.stack([np.ones_like(x), x, y], axis=-1)
-    basis, target = grid[seen], flow[seen].astype(np.float64)
+    basis = grid[seen]
+    target = flow[seen].astype(np.float64)
     fitted = np.broadcast_to(np.median(target, axis=0), target.shape)
     for _ in range(rounds):
         distance = np.linalg.norm(target - fitted, axis=1)

@@ -57,7 +57,9 @@ def likeliest(
 
     gaps_s: seconds of each step. size: (height, width).
     """
-    best, before, back = np.zeros(1), None, list[np.ndarray | None]()
+    best = np.zeros(1)
+    before = None
+    back = list[np.ndarray | None]()
     for found, gap in zip(steps, gaps_s, strict=True):
         if not found:
             back.append(None)

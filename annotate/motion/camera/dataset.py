@@ -44,7 +44,8 @@ def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Exam
 
 def make_example(sources: Sequence[Source], family: str, rng: np.random.Generator) -> Example:
     shot, scene, frames, indices = filmed(sources, family, rng)
-    times_s, size = np.array(indices) / shot.fps, frames.shape[1:]
+    times_s = np.array(indices) / shot.fps
+    size = frames.shape[1:]
     return Example(family, scene.background.name, measure(frames, times_s), times_s, size, shot.path[indices])
 
 
@@ -83,9 +84,11 @@ def borrowed(lenders: Sequence[Example], count: int, seed: int) -> list[Example]
 
 
 def _with_errors_of(lenders: Sequence[Example], family: str, rng: np.random.Generator) -> Example:
-    lender, shot = lenders[int(rng.integers(len(lenders)))], draw_shot(family, rng)
+    lender = lenders[int(rng.integers(len(lenders)))]
+    shot = draw_shot(family, rng)
     indices = chosen(len(shot.path), shot.fps)[1]
-    path, short = shot.path[indices], min(lender.size)
+    path = shot.path[indices]
+    short = min(lender.size)
     lent = np.arange(rng.integers(len(lender.times_s) - 1), len(lender.times_s) + len(indices))[: len(indices) - 1]
     lent %= len(lender.times_s) - 1
     errors = lender.steps.motion - _motion_of(lender.truth, short)

@@ -62,10 +62,13 @@ def camera_path(steps: Steps, times_s: np.ndarray, size: tuple[int, int]) -> Cam
 
 def features(camera: CameraPath, steps: Steps) -> np.ndarray:
     """Return float [F], in the order of FEATURES."""
-    duration, gaps = camera.duration_s, np.diff(camera.times_s)
+    duration = camera.duration_s
+    gaps = np.diff(camera.times_s)
     smooth = camera.path - camera.tremble
     moves = np.diff(smooth, axis=0)
-    net, length, reach = abs(camera.net), abs(moves).sum(axis=0), np.ptp(smooth, axis=0)
+    net = abs(camera.net)
+    length = abs(moves).sum(axis=0)
+    reach = np.ptp(smooth, axis=0)
     tremble = camera.tremble.std(axis=0)
     line = np.linspace(0, 1, len(camera.path))[:, None] * camera.net
     lag = max(1, round(LAG_S / gaps.mean()))

@@ -90,7 +90,8 @@ def _row(step: _Points | None, motion: Similarity | None, size: tuple[int, ...])
     if step is None or motion is None:
         return (np.nan,) * 4 + (0.0, 0.0, 0.0)
     follows = abs(motion[0] * step.p + motion[1] - step.q) < step.near
-    agreed, still = float(step.weight @ follows), float(step.weight @ (abs(step.q - step.p) < STILL))
+    agreed = float(step.weight @ follows)
+    still = float(step.weight @ (abs(step.q - step.p) < STILL))
     described = _described(motion) if agreed > AGREED else (np.nan,) * 4
     return (*described, agreed, still, _spread(step.at, follows, size))
 

@@ -67,7 +67,8 @@ def _moving(axis: int) -> Callable[[np.ndarray, np.random.Generator], np.ndarray
 def _other(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kind = rng.choice(["together", "in turn", "to and fro", "rough"])
     a, b = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)][rng.integers(6)]
-    way, path = max(_distance(t, rng), 0.08), np.zeros((len(t), 4))
+    way = max(_distance(t, rng), 0.08)
+    path = np.zeros((len(t), 4))
     if kind == "together":
         path[:, a], path[:, b] = way * _progress(t, rng), way * rng.uniform(0.55, 1.8) * _progress(t, rng)
     elif kind == "in turn":

@@ -101,7 +101,8 @@ def refuse_test_material(corpus: Path) -> None:
 
 def _shown(file: dict, first: int, last: int) -> set[tuple[str, str]]:
     """The sources that these frames of a file can show: of a montage with one source a shot, those of their shots."""
-    shots, sources = file.get("shots"), file["sources"]
+    shots = file.get("shots")
+    sources = file["sources"]
     if len(sources) == 1 or not shots or len(shots) != len(sources):
         return {_key(s) for s in sources}
     return {_key(s) for (start, end), s in zip(shots, sources, strict=True) if start <= last and end >= first}

@@ -83,7 +83,8 @@ def evaluate(classifier: Classifier, examples: Sequence[Example]) -> dict[str, A
         camera = camera_path(example.steps, example.times_s, example.size)
         found, confidence = classifier.name(camera, example.steps) if camera else ("none", 0.0)
         rows.append((_true_label(example), found, confidence, example.family, example.source))
-    clips, rows = len(rows), [row for row in rows if row[1] != "none"]
+    clips = len(rows)
+    rows = [row for row in rows if row[1] != "none"]
     right = np.array([truth == found for truth, found, *_ in rows])
     confusion: dict[str, dict[str, int]] = {}
     for truth, found, *_ in rows:

@@ -109,7 +109,8 @@ def _moments(scene: Scene, i: int) -> np.ndarray:
 
 
 def _exposed(scene: Scene, shot: Shot, moment: float) -> np.ndarray:
-    size, path = scene.size, shot.path
+    size = scene.size
+    path = shot.path
     state = _state(shot, moment)
     middle = path[(0, -1), :].mean(axis=0) if len(path) > 1 else path[0]
     source = scene.background
@@ -170,12 +171,14 @@ def _overlaid(frame: np.ndarray, layer: Layer, matrix: np.ndarray) -> np.ndarray
 
 def _subject(shot: Shot, size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Layer:
     """A moving thing of 2 to 45 % of the frame; one that the camera follows is smaller and in the middle."""
-    frames, short = len(shot.path), min(size)
+    frames = len(shot.path)
+    short = min(size)
     followed = rng.random() < 0.2
     area = np.exp(rng.uniform(np.log(0.02), np.log(0.2 if followed else 0.45))) * size[0] * size[1]
     x, y = np.array(size) * (rng.uniform(0.35, 0.65, 2) if followed else rng.uniform(0.1, 0.9, 2))
     t = np.arange(frames)[:, None] / shot.fps
-    angle, speed = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(0.03), np.log(0.8)))
+    angle = rng.uniform(0, 2 * np.pi)
+    speed = np.exp(rng.uniform(np.log(0.03), np.log(0.8)))
     own = speed * np.array([np.cos(angle), np.sin(angle)]) * (t - t.mean())
     if followed or rng.random() < 0.4:  # gestures, or a jog on the spot
         own = rng.uniform(0.005, 0.12, 2) * np.sin(2 * np.pi * rng.uniform(0.3, 3, 2) * t + rng.uniform(0, 6.3, 2))

@@ -25,7 +25,10 @@ class Groups:
 
 def groups_of(ids: np.ndarray, vectors: np.ndarray) -> Groups:
     """Group vectors, float32 [N, D]; ids: the cluster of each."""
-    found, members, centers, distances = np.unique(ids).tolist(), [], [], [np.zeros(0, np.float32)]
+    found = np.unique(ids).tolist()
+    members = []
+    centers = []
+    distances = [np.zeros(0, np.float32)]
     order = np.argsort(ids, kind="stable")
     for rows in np.split(order, np.searchsorted(ids[order], found[1:])) if found else []:
         centers.append(vectors[rows].mean(axis=0))

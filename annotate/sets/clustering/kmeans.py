@@ -72,7 +72,8 @@ def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None) -> Fi
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N]."""
     squares = (centroids**2).sum(axis=1)
-    labels, distances = [np.zeros(0, np.intp)], [np.zeros(0, np.float32)]
+    labels = [np.zeros(0, np.intp)]
+    distances = [np.zeros(0, np.float32)]
     for start in range(0, len(vectors), 16_384):
         part = vectors[start : start + 16_384]
         off = squares - 2 * part @ centroids.T

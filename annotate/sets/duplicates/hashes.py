@@ -61,7 +61,9 @@ class LikeHashes:
     """
 
     def __init__(self, hashes: np.ndarray, max_bits: float) -> None:
-        self.hashes, self.max_bits, self.radius = hashes, max_bits, int(max_bits)
+        self.hashes = hashes
+        self.max_bits = max_bits
+        self.radius = int(max_bits)
         self.clip, frame = np.nonzero(hashes)
         self.values = hashes[self.clip, frame]
         bands = max(self.radius // 2 + 1, FEWEST_BANDS)
@@ -82,7 +84,8 @@ class LikeHashes:
     def _with_like_frames(self, frames: np.ndarray, k: int, free: np.ndarray) -> np.ndarray:
         """Pairs of clips, one of these frames' and a free one, that have frames alike in band k."""
         self.orders[k] = self.orders[k][free[self.clip[self.orders[k]]]]
-        order, band = self.orders[k], self.bands[k]
+        order = self.orders[k]
+        band = self.bands[k]
         sizes = np.bincount(_bits(self.values[order], *band), minlength=1 << band[1])
         ends = np.cumsum(sizes)
         bits = _bits(self.values[frames], *band)
