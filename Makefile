@@ -24,8 +24,9 @@ test: $(VENV)/.ready  ## linter, types, tests
 exhaustive: $(VENV)/.ready  ## more cases of what `make test` covers, and wholes of which it covers the parts; CI runs both
 	$(PYTEST) -m "not quality and exhaustive"
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready  ## style, and which package may import which
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.ready
 	$(BIN)/mypy

@@ -21,12 +21,12 @@ from benchmarks.scale import best_of, build, synthetic_clips, timed
 from reelwright.annotate import Annotator, SetAnnotator
 from reelwright.curation.store import Store
 from reelwright.curation.store.journal import MERGE_ROWS, Journal
-from reelwright.pipelines.annotation.load import in_levels, load_annotators, prepare_columns
-from reelwright.pipelines.annotation.run import annotate_and_record, is_current
-from reelwright.pipelines.annotation.sets import set_standing
-from reelwright.pipelines.annotation.standing import standing_of
-from reelwright.pipelines.progress import Progress
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.pipelines.annotate.load import in_levels, load_annotators, prepare_columns
+from reelwright.pipelines.annotate.run import annotate_and_record, is_current
+from reelwright.pipelines.annotate.sets import set_staleness
+from reelwright.pipelines.annotate.staleness import staleness_of
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
+from reelwright.pipelines.runtime.progress import Progress
 
 
 def main() -> None:
@@ -74,12 +74,13 @@ def _all_current(store: Store, recipe: CurateRecipe) -> Store:
         for name in names:
             annotator = annotators[name]
             if isinstance(annotator, Annotator):
-                standing = standing_of(store, {name: annotator}, retry_failed=True)
-                ids, prints = standing.clips.column("clip_id"), standing.expected[name]
+                staleness = staleness_of(store, {name: annotator}, retry_failed=True)
+                ids = staleness.clips.column("clip_id")
+                prints = staleness.expected[name]
             else:
                 assert isinstance(annotator, SetAnnotator)
                 ids = store.read("clips", ["clip_id"]).column(0)
-                prints = pa.array([set_standing(store, annotator).expected] * len(ids))
+                prints = pa.array([set_staleness(store, annotator).expected] * len(ids))
             store.merge("clips", pa.table({"clip_id": ids, f"{name}_fingerprint": prints}), on="clip_id")
     return store
 
@@ -88,7 +89,7 @@ def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
     """`blur` is added to clips that have others' columns and real bytes: which files change, and which versions."""
     import numpy as np
 
-    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.runtime.cluster import cluster
 
     store, mp4 = Store.open(path, create=True), _small_clip()
     rows = synthetic_clips(np.random.default_rng(0), 0, clips)

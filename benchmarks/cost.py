@@ -20,8 +20,8 @@ import ray
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate import run_all
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe, parse_overrides
+from reelwright.pipelines.curate.run import run_all
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe, parse_overrides
 
 SETTLE_S = 3.0  # for the workers that Ray starts ahead of any task
 SAMPLE_S = 0.05

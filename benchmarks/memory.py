@@ -17,7 +17,7 @@ import psutil
 from reelwright.curation.clips import plan_clips
 from reelwright.curation.media.sandbox import Sandbox
 from reelwright.curation.scan import scan_from_json
-from reelwright.pipelines.recipe import CurateRecipe
+from reelwright.pipelines.recipes.curation import CurateRecipe
 
 WIDTH, HEIGHT, FPS, LOOP_S = 1920, 1080, 24, 60
 SHOT_S = 5
@@ -30,9 +30,8 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     recipe = CurateRecipe()
     sandbox = Sandbox(memory_bytes=recipe.limits.memory_mib << 20)
     work = {"shots": recipe.shots.model_dump(), "borders": recipe.borders.model_dump()}
-    reply = sandbox.call(
-        "reelwright.pipelines.work:scan_source", {"uri": str(film), "max_frames": recipe.limits.max_frames, **work}
-    )
+    arguments = {"uri": str(film), "max_frames": recipe.limits.max_frames, **work}
+    reply = sandbox.call("reelwright.pipelines.workers.sandboxed:scan_source", arguments)
     scan = scan_from_json(reply.value, reply.blobs[0])
     yield "memory.film_hours", scan.timing.num_frames / scan.timing.fps / 3600
     yield "memory.film_frames", scan.timing.num_frames
@@ -42,7 +41,7 @@ def memory_rows(folder: Path, hours: float) -> Iterator[tuple[str, float]]:
     chosen = clips[:: max(1, len(clips) // CUTS)]
     for clip in chosen:
         sandbox.call(
-            "reelwright.pipelines.work:cut_source",
+            "reelwright.pipelines.workers.sandboxed:cut_source",
             {
                 "uri": str(film),
                 "specs": [asdict(clip.spec)],

@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.fidelity import clip_fidelity
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate import run_all
-from reelwright.pipelines.recipe import load_recipe, parse_overrides
+from reelwright.pipelines.curate.run import run_all
+from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
 SCORER = Path(__file__).parents[2] / "shared" / "tools" / "score.py"
 SCORES = ("blur_score", "motion_score", "text_coverage", "watermark_score", "watermark_box", "camera_motion")

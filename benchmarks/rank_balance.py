@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.pipelines.recipes import load
+from reelwright.pipelines.recipes.files import load
 from reelwright.training.plan import Plan
 from reelwright.training.recipe import TrainRecipe
 

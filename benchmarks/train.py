@@ -27,11 +27,11 @@ from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.generation import Generator, Settings
 from reelwright.model.text import load_text_encoder
-from reelwright.pipelines.checkpoint import network_tensors
-from reelwright.pipelines.curate import run_all
-from reelwright.pipelines.mp4 import to_frames
-from reelwright.pipelines.precompute import precompute
-from reelwright.pipelines.recipe import load_recipe
+from reelwright.pipelines.curate.run import run_all
+from reelwright.pipelines.generate.mp4 import to_frames
+from reelwright.pipelines.precompute.run import precompute
+from reelwright.pipelines.recipes.curation import load_recipe
+from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
 from reelwright.training.data import make_plan
 from reelwright.training.encode import prints_of

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -180,7 +180,7 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
     return list(pairwise(edges))
 
 
-def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+def clip_row(planned: PlannedClip, source_md5: str, encoded: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """A row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]
     x, y, w, h = planned.spec.crop

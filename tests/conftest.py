@@ -53,7 +53,7 @@ def reel(tmp_path: Path) -> Reel:
 @pytest.fixture
 def call(capfd, monkeypatch, tmp_path) -> Reel:
     """Run `reel ARGUMENTS` in this process: what it prints and its exit code; an exception fails the test."""
-    from reelwright.pipelines.cli import main
+    from reelwright.pipelines.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 

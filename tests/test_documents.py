@@ -39,9 +39,9 @@ def test_every_command_is_one_that_reel_takes(
     import typer
 
     from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
 
-    for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py")):
-        __import__(f"reelwright.pipelines.cli.{path.stem}")
+    load_commands()
     found, words = typer.main.get_command(app), list(command)
     if words == ["--version"]:
         return
@@ -56,8 +56,8 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store `store`, of no clips, which has the columns of all annotators of both profiles."""
     from reelwright.curation.store import Store
     from reelwright.curation.store.schema import field
-    from reelwright.pipelines.annotation.load import load_annotators, prepare_columns
-    from reelwright.pipelines.recipe import CurateRecipe
+    from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
+    from reelwright.pipelines.recipes.curation import CurateRecipe
 
     folder = tmp_path_factory.mktemp("documents")
     store = Store.open(folder / "store", create=True)
@@ -147,7 +147,7 @@ def ray_address() -> Iterator[str]:
     """One Ray that all commands join: a start of their own costs each ten seconds."""
     import ray
 
-    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.runtime.cluster import cluster
 
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)

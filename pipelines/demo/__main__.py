@@ -101,7 +101,7 @@ def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | Non
 def _compare(store: str, prompt: str, video: Path) -> None:
     """A picture of the generated clip under one that it was trained on."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.sheets import clips_sheet, write_whole
+    from reelwright.pipelines.browse.sheets import clips_sheet, write_whole
 
     opened = Store.open(store)
     clip = "select clip_id from clips c join sources s on s.md5 = c.source_md5 where ? in (s.caption, '') limit 1"

@@ -25,7 +25,7 @@ from reelwright.annotate import (
     stored_needs,
 )
 from reelwright.annotate.errors import AnnotatorError
-from reelwright.pipelines.annotation.load import in_levels
+from reelwright.pipelines.annotate.load import in_levels
 from tests.annotate.synth import encode, moved, texture
 
 

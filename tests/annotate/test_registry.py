@@ -83,7 +83,7 @@ def test_an_installed_package_adds_an_annotator_by_one_file(outside):
 
 def test_its_profile_and_its_cost_are_known_too(outside):
     code = (
-        "from reelwright.pipelines.recipe import CurateRecipe; from reelwright.annotate import typical_s\n"
+        "from reelwright.pipelines.recipes.curation import CurateRecipe; from reelwright.annotate import typical_s\n"
         "print(dict(CurateRecipe().annotator_params())['words']['least'], typical_s('words'))\n"
         "print('words' in dict(CurateRecipe(profile='full').annotator_params()))"
     )

@@ -16,7 +16,7 @@ def ray_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray of two CPUs in this process; whatever runs under it joins it. It ends with the last test of this folder:
     its daemons take a tenth of a core. Somebody else's package is installed there, which brings the annotators of
     `tests/pipelines/sample_annotators.py`. Its workers find the address of `object_store` in their environment."""
-    from reelwright.pipelines.cluster import cluster
+    from reelwright.pipelines.runtime.cluster import cluster
 
     site = _somebody_s_package(tmp_path_factory.mktemp("site"))
     before = os.environ.get("PYTHONPATH")

@@ -6,9 +6,9 @@ from typing import Any
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate import run_all
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe
-from reelwright.pipelines.sources import Summary
+from reelwright.pipelines.curate.run import run_all
+from reelwright.pipelines.curate.sources import Summary
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 
 CHEAP: dict[str, Any] = {
     "encode.preset": "ultrafast",

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotation.load import in_levels, load_annotators
-from reelwright.pipelines.annotation.plan import make_plan, noted_results, plan_lines
-from reelwright.pipelines.annotation.run import Report, annotate_and_record
-from reelwright.pipelines.progress import Progress
-from reelwright.pipelines.recipe import RecipeError
+from reelwright.pipelines.annotate.context import Report
+from reelwright.pipelines.annotate.load import in_levels, load_annotators
+from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
+from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.recipes.curation import RecipeError
+from reelwright.pipelines.runtime.progress import Progress
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import curate, recipe_of
@@ -167,7 +168,7 @@ def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_pat
 
 
 def test_a_run_that_waits_says_for_what(store, call, monkeypatch):
-    monkeypatch.setattr("reelwright.pipelines.annotation.watch.LOOK_S", 0.3)
+    monkeypatch.setattr("reelwright.pipelines.annotate.watch.LOOK_S", 0.3)
     chat = "parameters.caption.chat={model: m, url: 'http://127.0.0.1:9/v1', patience_s: 4}"
     done = call("annotate", "--store", store.path, "--set", "annotators=[caption]", "--set", chat)
     assert done.returncode == 4

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.balance import Balance
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.balance import OVER, UNDER, measure, nearest, to_collect, weightings
-from reelwright.pipelines.balance_rows import balance_report, embeddings, read_targets
-from reelwright.pipelines.errors import UserError
+from reelwright.pipelines.browse.balance.measure import OVER, UNDER, measure, nearest, to_collect, weightings
+from reelwright.pipelines.browse.balance.rows import balance_report, embeddings, read_targets
+from reelwright.pipelines.runtime.errors import UserError
 from tests.curation.store.conftest import fake_mp4
 
 HOSTILE = "jelly\x1b[2J<b>\u202efish"
@@ -266,7 +266,7 @@ def test_a_snapshot_is_made_shown_and_made_once(call, store: Store) -> None:
 
 
 def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: Store) -> None:
-    from reelwright.pipelines.cli.snapshots import _same
+    from reelwright.pipelines.cli.commands.snapshots import _same
 
     query = "SELECT clip_id FROM clips WHERE density > 6"
     made = store.snapshots.create("again", query, balance=Balance("density", cap=4))

@@ -26,7 +26,7 @@ def call(capsys, monkeypatch):
     """Run `reel checkpoint ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from reelwright.pipelines.cli import main
+    from reelwright.pipelines.cli.main import main
 
     def run(*arguments, command="checkpoint"):
         monkeypatch.setattr(sys, "argv", ["reel", command, *map(str, arguments)])
@@ -199,7 +199,7 @@ def test_what_cannot_be_is_one_sentence(call, tmp_path, monkeypatch, arguments, 
 
 
 def test_a_plan_says_whether_it_fits_and_what_to_turn():
-    from reelwright.pipelines.memory_plan import print_plan
+    from reelwright.pipelines.train.memory_estimate import print_plan
     from reelwright.training.memory import plan_memory
     from reelwright.training.recipe import DataConfig
 

@@ -1,8 +1,10 @@
 """The `reel` command: what it imports, what it prints, and how it fails."""
 
+import functools
 import importlib.metadata
 import io
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,7 +18,6 @@ from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, curate
 
 HEAVY = ("ray", "torch", "cv2", "lance", "lancedb", "av", "pyarrow", "numpy", "duckdb", "pandas", "onnxruntime")
-MODULES = [f"reelwright.pipelines.cli.{path.stem}" for path in sorted((ROOT / "pipelines" / "cli").glob("[!_]*.py"))]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def store(tmp_path_factory, ray_local) -> Path:
 
 
 def test_the_command_imports_nothing_heavy():
-    program = f"import sys, {', '.join(MODULES)}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    begin = "from reelwright.pipelines.cli.main import load_commands; load_commands()"
+    program = f"import sys; {begin}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.stdout.strip() == "[]", made.stderr
 
@@ -39,9 +41,9 @@ def commands() -> list[tuple[str, ...]]:
     import typer
 
     from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
 
-    for module in MODULES:
-        importlib.import_module(module)
+    load_commands()
 
     def below(command, path: tuple[str, ...]):
         for name, one in getattr(command, "commands", {}).items():
@@ -189,7 +191,7 @@ def test_show_writes_a_picture_or_the_clip_and_shortens_vectors(call, store, tmp
     assert (tmp_path / "clip.mp4").read_bytes() == mp4
     assert call("show", clip_id, "-s", store, "--video", "a.mp4", "--out", "a.png").stdout.count("wrote") == 2
     assert "name a file ending in .mp4" in refused(call, "show", clip_id, "-s", store, "--video", "clip.mov")
-    from reelwright.pipelines.cli.query import _shown
+    from reelwright.pipelines.cli.commands.query import _shown
 
     assert _shown([0.25] * 384, full=False) == "[0.25, 0.25, 0.25, 0.25, … 384 numbers; --full prints them]"
     assert _shown([0.25] * 384, full=True).count("0.25") == 384
@@ -293,7 +295,7 @@ def test_a_rerun_with_nothing_to_do_starts_no_ray(store):
     program = f"""
 import sys
 sys.argv = ["reel", "curate", {str(store.parent / "in")!r}, "--store", {str(store)!r}, *{CHEAP_ARGUMENTS!r}]
-from reelwright.pipelines.cli import main
+from reelwright.pipelines.cli.main import main
 try:
     main()
 except SystemExit as stop:
@@ -303,3 +305,20 @@ assert "ray" not in sys.modules
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert made.returncode == 0, made.stderr
     assert "nothing new; 1 source failed before" in made.stdout
+
+
+def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path):
+    """One file, registered by its own package: `reel` shows and runs it, and nothing of ours is edited."""
+    (tmp_path / "theirs.py").write_text(
+        "from reelwright.pipelines.cli.app import app\n\n\n"
+        "@app.command()\ndef hello(name: str) -> None:\n"
+        '    """Greet somebody."""\n    print(f"hello {name}")\n'
+    )
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[reelwright.commands]\nhello = theirs\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    call = functools.partial(subprocess.run, capture_output=True, text=True, env=environment)
+    assert call([*REEL, "hello", "you"]).stdout.strip() == "hello you"
+    assert "Greet somebody." in call([*REEL, "--help"]).stdout

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.cluster import BELOW_BYTES, SOCKET_BYTES, _folder
+from reelwright.pipelines.runtime.cluster import BELOW_BYTES, SOCKET_BYTES, _folder
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate

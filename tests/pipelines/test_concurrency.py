@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotation.lanes import placement
-from reelwright.pipelines.annotation.load import load_annotators
-from reelwright.pipelines.annotation.run import annotate_and_record
-from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.annotate.lanes import placement
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of
 from tests.pipelines.helpers import recipe_of
 from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from reelwright.curation.ingest import IngestError, list_inputs
+from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.history import History
-from reelwright.pipelines.rows import failure_row
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.rows import failure_row
 from tests.footage import HOSTILE, footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 
@@ -296,7 +297,7 @@ def test_a_clip_that_was_lost_is_cut_when_failures_are_tried_again(store, materi
     row = store.read("sources", filter=f"md5 = '{lost['source_md5']}' AND state = 'ok'")
     store.delete("sources", f"md5 = '{lost['source_md5']}' AND state = 'ok'")
     store.append("sources", [row.to_pylist()[0] | {"num_clips": 1}])
-    why = {"stage": "cut", "message": "the worker was lost", "detail": ""}
+    why = Failed("cut", "the worker was lost")
     store.append("failures", [failure_row(row["uri"][0].as_py(), lost["source_md5"], lost["clip_id"], why, 1, "f")])
     assert curate(store, [material]).clips == 0
     summary = curate(store, [material], retry_failed=True)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reelwright.pipelines.environment import prepare
+from reelwright.pipelines.runtime.environment import set_process_defaults
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_sleep_and_segments_grow() -> None:
-    prepare()
+    set_process_defaults()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
 
@@ -23,6 +23,6 @@ def test_threads_sleep_and_segments_grow() -> None:
 @pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
 def test_what_somebody_said_stays_under_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "max_split_size_mb:64")
-    prepare()
+    set_process_defaults()
     both = [os.environ.get(name) for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")]
     assert set(both) == {None, "max_split_size_mb:64"}

@@ -18,10 +18,10 @@ from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.generation import Settings
-from reelwright.pipelines.errors import UserError
-from reelwright.pipelines.generate import default_shift, encoders, find_source, load, read_beginning, sample_shape
-from reelwright.pipelines.given import read_end, read_image
-from reelwright.pipelines.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
+from reelwright.pipelines.generate.conditions import read_end, read_image
+from reelwright.pipelines.generate.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
+from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning, sample_shape
+from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from tests.conftest import Reel
@@ -263,7 +263,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
-    from reelwright.pipelines.cli.app import _is_for_the_user
+    from reelwright.pipelines.cli.main import _is_for_the_user
 
     arguments, says = REFUSED[case]
     result = here("generate", run, "--out", "x.mp4", *arguments)

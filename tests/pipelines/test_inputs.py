@@ -10,9 +10,9 @@ import pytest
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate import Curation
-from reelwright.pipelines.history import History
-from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.curate.run import Curation
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.runtime.progress import Progress
 from tests.footage import footage, frames, shots, write
 from tests.pipelines.helpers import check_whole, curate, recipe_of
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from reelwright.pipelines import interrupts
+from reelwright.pipelines.runtime import interrupts
 
 
 class Dropping:
@@ -17,7 +17,7 @@ class Dropping:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_that_python_drops_is_raised_at_the_next_check():
     before = signal.getsignal(signal.SIGINT)
-    with interrupts.noted():
+    with interrupts.catch_sigint():
         interrupts.check()
         dropped = Dropping()
         del dropped
@@ -28,13 +28,13 @@ def test_an_interrupt_that_python_drops_is_raised_at_the_next_check():
 
 
 def test_an_interrupt_is_raised_where_it_comes():
-    with interrupts.noted(), pytest.raises(KeyboardInterrupt):
+    with interrupts.catch_sigint(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     interrupts.check()
 
 
 def test_sigterm_ends_a_command_like_ctrl_c_and_outlives_another_s_handler():
-    with interrupts.noted():
+    with interrupts.catch_sigint():
         with interrupts.kept():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as ray.init sets its own
         with pytest.raises(KeyboardInterrupt):
@@ -46,10 +46,10 @@ def test_sigterm_ends_a_command_like_ctrl_c_and_outlives_another_s_handler():
 
 
 def test_the_last_word_is_of_what_was_interrupted_and_only_then():
-    with interrupts.noted():
+    with interrupts.catch_sigint():
         interrupts.leaves(interrupts.COMMITTED)
         assert interrupts.sentence() == ""
-    with interrupts.noted():
+    with interrupts.catch_sigint():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert interrupts.sentence() == "stopped"
@@ -60,7 +60,7 @@ def test_the_last_word_is_of_what_was_interrupted_and_only_then():
 def test_where_interrupts_are_ignored_they_stay_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupts.noted():
+        with interrupts.catch_sigint():
             signal.raise_signal(signal.SIGINT)
             interrupts.check()
     finally:

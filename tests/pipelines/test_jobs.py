@@ -202,7 +202,7 @@ def test_the_server_itself_wants_the_token(head):
 
 @pytest.mark.exhaustive
 def test_a_job_that_failed_is_submitted_again(head, packages):
-    code = "import sys; from reelwright.pipelines.jobs import run_job; " \
+    code = "import sys; from reelwright.pipelines.runtime.jobs import run_job; " \
            "sys.exit(run_job(['recipe', '--set', 'nonsense'], address=sys.argv[1], " \
            "working_dir=sys.argv[2], job_id='train-failing'))"  # fmt: skip
     for attempt in ("train-failing", "train-failing-2"):
@@ -213,7 +213,7 @@ def test_a_job_that_failed_is_submitted_again(head, packages):
 
 def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages):
     """As after a `stop` file: the job succeeded, and what it is for is not done."""
-    code = "import sys; from reelwright.pipelines.jobs import run_job; " \
+    code = "import sys; from reelwright.pipelines.runtime.jobs import run_job; " \
            "sys.exit(run_job(['recipe'], address=sys.argv[1], " \
            "working_dir=sys.argv[2], job_id='train-a-b', wait=sys.argv[3] == 'wait'))"  # fmt: skip
 

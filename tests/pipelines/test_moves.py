@@ -9,9 +9,10 @@ import pytest
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines import tasks
-from reelwright.pipelines.history import History
-from reelwright.pipelines.plan import make_plan
+from reelwright.pipelines.curate.plan import make_plan
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Scanned
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 
@@ -213,18 +214,17 @@ def test_a_file_that_grows_while_it_is_read_has_failed_and_is_tried_next_time(st
 @pytest.mark.parametrize("stage", ["scan", "cut"])
 def test_a_file_that_changed_since_it_was_probed_is_not_believed(tmp_path, stage):
     (film,) = footage(tmp_path / "in", 1, lengths=(40,))
-    facts = tasks.probe(str(film), LIMITS)
-    was = (facts["bytes"], facts["mtime_ns"])
+    was = tasks.probe(str(film), LIMITS).status
     recipe = recipe_of()
     shots, borders = recipe.shots.model_dump(), recipe.borders.model_dump()
-    assert "scan" in tasks.scan(str(film), shots, borders, LIMITS, was)
+    assert isinstance(tasks.scan(str(film), shots, borders, LIMITS, was), Scanned)
     os.utime(film, ns=(0, was[1] + 1))
     if stage == "scan":
-        found = tasks.scan(str(film), shots, borders, LIMITS, was)["failure"]
+        found = tasks.scan(str(film), shots, borders, LIMITS, was)
     else:
-        found = tasks.cut(str(film), [], None, recipe.encode.model_dump(), [], LIMITS, was)[0]["changed"]
-    assert found["stage"] == stage
-    assert found["message"].startswith("io: the file changed while it was read")
+        found = tasks.cut(str(film), [], None, recipe.encode.model_dump(), [], LIMITS, was)[0].changed
+    assert found.stage == stage
+    assert found.message.startswith("io: the file changed while it was read")
 
 
 def test_a_rerun_over_failures_does_not_say_that_all_is_current(call, tmp_path):

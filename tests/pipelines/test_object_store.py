@@ -14,7 +14,7 @@ import yaml
 
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.plan import make_plan
+from reelwright.pipelines.curate.plan import make_plan
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of

@@ -15,8 +15,8 @@ from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora import add_lora
 from reelwright.model.lora_files import save_lora
-from reelwright.pipelines.checkpoint import export_lora, export_weights, import_lora
-from reelwright.pipelines.mp4 import write_image, write_video
+from reelwright.pipelines.generate.mp4 import write_image, write_video
+from reelwright.pipelines.weights.convert import export_lora, export_weights, import_lora
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from tests import footage
@@ -32,7 +32,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     """Run `reel lineage ARGUMENTS`, or another command's, here: (exit code, output)."""
     import sys
 
-    from reelwright.pipelines.cli import main
+    from reelwright.pipelines.cli.main import main
 
     def run(*arguments: Any, command: tuple[str, ...] = ("lineage",)) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["reel", *command, *map(str, arguments)])

@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import constants
 
 from reelwright.annotate.backends.hub import commit_of
-from reelwright.pipelines.annotation.load import load_annotators
-from reelwright.pipelines.annotation.pinning import pin_models
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.pinning import pin_models
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 
 CACHED, NEWEST, STATED = "a" * 40, "b" * 40, "c" * 40
 

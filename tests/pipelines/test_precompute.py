@@ -17,9 +17,9 @@ from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
-from reelwright.pipelines.actors import Actors, Work
-from reelwright.pipelines.clip_window import SandboxDecoder
-from reelwright.pipelines.precompute import Summary, precompute
+from reelwright.pipelines.precompute.run import Summary, precompute
+from reelwright.pipelines.runtime.actors import Actors, Work
+from reelwright.pipelines.workers.clip_window import SandboxDecoder
 from reelwright.training.buckets import Bucket, source_frames
 from reelwright.training.data import Loader, make_plan
 from reelwright.training.encode import encode_frames, prints_of

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from reelwright.pipelines.recipe import CurateRecipe, load_recipe
-from reelwright.pipelines.recipes import RecipeError, load, spelt_out
+from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
+from reelwright.pipelines.recipes.files import RecipeError, load, spelt_out
 from reelwright.training.buckets import buckets_of
 from reelwright.training.recipe import TASKS, TrainRecipe
 from tests.conftest import ROOT

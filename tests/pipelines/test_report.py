@@ -16,10 +16,10 @@ import pytest
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.report import write_report
-from reelwright.pipelines.report.page import gather, render, short, size, span
-from reelwright.pipelines.report.picks import sheets
-from reelwright.pipelines.report.scores import BUCKETS, scores
+from reelwright.pipelines.browse.report import write_report
+from reelwright.pipelines.browse.report.page import gather, render, short, size, span
+from reelwright.pipelines.browse.report.picks import sheets
+from reelwright.pipelines.browse.report.scores import BUCKETS, scores
 from tests.annotate.synth import encode
 
 HOSTILE = "<script>alert('1')</script> & \"<img src=http://evil.example/x onerror=y>\" \u202egpj.mp4"

@@ -12,9 +12,9 @@ import pytest
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
-from reelwright.pipelines.report import clusters as section
-from reelwright.pipelines.report.clusters import clusters, project
-from reelwright.pipelines.report.page import render
+from reelwright.pipelines.browse.report import clusters as section
+from reelwright.pipelines.browse.report.clusters import clusters, project
+from reelwright.pipelines.browse.report.page import render
 from tests.pipelines.test_report import Reader
 
 DIM = 8

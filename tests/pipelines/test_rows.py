@@ -9,10 +9,11 @@ from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import ClipConfig, clip_row, plan_clips
 from reelwright.curation.ingest import Input
 from reelwright.curation.media.probe import probe
+from reelwright.curation.results import Probed
 from reelwright.curation.scan import Scan, ScanLimits, scan
 from reelwright.curation.shots import ShotConfig
-from reelwright.pipelines.rows import source_row
-from reelwright.pipelines.work import cut_source
+from reelwright.pipelines.records.rows import source_row
+from reelwright.pipelines.workers.sandboxed import cut_source
 from tests import footage
 from tests.footage import clicks, frames, write
 
@@ -22,8 +23,8 @@ def scanned(path: Path) -> Scan:
 
 
 def row_of(path: Path, **more) -> dict:
-    facts = {"md5": "m", "bytes": path.stat().st_size, "mtime_ns": 0, "info": probe(str(path))}
-    return source_row(Input(uri=str(path)), facts, scanned(path), "ok", None, **more)
+    probed = Probed("m", path.stat().st_size, 0, probe(str(path)))
+    return source_row(Input(uri=str(path)), probed, scanned(path), "ok", None, **more)
 
 
 def test_a_plain_file_has_no_note(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from reelwright.pipelines.samples import SampleWriter
+from reelwright.pipelines.train.samples import SampleWriter
 from reelwright.training.parallel import parallelize
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.world import World, start

@@ -11,7 +11,7 @@ import pytest
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.sheets import (
+from reelwright.pipelines.browse.sheets import (
     GAP,
     LABEL_HEIGHT,
     clip_row,

@@ -11,11 +11,12 @@ from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.registry import chat_of
 from reelwright.annotate.picture.blur import Blur
 from reelwright.curation.store import Store
-from reelwright.pipelines.annotation.load import load_annotators
-from reelwright.pipelines.annotation.plan import make_plan, plan_lines
-from reelwright.pipelines.annotation.run import Report, annotate_and_record
-from reelwright.pipelines.annotation.spending import Spending, no_usage, short, told
-from reelwright.pipelines.progress import Progress
+from reelwright.pipelines.annotate.context import Report
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.plan import make_plan, plan_lines
+from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.annotate.spending import Spending, format_usage, no_usage, short
+from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE
 from tests.pipelines.helpers import recipe_of
 from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
@@ -97,5 +98,5 @@ def test_limits_count_what_each_annotator_used():
 
 def test_numbers_are_told_short():
     assert [short(n) for n in (0, 999, 1200, 54_321, 3_400_000)] == ["0", "999", "1.2 k", "54 k", "3.4 M"]
-    assert told(Counter()) == ""
-    assert told({"input_tokens": 10, "output_tokens": 2, "usd": 0.0}) == "10 tokens in, 2 out"
+    assert format_usage(Counter()) == ""
+    assert format_usage({"input_tokens": 10, "output_tokens": 2, "usd": 0.0}) == "10 tokens in, 2 out"

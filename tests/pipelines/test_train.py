@@ -13,11 +13,11 @@ import yaml
 
 from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
-from reelwright.pipelines.cli.train import make_job
-from reelwright.pipelines.errors import UserError
-from reelwright.pipelines.precompute import precompute
-from reelwright.pipelines.recipes import load
-from reelwright.pipelines.train import Job
+from reelwright.pipelines.cli.commands.train import make_job
+from reelwright.pipelines.precompute.run import precompute
+from reelwright.pipelines.recipes.files import load
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.pipelines.train.run import Job
 from reelwright.training.buckets import main_bucket
 from reelwright.training.checkpoints import Checkpoints, about
 from reelwright.training.logs import read_log
@@ -146,7 +146,7 @@ def test_torchrun_trains_the_same(trained, place):
 
 
 def test_ray_s_workers_take_a_gpu_each_or_none():
-    from reelwright.pipelines.train_ray import on_gpus
+    from reelwright.pipelines.train.on_ray import on_gpus
 
     assert (on_gpus(2, 2), on_gpus(2, 8), on_gpus(2, 0)) == (True, True, False)
     with pytest.raises(UserError, match="4 GPUs for 8 workers.*give --workers 4"):
@@ -157,7 +157,7 @@ def test_ray_s_workers_take_a_gpu_each_or_none():
 def test_ray_train_trains_the_same_and_its_workers_heed_the_driver_s_signal(trained, place, capsys):
     import ray
 
-    from reelwright.pipelines.train_ray import run_on_ray
+    from reelwright.pipelines.train.on_ray import run_on_ray
 
     at = ray.get_runtime_context().gcs_address
     wanted = command(place, "ray", "--steps", "100000", "--workers", "2", "--address", at)

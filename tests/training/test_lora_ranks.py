@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from reelwright.model.dit import DiT
 from reelwright.model.lora_files import load_lora
-from reelwright.pipelines.checkpoint import export_lora, export_weights
+from reelwright.pipelines.weights.convert import export_lora, export_weights
 from reelwright.training.checkpoints import find_checkpoint, read_tensors, tensor_names
 from reelwright.training.logs import read_log
 from reelwright.training.loop import train

@@ -100,9 +100,9 @@ def test_a_fifo_is_no_file(impatient, tmp_path):
     path = str(tmp_path / "video.mp4")
     assert kind_of(impatient, "read_text", path=path)[0] == "timeout"
     impatient.stall_s = 20
-    for function in ("reelwright.pipelines.work:probe_source", "reelwright.pipelines.work:hash_source"):
+    for function in ("probe_source", "hash_source"):
         with pytest.raises(MediaError) as caught:
-            impatient.call(function, {"uri": path})
+            impatient.call(f"reelwright.pipelines.workers.sandboxed:{function}", {"uri": path})
         assert caught.value.kind == "io"
 
 

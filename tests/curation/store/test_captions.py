@@ -106,7 +106,7 @@ def test_an_export_says_which_captions_it_took(told: Store, tmp_path: Any) -> No
 
 
 def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any) -> None:
-    from reelwright.pipelines.cli.export import summary
+    from reelwright.pipelines.cli.commands.export import summary
 
     wanted = Wanted("captions", ("composed", "summary", "nonsense"))
     told.merge("clips", pa.table({"clip_id": ["aa-000"], "captions": pa.array([BOTH], LIST)}), "clip_id")

@@ -1,0 +1,1 @@
+"""`reel annotate`: columns of clips, by annotators in their order, on Ray."""

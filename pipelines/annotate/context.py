@@ -1,0 +1,56 @@
+"""State that all levels of one annotation run share."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.keys import Keys
+from reelwright.pipelines.annotate.spending import Spending, Usage, no_usage
+from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.runtime.progress import Progress
+
+
+@dataclass
+class Report:
+    """Counts of a run, by annotator.
+
+    Args:
+        done: Clips with new columns.
+        failed: Clips whose annotation failed.
+        postponed: Clips left for another run.
+        seconds: Time of computing, on whatever worker; that of decoding under "decode".
+        clips: Ids of clips that some annotator was tried on.
+        why_postponed: The reason, as a sentence.
+        usage: Tokens and cost of models that were asked.
+    """
+
+    done: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    postponed: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    clips: set[str] = field(default_factory=set)
+    why_postponed: dict[str, str] = field(default_factory=dict)
+    usage: Usage = field(default_factory=no_usage)
+
+
+@dataclass(frozen=True)
+class AnnotationRun:
+    """One run over a store: what every level of annotators, and every annotator of a set, works with.
+
+    Args:
+        store: Clips and their columns.
+        recipe: Annotators, their parameters, limits and resources.
+        progress: Shows how far it is.
+        keys: Secrets of servers, from the environment.
+        spending: Cost so far, and its limit.
+        report: Counts, filled in as the run goes.
+        retry_failed: Ask again what has failed before.
+    """
+
+    store: Store
+    recipe: CurateRecipe
+    progress: Progress
+    keys: Keys
+    spending: Spending
+    report: Report
+    retry_failed: bool = False

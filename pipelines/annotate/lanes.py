@@ -1,0 +1,206 @@
+"""Ways that batches take to workers: tasks that share one decode of a clip, and actors that keep one annotator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from reelwright.annotate import Annotator, Computes
+from reelwright.curation.results import Failed
+from reelwright.pipelines.annotate.actor import AnnotatorActor
+from reelwright.pipelines.annotate.batches import Batch
+from reelwright.pipelines.annotate.context import AnnotationRun
+from reelwright.pipelines.annotate.keys import Keys
+from reelwright.pipelines.annotate.watch import Watch
+from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
+from reelwright.pipelines.runtime.actors import Actors, Work
+from reelwright.pipelines.runtime.flow import Flow
+from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Annotated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of a batch, or of a part of it that came back alone."""
+
+    clips: tuple[int, ...]  # places in the batch
+    batch: Batch
+    results: Sequence[Annotated]
+
+
+class Lane(Protocol):
+    """Takes batches as it has room for them; false once all are done."""
+
+    def __bool__(self) -> bool: ...
+    def next_done(self, timeout_s: float) -> list[Outcome]: ...
+    def stop(self, name: str) -> None:
+        """Hand this annotator no more clips."""
+
+    def close(self) -> None: ...
+
+
+class TaskLane:
+    """Tasks: for those that look at frames, in a sandbox that decodes once; for the rest, arithmetic on columns."""
+
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        run: AnnotationRun,
+        producers: Mapping[str, str],
+        names: Collection[str],
+        *,
+        looks: bool,
+    ) -> None:
+        recipe = run.recipe
+        self.names = set(names)  # of the annotators that are handed clips
+        self.batches, self.producers, self.looks = batches, producers, looks
+        self.store_uri = run.store.uri
+        self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
+        function = tasks.annotate if looks else tasks.derive
+        self.flow = Flow({"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
+        self.exhausted = False
+
+    def __bool__(self) -> bool:
+        return bool(self.flow) or not self.exhausted
+
+    def next_done(self, timeout_s: float) -> list[Outcome]:
+        self._feed()
+        return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
+
+    def stop(self, name: str) -> None:
+        self.names.discard(name)
+        self.exhausted |= not self.names
+
+    def close(self) -> None:
+        self.flow.forget()
+
+    def _feed(self) -> None:
+        while not self.exhausted and self.flow.waiting("annotate") < 2 * self.flow.slots():
+            batch = next(self.batches, None)
+            if batch is None:
+                self.exhausted = True
+                return
+            batch = replace(batch, names=tuple(n for n in batch.names if n in self.names))
+            if not batch.names:
+                continue
+            work = [(name, self.params[name]) for name in batch.names]
+            if self.looks:
+                args = (self.store_uri, batch.clip_ids, work, self.limits, batch.rows, self.producers)
+                self.flow.add("annotate", batch, *args)
+            else:
+                self.flow.add("annotate", batch, batch.rows, work, self.producers)
+
+
+class ActorLane:
+    """`size` actors that keep one annotator; `annotator`: as it is in one of them."""
+
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        annotator: Annotator,
+        run: AnnotationRun,
+        producers: Mapping[str, str],
+        needs: Need,
+        size: int,
+    ) -> None:
+        import ray
+
+        self.batches, self.exhausted = batches, False
+        self.waiting: dict[str, tuple[Batch, int]] = {}  # clip id -> its batch, and its place there
+        calls = annotator.resources.calls + 1  # one more decodes meanwhile
+        actor: Any = ray.remote(AnnotatorActor).options(
+            num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
+        )  # one thread is left to say what the others wait for
+        params = dict(run.recipe.annotator_params())[annotator.name]
+        keys = Keys({key: run.keys[key] for key in annotator.keys})
+        arguments = (annotator.name, params, run.store.uri, producers, keys, size)
+        self.actors = Actors(lambda: actor.remote(*arguments), size, ahead=calls)
+        self.actors.start()
+        self.watch = Watch(annotator.name)
+
+    def __bool__(self) -> bool:
+        return bool(self.actors) or not self.exhausted
+
+    def next_done(self, timeout_s: float) -> list[Outcome]:
+        self._feed()
+        if not self.actors:
+            return []
+        self.watch.look(self.actors.actors)
+        return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
+
+    def stop(self, name: str) -> None:
+        """What is queued is forgotten; what is in flight is waited for."""
+        self.exhausted = True
+        self.actors.queue.clear()
+
+    def close(self) -> None:
+        self.actors.close()
+
+    def _feed(self) -> None:
+        while not self.exhausted and len(self.actors.queue) < self.actors.size:
+            batch = next(self.batches, None)
+            if batch is None:
+                self.exhausted = True
+                return
+            self.waiting |= {clip_id: (batch, i) for i, clip_id in enumerate(batch.clip_ids)}
+            rows = dict(zip(batch.clip_ids, batch.rows, strict=True))
+            self.actors.queue.append(Work("annotate", (rows,), batch.clip_ids))
+
+    def _outcomes(self, result: Any) -> Iterator[Outcome]:
+        """A batch may come back in pieces, where its actor was lost."""
+        items = [self.waiting.pop(clip_id) for clip_id in result.work.items]
+        batch = items[0][0]
+        places = tuple(place for _, place in items)
+        if result.value is not None:
+            yield Outcome(places, batch, result.value)
+        else:
+            lost = Failed(batch.names[0], f"the worker was lost ({result.lost})", result.lost)
+            yield Outcome(places, batch, [Annotated(failures=[lost])] * len(places))
+
+
+def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
+    """What one actor occupies, and how many there are: the recipe's word, else a share of the cluster."""
+    import ray
+
+    own, wants, need = recipe.resources.annotators.get(annotator.name), annotator.resources, need_of(annotator, recipe)
+    cluster = ray.cluster_resources()
+    if own and own.actors:
+        size = own.actors
+    elif need.gpus:
+        size = max(1, int(cluster.get("GPU", 0) / need.gpus))
+    else:
+        cpus = int(cluster.get("CPU", 1))
+        size = min(wants.processes, max(1, cpus // 2)) if wants.processes else max(1, cpus // 8)
+        size = 1 if wants.calls > 1 and not wants.processes else size
+    _warn(annotator.name, need)
+    return need, size
+
+
+def need_of(annotator: Computes, recipe: CurateRecipe) -> Need:
+    """CPUs and GPUs of one worker: the recipe's word, else what the annotator asks for."""
+    own, wants = recipe.resources.annotators.get(annotator.name, OwnNeed()), annotator.resources
+    return Need(cpus=wants.cpus if own.cpus is None else own.cpus, gpus=wants.gpus if own.gpus is None else own.gpus)
+
+
+def _warn(name: str, need: Need) -> None:
+    """Ray waits in silence for a node that can take an actor; an autoscaler may bring one, so it is no error."""
+    import ray
+
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    if not any(n.get("CPU", 0) >= need.cpus and n.get("GPU", 0) >= need.gpus for n in nodes):
+        print(
+            f"warning: no node has the {need.cpus:g} CPUs and {need.gpus:g} GPUs that annotator '{name}' wants "
+            f"(recipe: resources.annotators.{name}); waiting for one",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _outcome(batch: Batch, value: Sequence[Annotated] | Failed) -> Outcome:
+    places = tuple(range(len(batch.clip_ids)))
+    if isinstance(value, Failed):  # the task's worker was lost for good
+        lost = Annotated(failures=[value.at(name) for name in batch.names])
+        return Outcome(places, batch, [lost] * len(places))
+    return Outcome(places, batch, value)

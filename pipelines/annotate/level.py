@@ -1,0 +1,166 @@
+"""One level of annotators over the clips that some of them have to do: batches out, results into the store."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from reelwright.annotate import Annotator, schema_of
+from reelwright.annotate.contract import reads_video
+from reelwright.curation.results import Failed
+from reelwright.curation.store.failures import Mending
+from reelwright.curation.store.journal import Journal
+from reelwright.pipelines.annotate.batches import Batch, batches_of
+from reelwright.pipelines.annotate.context import AnnotationRun
+from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, placement
+from reelwright.pipelines.annotate.load import producers_of
+from reelwright.pipelines.annotate.staleness import STALE, Staleness
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.rows import failure_row
+
+HELD_CLIPS = 4096  # results in this process before they are committed
+POLL_S = 0.2
+
+
+class Level:
+    """One pass over the clips that some annotator of a level has to do."""
+
+    def __init__(self, run: AnnotationRun, annotators: Mapping[str, Annotator], staleness: Staleness) -> None:
+        self.shared, self.store, self.recipe = run, run.store, run.recipe
+        self.report, self.progress, self.spending = run.report, run.progress, run.spending
+        self.annotators, self.staleness = annotators, staleness
+        self.stopped: set[str] = set()  # annotators that are handed no more clips
+        self.total = sum(staleness.count(name, STALE) for name in annotators)
+        self.finished = 0
+        self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
+        self.journal = Journal(run.store)
+        self.mending = Mending(run.store, list(annotators))
+        self.failures: list[dict[str, Any]] = []
+        self.committed_at = time.monotonic()
+
+    def run(self) -> None:
+        """Annotate until every clip of the level is done, failed or left; what is computed is kept whatever ends it."""
+        with ExitStack() as stack:
+            stack.callback(self._commit, last=True)
+            stack.callback(self._count_left)
+            lanes = list(self._lanes())
+            for lane in lanes:
+                stack.callback(lane.close)
+            while lanes:
+                for lane in list(lanes):
+                    for outcome in lane.next_done(POLL_S / len(lanes)):
+                        self._collect(lane, outcome)
+                    if not lane:  # gives its actors' CPUs and GPUs to those that wait for them
+                        lane.close()
+                        lanes.remove(lane)
+                if self._is_due():
+                    self._commit()
+                self.progress.show(self.finished, self.total, failures=sum(self.report.failed.values()))
+
+    def _lanes(self) -> Iterator[Lane]:
+        stale = {n: a for n, a in self.annotators.items() if self.staleness.count(n, STALE) and not self._is_refused(n)}
+        own = {n: a for n, a in stale.items() if a.resources.own_process}
+        producers = producers_of(self.store)
+        for looks in (True, False):
+            some = {n: a for n, a in stale.items() if n not in own and reads_video(a) == looks}
+            if some:
+                batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
+                yield TaskLane(batches, self.shared, producers, some, looks=looks)
+        for name, annotator in own.items():
+            need, size = placement(annotator, self.recipe)
+            one = annotator.per_process(size)
+            batches = self._batches({name: one}, one.resources.batch, one.resources.calls + 1)
+            yield ActorLane(batches, one, self.shared, producers, need, size)
+
+    def _batches(self, annotators: Mapping[str, Annotator], clips: int, at_once: int = 1) -> Iterator[Batch]:
+        """at_once: batches that a process holds together."""
+        frame_bytes = (self.recipe.limits.memory_mib << 20) // at_once
+        return batches_of(self.store, self.staleness, annotators, clips=clips, frame_bytes=frame_bytes)
+
+    def _collect(self, lane: Lane, outcome: Outcome) -> None:
+        for place, result in zip(outcome.clips, outcome.results, strict=True):
+            clip_id = outcome.batch.clip_ids[place]
+            computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result.columns)
+            if computed:
+                self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
+            self.mending.works(computed, clip_id)
+            self.report.done.update(computed)
+            self.report.clips.add(clip_id)
+            self.report.seconds.update(result.seconds)
+            for failed in result.failures:
+                if failed.postponed:
+                    self._postpone(lane, failed)
+                else:
+                    self._fail(outcome.batch, place, failed)
+            self.finished += len(outcome.batch.names)
+            self.spending.add(result.usage)
+        for name in outcome.batch.names:
+            if self._is_refused(name):
+                lane.stop(name)
+
+    def _is_refused(self, name: str) -> bool:
+        """Whether a limit on cost forbids it to go on."""
+        why = self.spending.refusal(name)
+        if why:
+            self.stopped.add(name)
+            self.report.why_postponed.setdefault(name, why)
+        return bool(why)
+
+    def _postpone(self, lane: Lane, why: Failed) -> None:
+        self.stopped.add(why.stage)
+        self.report.why_postponed.setdefault(why.stage, why.message)
+        lane.stop(why.stage)
+
+    def _count_left(self) -> None:
+        """Clips that are left for another run."""
+        for name in self.stopped:
+            left = self.staleness.count(name, STALE) - self.report.done[name] - self.report.failed[name]
+            if left > 0:
+                self.report.postponed[name] = left
+            else:
+                del self.report.why_postponed[name]
+
+    def _fail(self, batch: Batch, place: int, why: Failed) -> None:
+        self.report.failed[why.stage] += 1
+        fingerprint = self.staleness.expected[why.stage][batch.places[place]].as_py()
+        clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
+        uri = self._uris.get(md5, "")
+        attempts = self._history.attempts(uri, why.stage, clip_id) + 1
+        row = failure_row(uri, md5, clip_id, why, attempts, fingerprint)
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    @cached_property
+    def _history(self) -> History:
+        return History(self.store, (), self.recipe.cutting_fingerprint)
+
+    @cached_property
+    def _uris(self) -> dict[str, str]:
+        """Source md5 -> uri; read where something fails."""
+        rows = self.store.read("sources", ["md5", "uri"], filter="state = 'ok'").to_pylist()
+        return {r["md5"]: r["uri"] for r in rows}
+
+    def _is_due(self) -> bool:
+        """Enough rows, or enough time: slow annotators must not lose hours to a crash."""
+        late = time.monotonic() - self.committed_at >= self.recipe.batches.commit_s
+        return late or sum(map(len, self.found.values())) >= HELD_CLIPS
+
+    def _commit(self, *, last: bool = False) -> None:
+        """last: the next level reads `clips`, so the journal's results go there too."""
+        self.committed_at = time.monotonic()
+        self.mending.commit()
+        for names, rows in self.found.items():
+            self.journal.add(" ".join(names), pa.Table.from_pylist(rows, self._schema(names)), merge=last)
+        self.found.clear()
+        if last:
+            self.journal.merge()
+        if self.failures:
+            self.store.append("failures", self.failures)
+            self.failures = []
+
+    def _schema(self, names: Sequence[str]) -> pa.Schema:
+        fields = [f for name in names for f in schema_of(self.annotators[name])]
+        return pa.schema([pa.field("clip_id", pa.string()), *fields])

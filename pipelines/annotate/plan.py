@@ -1,0 +1,141 @@
+"""What annotating would do and cost, by annotator. Writes nothing, starts nothing."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reelwright.annotate import Annotator, Computes, SetAnnotator, stored_needs
+from reelwright.annotate.chat.registry import chat_of
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.load import in_levels
+from reelwright.pipelines.annotate.sets import set_staleness
+from reelwright.pipelines.annotate.spending import format_usage
+from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAITING, Staleness, staleness_of
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Clips of one annotator by where they stand. seconds: of a worker, for what is stale and waiting; None: unknown.
+    usage: of a chat model, for the same; {} where it asks none.
+
+    waiting: for a column that another annotator fills; where that one is to run too, they follow in the same run.
+    """
+
+    name: str
+    current: int
+    stale: int
+    waiting: int
+    failed: int
+    seconds: float | None
+    measured: bool
+    usage: Mapping[str, float] = field(default_factory=dict)
+    usage_measured: bool = False
+
+
+def make_plan(
+    store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
+) -> list[Planned]:
+    """A row an annotator, in their order."""
+    measured, used = measured_seconds(store), measured_usage(store)
+    of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
+    staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
+    follows = _that_follow(annotators, staleness)
+    rows = []
+    for name, annotator in annotators.items():
+        if isinstance(annotator, SetAnnotator):
+            current, stale, waiting, failed = _of_set(store, annotator, bool(follows[name].any()), retry_failed)
+        else:
+            states = np.where(follows[name] & (staleness.states[name] != STALE), WAITING, staleness.states[name])
+            current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
+        each = measured.get(name, annotator.typical_s)
+        cost = None if each is None else each * (stale + waiting)
+        usage = _usage(annotator, used.get(name), stale + waiting)
+        rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured, usage, name in used))
+    return rows
+
+
+def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
+    """What so many clips use at this price; tokens: of a clip as measured, else as typical."""
+    chat, tokens = chat_of(annotator), tokens or annotator.typical_tokens
+    if chat is None or tokens is None:
+        return {}
+    total = clips * tokens[0], clips * tokens[1]
+    return {"input_tokens": total[0], "output_tokens": total[1], "usd": chat.cost_usd(*total)}
+
+
+def _that_follow(annotators: Mapping[str, Computes], staleness: Staleness) -> dict[str, np.ndarray]:
+    """Annotator -> bool [clips]: what it reads will be made anew by this run, so that its value will be too."""
+    made_by = {column: name for name, a in annotators.items() for column in a.columns}
+    out: dict[str, np.ndarray] = {}
+    for name in (n for level in in_levels(annotators) for n in level):
+        out[name] = np.zeros(len(staleness.clips), bool)
+        for producer in {made_by[n.column] for n in stored_needs(annotators[name]) if n.column in made_by}:
+            stale = staleness.states[producer] == STALE if producer in staleness.states else False
+            out[name] |= out[producer] | stale
+    return out
+
+
+def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: bool) -> list[int]:
+    """Clips that are current, stale, waiting, failed."""
+    found = set_staleness(store, annotator, retry_failed=retry_failed)
+    if follows:
+        return [0, 0, found.clips + found.waiting, 0]
+    failed = found.stale if found.failed else 0
+    return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
+
+
+def noted_results(store: Store) -> int:
+    """Results that wait in the journal: of a run that goes on, or of one that was killed."""
+    return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
+
+
+def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
+    """The plan as a table, with a sum of what is known."""
+    width = max([len(r.name) for r in rows], default=4)
+    yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
+    for r in rows:
+        cost = "unknown" if r.seconds is None else duration(r.seconds) + ("" if r.measured or not r.seconds else " ~")
+        used = format_usage(r.usage) + (" ~" if format_usage(r.usage) and not r.usage_measured else "")
+        line = f"{r.name:{width}}  {r.current:>9,} {r.stale:>9,} {r.waiting:>9,} {r.failed:>9,} {cost:>12}  {used}"
+        yield line.rstrip()
+    total = sum(r.seconds or 0 for r in rows)
+    unknown = [r.name for r in rows if r.seconds is None and r.stale + r.waiting]
+    beside = f", and {', '.join(unknown)}, which this store has not run yet" if unknown else ""
+    yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
+    if usd := sum(r.usage.get("usd", 0) for r in rows):
+        yield f"models {usd:.2f} USD, by the recipe's prices"
+    if noted:
+        yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
+
+
+def measured_usage(store: Store) -> dict[str, tuple[float, float]]:
+    """Annotator -> tokens in and out a clip, as the newest run that asked for it used."""
+    if "usage" not in store.schema("runs").names:  # a store of an earlier version
+        return {}
+    rows = store.read("runs", ["counts", "usage", "ended_at"], filter="command = 'annotate'").to_pylist()
+    found: dict[str, tuple[float, float]] = {}
+    for row in sorted(rows, key=lambda r: r["ended_at"]):
+        done, used = json.loads(row["counts"]), json.loads(row["usage"] or "{}")
+        each = {n: (u["input_tokens"], u["output_tokens"]) for n, u in used.items() if done.get(n)}
+        found |= {n: (tokens_in / done[n], tokens_out / done[n]) for n, (tokens_in, tokens_out) in each.items()}
+    return found
+
+
+def measured_seconds(store: Store) -> dict[str, float]:
+    """Annotator -> worker seconds a clip, as the newest run that ran it took."""
+    rows = store.read("runs", ["counts", "stage_seconds", "ended_at"], filter="command = 'annotate'").to_pylist()
+    found: dict[str, float] = {}
+    for row in sorted(rows, key=lambda r: r["ended_at"]):
+        done, seconds = json.loads(row["counts"]), json.loads(row["stage_seconds"])
+        found |= {n: seconds[n] / done[n] for n in seconds if done.get(n)}
+    return found
+
+
+def duration(seconds: float) -> str:
+    """1.4 s, 12 min, 3.2 h."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (float("inf"), 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.1f} {unit}"
+    raise AssertionError

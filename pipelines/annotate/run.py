@@ -1,0 +1,138 @@
+"""Bring stored clips up to date: compute what an annotator has not computed yet, or computed otherwise.
+
+Annotators go in levels: those of a level read columns of earlier ones only. Within a level they stream side by side,
+each on its lane. Only columns of stale annotators are touched; a clip on which one has failed is left alone until the
+annotator or what it reads changes, or a retry is asked for.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator
+from reelwright.annotate.contract import needs_of
+from reelwright.curation.results import Failed
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.context import AnnotationRun, Report
+from reelwright.pipelines.annotate.keys import Keys, keys_of
+from reelwright.pipelines.annotate.lanes import need_of
+from reelwright.pipelines.annotate.level import Level
+from reelwright.pipelines.annotate.load import in_levels, prepare_columns
+from reelwright.pipelines.annotate.sets import run_set, set_staleness
+from reelwright.pipelines.annotate.spending import Spending
+from reelwright.pipelines.annotate.staleness import staleness_of
+from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.records.rows import failure_row
+from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.progress import Progress
+
+
+def runs_while_cutting(annotator: Computes) -> bool:
+    """Whether it can share the decode of a clip that was just cut: nothing else of the clip exists yet."""
+    is_light = isinstance(annotator, Annotator) and not annotator.resources.own_process
+    return is_light and all(isinstance(need, Frames | Facts) for need in needs_of(annotator))
+
+
+def is_current(
+    store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
+) -> bool:
+    """Whether `annotate_stale` would find nothing to do."""
+    of_clips, of_sets = _kinds(annotators)
+    if not staleness_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
+        return False
+    return all(set_staleness(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
+
+
+def annotate_stale(
+    store: Store,
+    recipe: CurateRecipe,
+    annotators: Mapping[str, Computes],
+    progress: Progress,
+    report: Report,
+    *,
+    retry_failed: bool = False,
+    where: str | None = None,
+) -> None:
+    """Annotate what is missing or stale, and note it in `report`. Needs Ray to be running. Interrupted, it keeps what
+    is done.
+
+    where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
+    """
+    prepare_columns(store, annotators)
+    levels = in_levels(annotators)
+    spending = Spending(annotators, recipe.limits.max_cost_usd, report.usage)
+    run = AnnotationRun(store, recipe, progress, keys_of(annotators), spending, report, retry_failed)
+    for number, names in enumerate(levels, 1):
+        of_clips, of_sets = _kinds({n: annotators[n] for n in names})
+        staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
+        if not staleness.is_current:
+            progress.what = f"annotate {number}/{len(levels)}"
+            Level(run, of_clips, staleness).run()
+        for name, annotator in of_sets.items():
+            progress.what = f"annotate {number}/{len(levels)} {name}"
+            _annotate_set(run, name, annotator)
+    _index_vectors(store, annotators, report)
+
+
+def annotate_and_record(
+    store: Store,
+    recipe: CurateRecipe,
+    annotators: Mapping[str, Computes],
+    progress: Progress,
+    *,
+    retry_failed: bool = False,
+    where: str | None = None,
+) -> Report:
+    """`annotate_stale`, with a row in `runs`, from which later plans know what an annotator costs."""
+    report = Report()
+    with recorded_run(store, "annotate", recipe.to_yaml()) as run:
+        try:
+            annotate_stale(store, recipe, annotators, progress, report, retry_failed=retry_failed, where=where)
+        finally:
+            run.counts, run.stage_seconds = dict(report.done), dict(report.seconds)
+            run.usage = report.usage
+            run.is_recorded = bool(report.done or report.failed or report.postponed)
+    return report
+
+
+def _index_vectors(store: Store, annotators: Mapping[str, Computes], report: Report) -> None:
+    """For search: where there are enough vectors for an index to pay."""
+    for name in report.done:
+        for column, about in annotators[name].columns.items():
+            if pa.types.is_fixed_size_list(about.type):
+                store.index_vectors("clips", column)
+
+
+def _kinds(annotators: Mapping[str, Computes]) -> tuple[dict[str, Annotator], dict[str, SetAnnotator]]:
+    return (
+        {n: a for n, a in annotators.items() if isinstance(a, Annotator)},
+        {n: a for n, a in annotators.items() if isinstance(a, SetAnnotator)},
+    )
+
+
+def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> None:
+    store, recipe, report = run.store, run.recipe, run.report
+    staleness = set_staleness(store, annotator, retry_failed=run.retry_failed)
+    if staleness.is_current:
+        return
+    if refusal := run.spending.refusal(name):
+        report.postponed[name] += staleness.clips
+        report.why_postponed[name] = refusal
+        return
+    run.progress.show(0, staleness.clips)
+    need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
+    keys = Keys({key: run.keys[key] for key in annotator.keys})
+    outcome = run_set(store, name, params, need, recipe.limits.attempts, keys)
+    run.spending.add(outcome.usage)
+    report.seconds[name] += outcome.seconds  # type: ignore[assignment]
+    run.progress.show(staleness.clips, staleness.clips)
+    if outcome.postponed:
+        report.postponed[name] += staleness.clips
+        report.why_postponed[name] = outcome.error
+    elif outcome.error:
+        report.failed[name] += 1
+        why = Failed(name, outcome.error, outcome.detail)
+        store.append("failures", [failure_row("", None, None, why, 1, staleness.expected) | {"at": datetime.now(UTC)}])
+    else:
+        report.done[name] += outcome.clips

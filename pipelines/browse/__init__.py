@@ -1,0 +1,1 @@
+"""Look at a store: search, contact sheets, the HTML report, lineage."""

@@ -1,0 +1,1 @@
+"""`reel balance`: how evenly clips cover their categories, and the conditions over clips that people type."""

@@ -1,0 +1,289 @@
+"""Where a thing is from that is no checkpoint: an export, weights, a LoRA file, generated video, a clip."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.curation.store.export import marker
+from reelwright.curation.store.export.remote import fetch_record
+from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
+
+MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
+SHOWN_OF_GENERATED = (
+    "prompts", "seed", "settings", "fps", "begins_with", "run", "checkpoint", "step", "weights", "weights_from",
+    "weights_used", "loras", "recipe_fingerprint", "code_version", "codec", "text_encoder",
+)  # fmt: skip
+FILMED = (".mp4", ".png")  # what `reel generate` writes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of where something comes from. facts: said by it, in words, in their order. parents: as of a
+    checkpoint. made_of: other things it was made of, as far as they are there."""
+
+    kind: str
+    path: str
+    facts: dict[str, Any]
+    parents: list[dict[str, Any]] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+    sources: list[Source] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    made_of: "list[Origin | Lineage]" = field(default_factory=list)
+
+
+def find_origin(what: str, store: Store | None = None) -> Origin | Lineage:
+    """what: a path, or the id of a clip of `store`. Raises UserError, StoreError or TrainError, in a sentence."""
+    if "://" in what:
+        return _remote_export(what, store)
+    path = Path(what).expanduser()
+    if not path.exists():
+        return _clip(what, store)
+    if path.is_dir():
+        return _folder(path, store)
+    if (export := _export_above(path)) is not None:
+        return _exported_file(path, export, store)
+    if path.suffix == ".safetensors":
+        return _weights(path, store)
+    if path.suffix.lower() in FILMED:
+        return _generated(path, store)
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> UserError:
+    return UserError(
+        f"{path} says nothing of where it comes from; give a run, a checkpoint, an export's folder or a file in it, "
+        "weights, a LoRA file, a video that reel generate made, or a clip's id with --store"
+    )
+
+
+def _folder(path: Path, store: Store | None) -> Origin | Lineage:
+    from reelwright.pipelines.weights.convert import read_note
+    from reelwright.training.checkpoints import find_checkpoint
+    from reelwright.training.errors import TrainError
+    from reelwright.training.lineage import trace
+
+    if (path / marker.MARKER).is_file():
+        return _export(path, store)
+    try:
+        find_checkpoint(path)
+    except TrainError:
+        if (path / "checkpoints").is_dir():
+            raise
+        if read_note(path) is None and not any(path.glob("*.safetensors")) and not _has_network(path):
+            raise _unknown(path) from None
+        return _weights(path, store)
+    return trace(path, store)
+
+
+def _has_network(path: Path) -> bool:
+    from reelwright.model.weight_files import SUBFOLDERS
+
+    return any(any((path / sub).glob("*.safetensors")) for sub in SUBFOLDERS)
+
+
+# --- exports and clips -----------------------------------------------------------------------------------------------
+
+
+def _export(path: Path, store: Store | None) -> Origin:
+    said = marker.read(path)
+    shown = ("format", "exported_at", "clips", "content_hash", "store", "snapshot", "sql", "captions", "caption_kinds")
+    facts = {name: said[name] for name in shown if said.get(name)}
+    thread, changed = _thread_of_export(path, said, store)
+    return Origin("export", str(path), facts, [], thread.snapshot, thread.sources, changed + thread.warnings)
+
+
+def _remote_export(uri: str, store: Store | None) -> Origin:
+    with tempfile.TemporaryDirectory(prefix="reel-lineage-") as folder:
+        fetch_record(uri, Path(folder))
+        return replace(_export(Path(folder), store), path=uri)
+
+
+def _thread_of_export(path: Path, said: Mapping[str, Any], store: Store | None) -> tuple[Thread, list[str]]:
+    if said.get("snapshot"):
+        return _follow({**said, "name": said["snapshot"]}, store), []
+    ids = list(marker.read_clips(path).values())
+    if not ids:
+        return Thread(warnings=[f"it does not list its clips: {marker.CLIPS} is missing"]), []
+    same = len(ids) == said.get("clips")
+    changed = [] if same else [f"{marker.CLIPS} lists {len(ids):,} clips, the export had {said.get('clips')}"]
+    try:
+        opened = store or _open_stated(said)
+        rows = list(_places(opened, ids))
+    except StoreError as error:
+        return Thread(warnings=[f"the way to the sources is lost: {error}"]), changed
+    if lost := len(ids) - len(rows):
+        changed.append(f"{lost:,} of its clips are no longer in {opened.uri}; a snapshot would have kept them")
+    return Thread(sources=sources_of(opened, rows)), changed
+
+
+def _places(store: Store, ids: list[str]) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(ids), LOOKUP_IDS):
+        condition = id_filter("clip_id", ids[start : start + LOOKUP_IDS])
+        yield from store.read("clips", list(PLACE), condition).to_pylist()
+
+
+def _export_above(path: Path) -> Path | None:
+    return next((p for p in list(path.absolute().parents)[:3] if (p / marker.MARKER).is_file()), None)
+
+
+def _exported_file(path: Path, export: Path, store: Store | None) -> Origin:
+    """A clip's file in an export; any other file of it stands for the whole."""
+    clip_id = marker.read_clips(export).get(path.stem) if path.suffix in (".mp4", ".txt") else None
+    if clip_id is None:
+        return _export(export, store)
+    said = marker.read(export)
+    facts = {"clip": clip_id, "export": str(export), **{k: said[k] for k in ("store", "snapshot") if said.get(k)}}
+    try:
+        opened = store or _open_stated(said)
+        rows = list(_places(opened, [clip_id]))
+    except StoreError as error:
+        return Origin("clip", str(path), facts, warnings=[f"the way to the source is lost: {error}"])
+    lost = [] if rows else [f"the clip is no longer in {opened.uri}"]
+    return Origin("clip", str(path), facts, sources=sources_of(opened, rows), warnings=lost)
+
+
+def _clip(what: str, store: Store | None) -> Origin:
+    from reelwright.pipelines.browse.sheets import find_clip
+
+    looks_like_id = "/" not in what and os.sep not in what and "." not in what
+    if store is None and looks_like_id and (uri := os.environ.get("REEL_STORE")):
+        store = Store.open(uri)
+    if store is None or not looks_like_id:
+        hint = "; if it is a clip's id, say of which store with --store" if looks_like_id else ""
+        raise UserError(f"{what} does not exist{hint}")
+    try:
+        clip_id = find_clip(store, what)
+    except StoreError as error:
+        raise UserError(f"{what} does not exist as a file or folder; and in {store.uri} {error}") from None
+    row = store.read("clips", None, id_filter("clip_id", [clip_id])).to_pylist()[0]
+    made = {k: v for k, v in row.items() if k.endswith("_fingerprint") and v}
+    holding = store.read("snapshot_rows", ["snapshot"], id_filter("clip_id", [clip_id])).column(0).to_pylist()
+    size = f"{row['width']}x{row['height']}, {row['num_frames']} frames at {row['fps'] or 0:g} fps"
+    facts = {"store": store.uri, "picture": size, "in snapshots": ", ".join(sorted(holding)) or "none"} | made
+    return Origin("clip", clip_id, facts, sources=sources_of(store, [row]))
+
+
+# --- weights and generated video -------------------------------------------------------------------------------------
+
+
+def _weights(path: Path, store: Store | None) -> Origin:
+    """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
+    from reelwright.model.checkpoint import weights_hash
+    from reelwright.model.weight_files import open_weights
+    from reelwright.pipelines.weights.convert import is_lora, read_note
+
+    weights = open_weights(path)
+    kind = "lora" if is_lora(weights) else "weights"
+    digest = weights_hash(weights) if weights.num_bytes <= MOST_HASHED else None
+    said = read_note(path)
+    if said is None:
+        facts = {"sha256": digest or "too large to be read for this", "files": len(weights.files)}
+        why = "no about.json beside it says where it is from; reel checkpoint import writes one"
+        return Origin(kind, str(path), facts, warnings=[why])
+    warnings = []
+    if digest is not None and digest != said.get("sha256"):
+        warnings.append(f"about.json is of other weights: it says sha256 {str(said.get('sha256'))[:16]}")
+        said = {"sha256": digest}
+    shown = ("source", "step", "ema", "recipe_fingerprint", "encoder_fingerprint", "code_version", "sha256")
+    facts = {name: said[name] for name in shown if said.get(name)}
+    thread = _follow(said.get("snapshot"), store)
+    source = Path(str(said.get("source", "")))
+    before = [] if said.get("snapshot") or not said.get("source") else list(_before(source, store))
+    return Origin(
+        kind, str(path), facts | _stated(said), list(parents_of(said)), thread.snapshot, thread.sources,
+        warnings + thread.warnings, before,
+    )  # fmt: skip
+
+
+def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
+    """What imported weights were imported from, where that is there and says something."""
+    from reelwright.pipelines.weights.convert import read_note
+
+    if source.exists() and read_note(source) is not None:
+        yield _weights(source, store)
+
+
+def _generated(path: Path, store: Store | None) -> Origin:
+    from reelwright.pipelines.generate.mp4 import read_about
+
+    try:
+        said = read_about(path)
+    except UserError:
+        raise _unknown(path) from None
+    if not isinstance(said, dict) or said.get("made_by") != "reelwright":
+        raise _unknown(path)
+    facts = {name: said[name] for name in SHOWN_OF_GENERATED if said.get(name) is not None}
+    weights = said.get("weights_from")
+    stated = weights if isinstance(weights, Mapping) else said
+    thread = _follow(stated.get("snapshot"), store)
+    warnings, made_of = [*thread.warnings, *_missing(said)], list(_ingredients(said, store))
+    return Origin("generated", str(path), facts | _stated(stated), _parents_of_run(said), thread.snapshot,
+                  thread.sources, warnings, made_of)  # fmt: skip
+
+
+def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the checkpoint that a file was made with began as, if it is still there."""
+    from reelwright.training import checkpoints
+    from reelwright.training.errors import TrainError
+
+    try:
+        return list(parents_of(checkpoints.about(str(said.get("checkpoint")))))
+    except TrainError:
+        return []
+
+
+def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
+    """Weights and LoRAs that are still where they were; of a checkpoint, the file says itself what it came from."""
+    for place in _places_of(said, "weights"):
+        if place.exists():
+            yield _weights(place, store)
+
+
+def _missing(said: Mapping[str, Any]) -> list[str]:
+    return [f"{place} is no longer there" for place in _places_of(said, "checkpoint", "weights") if not place.exists()]
+
+
+def _places_of(said: Mapping[str, Any], *names: str) -> list[Path]:
+    """Paths that a generated file names: under `names`, and its LoRAs'."""
+    loras = said.get("loras")
+    files = [one.get("file") for one in loras if isinstance(one, Mapping)] if isinstance(loras, list) else []
+    return [Path(place) for place in (*map(said.get, names), *files) if isinstance(place, str) and place]
+
+
+# --- what a record states --------------------------------------------------------------------------------------------
+
+
+def _follow(stated: Any, store: Store | None) -> Thread:
+    """The thread of the snapshot that a record states; none where it states none. Records may be anybody's."""
+    if not isinstance(stated, Mapping):
+        return Thread()
+    told = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
+    try:
+        return follow(told, store or _open_stated(told))
+    except StoreError as error:
+        return Thread(warnings=[f"the way to the sources is lost: {error}"])
+
+
+def _open_stated(said: Mapping[str, Any]) -> Store:
+    """The store that a record names. A remote one is opened only where the user names it: records come with files."""
+    place = said.get("store")
+    if not isinstance(place, str) or not place:
+        raise StoreError("no store is named; say which with --store.")
+    if "://" in place:
+        raise StoreError(f"its store is said to be {place}; add --store {place} to go there.")
+    return Store.open(place)
+
+
+def _stated(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The snapshot that a record names, in a line."""
+    stated = said.get("snapshot")
+    if not isinstance(stated, Mapping):
+        return {}
+    clips = f"{stated.get('num_clips')} clips of {stated.get('store')}"
+    return {"snapshot": f"{stated.get('name')}, {short(str(stated.get('content_hash')))}, {clips}"}

@@ -1,0 +1,136 @@
+"""`reel checkpoint …`: weights in and out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelwright.pipelines.cli.app import app, printable, say
+
+checkpoint = typer.Typer(
+    help="Exchange weights with the published layout.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(checkpoint, name="checkpoint")
+
+Out = Annotated[Path, typer.Argument(help="New folder.")]
+MaxShard = Annotated[str, typer.Option(help="Largest file: 5GB, 500MB.")]
+Dtype = Annotated[str | None, typer.Option(help="Cast to fp32, bf16 or fp16; as they are if not given.")]
+
+
+@checkpoint.command(
+    name="import",
+    epilog="Example:  reel checkpoint import LongCat-Video/dit weights/longcat   then   "
+    "reel train RECIPE --set init=weights/longcat",
+)
+def import_(
+    source: Annotated[Path, typer.Argument(help="Published folder, .safetensors file, or LoRA file.")],
+    out: Out,
+    base: Annotated[Path | None, typer.Option(help="Weights a LoRA is for; else the published.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Draw missing tensors anew.")] = False,
+    allow_unexpected: Annotated[bool, typer.Option("--allow-unexpected", help="Drop unexpected tensors.")] = False,
+    max_shard: MaxShard = "5GB",
+    dtype: Dtype = None,
+) -> None:
+    """Check published weights, or a LoRA file, against the network, and copy them to a folder that `reel train` and
+    `reel generate` take. What does not fit is listed, and nothing is written."""
+    from reelwright.model.weight_files import open_weights
+    from reelwright.pipelines.weights.convert import is_lora
+
+    size, cast = _size(max_shard), _dtype(dtype)
+    if is_lora(open_weights(source)):
+        _import_lora(source, out, base)
+        return
+    from reelwright.model.weight_files import read_config
+    from reelwright.pipelines.weights.convert import import_weights, report_keys
+    from reelwright.pipelines.weights.describe import config_line
+
+    weights = open_weights(source)
+    config, extra = read_config(source, weights)
+    say(f"network: {config_line(config)}", f"in: {len(weights.files)} files, {', '.join(weights.dtypes())}")
+    if extra := {k: v for k, v in extra.items() if not k.startswith("_")}:
+        say(f"note: config fields without a meaning here are carried along: {printable(', '.join(sorted(extra)))}")
+    if extra.get("enable_bsa"):
+        say("note: enable_bsa is set; attention is dense unless asked for: reel generate --attention sparse")
+    report = report_keys(weights, config)
+    say(*map(printable, report.lines()))
+    report.check(source, allow_missing=allow_missing, allow_unexpected=allow_unexpected)
+    made = import_weights(source, out, config, extra, report, dtype=cast, max_shard_bytes=size)
+    _made(made, f"next: reel train RECIPE --snapshot NAME --set init={out}")
+
+
+@checkpoint.command(epilog="Example:  reel checkpoint export runs/a/checkpoints/step-00001000 out --dtype bf16")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="CKPT", help="A step-… folder, or a run: its newest.")],
+    out: Out,
+    ema: Annotated[bool, typer.Option("--ema", help="Averaged weights.")] = False,
+    lora: Annotated[bool, typer.Option("--lora", help="The adapter alone; else it is merged.")] = False,
+    adapter: Annotated[str, typer.Option(help="Which adapter.")] = "default",
+    base: Annotated[Path | None, typer.Option(help="What the run began with, where that has moved.")] = None,
+    max_shard: MaxShard = "5GB",
+    dtype: Dtype = None,
+) -> None:
+    """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys."""
+    from reelwright.pipelines.train.run import generate_command
+    from reelwright.pipelines.weights.convert import export_lora, export_weights, recipe_of
+    from reelwright.training.checkpoints import find_checkpoint
+
+    size, cast = _size(max_shard), _dtype(dtype)
+    if lora:
+        _made(export_lora(run, out, ema=ema, dtype=cast, name=adapter), f"next: reel checkpoint show {out}")
+    else:
+        made = export_weights(run, out, ema=ema, dtype=cast, max_shard_bytes=size, base=base)
+        _made(made, f"next: {generate_command(str(out), recipe_of(find_checkpoint(run)))}")
+
+
+@checkpoint.command(epilog="Example:  reel checkpoint show runs/a")
+def show(path: Annotated[Path, typer.Argument(help="Training checkpoint, folder of weights, or LoRA file.")]) -> None:
+    """Say what a checkpoint is: network, sizes, keys, and where it comes from."""
+    from reelwright.pipelines.weights.describe import describe
+
+    say(*map(printable, describe(path)))
+
+
+def _import_lora(source: Path, out: Path, base: Path | None) -> None:
+    from reelwright.model.config import LONGCAT_VIDEO
+    from reelwright.model.errors import ModelError
+    from reelwright.model.weight_files import read_config
+    from reelwright.pipelines.weights.convert import check_lora, import_lora
+    from reelwright.pipelines.weights.describe import lora_line
+
+    config = read_config(base)[0] if base else LONGCAT_VIDEO
+    try:
+        layers = check_lora(source, config)
+    except ModelError as error:
+        raise error if base else ModelError(f"{error}. Name the weights that it is for with --base") from None
+    say(lora_line(layers), f"keys: {len(layers)} layers, all in the network")
+    _made(import_lora(source, out), f'next: reel generate CKPT --lora {out} --prompt "a red ball" --out x.mp4')
+
+
+def _made(made, following: str) -> None:  # type: ignore[no-untyped-def]  # its class would import torch
+    size = f"{made.num_bytes / 1e9:,.2f} GB" if made.num_bytes > 1e8 else f"{made.num_bytes / 1e6:,.2f} MB"
+    say(
+        f"{made.path}: {made.parameters / 1e9:,.4f} B parameters, {made.files} files, {size}",
+        f"sha256 {made.sha256}",
+        following,
+    )
+
+
+def _size(text: str) -> int:
+    """'5GB' -> bytes."""
+    import re
+
+    from reelwright.pipelines.runtime.errors import UserError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text, re.IGNORECASE)
+    if not found or float(found[1]) == 0:
+        raise UserError(f"--max-shard {text!r} is no size; write 5GB or 500MB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
+
+
+def _dtype(text: str | None):  # type: ignore[no-untyped-def]
+    from reelwright.pipelines.runtime.errors import UserError
+    from reelwright.pipelines.weights.convert import DTYPES
+
+    if text is not None and text not in DTYPES:
+        raise UserError(f"--dtype {text!r} is none of {', '.join(DTYPES)}")
+    return DTYPES[text] if text else None

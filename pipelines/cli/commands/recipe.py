@@ -1,0 +1,47 @@
+"""`reel recipe`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reelwright.pipelines.cli.app import app, say
+from reelwright.pipelines.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+KINDS = ("curate", "train")
+
+
+@app.command(epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml;   reel recipe train > train.yaml")
+def recipe(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[curate|train] [RECIPE]", help="A kind, and a recipe of it to check and complete."),
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over it; repeatable.")] = None,
+) -> None:
+    """Print a recipe with every setting spelt out and explained: the defaults of a kind, or a file completed.
+
+    Without a kind it is a recipe of curation and annotation; train is one of `reel train` and `reel precompute`.
+    """
+    from reelwright.pipelines.recipes.files import spelt_out
+
+    words = list(what or [])
+    kind = words.pop(0) if words and words[0] in KINDS else KINDS[0]
+    if len(words) > 1:
+        raise UserError(f"one recipe at a time: {words[0]} and {words[1]} are two; the kinds are {', '.join(KINDS)}")
+    path = Path(words[0]) if words else None
+    say(spelt_out(_load(kind, path, settings or [])))
+
+
+def _load(kind: str, path: Path | None, settings: list[str]) -> "BaseModel":
+    if kind == "train":
+        from reelwright.pipelines.recipes.files import load, parse_overrides
+        from reelwright.training.recipe import TrainRecipe
+
+        return load(TrainRecipe, path, parse_overrides(settings, example="optim.lr=1e-4"), example="steps: 1000")
+    from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
+
+    return load_recipe(path, parse_overrides(settings))

@@ -1,0 +1,203 @@
+"""`reel snapshot …`: frozen, named sets of clips."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
+from reelwright.pipelines.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from reelwright.curation.store import Snapshot, Store
+    from reelwright.curation.store.balance import Balance
+    from reelwright.curation.store.snapshot_query import LimitPer
+    from reelwright.curation.store.snapshots import Snapshots
+    from reelwright.pipelines.train.run import Job
+
+snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(snapshot, name="snapshot")
+
+FEW = 3  # runs that a sentence names
+Name = Annotated[str, typer.Argument(help="Snapshot name.")]
+
+
+@snapshot.command(
+    epilog='Example:  reel snapshot create train-v1 --sql "select clip_id from clips where blur_score > 100"'
+)
+def create(
+    name: Name,
+    store: StoreOption,
+    sql: Annotated[str, typer.Option(help="A SELECT that returns clip_id.")],
+    limit: Annotated[int | None, typer.Option(help="Draw this many of the clips.")] = None,
+    limit_per: Annotated[
+        tuple[str, int] | None,
+        typer.Option(metavar="COLUMN N", help="Draw at most N clips per value of a column of the query or of clips."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
+    balance: Annotated[
+        str | None, typer.Option(metavar="density|cluster", help="Weigh clips inversely to this; see `reel balance`.")
+    ] = None,
+    balance_cap: Annotated[
+        float | None, typer.Option(help="With --balance: largest weight, the mean being 1.  [default: 10]")
+    ] = None,
+    balance_alpha: Annotated[
+        float | None, typer.Option(help="With --balance: weights to this power; 1 evens out fully.  [default: 1]")
+    ] = None,
+    train: Annotated[Path | None, typer.Option(help="Recipe to train on the snapshot, once it is made.")] = None,
+    out: Annotated[str, typer.Option(help="With --train: folder of runs.")] = "runs",
+) -> None:
+    """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them.
+
+    With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
+    """
+    from reelwright.curation.store import Store
+    from reelwright.curation.store.snapshot_query import LimitPer
+
+    opened = Store.open(store)
+    how = _balance(balance, balance_cap, balance_alpha)
+    job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
+    per = LimitPer(*limit_per) if limit_per else None
+    made = _same(opened, name, sql, limit, seed, weights, how, per) if job else None
+    if made is None:
+        made = opened.snapshots.create(
+            name, sql, limit=limit, seed=seed, weights=weights, balance=how, limit_per=per
+        )
+    say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
+    if made.balance:
+        say(_balance_text(made.balance))
+    if job is None:
+        say(f"next: reel export OUT/ --snapshot {name} --store {store}")
+        return
+    from reelwright.pipelines.cli.commands.train import start
+
+    raise typer.Exit(start(job))
+
+
+def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
+    from reelwright.pipelines.cli.commands.train import load_train_recipe, make_job
+
+    return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
+
+
+def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
+    """What the options ask for; those not given are the defaults of `Balance`."""
+    from reelwright.curation.store.balance import Balance
+
+    given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
+    if by is None and given:
+        raise UserError(f"--balance-{next(iter(given))} says how to balance; add --balance density or cluster")
+    return Balance(by, **given) if by is not None else None
+
+
+def _balance_text(about: dict[str, Any]) -> str:
+    from reelwright.curation.store.balance import describe
+
+    return printable(describe(about))
+
+
+def _same(
+    store: "Store",
+    name: str,
+    sql: str,
+    limit: int | None,
+    seed: int,
+    weights: str | None,
+    balance: "Balance | None",
+    per: "LimitPer | None",
+) -> "Snapshot | None":
+    """The snapshot of this name, if it was made by this very query."""
+    found = next((s for s in store.snapshots.list() if s.name == name), None)
+    if found is None:
+        return None
+    had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
+    asked = (sql, limit, seed, weights, asdict(balance) if balance else None, asdict(per) if per else None)
+    made_by = (found.sql, found.sample_limit, found.seed, found.weight_column, had, found.limit_per)
+    return found if made_by == asked else None
+
+
+@snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")
+def list_(store: StoreOption) -> None:
+    """List the snapshots."""
+    from reelwright.curation.store import Store
+
+    for s in Store.open(store).snapshots.list():
+        how = f"  balanced by {s.balance['by']}" if s.balance else ""
+        say(f"{s.name:24} {s.num_clips:>10,} clips  {s.content_hash[:16]}  {s.created_at:%Y-%m-%d %H:%M}  {s.sql}{how}")
+
+
+@snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
+def show(name: Name, store: StoreOption) -> None:
+    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores and weights."""
+    from reelwright.curation.store import Store
+
+    for key, value in asdict(Store.open(store).snapshots.show(name)).items():
+        say(f"{key:18} {_shown(key, value)}")
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key == "balance" and value:
+        return _balance_text(value)
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+@snapshot.command(epilog="Example:  reel snapshot diff train-v1 train-v2 --store STORE")
+def diff(a: Name, b: Name, store: StoreOption) -> None:
+    """Say which clips two snapshots do not share."""
+    from reelwright.curation.store import Store
+
+    found = Store.open(store).snapshots.diff(a, b)
+    say(*(f"+ {c}" for c in found.added), *(f"- {c}" for c in found.removed))
+    say(*(f"~ {c} weight {old:g} -> {new:g}" for c, old, new in found.reweighted))
+    say(f"{len(found.added)} added, {len(found.removed)} removed, {len(found.reweighted)} reweighted")
+
+
+@snapshot.command(epilog="Example:  reel snapshot verify train-v1 --store STORE")
+def verify(name: Name, store: StoreOption) -> None:
+    """Check that a snapshot is whole: its hash, its pinned versions, its clips and their bytes."""
+    from reelwright.curation.store import Store
+
+    checked = Store.open(store).snapshots.verify(name)
+    if not checked.is_sound:
+        say(*(f"- {p}" for p in checked.problems))
+        raise typer.Exit(1)
+    say(f"{name} is whole")
+
+
+@snapshot.command(epilog="Example:  reel snapshot delete train-v1 --store STORE --yes")
+def delete(
+    name: Name,
+    store: StoreOption,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even if runs used it.")] = False,
+) -> None:
+    """Forget a snapshot. The clips stay; versions that it alone pinned go with the next `reel cleanup`."""
+    from reelwright.curation.store import Store
+
+    snapshots = Store.open(store).snapshots
+    if any(one.name == name for one in snapshots.list()):
+        _check_unused(snapshots, name, force)
+        if not yes and not _confirmed(f"delete the snapshot {name} ({snapshots.show(name).num_clips:,} clips)?"):
+            raise UserError(f"{name} was kept; to delete it without being asked, add --yes")
+    snapshots.delete(name)
+    say(f"deleted {name}", f"free what it alone pinned:  reel cleanup --store {store}")
+
+
+def _check_unused(snapshots: "Snapshots", name: str, force: bool) -> None:
+    uses = [use for use in snapshots.uses(name) if use.command != "precompute"]  # latents are by clip, and stay
+    if not uses or force:
+        return
+    shown = ", ".join(f"{u.command} of {u.started_at:%Y-%m-%d %H:%M}{f' in {u.place}' if u.place else ''}"
+                      for u in uses[-FEW:])  # fmt: skip
+    raise UserError(
+        f"{name} was used by {len(uses)} {'run' if len(uses) == 1 else 'runs'} ({shown}), which could then no longer "
+        "be traced to its clips; to delete it all the same, add --force"
+    )
+
+
+def _confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(question)

@@ -1,0 +1,86 @@
+"""Entry point of the `reel` command: finds the commands, and turns errors and signals into sentences and exit codes."""
+
+import atexit
+import importlib
+import io
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from reelwright.pipelines.cli import commands
+from reelwright.pipelines.cli.app import app
+from reelwright.pipelines.cli.local_paths import refuse_uris
+from reelwright.pipelines.runtime import interrupts
+from reelwright.pipelines.runtime.environment import set_process_defaults
+
+ENTRY_POINTS = "reelwright.commands"
+
+
+def load_commands(arguments: Sequence[str] = ()) -> None:
+    """Import the modules whose commands register with `app`: ours, and those of other packages where one is asked for.
+
+    Args:
+        arguments: Words after `reel`. Other packages are searched, which takes 20 ms, only if the first names none of
+            our commands.
+    """
+    for module in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{module.name}")
+    if not arguments or arguments[0] not in _names():
+        from importlib.metadata import entry_points
+
+        for command in entry_points(group=ENTRY_POINTS):
+            command.load()
+
+
+def _names() -> set[str]:
+    named = (c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands)
+    groups = (group.name or "" for group in app.registered_groups)
+    return {name.replace("_", "-") for name in (*named, *groups)}
+
+
+def main() -> None:
+    """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
+    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    set_process_defaults()
+    os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
+    for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+    load_commands(sys.argv[1:])
+    refuse_uris(app)
+    try:
+        with interrupts.catch_sigint():
+            app()
+    except SystemExit as stop:  # Typer makes Ctrl-C this
+        if stop.code == 130 and (words := interrupts.sentence()):
+            print(f"\n{words}", file=sys.stderr)
+            _end(interrupts.exit_code())
+        raise
+    except BrokenPipeError:  # `reel sql … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not _is_for_the_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _end(code: int) -> NoReturn:
+    """End an interrupted process. Exit functions run, so Ray ends its own; the interpreter is not taken down beneath
+    threads of libraries that still compute (seen: SIGSEGV after the last word, once in eight interrupts)."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Errors whose message is a sentence for a person, by the classes the packages raise on purpose."""
+    names = {
+        "StoreError", "IngestError", "RecipeError", "UserError", "AnnotatorError", "MissingNetwork", "ModelError",
+        "TrainError",
+    }  # fmt: skip
+    return any(kind.__name__ in names for kind in type(error).__mro__)

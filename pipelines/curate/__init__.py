@@ -1,0 +1,1 @@
+"""`reel curate`: from inputs to clips in the store."""

@@ -1,0 +1,118 @@
+"""`reel curate --plan`: what a run would do and cost. Reads the inputs, writes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from reelwright.annotate import typical_s
+from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.ingest import inputs_in_words
+from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.results import Failed, Probed
+from reelwright.curation.store import Store
+from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.annotate.pinning import pin_models
+from reelwright.pipelines.annotate.plan import make_plan as plan_annotators
+from reelwright.pipelines.annotate.plan import measured_seconds
+from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.runtime.flow import Flow
+from reelwright.pipelines.runtime.progress import Progress
+from reelwright.pipelines.workers import tasks
+
+# CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
+# magnitude of a plan, not a promise.
+SCAN_S_PER_MEGAPIXEL = 0.008
+ENCODE_S_PER_MEGAPIXEL = {
+    "ultrafast": 0.008, "superfast": 0.012, "veryfast": 0.022, "faster": 0.035, "fast": 0.045, "medium": 0.055,
+    "slow": 0.09, "slower": 0.17,
+}  # fmt: skip
+TYPICAL_CLIP_S = 5.0
+
+
+def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> str:
+    """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
+    history = _history(recipe, inputs.files)
+    todo = history.todo if history else inputs.files
+    known = (history.by_md5, history.by_source_id) if history else ({}, {})
+    with Progress("plan", quiet=quiet) as progress:
+        probed = _probe_all(recipe, todo, progress)
+    dedup, states, videos = Deduplicator(*known), Counter[str](), []
+    for item in todo:
+        found = probed[item.uri]
+        touched = history.touched.get(item.uri) if history else None
+        if history and touched and touched["md5"] == found.md5:
+            history.note_done(touched)  # only its time changed
+        elif history and (item.uri, found.md5) in history.earlier:
+            history.done_before["ok"] += 1
+        elif history and not found.failed and history.take_over(item, found):
+            continue  # counted as done before
+        elif found.failed:
+            states["unreadable"] += 1
+        elif dedup.survivor_of(item.uri, found.md5 or "", _id_of(recipe, item)):
+            states["duplicate"] += 1
+        else:
+            states["new"] += 1
+            videos.append(found.info or {})
+    about = inputs_in_words(inputs, recipe.manifests)
+    return "\n".join([*about, *_lines(recipe, len(inputs.files), history, states, videos)])
+
+
+def _history(recipe: CurateRecipe, files: Any) -> History | None:
+    """What the store knows; None where there is no store yet."""
+    if not Store.exists(recipe.store):
+        return None
+    keep_ids = recipe.manifests.repeated_ids == "keep"
+    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint, keep_ids=keep_ids)
+
+
+def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
+    return None if recipe.manifests.repeated_ids == "keep" else item.source_id
+
+
+def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, Probed]:
+    flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
+    uris = [item.uri for item in items if not item.refused]
+    for uri in uris:
+        flow.add("probe", uri, uri, recipe.limits.model_dump())
+    probed = {item.uri: Probed(failed=Failed("ingest", item.refused)) for item in items if item.refused}
+    while flow:
+        for done in flow.next_done():
+            probed[done.context] = Probed(failed=done.value) if isinstance(done.value, Failed) else done.value
+        progress.show(len(probed), len(uris))
+    return probed
+
+
+def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[str]]:
+    """Seconds that the recipe's annotators take a clip, as the store's runs or the corpus measured them; and those of
+    which neither knows."""
+    names = [name for name, _ in recipe.annotator_params()]
+    stated = {name: seconds for name in names if (seconds := typical_s(name)) is not None}
+    known = stated | (measured_seconds(store) if store else {})
+    return sum(known.get(name, 0.0) for name in names), [name for name in names if name not in known]
+
+
+def _lines(
+    recipe: CurateRecipe, inputs: int, history: History | None, states: Counter, videos: list[dict]
+) -> Iterable[str]:
+    seconds = sum(v["duration_s"] for v in videos)
+    megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
+    clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
+    done = sum(history.done_before.values()) if history else 0
+    stale = plan_annotators(history.store, load_annotators(pin_models(recipe))) if history and done else []
+    yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
+        f"{states['unreadable']} unreadable"
+    )
+    yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
+    each_s, unknown = _annotate_s(recipe, history.store if history else None)
+    costs = {
+        "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
+        f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
+        f"annotate about {clips} new clips": clips * each_s,
+        f"annotate {max([r.stale for r in stale], default=0)} stored clips anew": sum(r.seconds or 0 for r in stale),
+    }
+    for name, cost in costs.items():
+        yield f"  {name:36} {cost / 60:10.1f} CPU minutes"
+    yield f"  {'total':36} {sum(costs.values()) / 60:10.1f} CPU minutes (rough; nothing was written)"
+    if unknown:
+        yield f"  not counted, as no run has measured them: {', '.join(unknown)}"

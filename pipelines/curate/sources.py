@@ -1,0 +1,60 @@
+"""A source on its way through a run of curation, and what a finished run counts."""
+
+from dataclasses import dataclass, field
+
+from reelwright.curation.clips import PlannedClip
+from reelwright.curation.inputs import Input
+from reelwright.curation.results import Failed, Probed
+from reelwright.curation.scan import Scan
+from reelwright.pipelines.records.moves import Move
+
+
+@dataclass
+class Source:
+    """A source on its way through the run."""
+
+    item: Input
+    probed: Probed = field(default_factory=Probed)
+    scan: Scan | None = None
+    planned: list[PlannedClip] = field(default_factory=list)
+    cutting: int = 0  # tasks that still cut clips of it
+    clips_failed: int = 0
+    first_failure: str = ""
+    clips_with_faulty_sound: int = 0
+    note: str | None = None
+    changed: Failed | None = None  # if the file was written while it was cut
+    move: Move | None = None  # what it is cut anew as
+
+    @property
+    def md5(self) -> str:
+        """MD5 of a source that could be read."""
+        assert self.probed.md5 is not None
+        return self.probed.md5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a finished run. `ok + duplicate + failed == inputs`, or the run has a bug and says so."""
+
+    inputs: int
+    ok: int
+    duplicate: int
+    failed: int
+    done_before: int
+    cut_otherwise: int = 0  # done before under other settings, and left as they are
+    moved: int = 0  # sources whose file is gone and was found at another address
+    clips: int = 0
+    clips_failed: int = 0
+    annotations_failed: int = 0
+    seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    clip_bytes: int = 0
+    frames_in_shots: int = 0  # of the sources of this run, as are the next two; together they are all their frames
+    frames_in_transitions: int = 0
+    frames_dropped: int = 0
+    no_clip: dict[str, int] = field(default_factory=dict)  # sources that are ok and gave no clip, by the reason
+    same_id: dict[str, int] = field(default_factory=dict)  # duplicates of this run by their source_id alone, by that id
+
+    @property
+    def adds_up(self) -> bool:
+        return self.ok + self.duplicate + self.failed == self.inputs

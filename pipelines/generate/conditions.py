@@ -1,0 +1,151 @@
+"""Frames that a generation begins with: an image, or the end of a video, as strangers' files.
+
+They are decoded in a sandbox. Pictures are scaled to cover the size that is generated, and cut about their middle.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelwright.curation.media.decode import MAX_PIXELS, Video, forget_unusual_tags, orientation_of
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import square_size, upright_sar
+from reelwright.curation.media.sandbox import Sandbox
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.pipelines.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_IMAGE_BYTES = 256 << 20
+SLACK_S = 1e-3  # rounding of a container's clock
+
+
+def read_image(path: Path, size: tuple[int, int]) -> "Tensor":
+    """[3, H, W] in -1..1. size: width, height. Raises UserError."""
+    return _in_sandbox("decode_image", path, {"path": str(path), "size": size})[:, 0]
+
+
+def read_end(path: Path, size: tuple[int, int], count: int, fps: float) -> "Tensor":
+    """The last `count` frames of a video at a constant rate, [3, F, H, W] in -1..1; fewer if it is shorter.
+
+    Raises UserError.
+    """
+    return _in_sandbox("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps})
+
+
+def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> "Tensor":
+    import torch
+
+    sandbox = Sandbox()
+    try:
+        reply = sandbox.call(f"reelwright.pipelines.generate.run.conditions:{function}", arguments)
+    except MediaError as error:
+        raise UserError(f"{path} cannot be used: {error.message}") from error
+    finally:
+        sandbox.close()
+    frames = torch.frombuffer(bytearray(reply.blobs[0]), dtype=torch.uint8).view(reply.value)
+    return frames.permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+# --- inside the sandbox ----------------------------------------------------------------------------------------------
+
+
+def decode_image(path: str, size: tuple[int, int]) -> tuple[list[int], list[bytes]]:
+    """([1, H, W, 3], uint8 RGB)."""
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)
+    import cv2
+
+    if not os.path.isfile(path):
+        raise MediaError("io", "there is no such file")
+    if os.path.getsize(path) > MAX_IMAGE_BYTES:
+        raise MediaError("limit", f"an image file of over {MAX_IMAGE_BYTES >> 20} MiB is not read")
+    data = np.fromfile(path, np.uint8)
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # turned as EXIF says
+    except cv2.error as error:
+        raise MediaError("decode", f"the image does not decode ({error.err or error})") from error
+    if picture is None:
+        raise MediaError("open", "it is not an image that can be read (PNG, JPEG, WebP, BMP, TIFF)")
+    return _pack([cover(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), *size)])
+
+
+def decode_end(path: str, size: tuple[int, int], count: int, fps: float) -> tuple[list[int], list[bytes]]:
+    """([F, H, W, 3], uint8 RGB): what a player shows at the last frame's time and at steps of 1/fps before it."""
+    begin = _last_time(path) - (count - 1) / fps - SLACK_S
+    shown = _frames_from(path, size, begin) or _frames_from(path, size, -math.inf)
+    if not shown:
+        raise MediaError("decode", "no frame of the video decodes")
+    end, picked = shown[-1][0], []
+    for k in range(count):
+        earlier = [picture for time, picture in shown if time <= end - k / fps + SLACK_S]
+        if not earlier:
+            break
+        picked.append(earlier[-1])
+    return _pack(picked[::-1])
+
+
+def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scale [h, w, 3] so that it covers the size, and cut out the middle."""
+    import cv2
+
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    w, h = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
+    large = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (h - height) // 2, (w - width) // 2
+    return large[top : top + height, left : left + width]
+
+
+def _last_time(path: str) -> float:
+    """Seconds of the last frame, by the packets: nothing is decoded."""
+    import av
+
+    last = 0
+    with Video(path) as video:
+        try:
+            for packet in video.container.demux(video.stream):
+                last = max(last, packet.pts or 0)
+                report_progress(None)
+        except av.error.FFmpegError:
+            pass  # the container ends here; what came before it stands
+        return float(last * video.time_base)
+
+
+def _frames_from(path: str, size: tuple[int, int], begin_s: float) -> list[tuple[float, np.ndarray]]:
+    """(seconds, picture) of the frame that is on at `begin_s` and of all later ones."""
+    found: list[tuple[float, np.ndarray]] = []
+    with Video(path) as video:
+        if begin_s > 0:
+            video.seek(int(begin_s / video.time_base))
+        for frame in video.frames():
+            report_progress(None)
+            if frame.pts is None:
+                continue
+            if frame.width * frame.height > MAX_PIXELS:
+                raise MediaError("limit", f"frames of {frame.width}x{frame.height} are over {MAX_PIXELS} pixels")
+            time_s = float(frame.pts * video.time_base)
+            if time_s <= begin_s:
+                found.clear()
+            found.append((time_s, _upright(frame, video, size)))
+    return found
+
+
+def _upright(frame: Any, video: Video, size: tuple[int, int]) -> np.ndarray:
+    """The frame turned, with square pixels, at the size that is wanted."""
+    import cv2
+
+    forget_unusual_tags(frame)  # swscale refuses them
+    orientation = orientation_of(frame)
+    picture = np.ascontiguousarray(orientation.apply(frame.to_ndarray(format="rgb24")))
+    sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
+    if sar != 1:
+        picture = cv2.resize(picture, square_size(picture.shape[1], picture.shape[0], sar))
+    return cover(picture, *size)
+
+
+def _pack(pictures: list[np.ndarray]) -> tuple[list[int], list[bytes]]:
+    stacked = np.stack(pictures)
+    return list(stacked.shape), [stacked.tobytes()]

@@ -1,0 +1,329 @@
+"""`reel generate`: a checkpoint, its codec and text encoder, and what is asked of them, to files."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from reelwright.model.codec import load_codec
+from reelwright.model.codec.base import STRIDE
+from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
+from reelwright.model.generation import Generator, OnStep, Settings
+from reelwright.model.sampling import SHIFT
+from reelwright.model.sparse import use_attention
+from reelwright.model.text import load_text_encoder
+from reelwright.pipelines.generate.conditions import read_end, read_image
+from reelwright.pipelines.generate.mp4 import VideoWriter, write_image
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.pipelines.weights.convert import exported_recipe, read_note
+from reelwright.versions import versions
+
+if TYPE_CHECKING:
+    from reelwright.model.dit import DiT
+    from reelwright.training.recipe import TrainRecipe
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PUBLISHED_FPS = 15.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the network comes from: a training checkpoint with its recipe, or a folder of published weights."""
+
+    path: Path
+    recipe: "TrainRecipe | None"
+    about: dict[str, Any]
+    fps: float = PUBLISHED_FPS
+    is_checkpoint: bool = False  # else weights in the published layout; those of `reel checkpoint export` have a recipe
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A generator, and what it is made of, for the file's metadata."""
+
+    generator: Generator
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make. One of prompts' rows a segment, one prompt of a row a video."""
+
+    prompts: Iterable[Sequence[str]]
+    seeds: Sequence[int]
+    settings: Settings
+    out: Path
+    fps: float
+    segments: int = 1  # rows of prompts, as far as that is known
+    begins: "Beginning | None" = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Frames that a video begins with, [3, F, H, W] in -1..1, and the file they are from."""
+
+    frames: Tensor
+    file: Path
+    note: str = ""  # what a person should know of how it was understood
+
+
+def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
+    """An image, or the last `settings.overlap` frames of a video. Raises UserError."""
+    size = (settings.width, settings.height)
+    if image is not None:
+        return Beginning(read_image(image, size).unsqueeze(1), image)
+    if video is None:
+        return None
+    frames = read_end(video, size, settings.overlap, fps)
+    usable = frames.shape[1] - (frames.shape[1] - 1) % 4
+    begins = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
+    short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
+    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else begins)
+
+
+def find_source(path: Path) -> Source:
+    """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
+    from reelwright.pipelines.weights.convert import recipe_of
+    from reelwright.training.checkpoints import about, find_checkpoint
+    from reelwright.training.errors import TrainError
+
+    if not path.exists():
+        raise UserError(f"{path}: there is no such checkpoint; give a run's folder, one of its checkpoints, or weights")
+    try:
+        found = find_checkpoint(path)
+    except TrainError:
+        trained = exported_recipe(path)
+        return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
+    said, recipe = about(found), recipe_of(found)
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
+    origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
+    return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
+
+
+def load(
+    source: Source,
+    *,
+    codec: CodecConfig | None = None,
+    text: TextConfig | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    ema: bool | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    attention: AttentionConfig | None = None,
+    tile: int | None = None,
+) -> Loaded:
+    """Build the generator. codec, text, attention: instead of the recipe's; ema: None takes averaged weights where
+    there are any. tile: pixels of the VAE's tiles.
+
+    Raises UserError, ModelError or TrainError.
+    """
+    codec, text = encoders(source, codec, text, on_gpu=device.startswith("cuda"), tile=tile)
+    loras = [(_lora_file(path), weight) for path, weight in loras]
+    model, which = _network(source, ema, device, DTYPES[dtype])
+    _merge_loras(model, loras)
+    attention = attention or (source.recipe.attention if source.recipe else AttentionConfig())
+    use_attention(model, attention)
+    coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
+    about = {
+        **source.about,
+        **_origin(source.path, is_run="checkpoint" in source.about),
+        "weights_used": which,
+        "loras": [{"file": str(file.absolute()), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
+        "codec": coder.fingerprint,
+        "text_encoder": encoder.fingerprint,
+        "dtype": dtype,
+        "device": device,
+        "attention": attention.model_dump(mode="json") if attention.form == "sparse" else "dense",
+    }
+    return Loaded(Generator(model.eval().requires_grad_(False), coder, encoder), about)
+
+
+def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
+    """The run's name, or what the record beside weights says of where they are from: `reel lineage` goes on there."""
+    if is_run:
+        return {"run": path.parent.parent.name}
+    note = read_note(path)
+    kept = ("source", "sha256", "step", "recipe_fingerprint", "snapshot", "code_version")
+    return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
+
+
+def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
+    """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
+    from reelwright.training.buckets import main_bucket
+    from reelwright.training.recipe import SampleConfig
+
+    asked, default = recipe.samples, SampleConfig()
+    if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
+        return *asked.size, asked.frames
+    bucket = main_bucket(recipe.data)
+    return bucket.width, bucket.height, bucket.frames
+
+
+def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
+    """The shift that the run trained so many noisy tokens with; the published one for published weights."""
+    if source.recipe is None:
+        return SHIFT
+    from reelwright.model.codec import latent_size
+    from reelwright.training.objective import timestep_shift
+
+    frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
+    noisy = frames - -(-given_frames // STRIDE[0])
+    return timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns), source.recipe.objective)
+
+
+def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) -> list[Path]:
+    """Make the videos, and write each as it grows: OUT, or OUT-1, OUT-2 … for several. Returns the files.
+
+    Raises UserError or ModelError.
+    """
+    paths = out_paths(request.out, len(request.seeds))
+    given = request.begins.frames.expand(len(paths), -1, -1, -1, -1) if request.begins else None
+    rows: list[list[str]] = []
+    parts = loaded.generator.stream(
+        _noted(request.prompts, rows),
+        request.seeds,
+        request.settings,
+        given=given,
+        on_step=on_step,
+        segments=request.segments,
+    )
+    about = [_about(loaded, request, rows, i) for i in range(len(paths))]
+    try:
+        if request.out.suffix.lower() == ".png":
+            picture = torch.cat(list(parts), 2)
+            return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
+        return _write_videos(parts, paths, request.fps, about)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the device's memory is not enough; try --tile 256, --sequential, --dtype bf16, a smaller --size or fewer "
+            "--frames"
+        ) from error
+
+
+def out_paths(out: Path, count: int) -> list[Path]:
+    """One file a video."""
+    if count == 1:
+        return [out]
+    return [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
+
+
+def _write_videos(
+    parts: Iterator[Tensor], paths: list[Path], fps: float, about: list[Callable[[], dict[str, Any]]]
+) -> list[Path]:
+    with ExitStack() as stack:
+        writers = [stack.enter_context(VideoWriter(path, fps)) for path in paths]
+        for part in parts:
+            for writer, video in zip(writers, part, strict=True):
+                writer.write(video)
+        return [writer.finish(tell()) for writer, tell in zip(writers, about, strict=True)]
+
+
+def _noted(prompts: Iterable[Sequence[str]], rows: list[list[str]]) -> Iterator[Sequence[str]]:
+    """Pass prompts through as they are asked for, and remember them."""
+    for row in prompts:
+        rows.append(list(row))
+        yield row
+
+
+def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> Callable[[], dict[str, Any]]:
+    """All that a video's making depends on, to be told when its prompts are known."""
+
+    def tell() -> dict[str, Any]:
+        file = request.begins.file if request.begins else None
+        return {
+            "made_by": "reelwright",
+            "prompts": [row[i] for row in rows],
+            "seed": request.seeds[i],
+            "settings": asdict(request.settings),
+            "fps": request.fps,
+            "begins_with": {"file": str(file), "sha256": _sha256(file)} if file else None,
+            **loaded.about,
+            "versions": {k: v for k, v in versions().items() if k in ("reelwright", "torch", "python")},
+        }
+
+    return tell
+
+
+def encoders(
+    source: Source, codec: CodecConfig | None, text: TextConfig | None, *, on_gpu: bool, tile: int | None = None
+) -> tuple[CodecConfig, TextConfig]:
+    """Those that were asked for, else the recipe's, else those in the published folder.
+
+    On a GPU umT5-xxl is loaded in bf16 unless the recipe has it otherwise: in fp32 it takes 23 GB. tile: in place of
+    the codec's.
+    """
+    codec, text = _named_encoders(source, codec, text)
+    ours = source.recipe is not None and text == source.recipe.text
+    if on_gpu and not ours and text.kind == "umt5":
+        text = text.model_copy(update={"dtype": "bf16"})
+    if tile is not None and codec.kind != "wan":
+        raise UserError(f"--tile {tile} is of Wan's VAE; the codec here is {codec.kind}")
+    return codec if tile is None else codec.model_copy(update={"tile": tile}), text
+
+
+def _named_encoders(
+    source: Source, codec: CodecConfig | None, text: TextConfig | None
+) -> tuple[CodecConfig, TextConfig]:
+    if source.recipe is not None:
+        return codec or source.recipe.codec, text or source.recipe.text
+    if codec is None and (source.path / "vae" / "config.json").is_file():
+        codec = CodecConfig(kind="wan", path=str(source.path))
+    if text is None and (source.path / "text_encoder" / "config.json").is_file():
+        text = TextConfig(kind="umt5", path=str(source.path))
+    for name, found in (("codec", codec), ("text-encoder", text)):
+        if found is None:
+            raise UserError(f"{source.path} does not say its {name.replace('-', ' ')}; add --{name} FOLDER_OR_HUB_ID")
+    assert codec is not None
+    assert text is not None
+    return codec, text
+
+
+def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
+    from reelwright.model.checkpoint import load_model
+    from reelwright.model.dit import DiT
+
+    if source.recipe is None or not source.is_checkpoint:
+        which = "published" if source.recipe is None else "exported"
+        return load_model(source.path, dtype=dtype, device=device), which
+    from reelwright.pipelines.weights.convert import network_tensors
+    from reelwright.training.checkpoints import tensor_names
+
+    if ema is None:
+        ema = any(name.startswith("ema.") for name in tensor_names(source.path))
+    with torch.device("meta"):
+        model = DiT(source.recipe.model)
+    state = {name: t.to(device, dtype) for name, t in network_tensors(source.path, ema=ema)}
+    missing = sorted(set(model.state_dict()) ^ set(state))
+    if missing:
+        raise UserError(f"{source.path} does not fit its recipe's model: {missing[0]} and {len(missing) - 1} others")
+    model.load_state_dict(state, assign=True)
+    return model, "ema" if ema else "last"
+
+
+def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
+    from reelwright.model.lora import load_lora, merge_lora
+
+    for i, (file, weight) in enumerate(loras):
+        load_lora(model, file, name=f"lora{i}", weight=weight)
+    if loras:
+        merge_lora(model, keep_base=False)
+
+
+def _lora_file(path: Path) -> Path:
+    """A file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
+    from reelwright.pipelines.weights.convert import LORA_FILE
+
+    found = path / LORA_FILE if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""`reel precompute`: latents and text embeddings of a snapshot, on Ray."""

@@ -1,0 +1,90 @@
+"""The worker of `reel precompute`: a process that holds the VAE or the text encoder and writes rows nobody sees yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.results import Failed
+from reelwright.curation.store import Store
+from reelwright.model.errors import ModelError
+from reelwright.pipelines.workers.clip_window import SandboxDecoder
+from reelwright.training.buckets import Bucket
+from reelwright.training.data import STAGE
+from reelwright.training.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows that one call wrote, which nobody sees until `fragments` is committed.
+
+    Args:
+        fragments: For `Store.commit_encoded`.
+        rows: Number of them.
+        num_bytes: Their payload.
+        failures: Clip id or caption -> why it has no row.
+    """
+
+    fragments: str
+    rows: int
+    num_bytes: int
+    failures: Mapping[str, Failed]
+
+
+class Encoder:
+    """A Ray actor. One network is in memory at a time: captions come first."""
+
+    def __init__(self, recipe: dict[str, Any], store_uri: str, media_version: int, device: str) -> None:
+        self.recipe, self.store = TrainRecipe.model_validate(recipe), Store(store_uri)
+        self.media_version, self.device = media_version, device
+        self.decode = SandboxDecoder(self.recipe.data.fps)
+        self._codec: Any = None
+        self._text: Any = None
+
+    def check(self) -> str:
+        """Why this node cannot encode, or ""."""
+        from reelwright.training.encode import prints_of
+
+        try:
+            prints_of(self.recipe)
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    def encode_captions(self, captions: Sequence[str]) -> Encoded:
+        """Encode captions into rows of `texts`."""
+        from reelwright.model.text import load_text_encoder
+        from reelwright.training.encode import prints_of, text_rows
+
+        if self._text is None:
+            self._codec, self._text = None, load_text_encoder(self.recipe.text, device=self.device)
+        dtype = self.recipe.data.store_dtype
+        rows = text_rows(captions, self._text, dtype=dtype, fingerprint=prints_of(self.recipe).texts)
+        return self._write("texts", rows, "states", {})
+
+    def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> Encoded:
+        """Encode clips at one size into rows of `latents`; a clip that does not decode fails alone."""
+        from reelwright.model.codec import load_codec
+        from reelwright.training.encode import latents_row, prints_of
+
+        if self._codec is None:
+            self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)
+        bucket, prints = Bucket(frames, height, width), prints_of(self.recipe)
+        rows: list[dict[str, Any]] = []
+        failures: dict[str, Failed] = {}
+        for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):
+            try:
+                rows.append(
+                    latents_row(
+                        clip_id, mp4, bucket, self._codec, self.decode,
+                        dtype=self.recipe.data.store_dtype, fingerprint=prints.latents,
+                    )
+                )  # fmt: skip
+            except MediaError as error:
+                failures[clip_id] = Failed(STAGE, f"{bucket.key}: {error}", error.detail)
+        return self._write("latents", rows, "latents", failures)
+
+    def _write(self, table: str, rows: list[dict[str, Any]], payload: str, failures: dict[str, Failed]) -> Encoded:
+        size = sum(len(row[payload]) for row in rows)
+        fragments = self.store.write_encoded(table, rows)
+        return Encoded(fragments, len(rows), size, failures)

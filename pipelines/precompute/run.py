@@ -1,0 +1,252 @@
+"""`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only what is missing.
+
+Workers decode, encode and write files; this process commits them, every half minute, so a crash loses no more than
+that. What is there is known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command goes on
+where it was stopped.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from reelwright.curation.results import Failed
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.precompute.encoder import Encoded, Encoder
+from reelwright.pipelines.records.rows import failure_row
+from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.actors import Actors, Result, Work
+from reelwright.pipelines.runtime.cluster import cluster
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.pipelines.runtime.progress import Progress
+from reelwright.training.buckets import Bucket
+from reelwright.training.data import STAGE
+from reelwright.training.encode import Prints, prints_of
+from reelwright.training.latents import Missing, StoredSamples
+from reelwright.training.plan import Plan
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rows import snapshot_rows
+
+COMMIT_S = 30.0
+CLIPS_A_TASK = 32
+PIXELS_A_TASK = 3 * 10**8  # about 8 clips of 480p and 93 frames: what a lost worker loses
+CAPTIONS_A_TASK = 256
+
+
+@dataclass
+class Summary:
+    """wanted == before + made + failed + left, for latents and for captions."""
+
+    wanted: int
+    before: int
+    wanted_captions: int
+    before_captions: int
+    made: int = 0
+    failed: int = 0
+    made_captions: int = 0
+    failed_captions: int = 0
+    left: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    unused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def adds_up(self) -> bool:
+        captions = self.before_captions + self.made_captions + self.failed_captions
+        return self.wanted == self.before + self.made + self.failed + self.left and self.wanted_captions == captions
+
+
+def precompute(
+    store: Store,
+    snapshot: str,
+    recipe: TrainRecipe,
+    *,
+    limit: int | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Encode what is missing, at most `limit` latents; Ray is started only where there is something to do.
+
+    workers: processes that hold the networks; by default one a GPU of the cluster, or one a CPU where it has none.
+    """
+    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    prints = prints_of(recipe)
+    with store.committing("latents"):
+        missing = StoredSamples(store, plan, prints).missing()
+        failed = set() if retry_failed else failed_before(store, prints)
+        todo, known_failed = _without(missing, plan, failed)
+        summary = Summary(
+            missing.wanted, missing.wanted - missing.count, missing.wanted_captions,
+            missing.wanted_captions - len(missing.captions), failed=known_failed, unused=plan.unused,
+        )  # fmt: skip
+        chosen = _first(todo, limit)
+        summary.left = sum(map(len, todo.values())) - sum(map(len, chosen.values()))
+        if chosen or missing.captions:
+            with cluster(address), Progress("precompute", quiet=quiet) as progress:
+                run = _Run(store, snapshot, recipe, plan, prints, summary)
+                run.run(chosen, missing.captions, workers, progress)
+    return summary
+
+
+def failed_before(store: Store, prints: Prints) -> set[tuple[str, str]]:
+    """(clip id, bucket) that these encoders have failed on."""
+    condition = f"stage = '{STAGE}' AND fingerprint = '{prints.latents}' AND clip_id IS NOT NULL"
+    rows = store.read("failures", ["clip_id", "error"], condition).to_pylist()
+    return {(r["clip_id"], r["error"].partition(":")[0]) for r in rows}
+
+
+class _Run:
+    """One pass over what is missing."""
+
+    def __init__(
+        self, store: Store, snapshot: str, recipe: TrainRecipe, plan: Plan, prints: Prints, summary: Summary
+    ) -> None:
+        self.store, self.recipe, self.plan, self.prints, self.summary = store, recipe, plan, prints, summary
+        self.media_version = store.snapshots.show(snapshot).media_version
+        self.fragments: dict[str, list[str]] = {"texts": [], "latents": []}
+        self.failures: list[dict[str, Any]] = []
+        self.committed_at = time.monotonic()
+
+    def run(self, todo: dict[Bucket, np.ndarray], captions: list[str], workers: int | None, progress: Progress) -> None:
+        clock, s = time.monotonic(), self.summary
+        total = sum(map(len, todo.values()))
+        with recorded_run(self.store, "precompute", json.dumps(self.recipe.model_dump(mode="json"))) as run:
+            try:
+                with Actors(*self._pool(workers, len(captions) + total)) as actors:
+                    _check(actors)
+                    actors.queue.extend(_work(self.plan, todo, captions))
+                    while actors:
+                        for result in actors.next_done():
+                            self._collect(result)
+                        if time.monotonic() - self.committed_at >= COMMIT_S:
+                            self._commit()
+                        progress.show(s.made, total, captions=s.made_captions, failures=s.failed + s.failed_captions)
+                self._commit()
+                self.store.merge_encoded()
+            finally:
+                self._commit(last=True)
+                s.seconds = time.monotonic() - clock
+                run.counts = {"latents": s.made, "captions": s.made_captions, "failed": s.failed + s.failed_captions,
+                              "left": s.left}  # fmt: skip
+                run.stage_seconds = {"encode": s.seconds}
+                run.stage_bytes = {"encode": s.bytes}
+
+    def _pool(self, workers: int | None, items: int) -> tuple[Any, int]:
+        import ray
+
+        have = ray.cluster_resources()
+        gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
+        size = min(workers or gpus or cpus, cpus, items)
+        remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=min(1, gpus / size))
+        arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_version, "cuda" if gpus else "cpu")
+        return (lambda: remote.remote(*arguments)), size
+
+    def _collect(self, result: Result) -> None:
+        is_text = result.work.method == "encode_captions"
+        encoded: Encoded = result.value or self._lost(result)
+        self.fragments["texts" if is_text else "latents"].append(encoded.fragments)
+        self.summary.bytes += encoded.num_bytes
+        if is_text:
+            self.summary.made_captions += encoded.rows
+            self.summary.failed_captions += len(encoded.failures)
+        else:
+            self.summary.made += encoded.rows
+            self.summary.failed += len(encoded.failures)
+        for item, why in encoded.failures.items():
+            self._fail(item, why, result.work)
+
+    def _lost(self, result: Result) -> Encoded:
+        """Nothing of a worker that was lost was written."""
+        why = Failed(STAGE, f"the worker was lost ({result.lost})")
+        return Encoded("[]", 0, 0, dict.fromkeys(result.work.items, why))
+
+    def _fail(self, item: str, why: Failed, work: Work) -> None:
+        if work.method == "encode_captions":
+            row = failure_row("", None, None, replace(why, detail=item), 1, self.prints.texts)
+        else:
+            bucket = Bucket(*work.args).key
+            message = why.message if why.message.startswith(bucket) else f"{bucket}: {why.message}"
+            of_bucket = replace(why, message=message)
+            row = failure_row(self._uri(item), self._md5(item), item, of_bucket, 1, self.prints.latents)
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    def _commit(self, *, last: bool = False) -> None:
+        """Another run may hold the lock of `failures` (a curation does, all along): then they wait for the next
+        commit."""
+        self.committed_at = time.monotonic()
+        for table, written in self.fragments.items():
+            if written:
+                self.store.commit_encoded(table, written)
+                self.fragments[table] = []
+        try:
+            if self.failures:
+                self.store.append("failures", self.failures)
+                self.failures = []
+        except StoreError:
+            if last:
+                raise
+
+    def _md5(self, clip_id: str) -> str | None:
+        row = self.plan.clip_ids.index(clip_id).as_py()
+        return self.plan.rows.column("source_md5")[row].as_py()
+
+    def _uri(self, clip_id: str) -> str:
+        found = self.store.read("sources", ["uri"], f"md5 = '{self._md5(clip_id)}' AND state = 'ok'").column(0)
+        return found[0].as_py() if len(found) else ""
+
+
+def _check(actors: Actors) -> None:
+    import ray
+
+    try:
+        problems = ray.get([actor.check.remote() for actor in actors.actors])
+    except ray.exceptions.RayActorError as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"a worker of precompute did not start ({first}); is there memory for it?") from error
+    for problem in filter(None, problems):
+        raise UserError(f"on a node of the cluster: {problem}")
+
+
+def _work(plan: Plan, todo: dict[Bucket, np.ndarray], captions: list[str]) -> Iterator[Work]:
+    """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to
+    the end."""
+    for start in range(0, len(captions), CAPTIONS_A_TASK):
+        yield Work("encode_captions", (), tuple(captions[start : start + CAPTIONS_A_TASK]))
+    for bucket, rows in sorted(todo.items(), key=lambda item: item[0].tokens(), reverse=True):
+        pixels = bucket.frames * bucket.height * bucket.width
+        size = min(CLIPS_A_TASK, max(1, PIXELS_A_TASK // pixels))
+        for start in range(0, len(rows), size):
+            ids = plan.clip_ids.take(rows[start : start + size]).to_pylist()
+            yield Work("encode_clips", (bucket.frames, bucket.height, bucket.width), tuple(ids))
+
+
+def _without(missing: Missing, plan: Plan, failed: set[tuple[str, str]]) -> tuple[dict[Bucket, np.ndarray], int]:
+    """What is missing and has not failed, and how many have."""
+    if not failed:
+        return missing.latents, 0
+    todo, count = {}, 0
+    for bucket, rows in missing.latents.items():
+        ids = plan.clip_ids.take(rows).to_pylist()
+        keep = np.array([(clip_id, bucket.key) not in failed for clip_id in ids])
+        count += int((~keep).sum())
+        if keep.any():
+            todo[bucket] = rows[keep]
+    return todo, count
+
+
+def _first(todo: dict[Bucket, np.ndarray], limit: int | None) -> dict[Bucket, np.ndarray]:
+    """At most `limit` of them, of the first clips by id, so that these are whole."""
+    if limit is None:
+        return todo
+    ranked = sorted((int(row), bucket) for bucket, rows in todo.items() for row in rows)[:limit]
+    out: dict[Bucket, list[int]] = {}
+    for row, bucket in ranked:
+        out.setdefault(bucket, []).append(row)
+    return {bucket: np.array(rows) for bucket, rows in out.items()}

@@ -1,0 +1,1 @@
+"""Recipes: YAML files, `--set`, and the settings of a curation."""

@@ -1,0 +1,166 @@
+"""A recipe: the YAML file that a curation run is fully described by."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field
+
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.clips import CUTTING_VERSION, ClipConfig
+from reelwright.curation.inputs import ManifestConfig, Span
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.scan import ScanLimits
+from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
+from reelwright.pipelines.recipes.files import RecipeError, load, parse_overrides
+
+__all__ = [
+    "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",
+    "merged", "parse_overrides",
+]  # fmt: skip
+
+
+ADDED = "+"  # before an annotator's name: in addition to the profile's
+
+
+class Need(BaseModel, frozen=True, extra="forbid"):
+    """What one task of a stage occupies on the cluster."""
+
+    cpus: float = Field(1.0, ge=0)
+    gpus: float = Field(0.0, ge=0)
+
+
+class OwnNeed(BaseModel, frozen=True, extra="forbid"):
+    """What one actor of an annotator occupies, where it is not what the annotator asks for, and how many there are."""
+
+    cpus: float | None = Field(None, ge=0)
+    gpus: float | None = Field(None, ge=0)
+    actors: int = Field(0, ge=0, description="0: as many as the cluster has room for, within reason")
+
+
+class Resources(BaseModel, frozen=True, extra="forbid"):
+    """Stages with their own needs; Ray places them.
+
+    Whole CPUs on purpose: with as many tasks as cores, Ray keeps its worker processes, and their sandboxes keep what
+    they have loaded; fractions make it start and end workers all the time.
+    """
+
+    probe: Need = Need()
+    scan: Need = Need()
+    cut: Need = Need()
+    annotate: Need = Need()
+    write: Need = Need()
+    annotators: dict[str, OwnNeed] = Field({}, description="of annotators that keep a process of their own, by name")
+
+
+class Limits(ScanLimits, frozen=True, extra="forbid"):
+    """Bounds that keep one hostile file from costing more than itself."""
+
+    memory_mib: int = Field(2048, ge=256, description="resident memory of a decoding process")
+    stall_s: float = Field(60.0, gt=0, description="seconds without a decoded frame after which a file is given up")
+    max_s: float = Field(21600.0, gt=0, description="seconds that one step on a file, such as its scan, may take")
+    attempts: int = Field(3, ge=1, description="times work is tried again after a worker or a node was lost")
+    max_cost_usd: float = Field(0.0, ge=0, description="what all chat models of a run may cost together; 0: no limit")
+
+
+class Batches(BaseModel, frozen=True, extra="forbid"):
+    """How much is in flight, and how much a crash can lose."""
+
+    cut_clips: int = Field(8, ge=1, description="clips of one source cut by one task")
+    cut_s: float = Field(60.0, gt=0, description="seconds of footage cut by one task")
+    commit_mib: int = Field(128, ge=1, description="clip bytes after which the store is committed to")
+    commit_s: float = Field(30.0, gt=0, description="seconds after which the store is committed to")
+    annotate_clips: int = Field(16, ge=1, description="stored clips annotated by one task")
+
+
+class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
+    """Everything that a curation run depends on."""
+
+    inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests, URIs")
+    store: str = Field("", description="folder or object-store URI of the store")
+    allow_http: bool = Field(False, description="fetch http(s) inputs")
+    manifests: ManifestConfig = ManifestConfig()
+    shots: ShotConfig = ShotConfig()
+    borders: BorderConfig = BorderConfig()
+    clips: ClipConfig = ClipConfig()
+    encode: EncodeConfig = EncodeConfig()
+    profile: Literal["cpu", "full"] = Field("cpu", description="which annotators, where `annotators` names none")
+    annotators: tuple[str | dict[str, dict[str, Any] | None], ...] = Field(
+        (), description="names, or {name: parameters}; with + before each they are added to the profile's, +edges"
+    )
+    parameters: dict[str, dict[str, Any]] = Field({}, description="parameters of annotators, by name")
+    limits: Limits = Limits()
+    batches: Batches = Batches()
+    resources: Resources = Resources()
+
+    def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
+        """(name, parameters) of each annotator, in order.
+
+        Raises RecipeError for parameters of one that is not used, and for a list that adds and replaces at once.
+        """
+        named: dict[str, dict[str, Any]] = {}
+        for entry in self.annotators:
+            named |= {entry: {}} if isinstance(entry, str) else {name: params or {} for name, params in entry.items()}
+        added = [name for name in named if name.startswith(ADDED)]
+        if added and len(added) < len(named):
+            other = next(name for name in named if not name.startswith(ADDED))
+            raise RecipeError(
+                f"annotators: {added[0]} is added to the profile's, and {other} replaces them; write + before all "
+                "names, or before none"
+            )
+        with_profile = bool(added) or not named
+        own = _in_profile(self.profile) if with_profile else {}
+        listed: dict[str, dict[str, Any]] = {name: {} for name in own}
+        listed |= {name.removeprefix(ADDED): params for name, params in named.items()}
+        for name in self.parameters:
+            if name not in listed:
+                raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
+        return [(n, merged(own.get(n, {}), p, self.parameters.get(n, {}))) for n, p in listed.items()]
+
+    @property
+    def cutting_fingerprint(self) -> str:
+        """16 hex digits of all that decides which clips a source becomes; annotators have their own."""
+        parts = {
+            "version": [CUTTING_VERSION, DETECTOR_VERSION],
+            **{name: getattr(self, name).model_dump() for name in ("shots", "borders", "clips", "encode")},
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """The recipe with every default spelt out, as the `runs` table keeps it."""
+        return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _in_profile(profile: str) -> dict[str, dict[str, Any]]:
+    from reelwright.annotate import in_profile
+
+    try:
+        return in_profile(profile)
+    except ValueError as error:
+        raise RecipeError(f"annotators: {error}") from error
+
+
+def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
+    """The cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    if not spans:
+        return cutting_fingerprint
+    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers over earlier ones, also inside of mappings."""
+    out: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+            out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> CurateRecipe:
+    """Read a YAML recipe (none: the defaults) and set `overrides` ("clips.max_s": 10) over it. Raises RecipeError."""
+    return load(CurateRecipe, path, overrides, see="`reel recipe` prints all there are")

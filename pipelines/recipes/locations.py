@@ -1,0 +1,23 @@
+"""Local paths of a training recipe made absolute: workers on Ray run in folders of their own."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from reelwright.model.config import CodecConfig, TextConfig
+from reelwright.training.recipe import TrainRecipe
+
+Encoder = TypeVar("Encoder", CodecConfig, TextConfig)
+
+
+def with_absolute_paths(recipe: TrainRecipe) -> TrainRecipe:
+    """The recipe with its `init`, and what of `codec.path` and `text.path` is there, as absolute paths.
+
+    What is not there is a hub id, or will be refused by its name as it was written.
+    """
+    init = str(Path(recipe.init).expanduser().absolute()) if recipe.init else ""
+    return recipe.model_copy(update={"init": init, "codec": _located(recipe.codec), "text": _located(recipe.text)})
+
+
+def _located(encoder: Encoder) -> Encoder:
+    place = Path(encoder.path).expanduser()
+    return encoder.model_copy(update={"path": str(place.absolute())}) if encoder.path and place.exists() else encoder

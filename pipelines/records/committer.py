@@ -1,0 +1,143 @@
+"""The one process that writes to the store: collects rows from workers and commits them in batches.
+
+Order makes a crash harmless: clip bytes first, then clip rows, then shots, and a source's own row last. A source
+without its row is not done, and the next run finds and reuses or removes what it left.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from reelwright.curation.store import Store
+from reelwright.pipelines.recipes.curation import Batches
+
+REPLACE_CHUNK = 500
+
+
+@dataclass
+class _Group:
+    """Clips that one file of the media table will hold."""
+
+    clip_ids: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    payloads: list[Any] = field(default_factory=list)
+    bytes: int = 0
+
+
+@dataclass
+class _FinishedSource:
+    row: dict[str, Any]
+    shots: list[dict[str, Any]]
+    after_group: int
+
+
+class Committer:
+    """Batches of one run. `write` starts the writing of a group of clips on a worker."""
+
+    def __init__(
+        self,
+        store: Store,
+        batches: Batches,
+        write: Callable[[int, list[str], list[Any]], None],
+        replaced: set[str],
+        recut_md5s: set[str],
+    ) -> None:
+        """replaced: uris whose newest rows in `sources` are from an earlier run and give way to this one's. recut_md5s:
+        sources whose rows in `shots` do."""
+        self.store, self.batches, self.write = store, batches, write
+        self.replaced, self.recut_md5s = replaced, recut_md5s
+        self.sources: list[_FinishedSource] = []
+        self.failures: list[dict[str, Any]] = []
+        self.times: dict[str, int] = {}
+        self.groups: dict[int, _Group] = {}  # being written, by number
+        self.open, self.open_number = _Group(), 0
+        self.opened_at = time.monotonic()
+        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: what a run that is stopped has done
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether anything waits to be committed that a worker may still have to write."""
+        return bool(self.open.clip_ids or self.groups or self.sources)
+
+    def add_clips(self, rows: Sequence[dict[str, Any]], payload: Any, num_bytes: int) -> None:
+        """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order."""
+        self.open.clip_ids += [row["clip_id"] for row in rows]
+        self.open.rows += rows
+        self.open.payloads.append(payload)
+        self.open.bytes += num_bytes
+
+    def add_source(self, row: dict[str, Any], shots: Sequence[dict[str, Any]] = ()) -> None:
+        """A source that is done: all its clips were added."""
+        self.sources.append(_FinishedSource(row | {"ingested_at": datetime.now(UTC)}, list(shots), self.open_number))
+
+    def add_failure(self, row: dict[str, Any]) -> None:
+        self.failures.append(row | {"at": datetime.now(UTC)})
+
+    def add_time(self, uri: str, mtime_ns: int) -> None:
+        """A file whose time changed and whose bytes did not: note it, or every run would read the file again."""
+        self.times[uri] = mtime_ns
+
+    def flush_if_due(self) -> None:
+        """Close the open group once it is large or old enough."""
+        due = time.monotonic() - self.opened_at >= self.batches.commit_s
+        if due or self.open.bytes >= self.batches.commit_mib << 20:
+            self.flush()
+
+    def flush(self) -> None:
+        """Close the open group, and commit whatever waits for no group that is still being written."""
+        group, number = self.open, self.open_number
+        self.open, self.open_number, self.opened_at = _Group(), number + 1, time.monotonic()
+        if group.clip_ids:
+            self.groups[number] = group
+            self.write(number, group.clip_ids, group.payloads)
+        self._commit_finished()
+
+    def written(self, number: int, fragment: str) -> None:
+        """A worker wrote group `number`: commit it, and the sources that waited for it."""
+        group = self.groups[number]
+        self.store.commit_media([fragment])
+        self.store.append("clips", group.rows)
+        self.committed["clips"] += len(group.rows)
+        del self.groups[number]
+        self._commit_finished()
+
+    def _commit_finished(self) -> None:
+        still_writing = min([*self.groups, self.open_number])
+        ready = [s for s in self.sources if s.after_group < still_writing]
+        if ready:
+            self.sources = [s for s in self.sources if s.after_group >= still_writing]
+            self._drop("shots", "source_md5", [s.row["md5"] for s in ready if s.row["md5"] in self.recut_md5s])
+            self.store.append("shots", [shot for s in ready for shot in s.shots])
+        if self.failures:
+            self.store.append("failures", self.failures)
+            self.failures = []
+        if ready:
+            self._drop_replaced([s.row for s in ready if s.row["uri"] in self.replaced])
+            self.store.append("sources", [s.row for s in ready])
+            self.committed.update(s.row["state"] for s in ready)
+        if self.times:
+            times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
+            self.store.merge("sources", times, on="uri")
+            self.times = {}
+
+    def _drop_replaced(self, rows: list[dict[str, Any]]) -> None:
+        """Rows that failed or were duplicates, and those of the same bytes. A good version of other bytes keeps its
+        row: without it, its clips would belong to nobody."""
+        for start in range(0, len(rows), REPLACE_CHUNK):
+            some = rows[start : start + REPLACE_CHUNK]
+            uris, md5s = (sql_strings([r[key] or "" for r in some]) for key in ("uri", "md5"))
+            self.store.delete("sources", f"uri IN ({uris}) AND (state <> 'ok' OR md5 IN ({md5s}))")
+
+    def _drop(self, table: str, column: str, old: list[str]) -> None:
+        for start in range(0, len(old), REPLACE_CHUNK):
+            self.store.delete(table, f"{column} IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
+
+
+def sql_strings(values: Sequence[str]) -> str:
+    """'a', 'b': literals for a SQL IN list."""
+    return ", ".join("'" + v.replace("'", "''") + "'" for v in values)

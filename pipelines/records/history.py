@@ -1,0 +1,366 @@
+"""What a store already has of a run's inputs: what is done, what a killed run left, how often a thing has failed."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.results import Probed
+from reelwright.curation.store import Store
+from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
+from reelwright.pipelines.records.committer import sql_strings
+from reelwright.pipelines.records.moves import Move, Moves
+
+DELETE_CHUNK = 1000
+COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
+           "licence", "caption", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
+UNREAD = "error LIKE 'io: %'"  # failures that say nothing of the file: it is tried again once it can be read
+ROW = "#row "  # in the uri of a manifest's row that could not be used
+
+
+class History:
+    """Read once when a run begins.
+
+    retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
+    fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
+    other bytes are videos of their own. Files that could not be read are tried again once they can be, whoever asks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        files: Sequence[Input],
+        cutting: str,
+        *,
+        retry_failed: bool = False,
+        recut: bool = False,
+        keep_ids: bool = False,
+    ) -> None:
+        self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
+        known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
+        rows = {row["uri"]: row for row in known}
+        self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
+            (row["uri"], row["md5"]): row for row in known if row["state"] == "ok" and rows[row["uri"]] is not row
+        }
+        self.todo: list[Input] = []
+        self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
+        self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
+        self.recut_md5s: set[str] = set()
+        self.recut_uris: set[str] = set()
+        self.cut_otherwise = 0
+        self.done_before: Counter[str] = Counter()
+        self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
+        good = {row["md5"]: row for row in known if row["state"] == "ok"}
+        self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
+        newest = dict(rows)
+        moved = self._moved_survivors(files, rows)
+        self._sort(files, rows, newest, moved, retry_failed=retry_failed)
+        self.by_md5: dict[str, str] = {}
+        self.by_source_id: dict[str, str] = {}
+        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
+            self._note_survivor(row)
+        for uri, md5 in self.earlier:
+            self.by_md5.setdefault(md5, uri)
+        self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
+        self._attempts: dict[tuple[str, str, str | None], int] | None = None
+
+    def _sort(
+        self,
+        files: Sequence[Input],
+        rows: dict[str, dict[str, Any]],
+        newest: Mapping[str, dict[str, Any]],
+        moved: Mapping[str, dict[str, Any]],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        """Decide per file whether it is done, or to be read, or read again.
+
+        Args:
+            files: This run's inputs.
+            rows: Newest row per uri; loses those of files that are read as if they were new.
+            newest: The same, as the store has them.
+            moved: Uri of a file -> row of the source that is there now.
+            retry_failed: Read again what has failed.
+        """
+        left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
+        incomplete, unread = self._incomplete(every=retry_failed), self._unread()
+        for item in files:
+            row = rows.get(item.uri)
+            if item.uri in left:
+                self.done_before["duplicate"] += 1
+            elif row is None:
+                self.todo.append(item)
+            elif item.uri in moved:
+                self._moved(item, row, moved[item.uri], rows)
+            elif row["state"] == "failed" and (
+                retry_failed or _touched(row) or (item.uri in unread and is_readable(item.uri))
+            ):
+                self.todo.append(item)
+                self.replaced.add(item.uri)
+                del rows[item.uri]
+            elif _touched(row):
+                self.todo.append(item)
+                self.touched[item.uri] = row
+            elif self._stands_for_nothing(row, newest.get(row["duplicate_of"])) or self._is_kept(row, newest):
+                self.todo.append(item)
+                self.replaced.add(item.uri)
+                del rows[item.uri]
+            elif row["state"] == "ok" and self._is_cut_otherwise(item, row):
+                self._cut_otherwise(item, row)
+            elif row["state"] == "ok" and row["md5"] in incomplete and (retry_failed or is_readable(item.uri)):
+                self._cut_again(item, row)
+            else:
+                self.note_done(row)
+
+    def _note_survivor(self, row: dict[str, Any]) -> None:
+        """A duplicate's bytes and id lead to its survivor; a failed file speaks for nothing."""
+        if row["state"] == "failed":
+            return
+        survivor = row["duplicate_of"] or row["uri"]
+        if row["md5"]:
+            self.by_md5.setdefault(row["md5"], survivor)
+        if row["source_id"] != row["uri"]:
+            self.by_source_id.setdefault(row["source_id"], survivor)
+
+    def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
+        """Whether a duplicate gave way to a file that then failed, and never was good."""
+        if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
+            return False
+        return (survivor["uri"], row["md5"]) not in self.earlier
+
+    def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
+        """Whether a duplicate is one by its id alone, and such files are kept now."""
+        survivor = rows.get(row["duplicate_of"])
+        return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
+
+    def id_of(self, item: Input) -> str | None:
+        """The id by which an input may repeat another."""
+        return None if self.keep_ids else item.source_id
+
+    def forget_mended_rows(self, inputs: Inputs) -> None:
+        """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
+        named = {item.uri for item in inputs.files if item.refused}
+        for start in inputs.unread_columns:
+            like = sql_strings([start + ROW])
+            rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
+            gone = [uri for uri in rows.column(0).to_pylist() if uri not in named]
+            for at in range(0, len(gone), DELETE_CHUNK):
+                self.store.delete("sources", f"uri IN ({sql_strings(gone[at : at + DELETE_CHUNK])})")
+
+    def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
+        """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
+        if (uri, md5) not in self.earlier:
+            return None
+        names = sql_strings([uri]), sql_strings([md5 or ""])
+        found = self.store.read("sources", filter=f"uri = {names[0]} AND md5 = {names[1]} AND state = 'ok'")
+        return next(iter(found.to_pylist()), None)
+
+    def _is_cut_otherwise(self, item: Input, row: dict[str, Any]) -> bool:
+        return row["cutting_fingerprint"] != with_spans(self.cutting, item.spans)
+
+    def _cut_otherwise(self, item: Input, row: dict[str, Any]) -> None:
+        if self.recut:
+            self._cut_again(item, row)
+        else:
+            self.cut_otherwise += 1
+            self.note_done(row)
+
+    def note_done(self, row: dict[str, Any]) -> None:
+        """Count a source that needs nothing, by its row."""
+        self.done_before[row["state"]] += 1
+        if row["state"] == "ok" and row["num_clips"] == 0:
+            self.no_clip[row["no_clip_reason"] or "no reason noted"] += 1
+
+    def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
+        self.todo.append(item)
+        self.replaced.add(item.uri)
+        self.recut_uris.add(item.uri)
+        self.recut_md5s.add(row["md5"])
+
+    def _begin_recut(self, item: Input, md5: str) -> None:
+        self.replaced.add(item.uri)
+        self.recut_uris.add(item.uri)
+        self.recut_md5s.add(md5)
+        self._note_clips(sql_strings([md5]))
+
+    def _moved_survivors(self, files: Sequence[Input], rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Uri of an input that was a duplicate -> row of its survivor, whose file is gone: it takes its place.
+
+        The first of several in order of uri. Only survivors on a disk are looked for: each costs a look.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        taken: set[str] = set()
+        for item in files:
+            row = rows.get(item.uri)
+            if row is None or row["state"] != "duplicate" or "://" in (row["duplicate_of"] or "://") or _touched(row):
+                continue
+            survivor = self.moves.source_of(item.uri, row["md5"]) if row["md5"] not in taken else None
+            if survivor is not None and is_readable(item.uri):
+                taken.add(row["md5"])
+                found[item.uri] = survivor
+        return found
+
+    def _moved(self, item: Input, row: dict[str, Any], survivor: dict[str, Any], rows: dict[str, Any]) -> None:
+        is_otherwise = self._is_cut_otherwise(item, survivor)
+        there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
+        move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
+        rows[item.uri] = survivor | {"uri": item.uri}
+        if rows.get(move.old) is survivor:
+            del rows[move.old]
+        self.earlier.pop((move.old, move.md5), None)
+        if move.is_recut:
+            self._cut_again(item, row)
+        else:
+            self.cut_otherwise += is_otherwise
+            self.note_done(survivor)
+
+    def take_over(self, item: Input, probed: Probed) -> Move | None:
+        """In the middle of a run: note that a file just read is where a source is now, if that source's own is gone."""
+        row = self.moves.source_of(item.uri, probed.md5)
+        if row is None:
+            return None
+        is_otherwise = self._is_cut_otherwise(item, row)
+        move = self.moves.add(row, item, probed, is_recut=is_otherwise and self.recut)
+        self.by_md5[move.md5] = item.uri
+        if self.by_source_id.get(row["source_id"]) == move.old:
+            self.by_source_id[row["source_id"]] = item.uri
+        self.earlier.pop((move.old, move.md5), None)
+        if move.is_recut:
+            self._begin_recut(item, move.md5)
+        elif move.old in self.moves.inputs and not move.is_vacated:  # counted as ok, and is a duplicate now
+            self.done_before["duplicate"] += 1
+        else:
+            self.cut_otherwise += is_otherwise
+            self.note_done(row)
+        return move
+
+    def _unread(self) -> set[str]:
+        """Uris whose last failure as a whole file was that it could not be read."""
+        newest: dict[str, tuple[Any, bool]] = {}
+        whole = "clip_id IS NULL AND stage IN ('probe', 'scan', 'cut')"
+        columns = {"uri": "uri", "at": "at", "unread": UNREAD}
+        failures = self.store.dataset("failures").to_table(columns=columns, filter=whole)
+        for row in failures.to_pylist():
+            newest[row["uri"]] = max(newest.get(row["uri"], (row["at"], row["unread"])), (row["at"], row["unread"]))
+        return {uri for uri, (_, is_unread) in newest.items() if is_unread}
+
+    def _incomplete(self, *, every: bool) -> set[str]:
+        """MD5s of sources that are ok, but for clips that could not be cut. every: for whatever reason; else because
+        the file could not be read then."""
+        missing = "stage = 'cut' AND clip_id IS NOT NULL" + ("" if every else f" AND {UNREAD}")
+        rows = self.store.read("failures", ["source_md5", "clip_id"], filter=missing)
+        lost = {r["clip_id"]: r["source_md5"] for r in rows.to_pylist()}
+        ids = list(lost)
+        for start in range(0, len(ids), DELETE_CHUNK):
+            names = sql_strings(ids[start : start + DELETE_CHUNK])
+            for clip_id in self.store.read("clips", ["clip_id"], filter=f"clip_id IN ({names})").column(0).to_pylist():
+                del lost[clip_id]
+        return set(lost.values())
+
+    def clear_leftovers(self) -> None:
+        """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
+
+        Clips of sources that are cut anew are treated alike: what the new settings would make the same is kept.
+        """
+        again = sorted(self.recut_md5s)
+        for start in range(0, len(again), DELETE_CHUNK):
+            self._note_clips(sql_strings(again[start : start + DELETE_CHUNK]))
+        lost = self.store.orphans()
+        if not lost:
+            return
+        sources = lost.source_md5s
+        for start in range(0, len(sources), DELETE_CHUNK):
+            names = sql_strings(sources[start : start + DELETE_CHUNK])
+            self.store.delete("shots", f"source_md5 IN ({names})")
+            self._note_clips(names)
+        kept = {c for clips in self._left.values() for c in clips}
+        self._delete("media", [c for c in lost.clip_ids if c not in kept])
+
+    def _note_clips(self, md5s: str) -> None:
+        columns = ["clip_id", "source_md5", "clips_fingerprint"]
+        for row in self.store.read("clips", columns, filter=f"source_md5 IN ({md5s})").to_pylist():
+            self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
+
+    def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
+        """Which of a source's clips are there already, cut in this way; all others that it has are deleted.
+
+        It comes before anything of the source is committed, so that a source that is ok has no clips but its own. A
+        source that is cut anew loses its row first: killed from here on, it is one that was not finished.
+        """
+        if source_md5 in self.recut_md5s:
+            self.store.delete("sources", f"md5 = '{source_md5}' AND state = 'ok'")
+        left = self._left.pop(source_md5, {})
+        same = {c for c, made_by in left.items() if made_by == fingerprint and c in planned}
+        self._drop([c for c in left if c not in same])
+        return same
+
+    def drop_unused_leftovers(self) -> None:
+        """Delete clips that a killed run left of sources that this run did not cut, and that are not ok."""
+        self._drop([c for md5, clips in self._left.items() if md5 not in self.recut_md5s for c in clips])
+        self._left.clear()
+
+    def drop_clips_of(self, source_md5s: Collection[str]) -> None:
+        """Delete what was cut of sources that turned out to be none."""
+        if source_md5s:
+            found = self.store.read("clips", ["clip_id"], filter=f"source_md5 IN ({sql_strings(list(source_md5s))})")
+            self._drop(found.column(0).to_pylist())
+            self.store.delete("shots", f"source_md5 IN ({sql_strings(list(source_md5s))})")
+
+    def _drop(self, clip_ids: Sequence[str]) -> None:
+        self._delete("clips", clip_ids)
+        self._delete("media", clip_ids)
+
+    def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
+        """How often this has failed before."""
+        if self._attempts is None:
+            rows = self.store.read("failures", ["uri", "stage", "clip_id", "attempts"]).to_pylist()
+            self._attempts = {}
+            for r in rows:
+                key = (r["uri"], r["stage"], r["clip_id"])
+                self._attempts[key] = max(self._attempts.get(key, 0), r["attempts"])
+        return self._attempts.get((uri, stage, clip_id), 0)
+
+    @staticmethod
+    def fingerprint_of(stage: str, recipe: CurateRecipe) -> str:
+        """What the failed step was: an annotator's own fingerprint, or the recipe's for cutting."""
+        from reelwright.annotate import load
+
+        for name, params in recipe.annotator_params():
+            if name == stage:
+                return load(name, params).fingerprint
+        return recipe.cutting_fingerprint
+
+    def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
+        for start in range(0, len(clip_ids), DELETE_CHUNK):
+            self.store.delete(table, f"clip_id IN ({sql_strings(clip_ids[start : start + DELETE_CHUNK])})")
+
+
+def _touched(row: dict[str, Any]) -> bool:
+    """Whether a local file's size or time is not what the store noted; remote ones are taken to stay as they are."""
+    if "://" in row["uri"] or row["mtime_ns"] is None:
+        return False
+    try:
+        status = os.stat(row["uri"])
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) != (row["bytes"], row["mtime_ns"])
+
+
+def is_readable(uri: str) -> bool:
+    """Whether a local file opens and gives a byte, or is empty; a remote one is asked when it is read."""
+    if "://" in uri:
+        return True
+    try:
+        if not os.path.isfile(uri):
+            return False
+        with open(uri, "rb") as file:
+            file.read(1)
+        return True
+    except OSError:
+        return False
+
+
+def _vacated(earlier: Collection[tuple[str, str]], rows: dict[str, Any]) -> set[tuple[str, str]]:
+    """Of files that were good and have had other bytes since: what they do not hold any more."""
+    return {(uri, md5) for uri, md5 in earlier if rows[uri]["md5"] not in (None, md5)}

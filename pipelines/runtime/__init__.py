@@ -1,0 +1,1 @@
+"""Ray, actors, the flow of tasks, signals, progress, jobs. Knows no command."""

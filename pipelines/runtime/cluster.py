@@ -1,0 +1,61 @@
+"""Start or join a Ray cluster."""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from reelwright.pipelines.runtime import interrupts
+from reelwright.pipelines.runtime.errors import UserError
+
+LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
+"""A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""
+
+SOCKET_BYTES = 107  # of a Unix socket's path (Linux)
+BELOW_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # what Ray adds to its folder
+
+
+@contextlib.contextmanager
+def cluster(address: str | None = None) -> Iterator[None]:
+    """Join the cluster at `address` (or RAY_ADDRESS, as under `ray job submit`); without one, run on this machine."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray says on every start that tokens are on, which is its default and what we want.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray forks only to start other programs
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    import ray
+
+    if ray.is_initialized():  # the caller's cluster, in tests and notebooks
+        yield
+        return
+    where = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"address": where} if where else LOCAL | _folder()
+    try:
+        with interrupts.kept():
+            ray.init(**options, log_to_driver=False, logging_level="warning")
+    except Exception as error:  # Ray raises what it likes, a bare Exception too where a node starts too slowly
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
+        raise UserError(f"{what} ({first}); is it up, and is the machine overloaded? Then try again") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _folder() -> dict[str, str]:
+    """Where a Ray of this machine keeps its sockets, if not where it would by itself: below a long TMPDIR their paths
+    would exceed what a socket may have. What it spills to a disk stays below TMPDIR. Raises UserError."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    usual = get_default_ray_temp_dir()
+    if len(os.fsencode(usual)) + BELOW_BYTES <= SOCKET_BYTES:
+        return {}
+    for short in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - Ray makes a folder of its own there
+        if os.access(short, os.W_OK | os.X_OK):
+            return {"_temp_dir": f"{short}/ray", "object_spilling_directory": os.path.dirname(usual)}
+    raise UserError(
+        f"{os.path.dirname(usual)} (RAY_TMPDIR or TMPDIR) is too long for Ray's sockets; set RAY_TMPDIR to a folder "
+        f"whose path has at most {SOCKET_BYTES - BELOW_BYTES - len('/ray')} bytes"
+    )

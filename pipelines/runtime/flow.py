@@ -1,0 +1,120 @@
+"""Keep a cluster busy with a bounded amount of work: later stages go first, so that nothing piles up between stages.
+
+Why Ray tasks and not Ray Data: one source becomes any number of clips, one file's failure must be a row and not a
+retry of its batch, and a single process commits; see docs/architecture.md.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from reelwright.curation.results import Failed
+from reelwright.pipelines.runtime import interrupts
+
+RUN_AHEAD = 2  # tasks in flight for each CPU of the cluster: enough that no worker waits for the driver
+
+
+class Need(Protocol):
+    """CPUs and GPUs that one task of a stage occupies on the cluster."""
+
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished task. `value` is its result, or `Failed` where its worker was lost for good."""
+
+    stage: str
+    context: Any
+    value: Any
+    extra: Any = None  # ObjectRef of a second return value, which stays where it was made
+
+
+class Flow:
+    """Tasks waiting and in flight, by stage; `stages` lists them from first to last."""
+
+    def __init__(self, stages: Mapping[str, tuple[Any, Need, int]], *, attempts: int) -> None:
+        """stages: name -> (function, what a task needs, number of return values: 1, or 2 for a value and a payload)."""
+        import ray
+
+        self._ray = ray
+        self._remote = {
+            name: ray.remote(function).options(
+                num_cpus=need.cpus, num_gpus=need.gpus, max_retries=attempts, num_returns=returns, name=f"reel:{name}"
+            )
+            for name, (function, need, returns) in stages.items()
+        }
+        self._warn_of_what_fits_no_node({name: need for name, (_, need, _) in stages.items()})
+        self._queues: dict[str, deque[tuple[Any, tuple]]] = {name: deque() for name in stages}
+        self._in_flight: dict[Any, tuple[str, Any, Any]] = {}
+
+    def add(self, stage: str, context: Any, *args: Any) -> None:
+        """Queue a task; `context` comes back with its result."""
+        self._queues[stage].append((context, args))
+
+    def waiting(self, stage: str) -> int:
+        """Tasks of a stage that are queued or in flight."""
+        return len(self._queues[stage]) + sum(s == stage for s, _, _ in self._in_flight.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._in_flight) or any(self._queues.values())
+
+    def slots(self) -> int:
+        """How many tasks may be in flight: follows the cluster as nodes come and go."""
+        return RUN_AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def next_done(self, timeout_s: float = 1.0) -> list[Done]:
+        """Start what there is room for, then wait for tasks to finish: those that did, none if time runs out."""
+        interrupts.check()
+        self._start()
+        if not self._in_flight:
+            return []
+        ready, _ = self._ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_s)
+        if ready:  # take all that are ready, or a driver with thousands in flight does one a round
+            ready, _ = self._ray.wait(list(self._in_flight), num_returns=len(self._in_flight), timeout=0)
+        return [self._finish(ref) for ref in ready]
+
+    def forget(self) -> None:
+        """Start nothing more, and wait for nothing: what runs ends when this process leaves Ray, or by itself.
+
+        It is not cancelled: where a task ends at that moment, Ray (2.60) aborts the whole process ("Tried to complete
+        task that was not pending")."""
+        for queue in self._queues.values():
+            queue.clear()
+        self._in_flight.clear()
+
+    def _warn_of_what_fits_no_node(self, needs: Mapping[str, Need]) -> None:
+        """Ray waits in silence for a node that can take a task; an autoscaler may bring one, so it is no error."""
+        nodes = [n["Resources"] for n in self._ray.nodes() if n["Alive"]]
+        for name, need in needs.items():
+            if not any(n.get("CPU", 0) >= need.cpus and n.get("GPU", 0) >= need.gpus for n in nodes):
+                print(
+                    f"warning: no node has the {need.cpus:g} CPUs and {need.gpus:g} GPUs that stage '{name}' wants "
+                    f"(recipe: resources.{name}); waiting for one",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _start(self) -> None:
+        room = self.slots() - len(self._in_flight)
+        for stage in reversed(self._queues):
+            queue = self._queues[stage]
+            while queue and room > 0:
+                context, args = queue.popleft()
+                refs = self._remote[stage].remote(*args)
+                ref, extra = refs if isinstance(refs, list) else (refs, None)
+                self._in_flight[ref] = (stage, context, extra)
+                room -= 1
+
+    def _finish(self, ref: Any) -> Done:
+        stage, context, extra = self._in_flight.pop(ref)
+        try:
+            return Done(stage, context, self._ray.get(ref), extra)
+        except self._ray.exceptions.RayError as error:
+            message = f"the worker was lost ({type(error).__name__})"
+            return Done(stage, context, Failed(stage, message, str(error)[-2000:]))

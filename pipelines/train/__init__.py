@@ -1,0 +1,1 @@
+"""`reel train`: one run per recipe and snapshot, here, under torchrun or on Ray Train."""

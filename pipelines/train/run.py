@@ -1,0 +1,232 @@
+"""`reel train`: one run a recipe and snapshot, in this process, under torchrun, or as Ray Train workers.
+
+A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where it stopped, or says that it is done.
+"""
+
+import hashlib
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from reelwright.curation.store import Store
+from reelwright.pipelines.records.runs import Run, recorded_run
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from reelwright.training.latents import FreshSamples
+    from reelwright.training.loop import Outcome
+    from reelwright.training.world import World
+
+Say = Callable[[str], None]
+CLAIM = "run.lock"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is; all of it travels to workers as JSON."""
+
+    recipe: TrainRecipe
+    name: str
+    snapshot: str
+    store: str
+    out: str
+    path: str = "RECIPE"  # where the recipe was read from, for messages
+    resume_from: str = ""  # a checkpoint whose weights and optimizer state the run begins with
+
+    @property
+    def folder(self) -> Path:
+        """The same recipe (of what decides the weights) on the same snapshot has the same folder."""
+        content = Store.open(self.store).snapshots.show(self.snapshot).content_hash
+        begins = f" {self.resume_from}" if self.resume_from else ""
+        digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()[:8]
+        return Path(self.out).absolute() / f"{self.name}-{self.snapshot}-{digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "recipe": self.recipe.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Job":
+        return cls(**{**data, "recipe": TrainRecipe.model_validate(data["recipe"])})
+
+
+def run_here(job: Job, *, say: Say = print) -> int:
+    """Train in this process, or as the rank that torchrun made it; returns an exit code."""
+    from reelwright.training import world as worlds
+
+    with worlds.started(job.recipe.parallel) as world:
+        folder = job.folder
+        with _claimed(folder, world) as problem:
+            if problem:
+                if world.is_first:
+                    raise UserError(problem)
+                return 1
+            if finished_step(folder, job.recipe.steps) is not None:
+                if world.is_first:
+                    say(already(folder))
+                return 0
+            outcome = _recorded(job, folder, world, say)
+    if world.is_first:
+        say(ending(job, folder, outcome.step, outcome.finished))
+    return 0 if outcome.finished else exit_code(outcome.signal)
+
+
+def finished_step(folder: Path, steps: int) -> int | None:
+    """The last step of a run that has done `steps`; None for one that has not, or has not begun."""
+    step = saved_step(folder)
+    return step if step is not None and step >= steps else None
+
+
+def saved_step(folder: Path) -> int | None:
+    """That of a run's newest checkpoint; None where there is none."""
+    from reelwright.training.checkpoints import Checkpoints, about
+
+    latest = Checkpoints(folder / "checkpoints", 1).latest()
+    return about(latest)["step"] if latest else None
+
+
+def already(folder: Path) -> str:
+    return f"this recipe has been trained on this snapshot: {folder} is finished, nothing to do"
+
+
+def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
+    """What a person wants to know when a run ends."""
+    if not finished:
+        return f"stopped after step {step} of {job.recipe.steps}, and saved; the same command goes on from there"
+    return "\n".join([
+        f"finished {step} steps: {folder}",
+        f"where it comes from:  reel lineage {folder}",
+        f"see what it makes:    {generate_command(str(folder), job.recipe)}",
+    ])  # fmt: skip
+
+
+def generate_command(weights: str, recipe: TrainRecipe) -> str:
+    """A `reel generate` that runs as it is printed, at the size that was trained."""
+    from reelwright.pipelines.generate.run import sample_shape
+
+    _, _, frames = sample_shape(recipe)
+    what = "--frames 1 --out x.png" if frames == 1 else "--out x.mp4"
+    return f'reel generate {shlex.quote(weights)} --prompt "a red ball" {what}'
+
+
+def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
+    """What every process of a run does, however it was started."""
+    from reelwright.pipelines.train.samples import SampleWriter
+    from reelwright.training.run import run
+
+    recipe = job.recipe
+    writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None
+    if world.is_first:
+        (folder / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
+    store = Store.open(job.store)
+    with _fresh_samples(job, store, world) as samples:
+        return run(
+            recipe, store, job.snapshot, folder, world,
+            samples=samples, sample=writer, recipe_path=job.path,
+            resume_from=Path(job.resume_from) if job.resume_from else None, say=say,
+        )  # fmt: skip
+
+
+@contextmanager
+def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSamples | None]":
+    """What encodes clips when they are wanted, where the recipe asks for that; None: they are in the store."""
+    recipe = job.recipe
+    if recipe.data.encode == "precomputed":
+        yield None
+        return
+    from reelwright.curation.media.errors import MediaError
+    from reelwright.model.codec import load_codec
+    from reelwright.model.text import load_text_encoder
+    from reelwright.pipelines.workers.clip_window import SandboxDecoder
+    from reelwright.training.latents import FreshSamples, stored_media
+
+    codec = load_codec(recipe.codec, device=str(world.device))
+    text = load_text_encoder(recipe.text, device=str(world.device))
+    decode = SandboxDecoder(recipe.data.fps)
+    try:
+        media = stored_media(store, job.snapshot)
+        yield FreshSamples(media, codec, text, decode, unreadable=MediaError)
+    finally:
+        decode.close()
+
+
+def as_yaml(recipe: TrainRecipe) -> str:
+    """The recipe with every default spelt out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _recorded(job: Job, folder: Path, world: "World", say: Say) -> "Outcome":
+    """Train, and leave a row in the store's `runs`."""
+    with recorded_training(job, folder, say) as run:
+        run.is_recorded = world.is_first
+        outcome = train(job, folder, world, say)
+        run.counts["steps"] = outcome.step
+        run.state = "finished" if outcome.finished else "interrupted"
+    return outcome
+
+
+@contextmanager
+def recorded_training(job: Job, folder: Path, say: Say) -> Iterator[Run]:
+    """Record a training in the store's `runs`; the block fills in `counts["steps"]` and `state`."""
+    clock = time.monotonic()
+    with recorded_run(job.store, "train", as_yaml(job.recipe), say=say, state_on_error="failed") as run:
+        run.counts = {"steps": None, "snapshot": job.snapshot, "folder": str(folder)}
+        try:
+            yield run
+        finally:
+            run.stage_seconds = {"train": time.monotonic() - clock}
+
+
+@contextmanager
+def _claimed(folder: Path, world: "World") -> Iterator[str]:
+    """Rank 0 holds the folder for the whole run; all ranks get the reason why it cannot, or ""."""
+    if not world.is_first:
+        yield world.broadcast("")
+        return
+    try:
+        with claim(folder):
+            world.broadcast("")
+            yield ""
+    except RunFolderBusy as taken:
+        world.broadcast(str(taken))
+        yield str(taken)
+
+
+class RunFolderBusy(UserError):
+    """A run that another process is at."""
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes never train in one. The lock goes with its process, however that ends.
+    What the last run was asked to do is forgotten."""
+    import fcntl
+
+    from reelwright.training.stopping import REQUEST
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / CLAIM).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise RunFolderBusy(f"{folder} is being trained already, by {file.read() or 'another process'}") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        (folder / REQUEST).unlink(missing_ok=True)
+        yield
+
+
+def exit_code(number: int) -> int:
+    """Of a run that this signal has stopped."""
+    from reelwright.training.stopping import EXIT_CODES
+
+    return {int(k): v for k, v in EXIT_CODES.items()}.get(number, 0)

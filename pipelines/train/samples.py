@@ -1,0 +1,93 @@
+"""Videos of the recipe's prompts while a run trains: RUN/samples/step-00000100/0.mp4 …"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from reelwright.model.text import TextEncoder
+from reelwright.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from reelwright.training.world import World
+
+
+class SampleWriter:
+    """Called by the loop on every rank. Prompts are dealt to ranks, each of which writes its own; one that runs out
+    makes another's anew and keeps nothing, as a sharded network's forward passes need all ranks.
+
+    The text encoder is loaded once, for the prompts, and let go: beside a large network there is no room for it.
+    """
+
+    def __init__(self, recipe: TrainRecipe, folder: Path, world: "World", say: Callable[[str], None] = print) -> None:
+        self.recipe, self.folder, self.world, self.say = recipe, folder / "samples", world, say
+        self._codec: Any = None
+        self._text: Any = None
+
+    def __call__(self, model: nn.Module, step: int) -> None:
+        from reelwright.model.generation import Generator
+
+        self._load()
+        where = self.folder / f"step-{step:08d}"
+        where.mkdir(parents=True, exist_ok=True)
+        generator = Generator(model, self._codec, self._text)
+        prompts, ranks = self.recipe.samples.prompts, self.world.size
+        for first in range(0, len(prompts), ranks):
+            i = min(first + self.world.rank, len(prompts) - 1)
+            with self._precision():
+                video = generator.text([prompts[i]], [self.recipe.seed + i], self._settings())[0]
+            if i == first + self.world.rank:
+                self._write(where, i, video, prompts[i], step)
+        self.world.barrier()
+        if self.world.is_first:
+            self.say(f"step {step}: samples in {where}")
+
+    def _settings(self) -> Any:
+        """The recipe's, with the timestep shift that this size is trained with."""
+        from reelwright.model.codec import latent_size
+        from reelwright.model.generation import Settings
+        from reelwright.training.objective import timestep_shift
+
+        own = self.recipe.samples
+        width, height = own.size
+        tokens = self.recipe.model.tokens(*latent_size(own.frames, height, width))
+        shift = timestep_shift(tokens, self.recipe.objective)
+        return Settings(
+            width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        from reelwright.training.parallel import autocast
+
+        return autocast(self.recipe.compute, self.world.device)
+
+    def _load(self) -> None:
+        if self._codec is None:
+            from reelwright.model.codec import load_codec
+            from reelwright.model.text import load_text_encoder
+
+            self._codec = load_codec(self.recipe.codec, device=str(self.world.device))
+            encoder = load_text_encoder(self.recipe.text, device=str(self.world.device))
+            self._text = Remembered(encoder, [*self.recipe.samples.prompts, ""])
+
+    def _write(self, where: Path, i: int, video: Tensor, prompt: str, step: int) -> None:
+        from reelwright.pipelines.generate.mp4 import write_image, write_video
+
+        about = {"prompt": prompt, "step": step, "recipe_fingerprint": self.recipe.fingerprint}
+        if video.shape[1] == 1:
+            write_image(where / f"{i}.png", video[:, 0], about)
+        else:
+            write_video(where / f"{i}.mp4", video, self.recipe.data.fps, about)
+
+
+class Remembered(TextEncoder):
+    """The states of a few texts, without the network that made them."""
+
+    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
+        self.fingerprint, self.dim, self.tokens = encoder.fingerprint, encoder.dim, encoder.tokens
+        self._states = dict(zip(texts, encoder.encode(list(texts)), strict=True))
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        return [self._states[text] for text in texts]

@@ -1,0 +1,1 @@
+"""`reel checkpoint`: weights in and out, in the published layouts."""

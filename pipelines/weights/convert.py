@@ -1,0 +1,260 @@
+"""Weights in and out: published folders and LoRA files to checked ones of ours, training checkpoints to published ones.
+
+A folder of ours is the published layout (config.json, diffusion_pytorch_model*.safetensors, index) or one LoRA file,
+with about.json beside it: where the weights come from, and their hash.
+"""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
+from reelwright.model.config import DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.model.lora_files import (
+    DOT,
+    LayerWeights,
+    adapter_names,
+    check_layers,
+    read_lora,
+    to_published,
+    write_lora,
+)
+from reelwright.model.weight_files import ANCHOR, TensorFiles, open_weights
+from reelwright.pipelines.runtime.errors import UserError
+from reelwright.training.checkpoints import about, find_checkpoint, stream_tensors, tensor_names
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import TrainRecipe
+
+ABOUT = "about.json"
+LORA_FILE = "lora.safetensors"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a command made."""
+
+    path: Path
+    parameters: int
+    num_bytes: int
+    files: int
+    sha256: str
+
+
+def is_lora(weights: Iterable[str]) -> bool:
+    return any(name.startswith(f"lora{DOT}") for name in weights)
+
+
+def meta_model(config: DiTConfig) -> DiT:
+    """The network without storage."""
+    with torch.device("meta"):
+        return DiT(config)
+
+
+def report_keys(weights: TensorFiles, config: DiTConfig) -> KeyReport:
+    """A folder's keys against the network of `config`."""
+    return compare_keys(meta_model(config), weights.shapes())
+
+
+def import_weights(
+    source: Path,
+    out: Path,
+    config: DiTConfig,
+    extra: dict[str, Any],
+    report: KeyReport,
+    *,
+    dtype: torch.dtype | None,
+    max_shard_bytes: int,
+) -> Written:
+    """Copy the tensors that fit, a shard at a time; those that miss are drawn as for a new network."""
+    weights = open_weights(source)
+    fresh: dict[str, Tensor] = {}
+    if report.missing:
+        model = DiT(config)
+        model.init_weights(0)
+        fresh = {name: model.state_dict()[name] for name in report.missing}
+    fitting = set(report.fitting)
+    tensors = chain(((name, weights[name]) for name in weights if name in fitting), fresh.items())
+    save_model(tensors, config, out, max_shard_bytes=max_shard_bytes, dtype=dtype, extra=extra)
+    return _finish(out, {"kind": "weights", "source": str(source), "initialised": list(report.missing)})
+
+
+def check_lora(path: Path, config: DiTConfig) -> dict[str, LayerWeights]:
+    """A LoRA file's layers, if all are linears of the network of `config` and of its sizes; else ModelError."""
+    layers = read_lora(path)
+    check_layers(meta_model(config), layers, {}, path)
+    return layers
+
+
+def import_lora(source: Path, out: Path) -> Written:
+    """A checked copy, in a folder."""
+    weights = open_weights(source)
+    return _write_lora({name: weights[name] for name in weights}, out, {"kind": "lora", "source": str(source)})
+
+
+def export_weights(
+    checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | None, max_shard_bytes: int, base: Path | None = None
+) -> Written:
+    """A training checkpoint's network in the published layout; adapters are merged into it."""
+    path = find_checkpoint(checkpoint)
+    recipe = recipe_of(path)
+    shapes = {n.removeprefix("model."): s for n, s in tensor_names(path).items() if n.startswith("model.")}
+    merged = adapter_names(shapes)
+    if not merged:
+        compare_keys(meta_model(recipe.model), shapes).check(path)
+    stream = network_tensors(path, ema=ema, base=base)
+    save_model(stream, recipe.model, out, max_shard_bytes=max_shard_bytes, dtype=dtype)
+    note = {"kind": "weights", "merged": merged, "recipe": recipe.model_dump(mode="json")}
+    return _finish(out, _lineage(path, ema) | note)
+
+
+def exported_recipe(weights: Path) -> TrainRecipe | None:
+    """The recipe that exported weights were trained by, which says their codec, text encoder, sizes and noise levels;
+    None for weights of others."""
+    try:
+        return TrainRecipe(**(read_note(weights) or {})["recipe"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def network_tensors(checkpoint: Path, *, ema: bool, base: Path | None = None) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of a training checkpoint's whole network in the order of names, one in memory at a time.
+
+    ema: averaged weights. Adapters are merged into the weights that the run began with (it does not store them again):
+    those of `base`, or of where the checkpoint says they were. UserError if they are not there any more.
+    """
+    path = find_checkpoint(checkpoint)
+    recipe, names = recipe_of(path), tensor_names(path)
+    stream = _tensors(path, ema)
+    if adapter_names(names) and f"model.{ANCHOR}" not in names:
+        stream = heapq.merge(_base(path, recipe, base), stream, key=lambda pair: pair[0])
+    return merge_stream(stream, _scale(recipe))
+
+
+def export_lora(checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | None, name: str) -> Written:
+    """A training checkpoint's adapter as a LoRA file with published keys."""
+    path = find_checkpoint(checkpoint)
+    there = adapter_names(tensor_names(path))
+    if name not in there:
+        have = f"it has {', '.join(there)}" if there else "it has none; without --lora the whole network is exported"
+        raise UserError(f"{path}: no adapter is called {name!r}; {have}")
+    recipe = recipe_of(path)
+    state = {n: t.to(dtype) if dtype and t.ndim else t for n, t in _tensors(path, ema) if f".lora.{name}." in n}
+    tensors = to_published(state, name=name)
+    for layer in {n.rpartition(".lora.")[0] for n in state}:  # a checkpoint of parameters alone has no scale
+        tensors.setdefault(f"lora{DOT}{layer.replace('.', DOT)}.alpha_scale", torch.tensor(_scale(recipe)))
+    return _write_lora(tensors, out, _lineage(path, ema) | {"kind": "lora"})
+
+
+def merge_stream(tensors: Iterable[tuple[str, Tensor]], scale: float) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) in the order of names, adapters added into the weight after them: bias < lora.… < weight.
+
+    A weight is summed in fp32 and rounded once, as `merge_lora` does. scale: alpha / rank where it is not among them.
+    """
+    for layer, group in groupby(tensors, key=lambda pair: _layer(pair[0])):
+        adapters: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in group:
+            if ".lora." in name:
+                adapter, _, part = name.removeprefix(f"{layer}.lora.").partition(".")
+                adapters.setdefault(adapter, {})[part] = tensor
+            elif adapters and name == f"{layer}.weight":
+                yield name, _merged(tensor, adapters, scale)
+            else:
+                yield name, tensor
+
+
+def _tensors(path: Path, ema: bool) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of the model in the order of names; averages in the place of what they average."""
+    if not ema:
+        yield from stream_tensors(path, "model.")
+        return
+    averaged = {n.removeprefix("ema.") for n in tensor_names(path) if n.startswith("ema.")}
+    if not averaged:
+        raise UserError(f"{path}: it holds no averaged weights (optim.ema was 0); leave out --ema")
+    rest = ((n, t) for n, t in stream_tensors(path, "model.") if n not in averaged)
+    yield from heapq.merge(stream_tensors(path, "ema."), rest, key=lambda pair: pair[0])
+
+
+def _base(path: Path, recipe: TrainRecipe, base: Path | None) -> Iterator[tuple[str, Tensor]]:
+    """The weights that a LoRA run began with, in the order of names; averages where `reel train` takes them."""
+    began = (about(path).get("parent") or {}).get("path")
+    place = base or Path(began or recipe.init)
+    if not place.exists():
+        raise UserError(f"{path} holds adapters alone, and their base {place} is not there; say where with --base")
+    try:
+        found = find_checkpoint(place)
+    except TrainError:
+        weights = open_weights(place)
+        compare_keys(meta_model(recipe.model), weights.shapes()).check(place)
+        return ((name, weights[name]) for name in sorted(weights))
+    return _tensors(found, any(name.startswith("ema.") for name in tensor_names(found)))
+
+
+def _merged(weight: Tensor, adapters: dict[str, dict[str, Tensor]], scale: float) -> Tensor:
+    total = weight.float()
+    for parts in adapters.values():
+        ups = [parts[k] for k in sorted((k for k in parts if k.startswith("up.")), key=lambda k: int(k.split(".")[1]))]
+        down = parts["down.weight"].float().chunk(len(ups))
+        factor = float(parts["alpha_scale"]) if "alpha_scale" in parts else scale
+        total = total + torch.cat([up.float() @ low for up, low in zip(ups, down, strict=True)]) * factor
+    return total.to(weight.dtype)
+
+
+def _layer(name: str) -> str:
+    return name.partition(".lora.")[0] if ".lora." in name else name.rpartition(".")[0]
+
+
+def _scale(recipe: TrainRecipe) -> float:
+    return recipe.lora.alpha / recipe.lora.rank if recipe.lora else 1.0
+
+
+def recipe_of(path: Path) -> TrainRecipe:
+    try:
+        return TrainRecipe(**about(path)["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its recipe cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def _lineage(path: Path, ema: bool) -> dict[str, Any]:
+    found = about(path)
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
+    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
+
+
+def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> Written:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already and not empty; give a new folder")
+    write_lora(tensors, out / LORA_FILE)
+    return _finish(out, note)
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What about.json in a folder of weights, or beside a file of them, says; None where there is none to read."""
+    note = (path if path.is_dir() else path.parent) / ABOUT
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _finish(out: Path, note: dict[str, Any]) -> Written:
+    """Read what was written, and put down what it is."""
+    weights = open_weights(out)
+    count = sum(map(numel, weights.shapes().values()))
+    made = Written(out, count, weights.num_bytes, len(weights.files), weights_hash(weights))
+    note = {"format": 1, **note, "parameters": made.parameters, "sha256": made.sha256}
+    (out / ABOUT).write_text(json.dumps(note, indent=1) + "\n")
+    return made
+
+
+def numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()

@@ -1,0 +1,81 @@
+"""Results of the stages that run on workers, beside `Probed`. `Failed` stands in for any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reelwright.annotate import Failure
+from reelwright.curation.results import Failed
+from reelwright.curation.scan import Scan
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Shots, borders and times of one file; seconds: on the worker."""
+
+    scan: Scan
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Columns that annotators computed of one clip, and their failures.
+
+    Args:
+        columns: Values as JSON knows them, fingerprints among them.
+        failures: One per annotator that failed or postponed the clip.
+        seconds: Annotator -> time that it took.
+        usage: Tokens and cost of a model that was asked, since the last result.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failed] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Annotated:
+        """Read what a sandbox wrote by `annotated_to_json`."""
+        return cls(value["columns"], [Failed(**failure) for failure in value["failures"]], value["seconds"])
+
+
+@dataclass(frozen=True)
+class CutClip:
+    """One clip that was cut: facts of its encoding, and the columns of annotators that shared its decode."""
+
+    encoded: Mapping[str, Any]
+    annotated: Annotated
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One result per clip that was asked for; their bytes come as the task's second value.
+
+    Args:
+        clips: `CutClip` or `Failed`, in the order of the plan; none where the file changed.
+        seconds: Time on the worker.
+        changed: The file is not the one that was probed.
+    """
+
+    clips: Sequence[CutClip | Failed]
+    seconds: float
+    changed: Failed | None = None
+
+
+@dataclass(frozen=True)
+class MediaWritten:
+    """Files of the store that hold clips and that nobody sees until `fragments` is committed."""
+
+    fragments: str
+
+
+def plain_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as JSON-like values: arrays become lists."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in columns.items()}
+
+
+def failed_annotators(failures: Sequence[Failure]) -> list[Failed]:
+    """Return an annotation's failures as results."""
+    return [Failed(f.annotator, f.error, f.detail, postponed=f.postponed) for f in failures]

@@ -1,0 +1,104 @@
+"""Calls that run inside a sandbox, on one file each: JSON-like arguments in, JSON-like facts and bytes out."""
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+from reelwright.annotate import Annotator, annotate_clips, load
+from reelwright.curation.borders import BorderConfig
+from reelwright.curation.media.cut import CutSpec, Cutter
+from reelwright.curation.media.encode import EncodeConfig
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.probe import md5_of, probe
+from reelwright.curation.media.sandbox_child import report_progress
+from reelwright.curation.results import Failed
+from reelwright.curation.scan import ScanLimits, scan, scan_to_json
+from reelwright.curation.shots import ShotConfig
+from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
+
+
+def hash_source(uri: str) -> dict[str, Any]:
+    """`md5` and `bytes` of a file."""
+    return md5_of(uri)
+
+
+def probe_source(uri: str) -> dict[str, Any]:
+    """`VideoInfo` of a file."""
+    return probe(uri)
+
+
+def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[dict[str, Any], list[bytes]]:
+    """A `Scan` as `scan_to_json` writes it."""
+    found = scan(uri, ShotConfig(**shots), BorderConfig(**borders), ScanLimits(max_frames=max_frames))
+    return scan_to_json(found)
+
+
+def cut_source(
+    uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Cut and annotate clips of one source: for each spec {"encoded", "annotated"} or {"failed"}, and a blob.
+
+    A clip that cannot be cut costs only itself.
+    """
+    results, blobs = [], []
+    loaded = _loaded(annotators)
+    with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode)) as cutter:
+        for spec in specs:
+            try:
+                encoded = cutter.cut(_spec(spec))
+            except MediaError as error:
+                results.append({"failed": asdict(Failed.by("cut", error))})
+                blobs.append(b"")
+                continue
+            facts = {k: getattr(encoded, k) for k in ("width", "height", "num_frames", "fps", "audio_note")}
+            facts |= {"bytes": len(encoded.mp4), "colour": encoded.colour.names() | {"hdr": encoded.colour.hdr}}
+            results.append({"encoded": facts, "annotated": asdict(_annotate(encoded.mp4, loaded, {}, {}))})
+            blobs.append(encoded.mp4)
+            report_progress(None)
+    return results, blobs
+
+
+def _spec(spec: dict[str, Any]) -> CutSpec:
+    """JSON knows no tuples."""
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    return CutSpec(**known)
+
+
+def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
+    """Annotate a stored clip that was laid down at `path`: fields of `Annotated`."""
+    with open(path, "rb") as file:
+        return asdict(_annotate(file.read(), _loaded(annotators), row, producers))
+
+
+def derive_columns(
+    rows: Sequence[Mapping[str, Any]], annotators: list, producers: Mapping[str, str]
+) -> list[Annotated]:
+    """Compute the columns of annotators that read columns alone, per row."""
+    clock: Counter[str] = Counter()
+    done = annotate_clips([None] * len(rows), _loaded(annotators), rows, producers, clock=clock)
+    share = {name: seconds / len(rows) for name, seconds in clock.items()}
+    return [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
+
+
+def _annotate(
+    mp4: bytes, annotators: list[Annotator], row: Mapping[str, Any], producers: Mapping[str, str]
+) -> Annotated:
+    clock: Counter[str] = Counter()
+    (columns, failures), *_ = annotate_clips([mp4], annotators, [row], producers, clock=clock)
+    return Annotated(plain_columns(columns), failed_annotators(failures), dict(clock))
+
+
+def _loaded(annotators: list) -> list[Annotator]:
+    return [_annotator(name, json.dumps(params, sort_keys=True)) for name, params in annotators]
+
+
+@functools.cache
+def _annotator(name: str, params: str) -> Annotator:
+    """Loaded once a process: an annotator keeps its model."""
+    found = load(name, json.loads(params))
+    assert isinstance(found, Annotator)
+    return found

@@ -1,0 +1,229 @@
+"""Stages of a run as plain functions that Ray runs on workers. A file's failure is a result (`Failed`), not an error.
+
+A worker process keeps one sandbox for all its tasks. What happens to hostile bytes happens in there, so a Ray worker
+itself dies only with its machine, and Ray's own retries are for that alone.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from reelwright.curation.clips import PlannedClip
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.sandbox import Reply, Sandbox
+from reelwright.curation.results import Failed, Probed, Status
+from reelwright.curation.scan import scan_from_json
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaWritten, Scanned
+
+Work = list[tuple[str, dict]]  # (name, parameters) of annotators
+CutResult = CutClip | Failed
+_sandbox: Sandbox | None = None
+
+
+def probe(uri: str, limits: Mapping[str, Any]) -> Probed:
+    """Hash a file and read its headers. Where a step fails, `failed` comes beside what is known by then."""
+    began = time.monotonic()
+    was = _status(uri)
+    probed = Probed(mtime_ns=was[1] if was else None)
+    try:
+        hashed = _call_twice(limits, "hash_source", uri=uri).value
+        probed = replace(probed, md5=hashed["md5"], num_bytes=hashed["bytes"])
+        probed = replace(probed, info=_call_twice(limits, "probe_source", uri=uri).value)
+    except MediaError as error:
+        probed = replace(probed, failed=Failed.by("probe", error))
+    if changed := _changed(uri, was):
+        probed = replace(probed, md5=None, info=None, failed=Failed.by("probe", changed))
+    return replace(probed, seconds=time.monotonic() - began)
+
+
+def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None) -> Scanned | Failed:
+    """Find the shots and borders of a file.
+
+    Args:
+        uri: The file.
+        shots: Fields of `ShotConfig`.
+        borders: Fields of `BorderConfig`.
+        limits: Bounds of a sandbox call, as a recipe's `limits` has them.
+        was: The file when it was probed; `Failed` where it is another by now.
+    """
+    began = time.monotonic()
+    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
+    try:
+        reply = _call_twice(limits, "scan_source", uri=uri, **work)
+    except MediaError as error:
+        return Failed.by("scan", _changed(uri, was) or error)
+    if changed := _changed(uri, was):
+        return Failed.by("scan", changed)
+    return Scanned(scan_from_json(reply.value, reply.blobs[0]), time.monotonic() - began)
+
+
+def cut(
+    uri: str,
+    clips: Sequence[PlannedClip],
+    rate: str | None,
+    encode: dict,
+    annotators: list[tuple[str, dict]],
+    limits: Mapping[str, Any],
+    was: Status = None,
+) -> tuple[Cut, list[bytes]]:
+    """Cut and annotate clips of one file: (results, mp4 per clip, empty where it failed).
+
+    Args:
+        uri: The file.
+        clips: What to cut.
+        rate: Frames per second of the file as a fraction; None where its times rule.
+        encode: Fields of `EncodeConfig`.
+        annotators: (name, parameters) of those that share the clips' decode.
+        limits: Bounds of a sandbox call.
+        was: The file when it was probed; where it is another by now, `Cut.changed` comes instead of clips.
+    """
+    began = time.monotonic()
+    work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators}
+    results, blobs = _cut(limits, work, [asdict(c.spec) for c in clips])
+    if changed := _changed(uri, was):
+        return Cut([], time.monotonic() - began, Failed.by("cut", changed)), [b"" for _ in clips]
+    return Cut(results, time.monotonic() - began), blobs
+
+
+def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[CutResult], list[bytes]]:
+    """Cut all in one call; where that takes the sandbox down, clip by clip, so that only the guilty one is lost."""
+    try:
+        reply = _call(limits, "cut_source", specs=specs, **work)
+    except MediaError as error:
+        if len(specs) == 1:
+            return _cut_alone(limits, work, specs, error)
+        parts = [_cut(limits, work, [spec]) for spec in specs]
+        return [r for part in parts for r in part[0]], [b for part in parts for b in part[1]]
+    return [_cut_result(value) for value in reply.value], reply.blobs
+
+
+def _cut_result(value: Mapping[str, Any]) -> CutResult:
+    if "failed" in value:
+        return Failed(**value["failed"])
+    return CutClip(value["encoded"], Annotated.from_json(value["annotated"]))
+
+
+def _cut_alone(
+    limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict], error: MediaError
+) -> tuple[list[CutResult], list[bytes]]:
+    """Cut one clip, then run its annotators apart: one that takes the sandbox down costs its own columns alone."""
+    if not work["annotators"]:
+        return [Failed.by("cut", error)], [b""]
+    (result, *_), blobs = _cut(limits, work | {"annotators": []}, specs)
+    if isinstance(result, CutClip):
+        with tempfile.TemporaryDirectory(prefix="reel-") as folder:
+            annotated = _annotate_one(limits, _laid_down(folder, blobs[0]), work["annotators"])
+        result = replace(result, annotated=annotated)
+    return [result], blobs
+
+
+def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> MediaWritten | Failed:
+    """Write clips to files of the store that nobody sees until the driver commits them.
+
+    Args:
+        store_uri: The store.
+        clip_ids: Ids of all blobs that are not empty, in order.
+        blob_lists: Bytes of clips, as `cut` gave them.
+    """
+    mp4s = [blob for blobs in blob_lists for blob in blobs if blob]
+    try:
+        return MediaWritten(Store(store_uri).write_media(clip_ids, mp4s))
+    except StoreError as error:
+        return Failed("write", str(error))
+
+
+def annotate(
+    store_uri: str,
+    clip_ids: Sequence[str],
+    annotators: Work,
+    limits: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    producers: Mapping[str, str],
+) -> list[Annotated]:
+    """Annotate stored clips, with one decode per clip; rows: the columns that the annotators read."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="reel-") as folder:
+        for (_, mp4), row in zip(Store(store_uri).read_media(clip_ids), rows, strict=True):
+            results.append(_annotate_one(limits, _laid_down(folder, mp4), annotators, row, producers))
+    return results
+
+
+def derive(rows: Sequence[Mapping[str, Any]], annotators: Work, producers: Mapping[str, str]) -> list[Annotated]:
+    """Run annotators that read columns alone: nothing is decoded, so nothing needs a sandbox."""
+    from reelwright.pipelines.workers.sandboxed import derive_columns
+
+    return derive_columns(rows, annotators, producers)
+
+
+def _laid_down(folder: str, mp4: bytes) -> str:
+    """Path of a file that holds a clip, for the sandbox to read."""
+    path = os.path.join(folder, "clip.mp4")
+    with open(path, "wb") as file:
+        file.write(mp4)
+    return path
+
+
+def _annotate_one(
+    limits: Mapping[str, Any],
+    path: str,
+    annotators: Work,
+    row: Mapping[str, Any] | None = None,
+    producers: Mapping[str, str] | None = None,
+) -> Annotated:
+    of_clip = {"row": dict(row or {}), "producers": dict(producers or {})}
+    try:
+        reply = _call(limits, "annotate_media", path=path, annotators=annotators, **of_clip)
+        return Annotated.from_json(reply.value)
+    except MediaError as error:
+        if len(annotators) == 1:
+            return Annotated(failures=[Failed.by(annotators[0][0], error)])
+    parts = [_annotate_one(limits, path, [annotator], row, producers) for annotator in annotators]
+    return Annotated(
+        columns={name: value for part in parts for name, value in part.columns.items()},
+        failures=[failed for part in parts for failed in part.failures],
+        seconds={name: seconds for part in parts for name, seconds in part.seconds.items()},
+    )
+
+
+def _call_twice(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
+    """Call again in a fresh sandbox before the file is blamed: the first may have been killed for what others did, for
+    example by the OOM killer, or have grown over many files."""
+    try:
+        return _call(limits, function, **kwargs)
+    except MediaError as error:
+        if error.kind not in ("crash", "memory"):
+            raise
+    return _call(limits, function, **kwargs)
+
+
+def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
+    global _sandbox  # noqa: PLW0603 - one sandbox per worker process
+    memory_bytes, stall_s = limits["memory_mib"] << 20, limits["stall_s"]
+    if _sandbox is None:
+        _sandbox = Sandbox()
+    if _sandbox.memory_bytes != memory_bytes:
+        _sandbox.close()
+    _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
+    return _sandbox.call(f"reelwright.pipelines.workers.sandboxed:{function}", kwargs, max_s=limits["max_s"])
+
+
+def _status(uri: str) -> Status:
+    """Size and time of change; None for a remote file, and for one that cannot be looked at."""
+    try:
+        status = None if "://" in uri else os.stat(uri)
+    except OSError:
+        return None
+    return (status.st_size, status.st_mtime_ns) if status else None
+
+
+def _changed(uri: str, was: Status) -> MediaError | None:
+    """Return the reason why nothing that was read of a file counts: it is being written, or was replaced."""
+    now = _status(uri)
+    if was is None or now is None or now == was:
+        return None
+    sizes = f", {was[0]} bytes before and {now[0]} after" if now[0] != was[0] else ""
+    return MediaError("io", f"the file changed while it was read{sizes}; the next run tries it again")
