@@ -43,5 +43,5 @@ def __getattr__(name: str) -> Any:
     """Names load torch when first used, so that importing the package costs nothing."""
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"kernels.{module}"), name)
+            return getattr(import_module(f"reelwright.kernels.{module}"), name)
     raise AttributeError(f"module 'reelwright.kernels' has no attribute {name!r}")

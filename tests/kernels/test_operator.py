@@ -103,5 +103,5 @@ def test_importing_the_package_loads_neither_torch_nor_triton():
     import subprocess
     import sys
 
-    code = "import sys, kernels; assert not {'torch', 'triton'} & set(sys.modules)"
+    code = "import sys, reelwright.kernels; assert not {'torch', 'triton'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
