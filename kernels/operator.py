@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.kernels import gathered
+from reelwright.kernels import reference as gathered
 
 TRITON_TYPES = (torch.float16, torch.bfloat16, torch.float32)
 TRITON_DIM = 256
@@ -89,7 +89,7 @@ def _has_triton() -> bool:
 def _passes(backend: str, q: Tensor) -> Any:
     if choose_backend(backend, q) == "torch":
         return gathered
-    from reelwright.kernels import triton_passes
+    from reelwright.kernels.triton import passes as triton_passes
 
     return triton_passes
 

@@ -29,7 +29,7 @@ def best_blocks(
     all key blocks. Some rows at a time, for all scores of a long video would be gigabytes. backend: torch or triton.
     """
     if backend == "triton" and means_k.shape[2]:
-        from reelwright.kernels import triton_ranking
+        from reelwright.kernels.triton import ranking as triton_ranking
 
         if means_k.shape[2] <= triton_ranking.WIDEST:
             with torch.autocast(means_q.device.type, enabled=False):
@@ -60,7 +60,7 @@ def _(means_q: Tensor, means_k: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 def block_means(x: Tensor, offsets: Tensor) -> Tensor:
     """fp64 [B, heads, blocks, D] of x [B, heads, N, D] in block order, by Triton: block i is rows offsets[i] to
     offsets[i + 1]."""
-    from reelwright.kernels import triton_ranking
+    from reelwright.kernels.triton import ranking as triton_ranking
 
     return triton_ranking.block_means(x, offsets)
 
@@ -111,7 +111,7 @@ def _kept(among: Tensor, width: int, rule: str, keep: float) -> Tensor:
 def _by_triton(
     means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, rule: str, keep: float
 ) -> tuple[Tensor, Tensor]:
-    from reelwright.kernels import triton_ranking
+    from reelwright.kernels.triton import ranking as triton_ranking
 
     width = _width(means_k.shape[2], rule, keep)
     kept: Tensor | float = keep

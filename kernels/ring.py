@@ -16,11 +16,11 @@ from torch import Tensor
 
 from reelwright.kernels.attention import Block, autocast_types, put_back, put_in_order
 from reelwright.kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
-from reelwright.kernels.gathered import lse_type
 from reelwright.kernels.lists import BlockLists
 from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels, choose_backend
+from reelwright.kernels.reference import lse_type
+from reelwright.kernels.ring_comm import Arriving, merge, pass_on
 from reelwright.kernels.selection import Select, choose, pooled, visible
-from reelwright.kernels.travel import Arriving, merge, pass_on
 
 
 def ring_block_sparse_attention(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.kernels.travel import Arriving, merge, pass_on
+from reelwright.kernels.ring_comm import Arriving, merge, pass_on
 from reelwright.model.attention import Attend, Layout
 from reelwright.model.sparse import SparseAttention
 from reelwright.training.context import Strips, attention_types

@@ -1,4 +1,4 @@
-"""Launches the Triton kernels: the same functions as `reelwright.kernels.gathered`, for fp16, bf16 and fp32.
+"""Launches the Triton kernels: the same functions as `reelwright.kernels.reference`, for fp16, bf16 and fp32.
 
 fp32 is for those who want its precision: with scores too large for it, it is left to `gathered`, which knows fp64. So
 are scales that are not above 0, which nobody trains with.
@@ -11,10 +11,11 @@ import torch
 import triton
 from torch import Tensor
 
-from reelwright.kernels import gathered, triton_kernels
-from reelwright.kernels.gathered import Plan, lse_type, too_large
+from reelwright.kernels import reference as gathered
 from reelwright.kernels.lists import transpose_lists
-from reelwright.kernels.tiles import Tiles, tiles
+from reelwright.kernels.reference import Plan, lse_type, too_large
+from reelwright.kernels.triton import attention as triton_kernels
+from reelwright.kernels.triton.tiles import Tiles, tiles
 
 LOG2_E = math.log2(math.e)
 ROWS = 32

@@ -8,8 +8,8 @@ import torch
 import triton
 from torch import Tensor
 
-from reelwright.kernels import triton_selection
 from reelwright.kernels.lists import chunk_bytes
+from reelwright.kernels.triton import selection as triton_selection
 
 WIDEST = 4096
 """Key blocks of a row that a program holds without spills: a quarter of a million tokens in blocks of 64."""

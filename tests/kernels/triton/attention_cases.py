@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from reelwright.kernels import BlockLists, TopR, block_grids, block_sparse_attention, gathered
+from reelwright.kernels import BlockLists, TopR, block_grids, block_sparse_attention
+from reelwright.kernels import reference as gathered
 from tests.kernels.cases import Case, cases
 from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
 

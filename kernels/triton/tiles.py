@@ -1,8 +1,8 @@
 """Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type, head dim and block sizes.
 
-`python -m reelwright.kernels.tuning` measures on the GPU at hand and writes the table. What it has no line
-for gets the default of `default_tiles`, chosen by what the compiler says (`kernels.inspection`), not measured: so far
-there was no GPU, and the table is empty.
+`python -m reelwright.kernels.tools.tuning` measures on the GPU at hand and writes the table. What it has no line
+for gets the default of `default_tiles`, chosen by what the compiler says (`kernels.tools.inspection`), not measured: so
+far there was no GPU, and the table is empty.
 """
 
 import json

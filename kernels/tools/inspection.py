@@ -1,8 +1,8 @@
-"""What the Triton kernels become on a GPU that need not be there: `python -m reelwright.kernels.inspection`.
+"""What the Triton kernels become on a GPU that need not be there: `python -m reelwright.kernels.tools.inspection`.
 
 Triton compiles for a named architecture anywhere, with the assembler that its package carries. What it says of shared
 memory, registers and spills tells of occupancy, and the instructions whether the matrix units are used; it says nothing
-of speed. Defaults in `reelwright.kernels.tiles` were chosen by it.
+of speed. Defaults in `reelwright.kernels.triton.tiles` were chosen by it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from reelwright.kernels.tiles import KERNELS, Tiles, default_tiles
+from reelwright.kernels.triton.tiles import KERNELS, Tiles, default_tiles
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 _POINTERS = {"lse": "*fp32", "level": "*fp32"} | dict.fromkeys(
@@ -52,8 +52,8 @@ def compiled(
 ) -> Code:
     """A kernel ("forward", "dq", "dkdv") for a type ("bf16", "fp16", "fp32"), D and tokens of the largest blocks; full:
     all blocks have as many."""
-    from reelwright.kernels import triton_kernels
-    from reelwright.kernels.triton_passes import constants
+    from reelwright.kernels.triton import attention as triton_kernels
+    from reelwright.kernels.triton.passes import constants
 
     functions = triton_kernels.forward, triton_kernels.backward_queries, triton_kernels.backward_keys
     function = dict(zip(KERNELS, functions, strict=True))[kernel]
@@ -74,7 +74,8 @@ def compiled_selection(kernel: str, *, dim: int = 128, blocks: int = 2340, cdf: 
     """A kernel of the selection: "means" of bf16 tokens of D numbers, or "ranked" for rows of so many key blocks."""
     import triton
 
-    from reelwright.kernels import triton_ranking, triton_selection
+    from reelwright.kernels.triton import ranking as triton_ranking
+    from reelwright.kernels.triton import selection as triton_selection
 
     wide = triton.next_power_of_2(blocks)
     fixed: dict[str, Any] = {"WIDE": wide, "HIDES": True, "CDF": cdf, "STEP": 2.0**-16}

@@ -1,8 +1,8 @@
-"""Measure the Triton kernels' tiles on this GPU and write them to `tuned.json`: `python -m reelwright.kernels.tuning`.
+"""Measure the Triton kernels' tiles on this GPU: `python -m reelwright.kernels.tools.tuning` writes `tuned.json`.
 
-First the compiler says, on all cores and without the GPU, which tiles fit it without spills (`kernels.inspection`);
-what is compiled then is in Triton's cache when it is launched. Those that do are timed, the most wanted blocks first,
-until `--seconds` have passed; what was measured by then is kept.
+First the compiler says, on all cores and without the GPU, which tiles fit it without spills
+(`kernels.tools.inspection`); what is compiled then is in Triton's cache when it is launched. Those that do are timed,
+the most wanted blocks first, until `--seconds` have passed; what was measured by then is kept.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from reelwright.kernels.blocks import Triple, block_grids
-from reelwright.kernels.inspection import compiled
-from reelwright.kernels.tiles import KERNELS, TABLE, Tiles, name_of, power, table, tiles
+from reelwright.kernels.tools.inspection import compiled
+from reelwright.kernels.triton.tiles import KERNELS, TABLE, Tiles, name_of, power, table, tiles
 
 SHARED = 227 << 10
 """Bytes a program may have on Hopper."""
@@ -95,8 +95,9 @@ def _runs(dim: int, block: tuple[Triple, Triple], grid: Triple, keep: float) -> 
     """Of each kernel: tiles -> milliseconds of its pass; a backward kernel's with the other at its default."""
     from triton.testing import do_bench
 
-    from reelwright.kernels import TopR, select_blocks, triton_passes
-    from reelwright.kernels.gathered import Plan
+    from reelwright.kernels import TopR, select_blocks
+    from reelwright.kernels.reference import Plan
+    from reelwright.kernels.triton import passes as triton_passes
 
     of_q, of_k = block_grids(grid, grid, block)
     q, k, v, grad = torch.randn(4, 1, 8, of_q.tokens, dim, device="cuda", dtype=torch.bfloat16)

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks, triton_ranking
+from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks
 from reelwright.kernels.ranking import best_blocks, block_means
 from reelwright.kernels.selection import pooled
+from reelwright.kernels.triton import ranking as triton_ranking
 from tests.kernels.test_selection import case as problems
-from tests.kernels.triton_cases import DEVICE
+from tests.kernels.triton.attention_cases import DEVICE
 
 
 def chosen(case, rule, backend):
