@@ -1,114 +1,162 @@
 """Block-sparse attention in plain PyTorch, for any device and type: batched products over gathered key blocks.
 
-Rows of equal counts are computed together, a bounded number at a time, in fp32 (fp64 of fp64). Where most blocks are
-kept, gathering costs more than it saves, and whole keys are used under a mask. Both forms share their
-arithmetic. Queries, keys and values are [B, heads, N, D] in block order, and B × heads is one axis below.
+Query blocks with equal counts are computed together, a bounded number at a time, in fp32 (fp64 for fp64). Where most
+blocks are kept, gathering costs more than it saves: then all keys are used under a mask. Both tilings share their
+arithmetic. Queries, keys and values are [B, heads, N, D] in block order; B × heads is one axis below.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from reelwright.kernels.call import BlockSparseCall, acc_dtype, lse_dtype
+from reelwright.kernels.lists import BlockLists
+
 CHUNK_BYTES = 4 << 20
-"""Scores held at a time: in a core's cache they are fastest, and the gathered keys grow with them."""
+"""Bytes of scores per piece: they are fastest in a core's cache, and the gathered keys grow with them."""
 GPU_CHUNK_BYTES = 256 << 20
-"""On a GPU: each chunk is some ten launches."""
+"""Bytes of scores per piece on a GPU: each piece is some ten launches."""
 EXACT_TO = 16.0
-"""Scores of fp32 beyond it are computed in fp64: their last digit alone would cost more than 2e-6 of a weight."""
+"""Largest fp32 score that is computed in fp32: beyond it the last digit alone would cost a weight more than 2e-6."""
 DENSE_FROM = 0.6
-"""Share of kept pairs from which whole keys under a mask are faster than gathered ones (2 cores, D = 128)."""
+"""Share of kept pairs from which all keys under a mask are faster than gathered ones (2 cores, D = 128)."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to compute. indices [B, heads, Mq, R], counts [B, heads, Mq] as in `BlockLists`, offsets in `BlockGrid`."""
+def forward(q: Tensor, k: Tensor, v: Tensor, call: BlockSparseCall) -> tuple[Tensor, Tensor]:
+    """Compute attention.
 
-    indices: Tensor
-    counts: Tensor
-    offsets_q: Tensor
-    offsets_k: Tensor
-    capacity_q: int
-    capacity_k: int
-    scale: float
+    Args:
+        q: [B, heads, Nq, D].
+        k: [B, heads, Nk, D].
+        v: [B, heads, Nk, D].
+        call: lists and blocks.
+
+    Returns:
+        out [B, heads, Nq, D] and the log-sum-exp [B, heads, Nq] of `lse_dtype`; 0 and -inf for rows without blocks.
+    """
+    tiling = choose_tiling(call)
+    q_rows = tiling.split_queries(q)
+    k_rows = tiling.split_keys(k)
+    v_rows = tiling.split_keys(v)
+    out = torch.zeros_like(q_rows)
+    lse = q_rows.new_full((*q_rows.shape[:2], 1), -torch.inf, dtype=lse_dtype(q.dtype))
+    for piece in tiling.pieces():
+        tile = piece.take_queries(q_rows), piece.take_keys(k_rows), piece.take_keys(v_rows)
+        out_tile, lse_tile = softmax_forward(*tile, piece.hidden, call.scale)
+        piece.put_queries(out, out_tile)
+        piece.put_queries(lse, lse_tile)
+    return tiling.join_queries(out, q), tiling.join_queries(lse, q).squeeze(-1)
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """-> out [B, heads, Nq, D], log-sum-exp [B, heads, Nq] of `lse_type`; 0 and -inf where a row has no blocks."""
-    work = _work(plan)
-    (rows,), (keys, values) = work.queries(q), work.keys(k, v)
-    out, lse = torch.zeros_like(rows), rows.new_full((*rows.shape[:2], 1), -torch.inf, dtype=lse_type(q.dtype))
-    for piece in work.pieces():
-        part, total = _attend(piece.take_queries(rows), *piece.take_keys(keys, values), piece.hidden, plan.scale)
-        piece.put_queries(out, part)
-        piece.put_queries(lse, total)
-    return work.tokens_q(out, q), work.tokens_q(lse, q).squeeze(-1)
-
-
-def levels(grad: Tensor, out: Tensor) -> Tensor:
-    """[B, heads, Nq], fp32 (fp64 of fp64): the sums of grad · out over D."""
-    wide = torch.promote_types(out.dtype, torch.float32)
-    return (grad.to(wide) * out.to(wide)).sum(-1)
+def delta(grad: Tensor, out: Tensor) -> Tensor:
+    """Sum grad · out over D: [B, heads, Nq, D] twice -> [B, heads, Nq] of `acc_dtype`."""
+    dtype = acc_dtype(out.dtype)
+    return (grad.to(dtype) * out.to(dtype)).sum(-1)
 
 
 def backward(
-    grad: Tensor, level: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, plan: Plan
+    grad: Tensor, delta: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, call: BlockSparseCall
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v from that of out; level [B, heads, Nq]: `levels`, less the log-sum-exp's gradient."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    work = _work(plan)
-    rows = work.queries(q, grad, lse[..., None].masked_fill(lse[..., None] == -torch.inf, 0), level[..., None])
-    keys, values = work.keys(k, v)
-    dq, dk, dv = (torch.zeros_like(x, dtype=wide) for x in (rows[0], keys, values))
-    for piece in work.pieces():
-        queries, grads, total, mean = (piece.take_queries(x) for x in rows)
-        pair = piece.take_keys(keys, values)
-        slopes = _slopes(queries, grads, total, mean, *pair, hidden=piece.hidden, scale=plan.scale)
-        piece.put_queries(dq, slopes[0])
-        piece.add_keys(dk, slopes[1])
-        piece.add_keys(dv, slopes[2])
-    return work.tokens_q(dq, q).to(q.dtype), work.tokens_k(dk, k).to(k.dtype), work.tokens_k(dv, v).to(v.dtype)
+    """Compute the gradients of q, k and v.
 
-
-def lse_type(dtype: torch.dtype) -> torch.dtype:
-    """Of the log-sum-exp. Of fp32 it is fp64: rounded to fp32, one of 100 would cost each weight 4e-6, and every piece
-    of a ring its own."""
-    return torch.float32 if dtype.itemsize < 4 else torch.float64
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """q [g, n, D], k and v [g, m, D], wide, hidden [g, n or 1, m] bool -> out [g, n, D], log-sum-exp [g, n, 1]."""
-    weights = _scores(q, k, hidden, scale)
-    top = weights.amax(-1, keepdim=True)
-    if too_large(top, q):
-        out, total = _attend(q.double(), k.double(), v.double(), hidden, scale)
-        return out.float(), total
-    top.clamp_(min=torch.finfo(weights.dtype).min)
-    weights.sub_(top).exp_()
-    total = weights.sum(-1, keepdim=True)
-    out = (weights @ v).div_(total.clamp(min=torch.finfo(total.dtype).tiny))
-    return out, total.to(lse_type(q.dtype)).log().add_(top)
-
-
-def _slopes(
-    q: Tensor, grad: Tensor, lse: Tensor, mean: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v of a piece (Dao, 2023). mean [g, n, 1]: of grad · out, less the log-sum-exp's gradient."""
-    if too_large(lse, q):
-        q, k, v = q.double(), k.double(), v.double()
-    weights = _scores(q, k, hidden, scale)
-    grad, lse, mean = (x.to(weights.dtype) for x in (grad, lse, mean))
-    weights.sub_(lse).exp_()
-    value = weights.mT @ grad
-    slope = (grad @ v.mT).sub_(mean).mul_(weights)
-    return (slope @ k).mul_(scale), slope.mT @ q.to(k.dtype).mul(scale), value
+    Args:
+        grad: [B, heads, Nq, D], the gradient of out.
+        delta: [B, heads, Nq], `delta` less the log-sum-exp's gradient.
+        q: as in `forward`, and so are k and v.
+        k: [B, heads, Nk, D].
+        v: [B, heads, Nk, D].
+        lse: [B, heads, Nq], of the forward pass.
+        call: lists and blocks.
+    """
+    tiling = choose_tiling(call)
+    q_rows = tiling.split_queries(q)
+    grad_rows = tiling.split_queries(grad)
+    lse_rows = tiling.split_queries(lse.masked_fill(lse == -torch.inf, 0)[..., None])
+    delta_rows = tiling.split_queries(delta[..., None])
+    k_rows = tiling.split_keys(k)
+    v_rows = tiling.split_keys(v)
+    dq, dk, dv = (torch.zeros_like(x, dtype=acc_dtype(q.dtype)) for x in (q_rows, k_rows, v_rows))
+    for piece in tiling.pieces():
+        tile = _Tile(
+            q=piece.take_queries(q_rows),
+            grad=piece.take_queries(grad_rows),
+            lse=piece.take_queries(lse_rows),
+            delta=piece.take_queries(delta_rows),
+            k=piece.take_keys(k_rows),
+            v=piece.take_keys(v_rows),
+            hidden=piece.hidden,
+        )
+        dq_tile, dk_tile, dv_tile = softmax_backward(tile, call.scale)
+        piece.put_queries(dq, dq_tile)
+        piece.add_keys(dk, dk_tile)
+        piece.add_keys(dv, dv_tile)
+    return (
+        tiling.join_queries(dq, q).to(q.dtype),
+        tiling.join_keys(dk, k).to(k.dtype),
+        tiling.join_keys(dv, v).to(v.dtype),
+    )
 
 
 def too_large(scores: Tensor, q: Tensor) -> bool:
-    """Whether scores, or log-sum-exps of them, of fp32 queries are too far from 0 for fp32. -inf: nothing is seen."""
+    """Tell whether fp32 queries have scores, or log-sum-exps of them, too far from 0 for fp32; -inf is hidden."""
     return q.dtype == torch.float32 and bool((scores.abs() > EXACT_TO).logical_and_(scores > -torch.inf).any())
+
+
+# --- arithmetic of one piece: g groups of n queries and m keys ------------------------------------------------------
+
+
+class _Tile(NamedTuple):
+    """Input of one piece's backward pass: q, grad [g, n, D], lse, delta [g, n, 1], k and v [g, m, D] in acc_dtype."""
+
+    q: Tensor
+    grad: Tensor
+    lse: Tensor
+    delta: Tensor
+    k: Tensor
+    v: Tensor
+    hidden: Tensor | None
+
+
+def softmax_forward(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Attend within one piece.
+
+    Args:
+        q: [g, n, D].
+        k: [g, m, D] in `acc_dtype`.
+        v: [g, m, D] in `acc_dtype`.
+        hidden: bool [g, n or 1, m], keys that are not seen; None: all are.
+        scale: factor of the scores.
+
+    Returns:
+        out [g, n, D] and the log-sum-exp [g, n, 1].
+    """
+    p = _scores(q, k, hidden, scale)
+    m_i = p.amax(-1, keepdim=True)
+    if too_large(m_i, q):
+        out, lse = softmax_forward(q.double(), k.double(), v.double(), hidden, scale)
+        return out.float(), lse
+    m_i.clamp_(min=torch.finfo(p.dtype).min)
+    p.sub_(m_i).exp_()
+    l_i = p.sum(-1, keepdim=True)
+    out = (p @ v).div_(l_i.clamp(min=torch.finfo(l_i.dtype).tiny))
+    return out, l_i.to(lse_dtype(q.dtype)).log().add_(m_i)
+
+
+def softmax_backward(tile: _Tile, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute one piece's gradients of q [g, n, D], k [g, m, D] and v [g, m, D] (Dao, FlashAttention-2, 2023)."""
+    q, grad, lse, delta, k, v, hidden = tile
+    if too_large(lse, q):
+        q, k, v = q.double(), k.double(), v.double()
+    p = _scores(q, k, hidden, scale)
+    grad, lse, delta = (x.to(p.dtype) for x in (grad, lse, delta))
+    p.sub_(lse).exp_()
+    dv = p.mT @ grad
+    ds = (grad @ v.mT).sub_(delta).mul_(p)
+    return (ds @ k).mul_(scale), ds.mT @ q.to(k.dtype).mul(scale), dv
 
 
 def _scores(q: Tensor, k: Tensor, hidden: Tensor | None, scale: float) -> Tensor:
@@ -116,168 +164,225 @@ def _scores(q: Tensor, k: Tensor, hidden: Tensor | None, scale: float) -> Tensor
     return scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)
 
 
-class _Blocks:
-    """How pieces are cut: by rows of the lists, over gathered key blocks."""
+# --- tilings: how the work is cut into pieces -----------------------------------------------------------------------
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.rows = plan.counts.shape[-1]
-        self.key_blocks = plan.offsets_k.numel() - 1
 
-    def queries(self, *tensors: Tensor) -> list[Tensor]:
-        return [_to_blocks(x, self.plan.offsets_q, self.plan.capacity_q) for x in tensors]
+class Piece(Protocol):
+    """Queries and keys that are computed at once.
 
-    def keys(self, *tensors: Tensor) -> list[Tensor]:
-        return [_to_blocks(x, self.plan.offsets_k, self.plan.capacity_k) for x in tensors]
+    Attributes:
+        hidden: bool [g, n or 1, m], keys that are not seen; None: all are.
+    """
 
-    def tokens_q(self, blocks: Tensor, like: Tensor) -> Tensor:
-        return _to_tokens(blocks, self.plan.offsets_q, like)
+    @property
+    def hidden(self) -> Tensor | None: ...
 
-    def tokens_k(self, blocks: Tensor, like: Tensor) -> Tensor:
-        return _to_tokens(blocks, self.plan.offsets_k, like)
+    def take_queries(self, rows: Tensor) -> Tensor:
+        """Return this piece's rows [g, n, D] of a tiling's query rows."""
 
-    def pieces(self) -> Iterator["_Gathered"]:
-        """Rows in order of falling counts, so that those computed together waste little."""
-        plan, lengths = self.plan, self.plan.offsets_k.diff()
-        ragged = self.key_blocks * plan.capacity_k != int(plan.offsets_k[-1])
-        counts, order = plan.counts.flatten().sort(descending=True, stable=True)
-        indices, known = plan.indices.flatten(0, 2), counts.tolist()
+    def take_keys(self, rows: Tensor) -> Tensor:
+        """Return this piece's rows [g, m, D] of a tiling's key rows, in `acc_dtype`."""
+
+    def put_queries(self, rows: Tensor, values: Tensor) -> None:
+        """Write values [g, n, D] to this piece's query rows, which no other piece has."""
+
+    def add_keys(self, rows: Tensor, values: Tensor) -> None:
+        """Add values [g, m, D] to this piece's key rows, in a fixed order."""
+
+
+class Tiling(Protocol):
+    """A way to cut a call into pieces, and the layout of the rows that its pieces take from."""
+
+    def split_queries(self, tokens: Tensor) -> Tensor:
+        """Lay [B, heads, Nq, D] out in rows."""
+
+    def split_keys(self, tokens: Tensor) -> Tensor:
+        """Lay [B, heads, Nk, D] out in rows."""
+
+    def join_queries(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Undo `split_queries`; like: a tensor of the tokens' shape, D apart."""
+
+    def join_keys(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Undo `split_keys`."""
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield every query row that has keys, once."""
+
+
+def choose_tiling(call: BlockSparseCall) -> Tiling:
+    """Return the faster tiling for the share of pairs that a call keeps."""
+    pairs = call.counts.numel() * call.key_blocks
+    return MaskTiling(call) if int(call.counts.sum()) >= DENSE_FROM * pairs else GatherTiling(call)
+
+
+class GatherTiling:
+    """Some query blocks, of any heads, each over the key blocks of its list.
+
+    Rows are [B × heads × blocks, capacity, D]: a query block and its gathered keys are one entry of a batched product.
+    """
+
+    def __init__(self, call: BlockSparseCall) -> None:
+        self.call = call
+        self.query_blocks = call.counts.shape[-1]
+        self.lengths_k = call.offsets_k.diff()
+        self.ragged_k = call.key_blocks * call.capacity_k != int(call.offsets_k[-1])
+
+    def split_queries(self, tokens: Tensor) -> Tensor:
+        return _to_blocks(tokens, self.call.offsets_q, self.call.capacity_q)
+
+    def split_keys(self, tokens: Tensor) -> Tensor:
+        return _to_blocks(tokens, self.call.offsets_k, self.call.capacity_k)
+
+    def join_queries(self, rows: Tensor, like: Tensor) -> Tensor:
+        return _to_tokens(rows, self.call.offsets_q, like)
+
+    def join_keys(self, rows: Tensor, like: Tensor) -> Tensor:
+        return _to_tokens(rows, self.call.offsets_k, like)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Take query blocks in order of falling counts, so that those computed together waste little."""
+        call = self.call
+        counts, order = call.counts.flatten().sort(descending=True, stable=True)
+        indices = call.indices.flatten(0, 2)
+        widths = counts.tolist()
         first = 0
-        while first < len(known) and known[first]:
-            width = known[first]
-            last = first + max(1, _chunk_bytes(plan) // (width * plan.capacity_k * plan.capacity_q * 4))
-            rows = order[first:last][counts[first:last] > 0]
-            keys = indices[rows, :width].long()
-            unused = keys < 0
-            keys = keys.masked_fill(unused, 0)
-            hidden = None
-            if ragged or known[first + len(rows) - 1] < width:
-                past = torch.arange(plan.capacity_k, device=keys.device) >= lengths[keys][..., None]
-                hidden = (past | unused[..., None]).flatten(1)[:, None]
-            yield _Gathered(rows, (keys + rows[:, None] // self.rows * self.key_blocks), hidden)
-            first += len(rows)
+        while first < len(widths) and widths[first]:
+            width = widths[first]
+            last = first + max(1, _chunk_bytes(call) // (width * call.capacity_k * call.capacity_q * 4))
+            blocks = order[first:last][counts[first:last] > 0]
+            keys = indices[blocks, :width].long()
+            hidden = self._hidden(keys, even=widths[first + len(blocks) - 1] == width)
+            first_of_head = blocks[:, None] // self.query_blocks * call.key_blocks
+            yield _GatheredPiece(blocks, keys.clamp(min=0) + first_of_head, hidden)
+            first += len(blocks)
+
+    def _hidden(self, keys: Tensor, *, even: bool) -> Tensor | None:
+        """Hide tokens past a short block's end and, unless all lists are `even`, those of unused entries (-1)."""
+        if even and not self.ragged_k:
+            return None
+        lengths = self.lengths_k[keys.clamp(min=0)]
+        past_end = torch.arange(self.call.capacity_k, device=keys.device) >= lengths[..., None]
+        return (past_end | (keys < 0)[..., None]).flatten(1)[:, None]
 
 
 @dataclass(frozen=True)
-class _Gathered:
-    """rows [g] of query blocks, keys [g, r] of key blocks, both numbered through all heads."""
+class _GatheredPiece:
+    """Query blocks [g] and their key blocks [g, r], both numbered through all heads."""
 
-    rows: Tensor
-    keys: Tensor
+    query_blocks: Tensor
+    key_blocks: Tensor
     hidden: Tensor | None
 
-    def take_queries(self, blocks: Tensor) -> Tensor:
-        return blocks.index_select(0, self.rows)
+    def take_queries(self, rows: Tensor) -> Tensor:
+        return rows.index_select(0, self.query_blocks)
 
-    def take_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self._take(k), self._take(v)
+    def take_keys(self, rows: Tensor) -> Tensor:
+        gathered = rows.index_select(0, self.key_blocks.flatten())
+        return gathered.view(len(self.query_blocks), -1, rows.shape[-1]).to(acc_dtype(rows.dtype))
 
-    def _take(self, blocks: Tensor) -> Tensor:
-        wide = torch.promote_types(blocks.dtype, torch.float32)
-        gathered = blocks.index_select(0, self.keys.flatten())
-        return gathered.view(len(self.rows), -1, blocks.shape[-1]).to(wide)
+    def put_queries(self, rows: Tensor, values: Tensor) -> None:
+        rows.index_copy_(0, self.query_blocks, values.to(rows.dtype))
 
-    def put_queries(self, blocks: Tensor, values: Tensor) -> None:
-        blocks.index_copy_(0, self.rows, values.to(blocks.dtype))
-
-    def add_keys(self, blocks: Tensor, values: Tensor) -> None:
-        keys, values = self.keys.flatten(), values.to(blocks.dtype).reshape(-1, *blocks.shape[1:])
-        if blocks.is_cuda:  # sorts, and adds in a fixed order; index_add_ adds atomically there
-            blocks.index_put_((keys,), values, accumulate=True)
+    def add_keys(self, rows: Tensor, values: Tensor) -> None:
+        blocks = self.key_blocks.flatten()
+        values = values.to(rows.dtype).reshape(-1, *rows.shape[1:])
+        if rows.is_cuda:  # sorts, and adds in a fixed order; index_add_ adds atomically there
+            rows.index_put_((blocks,), values, accumulate=True)
         else:
-            blocks.index_add_(0, keys, values)
+            rows.index_add_(0, blocks, values)
 
 
-class _Whole:
-    """How pieces are cut where most is kept: some query blocks of one head, over all its keys under a mask."""
+class MaskTiling:
+    """Some query blocks of one head over all its keys, under a mask. Rows are [B × heads, N, D]."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.heads = plan.counts.shape[0] * plan.counts.shape[1]
+    def __init__(self, call: BlockSparseCall) -> None:
+        self.call = call
 
-    def queries(self, *tensors: Tensor) -> list[Tensor]:
-        return [x.flatten(0, 1) for x in tensors]
+    def split_queries(self, tokens: Tensor) -> Tensor:
+        return tokens.flatten(0, 1)
 
-    keys = queries
+    def split_keys(self, tokens: Tensor) -> Tensor:
+        return tokens.flatten(0, 1)
 
-    def tokens_q(self, rows: Tensor, like: Tensor) -> Tensor:
+    def join_queries(self, rows: Tensor, like: Tensor) -> Tensor:
         return rows.view(*like.shape[:3], rows.shape[-1])
 
-    tokens_k = tokens_q
+    def join_keys(self, rows: Tensor, like: Tensor) -> Tensor:
+        return rows.view(*like.shape[:3], rows.shape[-1])
 
-    def pieces(self) -> Iterator["_Span"]:
-        from reelwright.kernels.lists import BlockLists
-
-        plan, lengths = self.plan, self.plan.offsets_k.diff()
-        kept = BlockLists(plan.indices, plan.counts).mask(lengths.numel()).flatten(0, 1)
-        owner = torch.arange(lengths.numel(), device=lengths.device).repeat_interleave(lengths)
-        budget = max(1, _chunk_bytes(plan) // (4 * owner.numel() * plan.capacity_q))  # query blocks
-        offsets = plan.offsets_q.tolist()
-        firsts = [*range(0, len(offsets) - 1, budget), len(offsets) - 1]
-        for head in range(self.heads):
+    def pieces(self) -> Iterator[Piece]:
+        call = self.call
+        lengths_k = call.offsets_k.diff()
+        kept = BlockLists(call.indices, call.counts).mask(call.key_blocks).flatten(0, 1)
+        owner = torch.arange(call.key_blocks, device=kept.device).repeat_interleave(lengths_k)
+        step = max(1, _chunk_bytes(call) // (4 * owner.numel() * call.capacity_q))  # query blocks
+        offsets = call.offsets_q.tolist()
+        firsts = [*range(0, len(offsets) - 1, step), len(offsets) - 1]
+        for head in range(kept.shape[0]):
             for first, last in pairwise(firsts):
-                shown = kept[head, first:last]
+                seen = kept[head, first:last]
                 hidden = None
-                if not shown.all():
-                    each = plan.offsets_q[first : last + 1].diff()
-                    hidden = ~shown[:, owner].repeat_interleave(each, dim=0)[None]
-                yield _Span(head, offsets[first], offsets[last], hidden)
+                if not seen.all():
+                    lengths_q = call.offsets_q[first : last + 1].diff()
+                    hidden = ~seen[:, owner].repeat_interleave(lengths_q, dim=0)[None]
+                yield _SpanPiece(head, offsets[first], offsets[last], hidden)
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Queries [first, last) of a head, and all its keys."""
+class _SpanPiece:
+    """Queries [first, last) of one head, and all its keys."""
 
     head: int
     first: int
     last: int
     hidden: Tensor | None
 
-    def take_queries(self, tokens: Tensor) -> Tensor:
-        return tokens[self.head, self.first : self.last][None]
+    def take_queries(self, rows: Tensor) -> Tensor:
+        return rows[self.head, self.first : self.last][None]
 
-    def take_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(k.dtype, torch.float32)
-        return k[self.head][None].to(wide), v[self.head][None].to(wide)
+    def take_keys(self, rows: Tensor) -> Tensor:
+        return rows[self.head][None].to(acc_dtype(rows.dtype))
 
-    def put_queries(self, tokens: Tensor, values: Tensor) -> None:
-        tokens[self.head, self.first : self.last] = values[0].to(tokens.dtype)
+    def put_queries(self, rows: Tensor, values: Tensor) -> None:
+        rows[self.head, self.first : self.last] = values[0].to(rows.dtype)
 
-    def add_keys(self, tokens: Tensor, values: Tensor) -> None:
-        tokens[self.head] += values[0]
-
-
-def _chunk_bytes(plan: Plan) -> int:
-    return GPU_CHUNK_BYTES if plan.indices.is_cuda else CHUNK_BYTES
+    def add_keys(self, rows: Tensor, values: Tensor) -> None:
+        rows[self.head] += values[0]
 
 
-def _work(plan: Plan) -> _Blocks | _Whole:
-    possible = plan.counts.numel() * (plan.offsets_k.numel() - 1)
-    return _Whole(plan) if int(plan.counts.sum()) >= DENSE_FROM * possible else _Blocks(plan)
+def _chunk_bytes(call: BlockSparseCall) -> int:
+    return GPU_CHUNK_BYTES if call.indices.is_cuda else CHUNK_BYTES
 
 
-def _to_blocks(x: Tensor, offsets: Tensor, capacity: int) -> Tensor:
-    """[B, heads, N, D] -> [B × heads × blocks, capacity, D], zeros past a block's last token."""
+def _to_blocks(tokens: Tensor, offsets: Tensor, capacity: int) -> Tensor:
+    """Pad blocks: [B, heads, N, D] -> [B × heads × blocks, capacity, D], zeros past a block's last token."""
     count = offsets.numel() - 1
-    x = x.flatten(0, 1)
-    if count * capacity == x.shape[1]:
-        return x.reshape(x.shape[0] * count, capacity, x.shape[-1])
-    blocks = x.new_zeros(x.shape[0], count * capacity, x.shape[-1])
-    blocks[:, _places(offsets, capacity)] = x
-    return blocks.view(x.shape[0] * count, capacity, x.shape[-1])
+    tokens = tokens.flatten(0, 1)
+    if count * capacity == tokens.shape[1]:
+        return tokens.reshape(tokens.shape[0] * count, capacity, tokens.shape[-1])
+    blocks = tokens.new_zeros(tokens.shape[0], count * capacity, tokens.shape[-1])
+    blocks[:, _padded_places(offsets, capacity)] = tokens
+    return blocks.view(tokens.shape[0] * count, capacity, tokens.shape[-1])
 
 
 def _to_tokens(blocks: Tensor, offsets: Tensor, like: Tensor) -> Tensor:
+    """Undo `_to_blocks`; like [B, heads, N, any]."""
     capacity, tokens = blocks.shape[1], like.shape[2]
     count = offsets.numel() - 1
     flat = blocks.view(like.shape[0], like.shape[1], count * capacity, blocks.shape[-1])
     if count * capacity != tokens:
-        flat = flat[:, :, _places(offsets, capacity)]
+        flat = flat[:, :, _padded_places(offsets, capacity)]
     return flat
 
 
-def _places(offsets: Tensor, capacity: int) -> Tensor:
-    """Where each token lies among blocks of `capacity`."""
+def _padded_places(offsets: Tensor, capacity: int) -> Tensor:
+    """Return each token's place among padded blocks.
+
+    Blocks of 3, 4 and 2 tokens, capacity 4:
+
+        tokens   0 1 2   3 4 5 6   7 8
+        places   0 1 2 . 4 5 6 7   8 9 . .
+    """
     lengths = offsets.diff()
     starts = torch.arange(lengths.numel(), device=offsets.device) * capacity - offsets[:-1]
     return torch.arange(int(offsets[-1]), device=offsets.device) + starts.repeat_interleave(lengths)

@@ -1,14 +1,22 @@
-"""The GPU kernels: one program a tile of rows, a flat loop over the tiles of the blocks it attends to.
+"""The attention's GPU kernels: one program per tile of rows, a flat loop over the tiles of the blocks it attends to.
 
-Tokens are in block order, so a block is a range of rows. Where all blocks of a side are full (FULL_Q, FULL_K), the
-range follows from the block's number; else it is looked up, and rows past a block's end are masked. The forward and dq
-walk a query block's list, dk and dv a key block's transposed list: every output has one writer, nothing is added
-atomically, and results are the same bit for bit from run to run. Exponentials are base 2, and the scale, above 0, is
-applied in fp32 in the subtraction before them. Online softmax and the backward's recomputation: Dao, FlashAttention-2
+Names are those of FlashAttention: m is the queries' side, n the keys'; m_i and l_i are the running maximum and sum of a
+row, p the weights, ds the gradient of the scores. A block is one of the token grid; a tile is a part of it that one
+program holds (FlashAttention's BLOCK_M and BLOCK_N are TILE_M and TILE_N):
+
+    keys     block 0          block 1          block 2         TILES_N = 2 tiles of TILE_N rows per block
+             [tile 0|tile 1]  [tile 0|tile 1]  [tile 0|til  ]  the last block may be short: not FULL_N
+    list     0, 2             i = 0, 1 are block 0's tiles, i = 2, 3 block 2's
+
+Tokens are in block order, so a block is a range of rows. Where all blocks of a side are full (FULL_M, FULL_N), the
+range follows from the block's number; else it is looked up, and rows past a block's end are masked. The forward pass
+and dq walk a query block's list, dk and dv a key block's transposed list: every output has one writer, nothing is added
+atomically, and results are the same bit for bit from run to run. Exponentials are base 2; qk_scale, above 0, is applied
+in fp32 in the subtraction before them. Online softmax and recomputation in the backward pass: Dao, FlashAttention-2
 (2023).
 
-Grids have one axis, as only the first may be longer than 65,535. Sizes of lists are not specialised: a kernel is
-compiled once for blocks of a size, not for each grid. Tensors are contiguous [heads, rows, D].
+Launch grids have one axis, since only the first may be longer than 65,535. `do_not_specialize` names the sizes of
+lists: a kernel is compiled once per block size, not once per grid. Tensors are contiguous [heads, rows, HEAD_DIM].
 """
 
 import triton
@@ -16,173 +24,204 @@ import triton.language as tl
 
 
 @triton.jit
-def _places(first, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr):
-    """int64 [TILE, DIM]: where rows from `first`, int64, lie."""
-    return (first + tl.arange(0, TILE))[:, None] * D + tl.arange(0, DIM)[None, :]
+def _tile_offsets(start, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """Return int64 [TILE, PADDED_DIM]: where rows from `start`, int64, lie."""
+    return (start + tl.arange(0, TILE))[:, None] * HEAD_DIM + tl.arange(0, PADDED_DIM)[None, :]
 
 
 @triton.jit
-def _shown(count, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, FULL: tl.constexpr):
-    """bool [TILE or 1, DIM]: what there is of a tile that has `count` rows."""
-    shown = (tl.arange(0, DIM) < D)[None, :]
+def _tile_mask(count, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, FULL: tl.constexpr):
+    """Return bool [TILE or 1, PADDED_DIM]: the numbers that exist of a tile of `count` rows."""
+    mask = (tl.arange(0, PADDED_DIM) < HEAD_DIM)[None, :]
     if not FULL:
-        shown = shown & (tl.arange(0, TILE) < count)[:, None]
-    return shown
+        mask = mask & (tl.arange(0, TILE) < count)[:, None]
+    return mask
 
 
 @triton.jit
-def _rows(pointer, first, count, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, FULL: tl.constexpr):
-    """[TILE, DIM] rows from `first`; zeros past `count` rows and past D."""
-    places = pointer + _places(first, TILE, D, DIM)
-    if FULL and D == DIM:
-        return tl.load(places)
-    return tl.load(places, mask=_shown(count, TILE, D, DIM, FULL), other=0.0)
+def _load_rows(
+    base_ptr, start, count, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, FULL: tl.constexpr
+):
+    """Load [TILE, PADDED_DIM] rows from `start`; zeros past `count` rows and past HEAD_DIM."""
+    ptrs = base_ptr + _tile_offsets(start, TILE, HEAD_DIM, PADDED_DIM)
+    if FULL and HEAD_DIM == PADDED_DIM:
+        return tl.load(ptrs)
+    return tl.load(ptrs, mask=_tile_mask(count, TILE, HEAD_DIM, PADDED_DIM, FULL), other=0.0)
 
 
 @triton.jit
-def _store(pointer, first, count, tile, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, FULL: tl.constexpr):
-    places, tile = pointer + _places(first, TILE, D, DIM), tile.to(pointer.dtype.element_ty)
-    if FULL and D == DIM:
-        tl.store(places, tile)
+def _store_rows(
+    base_ptr, start, count, tile,
+    TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, FULL: tl.constexpr,
+):  # fmt: skip
+    """Store the `count` rows of a tile [TILE, PADDED_DIM] from `start`."""
+    ptrs = base_ptr + _tile_offsets(start, TILE, HEAD_DIM, PADDED_DIM)
+    tile = tile.to(base_ptr.dtype.element_ty)
+    if FULL and HEAD_DIM == PADDED_DIM:
+        tl.store(ptrs, tile)
     else:
-        tl.store(places, tile, mask=_shown(count, TILE, D, DIM, FULL))
+        tl.store(ptrs, tile, mask=_tile_mask(count, TILE, HEAD_DIM, PADDED_DIM, FULL))
 
 
 @triton.jit
-def _numbers(pointer, first, count, TILE: tl.constexpr, FULL: tl.constexpr):
-    """[TILE]: of each row, one number."""
-    rows = tl.arange(0, TILE)
+def _load_vector(base_ptr, start, count, TILE: tl.constexpr, FULL: tl.constexpr):
+    """Load [TILE], one number per row; zeros past `count` rows."""
+    offs = tl.arange(0, TILE)
     if FULL:
-        return tl.load(pointer + first + rows)
-    return tl.load(pointer + first + rows, mask=rows < count, other=0.0)
+        return tl.load(base_ptr + start + offs)
+    return tl.load(base_ptr + start + offs, mask=offs < count, other=0.0)
 
 
 @triton.jit
-def _range(offsets, block, part, TILE: tl.constexpr, PARTS: tl.constexpr, FULL: tl.constexpr):
-    """(first row, rows) of a tile of a block; no rows past the block's end."""
+def _tile_range(offsets_ptr, block, tile, TILE: tl.constexpr, TILES: tl.constexpr, FULL: tl.constexpr):
+    """Return (first row, number of rows) of a tile of a block; no rows past the block's end."""
     if FULL:
-        first, count = (block * PARTS + part) * TILE, TILE
+        start, count = (block * TILES + tile) * TILE, TILE
     else:
-        first = tl.load(offsets + block) + part * TILE
-        count = tl.maximum(tl.minimum(tl.load(offsets + block + 1) - first, TILE), 0)
-    return first, count
+        start = tl.load(offsets_ptr + block) + tile * TILE
+        count = tl.maximum(tl.minimum(tl.load(offsets_ptr + block + 1) - start, TILE), 0)
+    return start, count
 
 
-SIZES = ("list_stride", "list_rows", "list_length", "blocks_k")
-
-
-@triton.jit(do_not_specialize=SIZES[:2])
+@triton.jit(do_not_specialize=("list_stride", "list_rows"))
 def forward(
-    q, k, v, out, lse, indices, counts, offsets_q, offsets_k, list_stride, list_rows, nq, nk, scale,
-    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, PARTS_Q: tl.constexpr, PARTS_K: tl.constexpr,
-    FULL_Q: tl.constexpr, FULL_K: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, PRECISION: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, indices_ptr, counts_ptr, offsets_q_ptr, offsets_k_ptr,
+    list_stride, list_rows, seqlen_q, seqlen_k, qk_scale,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILES_M: tl.constexpr, TILES_N: tl.constexpr,
+    FULL_M: tl.constexpr, FULL_N: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a tile of queries, heads one after another. scale: of scores, times log2(e)."""
-    tile = tl.program_id(0) % (list_rows * PARTS_Q)
-    head = (tl.program_id(0) // (list_rows * PARTS_Q)).to(tl.int64)
-    block = tile // PARTS_Q
-    first, count = _range(offsets_q, block, tile % PARTS_Q, TILE_Q, PARTS_Q, FULL_Q)
-    at = head * nq + first
-    queries = _rows(q, at, count, TILE_Q, D, DIM, FULL_Q)
-    row = head * list_rows + block
-    top = tl.full([TILE_Q], -float("inf"), tl.float32)
-    total = tl.zeros([TILE_Q], tl.float32)
-    acc = tl.zeros([TILE_Q, DIM], tl.float32)
-    for i in range(0, tl.load(counts + row) * PARTS_K):
-        other = tl.load(indices + row * list_stride + i // PARTS_K)
-        start, length = _range(offsets_k, other, i % PARTS_K, TILE_K, PARTS_K, FULL_K)
-        keys = _rows(k, head * nk + start, length, TILE_K, D, DIM, FULL_K)
-        scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
-        if not FULL_K:
-            scores = tl.where((tl.arange(0, TILE_K) < length)[None, :], scores, -float("inf"))
-        higher = tl.maximum(top, tl.max(scores, 1) * scale)
-        shift = higher
-        if not FULL_K:  # a tile past a short block's end is all -inf, and may come before any other
-            shift = tl.where(higher == -float("inf"), 0.0, higher)
-        weights = tl.exp2(scores * scale - shift[:, None])
-        shrink = tl.exp2(top - shift)
-        total = total * shrink + tl.sum(weights, 1)
-        values = _rows(v, head * nk + start, length, TILE_K, D, DIM, FULL_K)
-        acc = tl.dot(weights.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
-        top = higher
-    none = total == 0
-    total = tl.where(none, 1.0, total)
-    _store(out, at, count, acc / total[:, None], TILE_Q, D, DIM, FULL_Q)
-    rows = tl.arange(0, TILE_Q)
-    log = tl.where(none, -float("inf"), (top + tl.log2(total)) * 0.6931471805599453)
-    tl.store(lse + at + rows, log, mask=rows < count)
+    """Compute out and lse: one program per tile of queries, head after head.
+
+    indices: [heads, list_rows, list_stride] key blocks, of which counts [heads, list_rows] are used. qk_scale: factor
+    of the scores, times log2(e).
+    """
+    tile_m = tl.program_id(0) % (list_rows * TILES_M)
+    head = (tl.program_id(0) // (list_rows * TILES_M)).to(tl.int64)
+    block_m = tile_m // TILES_M
+    start_m, count_m = _tile_range(offsets_q_ptr, block_m, tile_m % TILES_M, TILE_M, TILES_M, FULL_M)
+    start_m = head * seqlen_q + start_m
+    offs_m = tl.arange(0, TILE_M)
+    offs_n = tl.arange(0, TILE_N)
+    q = _load_rows(q_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+    list_row = head * list_rows + block_m
+    m_i = tl.full([TILE_M], -float("inf"), tl.float32)
+    l_i = tl.zeros([TILE_M], tl.float32)
+    acc = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
+    for i in range(0, tl.load(counts_ptr + list_row) * TILES_N):
+        block_n = tl.load(indices_ptr + list_row * list_stride + i // TILES_N)
+        start_n, count_n = _tile_range(offsets_k_ptr, block_n, i % TILES_N, TILE_N, TILES_N, FULL_N)
+        start_n = head * seqlen_k + start_n
+        k = _load_rows(k_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+        qk = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        if not FULL_N:
+            qk = tl.where((offs_n < count_n)[None, :], qk, -float("inf"))
+        m_ij = tl.maximum(m_i, tl.max(qk, 1) * qk_scale)
+        shift = m_ij
+        if not FULL_N:  # a tile past a short block's end is all -inf, and may come before any other
+            shift = tl.where(m_ij == -float("inf"), 0.0, m_ij)
+        p = tl.exp2(qk * qk_scale - shift[:, None])
+        alpha = tl.exp2(m_i - shift)
+        l_i = l_i * alpha + tl.sum(p, 1)
+        v = _load_rows(v_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+        acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision=PRECISION)
+        m_i = m_ij
+    sees_none = l_i == 0
+    l_i = tl.where(sees_none, 1.0, l_i)
+    _store_rows(out_ptr, start_m, count_m, acc / l_i[:, None], TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+    lse = tl.where(sees_none, -float("inf"), (m_i + tl.log2(l_i)) * 0.6931471805599453)  # ln 2
+    tl.store(lse_ptr + start_m + offs_m, lse, mask=offs_m < count_m)
 
 
 @triton.jit
-def levels(grad, out, level, n, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr):
-    """A program TILE rows of all heads: the sums of grad · out, in fp32 without a copy of either."""
-    first = tl.program_id(0).to(tl.int64) * TILE
-    count = tl.minimum(n - first, TILE)
-    grads = _rows(grad, first, count, TILE, D, DIM, False).to(tl.float32)
-    outs = _rows(out, first, count, TILE, D, DIM, False).to(tl.float32)
-    rows = tl.arange(0, TILE)
-    tl.store(level + first + rows, tl.sum(grads * outs, 1), mask=rows < count)
+def delta(grad_ptr, out_ptr, delta_ptr, rows, TILE_M: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """Sum grad · out over HEAD_DIM, in fp32 without a copy of either: one program per TILE_M of all heads' rows."""
+    start_m = tl.program_id(0).to(tl.int64) * TILE_M
+    count_m = tl.minimum(rows - start_m, TILE_M)
+    grad = _load_rows(grad_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, False).to(tl.float32)
+    out = _load_rows(out_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, False).to(tl.float32)
+    offs_m = tl.arange(0, TILE_M)
+    tl.store(delta_ptr + start_m + offs_m, tl.sum(grad * out, 1), mask=offs_m < count_m)
 
 
-@triton.jit(do_not_specialize=SIZES[:2])
-def backward_queries(
-    q, k, v, grad, lse, level, dq, indices, counts, offsets_q, offsets_k, list_stride, list_rows, nq, nk, scale, back,
-    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, PARTS_Q: tl.constexpr, PARTS_K: tl.constexpr,
-    FULL_Q: tl.constexpr, FULL_K: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, PRECISION: tl.constexpr,
+@triton.jit(do_not_specialize=("list_stride", "list_rows"))
+def backward_dq(
+    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr, indices_ptr, counts_ptr, offsets_q_ptr, offsets_k_ptr,
+    list_stride, list_rows, seqlen_q, seqlen_k, qk_scale, softmax_scale,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILES_M: tl.constexpr, TILES_N: tl.constexpr,
+    FULL_M: tl.constexpr, FULL_N: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a tile of queries. lse: base 2, finite. back: the scale of scores in the gradient."""
-    tile = tl.program_id(0) % (list_rows * PARTS_Q)
-    head = (tl.program_id(0) // (list_rows * PARTS_Q)).to(tl.int64)
-    block = tile // PARTS_Q
-    first, count = _range(offsets_q, block, tile % PARTS_Q, TILE_Q, PARTS_Q, FULL_Q)
-    at = head * nq + first
-    queries, grads = _rows(q, at, count, TILE_Q, D, DIM, FULL_Q), _rows(grad, at, count, TILE_Q, D, DIM, FULL_Q)
-    log, mu = _numbers(lse, at, count, TILE_Q, FULL_Q), _numbers(level, at, count, TILE_Q, FULL_Q)
-    row = head * list_rows + block
-    acc = tl.zeros([TILE_Q, DIM], tl.float32)
-    for i in range(0, tl.load(counts + row) * PARTS_K):
-        other = tl.load(indices + row * list_stride + i // PARTS_K)
-        start, length = _range(offsets_k, other, i % PARTS_K, TILE_K, PARTS_K, FULL_K)
-        keys = _rows(k, head * nk + start, length, TILE_K, D, DIM, FULL_K)
-        values = _rows(v, head * nk + start, length, TILE_K, D, DIM, FULL_K)
-        weights = tl.exp2(tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale - log[:, None])
-        if not FULL_K:
-            weights = tl.where((tl.arange(0, TILE_K) < length)[None, :], weights, 0.0)
-        slope = weights * (tl.dot(grads, tl.trans(values), input_precision=PRECISION) - mu[:, None])
-        acc = tl.dot(slope.to(keys.dtype), keys, acc, input_precision=PRECISION)
-    _store(dq, at, count, acc * back, TILE_Q, D, DIM, FULL_Q)
+    """Compute dq: one program per tile of queries, as in `forward`.
+
+    lse: base 2, finite. softmax_scale: factor of the scores; qk_scale: the same times log2(e).
+    """
+    tile_m = tl.program_id(0) % (list_rows * TILES_M)
+    head = (tl.program_id(0) // (list_rows * TILES_M)).to(tl.int64)
+    block_m = tile_m // TILES_M
+    start_m, count_m = _tile_range(offsets_q_ptr, block_m, tile_m % TILES_M, TILE_M, TILES_M, FULL_M)
+    start_m = head * seqlen_q + start_m
+    offs_n = tl.arange(0, TILE_N)
+    q = _load_rows(q_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+    do = _load_rows(grad_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+    lse = _load_vector(lse_ptr, start_m, count_m, TILE_M, FULL_M)
+    delta_i = _load_vector(delta_ptr, start_m, count_m, TILE_M, FULL_M)
+    list_row = head * list_rows + block_m
+    dq = tl.zeros([TILE_M, PADDED_DIM], tl.float32)
+    for i in range(0, tl.load(counts_ptr + list_row) * TILES_N):
+        block_n = tl.load(indices_ptr + list_row * list_stride + i // TILES_N)
+        start_n, count_n = _tile_range(offsets_k_ptr, block_n, i % TILES_N, TILE_N, TILES_N, FULL_N)
+        start_n = head * seqlen_k + start_n
+        k = _load_rows(k_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+        v = _load_rows(v_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+        p = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * qk_scale - lse[:, None])
+        if not FULL_N:
+            p = tl.where((offs_n < count_n)[None, :], p, 0.0)
+        dp = tl.dot(do, tl.trans(v), input_precision=PRECISION)
+        ds = p * (dp - delta_i[:, None])
+        dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
+    _store_rows(dq_ptr, start_m, count_m, dq * softmax_scale, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
 
 
-@triton.jit(do_not_specialize=SIZES[2:])
-def backward_keys(
-    q, k, v, grad, lse, level, dk, dv, queries_of, starts, offsets_q, offsets_k, list_length, blocks_k, nq, nk, scale,
-    back,
-    TILE_Q: tl.constexpr, TILE_K: tl.constexpr, PARTS_Q: tl.constexpr, PARTS_K: tl.constexpr,
-    FULL_Q: tl.constexpr, FULL_K: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr, PRECISION: tl.constexpr,
+@triton.jit(do_not_specialize=("list_length", "blocks_k"))
+def backward_dkdv(
+    q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, queries_ptr, starts_ptr, offsets_q_ptr,
+    offsets_k_ptr, list_length, blocks_k, seqlen_q, seqlen_k, qk_scale, softmax_scale,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILES_M: tl.constexpr, TILES_N: tl.constexpr,
+    FULL_M: tl.constexpr, FULL_N: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a tile of keys: over the query blocks that attend to them, queries_of[starts : next start]."""
-    tile = tl.program_id(0) % (blocks_k * PARTS_K)
-    head = (tl.program_id(0) // (blocks_k * PARTS_K)).to(tl.int64)
-    block = tile // PARTS_K
-    start, length = _range(offsets_k, block, tile % PARTS_K, TILE_K, PARTS_K, FULL_K)
-    at = head * nk + start
-    keys, values = _rows(k, at, length, TILE_K, D, DIM, FULL_K), _rows(v, at, length, TILE_K, D, DIM, FULL_K)
-    begin = tl.load(starts + head * (blocks_k + 1) + block)
-    end = tl.load(starts + head * (blocks_k + 1) + block + 1)
-    acc_k, acc_v = tl.zeros([TILE_K, DIM], tl.float32), tl.zeros([TILE_K, DIM], tl.float32)
-    for i in range(0, (end - begin) * PARTS_Q):
-        other = tl.load(queries_of + head * list_length + begin + i // PARTS_Q)
-        first, count = _range(offsets_q, other, i % PARTS_Q, TILE_Q, PARTS_Q, FULL_Q)
-        there = head * nq + first
-        queries = _rows(q, there, count, TILE_Q, D, DIM, FULL_Q)
-        grads = _rows(grad, there, count, TILE_Q, D, DIM, FULL_Q)
-        log, mu = _numbers(lse, there, count, TILE_Q, FULL_Q), _numbers(level, there, count, TILE_Q, FULL_Q)
-        # scores as [keys, queries]: what is multiplied next need not be transposed, and stays in registers
-        weights = tl.exp2(tl.dot(keys, tl.trans(queries), input_precision=PRECISION) * scale - log[None, :])
-        if not FULL_Q:
-            weights = tl.where((tl.arange(0, TILE_Q) < count)[None, :], weights, 0.0)
-        acc_v = tl.dot(weights.to(grads.dtype), grads, acc_v, input_precision=PRECISION)
-        slope = weights * (tl.dot(values, tl.trans(grads), input_precision=PRECISION) - mu[None, :])
-        acc_k = tl.dot(slope.to(queries.dtype), queries, acc_k, input_precision=PRECISION)
-    _store(dk, at, length, acc_k * back, TILE_K, D, DIM, FULL_K)
-    _store(dv, at, length, acc_v, TILE_K, D, DIM, FULL_K)
+    """Compute dk and dv: one program per tile of keys, over the query blocks that attend to it.
+
+    queries: [heads, list_length], of which key block j has starts[j] : starts[j + 1]; starts: [heads, blocks_k + 1].
+    """
+    tile_n = tl.program_id(0) % (blocks_k * TILES_N)
+    head = (tl.program_id(0) // (blocks_k * TILES_N)).to(tl.int64)
+    block_n = tile_n // TILES_N
+    start_n, count_n = _tile_range(offsets_k_ptr, block_n, tile_n % TILES_N, TILE_N, TILES_N, FULL_N)
+    start_n = head * seqlen_k + start_n
+    offs_m = tl.arange(0, TILE_M)
+    k = _load_rows(k_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+    v = _load_rows(v_ptr, start_n, count_n, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+    begin = tl.load(starts_ptr + head * (blocks_k + 1) + block_n)
+    end = tl.load(starts_ptr + head * (blocks_k + 1) + block_n + 1)
+    dk = tl.zeros([TILE_N, PADDED_DIM], tl.float32)
+    dv = tl.zeros([TILE_N, PADDED_DIM], tl.float32)
+    for i in range(0, (end - begin) * TILES_M):
+        block_m = tl.load(queries_ptr + head * list_length + begin + i // TILES_M)
+        start_m, count_m = _tile_range(offsets_q_ptr, block_m, i % TILES_M, TILE_M, TILES_M, FULL_M)
+        start_m = head * seqlen_q + start_m
+        q = _load_rows(q_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+        do = _load_rows(grad_ptr, start_m, count_m, TILE_M, HEAD_DIM, PADDED_DIM, FULL_M)
+        lse = _load_vector(lse_ptr, start_m, count_m, TILE_M, FULL_M)
+        delta_i = _load_vector(delta_ptr, start_m, count_m, TILE_M, FULL_M)
+        # p and ds are [TILE_N, TILE_M]: the next products need no transpose of them, and they stay in registers
+        p = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * qk_scale - lse[None, :])
+        if not FULL_M:
+            p = tl.where((offs_m < count_m)[None, :], p, 0.0)
+        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+        dp = tl.dot(v, tl.trans(do), input_precision=PRECISION)
+        ds = p * (dp - delta_i[None, :])
+        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+    _store_rows(dk_ptr, start_n, count_n, dk * softmax_scale, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)
+    _store_rows(dv_ptr, start_n, count_n, dv, TILE_N, HEAD_DIM, PADDED_DIM, FULL_N)

@@ -1,7 +1,7 @@
-"""GPU kernels of the selection: means of blocks, and which key blocks are kept.
+"""The selection's GPU kernels: means of blocks, and which key blocks are kept.
 
-A row's ranks (`ranking.ranks_of`) are whole numbers, no two alike, so there is a bound that what is kept reaches,
-and nothing else: found by halving, from counts over a row that stays in registers. What reaches it is written in
+A row's ranks (`ranking.ranks_of`) are whole numbers, no two alike, so there is a bound that exactly the kept blocks
+reach. It is found by bisection, counting over a row that stays in registers. The blocks that reach it are written in
 order, and nothing is sorted.
 """
 
@@ -10,54 +10,60 @@ import triton.language as tl
 
 
 @triton.jit
-def means(x, out, offsets, blocks, n, TILE: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr):
-    """A program a block, heads one after another: the mean over its rows of x [heads, n, D], in fp64."""
+def means(
+    x_ptr, out_ptr, offsets_ptr, blocks, seqlen, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr
+):
+    """Average each block's rows of x [heads, seqlen, HEAD_DIM] in fp64: one program per block, head after head."""
     block = tl.program_id(0) % blocks
     head = (tl.program_id(0) // blocks).to(tl.int64)
-    first = tl.load(offsets + block)
-    count = tl.load(offsets + block + 1) - first
-    rows, columns = tl.arange(0, TILE), tl.arange(0, DIM)
-    total = tl.zeros([DIM], tl.float64)
-    for start in range(0, count, TILE):
-        shown = (start + rows < count)[:, None] & (columns < D)[None, :]
-        places = (head * n + first + start + rows)[:, None] * D + columns[None, :]
-        total += tl.sum(tl.load(x + places, mask=shown, other=0.0).to(tl.float64), 0)
-    tl.store(out + (head * blocks + block) * D + columns, total / count, mask=columns < D)
+    start = tl.load(offsets_ptr + block)
+    count = tl.load(offsets_ptr + block + 1) - start
+    offs_m, offs_d = tl.arange(0, TILE), tl.arange(0, PADDED_DIM)
+    total = tl.zeros([PADDED_DIM], tl.float64)
+    for start_m in range(0, count, TILE):
+        mask = (start_m + offs_m < count)[:, None] & (offs_d < HEAD_DIM)[None, :]
+        ptrs = x_ptr + (head * seqlen + start + start_m + offs_m)[:, None] * HEAD_DIM + offs_d[None, :]
+        total += tl.sum(tl.load(ptrs, mask=mask, other=0.0).to(tl.float64), 0)
+    tl.store(out_ptr + (head * blocks + block) * HEAD_DIM + offs_d, total / count, mask=offs_d < HEAD_DIM)
 
 
 @triton.jit
 def ranked(
-    scores, factor, seen, kept, p, indices, counts, first, chunk, rows, blocks, width,
-    WIDE: tl.constexpr, HIDES: tl.constexpr, CDF: tl.constexpr, STEP: tl.constexpr,
+    scores_ptr, factor_ptr, seen_ptr, kept_ptr, p_ptr, indices_ptr, counts_ptr, first, chunk, rows, blocks, width,
+    PADDED: tl.constexpr, HIDES: tl.constexpr, CDF: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """A program a row of scores [heads, chunk, blocks], those of query blocks from `first`. factor: to STEPs; kept: how
-    many of each row, or with CDF until the softmax reaches p. Writes indices [heads, rows, width] and counts."""
+    """Keep a row's best key blocks: one program per row of scores [heads, chunk, blocks], query blocks from `first`.
+
+    factor: from scores to STEPs. kept: int32 [rows], how many; with CDF until the softmax reaches p instead. seen:
+    uint8 [rows, blocks], with HIDES. Writes indices [heads, rows, width], ascending, and counts [heads, rows].
+    """
     row = first + tl.program_id(0) % chunk
     head = (tl.program_id(0) // chunk).to(tl.int64)
-    key = tl.arange(0, WIDE)
-    valid = key < blocks
-    score = tl.load(scores + tl.program_id(0).to(tl.int64) * blocks + key, mask=valid, other=0.0) * tl.load(factor)
+    offs_n = tl.arange(0, PADDED)
+    valid = offs_n < blocks
+    ptrs = scores_ptr + tl.program_id(0).to(tl.int64) * blocks + offs_n
+    score = tl.load(ptrs, mask=valid, other=0.0) * tl.load(factor_ptr)
     if HIDES:
-        valid = valid & (tl.load(seen + row.to(tl.int64) * blocks + key, mask=valid, other=0) != 0)
+        valid = valid & (tl.load(seen_ptr + row.to(tl.int64) * blocks + offs_n, mask=valid, other=0) != 0)
     limit = (tl.full([], 4503599627370496, tl.int64) // blocks).to(tl.float64)  # 2⁵²
     score = tl.where(score == score, tl.minimum(tl.maximum(score, -limit), limit), limit)  # noqa: PLR0124 - NaN first, as for topk
     score = (score + 6755399441055744.0) - 6755399441055744.0  # 1.5 · 2⁵²: the nearest whole number, halves to even
-    rank = score.to(tl.int64) * blocks + (blocks - 1 - key)
+    rank = score.to(tl.int64) * blocks + (blocks - 1 - offs_n)
     low = tl.min(tl.where(valid, rank, 4611686018427387904), 0)
     high = tl.max(tl.where(valid, rank, -4611686018427387904), 0) + 1  # nothing reaches it
     if CDF:
         best = tl.max(tl.where(valid, score, -4503599627370496.0), 0)
-        weight = tl.where(valid, tl.exp(tl.minimum(score - best, 0.0) * STEP), 0.0)
-        enough = tl.load(p) * tl.sum(weight, 0)
-        if tl.load(p) >= 1 - 1e-12:
+        p = tl.where(valid, tl.exp(tl.minimum(score - best, 0.0) * STEP), 0.0)
+        enough = tl.load(p_ptr) * tl.sum(p, 0)
+        if tl.load(p_ptr) >= 1 - 1e-12:
             high = low + 1
     else:
-        wanted = tl.load(kept + row)
+        wanted = tl.load(kept_ptr + row)
     while high - low > 1:
         middle = low + (high - low) // 2
         above = valid & (rank >= middle)
         if CDF:
-            reached = tl.sum(tl.where(above, weight, 0.0), 0) >= enough
+            reached = tl.sum(tl.where(above, p, 0.0), 0) >= enough
             exact = False
         else:
             number = tl.sum(above.to(tl.int32), 0)
@@ -67,6 +73,6 @@ def ranked(
         high = tl.where(exact, middle + 1, tl.where(reached, high, middle))
     chosen = valid & (rank >= low)
     place = tl.cumsum(chosen.to(tl.int32), 0)
-    line = head * rows + row
-    tl.store(indices + line * width + place - 1, key, mask=chosen)
-    tl.store(counts + line, tl.sum(chosen.to(tl.int32), 0))
+    list_row = head * rows + row
+    tl.store(indices_ptr + list_row * width + place - 1, offs_n, mask=chosen)
+    tl.store(counts_ptr + list_row, tl.sum(chosen.to(tl.int32), 0))

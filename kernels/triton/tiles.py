@@ -1,8 +1,8 @@
 """Tile sizes, warps and stages of the Triton kernels, from `tuned.json`, by kernel, type, head dim and block sizes.
 
-`python -m reelwright.kernels.tools.tuning` measures on the GPU at hand and writes the table. What it has no line
-for gets the default of `default_tiles`, chosen by what the compiler says (`kernels.tools.inspection`), not measured: so
-far there was no GPU, and the table is empty.
+`python -m reelwright.kernels.tools.tuning` measures on the GPU at hand and writes the table. A problem without an entry
+gets those of `default_tiles`, chosen by what Triton compiles to (`kernels.tools.inspection`), not by time. The table is
+empty: nothing has been measured yet.
 """
 
 import json
@@ -18,48 +18,73 @@ KERNELS = ("forward", "dq", "dkdv")
 
 @dataclass(frozen=True)
 class Tiles:
-    """q and k: rows of a tile, powers of 2 from 16; warps of a program; stages: loads under way in its loop."""
+    """How a kernel is launched.
 
-    q: int
-    k: int
+    Attributes:
+        m: query rows per tile, a power of 2 from 16.
+        n: key rows per tile, a power of 2 from 16.
+        warps: warps per program.
+        stages: loads under way in a program's loop.
+    """
+
+    m: int
+    n: int
     warps: int
     stages: int
 
 
-def tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
-    """What to launch a kernel ("forward", "dq", "dkdv") with for queries of a type and D and blocks of these sizes.
+def choose_tiles(kernel: str, q: Tensor, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
+    """Return the measured tiles of a problem, or the default ones.
 
-    full: all blocks have them; the kernels are then simpler, and need fewer registers.
+    Args:
+        kernel: forward, dq or dkdv.
+        q: queries, for their type and D.
+        capacity_q: tokens of the largest query block.
+        capacity_k: tokens of the largest key block.
+        full: all blocks have as many tokens; the kernels are then simpler and need fewer registers.
     """
-    of = (kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
-    found = table().get(name_of(*of, full=full))
-    return Tiles(**found) if found else default_tiles(*of, full=full)
+    problem = (kernel, q.dtype.itemsize, q.shape[-1], capacity_q, capacity_k)
+    found = table().get(table_key(*problem, full=full))
+    return Tiles(**found) if found else default_tiles(*problem, full=full)
 
 
-def name_of(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> str:
+def table_key(kernel: str, itemsize: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> str:
+    """Return a problem's name in the table, as `default_tiles` takes it."""
     form = "full" if full else "ragged"
-    return f"{kernel} {8 * size} bit, D {dim}, {form} blocks {capacity_q} x {capacity_k}"
+    return f"{kernel} {8 * itemsize} bit, D {dim}, {form} blocks {capacity_q} x {capacity_k}"
 
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, dict[str, int]]:
+    """Read the measured tiles by problem."""
     return json.loads(TABLE.read_text())["tiles"]
 
 
-def default_tiles(kernel: str, size: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
-    """Without spills, on Hopper's warp-group instructions (64 rows a group of four warps), two programs or eight warps
-    on a multiprocessor. size: bytes of a number. dk and dv keep two accumulators: where masks need registers too, their
-    query tile is narrower."""
+def default_tiles(kernel: str, itemsize: int, dim: int, capacity_q: int, capacity_k: int, *, full: bool) -> Tiles:
+    """Return tiles that compile without spills and use Hopper's warp-group instructions (64 rows per four warps).
+
+    A multiprocessor holds two programs or eight warps of them. dk and dv keep two accumulators: where masks need
+    registers too, their query tile is narrower.
+
+    Args:
+        kernel: forward, dq or dkdv.
+        itemsize: bytes per number.
+        dim: D.
+        capacity_q: tokens of the largest query block.
+        capacity_k: tokens of the largest key block.
+        full: all blocks have as many tokens.
+    """
     most = {"forward": (128, 64), "dq": (128, 64), "dkdv": (64 if full else 32, 64)}[kernel]
     stages = 2 if kernel == "dq" or (kernel == "dkdv" and full) else 3
-    if size > 2:
+    if itemsize > 2:
         most, stages = {"forward": (32, 32), "dq": (32, 32), "dkdv": (32, 16)}[kernel], 2
     elif dim > 128:
         most, stages = (32, 32), 2
-    tile_q, tile_k = (min(power(n), limit) for n, limit in ((capacity_q, most[0]), (capacity_k, most[1])))
-    return Tiles(tile_q, tile_k, 8 if tile_q >= 128 or (size > 2 and kernel != "dkdv") else 4, stages)
+    m = min(tile_size(capacity_q), most[0])
+    n = min(tile_size(capacity_k), most[1])
+    return Tiles(m, n, 8 if m >= 128 or (itemsize > 2 and kernel != "dkdv") else 4, stages)
 
 
-def power(n: int) -> int:
-    """The power of 2 that holds n rows, 16 at least: what tl.dot takes."""
-    return max(16, 1 << (n - 1).bit_length())
+def tile_size(rows: int) -> int:
+    """Return the power of 2 that holds some rows, 16 at least: the sizes that tl.dot takes."""
+    return max(16, 1 << (rows - 1).bit_length())
