@@ -3,11 +3,11 @@
     python -m benchmarks.gpu                                         # one GPU
     torchrun --nproc-per-node 8 -m benchmarks.gpu --context 2        # eight, two to a sample
 
-Prints `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
+Print `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
 recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against the plan of
-`training.budget.memory`, and how far a checkpoint's save takes allocated memory above what is held between steps (it
+`training.budget.memory`, and how far saving a checkpoint raises allocated memory above its level between steps (it
 copies to the CPU: about 0).
-Without a GPU it says so, and that nothing was measured.
+Without a GPU it prints that nothing was measured.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def choose(model: DiTConfig, parallel: ParallelConfig, world: World, checkpointing: str, compiled: bool) -> TrainRecipe:
-    """The recipe; with "auto", the one that makes least anew among those whose plan leaves a tenth of the memory."""
+    """Return the recipe; "auto" takes the least recomputation whose plan leaves a tenth of the memory free."""
     forms = CHECKPOINTING if checkpointing == "auto" else [checkpointing]
     for form in forms:
         compute = ComputeConfig.model_validate({"precision": "bf16", "checkpointing": form, "compile": compiled})
@@ -82,7 +82,7 @@ def choose(model: DiTConfig, parallel: ParallelConfig, world: World, checkpointi
 
 
 def recipe_of(model: DiTConfig, parallel: ParallelConfig, compute: ComputeConfig, ranks: int) -> TrainRecipe:
-    """One sample a data rank and step."""
+    """Return a recipe of one sample per data rank and step."""
     replicate, shard, _ = mesh_sizes(parallel, ranks)
     data = DataConfig(sizes=("480p",), frames=(93,), tokens_per_batch=1, batches_per_step=replicate * shard)
     text = TextConfig(tokens=model.text_tokens, dim=model.caption_channels)
@@ -138,15 +138,17 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, float]:
-    """Of a checkpoint of weights and AdamW's state: seconds that training waits and that the disk takes, peak."""
-    on_gpu, before = world.device.type == "cuda", 0
+    """Save weights and AdamW's state; return the seconds that training waits and that the disk takes, and the peak."""
+    on_gpu = world.device.type == "cuda"
+    before = 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(world.device)
         before = torch.cuda.memory_allocated(world.device)
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors = weights | optimizer_tensors(optimizer, dict(model.named_parameters()))
     folder = Path(world.broadcast(tempfile.mkdtemp(prefix="reel-gpu-") if world.is_first else ""))
-    began, checkpoints = time.perf_counter(), Checkpoints(folder, 1, world=world)
+    began = time.perf_counter()
+    checkpoints = Checkpoints(folder, 1, world=world)
     checkpoints.save(1, tensors, {})
     copied = time.perf_counter()
     checkpoints.wait()
@@ -185,7 +187,7 @@ def _batch(recipe: TrainRecipe, world: World, bucket: Bucket) -> Batch:
 
 
 def _memory(recipe: TrainRecipe, world: World, bucket: Bucket) -> dict[str, float]:
-    """The largest peak of any rank, and what was planned for what PyTorch allocates."""
+    """Return the largest peak of any rank, and the planned memory without CUDA's own."""
     peak = world.max([torch.cuda.max_memory_allocated(world.device)])[0]
     planned = plan_memory(recipe, ranks=world.size, device="cuda", bucket=bucket).total - CUDA_BYTES
     return {"peak_gib": peak / 2**30, "planned_gib": planned / 2**30, "planned_over_peak": planned / peak}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.kernels.travel import Arriving, merge, pass_on
+from reelwright.kernels.ring_comm import RingPass, merge
 from reelwright.model.attention import Attend, Layout
 from reelwright.model.sparse import SparseAttention
 from reelwright.training.distributed.context import Strips, attention_types
@@ -67,18 +67,15 @@ class _Route:
     segments: tuple[_Segment, ...]
     columns: int
 
-    def source(self, step: int) -> int:
-        """Whose keys are here at a step."""
-        return (self.strips.rank - step) % self.strips.size
+    def keys(self, segment: _Segment, source: int) -> int:
+        """Return how many of a rank's keys a segment sees."""
+        return segment.key_frames * self.strips.rows[source] * self.columns
 
-    def keys(self, segment: _Segment, step: int) -> int:
-        """How many of the keys that are here at a step a segment sees."""
-        return segment.key_frames * self.strips.rows[self.source(step)] * self.columns
-
-    def arriving(self, here: torch.Size, step: int) -> list[int]:
-        """Shape of what arrives for the next step, [2, B, heads, N, D], from that of what is here."""
+    def ring(self, k: Tensor, v: Tensor) -> RingPass:
+        """Send this rank's keys and values round."""
         rows = self.strips.rows
-        return [*here[:3], here[3] // rows[self.source(step)] * rows[self.source(step + 1)], here[4]]
+        tokens_of_a_row = k.shape[2] // rows[self.strips.rank]
+        return RingPass(torch.stack([k, v]), [n * tokens_of_a_row for n in rows], self.strips.group)
 
 
 def _segments(queries: int, layout: Layout) -> tuple[_Segment, ...]:
@@ -93,14 +90,11 @@ class _Ring(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, route: _Route) -> Tensor:
         out = torch.zeros_like(q, dtype=torch.promote_types(q.dtype, torch.float32))
         lse = out.new_full(q.shape[:3], float("-inf"))
-        kv = torch.stack([k, v])
-        for step in range(route.strips.size):
-            arriving = _pass_on(kv, route, step) if step + 1 < route.strips.size else None
+        for _, kv, source in route.ring(k, v):
             for part in route.segments:
-                here = kv[..., : route.keys(part, step), :]
+                here = kv[..., : route.keys(part, source), :]
                 at = slice(part.first, part.last)
                 merge(out[:, :, at], lse[:, :, at], *forward_piece(q[:, :, at], here[0], here[1]))
-            kv = arriving.wait() if arriving else kv
         result = out.to(q.dtype)
         ctx.route = route
         ctx.save_for_backward(q, k, v, result, lse)
@@ -112,26 +106,16 @@ class _Ring(torch.autograd.Function):
         route: _Route = ctx.route
         grad = grad.contiguous()
         wide = torch.promote_types(q.dtype, torch.float32)
-        dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
-        following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
-        for step in range(route.strips.size):
-            arriving = _pass_on(kv, route, step) if step + 1 < route.strips.size else None
+        dq, ring = torch.zeros_like(q, dtype=wide), route.ring(k, v)
+        for _, kv, source in ring:
             dkv = torch.zeros_like(kv, dtype=wide)
             for part in route.segments:
-                count, at = route.keys(part, step), slice(part.first, part.last)
+                count, at = route.keys(part, source), slice(part.first, part.last)
                 here, rows = kv[..., :count, :], (q[:, :, at], grad[:, :, at], out[:, :, at], lse[:, :, at])
                 query, key, value = backward_piece(rows[1], rows[0], here[0], here[1], rows[2], rows[3])
                 dq[:, :, at] += query
                 dkv[0, :, :, :count] += key
                 dkv[1, :, :, :count] += value
-            dkv = dkv + following.wait() if following else dkv
-            following = _pass_on(dkv, route, step)
-            kv = arriving.wait() if arriving else kv
-        assert following is not None
-        home = following.wait()
-        return dq.to(q.dtype), home[0].to(k.dtype), home[1].to(v.dtype), None
-
-
-def _pass_on(tensor: Tensor, route: _Route, step: int) -> Arriving:
-    """Send to the next rank what is here at `step`, and take what the rank before has."""
-    return pass_on(tensor, route.arriving(tensor.shape, step), route.strips.group)
+            ring.add_grad(dkv)
+        dk, dv = ring.grad()
+        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None

@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("triton")
 
-from reelwright.kernels.inspection import compiled, compiled_selection
-from reelwright.kernels.tiles import KERNELS, Tiles, default_tiles
-from reelwright.kernels.tuning import fitting
+from reelwright.kernels.tools.inspection import compiled, compiled_selection
+from reelwright.kernels.tools.tuning import fitting
+from reelwright.kernels.triton.tiles import KERNELS, Tiles, default_tiles
 
 SHARED = 227 << 10  # of a program, on Hopper
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from reelwright.kernels import BlockLists, TopR, block_grids, block_sparse_attention, gathered
+from reelwright.kernels import BlockLists, TopR, block_grids, block_sparse_attention, reference
 from tests.kernels.cases import Case, cases
 from tests.kernels.oracle import dense, expand, gradients, roundoff, worst, worst_of_all
 
@@ -25,7 +25,7 @@ def passes(case):
 @pytest.fixture(params=["with fp64 where it must be", "kernels alone"])
 def kernels_alone(request, monkeypatch):
     alone = request.param == "kernels alone"
-    monkeypatch.setattr(gathered, "EXACT_TO", float("inf") if alone else gathered.EXACT_TO)
+    monkeypatch.setattr(reference, "EXACT_TO", float("inf") if alone else reference.EXACT_TO)
     return alone
 
 

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks, triton_ranking
+from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks
 from reelwright.kernels.ranking import best_blocks, block_means
 from reelwright.kernels.selection import pooled
+from reelwright.kernels.triton import ranking as triton_ranking
 from tests.kernels.test_selection import case as problems
-from tests.kernels.triton_cases import DEVICE
+from tests.kernels.triton.attention_cases import DEVICE
 
 
 def chosen(case, rule, backend):
@@ -53,8 +54,8 @@ def test_a_row_at_a_time_and_rows_too_long_for_a_program(monkeypatch):
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 2, 30, 8, dtype=torch.float64, device=DEVICE)
     whole = best_blocks(q, k, 0.3, None, "share", 0.3, "triton")
-    for module, name, value in ((triton_ranking, "chunk_bytes", lambda device: 1), (triton_ranking, "WIDEST", 16)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("chunk_bytes", lambda device: 1), ("MAX_KEY_BLOCKS", 16)):
+        monkeypatch.setattr(triton_ranking, name, value)
         assert all(map(torch.equal, best_blocks(q, k, 0.3, None, "share", 0.3, "triton"), whole))
 
 

@@ -6,8 +6,17 @@ bf16, which the interpreter gets wrong; sizes it is too slow for; races; the com
 import pytest
 import torch
 
-from reelwright.kernels import CDF, BlockLists, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from reelwright.kernels import (
+    CDF,
+    BlockLists,
+    BlockSparseCall,
+    TopR,
+    attend,
+    block_grids,
+    block_sparse_attention,
+    select_blocks,
+)
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta
 from tests.kernels.oracle import block_of_token, dense, gradients, worst
 
 DEVICE, BACKEND = "cuda", "triton"
@@ -37,7 +46,7 @@ def tokens_mask(lists, grids):
 
 def passes(tensors, grids, lists):
     leaves, scale = [x.detach().requires_grad_() for x in tensors[:3]], tensors[0].shape[-1] ** -0.5
-    out, _ = attend(*leaves, lists, *grids, scale=scale, backend=BACKEND)
+    out, _ = attend(*leaves, BlockSparseCall.of(lists, *grids, scale=scale, backend=BACKEND))
     return [out, *torch.autograd.grad(out, leaves, tensors[3])]
 
 
@@ -67,14 +76,13 @@ def test_compiled_kernels_give_the_same_bit_for_bit(shape):
 def test_the_operators_pass_opcheck_with_triton():
     (q, k, v, grad), grids, lists = problem("ragged 64 x 64", torch.bfloat16, 64)
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    sizes = [*(grid.offsets(DEVICE) for grid in grids), *(grid.capacity for grid in grids)]
-    rest = (lists.indices, lists.counts, *sizes, 0.1, BACKEND)
-    torch.library.opcheck(block_sparse, (*leaves, *rest))
+    call = BlockSparseCall.of(lists, *grids, scale=0.1, backend=BACKEND)
+    torch.library.opcheck(block_sparse, (*leaves, *call))
     with torch.no_grad():
-        out, lse = block_sparse(q, k, v, *rest)
-        level = block_sparse_levels(grad, out, BACKEND)
-    torch.library.opcheck(block_sparse_levels, (grad, out, BACKEND))
-    torch.library.opcheck(block_sparse_backward, (grad, level, *(x.detach() for x in (q, k, v)), lse, *rest))
+        out, lse = block_sparse(q, k, v, *call)
+        delta = block_sparse_delta(grad, out, BACKEND)
+    torch.library.opcheck(block_sparse_delta, (grad, out, BACKEND))
+    torch.library.opcheck(block_sparse_backward, (grad, delta, *(x.detach() for x in (q, k, v)), lse, *call))
 
 
 @pytest.mark.parametrize(("select", "cond_frames"), [(TopR(0.25), 0), (CDF(0.5), 2)])
