@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.media.cut import CutSpec
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import Scan, ScannedShot

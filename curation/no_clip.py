@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reelwright.curation.clips import ClipConfig
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.scan import Scan
 from reelwright.curation.spans import pieces_of
 

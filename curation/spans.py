@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 
 SLACK_S = 1e-3  # manifests round times to milliseconds: a frame so close to a span's edge lies at it
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.balance import CAP, COLUMN, Balance
 from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.weighting import CAP, COLUMN, Balance
 from reelwright.pipelines.balance import (
     CATEGORIES,
     MAX_CATEGORIES,

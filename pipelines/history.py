@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.committer import sql_strings
 from reelwright.pipelines.moves import Move, Moves

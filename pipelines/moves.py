@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from reelwright.curation.inputs import STORES, Input
+from reelwright.curation.ingest.inputs import STORES, Input
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.committer import sql_strings

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.curation.store.clip_media import LOOKUP_IDS, id_filter
 from reelwright.curation.store.export import marker
 from reelwright.curation.store.export.remote import fetch_record
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter
 from reelwright.pipelines.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reelwright.curation.dedup import Deduplicator
-from reelwright.curation.ingest import inputs_in_words
-from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.ingest.inputs import Input, Inputs
+from reelwright.curation.ingest.resolve import inputs_in_words
 from reelwright.curation.store import Store
 from reelwright.pipelines import tasks
 from reelwright.pipelines.annotation.load import load_annotators

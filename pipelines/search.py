@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.media import quote
+from reelwright.curation.store.clip_media import quote
 from reelwright.pipelines.errors import UserError
 from reelwright.pipelines.standins import COMPOSED, search_note
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reelwright.curation.clips import PlannedClip
-from reelwright.curation.inputs import Input
+from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.scan import Scan
 from reelwright.pipelines.moves import Move
 

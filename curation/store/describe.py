@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from reelwright.curation.store import media, tables
+from reelwright.curation.store import clip_media, datasets
 from reelwright.curation.store.schema import PAYLOAD
 
 if TYPE_CHECKING:
-    from reelwright.curation.store.tables import Dataset
+    from reelwright.curation.store.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class ColumnInfo:
 
 
 def table_info(dataset: Dataset, table: str) -> TableInfo:
-    size = tables.stored_bytes(dataset)
-    if table in media.BLOB_BYTES:
-        size += sum(dataset.to_table(columns=[media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
+    size = datasets.stored_bytes(dataset)
+    if table in clip_media.BLOB_BYTES:
+        size += sum(dataset.to_table(columns=[clip_media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
     return TableInfo(table, dataset.count_rows(), dataset.version, size)
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import tables, written
+from reelwright.curation.store import datasets
+from reelwright.curation.store import fragments as fragment_files
 from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.fragments import INLINE_BYTES
 from reelwright.curation.store.schema import PAYLOAD
-from reelwright.curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ class Reader:
             return [data for _, data in self._dataset().read_blobs(blob, indices=indices, preserve_order=True)]
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"version {self.version} of {self.table} cannot be read any more ({tables.first_line(error)}); "
+                f"version {self.version} of {self.table} cannot be read any more ({datasets.first_line(error)}); "
                 "was the store cleaned up? Start again to read the newest."
             ) from error
 
@@ -105,9 +106,9 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
     arrays[blob] = lance.blob_array([None if is_inline(len(d)) else d for d in data])
     fragments: Any = write_fragments(
         pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.table_uri(table), mode="append",
-        data_storage_version=tables.STORAGE_VERSION, storage_options=store.storage_options,
+        data_storage_version=datasets.STORAGE_VERSION, storage_options=store.storage_options,
     )  # fmt: skip
-    written.refuse_short(store.table_uri(table), fragments, map(len, data))
+    fragment_files.refuse_short(store.table_uri(table), fragments, map(len, data))
     return json.dumps([fragment.to_json() for fragment in fragments])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter, quote
+from reelwright.curation.store.clip_media import LOOKUP_IDS, id_filter, quote
 from reelwright.curation.store.schema import schemas
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from reelwright.curation.store import tables
-from reelwright.curation.store.media import quote
+from reelwright.curation.store import datasets
+from reelwright.curation.store.clip_media import quote
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
 
 TABLE = "journal"
-MERGE_ROWS = tables.FRAGMENT_ROWS // 4  # of a maker: to merge so many writes about 4 times their bytes
+MERGE_ROWS = datasets.FRAGMENT_ROWS // 4  # of a maker: to merge so many writes about 4 times their bytes
 MERGE_BYTES = 256 * 2**20  # of a maker's results: they are in memory while they are merged
 
 
@@ -61,7 +61,7 @@ class Journal:
     def _note(self, maker: str, rows: pa.Table) -> None:
         row = {"maker": maker, "num_rows": rows.num_rows, "bytes": rows.nbytes, "results": _to_bytes(rows)}
         with self.store.writing(TABLE) as dataset:
-            tables.append(dataset, tables.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
+            datasets.append(dataset, datasets.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
 
     def _merge(self, maker: str, more: pa.Table | None = None) -> None:
         """Noted ones are forgotten once they are merged: a crash in between merges them again."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from reelwright.curation.store import lock, written
+from reelwright.curation.store import fragments, lock
+from reelwright.curation.store.clip_media import id_filter
+from reelwright.curation.store.datasets import FRAGMENT_ROWS
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.media import id_filter
+from reelwright.curation.store.fragments import INLINE_BYTES
 from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.tables import FRAGMENT_ROWS
-from reelwright.curation.store.written import INLINE_BYTES
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
@@ -96,11 +96,11 @@ def compact(store: Store) -> None:
 def _compact_table(store: Store, table: str) -> None:
     with store.writing(table) as dataset:
         if table == "media":
-            written.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+            fragments.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
         elif table in ENCODED:
-            written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+            fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
         else:
-            written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+            fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()
@@ -114,14 +114,14 @@ def merge_encoded(store: Store) -> None:
     for table in ENCODED:
         with store.writing(table) as dataset:
             if _mean_bytes(dataset) <= INLINE_BYTES:
-                written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+                fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
                 dataset.checkout_latest()
 
 
 def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
     """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
     with store.writing("media") as dataset:
-        written.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
+        fragments.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
         dataset.optimize.optimize_indices()
         dataset.checkout_latest()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reelwright.curation.store import written
-from reelwright.curation.store.tables import FRAGMENT_ROWS
+from reelwright.curation.store import fragments
+from reelwright.curation.store.datasets import FRAGMENT_ROWS
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
@@ -28,7 +28,7 @@ def _is_in_pieces(dataset: Any) -> bool:
 
 def _merge(store: Store, table: str) -> bool:
     with store.writing(table) as dataset:
-        written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+        fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from reelwright.curation.store.clip_media import LOOKUP_IDS, locate
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.media import LOOKUP_IDS, locate
 
 if TYPE_CHECKING:
     from reelwright.curation.store.snapshots import Snapshot

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.balance import COLUMN, Balance, weigh
+from reelwright.curation.store.clip_media import id_filter
 from reelwright.curation.store.errors import StoreError, unknown_name
-from reelwright.curation.store.media import id_filter
+from reelwright.curation.store.weighting import COLUMN, Balance, weigh
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store

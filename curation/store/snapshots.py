@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from reelwright.curation.store import snapshot_query
-from reelwright.curation.store.balance import Balance
+from reelwright.curation.store.clip_media import LOOKUP_IDS, quote
 from reelwright.curation.store.errors import StoreError, look_alikes
-from reelwright.curation.store.media import LOOKUP_IDS, quote
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
 from reelwright.curation.store.snapshot_query import LimitPer
+from reelwright.curation.store.weighting import Balance
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from reelwright.curation.store.datasets import missing_fields
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import PAYLOAD, schemas
 from reelwright.curation.store.sql_errors import explain, words_of
 from reelwright.curation.store.sql_scan import LanceScan, create_clips_full
-from reelwright.curation.store.tables import missing_fields
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store

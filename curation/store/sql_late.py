@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reelwright.curation.store import tables
+from reelwright.curation.store import datasets
 from reelwright.curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def shrink(con: Any, store: Store, query: str) -> bool:
     import duckdb
 
     dataset = store.dataset(TABLE, store.dataset(TABLE).version)
-    absent = tables.missing_fields(dataset, TABLE)
+    absent = datasets.missing_fields(dataset, TABLE)
     names = [*dataset.schema.names, *(f.name for f in absent)]
     ids_query = row_id_query(con, query, names)
     if ids_query is None:
@@ -47,7 +47,7 @@ def shrink(con: Any, store: Store, query: str) -> bool:
     except duckdb.Error:
         return False  # the query as written will fail too, and name its mistake in the user's own words
     rows = dataset._take_rows(ids) if len(ids) else dataset.schema.empty_table()
-    con.register(TABLE, tables.with_nulls(rows, names, {f.name: f for f in absent}))
+    con.register(TABLE, datasets.with_nulls(rows, names, {f.name: f for f in absent}))
     return True
 
 

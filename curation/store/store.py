@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import encoded, lock, media, tables
+from reelwright.curation.store import clip_media, datasets, encoded, lock
 from reelwright.curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
 from reelwright.curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
 from reelwright.curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
@@ -53,7 +53,7 @@ class Store:
         if create:
             store._create_missing()
             store.add_missing_columns()
-        elif tables.open_dataset(store.table_uri(MARKER), storage_options) is None:
+        elif datasets.open_dataset(store.table_uri(MARKER), storage_options) is None:
             raise StoreError(f"there is no store at {uri}; make one with `reel curate FOLDER --store {uri}`.")
         return store
 
@@ -80,9 +80,9 @@ class Store:
             raise unknown_name(table, "table", schemas(), see="reel tables")
         opened = self._handles.__dict__
         if table not in opened:
-            found = tables.open_dataset(self.table_uri(table), self.storage_options)
+            found = datasets.open_dataset(self.table_uri(table), self.storage_options)
             if found is None and table in ADDED_LATER:  # the store is older than the table
-                found = tables.create_dataset(self.table_uri(table), table, self.storage_options)
+                found = datasets.create_dataset(self.table_uri(table), table, self.storage_options)
             if found is None:
                 raise StoreError(f"the store at {self.uri} has lost its table {table}; restore it from a backup.")
             opened[table] = found
@@ -133,7 +133,7 @@ class Store:
         A column of today that a table or version made earlier lacks is null in every row.
         """
         dataset = self.dataset(table, version)
-        absent = {f.name: f for f in tables.missing_fields(dataset, table)}
+        absent = {f.name: f for f in datasets.missing_fields(dataset, table)}
         if columns is None:
             columns = [n for n in [*dataset.schema.names, *absent] if n not in PAYLOAD.get(table, ())]
         for name in columns:
@@ -144,10 +144,10 @@ class Store:
         there = [n for n in columns if n not in absent]
         try:
             rows = dataset.to_table(columns=there or dataset.schema.names[:1], filter=filter)
-            return tables.with_nulls(rows, columns, absent) if absent else rows
+            return datasets.with_nulls(rows, columns, absent) if absent else rows
         except (ValueError, OSError) as error:
             raise StoreError(
-                f"the condition {filter!r} on {table} does not work: {tables.first_line(error)}."
+                f"the condition {filter!r} on {table} does not work: {datasets.first_line(error)}."
             ) from error
 
     # --- writing: the committing process -------------------------------------------------------------------------
@@ -161,10 +161,10 @@ class Store:
         if table in PAYLOAD:
             raise StoreError(f"rows of {table} come from Store.write_encoded; commit them with Store.commit_encoded.")
         with self.writing(table) as dataset:
-            checked = tables.to_table(rows, table, dataset.schema)
+            checked = datasets.to_table(rows, table, dataset.schema)
             if checked.num_rows:
-                tables.append(dataset, checked)
-                tables.keep_index_fresh(self.dataset(table), table)
+                datasets.append(dataset, checked)
+                datasets.keep_index_fresh(self.dataset(table), table)
 
     def merge(self, table: str, rows: pa.Table, on: str, *, insert: bool = False) -> int:
         """Set the columns of `rows` where `on` matches and touch no other column; returns the rows updated.
@@ -173,13 +173,13 @@ class Store:
         out, or appended with `insert`. It rewrites the merged columns for each fragment (65,536 rows) it touches, so
         hand it thousands of rows at a time, in the table's order.
         """
-        tables.refuse_repeats(rows, on, table)
+        datasets.refuse_repeats(rows, on, table)
         with self.writing(table):
             self.ensure_columns(table, list(rows.schema))
             dataset = self.dataset(table)
             some = pa.schema([dataset.schema.field(name) for name in rows.schema.names])
-            checked = tables.cast_all(rows, some, table)
-            updated = tables.update_columns(dataset, checked, on) if checked.num_rows else 0
+            checked = datasets.cast_all(rows, some, table)
+            updated = datasets.update_columns(dataset, checked, on) if checked.num_rows else 0
             if insert and updated < checked.num_rows:
                 self.append(table, self._unmatched(table, checked, on))
             return updated
@@ -187,7 +187,7 @@ class Store:
     def ensure_columns(self, table: str, fields: Sequence[pa.Field]) -> None:
         """Add columns that are missing, null in every row: a change of metadata, no data is rewritten."""
         with self.writing(table) as dataset:
-            tables.add_null_columns(dataset, fields, table)
+            datasets.add_null_columns(dataset, fields, table)
 
     def add_missing_columns(self) -> list[str]:
         """Add the columns that tables made by an earlier version lack, null in every row; returns `table.column`s.
@@ -196,7 +196,7 @@ class Store:
         """
         added: list[str] = []
         for table in schemas():
-            fields = tables.missing_fields(self.dataset(table), table)
+            fields = datasets.missing_fields(self.dataset(table), table)
             if fields:
                 with self.writing(table):
                     added += [f"{table}.{f.name}" for f in fields]
@@ -216,7 +216,7 @@ class Store:
                 if NO_ROOM.search(str(error)):
                     raise
                 raise StoreError(
-                    f"{predicate!r} does not select rows of {table}: {tables.first_line(error)}."
+                    f"{predicate!r} does not select rows of {table}: {datasets.first_line(error)}."
                 ) from error
 
     # --- clip bytes ----------------------------------------------------------------------------------------------
@@ -227,23 +227,23 @@ class Store:
         Needs nothing but the uri: `Store(uri).write_media(…)` works without opening a table.
         """
         with writing_to(self.uri):
-            return media.write_fragments(self.table_uri("media"), clip_ids, mp4s, self.storage_options)
+            return clip_media.write_fragments(self.table_uri("media"), clip_ids, mp4s, self.storage_options)
 
     def commit_media(self, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of the store, in one commit."""
         with self.writing("media") as dataset:
-            media.commit(dataset, fragments)
-            tables.keep_index_fresh(self.dataset("media"), "media")
+            clip_media.commit(dataset, fragments)
+            datasets.keep_index_fresh(self.dataset("media"), "media")
 
     def read_media(
         self,
         clip_ids: Iterable[str],
-        batch_bytes: int = media.BATCH_BYTES,
+        batch_bytes: int = clip_media.BATCH_BYTES,
         *,
         version: int | str | None = None,
     ) -> Iterator[tuple[str, bytes]]:
         """(clip_id, mp4) in the order asked for, about `batch_bytes` in memory at a time."""
-        return media.read(self.dataset("media", version), clip_ids, batch_bytes)
+        return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
     # --- latents and text states ---------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Store:
     def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:
         """In the committing process: make what workers wrote part of `table`, in one commit."""
         with self.writing(table) as dataset:
-            media.commit(dataset, fragments)
+            clip_media.commit(dataset, fragments)
 
     def merge_encoded(self) -> None:
         """Merge the small files of many workers where that makes reading faster."""
@@ -345,10 +345,10 @@ class Store:
         with self.committing():
             for name in schemas():
                 if not self._exists(name):
-                    tables.create_dataset(self.table_uri(name), name, self.storage_options)
+                    datasets.create_dataset(self.table_uri(name), name, self.storage_options)
 
     def _exists(self, table: str) -> bool:
-        return tables.open_dataset(self.table_uri(table), self.storage_options) is not None
+        return datasets.open_dataset(self.table_uri(table), self.storage_options) is not None
 
     @contextlib.contextmanager
     def writing(self, table: str) -> Iterator[Any]:
@@ -356,7 +356,7 @@ class Store:
         dataset = self.dataset(table)
         with writing_to(self.uri), self.committing(LOCK_OF.get(table, CURATION_LOCK)):
             dataset.checkout_latest()
-            tables.add_null_columns(dataset, tables.missing_fields(dataset, table), table)
+            datasets.add_null_columns(dataset, datasets.missing_fields(dataset, table), table)
             yield dataset
 
     def _unmatched(self, table: str, rows: pa.Table, on: str) -> pa.Table:

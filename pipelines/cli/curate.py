@@ -11,7 +11,7 @@ from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from reelwright.curation.inputs import Inputs, Skipped
+    from reelwright.curation.ingest.inputs import Inputs, Skipped
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotation.run import Report
     from reelwright.pipelines.recipe import CurateRecipe
@@ -58,7 +58,7 @@ def curate(
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
     """What the recipe names; with `list_skipped`, what is passed over is printed."""
-    from reelwright.curation.ingest import NothingFound, list_inputs
+    from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
         found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
@@ -77,7 +77,7 @@ def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
 def _run(
     recipe: "CurateRecipe", found: "Inputs", address: str | None, retry_failed: bool, recut: bool, quiet: bool
 ) -> "Summary":
-    from reelwright.curation.ingest import inputs_in_words
+    from reelwright.curation.ingest.resolve import inputs_in_words
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotation.load import load_annotators
     from reelwright.pipelines.curate import run_all

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.curation.store.clip_media import LOOKUP_IDS, id_filter
 from reelwright.pipelines.balance import BalanceReport, Category, ColumnBalance
 from reelwright.pipelines.balance_rows import CLUSTERS, EMBEDDING, balance_report, embeddings
 from reelwright.pipelines.report.facts import quoted

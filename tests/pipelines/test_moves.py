@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines import tasks
 from reelwright.pipelines.history import History

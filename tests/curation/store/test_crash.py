@@ -54,9 +54,9 @@ def test_killed_at_any_moment_it_opens_and_holds_every_finished_source(store: St
 
 
 def test_a_creation_that_was_killed_is_completed(tmp_path: Path) -> None:
-    from reelwright.curation.store import tables
+    from reelwright.curation.store import datasets
 
-    tables.create_dataset(f"{tmp_path}/store/shots.lance", "shots", None)
+    datasets.create_dataset(f"{tmp_path}/store/shots.lance", "shots", None)
     with pytest.raises(StoreError, match="there is no store"):
         Store.open(tmp_path / "store")
     assert Store.open(tmp_path / "store", create=True).count("sources") == 0

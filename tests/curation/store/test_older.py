@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.datasets import STORAGE_VERSION
 from reelwright.curation.store.schema import PAYLOAD, schemas
-from reelwright.curation.store.tables import STORAGE_VERSION
 from tests.curation.store.conftest import add_source, clip_rows, fake_mp4
 
 LACKS = {"sources": ("cutting_fingerprint", "note"), "clips": ("bitrate_bps", "duration_s"), "runs": ("usage",),

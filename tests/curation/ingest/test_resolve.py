@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reelwright.curation.folders import Folders
-from reelwright.curation.ingest import IngestError, NothingFound, inputs_in_words, list_inputs
-from reelwright.curation.inputs import ManifestConfig
+from reelwright.curation.ingest.folders import Folders
+from reelwright.curation.ingest.inputs import ManifestConfig
+from reelwright.curation.ingest.resolve import IngestError, NothingFound, inputs_in_words, list_inputs
 from reelwright.curation.media.decode import Video
 from reelwright.curation.media.probe import md5_of
 from tests.footage import frames, write

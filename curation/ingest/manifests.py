@@ -8,10 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.curation.inputs import FILE, IngestError, Input, ManifestConfig, Span, WebError, is_unicode, protocol_of
-from reelwright.curation.lists import Row, read_rows
-from reelwright.curation.span_columns import is_missing, names_span, spans_of
-from reelwright.curation.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.ingest.inputs import (
+    FILE,
+    IngestError,
+    Input,
+    ManifestConfig,
+    Span,
+    WebError,
+    is_unicode,
+    protocol_of,
+)
+from reelwright.curation.ingest.manifest_files import Row, read_rows
+from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
+from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 
 URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url", "file_name", "filename", "file_path", "filepath",
                "media_path", "video_url")  # fmt: skip

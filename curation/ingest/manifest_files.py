@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from reelwright.curation.inputs import IngestError
-from reelwright.curation.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.ingest.inputs import IngestError
+from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 
 MAX_LINE_CHARS = 4 << 20
 MAX_RECORD_LINES = 200  # lines that one quoted value of a CSV may go over

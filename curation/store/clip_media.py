@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import written
+from reelwright.curation.store import fragments as fragment_files
+from reelwright.curation.store.datasets import STORAGE_VERSION, Dataset
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.tables import STORAGE_VERSION, Dataset
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list
@@ -39,7 +39,7 @@ def write_fragments(uri: str, clip_ids: Sequence[str], mp4s: Sequence[bytes], op
     fragments: Any = write_fragments(
         rows, uri, mode="append", data_storage_version=STORAGE_VERSION, storage_options=options
     )
-    written.refuse_short(uri, fragments, map(len, mp4s))
+    fragment_files.refuse_short(uri, fragments, map(len, mp4s))
     return json.dumps([fragment.to_json() for fragment in fragments])
 
 
@@ -49,7 +49,7 @@ def commit(dataset: Dataset, fragments: Iterable[str]) -> None:
 
     metadata = [FragmentMetadata.from_json(json.dumps(one)) for text in fragments for one in json.loads(text)]
     if metadata:
-        written.append(dataset, metadata)
+        fragment_files.append(dataset, metadata)
 
 
 def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES) -> Iterator[tuple[str, bytes]]:

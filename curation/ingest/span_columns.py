@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import time, timedelta
 from typing import Any
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 
 STARTS = dict.fromkeys(("start", "start_s", "start_sec", "start_seconds", "start_time", "time_start", "t_start",
                         "begin", "begin_s", "begin_time"), 1.0) | {"start_ms": 1e-3, "begin_ms": 1e-3}  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.extras import install_for_protocol
-from reelwright.curation.folders import Folders, fixed_part
-from reelwright.curation.inputs import (
+from reelwright.curation.ingest.folders import Folders, fixed_part
+from reelwright.curation.ingest.inputs import (
     FILE,
     WEB,
     IngestError,
@@ -21,9 +21,15 @@ from reelwright.curation.inputs import (
     protocol_of,
     repeated_ids,
 )
-from reelwright.curation.manifests import read_manifest
+from reelwright.curation.ingest.manifests import read_manifest
+from reelwright.curation.ingest.suffixes import (
+    OTHER_SUFFIXES,
+    UNFINISHED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_manifest,
+    suffix_of,
+)
 from reelwright.curation.media.sniff import file_looks_like
-from reelwright.curation.suffixes import OTHER_SUFFIXES, UNFINISHED_SUFFIXES, VIDEO_SUFFIXES, is_manifest, suffix_of
 
 MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 

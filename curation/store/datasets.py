@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store import fragments
 from reelwright.curation.store import schema as _schema
-from reelwright.curation.store import written
 from reelwright.curation.store.errors import StoreError, unknown_name
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
@@ -100,7 +100,7 @@ def append(dataset: Dataset, rows: pa.Table) -> None:
     """One commit."""
     from lance.fragment import write_fragments
 
-    written.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
+    fragments.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
 
 
 def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -> None:
@@ -185,7 +185,7 @@ def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
     for start in range(0, rows.num_rows, at_once):
         part = _compact(rows.slice(start, at_once))
         merge = dataset.merge_insert(on).when_matched_update_all().write_mode("rewrite_columns")
-        updated += written.merge(dataset, merge, part)
+        updated += fragments.merge(dataset, merge, part)
     return updated
 
 
