@@ -13,6 +13,7 @@ import pyarrow as pa
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
 from reelwright.curation.store.weighting import CAP, COLUMN, Balance
+from reelwright.errors import first_line
 from reelwright.pipelines.balance import (
     CATEGORIES,
     MAX_CATEGORIES,
@@ -98,7 +99,7 @@ def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read targets from {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot read targets from {path}: {first_line(error)}") from error
     if not isinstance(found, dict) or not all(isinstance(v, dict) and v for v in found.values()):
         example = "shot_size: {wide: 2, close-up: 1}"
         raise UserError(f"{path} holds no targets; write {{column: {{category: part}}}}, such as {example}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from reelwright.curation.store import Store, StoreError
+from reelwright.errors import first_line
 from reelwright.pipelines.actors import Actors, Result, Work
 from reelwright.pipelines.cluster import cluster
 from reelwright.pipelines.errors import UserError
@@ -230,8 +231,9 @@ def _check(actors: Actors) -> None:
     try:
         problems = ray.get([actor.check.remote() for actor in actors.actors])
     except ray.exceptions.RayActorError as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"a worker of precompute did not start ({first}); is there memory for it?") from error
+        raise UserError(
+            f"a worker of precompute did not start ({first_line(error)}); is there memory for it?"
+        ) from error
     for problem in filter(None, problems):
         raise UserError(f"on a node of the cluster: {problem}")
 

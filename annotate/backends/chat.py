@@ -14,6 +14,7 @@ import numpy as np
 from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import Computes, Resources, runtime
+from reelwright.errors import ReelError
 
 if TYPE_CHECKING:
     from reelwright.annotate.backends.retry import Budget
@@ -120,7 +121,7 @@ class Answer:
     cut: bool = False
 
 
-class ChatError(Exception):
+class ChatError(ReelError):
     """A question failed for good, after its retries."""
 
 

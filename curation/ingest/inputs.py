@@ -8,12 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from reelwright.errors import ReelError
+
 WEB = ("http", "https", "ftp")
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # fsspec's; memory is for tests
 FILE = re.compile("file://", re.IGNORECASE)
 
 
-class IngestError(ValueError):
+class IngestError(ReelError, ValueError):
     """An input that cannot be used: one sentence with what to do."""
 
 

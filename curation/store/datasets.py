@@ -5,7 +5,6 @@ This file holds Lance's rules; `store.py` holds ours (locks, names, errors).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import fragments
 from reelwright.curation.store import schema as _schema
-from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
 INDEXED = {"clips": "clip_id", "media": "clip_id"}
@@ -36,13 +35,9 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
         if "was not found" in str(error) or "Not found" in str(error):
             return None
         raise StoreError(
-            f"cannot open {uri}: {first_line(error)}; check the address, and for an object store its keys and endpoint."
+            f"cannot open {uri}: {lance_reason(error)}; check the address, and for an object store its keys and "
+            "endpoint."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Lance's message without the place in its own source that it ends with."""
-    return re.sub(r", /\S+\.rs:\d+:\d+$", "", str(error).strip().splitlines()[0]).rstrip(".")
 
 
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:

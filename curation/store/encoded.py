@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import datasets
 from reelwright.curation.store import fragments as fragment_files
-from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError, lance_reason
 from reelwright.curation.store.fragments import INLINE_BYTES
 from reelwright.curation.store.schema import PAYLOAD
 
@@ -66,7 +66,7 @@ class Reader:
             return [data for _, data in self._dataset().read_blobs(blob, indices=indices, preserve_order=True)]
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"version {self.version} of {self.table} cannot be read any more ({datasets.first_line(error)}); "
+                f"version {self.version} of {self.table} cannot be read any more ({lance_reason(error)}); "
                 "was the store cleaned up? Start again to read the newest."
             ) from error
 

@@ -7,9 +7,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
+from reelwright.errors import ReelError, first_line
 
-class StoreError(Exception):
-    """What went wrong with the store, as one sentence that says what to do."""
+
+class StoreError(ReelError):
+    """The store cannot do what was asked: one sentence that says what to do."""
+
+
+def lance_reason(error: Exception) -> str:
+    """Return the first line of Lance's message, without the place in its own source that it ends with."""
+    return re.sub(r", /\S+\.rs:\d+:\d+$", "", first_line(error)).rstrip(".")
 
 
 def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
@@ -39,7 +46,7 @@ def writing_to(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         if NO_ROOM.search(first):
             raise StoreError(
                 f"no room is left to write to the store at {uri}; free some and run the same command again: what was "

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from reelwright.curation.store.clip_media import LOOKUP_IDS, locate
 from reelwright.curation.store.errors import StoreError
+from reelwright.errors import first_line
 
 if TYPE_CHECKING:
     from reelwright.curation.store.snapshots import Snapshot
@@ -84,5 +85,5 @@ def _unreadable(store: Store, version: int, ids: list[str]) -> list[str]:
                 if len(data) != sizes[one]:
                     return [f"the mp4 of {one} has {len(data)} bytes, not {sizes[one]}"]
     except (StoreError, OSError, ValueError) as error:
-        return [f"media cannot be read: {str(error).splitlines()[0]}"]
+        return [f"media cannot be read: {first_line(error)}"]
     return []

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import clip_media, datasets, encoded, lock
 from reelwright.curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
-from reelwright.curation.store.errors import NO_ROOM, StoreError, unknown_name, writing_to
+from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, unknown_name, writing_to
 from reelwright.curation.store.schema import ADDED_LATER, MARKER, PAYLOAD, schemas
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Store:
             return datasets.with_nulls(rows, columns, absent) if absent else rows
         except (ValueError, OSError) as error:
             raise StoreError(
-                f"the condition {filter!r} on {table} does not work: {datasets.first_line(error)}."
+                f"the condition {filter!r} on {table} does not work: {lance_reason(error)}."
             ) from error
 
     # --- writing: the committing process -------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Store:
                 if NO_ROOM.search(str(error)):
                     raise
                 raise StoreError(
-                    f"{predicate!r} does not select rows of {table}: {datasets.first_line(error)}."
+                    f"{predicate!r} does not select rows of {table}: {lance_reason(error)}."
                 ) from error
 
     # --- clip bytes ----------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import datasets
-from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 from reelwright.curation.store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def nearest(
         found = dataset.to_table(columns=[*wanted, DISTANCE], nearest=search, filter=where, prefilter=True)
     except (ValueError, OSError) as error:
         tried = f"the condition {where!r} on {table}" if where else f"the search in {table}.{column}"
-        raise StoreError(f"{tried} does not work: {datasets.first_line(error)}.") from error
+        raise StoreError(f"{tried} does not work: {lance_reason(error)}.") from error
     return found.filter(found[DISTANCE].is_valid()).sort_by([(name, "ascending") for name in _order(wanted, table)])
 
 
