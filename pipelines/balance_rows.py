@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.sql_text import identifier
 from reelwright.curation.store.weighting import CAP, COLUMN, Balance
 from reelwright.errors import first_line
 from reelwright.pipelines.balance import (
@@ -27,7 +28,6 @@ from reelwright.pipelines.balance import (
 )
 from reelwright.pipelines.conditions import checked
 from reelwright.pipelines.errors import UserError
-from reelwright.pipelines.report.facts import quoted
 
 CLUSTERS = ("cluster_name", "cluster_id")  # categories that have a place in caption-embedding space
 EMBEDDING = "caption_embedding"
@@ -139,7 +139,7 @@ def _batches(store: Store, wanted: Mapping[str, str], where: str | None, snapsho
             renamed = {name: table.column(column) for name, column in wanted.items()}
             yield pa.table(renamed | {"weight": table.column("weight")})
         return
-    picked = ", ".join(f"{quoted(column)} AS {quoted(name)}" for name, column in wanted.items())
+    picked = ", ".join(f"{identifier(column)} AS {identifier(name)}" for name, column in wanted.items())
     condition = f" WHERE ({where}\n)" if where else ""
     reader = store.sql_stream(f"SELECT {picked} FROM clips_full{condition}")
     yield reader.schema.empty_table()

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
 
 LIST_COLUMN = "captions"
 CAPTION, SOURCE, COMPOSED = "caption", "source", "composed"
@@ -87,7 +85,7 @@ class Wanted:
         return min(there, key=lambda one: bool(self.kinds) and one.kinds[0] not in self.kinds, default=Captions())
 
 
-def source_captions(store: Store, version: int | None = None) -> dict[str, list[str]]:
+def source_captions(store: Connection, version: int | None = None) -> dict[str, list[str]]:
     """What manifests say of whole files, by md5. Of files with the same bytes, the one that was cut comes first."""
     names = store.dataset("sources", version).schema.names
     columns = [name for name in ("captions", "caption") if name in names]

@@ -11,11 +11,11 @@ import pyarrow as pa
 from reelwright.curation.store import fragments as fragment_files
 from reelwright.curation.store.datasets import STORAGE_VERSION, Dataset
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.schema import table_of
+from reelwright.curation.store.sql_text import is_one_of
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list
-BLOB_BYTES = {"media": "size", "latents": "bytes", "texts": "bytes"}  # the column that tells the length of the blob
 PACK_BYTES = 2**30  # bytes of one blob side file
 
 
@@ -35,7 +35,7 @@ def write_fragments(uri: str, clip_ids: Sequence[str], mp4s: Sequence[bytes], op
         pa.array([len(m) for m in mp4s], pa.int64()),
         lance.blob_array(list(mp4s)),
     ]
-    rows = pa.Table.from_arrays(columns, schema=schemas()["media"])
+    rows = pa.Table.from_arrays(columns, schema=table_of("media").schema)
     fragments: Any = write_fragments(
         rows, uri, mode="append", data_storage_version=STORAGE_VERSION, storage_options=options
     )
@@ -69,19 +69,9 @@ def locate(dataset: Dataset, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """clip_id -> (row id, bytes) of those of `ids` that the table holds."""
     if not ids:
         return {}
-    rows = dataset.to_table(columns=["clip_id", "size"], filter=id_filter("clip_id", ids), with_row_id=True)
+    rows = dataset.to_table(columns=["clip_id", "size"], filter=is_one_of("clip_id", ids), with_row_id=True)
     columns = (rows.column(name).to_pylist() for name in ("clip_id", "_rowid", "size"))
     return {clip_id: (row_id, size) for clip_id, row_id, size in zip(*columns, strict=True)}
-
-
-def id_filter(column: str, ids: Sequence[str]) -> str:
-    """SQL `column IN (…)`, quoted: ids may be any text."""
-    return f"{column} IN ({', '.join(quote(one) for one in ids)})"
-
-
-def quote(text: str) -> str:
-    """A SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _read_located(dataset: Dataset, rows: list[tuple[str, int, int]], batch_bytes: int) -> Iterator[tuple[str, bytes]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from reelwright.curation.store import clip_media, datasets
-from reelwright.curation.store.schema import PAYLOAD
+from reelwright.curation.store import datasets
+from reelwright.curation.store.schema import table_of
 
 if TYPE_CHECKING:
     from reelwright.curation.store.datasets import Dataset
@@ -39,8 +39,8 @@ class ColumnInfo:
 
 def table_info(dataset: Dataset, table: str) -> TableInfo:
     size = datasets.stored_bytes(dataset)
-    if table in clip_media.BLOB_BYTES:
-        size += sum(dataset.to_table(columns=[clip_media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
+    if length := table_of(table).payload_bytes:
+        size += sum(dataset.to_table(columns=[length]).column(0).drop_null().to_pylist())
     return TableInfo(table, dataset.count_rows(), dataset.version, size)
 
 
@@ -58,7 +58,7 @@ def _column_info(
     dataset: Dataset, table: str, f: pa.Field, about: dict[str, str], fingerprints: dict[str, dict[str, int]], rows: int
 ) -> ColumnInfo:
     maker = about.get("computed_by", "")
-    is_payload = f.name in PAYLOAD.get(table, ())
+    is_payload = f.name in table_of(table).payload
     nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
     kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
     return ColumnInfo(

@@ -17,21 +17,21 @@ import pyarrow as pa
 
 from reelwright.curation.store import datasets
 from reelwright.curation.store import fragments as fragment_files
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, lance_reason
 from reelwright.curation.store.fragments import INLINE_BYTES
-from reelwright.curation.store.schema import PAYLOAD
+from reelwright.curation.store.schema import table_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from reelwright.curation.store.store import Store
 
 
 class Reader:
     """A table at the version that it had when the reader was made. For any thread, and for spawned processes; a forked
     one is refused, for Lance's own threads do not survive a fork."""
 
-    def __init__(self, store: Store, table: str) -> None:
+    def __init__(self, store: Connection, table: str) -> None:
         self.store, self.table = store, table
         self.version: int = store.dataset(table).version
         self._opened, self._pid = threading.local(), os.getpid()
@@ -57,7 +57,7 @@ class Reader:
 
         Raises StoreError when the version is gone.
         """
-        blob, column = PAYLOAD[self.table]
+        blob, column = table_of(self.table).payload
         indices = [int(p) for p in places]
         try:
             if inline:
@@ -84,7 +84,7 @@ def is_inline(num_bytes: int) -> bool:
     return num_bytes <= INLINE_BYTES
 
 
-def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) -> str:
+def write_fragments(store: Connection, table: str, rows: Sequence[dict[str, Any]]) -> str:
     """Write rows to files of `table` without committing them; returns JSON for `Store.commit_encoded`.
 
     rows: columns of the table, and the tensor's bytes under the name of its blob (`latents`, `states`).
@@ -96,7 +96,7 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
         return "[]"
     schema = store.schema(table)
     _refuse_old(schema, table)
-    blob, column = PAYLOAD[table]
+    blob, column = table_of(table).payload
     data = [row[blob] for row in rows]
     plain = [f for f in schema if f.name != blob]
     kept = [
@@ -113,14 +113,14 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
 
 
 def _refuse_old(schema: pa.Schema, table: str) -> None:
-    if not {"bytes", *PAYLOAD[table]} <= set(schema.names):
+    if not {"bytes", *table_of(table).payload} <= set(schema.names):
         raise StoreError(
             f"the table {table} was made by an earlier version of reelwright; "
             f"delete the folder {table}.lance of the store, and run `reel precompute` again."
         )
 
 
-def _reopen(store: Store, table: str, version: int) -> Reader:
+def _reopen(store: Connection, table: str, version: int) -> Reader:
     reader = Reader.__new__(Reader)
     reader.store, reader.table, reader.version = store, table, version
     reader._opened, reader._pid = threading.local(), os.getpid()

@@ -46,7 +46,7 @@ def writing_to(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        first = first_line(error)
+        first = lance_reason(error)
         if NO_ROOM.search(first):
             raise StoreError(
                 f"no room is left to write to the store at {uri}; free some and run the same command again: what was "

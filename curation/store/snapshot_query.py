@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.clip_media import id_filter
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.sql import connect, run
+from reelwright.curation.store.sql_text import identifier, is_one_of
 from reelwright.curation.store.weighting import COLUMN, Balance, weigh
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
-
 
 VALUE = "value of limit_per"  # a name that no column of clips has
 
@@ -43,7 +41,7 @@ class Chosen:
 
 
 def choose(
-    store: Store,
+    store: Connection,
     sql: str,
     versions: Mapping[str, int],
     *,
@@ -54,8 +52,6 @@ def choose(
     limit_per: LimitPer | None = None,
 ) -> Chosen:
     """The clips of a snapshot. Raises StoreError if `sql` will not do."""
-    from reelwright.curation.store.sql import connect
-
     if weights is not None and balance is not None:
         raise StoreError(
             f"weights come from the query's column {weights} or from balance by {balance.by}, not from both; "
@@ -82,7 +78,7 @@ def choose(
 
 
 def with_clip_columns(
-    store: Store, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
+    store: Connection, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
 ) -> pa.Table:
     """`rows`, in their order, with columns of clips beside their own; of two of one name, the one in `rows` stays.
 
@@ -91,23 +87,21 @@ def with_clip_columns(
     names = clip_columns(store, clips_version) if columns is None else list(columns)
     names = [n for n in names if n not in rows.schema.names]
     ids = rows.column("clip_id").to_pylist()
-    clips = store.read("clips", ["clip_id", *names], id_filter("clip_id", ids), version=clips_version)
+    clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", ids), version=clips_version)
     at = pc.index_in(rows.column("clip_id").combine_chunks(), clips.column("clip_id").combine_chunks())
     for name in names:
         rows = rows.append_column(clips.schema.field(name), clips.column(name).combine_chunks().take(at))
     return rows
 
 
-def clip_columns(store: Store, version: int | None = None) -> list[str]:
+def clip_columns(store: Connection, version: int | None = None) -> list[str]:
     """Columns of clips that a person would read: all but vectors."""
     schema = store.dataset("clips", version).schema
     return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
 
 
-def _run(con: Any, store: Store, sql: str, weights: str | None, per: str | None) -> pa.Table:
+def _run(con: Any, store: Connection, sql: str, weights: str | None, per: str | None) -> pa.Table:
     """(clip_id, weight), and the column `per` as VALUE where the query returns it."""
-    from reelwright.curation.store.sql import run
-
     result = run(con, sql, store, close=False).read_all()
     names = result.schema.names
     if names.count("clip_id") != 1:
@@ -160,7 +154,7 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
             )
 
 
-def _sample_per(con: Any, store: Store, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
+def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
     """At most `per.count` clips per value, those whose id hashes lowest with the seed, in the query's order. Clips
     without a value count as clips of one value."""
     if VALUE not in rows.schema.names:
@@ -170,8 +164,7 @@ def _sample_per(con: Any, store: Store, rows: pa.Table, per: LimitPer, seed: int
             raise unknown_name(per.column, "column of the query or of clips", names, see="reel describe clips")
     numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
     con.register("numbered", numbered)
-    name = per.column.replace('"', '""')
-    value = f'"{VALUE}"' if VALUE in rows.schema.names else f'c."{name}"'
+    value = identifier(VALUE) if VALUE in rows.schema.names else f"c.{identifier(per.column)}"
     source = "numbered n" if VALUE in rows.schema.names else "numbered n LEFT JOIN clips c USING (clip_id)"
     query = (
         f"SELECT clip_id, weight FROM (SELECT n.clip_id, n.weight, n.place, row_number() OVER (PARTITION BY {value} "
@@ -200,10 +193,11 @@ def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> 
             f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
         )
     mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
-    made = f'c."{mark}"' if mark in schema.names else "NULL::VARCHAR"
+    made = f"c.{identifier(mark)}" if mark in schema.names else "NULL::VARCHAR"
     con.register("balanced", rows)
     found = con.sql(
-        f'SELECT c."{column}" AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) ORDER BY b.position'
+        f"SELECT c.{identifier(column)} AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) "
+        "ORDER BY b.position"
     ).to_arrow_table()
     weighed = weigh(found.column("value"), found.column("made"), balance)
     place = rows.schema.get_field_index("weight")
@@ -212,7 +206,7 @@ def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> 
     }  # fmt: skip
 
 
-def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str, int]]:
+def _fingerprints(con: Any, store: Connection, rows: pa.Table) -> dict[str, dict[str, int]]:
     con.register("frozen", rows)
     columns = con.execute(
         "SELECT column_name FROM (DESCRIBE clips) WHERE column_name LIKE '%\\_fingerprint' ESCAPE '\\'"
@@ -221,8 +215,8 @@ def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str,
     found: dict[str, dict[str, int]] = {}
     for name in names:
         counts = con.execute(
-            f'SELECT "{name}", count(*) FROM clips SEMI JOIN frozen USING (clip_id) '
-            f'WHERE "{name}" IS NOT NULL GROUP BY 1 ORDER BY 1'
+            f"SELECT {identifier(name)}, count(*) FROM clips SEMI JOIN frozen USING (clip_id) "
+            f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY 1"
         ).fetchall()
         if counts:
             found[name.removesuffix("_fingerprint")] = dict(counts)

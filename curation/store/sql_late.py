@@ -10,13 +10,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reelwright.curation.store import datasets
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
 
 MAX_ROWS = 100_000  # rows taken at once, in memory
 TABLE = "clips"
@@ -27,7 +25,7 @@ SINGLE_ROW = frozenset({"COLUMN_REF", "CONSTANT", "STAR", "COMPARISON", "CONJUNC
 """Classes of expression that look at one row and have no memory; a FUNCTION may be an aggregate or random()."""
 
 
-def shrink(con: Any, store: Store, query: str) -> bool:
+def shrink(con: Any, store: Connection, query: str) -> bool:
     """On a connection from `sql.connect`, leave in `clips` just the rows that `query` can return, if its shape allows.
 
     Returns whether it did.

@@ -10,17 +10,15 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql import check_one_select, connect
 from reelwright.curation.store.sql_errors import VIEWS, explain
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
 
 CONFIG = {"enable_external_access": False, "temp_directory": "", "allow_community_extensions": False,
           "autoload_known_extensions": False, "threads": 2, "memory_limit": "1GB"}  # fmt: skip
@@ -41,7 +39,7 @@ class UntrustedResult:
 
 
 def sql_untrusted(
-    store: Store, query: str, *, params: Any = None, max_rows: int = 1_000, timeout_s: float = 10.0
+    store: Connection, query: str, *, params: Any = None, max_rows: int = 1_000, timeout_s: float = 10.0
 ) -> UntrustedResult:
     """Run one SELECT within those bounds. Raises StoreError for whatever is not allowed, too slow or wrong."""
     import duckdb

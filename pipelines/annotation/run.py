@@ -21,7 +21,7 @@ import pyarrow as pa
 from reelwright.annotate import Annotator, Computes, Facts, Frames, SetAnnotator, schema_of
 from reelwright.annotate.contract import needs_of
 from reelwright.curation.store import Store
-from reelwright.curation.store.failures import Mending
+from reelwright.curation.store.failures import Resolver
 from reelwright.curation.store.journal import Journal
 from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.annotation.batches import Batch, batches_of
@@ -174,7 +174,7 @@ class _Level:
         self.total = sum(standing.count(name, STALE) for name in annotators)
         self.finished = 0
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
-        self.journal, self.mending = Journal(store), Mending(store, list(annotators))
+        self.journal, self.mending = Journal(store), Resolver(store, list(annotators))
         self.failures: list[dict[str, Any]] = []
         self.committed_at = time.monotonic()
 

@@ -12,7 +12,6 @@ from reelwright.pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.curation.ingest.inputs import Inputs, Skipped
-    from reelwright.curation.store import Store
     from reelwright.pipelines.annotation.run import Report
     from reelwright.pipelines.recipe import CurateRecipe
     from reelwright.pipelines.sources import Summary
@@ -181,15 +180,10 @@ def failures(
 ) -> None:
     """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
     from reelwright.curation.store import Store
+    from reelwright.curation.store.failures import unresolved
 
-    opened = Store.open(store)
-    where = "and stage = ?" if stage else ""
-    reader = opened.sql_stream(
-        f"select * from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri, clip_id",
-        params=[stage] if stage else None,
-    )
     count = 0
-    for batch in reader:
+    for batch in unresolved(Store.open(store), stage):
         for row in batch.to_pylist():
             count += 1
             clip = f"   clip {row['clip_id']}" if row["clip_id"] else ""
@@ -200,25 +194,6 @@ def failures(
                 say(*(f"        {printable(line)}" for line in row["detail"].splitlines()))
     again = f"try again with  reel curate (or precompute) … --store {store} --retry-failed"
     say("", f"{count} failed; {again}" if count else "nothing failed")
-
-
-def _mended(store: "Store") -> str:
-    """SQL condition on `failures_latest f`: a later attempt has worked. Annotators of clips say so in the row; a value
-    of the very fingerprint that failed tells of one that died before it could."""
-    names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
-    made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
-    whole = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" is not null" for n in names)  # of a part it is null
-    some = f"select 1 from clips c where case f.stage {whole} else false end" if names else "select 1 where false"
-    of_sets = f"select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at and exists ({some})"
-    encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
-    made_by += f" when 'precompute' then exists ({encoded})"
-    noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
-    return (
-        f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
-        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
-        f"or f.clip_id is null and exists ({of_sets}) or exists "
-        f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
-    )
 
 
 @app.command(epilog="Example:  reel report --store STORE --out report.html")

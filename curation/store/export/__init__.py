@@ -1,4 +1,4 @@
-"""Clips of a query or a snapshot as files that other trainers read, one format a file of this folder.
+"""Clips of a query or a snapshot as files that other trainers read, one format per file of this folder.
 
 `export(store, out, format, sql=… or snapshot=…)`. Clips stream through, some
 64 MB in memory at a time. The folder appears under its name only when it is whole.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,23 +39,36 @@ def export(
     force: bool = False,
     shard_bytes: int = webdataset.SHARD_BYTES,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and notes.
+    """Write the clips of a query or a snapshot as files, and return counts and notes.
 
-    sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
-    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones.
-    max_frames: of the longest length that a trainer's settings name. force: replace an earlier export. shard_bytes:
-    size at which a WebDataset shard is closed.
-    Raises StoreError if `out` exists, for an unknown format, and for clips without media.
+        export(Store.open("store"), "clips", "videofolder", sql="select clip_id from clips where blur_score > 100")
+
+    Args:
+        store: to export from.
+        out: a folder or an object store's URI.
+        format: one of FORMATS.
+        sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that
+            name: `select clip_id, visual_style || ': ' || caption as caption …` makes captions.
+        snapshot: its name, instead of `sql`.
+        captions: which ones; default: the best.
+        max_frames: of the longest length that a trainer's settings name.
+        force: replace an earlier export.
+        shard_bytes: size at which a WebDataset shard is closed.
+
+    Raises:
+        StoreError: `out` exists, the format is unknown, or a clip has no media.
     """
     if max_frames < SHORTEST:
         raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
     if "://" in str(out):
-        return remote.export_to_uri(
-            store, str(out), format, force=force,
-            sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames, shard_bytes=shard_bytes,
+        write = partial(
+            export, store, format=format, sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames,
+            shard_bytes=shard_bytes,
         )  # fmt: skip
+        portable = [one.name for one in FORMATS.values() if one.portable]
+        return remote.export_to_uri(str(out), FORMATS[format], write, force=force, portable=portable)
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)

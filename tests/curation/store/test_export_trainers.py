@@ -192,13 +192,17 @@ def test_every_format_of_the_trainers_is_read_by_a_test() -> None:
 
 def test_a_new_format_is_found_by_its_file_alone(tmp_path: Path) -> None:
     here = Path(__file__).parents[3]
-    shutil.copytree(here / "curation", tmp_path / "curation", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "curation/store/export/ids.py").write_text(
+    package = tmp_path / "reelwright"
+    package.mkdir()
+    for file in (here / "src" / "reelwright").glob("*.py"):
+        shutil.copy(file, package)
+    shutil.copytree(here / "curation", package / "curation", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "curation/store/export/ids.py").write_text(
         "from reelwright.curation.store.export.format import Format\n"
         "def write(export):\n"
         "    (export.folder / 'ids.txt').write_text(' '.join(clip.name for clip in export.clips()))\n"
         "FORMAT = Format('ids', 'the ids alone', write)\n"
     )
-    program = "import curation, reelwright.curation.store.export as e; print(curation.__file__, e.FORMATS['ids'].about)"
+    program = "import reelwright.curation.store.export as e; print(e.__file__, e.FORMATS['ids'].about)"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{tmp_path / 'curation' / '__init__.py'} the ids alone\n"
+    assert run.stdout == f"{package / 'curation/store/export/__init__.py'} the ids alone\n"
