@@ -20,7 +20,7 @@ VALUE = "value of limit_per"  # a name that no column of clips has
 
 @dataclass(frozen=True)
 class LimitPer:
-    """At most `count` clips for each value of a column: one that the query returns, or one of clips."""
+    """At most `count` clips per value of a column: one that the query returns, or one of clips."""
 
     column: str
     count: int
@@ -31,9 +31,33 @@ class LimitPer:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """How many of a query's clips are taken.
+
+    Args:
+        limit: clips in all; None is every one.
+        seed: of the draws, and of `random()` in the query.
+        limit_per: at most so many per value of a column, drawn first.
+    """
+
+    limit: int | None = None
+    seed: int = 0
+    limit_per: LimitPer | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise StoreError(f"a snapshot's limit is 1 or more, not {self.limit}.")
+
+
+@dataclass(frozen=True)
 class Chosen:
-    """rows: (clip_id, weight, position). fingerprints: annotator -> fingerprint -> clips. balance: what is recorded of
-    how the weights were made, where they were."""
+    """The clips of a snapshot to be.
+
+    Args:
+        rows: (clip_id, weight, position).
+        fingerprints: annotator -> fingerprint -> clips.
+        balance: the record of how the weights were made, where they were.
+    """
 
     rows: pa.Table
     fingerprints: dict[str, dict[str, int]]
@@ -44,35 +68,44 @@ def choose(
     store: Connection,
     sql: str,
     versions: Mapping[str, int],
+    draw: Draw,
     *,
-    limit: int | None,
-    seed: int,
-    weights: str | None,
+    weights: str | None = None,
     balance: Balance | None = None,
-    limit_per: LimitPer | None = None,
 ) -> Chosen:
-    """The clips of a snapshot. Raises StoreError if `sql` will not do."""
+    """Run a query over pinned versions, check its rows, draw from them and weigh them.
+
+    Args:
+        store: to ask.
+        sql: returns clip_id, each clip once.
+        versions: table -> the pinned version.
+        draw: how many of the clips are taken.
+        weights: the query's column of weights.
+        balance: make the weights instead.
+
+    Raises:
+        StoreError: the query is wrong, or returns something else.
+    """
     if weights is not None and balance is not None:
         raise StoreError(
             f"weights come from the query's column {weights} or from balance by {balance.by}, not from both; "
             "leave one out."
         )
-    if limit is not None and limit < 1:
-        raise StoreError(f"a snapshot's limit is 1 or more, not {limit}.")
+    limit_per = draw.limit_per
     con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
     try:
-        con.execute("SELECT setseed($s)", {"s": (seed % 2**31) / 2**31}).fetchall()
+        con.execute("SELECT setseed($s)", {"s": (draw.seed % 2**31) / 2**31}).fetchall()
         rows = _run(con, store, sql, weights, limit_per.column if limit_per else None)
         _refuse_repeats(con, rows)
         if limit_per is not None:
-            rows = _sample_per(con, store, rows, limit_per, seed)
-        rows = rows if limit is None else _sample(con, rows, limit, seed)
+            rows = _sample_per(con, store, rows, limit_per, draw.seed)
+        rows = rows if draw.limit is None else _sample(con, rows, draw.limit, draw.seed)
         _refuse_unknown(con, rows)
         rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-        about = None
+        record = None
         if balance is not None:
-            rows, about = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
-        return Chosen(rows, _fingerprints(con, store, rows), about)
+            rows, record = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
+        return Chosen(rows, _fingerprints(con, rows), record)
     finally:
         con.close()
 
@@ -80,9 +113,13 @@ def choose(
 def with_clip_columns(
     store: Connection, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
 ) -> pa.Table:
-    """`rows`, in their order, with columns of clips beside their own; of two of one name, the one in `rows` stays.
+    """Return `rows`, in their order, with columns of clips beside their own.
 
-    columns: which; default all but vectors.
+    Args:
+        store: to read clips from.
+        rows: with clip_id; a column of theirs stays where clips have one of the same name.
+        columns: of clips; default: all but vectors.
+        clips_version: version of clips; default: the newest.
     """
     names = clip_columns(store, clips_version) if columns is None else list(columns)
     names = [n for n in names if n not in rows.schema.names]
@@ -95,7 +132,7 @@ def with_clip_columns(
 
 
 def clip_columns(store: Connection, version: int | None = None) -> list[str]:
-    """Columns of clips that a person would read: all but vectors."""
+    """Return the columns of clips that a person would read: all but vectors."""
     schema = store.dataset("clips", version).schema
     return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
 
@@ -206,7 +243,7 @@ def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> 
     }  # fmt: skip
 
 
-def _fingerprints(con: Any, store: Connection, rows: pa.Table) -> dict[str, dict[str, int]]:
+def _fingerprints(con: Any, rows: pa.Table) -> dict[str, dict[str, int]]:
     con.register("frozen", rows)
     columns = con.execute(
         "SELECT column_name FROM (DESCRIBE clips) WHERE column_name LIKE '%\\_fingerprint' ESCAPE '\\'"

@@ -21,7 +21,7 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
-from reelwright.curation.store.snapshot_query import LimitPer
+from reelwright.curation.store.snapshot_query import Draw, LimitPer
 from reelwright.curation.store.snapshot_record import JSON_COLUMNS_ADDED, Snapshot, SnapshotDiff, Use
 from reelwright.curation.store.sql_text import literal
 from reelwright.curation.store.weighting import Balance
@@ -70,9 +70,8 @@ class Snapshots:
             if self._find(name) is not None:
                 raise StoreError(f"snapshot {name} exists, and snapshots never change; choose another name.")
             chosen = snapshot_query.choose(
-                self.store, sql, versions, limit=limit, seed=seed, weights=weights, balance=balance,
-                limit_per=limit_per,
-            )  # fmt: skip
+                self.store, sql, versions, Draw(limit, seed, limit_per), weights=weights, balance=balance
+            )
             rows = chosen.rows
             snapshot = Snapshot(
                 name, sql, limit, seed, weights, rows.num_rows, content_hash(rows), f"snapshot-{name}",

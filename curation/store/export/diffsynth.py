@@ -32,7 +32,7 @@ def write(export: Export) -> None:
 
 def _notes(export: Export) -> list[str]:
     found: Counter[int] = Counter()
-    longest = lengths.packed(export.max_frames)
+    longest = lengths.packed(export.options.max_frames)
     for frames, clips in lengths.at_rate(export.lengths, None).items():
         found[lengths.packed(min(frames, longest))] += clips
     whole = found[longest]

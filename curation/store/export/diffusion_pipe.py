@@ -27,7 +27,7 @@ def write(export: Export) -> None:
             file.write(f"{separator}{json.dumps(clip.name + '.mp4')}: {json.dumps(texts, ensure_ascii=True)}")
             separator = ",\n"
         file.write("\n}\n")
-    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.max_frames)
+    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.options.max_frames)
     table = lengths.table(export.lengths, chosen)
     export.notes += table
     write_text(export.folder / "dataset.toml", _config(export, chosen, table))

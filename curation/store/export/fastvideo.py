@@ -61,7 +61,7 @@ def len_at(frames: int, fps: float, rate: float) -> int:
 
 
 def _note(export: Export, rate: float) -> str:
-    tried = range(FEWEST, max(FEWEST, export.max_frames) + 1, 4)
+    tried = range(FEWEST, max(FEWEST, export.options.max_frames) + 1, 4)
     num_frames = max(tried, key=lambda n: (outcome(export.lengths, rate, n)[0], n))
     kept, short, long = outcome(export.lengths, rate, num_frames)
     return (

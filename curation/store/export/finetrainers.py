@@ -25,7 +25,7 @@ def write(export: Export) -> None:
         with lines.open("a", encoding="utf-8", newline="\n") as out:
             out.write(dump_line({"file_name": file, "caption": clip.caption}))
     found = lengths.at_rate(export.lengths, None)
-    frames = lengths.buckets([found], export.max_frames)
+    frames = lengths.buckets([found], export.options.max_frames)
     data = {
         "data_root": str(export.final / VIDEOS),
         "dataset_type": "video",

@@ -65,7 +65,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         "snapshot": snapshot,
         "sql": sql,
         "versions": export.selection.versions,
-        "captions": asdict(export.captions),
+        "captions": asdict(export.options.captions),
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     _write(export.folder / MARKER, json.dumps(about, indent=2, ensure_ascii=False) + "\n")

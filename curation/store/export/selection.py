@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
 
 BATCH_CLIPS = 1_000
+SHARD_BYTES = 10**9
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits names at the first one
 OWN_COLUMNS = pa.schema(
     [("caption", pa.string()), ("caption_kind", pa.string()), ("caption_variants", pa.list_(pa.string()))]
@@ -59,6 +60,21 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class ExportOptions:
+    """How clips are written, whatever the format.
+
+    Args:
+        captions: which of a clip's captions; default: the best.
+        max_frames: of the longest length that a trainer's settings name.
+        shard_bytes: size at which a WebDataset shard is closed.
+    """
+
+    captions: Wanted = field(default_factory=Wanted)
+    max_frames: int = LONGEST
+    shard_bytes: int = SHARD_BYTES
+
+
+@dataclass(frozen=True)
 class Selection:
     """schema: of the rows. tables: streams them, each with its clip_id. versions: of clips, media and sources."""
 
@@ -72,17 +88,23 @@ class Selection:
 class Export:
     """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
 
-    max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
-    one who exports. chosen: (clip id, weight, name) of each. caption_kinds: of each clip's best caption; variant_kinds:
-    of all its captions.
+    Args:
+        selection: its clips.
+        folder: where its files are written.
+        final: where the folder will be.
+        options: see `ExportOptions`.
+        notes: lines for the person who exports, on what a trainer will make of it.
+        chosen: (clip id, weight, name) of each clip.
+        caption_kinds: kind of each clip's best caption -> clips.
+        variant_kinds: kind of all captions -> captions.
+        sizes: (width, height), px -> clips.
+        lengths: (frames, frames per second) -> clips.
     """
 
     selection: Selection
     folder: Path
     final: Path
-    shard_bytes: int
-    captions: Wanted = field(default_factory=Wanted)
-    max_frames: int = LONGEST
+    options: ExportOptions = field(default_factory=ExportOptions)
     notes: list[str] = field(default_factory=list)
     chosen: list[tuple[str, float, str]] = field(default_factory=list)
     caption_kinds: Counter[str] = field(default_factory=Counter)
@@ -107,7 +129,7 @@ class Export:
     def clips(self) -> Iterator[Clip]:
         """Clips in the order of the query or snapshot, counted as they pass."""
         selection, seen = self.selection, set[str]()
-        self.captions.check(selection.schema)
+        self.options.captions.check(selection.schema)
         from_source = source_captions(selection.store, selection.versions["sources"])
         for table in selection.tables():
             ids = table.column("clip_id").to_pylist()
@@ -116,7 +138,7 @@ class Export:
                 if clip_id in seen:
                     raise StoreError(f"the query returns clip {clip_id} twice; return each clip once.")
                 seen.add(clip_id)
-                found = self.captions.of(row, from_source).best_first(self.captions.kinds)
+                found = self.options.captions.of(row, from_source).best_first(self.options.captions.kinds)
                 yield self._count(Clip(safe_name(clip_id), found, row | _own(found), mp4))
 
     def common_size(self, multiple: int = 16) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import pytest
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.captions import Wanted
-from reelwright.curation.store.export import FORMATS, ExportResult, export
+from reelwright.curation.store.export import FORMATS, ExportOptions, ExportResult, export
 from tests import footage
 from tests.curation.store import trainers
 
@@ -109,7 +109,7 @@ def test_diffsynth_takes_the_first_frames_and_shorter_clips_too(real: Store, tmp
 def test_fastvideo_finds_the_keys_it_needs_and_keeps_what_the_export_says(
     real: Store, tmp_path: Path, rate: int
 ) -> None:
-    result = made(real, tmp_path / "out", "fastvideo", captions=Wanted("caption"))
+    result = made(real, tmp_path / "out", "fastvideo", options=ExportOptions(captions=Wanted("caption")))
     note = next(note for note in result.notes if note.startswith(f"--train_fps {rate} "))
     num_frames, kept = int(note.split()[3]), int(note.split("most: ")[1].split()[0])
     found = trainers.fastvideo(tmp_path / "out", rate, num_frames)
@@ -177,7 +177,7 @@ def test_webdataset_s_samples_are_whole(real: Store, tmp_path: Path) -> None:
 def test_lengths_end_where_they_are_told_to(real: Store, tmp_path: Path) -> None:
     longest = {"diffusion-pipe": 117, "musubi-tuner": 77, "diffsynth": 121, "finetrainers": 121, "simpletuner": 121}
     for format, frames in longest.items():
-        made(real, tmp_path / format, format, max_frames=121)
+        made(real, tmp_path / format, format, options=ExportOptions(max_frames=121))
         reader = getattr(trainers, format.replace("-", "_"))
         args = {"diffusion-pipe": [24], "diffsynth": [121]}.get(format, [])
         assert max(lengths(reader(tmp_path / format, *args)).values()) == frames
