@@ -59,13 +59,13 @@ class PlannedClip:
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
-    """24 hex digits of what the clip is: the same footage gets the same id on any machine, in any order."""
+    """Return 24 hex digits that identify the clip: the same footage gets the same id on any machine, in any order."""
     key = f"{source_md5}:{start_frame}:{end_frame}:{','.join(map(str, crop))}"
     return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def clip_fingerprint(config: EncodeConfig) -> str:
-    """16 hex digits of what turns a span of frames into bytes."""
+    """Return 16 hex digits for all settings that turn a span of frames into bytes."""
     parts = {"version": CUTTING_VERSION, "encode": config.model_dump()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -181,7 +181,7 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
 
 
 def clip_row(planned: PlannedClip, source_md5: str, encoded: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """A row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
+    """Return a row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]
     x, y, w, h = planned.spec.crop
     return {

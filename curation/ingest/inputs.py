@@ -62,7 +62,8 @@ class Input:
         return self.captions[0] if self.captions else None
 
     def joined(self, other: "Input") -> "Input":
-        """The same file named twice: what one naming does not say, the other may; captions and spans add up."""
+        """Return one input for a file that is named twice: each naming fills the other's gaps; captions and spans add
+        up."""
         return replace(
             self,
             source_id=self.source_id or other.source_id,
@@ -94,13 +95,13 @@ class Inputs:
     unread_columns: dict[str, list[str]] = field(default_factory=dict)
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
-        """(reason, how many) of what was passed over, the commonest first."""
+        """Return (reason, number of files) of skipped files, the most frequent first."""
         return sorted(Counter(s.reason for s in self.skipped).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def protocol_of(uri: str, allow_http: bool) -> str:
-    """Protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a protocol, and
-    for what else fsspec opens: archives and caches over any address, other machines' shells."""
+    """Return the protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a
+    protocol, and for what else fsspec opens: archives and caches over any address, other machines' shells."""
     if "::" in uri:
         raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
     protocol = uri.partition("://")[0].lower()
@@ -116,7 +117,8 @@ class WebError(IngestError):
 
 
 def is_unicode(name: str) -> bool:
-    """The store's columns hold nothing else, and a file must be found again by its name."""
+    """Return whether a name is Unicode: the store's columns hold nothing else, and the name must find the file
+    again."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -125,7 +127,7 @@ def is_unicode(name: str) -> bool:
 
 
 def repeated_ids(files: Iterable[Input]) -> dict[str, list[str]]:
-    """source_id -> uris, of the ids that several files have."""
+    """Return source_id -> uris for each id that several files have."""
     uris: dict[str, list[str]] = {}
     for item in files:
         if item.source_id:

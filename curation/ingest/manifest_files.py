@@ -39,7 +39,7 @@ class Row:
 
     @property
     def place(self) -> str:
-        """Where to look for it."""
+        """The row's number and line, for a person to look it up."""
         return f"row {self.number}" + (f" (line {self.line})" if self.line is not None else "")
 
 
@@ -74,7 +74,8 @@ def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
 
 
 def column_name(name: Any) -> str:
-    """A column's name as it is compared: headers are written with spaces, in capitals, with a stray byte order mark."""
+    """Return a column's name as it is compared: headers are written with spaces, in capitals, with a stray byte order
+    mark."""
     return "_".join(str(name).strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
 
 
@@ -236,7 +237,7 @@ def _csv_rows(path: str, lines: _Lines, delimiter: str, known: set[str]) -> Iter
     where = next(i for i, name in enumerate(header) if name in known)
 
     def is_row(line: str) -> bool:
-        """Whether a line could be a row of its own: then a quote before it was never closed."""
+        """Return whether a line could be a row of its own: then a quote before it was never closed."""
         cells = _cells([line], delimiter, strict=False)
         return len(cells) == len(header) and suffix_of(cells[where].strip()) in VIDEO_SUFFIXES
 

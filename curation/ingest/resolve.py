@@ -65,7 +65,7 @@ def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: Ma
 
 
 def ids_in_words(repeated: dict[str, list[str]]) -> str:
-    """A sentence's beginning about ids that several files have."""
+    """Return the beginning of a sentence about ids that several files have."""
     some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
     more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
     return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
@@ -74,7 +74,7 @@ def ids_in_words(repeated: dict[str, list[str]]) -> str:
 
 
 def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
-    """`12 × not a video by its name (.jpg); 3 × hidden`: what was passed over, the commonest reasons first."""
+    """Return `12 × not a video by its name (.jpg); 3 × hidden`: reasons for skipping, the most frequent first."""
     counts = Inputs([], list(skipped)).skipped_by_reason()
     words = [f"{count} × {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
@@ -82,7 +82,8 @@ def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
-    """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
+    """Return lines to read before a run: files that are skipped, ids that repeat, rows and columns that are not
+    used."""
     lines = []
     if found.skipped:
         reasons = reasons_in_words(found.skipped)

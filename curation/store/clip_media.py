@@ -53,7 +53,7 @@ def commit(dataset: Dataset, fragments: Iterable[str]) -> None:
 
 
 def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES) -> Iterator[tuple[str, bytes]]:
-    """(clip_id, mp4) in the order of `clip_ids`, holding about `batch_bytes` at a time.
+    """Yield (clip_id, mp4) in the order of `clip_ids`, holding about `batch_bytes` at a time.
 
     Raises StoreError for an id that has no media.
     """
@@ -66,7 +66,7 @@ def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYT
 
 
 def locate(dataset: Dataset, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """clip_id -> (row id, bytes) of those of `ids` that the table holds."""
+    """Return clip_id -> (row id, bytes) for each of `ids` that the table holds."""
     if not ids:
         return {}
     rows = dataset.to_table(columns=["clip_id", "size"], filter=is_one_of("clip_id", ids), with_row_id=True)

@@ -1,4 +1,4 @@
-"""Lance datasets, one a table: opening, creating, appending, merging columns, deleting.
+"""Lance datasets, one per table: opening, creating, appending, merging columns, deleting.
 
 This file holds Lance's rules; `connection.py` holds ours (locks, names, errors).
 """
@@ -26,7 +26,7 @@ Dataset = Any  # lance.LanceDataset, which is not imported until it is needed
 
 
 def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
-    """The dataset at `uri`, or None if there is none. Raises StoreError if that cannot be told."""
+    """Return the dataset at `uri`, or None if there is none. Raises StoreError if the address cannot be asked."""
     import lance
 
     try:
@@ -41,7 +41,7 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
 
 
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:
-    """An empty dataset with the schema of `table`; stable row ids, so that compaction moves rows and not their ids."""
+    """Create an empty dataset for `table`; row ids are stable, so that compaction moves rows and keeps their ids."""
     import lance
 
     empty = table_of(table).schema.empty_table()
@@ -55,7 +55,8 @@ def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Data
 
 
 def to_table(rows: pa.Table | Sequence[dict[str, Any]], table: str, schema: pa.Schema) -> pa.Table:
-    """`rows` with the columns and types of `schema`: columns not given are null; unknown ones raise StoreError."""
+    """Return `rows` with the columns and types of `schema`: columns not given are null; unknown ones raise
+    StoreError."""
     given = rows.schema.names if isinstance(rows, pa.Table) else list({k: None for row in rows for k in row})
     for name in given:
         if name not in schema.names:
@@ -92,7 +93,7 @@ def _refuse_null_keys(columns: list[Any], table: str, schema: pa.Schema) -> None
 
 
 def append(dataset: Dataset, rows: pa.Table) -> None:
-    """One commit."""
+    """Append rows in one commit."""
     from lance.fragment import write_fragments
 
     fragments.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
@@ -120,7 +121,7 @@ def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -
 
 
 def missing_fields(dataset: Dataset, table: str) -> list[pa.Field]:
-    """Columns that `table` has today and this dataset, made by an earlier version, does not."""
+    """Return the columns that `table` has today and this dataset, made by an earlier version, lacks."""
     if table_of(table).payload:
         return []
     have = set(dataset.schema.names)
@@ -128,7 +129,7 @@ def missing_fields(dataset: Dataset, table: str) -> list[pa.Field]:
 
 
 def with_nulls(rows: pa.Table | pa.RecordBatch, names: Sequence[str], absent: dict[str, pa.Field]) -> Any:
-    """`rows` with columns `names`, in that order: those of `absent` are null."""
+    """Return `rows` with columns `names`, in that order; the columns in `absent` are null."""
     columns = [pa.nulls(rows.num_rows, absent[n].type) if n in absent else rows.column(n) for n in names]
     fields = [absent[n] if n in absent else rows.schema.field(n) for n in names]
     return type(rows).from_arrays(columns, schema=pa.schema(fields))
@@ -203,6 +204,6 @@ def keep_index_fresh(dataset: Dataset, table: str) -> None:
 
 
 def stored_bytes(dataset: Dataset) -> int:
-    """Bytes of the column files of this version, blobs not counted."""
+    """Return the bytes of this version's column files, without blobs."""
     files = (f for fragment in dataset.get_fragments() for f in fragment.data_files())
     return sum(f.file_size_bytes or 0 for f in files)

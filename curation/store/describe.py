@@ -1,4 +1,4 @@
-"""What there is to know of a table: its size; what each column means, who computed it, how much of it is there."""
+"""Facts about a table: its size, and each column's meaning, maker and missing values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def table_info(dataset: Dataset, table: str) -> TableInfo:
 
 
 def columns_info(dataset: Dataset, table: str) -> list[ColumnInfo]:
-    """Each column, in the order of the schema. A maker's fingerprints are counted once for all of its columns."""
+    """Return each column, in the order of the schema. A maker's fingerprints are counted once for all of its
+    columns."""
     rows = dataset.count_rows()
     about = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
     makers = {one.get("computed_by", "") for one in about}

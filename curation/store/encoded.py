@@ -41,7 +41,7 @@ class Reader:
         return _reopen, (self.store, self.table, self.version)
 
     def keys(self, columns: Sequence[str], filter: str) -> tuple[pa.Table, np.ndarray]:
-        """Those columns of the rows that pass a SQL condition, and their places (int64)."""
+        """Return columns of the rows that pass a SQL condition, and the rows' places (int64)."""
         import numpy as np
 
         dataset = self._dataset()
@@ -52,7 +52,7 @@ class Reader:
         return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
 
     def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
-        """The tensors' bytes (buffers) at those places, in that order. inline: whether they are kept in the row
+        """Return the tensors' bytes (buffers) at `places`, in that order. inline: whether they are kept in the row
         (`is_inline`).
 
         Raises StoreError when the version is gone.
@@ -80,7 +80,7 @@ class Reader:
 
 
 def is_inline(num_bytes: int) -> bool:
-    """Whether a tensor of this size is kept in the row."""
+    """Return whether a tensor of this size is kept in the row."""
     return num_bytes <= INLINE_BYTES
 
 

@@ -1,4 +1,4 @@
-"""The one error a caller of the store needs to catch, and how names that look alike are found."""
+"""`StoreError`, and sentences about unknown names, Lance's errors and full disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lance_reason(error: Exception) -> str:
 
 
 def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
-    """The names in `known` that a person who typed `name` may have meant, best first."""
+    """Return the names in `known` that a person who typed `name` may have meant, best first."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.65)
     inside = [k for k in by_lower if len(name) > 2 and (name.lower() in k or k in name.lower())]
@@ -28,7 +28,7 @@ def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]
 
 
 def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> StoreError:
-    """`'captions' is not a column of clips; columns that look alike: caption. See: reel describe clips`.
+    """Return `'captions' is not a column of clips; columns that look alike: caption. See: reel describe clips`.
 
     kind: what `name` was expected to be, its first word the noun ("column of clips", "table").
     """
@@ -42,7 +42,7 @@ NO_ROOM = re.compile(r"no space left|quota exceeded|file too large|os error (28|
 
 @contextlib.contextmanager
 def writing_to(uri: str) -> Iterator[None]:
-    """A store that cannot be written to says so in a sentence: a full disk is not a bug."""
+    """Turn errors of writing into a sentence: a full disk is not a bug."""
     try:
         yield
     except OSError as error:

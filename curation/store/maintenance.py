@@ -1,4 +1,4 @@
-"""Upkeep of a store: what a crash left behind, merging small files, deleting what nothing needs any more.
+"""Upkeep of a store: finding what a crash left behind, merging small files, deleting old versions.
 
 None of it can break a snapshot: its versions of clips, media and sources carry Lance tags, which clean-up respects.
 """
@@ -203,7 +203,7 @@ def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
 
 
 def outdated(began: Sequence[datetime], since: datetime) -> int:
-    """How many of a table's versions were not the newest at `since` or later. began: of each version, in order."""
+    """Count the versions of a table that were replaced before `since`. began: when each was made, in order."""
     return max(0, sum(at <= since for at in began) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Whether a snapshot is still what it was: its content hash, its pins, its clips and their bytes."""
+"""Checks of a snapshot: its content hash, its pins, its clips and their bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class SnapshotCheck:
 
 
 def content_hash(rows: pa.Table) -> str:
-    """`sha256:` over one line `clip_id TAB weight NEWLINE` a clip, sorted by clip id; weights by `float.hex`."""
+    """Return `sha256:` over one line `clip_id TAB weight NEWLINE` per clip, sorted by clip id; weights by
+    `float.hex`."""
     ids, weights = rows.column("clip_id").to_pylist(), rows.column("weight").to_pylist()
     digest = hashlib.sha256()
     for clip_id, weight in sorted(zip(ids, weights, strict=True)):

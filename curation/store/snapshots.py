@@ -190,7 +190,7 @@ class Snapshots:
 
 
 def check_name(name: str) -> None:
-    """Raises StoreError unless `name` is 1 to 100 letters, digits, `.`, `_` or `-`, the first a letter or digit."""
+    """Raise StoreError unless `name` is 1 to 100 letters, digits, `.`, `_` or `-`, the first a letter or digit."""
     if not NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
         raise StoreError(
             f"{name!r} cannot name a snapshot; use up to 100 letters, digits, '.', '_' and '-', "

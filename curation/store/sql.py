@@ -91,7 +91,7 @@ def _create_views(con: Any) -> None:
 
 
 def check_one_select(con: Any, query: str, *, pivot: bool = True) -> None:
-    """Raises StoreError unless `query` is one SELECT (WITH, FROM, VALUES, DESCRIBE and SUMMARIZE count as such).
+    """Raise StoreError unless `query` is one SELECT (WITH, FROM, VALUES, DESCRIBE and SUMMARIZE count as such).
 
     pivot: whether PIVOT may find its columns in the data, for which DuckDB first makes a type on the connection.
     """

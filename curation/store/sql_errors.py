@@ -48,7 +48,7 @@ def explain(error: Exception, store: Connection, query: str = "") -> StoreError:
 
 
 def columns_of(store: Connection, table: str) -> list[str]:
-    """Names that SQL sees in a table or view of the store."""
+    """Return the names that SQL sees in a table or view of the store."""
     under = UNDER_VIEW.get(table, table)
     names = [n for n in store.schema(under).names if n not in table_of(under).payload]
     return [*names, *SOURCE_COLUMNS] if table == "clips_full" else names
@@ -72,7 +72,7 @@ def tables_of(query: str) -> dict[str, str]:
 
 
 def words_of(query: str) -> list[str]:
-    """Words of a query outside of strings, quoted names and comments, in lower case."""
+    """Return the words of a query outside of strings, quoted names and comments, in lower case."""
     code = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL)
     return re.findall(r"[a-z_]\w*", code.lower())
 

@@ -26,7 +26,7 @@ SINGLE_ROW = frozenset({"COLUMN_REF", "CONSTANT", "STAR", "COMPARISON", "CONJUNC
 
 
 def shrink(con: Any, store: Connection, query: str) -> bool:
-    """On a connection from `sql.connect`, leave in `clips` just the rows that `query` can return, if its shape allows.
+    """Leave in `clips` of a connection just the rows that `query` can return, if its shape allows.
 
     Returns whether it did.
     """
@@ -50,7 +50,7 @@ def shrink(con: Any, store: Connection, query: str) -> bool:
 
 
 def row_id_query(con: Any, query: str, columns: list[str]) -> str | None:
-    """SQL that finds the row ids of what `query` returns, or None if it is not of the shape that allows it."""
+    """Return SQL that finds the row ids of the rows of `query`, or None if the query's shape does not allow it."""
     import duckdb
 
     try:

@@ -61,7 +61,7 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
 
 
 def create_clips_full(con: Any, suffix: str = "") -> None:
-    """The view `clips_full<suffix>`: `clips<suffix>` with columns of their source, of which one row a file is used."""
+    """Create the view `clips_full<suffix>`: `clips<suffix>` with columns of their source, one row per file."""
     of_source = ", ".join(f"s.{column}" for column in SOURCE_COLUMNS)
     con.execute(
         f"CREATE VIEW clips_full{suffix} AS SELECT c.*, {of_source} FROM clips{suffix} c LEFT JOIN "

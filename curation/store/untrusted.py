@@ -65,7 +65,7 @@ def sql_untrusted(
 
 
 def check_reach(con: Any, query: str) -> None:
-    """Raises StoreError if `query` reads anything but tables, views and its own WITH, or calls what is not allowed."""
+    """Raise StoreError if `query` reads anything but tables, views and its own WITH, or calls what is not allowed."""
     tree = json.loads(con.execute("SELECT json_serialize_sql($q)", {"q": query}).fetchall()[0][0])
     if tree["error"]:
         raise StoreError(f"this query cannot be checked, so it is not run: {tree['error_message']}.")

@@ -18,7 +18,7 @@ GRID = 32  # px: widths and heights of buckets
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4` with `videos/metadata.jsonl` beside them, and training.json."""
+    """Write `videos/<name>.mp4` with `videos/metadata.jsonl` beside them, and training.json."""
     lines = export.folder / VIDEOS / "metadata.jsonl"
     for clip in export.clips():
         file = save(clip, export).partition("/")[2]

@@ -18,7 +18,8 @@ Rate = int | None
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and dataset.toml."""
+    """Write `videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and
+    dataset.toml."""
     exact: defaultdict[Rate, Counter[float]] = defaultdict(Counter)
     for clip in export.clips():
         rate = max(1, round(clip.fps)) if clip.fps else None

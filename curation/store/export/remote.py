@@ -66,7 +66,7 @@ def export_to_uri(
 
 
 def fetch_record(uri: str, folder: Path) -> None:
-    """Copy what an export on an object store says of itself into a folder. Raises StoreError where it says nothing."""
+    """Copy the record of an export on an object store into a folder. Raises StoreError where there is none."""
     files, root = _file_system(uri)
     try:
         for name in (MARKER, CLIPS):

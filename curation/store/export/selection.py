@@ -45,17 +45,17 @@ class Clip:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height), px; 0 where it does not say."""
+        """(width, height), px; 0 where the row does not say."""
         return int(_number(self.row.get("width"))), int(_number(self.row.get("height")))
 
     @property
     def num_frames(self) -> int:
-        """Frames; 0 where it does not say."""
+        """Frames; 0 where the row does not say."""
         return int(_number(self.row.get("num_frames")))
 
     @property
     def fps(self) -> float:
-        """Frames a second; 0 where it does not say."""
+        """Frames per second; 0 where the row does not say."""
         return _number(self.row.get("fps"))
 
 
@@ -114,7 +114,7 @@ class Export:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows of its clips."""
+        """Arrow schema of the clips' rows."""
         own = OWN_COLUMNS.names
         return pa.schema([*(f for f in self.selection.schema if f.name not in own), *OWN_COLUMNS])
 
@@ -127,7 +127,7 @@ class Export:
         return self.num_clips - self.caption_kinds.total()
 
     def clips(self) -> Iterator[Clip]:
-        """Clips in the order of the query or snapshot, counted as they pass."""
+        """Yield clips in the order of the query or snapshot, and count them."""
         selection, seen = self.selection, set[str]()
         self.options.captions.check(selection.schema)
         from_source = source_captions(selection.store, selection.versions["sources"])
@@ -142,12 +142,12 @@ class Export:
                 yield self._count(Clip(safe_name(clip_id), found, row | _own(found), mp4))
 
     def common_size(self, multiple: int = 16) -> tuple[int, int]:
-        """(width, height) most clips have, in px, rounded down to multiples."""
+        """Return the most frequent (width, height) in px, rounded down to multiples."""
         width, height = self.sizes.most_common(1)[0][0] if self.sizes else (960, 544)
         return max(multiple, width // multiple * multiple), max(multiple, height // multiple * multiple)
 
     def rates(self) -> Counter[float]:
-        """Frames a second, to two digits -> clips."""
+        """Return frames per second, to two digits -> clips."""
         found: Counter[float] = Counter()
         for (_, fps), clips in self.lengths.items():
             found[round(fps, 2)] += clips
@@ -176,7 +176,7 @@ def _own(found: Captions) -> dict[str, Any]:
 
 
 def select(store: Store, *, sql: str | None, snapshot: str | None) -> Selection:
-    """The clips of one of the two. Raises StoreError for both, neither, or a query without clip_id."""
+    """Select the clips of a query or a snapshot. Raises StoreError for both, neither, or a query without clip_id."""
     if (sql is None) == (snapshot is None):
         raise StoreError("an export takes either a query or a snapshot; give --sql or --snapshot.")
     if snapshot is not None:
@@ -186,7 +186,7 @@ def select(store: Store, *, sql: str | None, snapshot: str | None) -> Selection:
 
 
 def safe_name(clip_id: str) -> str:
-    """The clip id if it is safe as a file name anywhere, otherwise a name made from its hash."""
+    """Return the clip id if it is safe as a file name anywhere, otherwise a name made from its hash."""
     if SAFE_NAME.fullmatch(clip_id):
         return clip_id
     return "clip-" + hashlib.sha256(clip_id.encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ GRID = 64  # px
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, `videos/<name>.txt`, multidatabackend.json with the absolute paths."""
+    """Write `videos/<name>.mp4`, `videos/<name>.txt`, multidatabackend.json with the absolute paths."""
     for clip in export.clips():
         save(clip, export)
         captions = dict.fromkeys(filter(None, map(one_line, clip.captions.texts)))

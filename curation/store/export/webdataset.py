@@ -14,7 +14,7 @@ from reelwright.curation.store.results import json_line
 
 
 def write(export: Export) -> None:
-    """shard-000000.tar, shard-000001.tar, …, each closed once it holds `export.options.shard_bytes` of clips."""
+    """Write shard-000000.tar, shard-000001.tar, …, each closed once it holds `export.options.shard_bytes` of clips."""
     clips = export.clips()
     first = next(clips, None)
     number = 0
