@@ -71,8 +71,15 @@ def clip_fingerprint(config: EncodeConfig) -> str:
 
 
 def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> list[PlannedClip]:
-    """The clips of one source, in order of time; where a manifest names spans, inside of these. A span that lies in one
-    shot is cut as it is, however short."""
+    """Plan the clips of one source, in order of time.
+
+    Args:
+        source_md5: of the file.
+        scan: its shots, crops and times.
+        config: lengths and sizes of clips.
+        spans: parts that a manifest names: clips lie inside of them, and a span that lies in one shot is cut as it is,
+            however short.
+    """
     times = scan.timing.times_s()
     planned: dict[str, PlannedClip] = {}
     for index, scanned in enumerate(scan.shots):

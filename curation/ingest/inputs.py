@@ -1,4 +1,4 @@
-"""What a run reads, and what it passed over: `Input`, `Span`, `Skipped`; and which addresses are read at all."""
+"""Inputs of a run: `Input`, `Span`, `Skipped`; and the addresses that are allowed."""
 
 import re
 from collections import Counter
@@ -83,7 +83,7 @@ class Skipped:
 
 @dataclass
 class Inputs:
-    """Files to ingest, sorted by uri, each once; and what was passed over, so that nothing is lost silently.
+    """Files to ingest, sorted by uri, each once; and the files that were skipped, so that nothing is lost silently.
 
     repeated_ids: source_id -> uris, of ids that several files have. unread_columns: manifest that was read -> its
     columns that nothing was taken from.

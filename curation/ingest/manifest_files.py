@@ -44,9 +44,16 @@ class Row:
 
 
 def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
-    """Rows of an open list; its name says of what kind it is. known: columns by which a delimiter is told. Names of
-    columns come in small letters, without spaces around them. Raises IngestError where the file as a whole is no
-    list."""
+    """Yield the rows of an open list, with names of columns in small letters and without spaces around them.
+
+    Args:
+        path: of the list; its suffix decides the format.
+        file: open, binary.
+        known: columns that help to recognize a CSV's delimiter.
+
+    Raises:
+        IngestError: the file as a whole is no list.
+    """
     suffix = suffix_of(path)
     try:
         if suffix == ".parquet":

@@ -43,7 +43,19 @@ class NothingFound(IngestError):
 
 
 def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None) -> Inputs:
-    """Resolve everything the user named. manifests: how lists are understood. Raises IngestError."""
+    """Resolve everything the user named.
+
+    Args:
+        names: folders, files, globs, manifests and URIs.
+        allow_http: whether addresses on the web are read.
+        manifests: how lists are understood.
+
+    Returns:
+        Files sorted by uri, each once, and everything that was skipped, with the reasons.
+
+    Raises:
+        IngestError: a name that cannot be read; NothingFound where there is no video at all.
+    """
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
@@ -87,7 +99,8 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     lines = []
     if found.skipped:
         reasons = reasons_in_words(found.skipped)
-        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons}; --list-skipped names each")
+        count = "1 file or folder" if len(found.skipped) == 1 else f"{len(found.skipped)} files and folders"
+        lines.append(f"skipped {count}: {reasons}; --list-skipped names each")
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
@@ -100,12 +113,12 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
 
 
 def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
-    passed = f"; passed over: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
+    passed = f"; skipped: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
     return f"no video files in {', '.join(names)}{passed}; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"
 
 
 class _Finder:
-    """Resolves names, and notes what is passed over."""
+    """Resolves names and collects the files and folders that are skipped."""
 
     def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
         self.allow_http, self.config = allow_http, config

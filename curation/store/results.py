@@ -27,11 +27,13 @@ def write_result(
     *,
     width: int | None = MAX_CELL,
 ) -> int:
-    """Write rows to a path, an open file or standard output, as they come; returns how many.
+    """Write rows to a path, an open file or standard output, as they come, and return their number.
 
-    format: table (aligned, the first 1,000 rows), csv, json (an array), jsonl (one object per line) or parquet.
-    out: a path appears only once the file is whole.
-    width: characters per cell of a table; None shortens nothing.
+    Args:
+        reader: of the rows.
+        format: table (aligned, the first 1,000 rows), csv, json (an array), jsonl (one object per line) or parquet.
+        out: a path appears only once the file is whole; default: standard output.
+        width: characters per cell of a table; None shortens nothing.
     """
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not a format of results; choose one of: {', '.join(FORMATS)}.")

@@ -64,9 +64,13 @@ def connect(
     versions: Mapping[str, int] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A DuckDB connection with the store's tables and views.
+    """Open a DuckDB connection with the store's tables and views.
 
-    versions: table -> the version to read (default: newest).
+    Args:
+        store: whose tables.
+        tables: names of the tables; default: all, and the views.
+        versions: table -> the version to read; default: the newest.
+        config: settings of DuckDB.
     """
     import duckdb
 

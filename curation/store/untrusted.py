@@ -41,7 +41,20 @@ class UntrustedResult:
 def sql_untrusted(
     store: Connection, query: str, *, params: Any = None, max_rows: int = 1_000, timeout_s: float = 10.0
 ) -> UntrustedResult:
-    """Run one SELECT within those bounds. Raises StoreError for whatever is not allowed, too slow or wrong."""
+    """Run one SELECT of a stranger within bounds.
+
+        found = sql_untrusted(store, "select clip_id from clips where blur_score > $x", params={"x": 100.0})
+
+    Args:
+        store: to read.
+        query: one SELECT over the store's tables and views.
+        params: values of `?` (a list) or `$name` (a dict).
+        max_rows: rows returned at most.
+        timeout_s: seconds it may take.
+
+    Raises:
+        StoreError: the query is wrong, too slow or not allowed.
+    """
     import duckdb
 
     con = connect(store, config=CONFIG)

@@ -29,10 +29,19 @@ def nearest(
     store: Connection, table: str, column: str, vector: Any, k: int, *, where: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:  # fmt: skip
-    """The `k` rows of `table` nearest to `vector`, nearest first, with `_distance`: 1 - cosine, from 0 to 2.
+    """Return the rows nearest to a vector, nearest first, with `_distance`: 1 - cosine, from 0 to 2.
 
-    vector: floats, as many as the column's vectors have; of any length but 0. where: a SQL condition on columns of the
-    table, applied before the search. columns: default, the table's key. Rows without a vector are never found.
+    Args:
+        store: to search in.
+        table: its name.
+        column: of vectors; rows without one are never found.
+        vector: floats, as many as the column's vectors have; not all 0.
+        k: number of rows, 1 to 10,000.
+        where: a SQL condition on columns of the table, applied before the search.
+        columns: to return; default: the table's key.
+
+    Raises:
+        StoreError: the column holds no such vectors, or the condition does not work.
     """
     dataset = store.dataset(table)
     query = _checked(vector, _width(dataset, table, column), table, column)

@@ -70,10 +70,16 @@ class Weighed:
 
 
 def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
-    """values: of `COLUMN[balance.by]`, one a clip; null, NaN, a density not above 0 and a cluster below 0 are none.
-    made: the fingerprint that each value carries.
+    """Weigh clips by their density or cluster.
 
-    Raises StoreError where no clip has a value.
+    Args:
+        values: of `COLUMN[balance.by]`, one per clip; null, NaN, a density not above 0 and a cluster below 0 count as
+            missing.
+        made: the fingerprint that each value carries.
+        balance: the rule.
+
+    Raises:
+        StoreError: no clip has a value.
     """
     known = _known(values, balance.by)
     usual, foreign = _foreign(made, known)

@@ -32,7 +32,7 @@ def curate(
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     list_skipped: Annotated[
-        bool, typer.Option("--list-skipped", help="Print each file that is passed over, and why, one a line.")
+        bool, typer.Option("--list-skipped", help="Print each file that is skipped, with the reason, one per line.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
@@ -56,7 +56,7 @@ def curate(
 
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
-    """What the recipe names; with `list_skipped`, what is passed over is printed."""
+    """What the recipe names; with `list_skipped`, the files that are skipped are printed."""
     from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:

@@ -88,7 +88,7 @@ def told(store: Store) -> Store:
 
 
 def kinds(store: Store, out: Any, wanted: Wanted | None = None, sql: str = "SELECT clip_id FROM clips") -> dict:
-    done = export(store, out, "folder", sql=sql, options=ExportOptions(captions=wanted))
+    done = export(store, out, "folder", sql=sql, options=ExportOptions(captions=wanted or Wanted()))
     assert done.clips == 3 == done.empty_captions + sum(done.caption_kinds.values())
     assert read(done.path)["caption_kinds"] == done.caption_kinds
     assert sum(done.variant_kinds.values()) >= sum(done.caption_kinds.values())
@@ -111,7 +111,7 @@ def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any
     wanted = Wanted("captions", ("composed", "summary", "nonsense"))
     told.merge("clips", pa.table({"clip_id": ["aa-000"], "captions": pa.array([BOTH], LIST)}), "clip_id")
     sql = "SELECT clip_id FROM clips WHERE clip_id <> 'aa-001'"
-    options = ExportOptions(captions=wanted)
+    options = ExportOptions(captions=wanted or Wanted())
     every = summary(export(told, tmp_path / "a", "webdataset", sql=sql, options=options), wanted.kinds)
     assert every[1:] == [
         "captions: 2 of kind composed, 0 empty",
