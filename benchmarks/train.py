@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.sampling.generator import Generator

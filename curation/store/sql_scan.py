@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from reelwright.curation.store import tables
+from reelwright.curation.store import datasets
 
 ROW_ID = "_rowid"
 SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "rotation", "ingested_at")  # none is in clips
@@ -52,8 +52,8 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
         reader = self._dataset.scanner(columns=there, filter=filter).to_reader()
         if not self._absent.keys() & names:
             return reader
-        empty = tables.with_nulls(reader.schema.empty_table(), names, self._absent)
-        batches = (tables.with_nulls(batch, names, self._absent) for batch in reader)
+        empty = datasets.with_nulls(reader.schema.empty_table(), names, self._absent)
+        batches = (datasets.with_nulls(batch, names, self._absent) for batch in reader)
         return pa.RecordBatchReader.from_batches(empty.schema, batches)
 
     def __reduce__(self) -> Any:
@@ -61,7 +61,7 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
 
 
 def create_clips_full(con: Any, suffix: str = "") -> None:
-    """The view `clips_full<suffix>`: `clips<suffix>` with columns of their source, of which one row a file is used."""
+    """Create the view `clips_full<suffix>`: `clips<suffix>` with columns of their source, one row per file."""
     of_source = ", ".join(f"s.{column}" for column in SOURCE_COLUMNS)
     con.execute(
         f"CREATE VIEW clips_full{suffix} AS SELECT c.*, {of_source} FROM clips{suffix} c LEFT JOIN "

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.curation.store.clip_media import LOOKUP_IDS
 from reelwright.curation.store.export import marker
 from reelwright.curation.store.export.remote import fetch_record
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.curation.store.sql_text import is_one_of
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
@@ -124,7 +125,7 @@ def _thread_of_export(path: Path, said: Mapping[str, Any], store: Store | None) 
 
 def _places(store: Store, ids: list[str]) -> Iterator[dict[str, Any]]:
     for start in range(0, len(ids), LOOKUP_IDS):
-        condition = id_filter("clip_id", ids[start : start + LOOKUP_IDS])
+        condition = is_one_of("clip_id", ids[start : start + LOOKUP_IDS])
         yield from store.read("clips", list(PLACE), condition).to_pylist()
 
 
@@ -161,9 +162,9 @@ def _clip(what: str, store: Store | None) -> Origin:
         clip_id = find_clip(store, what)
     except StoreError as error:
         raise UserError(f"{what} does not exist as a file or folder; and in {store.uri} {error}") from None
-    row = store.read("clips", None, id_filter("clip_id", [clip_id])).to_pylist()[0]
+    row = store.read("clips", None, is_one_of("clip_id", [clip_id])).to_pylist()[0]
     made = {k: v for k, v in row.items() if k.endswith("_fingerprint") and v}
-    holding = store.read("snapshot_rows", ["snapshot"], id_filter("clip_id", [clip_id])).column(0).to_pylist()
+    holding = store.read("snapshot_rows", ["snapshot"], is_one_of("clip_id", [clip_id])).column(0).to_pylist()
     size = f"{row['width']}x{row['height']}, {row['num_frames']} frames at {row['fps'] or 0:g} fps"
     facts = {"store": store.uri, "picture": size, "in snapshots": ", ".join(sorted(holding)) or "none"} | made
     return Origin("clip", clip_id, facts, sources=sources_of(store, [row]))

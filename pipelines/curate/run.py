@@ -8,7 +8,7 @@ from typing import Any
 
 from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
 from reelwright.curation.dedup import Deduplicator
-from reelwright.curation.inputs import Inputs
+from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan

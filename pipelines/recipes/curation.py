@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import CUTTING_VERSION, ClipConfig
-from reelwright.curation.inputs import ManifestConfig, Span
+from reelwright.curation.ingest.inputs import ManifestConfig, Span
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig

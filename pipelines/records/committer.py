@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.sql_text import literals
 from reelwright.pipelines.recipes.curation import Batches
 
 REPLACE_CHUNK = 500
@@ -130,14 +131,9 @@ class Committer:
         row: without it, its clips would belong to nobody."""
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]
-            uris, md5s = (sql_strings([r[key] or "" for r in some]) for key in ("uri", "md5"))
+            uris, md5s = (literals([r[key] or "" for r in some]) for key in ("uri", "md5"))
             self.store.delete("sources", f"uri IN ({uris}) AND (state <> 'ok' OR md5 IN ({md5s}))")
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:
         for start in range(0, len(old), REPLACE_CHUNK):
-            self.store.delete(table, f"{column} IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
-
-
-def sql_strings(values: Sequence[str]) -> str:
-    """'a', 'b': literals for a SQL IN list."""
-    return ", ".join("'" + v.replace("'", "''") + "'" for v in values)
+            self.store.delete(table, f"{column} IN ({literals(old[start : start + REPLACE_CHUNK])})")

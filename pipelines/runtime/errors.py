@@ -1,5 +1,7 @@
 """What a user can mend."""
 
+from reelwright.errors import ReelError
 
-class UserError(Exception):
+
+class UserError(ReelError):
     """Shown as one sentence, without a traceback."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from reelwright.errors import first_line
 from reelwright.pipelines.runtime.errors import UserError
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
@@ -87,4 +88,4 @@ def _why(error: Exception, address: str) -> str:
             f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token here and there, and keep the same token "
             "(`ray get-auth-token --generate`) in ~/.ray/auth_token or RAY_AUTH_TOKEN"
         )
-    return f"cannot submit to {address}: {text.splitlines()[0] if text else type(error).__name__}"
+    return f"cannot submit to {address}: {first_line(error)}"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reelwright.errors import first_line
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.files import (
@@ -220,7 +221,7 @@ def recipe_of(path: Path) -> TrainRecipe:
     try:
         return TrainRecipe(**read_metadata(path)["recipe"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its recipe cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: its recipe cannot be read ({first_line(error)})") from None
 
 
 def _lineage(path: Path, ema: bool) -> dict[str, Any]:

@@ -262,12 +262,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
-    from reelwright.pipelines.cli.main import _is_for_the_user
+    from reelwright.errors import ReelError
 
     arguments, says = REFUSED[case]
     result = here("generate", run, "--out", "x.mp4", *arguments)
     assert result.exit_code == 1, result.output
-    assert _is_for_the_user(result.exception), result.exception
+    assert isinstance(result.exception, ReelError), result.exception
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
 

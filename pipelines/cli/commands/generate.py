@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import first_line
 from reelwright.pipelines.cli.app import app, say
 from reelwright.pipelines.runtime.errors import UserError
 
@@ -263,4 +264,4 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UserError(f"--device {device} cannot be used here ({first_line(error)})") from error

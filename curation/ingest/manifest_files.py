@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from reelwright.curation.inputs import IngestError
-from reelwright.curation.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.ingest.inputs import IngestError
+from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 
 MAX_LINE_CHARS = 4 << 20
 MAX_RECORD_LINES = 200  # lines that one quoted value of a CSV may go over
@@ -39,14 +39,21 @@ class Row:
 
     @property
     def place(self) -> str:
-        """Where to look for it."""
+        """The row's number and line, for a person to look it up."""
         return f"row {self.number}" + (f" (line {self.line})" if self.line is not None else "")
 
 
 def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
-    """Rows of an open list; its name says of what kind it is. known: columns by which a delimiter is told. Names of
-    columns come in small letters, without spaces around them. Raises IngestError where the file as a whole is no
-    list."""
+    """Yield the rows of an open list, with names of columns in small letters and without spaces around them.
+
+    Args:
+        path: of the list; its suffix decides the format.
+        file: open, binary.
+        known: columns that help to recognize a CSV's delimiter.
+
+    Raises:
+        IngestError: the file as a whole is no list.
+    """
     suffix = suffix_of(path)
     try:
         if suffix == ".parquet":
@@ -74,7 +81,8 @@ def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
 
 
 def column_name(name: Any) -> str:
-    """A column's name as it is compared: headers are written with spaces, in capitals, with a stray byte order mark."""
+    """Return a column's name as it is compared: headers are written with spaces, in capitals, with a stray byte order
+    mark."""
     return "_".join(str(name).strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
 
 
@@ -236,7 +244,7 @@ def _csv_rows(path: str, lines: _Lines, delimiter: str, known: set[str]) -> Iter
     where = next(i for i, name in enumerate(header) if name in known)
 
     def is_row(line: str) -> bool:
-        """Whether a line could be a row of its own: then a quote before it was never closed."""
+        """Return whether a line could be a row of its own: then a quote before it was never closed."""
         cells = _cells([line], delimiter, strict=False)
         return len(cells) == len(header) and suffix_of(cells[where].strip()) in VIDEO_SUFFIXES
 

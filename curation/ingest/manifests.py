@@ -8,10 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.curation.inputs import FILE, IngestError, Input, ManifestConfig, Span, WebError, is_unicode, protocol_of
-from reelwright.curation.lists import Row, read_rows
-from reelwright.curation.span_columns import is_missing, names_span, spans_of
-from reelwright.curation.suffixes import VIDEO_SUFFIXES, suffix_of
+from reelwright.curation.ingest.inputs import (
+    FILE,
+    IngestError,
+    Input,
+    ManifestConfig,
+    Span,
+    WebError,
+    is_unicode,
+    protocol_of,
+)
+from reelwright.curation.ingest.manifest_files import Row, read_rows
+from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
+from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
 
 URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url", "file_name", "filename", "file_path", "filepath",
                "media_path", "video_url")  # fmt: skip
@@ -29,11 +38,18 @@ def read_manifest(
     config: ManifestConfig | None = None,
     unread: set[str] | None = None,
 ) -> Iterator[Input]:
-    """Rows of a CSV, TSV, JSON, JSONL, Parquet or text file: a column `uri` (or path, video, url …) and, where there
-    are any, `source_id`, `licence`, `caption`, `start` and `end`.
+    """Yield the rows of a CSV, TSV, JSON, JSONL, Parquet or text file as inputs.
 
-    path: local, or a URI. Paths in it are relative to its folder. unread: gets the names of columns that nothing is
-    taken from. Raises IngestError for a file that is no list, or of which no row can be used.
+    It has a column `uri` (or path, video, url …) and perhaps `source_id`, `licence`, `caption`, `start` and `end`.
+
+    Args:
+        path: local, or a URI. Paths in the file are relative to its folder.
+        allow_http: whether addresses on the web are read.
+        config: how lists are understood.
+        unread: gets the names of columns that nothing is taken from.
+
+    Raises:
+        IngestError: the file is no list, or none of its rows can be used.
     """
     path, config, unread = str(path), config or ManifestConfig(), set() if unread is None else unread
     used, first_reason, is_a_list_of_files = 0, "", not path.lower().removesuffix(".gz").endswith(".txt")

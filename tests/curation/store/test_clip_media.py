@@ -63,7 +63,7 @@ def test_compaction_leaves_media_files_alone_and_readable(filled: Store) -> None
 def test_media_files_merge_when_told_and_stay_readable(filled: Store) -> None:
     merge_media(filled)
     assert len(filled.dataset("media").get_fragments()) == 1
-    filled.cleanup(timedelta(0))
+    filled.delete_old_versions(timedelta(0))
     assert_all_there(filled)
 
 
@@ -71,7 +71,7 @@ def test_a_media_file_moves_once_most_of_it_is_deleted(filled: Store) -> None:
     kept = ids_of(3)[0]
     filled.delete("media", f"clip_id LIKE 'clip-3-%' AND clip_id <> '{kept}'")
     filled.compact()
-    filled.cleanup(timedelta(0))
+    filled.delete_old_versions(timedelta(0))
     assert filled.count("media") == 11 * 7 + 1
     assert list(filled.read_media([kept, "clip-4-0"])) == [(kept, fake_mp4(kept)), ("clip-4-0", fake_mp4("clip-4-0"))]
     with pytest.raises(StoreError, match="clip clip-3-1 has no media"):

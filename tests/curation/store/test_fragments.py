@@ -10,7 +10,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from lance.optimize import Compaction
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store import written as written_files
+from reelwright.curation.store import fragments as fragment_files
 
 IDS = [f"{i:032x}" for i in range(3)]
 
@@ -64,10 +64,10 @@ def test_the_files_beside_a_column_s_are_measured_as_well(store):
     (fragment,) = json.loads(store.write_media(IDS, [b"small", b"x" * 65_536, b"y" * 65_537]))
     media = store.table_uri("media"), [FragmentMetadata.from_json(json.dumps(fragment))]
     assert newest(store, "media", "*.blob").stat().st_size == 65_537
-    written_files.refuse_short(*media, [5, 65_536, 65_537])
+    fragment_files.refuse_short(*media, [5, 65_536, 65_537])
     cut_short(newest(store, "media", "*.blob"))
     with pytest.raises(OSError, match="No space left"):
-        written_files.refuse_short(*media, [5, 65_536, 65_537])
+        fragment_files.refuse_short(*media, [5, 65_536, 65_537])
 
 
 def test_rows(store):
@@ -77,7 +77,7 @@ def test_rows(store):
     fragments = write_fragments(rows, dataset, mode="append")
     cut_short(newest(store, "sources"))
     with pytest.raises(OSError, match="No space left"):
-        written_files.append(dataset, fragments)
+        fragment_files.append(dataset, fragments)
     check_as_before(store, version)
 
 
@@ -87,7 +87,7 @@ def test_a_merge(store):
     rows = pa.table({"uri": ["/a"], "bytes": pa.array([3], pa.int64())})
     merge = dataset.merge_insert("uri").when_matched_update_all().write_mode("rewrite_columns")
     with pytest.raises(OSError, match="No space left"):
-        written_files.merge(dataset, CutShort(store, merge), rows)
+        fragment_files.merge(dataset, CutShort(store, merge), rows)
     check_as_before(store, version)
     assert store.merge("sources", rows, on="uri") == 1
 
@@ -112,7 +112,7 @@ def test_a_compaction(store, monkeypatch):
 
     monkeypatch.setattr(Compaction, "plan", staticmethod(lambda *a: Planned([Task(t) for t in plan(*a).tasks])))
     with pytest.raises(OSError, match="No space left"):
-        written_files.compact(dataset, target_rows=100, deleted_share=0.1)
+        fragment_files.compact(dataset, target_rows=100, deleted_share=0.1)
     check_as_before(store, version)
     monkeypatch.undo()
     store.compact()

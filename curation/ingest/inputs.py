@@ -1,4 +1,4 @@
-"""What a run reads, and what it passed over: `Input`, `Span`, `Skipped`; and which addresses are read at all."""
+"""Inputs of a run: `Input`, `Span`, `Skipped`; and the addresses that are allowed."""
 
 import re
 from collections import Counter
@@ -8,12 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from reelwright.errors import ReelError
+
 WEB = ("http", "https", "ftp")
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # fsspec's; memory is for tests
 FILE = re.compile("file://", re.IGNORECASE)
 
 
-class IngestError(ValueError):
+class IngestError(ReelError, ValueError):
     """An input that cannot be used: one sentence with what to do."""
 
 
@@ -60,7 +62,8 @@ class Input:
         return self.captions[0] if self.captions else None
 
     def joined(self, other: "Input") -> "Input":
-        """The same file named twice: what one naming does not say, the other may; captions and spans add up."""
+        """Return one input for a file that is named twice: each naming fills the other's gaps; captions and spans add
+        up."""
         return replace(
             self,
             source_id=self.source_id or other.source_id,
@@ -80,7 +83,7 @@ class Skipped:
 
 @dataclass
 class Inputs:
-    """Files to ingest, sorted by uri, each once; and what was passed over, so that nothing is lost silently.
+    """Files to ingest, sorted by uri, each once; and the files that were skipped, so that nothing is lost silently.
 
     repeated_ids: source_id -> uris, of ids that several files have. unread_columns: manifest that was read -> its
     columns that nothing was taken from.
@@ -92,13 +95,13 @@ class Inputs:
     unread_columns: dict[str, list[str]] = field(default_factory=dict)
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
-        """(reason, how many) of what was passed over, the commonest first."""
+        """Return (reason, number of files) of skipped files, the most frequent first."""
         return sorted(Counter(s.reason for s in self.skipped).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def protocol_of(uri: str, allow_http: bool) -> str:
-    """Protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a protocol, and
-    for what else fsspec opens: archives and caches over any address, other machines' shells."""
+    """Return the protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a
+    protocol, and for what else fsspec opens: archives and caches over any address, other machines' shells."""
     if "::" in uri:
         raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
     protocol = uri.partition("://")[0].lower()
@@ -114,7 +117,8 @@ class WebError(IngestError):
 
 
 def is_unicode(name: str) -> bool:
-    """The store's columns hold nothing else, and a file must be found again by its name."""
+    """Return whether a name is Unicode: the store's columns hold nothing else, and the name must find the file
+    again."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -123,7 +127,7 @@ def is_unicode(name: str) -> bool:
 
 
 def repeated_ids(files: Iterable[Input]) -> dict[str, list[str]]:
-    """source_id -> uris, of the ids that several files have."""
+    """Return source_id -> uris for each id that several files have."""
     uris: dict[str, list[str]] = {}
     for item in files:
         if item.source_id:

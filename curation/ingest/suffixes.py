@@ -30,12 +30,12 @@ OTHER_SUFFIXES = frozenset({
 
 
 def suffix_of(name: str) -> str:
-    """The suffix in small letters, with the one before it where a list is packed: `.csv.gz`."""
+    """Return the suffix in small letters, with the one before it where a list is packed: `.csv.gz`."""
     stem, last = os.path.splitext(name.lower())
     both = os.path.splitext(stem)[1] + last
     return both if both in PACKED_SUFFIXES else last
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a path or URI names a list of videos."""
+    """Return whether a path or URI names a list of videos."""
     return suffix_of(name) in MANIFEST_SUFFIXES | PACKED_SUFFIXES

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import time, timedelta
 from typing import Any
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 
 STARTS = dict.fromkeys(("start", "start_s", "start_sec", "start_seconds", "start_time", "time_start", "t_start",
                         "begin", "begin_s", "begin_time"), 1.0) | {"start_ms": 1e-3, "begin_ms": 1e-3}  # fmt: skip
@@ -21,7 +21,8 @@ PAIR_TEXT = re.compile(r"""[\[(]\s*['"]?([\d:.,]+?)['"]?\s*,\s*['"]?([\d:.,]+?)[
 
 
 def spans_of(row: Mapping[str, Any]) -> list[Span] | None:
-    """Spans that a row names, without captions; None where it names none. Raises ValueError with what is wrong."""
+    """Return the spans that a row names, without captions; None where it names none. Raises ValueError with the
+    reason."""
     if COLUMNS.isdisjoint(row):
         return None
     start, end = _given(row, STARTS), _given(row, ENDS)
@@ -34,12 +35,12 @@ def spans_of(row: Mapping[str, Any]) -> list[Span] | None:
 
 
 def names_span(column: str, value: Any) -> bool:
-    """Whether `spans_of` reads this value of this column, or would if there were one."""
+    """Return whether `spans_of` reads this value of this column, or would if there were one."""
     return column in STARTS or column in ENDS or (column in PAIRS and (is_missing(value) or bool(_pairs(value))))
 
 
 def seconds(value: Any) -> float:
-    """A time: seconds as a number or text, or [HH:]MM:SS[.mmm]. Raises ValueError."""
+    """Parse a time: seconds as a number or text, or [HH:]MM:SS[.mmm]. Raises ValueError."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     elif isinstance(value, time):
@@ -56,7 +57,8 @@ def seconds(value: Any) -> float:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value says that there is none: null, NaN (which tables write for null), or blank text of either."""
+    """Return whether a value stands for a missing one: null, NaN (which tables write for null), or blank text of
+    either."""
     if isinstance(value, float):
         return math.isnan(value)
     if isinstance(value, str):

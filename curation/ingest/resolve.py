@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.extras import install_for_protocol
-from reelwright.curation.folders import Folders, fixed_part
-from reelwright.curation.inputs import (
+from reelwright.curation.ingest.folders import Folders, fixed_part
+from reelwright.curation.ingest.inputs import (
     FILE,
     WEB,
     IngestError,
@@ -21,9 +21,15 @@ from reelwright.curation.inputs import (
     protocol_of,
     repeated_ids,
 )
-from reelwright.curation.manifests import read_manifest
+from reelwright.curation.ingest.manifests import read_manifest
+from reelwright.curation.ingest.suffixes import (
+    OTHER_SUFFIXES,
+    UNFINISHED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_manifest,
+    suffix_of,
+)
 from reelwright.curation.media.sniff import file_looks_like
-from reelwright.curation.suffixes import OTHER_SUFFIXES, UNFINISHED_SUFFIXES, VIDEO_SUFFIXES, is_manifest, suffix_of
 
 MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
@@ -37,7 +43,19 @@ class NothingFound(IngestError):
 
 
 def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None) -> Inputs:
-    """Resolve everything the user named. manifests: how lists are understood. Raises IngestError."""
+    """Resolve everything the user named.
+
+    Args:
+        names: folders, files, globs, manifests and URIs.
+        allow_http: whether addresses on the web are read.
+        manifests: how lists are understood.
+
+    Returns:
+        Files sorted by uri, each once, and everything that was skipped, with the reasons.
+
+    Raises:
+        IngestError: a name that cannot be read; NothingFound where there is no video at all.
+    """
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
@@ -59,7 +77,7 @@ def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: Ma
 
 
 def ids_in_words(repeated: dict[str, list[str]]) -> str:
-    """A sentence's beginning about ids that several files have."""
+    """Return the beginning of a sentence about ids that several files have."""
     some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
     more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
     return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
@@ -68,7 +86,7 @@ def ids_in_words(repeated: dict[str, list[str]]) -> str:
 
 
 def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
-    """`12 × not a video by its name (.jpg); 3 × hidden`: what was passed over, the commonest reasons first."""
+    """Return `12 × not a video by its name (.jpg); 3 × hidden`: reasons for skipping, the most frequent first."""
     counts = Inputs([], list(skipped)).skipped_by_reason()
     words = [f"{count} × {reason}" for reason, count in counts[:most]]
     others = sum(count for _, count in counts[most:])
@@ -76,11 +94,13 @@ def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
-    """What a person should know before a run: what is passed over, ids that repeat, rows and columns not used."""
+    """Return lines to read before a run: files that are skipped, ids that repeat, rows and columns that are not
+    used."""
     lines = []
     if found.skipped:
         reasons = reasons_in_words(found.skipped)
-        lines.append(f"passed over {len(found.skipped)} files and folders: {reasons}; --list-skipped names each")
+        count = "1 file or folder" if len(found.skipped) == 1 else f"{len(found.skipped)} files and folders"
+        lines.append(f"skipped {count}: {reasons}; --list-skipped names each")
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
@@ -93,12 +113,12 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
 
 
 def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
-    passed = f"; passed over: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
+    passed = f"; skipped: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
     return f"no video files in {', '.join(names)}{passed}; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"
 
 
 class _Finder:
-    """Resolves names, and notes what is passed over."""
+    """Resolves names and collects the files and folders that are skipped."""
 
     def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
         self.allow_http, self.config = allow_http, config

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reelwright.curation.folders import Folders
-from reelwright.curation.ingest import IngestError, NothingFound, inputs_in_words, list_inputs
-from reelwright.curation.inputs import ManifestConfig
+from reelwright.curation.ingest.folders import Folders
+from reelwright.curation.ingest.inputs import ManifestConfig
+from reelwright.curation.ingest.resolve import IngestError, NothingFound, inputs_in_words, list_inputs
 from reelwright.curation.media.decode import Video
 from reelwright.curation.media.probe import md5_of
 from tests.footage import frames, write
@@ -87,7 +87,7 @@ def test_a_video_without_its_suffix_is_named_and_read_where_it_is_named_itself(t
         "broken": "a link to nothing",
     }
     assert names(list_inputs([str(tmp_path / "b.dat")])) == ["b.dat"]
-    assert "passed over 7 files and folders: " in inputs_in_words(found, ManifestConfig())[0]
+    assert "skipped 7 files and folders: " in inputs_in_words(found, ManifestConfig())[0]
 
 
 def test_linked_folders_are_walked_once_and_never_in_a_circle(tmp_path):
@@ -181,7 +181,7 @@ def test_names_that_are_not_utf_8_are_counted(tmp_path):
 
 def test_where_nothing_is_left_it_says_what_there_was(tmp_path):
     (tmp_path / "list.csv").write_text("uri\na.mp4\n")
-    with pytest.raises(NothingFound, match=r"passed over: 1 × a list, .* \(\.csv\)") as caught:
+    with pytest.raises(NothingFound, match=r"skipped: 1 × a list, .* \(\.csv\)") as caught:
         list_inputs([str(tmp_path)])
     assert [Path(s.path).name for s in caught.value.skipped] == ["list.csv"]
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.balance import FLOOR, Balance, bounded, describe, effective_size, weigh
 from reelwright.curation.store.schema import field
+from reelwright.curation.store.weighting import FLOOR, Balance, bounded, describe, effective_size, weigh
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.schedule import Plan
 from reelwright.training.recipe import DataConfig, TaskConfig

@@ -63,17 +63,23 @@ class Weighed:
         return effective_size(self.weights)
 
     def facts(self) -> dict[str, Any]:
-        """What a snapshot records of it."""
+        """Return the facts that a snapshot records."""
         counts = {"with_value": self.with_value, "without_value": self.without_value}
         return counts | {"other_version": self.other_version, "at_cap": self.at_cap,
                          "effective_size": self.effective_size, "fingerprint": self.fingerprint}  # fmt: skip
 
 
 def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
-    """values: of `COLUMN[balance.by]`, one a clip; null, NaN, a density not above 0 and a cluster below 0 are none.
-    made: the fingerprint that each value carries.
+    """Weigh clips by their density or cluster.
 
-    Raises StoreError where no clip has a value.
+    Args:
+        values: of `COLUMN[balance.by]`, one per clip; null, NaN, a density not above 0 and a cluster below 0 count as
+            missing.
+        made: the fingerprint that each value carries.
+        balance: the rule.
+
+    Raises:
+        StoreError: no clip has a value.
     """
     known = _known(values, balance.by)
     usual, foreign = _foreign(made, known)
@@ -92,7 +98,7 @@ def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> W
 
 
 def bounded(rarity: np.ndarray, cap: float) -> np.ndarray:
-    """`rarity` (positive, [N]) scaled so that min(scale * rarity, cap) has mean 1; cap is 1 or more.
+    """Scale `rarity` (positive, [N]) so that min(scale * rarity, cap) has mean 1; cap is 1 or more.
 
     With the k largest at the cap, the scale is (N - k cap) / (sum of the others); the k sought is the first whose next
     clip stays below the cap.
@@ -106,12 +112,12 @@ def bounded(rarity: np.ndarray, cap: float) -> np.ndarray:
 
 
 def effective_size(weights: np.ndarray) -> float:
-    """Clips of equal weight that would say as much: (sum w)² / sum w² (Kish, 1965)."""
+    """Return the number of clips of equal weight that are worth as much: (sum w)² / sum w² (Kish, 1965)."""
     return float(weights.sum() ** 2 / np.square(weights).sum()) if len(weights) else 0.0
 
 
 def describe(about: Mapping[str, Any]) -> str:
-    """A snapshot's record of its balance as a sentence."""
+    """Return a snapshot's record of its balance as a sentence."""
     rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
     power = "" if about["alpha"] == 1 else f" to the power {about['alpha']:g}"
     total = about["with_value"] + about["without_value"]

@@ -65,13 +65,14 @@ class Folders:
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder that everything which a glob matches lies in."""
+    """Return the folder that holds everything a glob matches."""
     parts = pattern.split("/")
     return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))]) or "/"
 
 
 def as_regex(pattern: str) -> str:
-    """A glob as a regular expression: `**` is any folders that are not hidden, `*` and `?` stay within a name."""
+    """Turn a glob into a regular expression: `**` is any folders that are not hidden, `*` and `?` stay within a
+    name."""
     parts = pattern.split("/")
     made = ""
     for i, part in enumerate(parts):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.curation import lists
-from reelwright.curation.ingest import IngestError, list_inputs
-from reelwright.curation.inputs import Input, ManifestConfig, Span
-from reelwright.curation.span_columns import seconds
+from reelwright.curation.ingest import manifest_files
+from reelwright.curation.ingest.inputs import Input, ManifestConfig, Span
+from reelwright.curation.ingest.resolve import IngestError, list_inputs
+from reelwright.curation.ingest.span_columns import seconds
 
 ROWS = [
     {"uri": "clips/a.mp4", "source_id": "id-a", "licence": "CC-BY", "caption": "a boat"},
@@ -218,8 +218,8 @@ def test_json_in_the_shapes_it_comes_in(tmp_path, text):
 
 
 def test_what_unpacks_or_goes_on_without_end_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(lists, "MAX_UNPACKED_BYTES", 1 << 20)
-    monkeypatch.setattr(lists, "MAX_LINE_CHARS", 1 << 16)
+    monkeypatch.setattr(manifest_files, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(manifest_files, "MAX_LINE_CHARS", 1 << 16)
     path = manifest(tmp_path / "m.csv.gz", gzip.compress(b"uri\n" + bytes(4 << 20)))
     with pytest.raises(IngestError, match="unpacks to over 1 MiB"):
         read(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reelwright.curation.shots.footage import Footage, shrink
-from reelwright.curation.shots.standing import standing_share
+from reelwright.curation.shots.stills import standing_share
 
 from .footage_maker import crossing, join, scene, to_frames
 

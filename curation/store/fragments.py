@@ -58,7 +58,7 @@ def compact(dataset: Dataset, *, target_rows: int, deleted_share: float) -> None
 
 
 def refuse_short(uri: str, fragments: Iterable[Fragment], blobs: Iterable[int] = ()) -> None:
-    """Raises OSError, as a full disk does, where a file is shorter on disk than what was written to it.
+    """Raise OSError, as a full disk does, where a file is shorter on disk than what was written to it.
 
     uri: of the dataset; an object store takes a file whole or not at all, and is not asked.
     blobs: bytes of each blob in them; larger ones are in files beside the columns' own.

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import written
+from reelwright.curation.store import fragments as fragment_files
+from reelwright.curation.store.datasets import STORAGE_VERSION, Dataset
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.tables import STORAGE_VERSION, Dataset
+from reelwright.curation.store.schema import table_of
+from reelwright.curation.store.sql_text import is_one_of
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list
-BLOB_BYTES = {"media": "size", "latents": "bytes", "texts": "bytes"}  # the column that tells the length of the blob
 PACK_BYTES = 2**30  # bytes of one blob side file
 
 
@@ -35,11 +35,11 @@ def write_fragments(uri: str, clip_ids: Sequence[str], mp4s: Sequence[bytes], op
         pa.array([len(m) for m in mp4s], pa.int64()),
         lance.blob_array(list(mp4s)),
     ]
-    rows = pa.Table.from_arrays(columns, schema=schemas()["media"])
+    rows = pa.Table.from_arrays(columns, schema=table_of("media").schema)
     fragments: Any = write_fragments(
         rows, uri, mode="append", data_storage_version=STORAGE_VERSION, storage_options=options
     )
-    written.refuse_short(uri, fragments, map(len, mp4s))
+    fragment_files.refuse_short(uri, fragments, map(len, mp4s))
     return json.dumps([fragment.to_json() for fragment in fragments])
 
 
@@ -49,11 +49,11 @@ def commit(dataset: Dataset, fragments: Iterable[str]) -> None:
 
     metadata = [FragmentMetadata.from_json(json.dumps(one)) for text in fragments for one in json.loads(text)]
     if metadata:
-        written.append(dataset, metadata)
+        fragment_files.append(dataset, metadata)
 
 
 def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES) -> Iterator[tuple[str, bytes]]:
-    """(clip_id, mp4) in the order of `clip_ids`, holding about `batch_bytes` at a time.
+    """Yield (clip_id, mp4) in the order of `clip_ids`, holding about `batch_bytes` at a time.
 
     Raises StoreError for an id that has no media.
     """
@@ -66,22 +66,12 @@ def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYT
 
 
 def locate(dataset: Dataset, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """clip_id -> (row id, bytes) of those of `ids` that the table holds."""
+    """Return clip_id -> (row id, bytes) for each of `ids` that the table holds."""
     if not ids:
         return {}
-    rows = dataset.to_table(columns=["clip_id", "size"], filter=id_filter("clip_id", ids), with_row_id=True)
+    rows = dataset.to_table(columns=["clip_id", "size"], filter=is_one_of("clip_id", ids), with_row_id=True)
     columns = (rows.column(name).to_pylist() for name in ("clip_id", "_rowid", "size"))
     return {clip_id: (row_id, size) for clip_id, row_id, size in zip(*columns, strict=True)}
-
-
-def id_filter(column: str, ids: Sequence[str]) -> str:
-    """SQL `column IN (…)`, quoted: ids may be any text."""
-    return f"{column} IN ({', '.join(quote(one) for one in ids)})"
-
-
-def quote(text: str) -> str:
-    """A SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _read_located(dataset: Dataset, rows: list[tuple[str, int, int]], batch_bytes: int) -> Iterator[tuple[str, bytes]]:

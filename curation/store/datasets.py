@@ -1,22 +1,21 @@
-"""Lance datasets, one a table: opening, creating, appending, merging columns, deleting.
+"""Lance datasets, one per table: opening, creating, appending, merging columns, deleting.
 
-This file holds Lance's rules; `store.py` holds ours (locks, names, errors).
+This file holds Lance's rules; `connection.py` holds ours (locks, names, errors).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from reelwright.curation.store import schema as _schema
-from reelwright.curation.store import written
-from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store import fragments
+from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
+from reelwright.curation.store.schema import table_of
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
-INDEXED = {"clips": "clip_id", "media": "clip_id"}
 INDEX_EVERY_ROWS = 65_536  # rows that may lie outside the index before it is brought up to date
 MERGE_ROWS = 100_000  # rows a join, and bytes: Lance joins in a pool of 300 MB that does not spill, with three copies
 MERGE_BYTES = 64 * 2**20
@@ -27,7 +26,7 @@ Dataset = Any  # lance.LanceDataset, which is not imported until it is needed
 
 
 def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
-    """The dataset at `uri`, or None if there is none. Raises StoreError if that cannot be told."""
+    """Return the dataset at `uri`, or None if there is none. Raises StoreError if the address cannot be asked."""
     import lance
 
     try:
@@ -36,31 +35,28 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
         if "was not found" in str(error) or "Not found" in str(error):
             return None
         raise StoreError(
-            f"cannot open {uri}: {first_line(error)}; check the address, and for an object store its keys and endpoint."
+            f"cannot open {uri}: {lance_reason(error)}; check the address, and for an object store its keys and "
+            "endpoint."
         ) from error
 
 
-def first_line(error: Exception) -> str:
-    """Lance's message without the place in its own source that it ends with."""
-    return re.sub(r", /\S+\.rs:\d+:\d+$", "", str(error).strip().splitlines()[0]).rstrip(".")
-
-
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:
-    """An empty dataset with the schema of `table`; stable row ids, so that compaction moves rows and not their ids."""
+    """Create an empty dataset for `table`; row ids are stable, so that compaction moves rows and keeps their ids."""
     import lance
 
-    empty = _schema.schemas()[table].empty_table()
+    empty = table_of(table).schema.empty_table()
     dataset = lance.write_dataset(
         empty, uri, mode="create", data_storage_version=STORAGE_VERSION, enable_stable_row_ids=True,
         storage_options=options,
     )  # fmt: skip
-    if table in INDEXED:
-        dataset.create_scalar_index(INDEXED[table], "BTREE")
+    if table_of(table).has_id_index:
+        dataset.create_scalar_index(table_of(table).key, "BTREE")
     return dataset
 
 
 def to_table(rows: pa.Table | Sequence[dict[str, Any]], table: str, schema: pa.Schema) -> pa.Table:
-    """`rows` with the columns and types of `schema`: columns not given are null; unknown ones raise StoreError."""
+    """Return `rows` with the columns and types of `schema`: columns not given are null; unknown ones raise
+    StoreError."""
     given = rows.schema.names if isinstance(rows, pa.Table) else list({k: None for row in rows for k in row})
     for name in given:
         if name not in schema.names:
@@ -91,16 +87,16 @@ def _array(values: list[Any], f: pa.Field, table: str) -> pa.Array:
 
 
 def _refuse_null_keys(columns: list[Any], table: str, schema: pa.Schema) -> None:
-    key = _schema.KEYS[table]
+    key = table_of(table).key
     if key is not None and columns[schema.get_field_index(key)].null_count:
         raise StoreError(f"a row for {table} has no {key}; every row needs one.")
 
 
 def append(dataset: Dataset, rows: pa.Table) -> None:
-    """One commit."""
+    """Append rows in one commit."""
     from lance.fragment import write_fragments
 
-    written.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
+    fragments.append(dataset, write_fragments(rows, dataset, mode="append", max_rows_per_file=FRAGMENT_ROWS))
 
 
 def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -> None:
@@ -125,15 +121,15 @@ def add_null_columns(dataset: Dataset, fields: Sequence[pa.Field], table: str) -
 
 
 def missing_fields(dataset: Dataset, table: str) -> list[pa.Field]:
-    """Columns that `table` has today and this dataset, made by an earlier version, does not."""
-    if table in _schema.PAYLOAD:
+    """Return the columns that `table` has today and this dataset, made by an earlier version, lacks."""
+    if table_of(table).payload:
         return []
     have = set(dataset.schema.names)
-    return [f.with_nullable(True) for f in _schema.schemas()[table] if f.name not in have]
+    return [f.with_nullable(True) for f in table_of(table).schema if f.name not in have]
 
 
 def with_nulls(rows: pa.Table | pa.RecordBatch, names: Sequence[str], absent: dict[str, pa.Field]) -> Any:
-    """`rows` with columns `names`, in that order: those of `absent` are null."""
+    """Return `rows` with columns `names`, in that order; the columns in `absent` are null."""
     columns = [pa.nulls(rows.num_rows, absent[n].type) if n in absent else rows.column(n) for n in names]
     fields = [absent[n] if n in absent else rows.schema.field(n) for n in names]
     return type(rows).from_arrays(columns, schema=pa.schema(fields))
@@ -159,8 +155,6 @@ def _same_type(have: pa.DataType, want: pa.DataType) -> bool:
 
 
 def refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
-    import pyarrow.compute as pc
-
     if on not in rows.schema.names:
         raise StoreError(f"rows to merge into {table} lack the column '{on}' that they are matched by.")
     distinct = pc.count_distinct(rows.column(on), mode="all").as_py()
@@ -184,8 +178,10 @@ def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
     at_once = max(1, min(MERGE_ROWS, rows.num_rows * MERGE_BYTES // max(1, rows.nbytes)))
     for start in range(0, rows.num_rows, at_once):
         part = _compact(rows.slice(start, at_once))
-        merge = dataset.merge_insert(on).when_matched_update_all().write_mode("rewrite_columns")
-        updated += written.merge(dataset, merge, part)
+        merge = dataset.merge_insert(on).when_matched_update_all()
+        if set(part.schema.names) < set(dataset.schema.names):  # Lance refuses it where no column is left to skip
+            merge = merge.write_mode("rewrite_columns")
+        updated += fragments.merge(dataset, merge, part)
     return updated
 
 
@@ -197,16 +193,17 @@ def _compact(rows: pa.Table) -> pa.Table:
 
 def keep_index_fresh(dataset: Dataset, table: str) -> None:
     """Bring the id index up to date once enough rows lie outside it: look-ups scan those."""
-    if table not in INDEXED:
+    key = table_of(table).key
+    if not table_of(table).has_id_index:
         return
-    name = f"{INDEXED[table]}_idx"
+    name = f"{key}_idx"
     if not any(index["name"] == name for index in dataset.list_indices()):
-        dataset.create_scalar_index(INDEXED[table], "BTREE")
+        dataset.create_scalar_index(key, "BTREE")
     elif dataset.stats.index_stats(name)["num_unindexed_rows"] >= INDEX_EVERY_ROWS:
         dataset.optimize.optimize_indices()
 
 
 def stored_bytes(dataset: Dataset) -> int:
-    """Bytes of the column files of this version, blobs not counted."""
+    """Return the bytes of this version's column files, without blobs."""
     files = (f for fragment in dataset.get_fragments() for f in fragment.data_files())
     return sum(f.file_size_bytes or 0 for f in files)
