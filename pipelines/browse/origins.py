@@ -175,7 +175,7 @@ def _clip(what: str, store: Store | None) -> Origin:
 
 def _weights(path: Path, store: Store | None) -> Origin:
     """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
-    from reelwright.model.weights.checkpoint import weights_hash
+    from reelwright.model.checkpoint import weights_hash
     from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora, read_note
 

@@ -283,8 +283,8 @@ def _named_encoders(
 
 
 def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
+    from reelwright.model.checkpoint import load_model
     from reelwright.model.dit import DiT
-    from reelwright.model.weights.checkpoint import load_model
 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"

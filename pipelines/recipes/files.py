@@ -135,4 +135,6 @@ def _settings(kind: type[BaseModel], section: tuple[int | str, ...]) -> str:
         found = kind.model_fields.get(str(name))
         kinds = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
         kind = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), kind)
+        if found and isinstance(found.default, kind):  # a section of several kinds has more settings than its base
+            kind = type(found.default)
     return f"settings there are {', '.join(kind.model_fields)}"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from reelwright.errors import first_line
+from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.files import (
@@ -27,7 +28,6 @@ from reelwright.model.lora.files import (
     to_published,
     write_lora,
 )
-from reelwright.model.weights.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names

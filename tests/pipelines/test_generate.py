@@ -13,10 +13,10 @@ import torch
 
 from benchmarks.dct_codec import moving
 from reelwright.curation.media.frames import Frames, read
+from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sampling.settings import Settings
-from reelwright.model.weights.checkpoint import save_model
 from reelwright.pipelines.generate.conditions import read_end, read_image
 from reelwright.pipelines.generate.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning, sample_shape

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from reelwright.training.recipe import Task
+Task = Literal["t2i", "t2v", "i2v", "continuation"]
+TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
 
 B = TypeVar("B", bound="Batch")
 
@@ -80,3 +82,17 @@ class Batch:
             elif isinstance(value, Draws):
                 moved[field.name] = value.to(device)
         return replace(self, **moved)
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
+    """Draw the random numbers of samples [B, C, T, H, W]. It takes a while, so loaders do it ahead."""
+    import torch
+
+    u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
+    noise = torch.empty(*shape)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        u[i] = torch.rand((), generator=generator, dtype=torch.float64)
+        condition[i] = torch.rand(shape[2], generator=generator)
+        torch.randn(*shape[1:], generator=generator, out=noise[i])
+    return Draws(u, condition, noise)

@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from reelwright.pipelines.recipes.files import RecipeError, load
+from reelwright.training import registry
 from reelwright.training.checkpoints import Checkpoints, read_tensors
 from reelwright.training.logs import read_log
-from reelwright.training.objectives import registry
 from reelwright.training.recipe import TrainRecipe
 from tests.training.made_up import recipe_of, run
 
@@ -22,9 +22,9 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from reelwright.training.objectives.base import Loss, ObjectiveConfig
+from reelwright.training.objectives.base import Loss
 from reelwright.training.objectives.flow import FlowConfig, flow_loss
-from reelwright.training.objectives.registry import register
+from reelwright.training.registry import ObjectiveConfig, register
 
 
 @register

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reelwright.model.checkpoint import compare_keys, load_model, load_weights, save_model, weights_hash
 from reelwright.model.config import LONGCAT_VIDEO, DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
 from reelwright.model.lora.adapters import add_lora, merge_lora
-from reelwright.model.weights.checkpoint import compare_keys, load_model, load_weights, save_model, weights_hash
 from reelwright.model.weights.weight_files import CLASS_NAME, STEM, infer_config, open_weights, read_config
 from tests.conftest import ROOT
 
@@ -206,7 +206,7 @@ def test_nothing_is_written_over_or_half(tmp_path):
 PEAK = """
 import sys
 import torch
-from reelwright.model.weights.checkpoint import load_model
+from reelwright.model.checkpoint import load_model
 torch.set_num_threads(1)
 def peak(): return int([l for l in open("/proc/self/status") if l.startswith("VmHWM")][0].split()[1]) * 1024
 load_model(sys.argv[2])  # code and small things

@@ -1,4 +1,9 @@
-"""The objectives that a recipe may name by `objective.kind`."""
+"""The objectives that a recipe may name by `objective.kind`, and the settings that all of them share.
+
+A new objective is one file: a config class with a `kind` of its own, decorated with `register`, whose `build` returns
+the objective. It lies in `training/objectives`, or in a package with an entry point in the group
+`reelwright.objectives`. The file should import torch inside functions, or recipes take seconds to read.
+"""
 
 import pkgutil
 import re
@@ -8,12 +13,30 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-import reelwright.training.objectives as package
-from reelwright.training.objectives.base import ObjectiveConfig
+from reelwright.model.config import Part
 
+PACKAGE = "reelwright.training.objectives"
 DEFAULT = "flow"
 GROUP = "reelwright.objectives"
 """Entry points of other packages: each names a module that registers its objectives, or a config class."""
+
+
+class ObjectiveConfig(Part):
+    """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
+
+    kind: str = ""
+
+    def build(self, model: Any, recipe: Any, world: Any) -> Any:
+        """Return the objective of a run, an `objectives.base.Objective`.
+
+        Args:
+            model: the `nn.Module` that is trained: on its device, sharded, with adapters and first weights.
+            recipe: the `TrainRecipe` of the run.
+            world: the `World` of this rank.
+        """
+        raise NotImplementedError
+
+
 _CONFIGS: dict[str, type[ObjectiveConfig]] = {}
 
 C = TypeVar("C", bound=ObjectiveConfig)
@@ -41,7 +64,7 @@ def config_of(kind: str) -> type[ObjectiveConfig]:
     Raises:
         ValueError: no objective has this kind.
     """
-    own = f"{package.__name__}.{kind}"
+    own = f"{PACKAGE}.{kind}"
     if kind not in _CONFIGS and re.fullmatch(r"[a-z]\w*", kind) and find_spec(own):
         import_module(own)
     if kind not in _CONFIGS:
@@ -64,8 +87,8 @@ def as_config(value: Any) -> Any:
 @cache
 def _discover() -> None:
     """Import all files of this folder and the entry points of other packages; each registers its objectives."""
-    for module in pkgutil.iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(import_module(PACKAGE).__path__):
+        import_module(f"{PACKAGE}.{module.name}")
     for point in entry_points(group=GROUP):
         found = point.load()
         if isinstance(found, type):
