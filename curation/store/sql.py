@@ -18,7 +18,7 @@ from reelwright.curation.store.datasets import missing_fields
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import schemas, table_of
 from reelwright.curation.store.sql_errors import explain, words_of
-from reelwright.curation.store.sql_scan import LanceScan, create_clips_full
+from reelwright.curation.store.sql_views import create_views
 
 BATCH_ROWS = 8_192
 CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
@@ -74,6 +74,8 @@ def connect(
     """
     import duckdb
 
+    from reelwright.curation.store.sql_scan import LanceScan  # loads pandas
+
     con = duckdb.connect(":memory:", config={**CONFIG, **(config or {})})
     for name in schemas():
         if tables is not None and name not in tables:
@@ -82,16 +84,8 @@ def connect(
         dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
         con.register(name, LanceScan(dataset, table_of(name).payload, absent=missing_fields(dataset, name)))
     if tables is None:
-        _create_views(con)
+        create_views(con)
     return con
-
-
-def _create_views(con: Any) -> None:
-    create_clips_full(con)
-    con.execute(
-        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
-        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
-    )
 
 
 def check_one_select(con: Any, query: str, *, pivot: bool = True) -> None:

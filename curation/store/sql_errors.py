@@ -10,13 +10,8 @@ from typing import Any
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes, unknown_name
 from reelwright.curation.store.schema import schemas, table_of
-from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
+from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW, VIEWS
 
-VIEWS = {
-    "clips_full": "clips with the uri, licence and more of their source",
-    "failures_latest": "the last failure of each file, clip and stage",
-}
-UNDER_VIEW = {"clips_full": "clips", "failures_latest": "failures"}
 NAMED = ("clips", "sources", "shots", "failures", "runs", "media")  # tables that a forgotten JOIN most often is about
 FEW = 12  # columns that a sentence lists
 

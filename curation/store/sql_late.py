@@ -14,7 +14,7 @@ from typing import Any
 
 from reelwright.curation.store import datasets
 from reelwright.curation.store.connection import Connection
-from reelwright.curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
+from reelwright.curation.store.sql_views import ROW_ID, create_clips_full
 
 MAX_ROWS = 100_000  # rows taken at once, in memory
 TABLE = "clips"
@@ -31,6 +31,8 @@ def shrink(con: Any, store: Connection, query: str) -> bool:
     Returns whether it did.
     """
     import duckdb
+
+    from reelwright.curation.store.sql_scan import LanceScan  # loads pandas
 
     dataset = store.dataset(TABLE, store.dataset(TABLE).version)
     absent = datasets.missing_fields(dataset, TABLE)

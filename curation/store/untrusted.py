@@ -18,7 +18,8 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql import check_one_select, connect
-from reelwright.curation.store.sql_errors import VIEWS, explain
+from reelwright.curation.store.sql_errors import explain
+from reelwright.curation.store.sql_views import VIEWS
 
 CONFIG = {"enable_external_access": False, "temp_directory": "", "allow_community_extensions": False,
           "autoload_known_extensions": False, "threads": 2, "memory_limit": "1GB"}  # fmt: skip

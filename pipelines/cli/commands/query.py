@@ -79,8 +79,7 @@ def describe(
 ) -> None:
     """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
     from reelwright.curation.store import Store
-    from reelwright.curation.store.sql_errors import UNDER_VIEW
-    from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
+    from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW
 
     opened = Store.open(store)
     columns = opened.describe(UNDER_VIEW.get(table, table))

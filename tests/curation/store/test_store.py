@@ -26,9 +26,9 @@ def test_importing_the_package_loads_none_of_the_heavy_libraries() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_opening_the_store_class_loads_neither_lance_nor_duckdb() -> None:
+def test_opening_the_store_class_loads_neither_lance_nor_duckdb_nor_pandas() -> None:
     opened = "import sys; from reelwright.curation.store import Store"
-    code = f"{opened}; print([m for m in ('lance', 'duckdb') if m in sys.modules])"
+    code = f"{opened}; print([m for m in ('lance', 'duckdb', 'pandas') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
