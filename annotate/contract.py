@@ -24,22 +24,25 @@ class Column:
     unit: str = ""
 
     def field(self, name: str, computed_by: str) -> pa.Field:
-        """The Arrow field, nullable (a clip may not be annotated yet), described as the store describes its columns."""
-        about = {"unit": self.unit, "meaning": self.meaning, "computed_by": computed_by}
-        return pa.field(name, self.type, metadata={k: v for k, v in about.items() if v})
+        """Return the Arrow field, nullable (a clip may not be annotated yet), described as the store's columns are."""
+        metadata = {"unit": self.unit, "meaning": self.meaning, "computed_by": computed_by}
+        return pa.field(name, self.type, metadata={k: v for k, v in metadata.items() if v})
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Need: what the clip's container says (`ClipFacts`); costs no decoding."""
+    """Need: the facts of the clip's container (`ClipFacts`); costs no decoding."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Need: the clip's value of a column of `clips`, such as another annotator's; or `source_caption`, the caption
-    that the source came with.
+    """Need: the clip's value of a column of `clips`, such as another annotator's.
 
-    A clip waits until the column is filled, and is annotated anew when its value is. optional: None will do.
+    A clip waits until the column is filled, and is annotated again when its value changes.
+
+    Args:
+        column: its name, or `source_caption`, the caption that the source came with.
+        optional: the clip does not wait; None is a value too.
     """
 
     column: str
@@ -53,10 +56,14 @@ Need = Frames | Facts | Stored
 class Resources:
     """What one running annotator occupies, and how it is fed.
 
-    batch: clips a call. processes: at most so many of them, sharing the work (0: by the size of the cluster).
-    own_process: it keeps an actor of its own instead of sharing one decode with the others; for
-    models too large to be loaded in every worker, and for those that wait for a server. calls: calls in flight in that
-    process at once; more than 1 wants thread-safe code.
+    Args:
+        cpus: of its process.
+        gpus: of its process.
+        batch: clips per call.
+        own_process: it keeps an actor of its own instead of sharing one decode with the others; for models too large
+            to be loaded in every worker, and for annotators that wait for a server.
+        calls: calls in flight at once in that process; more than 1 needs thread-safe code.
+        processes: the most of them that share the work; 0: by the size of the cluster.
     """
 
     cpus: float = 1
@@ -70,75 +77,90 @@ class Resources:
 class Postponed(Exception):
     """A clip is left for a later run, through no fault of its own: a server is away, a limit on cost is reached.
 
-    Raised by an annotator for all clips of a call, or returned for some; no row in `failures`, and the run hands that
+    Raise it for all clips of a call, or return it for some. There is no row in `failures`, and the run hands that
     annotator no more clips.
     """
 
 
 class Unmeasurable(Exception):
-    """Raised for a clip in which there is nothing to measure, such as a picture too flat for the method: its columns
-    stay null, and the sentence that it is raised with says why in `failures`."""
+    """A clip has nothing to measure, such as a picture too flat for the method.
+
+    Its columns stay null, and the exception's sentence is in `failures`.
+    """
 
 
-class Partly(Exception):
-    """Raised by an annotator of sets that did a part of its work: `raise Partly(columns, state) from why`.
+class PartialResult(Exception):
+    """An annotator of sets did a part of its work: `raise PartialResult(columns, state) from why`.
 
-    What it did is stored, without a fingerprint that would call it current; why is the failure, or `Postponed`.
+    The part is stored, without a fingerprint that would call it current; `why` is the failure, or `Postponed`.
     """
 
     def __init__(self, columns: Mapping[str, Any], state: Any) -> None:
         super().__init__("a part is done")
-        self.columns, self.state = columns, state
+        self.columns = columns
+        self.state = state
 
 
 def runtime(default: Any, **more: Any) -> Any:
-    """A parameter that decides how values are made and not which: left out of the fingerprint."""
+    """Declare a parameter that decides how values are made and not which: it is left out of the fingerprint."""
     return field(default=default, metadata={"runtime": True}, **more)
 
 
 @dataclass(frozen=True)
 class Computes(ABC):
-    """What annotators of clips and of sets have in common. Parameters, if any, are fields: a subclass with some is a
-    frozen dataclass too.
+    """What annotators of clips and of sets have in common.
 
-    A model is a `functools.cached_property`: loaded on first use, left behind when the annotator is pickled. `models`
-    names what is loaded (id and content hash), because the fingerprint must change with it.
+    Parameters are fields: a subclass with some is a frozen dataclass too. A model is a `functools.cached_property`,
+    loaded on first use and left behind when the annotator is pickled. `models` names what is loaded (id and content
+    hash), because the fingerprint must change with it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
 
+    profiles: ClassVar[tuple[str, ...]] = ()
+    """Profiles of recipes that it belongs to: "cpu" needs no download and no GPU, "full" asks models as well."""
+    profile_parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Profile -> parameters that differ there from the defaults; a recipe's own go over them."""
+    typical_s: ClassVar[float | None] = None
+    """Worker seconds per clip, as measured on a corpus; plans use it until the store has runs of its own."""
+    typical_tokens: ClassVar[tuple[int, int] | None] = None
+    """Tokens in and out per clip of 5 s, of one that asks a model; not measured, but reckoned from 784 pixels per token
+    (Qwen2.5-VL) at the default sampling."""
+
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, Column]:
-        """The columns it writes; a class attribute will do."""
+        """The columns that it writes. May be a class attribute."""
 
     @property
     @abstractmethod
     def needs(self) -> Need | tuple[Need, ...]:
-        """What `__call__` is given, one positional argument a need; a class attribute will do."""
+        """The inputs of `__call__`, one positional argument per need. May be a class attribute."""
 
     @property
     def resources(self) -> Resources:
-        """A class attribute will do."""
+        """What it occupies. May be a class attribute."""
         return Resources()
 
     @property
     def models(self) -> tuple[str, ...]:
+        """Ids and content hashes of the models that decide its values. May be a class attribute."""
         return ()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Environment variables that hold keys it needs: read where a run is started, and lent to its own process."""
+        """Environment variables that hold the keys it needs: read where a run starts, and set in its own process."""
         return ()
 
     @property
     def parameters(self) -> dict[str, Any]:
+        """Name -> value of its fields."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over all that makes a value, the same on every machine."""
+        """16 hex digits over everything that decides a value, the same on every machine."""
         parts = {
             "name": self.name,
             "version": self.version,
@@ -157,29 +179,33 @@ class Annotator(Computes):
 
     @abstractmethod
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """One value for each declared column, of one clip."""
+        """Return one value for each declared column, of one clip."""
 
     kept_share: ClassVar[float] = 1.0
-    """Bytes that `kept` leaves of a clip's frames, all that is made of it counted; batches are filled by it."""
+    """Share of the bytes of a clip's frames that `kept` and what is made of it take; batches are filled by it."""
 
     def kept(self, *inputs: Any) -> tuple:
-        """What of a clip's inputs waits for its batch, called as soon as they are read: override where that can be much
-        smaller than frames. `batch` is given it."""
+        """Return the part of a clip's inputs that waits for its batch; `batch` is given it.
+
+        It is called as soon as they are read: override it where the part can be much smaller than frames.
+        """
         return inputs
 
     def prepare(self) -> None:
-        """Load or open what it needs: called once in a process of its own, before several threads ask at once. What it
-        raises leaves the clips for another run."""
+        """Load or open what it needs: called once in a process of its own, before several threads ask at once.
 
-    def shared_by(self, processes: int) -> Self:
-        """As one of so many processes that work side by side: with its share of what is limited."""
+        An exception leaves the clips for another run.
+        """
+
+    def per_process(self, processes: int) -> Self:
+        """Return the annotator for one of `processes` that work side by side: with its share of what is limited."""
         return self
 
     def batch(self, clips: Sequence[tuple]) -> Sequence[dict[str, Any] | Exception]:
-        """Several clips at once, at most `resources.batch`: override where a model gains by it.
+        """Return the columns of several clips, at most `resources.batch`: override it where a model gains by it.
 
-        An exception in place of a clip's columns is that clip's failure; a raised one sends every clip through alone,
-        but for Postponed.
+        An exception in place of a clip's columns is that clip's failure. A raised one, other than Postponed, sends each
+        clip through alone.
         """
         return [self(*inputs) for inputs in clips]
 
@@ -187,43 +213,60 @@ class Annotator(Computes):
 class SetAnnotator(Computes):
     """Computes columns of clips from all of them at once: clusters, densities, groups. Its needs are all `Stored`.
 
-    Runs anew over everything when a clip comes or goes, or one of its inputs changes.
+    It runs again over everything when a clip comes or goes, or one of its inputs changes.
     """
 
     @abstractmethod
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
-        """clips: `clip_id` and the needed columns, of the clips that have them, in order of clip_id. state: what the
-        last call with this fingerprint returned (JSON-like), or None.
+        """Compute the columns of all clips.
 
-        Returns a sequence or Arrow array for each declared column, in the order of `clips`, and the new state; or
-        raises Partly with both.
+        Args:
+            clips: `clip_id` and the needed columns, of the clips that have them, in order of clip_id.
+            state: the state that the last call with this fingerprint returned (JSON-like), or None.
+
+        Returns:
+            A sequence or Arrow array for each declared column, in the order of `clips`; and the new state.
+
+        Raises:
+            PartialResult: with both, where only a part was done.
         """
 
 
 def needs_of(annotator: Computes) -> tuple[Need, ...]:
+    """Return its needs, also a lone one, as a tuple."""
     needs = annotator.needs
     return needs if isinstance(needs, tuple) else (needs,)
 
 
+def reads_video(annotator: Computes) -> bool:
+    """Return whether it needs the clip's file: frames, or facts of its container."""
+    return any(isinstance(need, Frames | Facts) for need in needs_of(annotator))
+
+
 def stored_needs(annotator: Computes) -> tuple[Stored, ...]:
-    """The columns of the clip that it reads."""
+    """Return the needs that are columns of the clip."""
     return tuple(need for need in needs_of(annotator) if isinstance(need, Stored))
 
 
 def schema_of(annotator: Computes) -> pa.Schema:
-    """Its columns and the fingerprint column that says which code, parameters, model and inputs made them."""
+    """Return its columns and their fingerprint column, as Arrow fields of the table `clips`."""
     fingerprint = Column(pa.string(), f"code, parameters, model and inputs that made the {annotator.name} columns")
     columns = {**annotator.columns, f"{annotator.name}_fingerprint": fingerprint}
     return pa.schema([column.field(name, annotator.name) for name, column in columns.items()])
 
 
 def fingerprint_with(annotator: Computes, inputs: Mapping[str, str | None]) -> str:
-    """The fingerprint of a value made from other annotators' values: inputs maps their names to their fingerprints."""
+    """Return the fingerprint of a value made from other annotators' values.
+
+    Args:
+        annotator: the annotator that makes it.
+        inputs: name of each other annotator -> fingerprint of its value.
+    """
     return _digest(json.dumps([annotator.fingerprint, sorted(inputs.items())])) if inputs else annotator.fingerprint
 
 
 def digest_of(rows: pa.Table) -> str:
-    """16 hex digits over a table of strings, in its order."""
+    """Return 16 hex digits over a table of strings, in its order."""
     digest = hashlib.sha256()
     for column in rows.columns:
         ends = pa.array([""], pa.large_string())
@@ -245,13 +288,13 @@ def refuse_shared_columns(annotators: Sequence[Computes]) -> None:
 
 
 def _stated(need: Need) -> dict[str, Any]:
-    """Its fields, without those that came later and are not set: values that were made before stay current."""
+    """Return its fields, without later additions that are not set: values made before them stay current."""
     later = {"least": None, "most": None, "every_line": False}
     return {name: value for name, value in asdict(need).items() if name not in later or value != later[name]}
 
 
 def _deciding(thing: Any) -> Any:
-    """The parameters of a dataclass, nested ones too, without those of `runtime`."""
+    """Return the parameters of a dataclass, nested ones too, without those of `runtime`."""
     if not is_dataclass(thing) or isinstance(thing, type):
         return thing
     return {f.name: _deciding(getattr(thing, f.name)) for f in fields(thing) if not f.metadata.get("runtime")}

@@ -1,4 +1,4 @@
-"""Annotating a clip: decoded once for all annotators, and one annotator's failure is its own."""
+"""Annotating clips: each is decoded once for all annotators, and one annotator's failure is its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,11 @@ from reelwright.curation.media.frames import ClipFacts, read
 class Failure:
     """One annotator failed on one clip; the other columns of the clip are not touched.
 
-    postponed: the clip is not to blame, and the next run tries again.
+    Args:
+        annotator: its name.
+        error: a sentence.
+        detail: the end of the traceback.
+        postponed: the clip is not to blame, and the next run tries again.
     """
 
     annotator: str
@@ -44,13 +48,30 @@ class Failure:
     postponed: bool = False
 
 
+_Read = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
+_Inputs = tuple[Any, ...] | Exception  # an annotator's inputs for a clip, or why there are none
+
+
+@dataclass
+class _Clip:
+    """A clip under way: its row so far, what was read of its file, and what has become of it."""
+
+    row: dict[str, Any]
+    read: _Read
+    kept: _Inputs | None = None  # of a lone annotator, in place of what was read
+    columns: dict[str, Any] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
 def annotate_clip(
     mp4: bytes | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Failure]]:
-    """Columns (with `<name>_fingerprint` for each annotator that succeeded) and failures of one clip.
+    """Return columns (with `<name>_fingerprint` for each annotator that succeeded) and failures of one clip.
 
-    mp4: None where no annotator looks at the clip. row: the clip's other columns, for annotators that need some;
-        columns of annotators earlier in the list are visible to later ones.
+    Args:
+        mp4: the clip's file; None where no annotator reads it.
+        annotators: in the order in which they run: columns of earlier ones are visible to later ones.
+        row: the clip's other columns, for annotators that need some.
     """
     return annotate_clips([mp4], annotators, [row or {}])[0]
 
@@ -65,41 +86,51 @@ def annotate_clips(
     decoder: Callable[[], AbstractContextManager[object]] = nullcontext,
     clock: Counter[str] | None = None,
 ) -> list[tuple[dict[str, Any], list[Failure]]]:
-    """`annotate_clip` of several. What a lone annotator keeps of them (`Annotator.kept`) is held at once, for several
-    annotators all frames: keep it to a batch.
+    """Return `annotate_clip` of several clips.
 
-    producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
-    gate: entered while an annotator computes, decoder: while a clip is decoded. clock: seconds are added up here, by
-        annotator, and those of decoding under "decode".
+    All are held at once: their frames, or for a lone annotator what it keeps of them (`Annotator.kept`). So pass one
+    batch.
+
+    Args:
+        mp4s: the clips' files; None where no annotator reads them.
+        annotators: as for `annotate_clip`.
+        rows: the clips' other columns.
+        producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
+        gate: entered while an annotator computes.
+        decoder: entered while a clip is decoded.
+        clock: seconds are added here, by annotator, and those of decoding under "decode".
     """
     clock = Counter() if clock is None else clock
     refuse_shared_columns(annotators)
     made_by = {**(producers or {}), **{column: a.name for a in annotators for column in a.columns}}
     frames = list(dict.fromkeys(n for a in annotators for n in needs_of(a) if isinstance(n, Frames)))
     facts = any(isinstance(n, Facts) for a in annotators for n in needs_of(a))
-    lone = annotators[0] if len(annotators) == 1 else None
-    seen = [dict(row) for row in rows or [{}] * len(mp4s)]
-    known: list[Known] = []
-    given: list[Given] = []  # to the lone annotator, whose frames need not be held
-    for mp4, row in zip(mp4s, seen, strict=True):
+    clips = []
+    for mp4, row in zip(mp4s, rows or [{}] * len(mp4s), strict=True):
         with decoder(), _timed(clock, "decode"):
-            read = _read_needs(mp4, frames, facts)
-            given.append(_given(lone, read, row) if lone else ())
-            known.append({} if lone else read)
-    results: list[tuple[dict[str, Any], list[Failure]]] = [({}, []) for _ in mp4s]
+            clip = _Clip(dict(row), _read_needs(mp4, frames, facts))
+            if len(annotators) == 1:
+                clip.kept = _inputs(annotators[0], clip)
+                clip.read = {}  # frees the frames
+        clips.append(clip)
     for annotator in annotators:
-        for start in range(0, len(mp4s), annotator.resources.batch):
-            chunk = range(start, min(start + annotator.resources.batch, len(mp4s)))
+        size = annotator.resources.batch
+        for start in range(0, len(clips), size):
+            batch = clips[start : start + size]
             with gate(), _timed(clock, annotator.name):
-                found = _run(annotator, [given[i] if lone else _given(annotator, known[i], seen[i]) for i in chunk])
-            for i, columns in zip(chunk, found, strict=True):
-                if isinstance(columns, Failure):
-                    results[i][1].append(columns)
-                else:
-                    stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, seen[i], made_by)}
-                    results[i][0].update(columns | stamp)
-                    seen[i] |= columns | stamp
-    return results
+                found = _run(annotator, [_inputs(annotator, c) if c.kept is None else c.kept for c in batch])
+            for clip, result in zip(batch, found, strict=True):
+                _add(annotator, clip, result, made_by)
+    return [(clip.columns, clip.failures) for clip in clips]
+
+
+def _add(annotator: Annotator, clip: _Clip, result: dict[str, Any] | Failure, made_by: Mapping[str, str]) -> None:
+    if isinstance(result, Failure):
+        clip.failures.append(result)
+        return
+    fingerprint = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, clip.row, made_by)}
+    clip.columns |= result | fingerprint
+    clip.row |= result | fingerprint
 
 
 @contextmanager
@@ -110,16 +141,12 @@ def _timed(clock: Counter[str], name: str) -> Iterator[None]:
 
 
 def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers: Mapping[str, str]) -> str:
-    """The fingerprint that the annotator's columns have when they are current for this row."""
+    """Return the fingerprint that the annotator's columns have when they are current for this row."""
     sources = {producers[n.column] for n in stored_needs(annotator) if n.column in producers}
     return fingerprint_with(annotator, {name: row.get(f"{name}_fingerprint") for name in sources})
 
 
-Known = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
-Given = tuple[Any, ...] | Exception  # what an annotator is given of a clip, or why it cannot be
-
-
-def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> Known:
+def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> _Read:
     if not frames and not facts:
         return {}
     try:
@@ -129,14 +156,14 @@ def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> Known:
     return {Facts(): clip_facts, **dict(zip(frames, arrays, strict=True))}
 
 
-def _run(annotator: Annotator, given: Sequence[Given]) -> list[dict[str, Any] | Failure]:
-    """A chunk: those that could be read go in one batch."""
-    found = iter(_batch(annotator, [one for one in given if not isinstance(one, Exception)]))
-    return [_failure(annotator, one) if isinstance(one, Exception) else next(found) for one in given]
+def _run(annotator: Annotator, inputs: Sequence[_Inputs]) -> list[dict[str, Any] | Failure]:
+    """Run one batch of the clips that have inputs; the others fail with their reason."""
+    found = iter(_batch(annotator, [clip for clip in inputs if not isinstance(clip, Exception)]))
+    return [_failure(annotator, clip) if isinstance(clip, Exception) else next(found) for clip in inputs]
 
 
 def _batch(annotator: Annotator, inputs: Sequence[tuple[Any, ...]]) -> list[dict[str, Any] | Failure]:
-    """Where it fails and holds several clips, clip by clip, so that one clip costs only itself."""
+    """Run a batch; where it fails, run it clip by clip, so that one clip costs only itself."""
     if not inputs:
         return []
     try:
@@ -148,28 +175,28 @@ def _batch(annotator: Annotator, inputs: Sequence[tuple[Any, ...]]) -> list[dict
     except Exception as error:
         if len(inputs) == 1:
             return [_failure(annotator, error)]
-        return [one for clip in inputs for one in _batch(annotator, [clip])]
+        return [result for clip in inputs for result in _batch(annotator, [clip])]
     return [_checked(annotator, columns) for columns in found]
 
 
-def _given(annotator: Annotator, known: Known, row: Mapping[str, Any]) -> Given:
-    def of(need: Need) -> ClipFacts | np.ndarray | Any:
+def _inputs(annotator: Annotator, clip: _Clip) -> _Inputs:
+    def value_of(need: Need) -> ClipFacts | np.ndarray | Any:
         if isinstance(need, Stored):
-            if row.get(need.column) is None and not need.optional:
+            if clip.row.get(need.column) is None and not need.optional:
                 raise ValueError(f"annotator {annotator.name!r} needs column {need.column!r}, which the clip lacks")
-            return row.get(need.column)
-        if isinstance(known, Exception):
-            raise known
-        return known[need]
+            return clip.row.get(need.column)
+        if isinstance(clip.read, Exception):
+            raise clip.read
+        return clip.read[need]
 
     try:
-        return annotator.kept(*(of(need) for need in needs_of(annotator)))
+        return annotator.kept(*(value_of(need) for need in needs_of(annotator)))
     except Exception as error:  # this clip's own
         return error
 
 
 def _checked(annotator: Annotator, columns: dict[str, Any] | Exception) -> dict[str, Any] | Failure:
-    """The columns, or a failure where they are not exactly the declared ones, typed and finite."""
+    """Return the columns, or a failure where they are not exactly the declared ones, typed and finite."""
     try:
         if isinstance(columns, Exception):
             raise columns
@@ -196,6 +223,7 @@ def _failure(annotator: Annotator, error: Exception) -> Failure:
 
 
 def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:
+    """Return the failure that an exception is: its sentence, and the last 4000 characters of its traceback."""
     detail = "".join(traceback.format_exception(error))[-4000:]
     return Failure(annotator, _sentence(error), detail, postponed)
 

@@ -3,10 +3,10 @@
 For each number of tokens and share of blocks left out, in one run: selection, permutation and the attention alone,
 all together, all but the permutation ("in order", as in a network that permutes once), and with the backward pass;
 PyTorch's scaled_dot_product_attention by its fastest backend, and FlashAttention alone, once for each number of tokens;
-FlexAttention on the same block mask (no backward pass on a CPU). Milliseconds are medians, taken in turns, after one
-run that is not counted where there are several. TFLOP/s of forward passes count 4 · B · H · D · kept pairs; `×` is
-dense attention's time over ours, selection included. A row is printed as soon as it is measured. What fails is said,
-its cell is `failed`, and so is the command's status.
+FlexAttention on the same block mask (no backward pass on a CPU). Milliseconds are medians of runs taken in turns; with
+several repeats one more run goes first, uncounted. TFLOP/s of forward passes count 4 · B · H · D · kept pairs; `×` is
+dense attention's time over ours, selection included. A row is printed as soon as it is measured. A failure is printed,
+its cell says `failed`, and the command's status is 1.
 
 One long row on a CPU, in some ten minutes: --tokens 149760 --heads 1 --repeats 1 --sparsity 0.9375
 """
@@ -25,6 +25,7 @@ from benchmarks.attention_peers import Run, both, dense_runs, flex_runs
 from reelwright.kernels import (
     BlockGrid,
     BlockLists,
+    BlockSparseCall,
     TopR,
     attend,
     block_grids,
@@ -96,14 +97,21 @@ def _options() -> argparse.Namespace:
 def _runs(
     tensors: list[Tensor], grids: tuple[BlockGrid, BlockGrid], lists: BlockLists, sparsity: float
 ) -> dict[str, Run]:
-    """Ours, by name; f is a forward pass without gradients, b both passes. The attention alone, and what is in order,
-    takes the tensors as if they were in block order; lists are of those."""
+    """Return our runs by name; f is a forward pass without gradients, b both passes.
+
+    Args:
+        tensors: q, k, v and a gradient, [1, heads, N, D]. "attend" and "ordered" take them as if in block order.
+        grids: the queries' and the keys' blocks.
+        lists: for tensors in block order.
+        sparsity: share of blocks left out.
+    """
     q, k, v = (x.detach() for x in tensors[:3])
-    rule, scale = TopR(1 - sparsity), DIM**-0.5
+    rule = TopR(1 - sparsity)
+    call = BlockSparseCall.of(lists, *grids, scale=DIM**-0.5)
     of: Any = {"grid_q": grids[0].grid, "grid_k": grids[1].grid, "block": (grids[0].block, grids[1].block)}
 
     def alone(*x: Tensor) -> Tensor:
-        return attend(*x, lists, *grids, scale=scale)[0]
+        return attend(*x, call)[0]
 
     def whole(*x: Tensor, in_block_order: bool = False) -> Tensor:
         return block_sparse_attention(*x, **of, select=rule, in_block_order=in_block_order)
@@ -125,7 +133,7 @@ def _wanted(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, Run]
 
 
 def _time(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds of each, in turns; infinite of what fails, which is said."""
+    """Return the median milliseconds of each run, taken in turns; infinity for a failure, which is printed."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     failed: dict[str, float] = {}
     compiled = {"flex f", "flex b"}  # once for its compiler, whatever is repeated
@@ -138,9 +146,9 @@ def _time(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, float]
                 runs[name]()
                 if turn >= 0:
                     taken.append(1000 * (_now(options.device) - start))
-            except Exception as reason:  # one that fails must not cost what else is measured
+            except Exception as error:  # one failure must not cost the other measurements
                 failed[name] = math.inf
-                print(f"FAILED {name}: {type(reason).__name__}: {str(reason)[:600]}", file=sys.stderr, flush=True)
+                print(f"FAILED {name}: {type(error).__name__}: {str(error)[:600]}", file=sys.stderr, flush=True)
     return {name: statistics.median(taken) for name, taken in times.items() if name not in failed} | failed
 
 
@@ -153,7 +161,7 @@ def _now(device: str) -> float:
 def _cells(
     sparsity: float, q: Tensor, grids: tuple[BlockGrid, BlockGrid], lists: BlockLists, ms: dict[str, float]
 ) -> list[str]:
-    """A row's, as COLUMNS."""
+    """Return a row's cells, in the order of COLUMNS."""
     tokens, best = q.shape[2], {kind: _least(ms, f"dense {kind}") for kind in "fb"}
     flash = {kind: ms.get(f"dense {kind} FLASH_ATTENTION", math.nan) for kind in "fb"}
     work = 4 * DIM * _pairs(lists, *grids) / 1e9  # of a forward pass; milliseconds to TFLOP/s
@@ -181,7 +189,7 @@ def _times(dense: float, ours: float) -> str:
 
 
 def _pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:
-    """Query-key pairs that are kept, over all heads."""
+    """Count the query-key pairs that are kept, over all heads."""
     device = lists.counts.device
     lengths_q, lengths_k = (g.offsets(device).diff().double() for g in (grid_q, grid_k))
     return int(((lists.mask(grid_k.count).double() @ lengths_k) * lengths_q).sum())

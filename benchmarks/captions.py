@@ -23,9 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from reelwright.annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat, resources_of
-from reelwright.annotate.backends.payload import body_of
-from reelwright.annotate.backends.server import ENCODERS
+from reelwright.annotate.chat.base import Answer, Question
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.payload import body_of
+from reelwright.annotate.chat.registry import close_chats, open_chat
+from reelwright.annotate.chat.server import ENCODERS
 
 FRAMES, HEIGHT, WIDTH = 8, 360, 640
 BATCH = 8  # clips a call, in the rounds that ask as an annotator does
@@ -86,7 +88,7 @@ def _ours(chat: ChatModel, questions: list[Question]) -> list[str]:
 
 
 def _as_an_annotator(chat: ChatModel, questions: list[Question]) -> list[str]:
-    """In batches from as many threads as `resources_of` declares."""
+    """In batches from as many threads as `ChatModel.resources` declares."""
     found: list[str] = [""] * len(questions)
     starts = iter(range(0, len(questions), BATCH))
     lock = threading.Lock()
@@ -99,7 +101,7 @@ def _as_an_annotator(chat: ChatModel, questions: list[Question]) -> list[str]:
                 return
             found[start : start + BATCH] = _ours(chat, questions[start : start + BATCH])
 
-    threads = [threading.Thread(target=work) for _ in range(resources_of(chat, batch=BATCH).calls)]
+    threads = [threading.Thread(target=work) for _ in range(chat.resources(batch=BATCH).calls)]
     for thread in threads:
         thread.start()
     for thread in threads:

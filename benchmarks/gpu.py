@@ -3,10 +3,11 @@
     python -m benchmarks.gpu                                         # one GPU
     torchrun --nproc-per-node 8 -m benchmarks.gpu --context 2        # eight, two to a sample
 
-Prints `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
-recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against `training.memory`'s plan, and
-how far a checkpoint's save takes allocated memory above what is held between steps (it copies to the CPU: about 0).
-Without a GPU it says so, and that nothing was measured.
+Print `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
+recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against the plan of
+`training.budget.memory`, and how far saving a checkpoint raises allocated memory above its level between steps (it
+copies to the CPU: about 0).
+Without a GPU it prints that nothing was measured.
 """
 
 import argparse
@@ -21,17 +22,17 @@ from torch import nn
 
 from reelwright.model.config import DiTConfig, TextConfig
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
-from reelwright.training.buckets import Bucket
+from reelwright.model.flops import DENSE
+from reelwright.training.budget.memory import CUDA_BYTES, plan_memory
+from reelwright.training.budget.throughput import Meter, peak_flops
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.context import context_parallel
-from reelwright.training.memory import CUDA_BYTES, plan_memory
-from reelwright.training.objective import flow_loss
+from reelwright.training.data.batch import Batch
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.distributed.context import context_parallel
+from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
+from reelwright.training.distributed.world import World, mesh_sizes, started
 from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_tensors
-from reelwright.training.parallel import accumulate, autocast, parallelize
 from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
-from reelwright.training.throughput import Meter, peak_flops
-from reelwright.training.world import World, mesh_sizes, started
 
 BUCKET = Bucket(frames=93, height=480, width=832)
 CHECKPOINTING = ["none", "selective", "full"]
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def choose(model: DiTConfig, parallel: ParallelConfig, world: World, checkpointing: str, compiled: bool) -> TrainRecipe:
-    """The recipe; with "auto", the one that makes least anew among those whose plan leaves a tenth of the memory."""
+    """Return the recipe; "auto" takes the least recomputation whose plan leaves a tenth of the memory free."""
     forms = CHECKPOINTING if checkpointing == "auto" else [checkpointing]
     for form in forms:
         compute = ComputeConfig.model_validate({"precision": "bf16", "checkpointing": form, "compile": compiled})
@@ -81,7 +82,7 @@ def choose(model: DiTConfig, parallel: ParallelConfig, world: World, checkpointi
 
 
 def recipe_of(model: DiTConfig, parallel: ParallelConfig, compute: ComputeConfig, ranks: int) -> TrainRecipe:
-    """One sample a data rank and step."""
+    """Return a recipe of one sample per data rank and step."""
     replicate, shard, _ = mesh_sizes(parallel, ranks)
     data = DataConfig(sizes=("480p",), frames=(93,), tokens_per_batch=1, batches_per_step=replicate * shard)
     text = TextConfig(tokens=model.text_tokens, dim=model.caption_channels)
@@ -102,20 +103,21 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
     optimizer = make_optimizer(parameters, recipe.optim)
     batch = _batch(recipe, world, bucket)
     meter = Meter(recipe.model, world)
+    objective = recipe.objective.build(model, recipe, world)
 
     def step() -> None:
         meter.start_step()
         accumulate(model, recipe.parallel, last=True)
-        strip = context.strip(batch.latents, recipe.model.patch_size) if context else None
+        mine = context.share(batch, recipe.model.patch_size) if context else batch
         with autocast(recipe.compute, world.device):
-            loss = flow_loss(model, batch, recipe.objective, strip=strip)
+            loss = objective.loss(mine)
         loss.total.backward()
         clip_gradients(parameters, recipe.optim.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_gpu:
             torch.cuda.synchronize(world.device)
-        meter.add(batch)
+        meter.add(batch, objective.flops(batch, DENSE))
         meter.end_step()
 
     began = time.perf_counter()
@@ -136,15 +138,17 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, float]:
-    """Of a checkpoint of weights and AdamW's state: seconds that training waits and that the disk takes, peak."""
-    on_gpu, before = world.device.type == "cuda", 0
+    """Save weights and AdamW's state; return the seconds that training waits and that the disk takes, and the peak."""
+    on_gpu = world.device.type == "cuda"
+    before = 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(world.device)
         before = torch.cuda.memory_allocated(world.device)
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors = weights | optimizer_tensors(optimizer, dict(model.named_parameters()))
     folder = Path(world.broadcast(tempfile.mkdtemp(prefix="reel-gpu-") if world.is_first else ""))
-    began, checkpoints = time.perf_counter(), Checkpoints(folder, 1, world=world)
+    began = time.perf_counter()
+    checkpoints = Checkpoints(folder, 1, world=world)
     checkpoints.save(1, tensors, {})
     copied = time.perf_counter()
     checkpoints.wait()
@@ -183,7 +187,7 @@ def _batch(recipe: TrainRecipe, world: World, bucket: Bucket) -> Batch:
 
 
 def _memory(recipe: TrainRecipe, world: World, bucket: Bucket) -> dict[str, float]:
-    """The largest peak of any rank, and what was planned for what PyTorch allocates."""
+    """Return the largest peak of any rank, and the planned memory without CUDA's own."""
     peak = world.max([torch.cuda.max_memory_allocated(world.device)])[0]
     planned = plan_memory(recipe, ranks=world.size, device="cuda", bucket=bucket).total - CUDA_BYTES
     return {"peak_gib": peak / 2**30, "planned_gib": planned / 2**30, "planned_over_peak": planned / peak}

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
-from reelwright.model.sampling import denoise, sigmas
+from reelwright.model.sampling.schedules import sigmas
+from reelwright.model.sampling.solvers import denoise
 
 CONFIG = DiTConfig(
     hidden_size=128, depth=4, num_heads=4, caption_channels=64, adaln_tembed_dim=64, frequency_embedding_size=64,

@@ -1,4 +1,4 @@
-"""Reading latents for training: the store through `training.data.Loader`, in the random order of a plan, beside
+"""Reading latents for training: the store through `training.data.loader.Loader`, in the random order of a plan, beside
 webdataset over tar shards of the very same rows, shuffled as webdataset does it.
 
 `python -m benchmarks.latents` prints `name value` lines. Both sides give batches of float32 latents and padded text
@@ -23,11 +23,11 @@ import webdataset
 from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import pad_text
-from reelwright.training.buckets import Bucket
-from reelwright.training.data import Loader
-from reelwright.training.encode import prints_of, text_rows, to_bytes
-from reelwright.training.latents import StoredSamples
-from reelwright.training.plan import Plan
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.encode import prints_of, text_rows, to_bytes
+from reelwright.training.data.latents import StoredSamples
+from reelwright.training.data.loader import Loader
+from reelwright.training.data.schedule import Plan
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 WORKERS = 2

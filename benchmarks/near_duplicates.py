@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reelwright.annotate.duplicates.hashes import distance, padded
-from reelwright.annotate.near_duplicates import NearDuplicates
+from reelwright.annotate.sets.duplicates.hashes import distance, padded
+from reelwright.annotate.sets.near_duplicates import NearDuplicates
 
 DIM, RANK = 768, 40  # of the embeddings; how many directions most of their differences have, as CLIP's have few
 

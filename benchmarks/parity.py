@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reelwright.model.checkpoint import compare_keys
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
+from reelwright.model.weights.checkpoint import compare_keys
 
 LIMIT = 1e-4
 Error = tuple[str, float]
@@ -118,7 +118,7 @@ def base_errors(base: Vectors) -> Iterator[Error]:
 
 def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
     """Errors of the adapted network, with adapters beside the weights, and merged into them."""
-    from reelwright.model.lora import load_lora, merge_lora
+    from reelwright.model.lora.adapters import load_lora, merge_lora
 
     clean, meta = expect.meta.get("num_cond_latents", 0), expect.meta
     model = base.network(zero_pad=meta.get("text_tokens_zero_pad", base.config().text_tokens_zero_pad))

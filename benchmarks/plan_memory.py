@@ -81,7 +81,7 @@ def measure(name: str, device: str) -> dict[str, int]:
     """Bytes: planned, measured, and on the CPU the resident set's rise."""
     import torch
 
-    from reelwright.training.memory import CUDA_BYTES, plan_memory
+    from reelwright.training.budget.memory import CUDA_BYTES, plan_memory
 
     torch.set_num_threads(1)
     recipe = recipe_of(name, device)
@@ -127,14 +127,13 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     import torch
 
     from reelwright.model.dit import DiT
-    from reelwright.model.lora import init_lora
+    from reelwright.model.lora.adapters import init_lora
     from reelwright.training.adapters import adapt
-    from reelwright.training.batch import Batch
+    from reelwright.training.data.batch import Batch
+    from reelwright.training.distributed.parallel import autocast, parallelize
+    from reelwright.training.distributed.world import World
     from reelwright.training.ema import Ema
-    from reelwright.training.objective import flow_loss
     from reelwright.training.optim import clip_gradients, make_optimizer
-    from reelwright.training.parallel import autocast, parallelize
-    from reelwright.training.world import World
 
     world = World.alone(device)
     with torch.device("meta"):
@@ -149,6 +148,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(parameters, recipe.optim)
     ema = Ema(parameters, recipe.optim.ema) if recipe.optim.ema else None
+    objective = recipe.objective.build(model, recipe, world)
     size, tokens = (plan.batch, recipe.model.in_channels, *plan.bucket.latent), recipe.text.tokens
     count = plan.batch * plan.micro_batches
     batch = Batch(
@@ -160,7 +160,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     def step() -> None:
         for _ in range(plan.micro_batches):
             with autocast(recipe.compute, world.device):
-                loss = flow_loss(model, batch, recipe.objective).total
+                loss = objective.loss(batch).total
             loss.backward()
             del loss
         clip_gradients(parameters, 1.0)

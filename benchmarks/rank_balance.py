@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.pipelines.recipes.files import load
-from reelwright.training.plan import Plan
+from reelwright.training.data.schedule import Plan
 from reelwright.training.recipe import TrainRecipe
 
 CLIPS, STEPS = 20_000, 200

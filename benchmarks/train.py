@@ -25,7 +25,8 @@ import torch
 from reelwright.curation.ingest import list_inputs
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
-from reelwright.model.generation import Generator, Settings
+from reelwright.model.sampling.generator import Generator
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.generate.mp4 import to_frames
@@ -33,15 +34,14 @@ from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.curation import load_recipe
 from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
-from reelwright.training.data import make_plan
-from reelwright.training.encode import prints_of
-from reelwright.training.latents import StoredSamples
+from reelwright.training.data.encode import prints_of
+from reelwright.training.data.latents import StoredSamples
+from reelwright.training.data.loader import make_plan
+from reelwright.training.data.schedule import Draw
+from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
-from reelwright.training.objective import timestep_shift
-from reelwright.training.plan import Draw
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.run import run
-from reelwright.training.world import World
+from reelwright.training.run import Clips, run
 
 FOLDER = "natural"  # of the corpus
 CURATE = {"encode.preset": "ultrafast", "encode.crf": 20, "encode.max_short_side": 256, "clips.max_s": 1.3,
@@ -93,7 +93,7 @@ def measure(corpus: Path, folder: Path, recipe: TrainRecipe, sheet: Path) -> Non
     store = make_store(corpus, folder / "store")
     precompute(store, SNAPSHOT, recipe, workers=1, quiet=True)
     began, cpu = time.monotonic(), time.process_time()
-    run(recipe, store, SNAPSHOT, folder / "run", World.alone("cpu"))
+    run(recipe, Clips(store, SNAPSHOT), folder / "run", World.alone("cpu"))
     seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu
     rows = read_log(folder / "run")
     losses = [row["val/loss"] for row in rows if "val/loss" in row]
@@ -167,8 +167,8 @@ def generate(recipe: TrainRecipe, run_folder: Path, prompts: Sequence[str]) -> n
     width, height = map(int, recipe.data.sizes[0].split("x"))
     frames = recipe.data.frames[0]
     tokens = recipe.model.tokens((frames - 1) // 4 + 1, height // 8, width // 8)
-    settings = Settings(width=width, height=height, frames=frames, steps=30, guidance=3.0,
-                        shift=timestep_shift(tokens, recipe.objective))  # fmt: skip
+    settings = Settings.of(width=width, height=height, frames=frames, steps=30, guidance=3.0,
+                        shift=recipe.sampling.timestep_shift(tokens))  # fmt: skip
     generator = Generator(model.eval(), load_codec(recipe.codec), load_text_encoder(recipe.text))
     return np.stack([to_frames(v) for v in generator.text(prompts, list(range(len(prompts))), settings)])
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import unmarked
 from benchmarks.borders import shots
-from reelwright.annotate.watermark import Watermark
+from reelwright.annotate.overlay.watermark import Watermark
 from reelwright.curation.media.frames import read
 
 WIDTH, HEIGHT, FRAMES, FPS = 640, 360, 48, 24

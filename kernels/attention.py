@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reelwright.kernels.blocks import BlockGrid, Triple, block_grids
+from reelwright.kernels.call import BlockSparseCall, acc_dtype
 from reelwright.kernels.lists import BlockLists
 from reelwright.kernels.operator import block_sparse, choose_backend
 from reelwright.kernels.selection import Select, select_blocks
@@ -42,16 +43,30 @@ def block_sparse_attention(
     return_lse: bool = False,
     backend: str = "auto",
 ) -> Any:
-    """q [B, heads, Nq, D], k and v [B, heads, Nk, D] -> out [B, heads, Nq, D], with return_lse also the log-sum-exp
-    [B, heads, Nq] in fp32 (fp64 of fp64).
+    """Attend from each block of queries to the blocks of keys that are chosen for it.
 
-    grid_q, grid_k: (frames, rows, columns) of tokens; the queries' frames are the last of the keys'. block: (t, h, w)
-    tokens, or the queries' and the keys'. select: TopR, CDF, a bool mask of blocks or BlockLists (taken as they are).
-    cond_frames: of the keys' first frames, the clean ones: they share no block with the others, and queries in them see
-    no other keys. scale: of the scores, 1 / sqrt(D) if not given. in_block_order: tokens come and go as
-    `BlockGrid.order` puts them, not in (t, h, w) order. backend: auto, torch or triton.
+    Gradients flow to q, k and v, not through the selection.
 
-    ValueError for what does not fit together. Gradients flow to q, k and v, not through the selection.
+    Args:
+        q: [B, heads, Nq, D].
+        k: [B, heads, Nk, D].
+        v: [B, heads, Nk, D].
+        grid_q: (frames, rows, columns) of query tokens; its frames are the last of the keys'.
+        grid_k: (frames, rows, columns) of key tokens.
+        block: (t, h, w) tokens of a block, or the queries' and the keys'.
+        select: TopR, CDF, a bool mask of blocks, or BlockLists, which are taken as they are.
+        cond_frames: how many of the keys' first frames are clean: they share no block with the others, and queries in
+            them see no other keys.
+        scale: factor of the scores; default: 1 / sqrt(D).
+        in_block_order: tokens come and go in `BlockGrid.order`, not in (t, h, w) order.
+        return_lse: return the log-sum-exp too.
+        backend: auto, torch or triton.
+
+    Returns:
+        out [B, heads, Nq, D]; with return_lse also the log-sum-exp [B, heads, Nq] in fp32 (fp64 for fp64).
+
+    Raises:
+        ValueError: for sizes, types or options that do not fit together.
     """
     blocks_q, blocks_k = block_grids(grid_q, grid_k, block, cond_frames)
     _check(q, k, v, blocks_q, blocks_k)
@@ -62,38 +77,36 @@ def block_sparse_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     lists = select_blocks(q, k, blocks_q, blocks_k, select, scale, backend)
     _check_lists(lists, q, blocks_q)
-    out, lse = attend(q, k, v, lists, blocks_q, blocks_k, scale=scale, backend=backend)
+    out, lse = attend(q, k, v, BlockSparseCall.of(lists, blocks_q, blocks_k, scale=scale, backend=backend))
     out = out if in_block_order else put_back(out, blocks_q)
     if not return_lse:
         return out
-    lse = lse.to(torch.promote_types(q.dtype, torch.float32))
+    lse = lse.to(acc_dtype(q.dtype))
     return out, lse if in_block_order else put_back(lse, blocks_q)
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    lists: BlockLists,
-    blocks_q: BlockGrid,
-    blocks_k: BlockGrid,
-    *,
-    scale: float,
-    backend: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """The attention alone: tokens in block order and lists -> out, log-sum-exp (fp64 of fp32, for merging parts)."""
-    offsets = blocks_q.offsets(q.device), blocks_k.offsets(q.device)
-    sizes = blocks_q.capacity, blocks_k.capacity
-    return block_sparse(q, k, v, lists.indices, lists.counts, *offsets, *sizes, scale, backend)
+def attend(q: Tensor, k: Tensor, v: Tensor, call: BlockSparseCall) -> tuple[Tensor, Tensor]:
+    """Compute the attention alone, from tokens in block order and finished lists.
+
+    Args:
+        q: [B, heads, Nq, D].
+        k: [B, heads, Nk, D].
+        v: [B, heads, Nk, D].
+        call: lists and blocks.
+
+    Returns:
+        out [B, heads, Nq, D] and the log-sum-exp [B, heads, Nq], in fp64 for fp32, so that parts can be merged.
+    """
+    return block_sparse(q, k, v, *call)
 
 
 def put_in_order(x: Tensor, grid: BlockGrid, dim: int = 2) -> Tensor:
-    """Tokens along `dim` of x from (t, h, w) order into block order."""
+    """Permute the tokens along `dim` of x from (t, h, w) order into block order."""
     return _Permuted.apply(x, grid.order(x.device), grid.inverse(x.device), dim)
 
 
 def put_back(x: Tensor, grid: BlockGrid, dim: int = 2) -> Tensor:
-    """Tokens along `dim` of x from block order into (t, h, w) order."""
+    """Permute the tokens along `dim` of x from block order into (t, h, w) order."""
     return _Permuted.apply(x, grid.inverse(x.device), grid.order(x.device), dim)
 
 
@@ -113,11 +126,11 @@ class _Permuted(torch.autograd.Function):
 
 
 def autocast_types(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """In autocast's type, as its own attention: an operator of ours is unknown to it."""
-    kind = tensors[0].device.type
-    if not torch.is_autocast_enabled(kind) or tensors[0].dtype == torch.float64:
+    """Cast to autocast's type, where it is on: autocast knows PyTorch's attention, but not our operators."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
         return tensors
-    return tuple(x.to(torch.get_autocast_dtype(kind)) for x in tensors)
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, blocks_q: BlockGrid, blocks_k: BlockGrid) -> None:

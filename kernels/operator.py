@@ -1,7 +1,8 @@
-"""The computation as operators of PyTorch, with shapes for tracing and gradients: one for each pass, and one for what a
-backward pass over several sets of keys needs once.
+"""Block-sparse attention as PyTorch operators, which torch.compile, checkpointing and export see whole.
 
-Being operators, torch.compile, checkpointing and export see them whole. All tokens are in block order.
+One operator per pass, each with its output shapes for tracing, and one for delta, which the backward pass over several
+sets of keys (a ring's) computes once. Tokens are in block order. Delta and the backward pass: Dao, FlashAttention-2
+(2023).
 """
 
 from typing import Any
@@ -9,71 +10,98 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.kernels import gathered
+from reelwright.kernels import reference
+from reelwright.kernels.call import BlockSparseCall, acc_dtype, lse_dtype
 
-TRITON_TYPES = (torch.float16, torch.bfloat16, torch.float32)
-TRITON_DIM = 256
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+TRITON_HEAD_DIM = 256
+"""Largest D of the Triton kernels."""
+
+_CALL = (
+    "Tensor indices, Tensor counts, Tensor offsets_q, Tensor offsets_k, "
+    "SymInt capacity_q, SymInt capacity_k, float scale, str backend"
+)
+"""`BlockSparseCall`'s fields in an operator's schema."""
 
 
-@torch.library.custom_op("reelwright::block_sparse", mutates_args=())
-def block_sparse(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    indices: Tensor,
-    counts: Tensor,
-    offsets_q: Tensor,
-    offsets_k: Tensor,
-    capacity_q: int,
-    capacity_k: int,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    """q [B, heads, Nq, D], k and v [B, heads, Nk, D], the rest as in `gathered.Plan` -> out, log-sum-exp
-    [B, heads, Nq] in fp32, of fp32 and fp64 in fp64."""
-    plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
+@torch.library.custom_op(
+    "reelwright::block_sparse", mutates_args=(), schema=f"(Tensor q, Tensor k, Tensor v, {_CALL}) -> (Tensor, Tensor)"
+)
+def block_sparse(q: Tensor, k: Tensor, v: Tensor, *fields: Any) -> tuple[Tensor, Tensor]:
+    """Compute the forward pass.
+
+    Args:
+        q: [B, heads, Nq, D], in block order.
+        k: [B, heads, Nk, D], in block order.
+        v: [B, heads, Nk, D], in block order.
+        fields: a `BlockSparseCall`'s.
+
+    Returns:
+        out [B, heads, Nq, D] and the log-sum-exp [B, heads, Nq] of `lse_dtype`.
+    """
+    call = BlockSparseCall(*fields).expanded(q)
     with torch.autocast(q.device.type, enabled=False):
-        return _passes(backend, q).forward(q, k, v, plan)
+        return _passes(call.backend, q).forward(q, k, v, call)
 
 
-@torch.library.custom_op("reelwright::block_sparse_levels", mutates_args=())
-def block_sparse_levels(grad: Tensor, out: Tensor, backend: str) -> Tensor:
-    """[B, heads, Nq], fp32 (fp64 of fp64): the sums of grad · out over D; out of all keys."""
-    return _passes(backend, out).levels(grad, out)
+@torch.library.custom_op("reelwright::block_sparse_delta", mutates_args=())
+def block_sparse_delta(grad: Tensor, out: Tensor, backend: str) -> Tensor:
+    """Compute delta, the sums of grad · out over D.
+
+    Args:
+        grad: [B, heads, Nq, D], the gradient of out.
+        out: [B, heads, Nq, D], over all keys.
+        backend: auto, torch or triton.
+
+    Returns:
+        [B, heads, Nq] of `acc_dtype`.
+    """
+    return _passes(backend, out).delta(grad, out)
 
 
-@torch.library.custom_op("reelwright::block_sparse_backward", mutates_args=())
+@torch.library.custom_op(
+    "reelwright::block_sparse_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor delta, Tensor q, Tensor k, Tensor v, Tensor lse, "
+    f"{_CALL}) -> (Tensor, Tensor, Tensor)",
+)
 def block_sparse_backward(
-    grad: Tensor,
-    level: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    lse: Tensor,
-    indices: Tensor,
-    counts: Tensor,
-    offsets_q: Tensor,
-    offsets_k: Tensor,
-    capacity_q: int,
-    capacity_k: int,
-    scale: float,
-    backend: str,
+    grad: Tensor, delta: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, *fields: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v; `lse` is the forward's, `level` its `levels` less the log-sum-exp's gradient."""
-    plan = _plan(q, indices, counts, offsets_q, offsets_k, capacity_q, capacity_k, scale)
+    """Compute the gradients of q, k and v.
+
+    Args:
+        grad: [B, heads, Nq, D], the gradient of out.
+        delta: [B, heads, Nq], `block_sparse_delta` less the log-sum-exp's gradient.
+        q: as in `block_sparse`, and so are k and v.
+        k: [B, heads, Nk, D].
+        v: [B, heads, Nk, D].
+        lse: [B, heads, Nq], the log-sum-exp over all keys.
+        fields: a `BlockSparseCall`'s.
+    """
+    call = BlockSparseCall(*fields).expanded(q)
     with torch.autocast(q.device.type, enabled=False):
-        grads = _passes(backend, q).backward(grad, level, q, k, v, lse, plan)
-    return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
+        dq, dk, dv = _passes(call.backend, q).backward(grad, delta, q, k, v, lse, call)
+    return dq.contiguous(), dk.contiguous(), dv.contiguous()
 
 
 def choose_backend(backend: str, q: Tensor) -> str:
-    """"torch" or "triton"; "auto" is Triton for CUDA tensors of types and head dims it has kernels for."""
+    """Choose "torch" or "triton".
+
+    Args:
+        backend: auto, torch or triton; auto is Triton for CUDA tensors of a type and a D that it has kernels for.
+        q: the queries.
+
+    Raises:
+        ValueError: for an unknown backend, or Triton with a type or a D that it has no kernels for.
+    """
     if backend not in {"auto", "torch", "triton"}:
         raise ValueError(f"backend {backend!r}: auto, torch or triton is needed")
-    fits = q.dtype in TRITON_TYPES and q.shape[-1] <= TRITON_DIM
+    fits = q.dtype in TRITON_DTYPES and q.shape[-1] <= TRITON_HEAD_DIM
     if backend == "triton" and not fits:
         raise ValueError(
-            f"the Triton kernels take fp16, bf16 and fp32 with D up to {TRITON_DIM}, not {q.dtype} with {q.shape[-1]}"
+            f"the Triton kernels take fp16, bf16 and fp32 with D up to {TRITON_HEAD_DIM}, "
+            f"not {q.dtype} with {q.shape[-1]}"
         )
     if backend != "auto":
         return backend
@@ -87,52 +115,47 @@ def _has_triton() -> bool:
 
 
 def _passes(backend: str, q: Tensor) -> Any:
+    """Return the module that has `forward`, `delta` and `backward`."""
     if choose_backend(backend, q) == "torch":
-        return gathered
-    from reelwright.kernels import triton_passes
+        return reference
+    from reelwright.kernels.triton import passes
 
-    return triton_passes
-
-
-def _plan(
-    q: Tensor, indices: Tensor, counts: Tensor, offsets_q: Tensor, offsets_k: Tensor, *rest: Any
-) -> gathered.Plan:
-    """Lists that are one for all samples or heads are spread over them, without a copy."""
-    indices = indices.expand(*q.shape[:2], -1, -1)
-    return gathered.Plan(indices, counts.expand(*q.shape[:2], -1), offsets_q, offsets_k, *rest)
+    return passes
 
 
 @block_sparse.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=gathered.lse_type(q.dtype))
+def _(q: Tensor, k: Tensor, v: Tensor, *fields: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=lse_dtype(q.dtype))
 
 
-@block_sparse_levels.register_fake
+@block_sparse_delta.register_fake
 def _(grad: Tensor, out: Tensor, backend: str) -> Tensor:
-    return out.new_empty(out.shape[:3], dtype=torch.promote_types(out.dtype, torch.float32))
+    return out.new_empty(out.shape[:3], dtype=acc_dtype(out.dtype))
 
 
 @block_sparse_backward.register_fake
-def _(grad: Tensor, level: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, delta: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:7], *output)
-    ctx.rest = inputs[7:]
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, *fields = inputs
+    call = BlockSparseCall(*fields)
+    ctx.save_for_backward(q, k, v, *call[:4], *output)
+    ctx.sizes_and_options = call[4:]
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    q, k, v, indices, counts, offsets_q, offsets_k, out, lse = ctx.saved_tensors
-    nothing: tuple[None, ...] = (None,) * 8
+def _backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    q, k, v, *tensors, out, lse = ctx.saved_tensors
+    no_gradients = (None,) * len(BlockSparseCall._fields)
     if grad is None and grad_lse is None:
-        return None, None, None, *nothing
+        return None, None, None, *no_gradients
+    call = BlockSparseCall(*tensors, *ctx.sizes_and_options)
     grad = torch.zeros_like(out) if grad is None else grad
-    level = block_sparse_levels(grad, out, ctx.rest[-1])
-    level = level if grad_lse is None else (level - grad_lse).to(level.dtype)
-    lists = (indices, counts, offsets_q, offsets_k)
-    return *block_sparse_backward(grad, level, q, k, v, lse, *lists, *ctx.rest), *nothing
+    delta = block_sparse_delta(grad, out, call.backend)
+    delta = delta if grad_lse is None else (delta - grad_lse).to(delta.dtype)
+    return *block_sparse_backward(grad, delta, q, k, v, lse, *call), *no_gradients
 
 
-block_sparse.register_autograd(_gradients, setup_context=_keep)
+block_sparse.register_autograd(_backward, setup_context=_save_for_backward)

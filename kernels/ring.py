@@ -1,14 +1,21 @@
-"""Block-sparse attention over ranks that each hold a strip of rows: keys and values travel round the group.
+"""Block-sparse attention over ranks that each hold a strip of rows: keys and values go round the group.
 
-Each rank pools its keys, the pooled keys are gathered, and lists are built from the global grid, so that what is chosen
+Each rank pools its keys, the pooled keys are gathered, and lists are built from the global grid, so that the selection
 does not depend on the number of ranks (LongCat-Video technical report, A.2). A rank then attends to the blocks of one
 strip at a time while the next arrives; partial outputs are merged by their log-sum-exp. In the backward pass keys and
-values travel again, followed by their gradients.
+values go round again, followed by their gradients (`ring_comm`).
+
+A frame of 6 rows over two ranks, in blocks of 2 × 2; numbers are the whole grid's blocks:
+
+    rank 0, rows (4, 2)      0 0 1 1         rank 1      4 4 5 5
+                             0 0 1 1                     4 4 5 5
+                             2 2 3 3
+                             2 2 3 3
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,11 +23,11 @@ from torch import Tensor
 
 from reelwright.kernels.attention import Block, autocast_types, put_back, put_in_order
 from reelwright.kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
-from reelwright.kernels.gathered import lse_type
+from reelwright.kernels.call import BlockSparseCall, acc_dtype, lse_dtype
 from reelwright.kernels.lists import BlockLists
-from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels, choose_backend
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta, choose_backend
+from reelwright.kernels.ring_comm import RingPass, merge
 from reelwright.kernels.selection import Select, choose, pooled, visible
-from reelwright.kernels.travel import Arriving, merge, pass_on
 
 
 def ring_block_sparse_attention(
@@ -38,160 +45,163 @@ def ring_block_sparse_attention(
     scale: float | None = None,
     in_block_order: bool = False,
 ) -> Tensor:
-    """As `block_sparse_attention`, of this rank's strip: q, k, v [B, heads, N of the strip, D], in (t, h, w) order or,
-    in_block_order, in the strip's own block order.
+    """Attend as `block_sparse_attention`, from this rank's strip of queries to all ranks' keys. All ranks call it.
 
-    rows: of tokens, of each rank of the group; all but the last a multiple of the blocks' rows, or ValueError. grid_q,
-    grid_k: of the whole. A mask or lists given as `select` are of the whole too. All ranks call it.
+    Args:
+        q: [B, heads, N of the strip, D].
+        k: [B, heads, N of the strip, D].
+        v: [B, heads, N of the strip, D].
+        group: the ranks, in the order of their strips.
+        rows: rows of tokens per rank; all but the last a multiple of the blocks' rows.
+        grid_q: (frames, rows, columns) of all ranks' query tokens.
+        grid_k: (frames, rows, columns) of all ranks' key tokens.
+        block: as in `block_sparse_attention`.
+        select: as in `block_sparse_attention`; a mask or lists are of the whole grid.
+        cond_frames: as in `block_sparse_attention`.
+        scale: factor of the scores; default: 1 / sqrt(D).
+        in_block_order: tokens are in the strip's own block order, not in (t, h, w) order.
+
+    Returns:
+        [B, heads, N of the strip, D].
+
+    Raises:
+        ValueError: for strips that cut blocks, and whatever `block_sparse_attention` refuses.
     """
-    whole = block_grids(grid_q, grid_k, block, cond_frames)
-    route = _Route(group, dist.get_rank(group), rows, *whole)
-    _check(q, k, v, route)
-    ours_q, ours_k = route.strip(whole[0], route.rank), route.strip(whole[1], route.rank)
+    blocks_q, blocks_k = block_grids(grid_q, grid_k, block, cond_frames)
+    strips = _Strips(group, dist.get_rank(group), rows, blocks_q, blocks_k)
+    _check(q, k, v, strips)
+    strip_q = strips.grid(blocks_q, strips.rank)
+    strip_k = strips.grid(blocks_k, strips.rank)
     if not in_block_order:
-        q, k, v = put_in_order(q, ours_q), put_in_order(k, ours_k), put_in_order(v, ours_k)
+        q, k, v = put_in_order(q, strip_q), put_in_order(k, strip_k), put_in_order(v, strip_k)
     q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    lists = _lists(_chosen(q, k, route, select, scale), route)
-    out = _Ring.apply(q, k, v, lists, route, scale)
-    return out if in_block_order else put_back(out, ours_q)
+    calls = _calls(_chosen(q, k, strips, select, scale), strips, scale)
+    out = _Ring.apply(q, k, v, calls, strips)
+    return out if in_block_order else put_back(out, strip_q)
 
 
 @dataclass
-class _Route:
+class _Strips:
+    """Who has which rows of the whole grids."""
+
     group: dist.ProcessGroup
     rank: int
     rows: tuple[int, ...]
-    grid_q: BlockGrid
-    grid_k: BlockGrid
+    blocks_q: BlockGrid
+    blocks_k: BlockGrid
 
     @property
-    def size(self) -> int:
-        return len(self.rows)
+    def ranks(self) -> range:
+        return range(len(self.rows))
 
-    def source(self, step: int) -> int:
-        """Whose keys are here at a step."""
-        return (self.rank - step) % self.size
-
-    def strip(self, whole: BlockGrid, rank: int) -> BlockGrid:
+    def grid(self, whole: BlockGrid, rank: int) -> BlockGrid:
+        """Return a rank's part of a whole grid."""
         frames, _, columns = whole.grid
         return BlockGrid((frames, self.rows[rank], columns), whole.block, whole.split, whole.other)
 
     def blocks(self, whole: BlockGrid, rank: int, device: torch.device) -> Tensor:
-        """int64: the whole's numbers of the blocks of a rank's strip."""
-        return _numbers(whole, self.strip(whole, rank), sum(self.rows[:rank]), device)
+        """Return int64, the whole grid's numbers of the blocks of a rank's strip."""
+        return _block_numbers(whole, self.grid(whole, rank), sum(self.rows[:rank]), device)
+
+    def ring(self, k: Tensor, v: Tensor) -> RingPass:
+        """Send this rank's keys and values round."""
+        tokens = [self.grid(self.blocks_k, rank).tokens for rank in self.ranks]
+        return RingPass(torch.stack([k, v]), tokens, self.group)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _numbers(whole: BlockGrid, strip: BlockGrid, row: int, device: torch.device) -> Tensor:
-    """int64: the whole's numbers of the blocks of a strip that begins at a row; made once, not in every layer."""
+def _block_numbers(whole: BlockGrid, strip: BlockGrid, first_row: int, device: torch.device) -> Tensor:
+    """Return int64, the whole grid's numbers of a strip's blocks; made once, not in every layer."""
     with torch.inference_mode(False):
-        first = strip.bounds()[:, :, 0] + torch.tensor([0, row, 0])
-        known = {tuple(place): i for i, place in enumerate(whole.bounds()[:, :, 0].tolist())}
-        return torch.tensor([known[tuple(place)] for place in first.tolist()]).to(device)
+        corners = strip.bounds()[:, :, 0] + torch.tensor([0, first_row, 0])
+        numbers = {tuple(corner): i for i, corner in enumerate(whole.bounds()[:, :, 0].tolist())}
+        return torch.tensor([numbers[tuple(corner)] for corner in corners.tolist()]).to(device)
 
 
 @torch.no_grad()
-def _chosen(q: Tensor, k: Tensor, route: _Route, select: Select, scale: float) -> Tensor:
-    """bool [B, heads, this rank's query blocks, all key blocks]."""
-    mine = route.blocks(route.grid_q, route.rank, q.device)
-    seen = visible(route.grid_q, route.grid_k, q.device)
+def _chosen(q: Tensor, k: Tensor, strips: _Strips, select: Select, scale: float) -> Tensor:
+    """Return bool [B, heads, this rank's query blocks, all key blocks]."""
+    mine = strips.blocks(strips.blocks_q, strips.rank, q.device)
+    seen = visible(strips.blocks_q, strips.blocks_k, q.device)
     seen = None if seen is None else seen[mine]
+    key_blocks = strips.blocks_k.count
     if isinstance(select, BlockLists | Tensor):
-        whole = select.mask(route.grid_k.count) if isinstance(select, BlockLists) else select
+        whole = select.mask(key_blocks) if isinstance(select, BlockLists) else select
         given = whole.to(q.device)[..., mine, :]
         given = given if seen is None or isinstance(select, BlockLists) else given & seen
         return given.expand(*q.shape[:2], -1, -1)
-    means = pooled(q, route.strip(route.grid_q, route.rank))
-    chosen = choose(means, _all_means(k, route), scale, seen, select, choose_backend("auto", q))
-    return chosen.mask(route.grid_k.count)
+    means_q = pooled(q, strips.grid(strips.blocks_q, strips.rank))
+    lists = choose(means_q, _all_means(k, strips), scale, seen, select, choose_backend("auto", q))
+    return lists.mask(key_blocks)
 
 
-def _all_means(k: Tensor, route: _Route) -> Tensor:
-    """fp64 [B, heads, key blocks, D]: the pooled keys of all ranks, as if they had been pooled in one place."""
-    own = pooled(k, route.strip(route.grid_k, route.rank))
-    strips = [route.blocks(route.grid_k, rank, k.device) for rank in range(route.size)]
-    most = max(map(len, strips))
+def _all_means(k: Tensor, strips: _Strips) -> Tensor:
+    """Return fp64 [B, heads, key blocks, D]: the pooled keys of all ranks, as if pooled in one place."""
+    own = pooled(k, strips.grid(strips.blocks_k, strips.rank))
+    blocks = [strips.blocks(strips.blocks_k, rank, k.device) for rank in strips.ranks]
+    most = max(map(len, blocks))
     sent = torch.nn.functional.pad(own, (0, 0, 0, most - own.shape[2])).contiguous()
-    parts = [torch.empty_like(sent) for _ in route.rows]
-    dist.all_gather(parts, sent, group=route.group)
-    means = own.new_empty(*own.shape[:2], route.grid_k.count, own.shape[-1])
-    for numbers, part in zip(strips, parts, strict=True):
+    parts = [torch.empty_like(sent) for _ in strips.ranks]
+    dist.all_gather(parts, sent, group=strips.group)
+    means = own.new_empty(*own.shape[:2], strips.blocks_k.count, own.shape[-1])
+    for numbers, part in zip(blocks, parts, strict=True):
         means[:, :, numbers] = part[:, :, : len(numbers)]
     return means
 
 
+def _calls(mask: Tensor, strips: _Strips, scale: float) -> list[BlockSparseCall]:
+    """Make the call for each rank's keys, by rank, with lists of one width, for which a GPU is waited for once."""
+    parts = [mask[..., strips.blocks(strips.blocks_k, rank, mask.device)] for rank in strips.ranks]
+    width = int(torch.stack([part.sum(-1).max() for part in parts]).max()) if mask.numel() else 0
+    strip_q = strips.grid(strips.blocks_q, strips.rank)
+    return [
+        BlockSparseCall.of(BlockLists.of_mask(part, width), strip_q, strips.grid(strips.blocks_k, rank), scale=scale)
+        for rank, part in enumerate(parts)
+    ]
+
+
 class _Ring(torch.autograd.Function):
+    """calls: by the rank that the keys are of."""
+
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lists: "_Lists", route: _Route, scale: float) -> Tensor:
-        wide = torch.promote_types(q.dtype, torch.float32)
-        out, lse = torch.zeros_like(q, dtype=wide), q.new_full(q.shape[:3], -torch.inf, dtype=lse_type(q.dtype))
-        kv = torch.stack([k, v])
-        for step in range(route.size):
-            arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
-            merge(out, lse, *block_sparse(q, kv[0], kv[1], *lists[step], scale, "auto"))
-            kv = arriving.wait() if arriving else kv
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, calls: list[BlockSparseCall], strips: _Strips) -> Tensor:
+        out = torch.zeros_like(q, dtype=acc_dtype(q.dtype))
+        lse = q.new_full(q.shape[:3], -torch.inf, dtype=lse_dtype(q.dtype))
+        for _, kv, source in strips.ring(k, v):
+            merge(out, lse, *block_sparse(q, kv[0], kv[1], *calls[source]))
         result = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, result, lse)
-        ctx.lists, ctx.route, ctx.scale = lists, route, scale
+        ctx.calls = calls
+        ctx.strips = strips
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
-        route, wide = ctx.route, torch.promote_types(q.dtype, torch.float32)
-        dq, kv = torch.zeros_like(q, dtype=wide), torch.stack([k, v])
-        level = block_sparse_levels(grad, out, "auto")
-        following: Arriving | None = None  # the gradient of the keys that are here, from the ranks they have visited
-        for step in range(route.size):
-            arriving = _pass_on(kv, route, step) if step + 1 < route.size else None
-            slopes = block_sparse_backward(grad, level, q, kv[0], kv[1], lse, *ctx.lists[step], ctx.scale, "auto")
-            dq += slopes[0]
-            dkv = torch.stack(slopes[1:]).to(wide)
-            dkv = dkv + following.wait() if following else dkv
-            following = _pass_on(dkv, route, step)
-            kv = arriving.wait() if arriving else kv
-        assert following is not None
-        home = following.wait()
-        return dq.to(q.dtype), home[0].to(k.dtype), home[1].to(v.dtype), None, None, None
+        dtype = acc_dtype(q.dtype)
+        dq = torch.zeros_like(q, dtype=dtype)
+        delta = block_sparse_delta(grad, out, "auto")
+        ring = ctx.strips.ring(k, v)
+        for _, kv, source in ring:
+            dq_part, dk, dv = block_sparse_backward(grad, delta, q, kv[0], kv[1], lse, *ctx.calls[source])
+            dq += dq_part
+            ring.add_grad(torch.stack([dk, dv]).to(dtype))
+        dk, dv = ring.grad()
+        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None
 
 
-_Lists: TypeAlias = list[tuple[Any, ...]]
-
-
-def _lists(mask: Tensor, route: _Route) -> _Lists:
-    """What the operator takes for the strip of keys that is here at each step; of one width, for which a GPU is waited
-    for once."""
-    device, sources = mask.device, [route.source(step) for step in range(route.size)]
-    parts = [mask[..., route.blocks(route.grid_k, source, device)] for source in sources]
-    width = int(torch.stack([part.sum(-1).max() for part in parts]).max()) if mask.numel() else 0
-    ours = route.strip(route.grid_q, route.rank)
-    found = []
-    for source, part in zip(sources, parts, strict=True):
-        theirs, lists = route.strip(route.grid_k, source), BlockLists.of_mask(part, width)
-        offsets = ours.offsets(device), theirs.offsets(device)
-        found.append((lists.indices, lists.counts, *offsets, ours.capacity, theirs.capacity))
-    return found
-
-
-def _pass_on(tensor: Tensor, route: _Route, step: int) -> Arriving:
-    """Send [2, B, heads, N, D] to the next rank, and take what the rank before has at `step`."""
-    shape = list(tensor.shape)
-    shape[3] = route.strip(route.grid_k, route.source(step + 1)).tokens
-    return pass_on(tensor, shape, route.group)
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, route: _Route) -> None:
-    high = max(route.grid_q.block[1], route.grid_k.block[1])
-    total = route.grid_k.grid[1]
-    whole = min(route.rows) > 0 and sum(route.rows) == total == route.grid_q.grid[1]
-    if not whole or len(route.rows) != dist.get_world_size(route.group) or any(n % high for n in route.rows[:-1]):
+def _check(q: Tensor, k: Tensor, v: Tensor, strips: _Strips) -> None:
+    high = max(strips.blocks_q.block[1], strips.blocks_k.block[1])
+    total = strips.blocks_k.grid[1]
+    rows = strips.rows
+    whole = min(rows) > 0 and sum(rows) == total == strips.blocks_q.grid[1]
+    if not whole or len(rows) != dist.get_world_size(strips.group) or any(n % high for n in rows[:-1]):
         raise ValueError(
-            f"rows {route.rows}: each rank's are needed, {total} in all, "
-            f"all but the last a multiple of the blocks' {high}"
+            f"rows {rows}: each rank's are needed, {total} in all, all but the last a multiple of the blocks' {high}"
         )
-    for name, x, grid in (("q", q, route.grid_q), ("k", k, route.grid_k), ("v", v, route.grid_k)):
-        tokens = route.strip(grid, route.rank).tokens
+    for name, x, grid in (("q", q, strips.blocks_q), ("k", k, strips.blocks_k), ("v", v, strips.blocks_k)):
+        tokens = strips.grid(grid, strips.rank).tokens
         if x.ndim != 4 or x.shape[2] != tokens or x.dtype != q.dtype or x.device != q.device:
             raise ValueError(
                 f"{name} of shape {tuple(x.shape)}, {x.dtype}: [B, heads, {tokens}, D] like q, {q.dtype}, is needed"

@@ -1,6 +1,6 @@
-"""Which key blocks a query block attends to, by mean-pooled scores (LongCat-Video technical report, A.2).
+"""Choose the key blocks of each query block by mean-pooled scores (LongCat-Video technical report, A.2).
 
-Means are pooled here; scores, and the order they give, are `reelwright.kernels.ranking`'s.
+Tokens are pooled here; `reelwright.kernels.ranking` computes scores and ranks them.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,11 @@ from reelwright.kernels.ranking import best_blocks, block_means
 
 @dataclass(frozen=True)
 class TopR:
-    """Keep the `keep` best blocks: an int is their number, a float their share of the blocks that can be seen.
+    """Keep each query block's best key blocks.
 
-    A share is rounded up, and at least one block is kept: TopR(1) keeps one, TopR(1.0) all.
+    Attributes:
+        keep: an int is their number, a float their share of the blocks that can be seen. A share is rounded up, and at
+            least one block is kept: TopR(1) keeps one, TopR(1.0) all.
     """
 
     keep: int | float
@@ -32,7 +34,11 @@ class TopR:
 
 @dataclass(frozen=True)
 class CDF:
-    """Keep the best blocks until their softmax reaches p, with the one that crosses it: never none, and at 1 all."""
+    """Keep each query block's best key blocks until their softmax reaches p, with the block that crosses it.
+
+    Attributes:
+        p: 0..1; 0 keeps one block, 1 all.
+    """
 
     p: float
 
@@ -49,10 +55,20 @@ def select_blocks(
     q: Tensor, k: Tensor, grid_q: BlockGrid, grid_k: BlockGrid, select: Select, scale: float | None = None,
     backend: str = "auto",
 ) -> BlockLists:  # fmt: skip
-    """q [B, heads, Nq, D], k [B, heads, Nk, D], in block order -> the lists. Condition queries see condition keys only.
+    """Choose key blocks for each query block. Condition queries see condition keys only.
 
-    select: a rule; or a bool mask [(B, heads,) query blocks, key blocks], to which the condition's is added; or
-    finished lists, taken as they are. scale: of scores, 1 / sqrt(D) if not given. backend: auto, torch or triton.
+    Args:
+        q: [B, heads, Nq, D], in block order.
+        k: [B, heads, Nk, D], in block order.
+        grid_q: the queries' blocks.
+        grid_k: the keys' blocks.
+        select: a rule; or a bool mask [(B, heads,) query blocks, key blocks], to which the condition's is added; or
+            finished lists, which are returned as they are.
+        scale: factor of the scores; default: 1 / sqrt(D).
+        backend: auto, torch or triton.
+
+    Raises:
+        ValueError: for a mask that does not fit, or another kind of `select`.
     """
     if isinstance(select, BlockLists):
         return select
@@ -66,7 +82,7 @@ def select_blocks(
 
 
 def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "cpu") -> Tensor | None:
-    """bool [query blocks, key blocks] where a condition hides keys from queries; None where all are seen."""
+    """Return bool [query blocks, key blocks], which keys a condition leaves visible; None without one: all are."""
     if not grid_q.split:
         return None
     clean_q = grid_q.bounds(device)[:, 0, 1] <= grid_q.split
@@ -76,18 +92,24 @@ def visible(grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device | str = "
 
 @torch.no_grad()
 def pooled(x: Tensor, grid: BlockGrid, backend: str = "auto") -> Tensor:
-    """fp64 [B, heads, blocks, D]: means over the tokens of each block of x [B, heads, N, D], in block order.
+    """Average the tokens of each block.
 
-    By PyTorch some blocks at a time, since it copies to fp64 what it sums in fp64.
+    Args:
+        x: [B, heads, N, D], in block order.
+        grid: its blocks.
+        backend: auto, torch or triton. PyTorch takes some blocks at a time, since it copies to fp64 before it sums.
+
+    Returns:
+        fp64 [B, heads, blocks, D].
     """
     if choose_backend(backend, x) == "triton":
         return block_means(x, grid.offsets(x.device))
     means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
-    for blocks, places in grid.alike(x.device):
+    for blocks, places in grid.by_size(x.device):
         step = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :, : places.shape[1]].numel())))
         for first in range(0, len(blocks), step):
-            at = slice(first, first + step)
-            means[:, :, blocks[at]] = x[:, :, places[at]].mean(3, dtype=torch.float64)
+            some = slice(first, first + step)
+            means[:, :, blocks[some]] = x[:, :, places[some]].mean(3, dtype=torch.float64)
     return means
 
 
@@ -95,8 +117,16 @@ def pooled(x: Tensor, grid: BlockGrid, backend: str = "auto") -> Tensor:
 def choose(
     means_q: Tensor, means_k: Tensor, scale: float, seen: Tensor | None, select: TopR | CDF, backend: str
 ) -> BlockLists:
-    """Lists by a rule from `pooled` queries and keys; seen [query blocks, key blocks]: None is all. backend: torch or
-    triton."""
+    """Apply a rule to pooled queries and keys.
+
+    Args:
+        means_q: fp64 [B, heads, query blocks, D], of `pooled`.
+        means_k: fp64 [B, heads, key blocks, D].
+        scale: factor of the scores.
+        seen: bool [query blocks, key blocks], of `visible`.
+        select: the rule.
+        backend: torch or triton.
+    """
     if isinstance(select, TopR):
         rule = "number" if isinstance(select.keep, int) else "share"
         return BlockLists(*best_blocks(means_q, means_k, scale, seen, rule, float(select.keep), backend))
@@ -107,8 +137,8 @@ def choose(
 
 def _check_mask(mask: Tensor, q: Tensor, grid_q: BlockGrid, grid_k: BlockGrid) -> None:
     blocks = (grid_q.count, grid_k.count)
-    spread = zip(mask.shape[:-2], q.shape[:2], strict=False)
-    fits = mask.ndim in {2, 4} and all(a in {1, b} for a, b in spread)
+    pairs = zip(mask.shape[:-2], q.shape[:2], strict=False)
+    fits = mask.ndim in {2, 4} and all(a in {1, b} for a, b in pairs)
     if mask.dtype != torch.bool or not fits or mask.shape[-2:] != blocks:
         raise ValueError(
             f"a block mask of shape {tuple(mask.shape)}, {mask.dtype}: bool {list(blocks)} is needed, "

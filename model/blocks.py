@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from reelwright.model.attention import CrossAttention, Layout, SelfAttention
 from reelwright.model.config import DiTConfig
-from reelwright.model.lora_layers import LoRALinear
+from reelwright.model.lora.layers import LoRALinear
 from reelwright.model.norms import LayerNorm
 from reelwright.model.order import Pieces, gated, modulate, pieces_of
 

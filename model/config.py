@@ -1,5 +1,6 @@
 """Sizes and choices of a model's parts."""
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
@@ -7,6 +8,21 @@ from pydantic import BaseModel, Field, model_validator
 
 class Part(BaseModel, frozen=True, extra="forbid"):
     """A section of a configuration."""
+
+
+class TimestepShift(Part):
+    """Shift of timesteps towards noise, which grows with the tokens of a video."""
+
+    shift_at_reference: float = Field(12.0, gt=0, description="timestep shift at `reference_tokens` noise tokens")
+    reference_tokens: int = Field(37440, ge=1, description="480×832×93, whose published shift is 12")
+
+    def timestep_shift(self, noise_tokens: int) -> float:
+        """Return the shift s, which grows with the square root of the noisy tokens and is at least 1.
+
+        The square root is how the signal-to-noise ratio of a mean over pixels grows with their number (Esser et al.,
+        2024, eq. 23). Its size is fixed by one point: 480p × 93 has the published sampler's 12.
+        """
+        return max(1.0, self.shift_at_reference * math.sqrt(noise_tokens / self.reference_tokens))
 
 
 class DiTConfig(Part):

@@ -16,7 +16,7 @@ from reelwright.model.cache import KVCache
 from reelwright.model.config import DiTConfig
 from reelwright.model.embed import PatchEmbed, TextEmbed, TimestepEmbed
 from reelwright.model.errors import ModelError
-from reelwright.model.lora_layers import assign
+from reelwright.model.lora.layers import assign
 from reelwright.model.order import pieces_of
 from reelwright.model.rope import rotation
 

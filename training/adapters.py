@@ -1,39 +1,60 @@
-"""LoRA as it is trained: adapters in fp32 on a frozen network, of which no more is held than the products use."""
+"""LoRA in training: adapters in fp32 on a frozen network, held in the types that its products use."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora import add_lora
+from reelwright.model.lora.adapters import adapter_prefixes, add_lora
 from reelwright.training.recipe import ComputeConfig
 
 MODULATION = "adaLN_modulation"
-"""What of a block is computed in fp32, and held and sharded so."""
+"""The part of a block that is computed, held and sharded in fp32."""
 
 
-def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, seed: int = 0) -> None:
-    """Put adapters on a DiT, before `parallelize`.
+def adapt(
+    model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, name: str = "default", seed: int = 0
+) -> None:
+    """Put adapters on a DiT, before `parallelize`. Several may lie side by side, under names of their own.
 
     Under bf16 the frozen linears of the blocks are held in bf16, which changes no bit of a forward or backward pass:
     autocast rounds them so at every use. The rest stays fp32, as the network computes there: modulation, norms,
     embedders, the final layer.
     """
     if compute.precision == "bf16":
-        for name, layer in model.blocks.named_modules():
-            if isinstance(layer, nn.Linear) and MODULATION not in name:
-                halve(layer)
-    add_lora(model, lora, seed=seed, dtype=torch.float32)
+        for path, layer in model.blocks.named_modules():
+            if isinstance(layer, nn.Linear) and MODULATION not in path:
+                to_bf16(layer)
+    add_lora(model, lora, name=name, seed=seed, dtype=torch.float32)
 
 
-def halve_blocks(model: nn.Module) -> None:
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that a checkpoint must hold, by name: all of a network, or the adapters that are trained.
+
+    Where only adapters ask for gradients, the base and frozen adapters do not change and are left out.
+    """
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    adapters = [prefix for prefix in adapter_prefixes(model) if any(name.startswith(prefix) for name in trained)]
+    if not adapters or not all(name.startswith(tuple(adapters)) for name in trained):
+        return state
+    return {name: tensor for name, tensor in state.items() if name.startswith(tuple(adapters))}
+
+
+def base_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a network without its adapters, by name."""
+    adapters = tuple(adapter_prefixes(model))
+    return {name: tensor.detach() for name, tensor in model.state_dict().items() if not name.startswith(adapters)}
+
+
+def blocks_to_bf16(model: nn.Module) -> None:
     """Make a DiT's blocks bf16 as FSDP gathers them: all but the modulation."""
     for block in model.blocks:
         for name, part in block.named_children():
             if name != MODULATION:
-                halve(part)
+                to_bf16(part)
 
 
-def halve(module: nn.Module) -> None:
+def to_bf16(module: nn.Module) -> None:
     """Make all of a module's parameters bf16. `Module.to` would not do for tensors without storage (FakeTensor)."""
     for part in module.modules():
         for name, p in list(part.named_parameters(recurse=False)):

@@ -23,11 +23,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.world import World
 
 FORMAT = 1
-ABOUT = "checkpoint.json"
+METADATA = "checkpoint.json"
 SUFFIX = ".safetensors"
 FILE_BYTES = 2 << 30
 """Bytes of a file, about; the writer holds one file in memory at a time, next to the copy of the shards."""
@@ -43,7 +43,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+    def save(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
         """Copy this rank's shards to CPU memory and write them in the background. All ranks call it together.
 
         tensors: DTensors (each rank writes its shard) and tensors that are the same on all ranks (the first writes
@@ -55,9 +55,9 @@ class Checkpoints:
             self._group = dist.new_group(backend="gloo")
         owned = {name: _copy(tensor) for name, tensor in tensors.items() if _owns(tensor, self.world)}
         path = self.folder / f"step-{step:08d}"
-        about = {"format": FORMAT, "step": step, **about}
-        json.dumps(about)  # now, rather than after hours in a thread
-        self._thread = threading.Thread(target=self._run, args=(path, owned, about), name=f"checkpoint-{step}")
+        metadata = {"format": FORMAT, "step": step, **metadata}
+        json.dumps(metadata)  # now, rather than after hours in a thread
+        self._thread = threading.Thread(target=self._run, args=(path, owned, metadata), name=f"checkpoint-{step}")
         self._thread.start()
         return path
 
@@ -72,17 +72,17 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(path.parent for path in self.folder.glob(f"step-*/{ABOUT}"))
+        return sorted(path.parent for path in self.folder.glob(f"step-*/{METADATA}"))
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint."""
         return next(reversed(self.all()), None)
 
-    def _run(self, path: Path, owned: dict[str, Tensor], about: dict[str, Any]) -> None:
+    def _run(self, path: Path, owned: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         try:
             self._together(lambda: self._clear(path))
             self._together(lambda: _write(path, owned, self.world.rank))
-            self._together(lambda: self._commit(path, about))
+            self._together(lambda: self._commit(path, metadata))
         except Exception as error:
             self._error = error
 
@@ -102,21 +102,21 @@ class Checkpoints:
             raise OSError(f"{int(failed)} other ranks could not write")
 
     def _clear(self, path: Path) -> None:
-        """What an unfinished save, or a run of another size, left in the folder would be read along."""
+        """Remove leftovers of an unfinished save, or of a run of another size; they would be loaded too."""
         if self.world.is_first:
             path.mkdir(parents=True, exist_ok=True)
-            (path / ABOUT).unlink(missing_ok=True)
+            (path / METADATA).unlink(missing_ok=True)
             for left in path.glob(f"*{SUFFIX}"):
                 left.unlink()
 
-    def _commit(self, path: Path, about: dict[str, Any]) -> None:
+    def _commit(self, path: Path, metadata: dict[str, Any]) -> None:
         if not self.world.is_first:
             return
         files = {file.name: file.stat().st_size for file in sorted(path.glob(f"*{SUFFIX}"))}
-        _write_json(path / ABOUT, {**about, "files": files})
+        _write_json(path / METADATA, {**metadata, "files": files})
         for old in self.all()[: -self.keep]:
             # checkpoint.json first: half a folder is then no checkpoint
-            (old / ABOUT).unlink()
+            (old / METADATA).unlink()
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -127,22 +127,22 @@ def has_checkpoint(run: Path | str) -> bool:
 
 def find_checkpoint(path: Path | str) -> Path:
     """A checkpoint's folder, from itself, from a run's folder or its checkpoints/ (the newest). TrainError if none."""
-    place = Path(path)
-    if (place / ABOUT).is_file():
-        return place
-    newest = Checkpoints(place, 1).latest() or Checkpoints(place / "checkpoints", 1).latest()
+    path = Path(path)
+    if (path / METADATA).is_file():
+        return path
+    newest = Checkpoints(path, 1).latest() or Checkpoints(path / "checkpoints", 1).latest()
     if newest is None:
-        raise TrainError(f"{place}: no checkpoint here; give a step-… folder with {ABOUT}, or a run that has one")
+        raise TrainError(f"{path}: no checkpoint here; give a step-… folder with {METADATA}, or a run that has one")
     return newest
 
 
-def about(path: Path | str) -> dict[str, Any]:
-    """What checkpoint.json says."""
-    file = Path(path) / ABOUT
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Read checkpoint.json."""
+    file = Path(path) / METADATA
     try:
         found = json.loads(file.read_text())
     except FileNotFoundError:
-        raise TrainError(f"{path}: no checkpoint here, {ABOUT} is missing (the save did not finish?)") from None
+        raise TrainError(f"{path}: no checkpoint here, {METADATA} is missing (the save did not finish?)") from None
     except ValueError as error:
         raise TrainError(f"{file}: damaged, not JSON: {error}; use another checkpoint") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -187,8 +187,8 @@ def stream_tensors(path: Path | str, prefix: str = "") -> Iterator[tuple[str, Te
         whole = torch.empty(entry.size, dtype=entry.properties.dtype)
         for offset, info in pieces[name]:
             with safe_open(info.relative_path, framework="pt") as file:
-                place = tuple(slice(start, start + size) for start, size in zip(offset, info.shape, strict=True))
-                whole[place] = file.get_tensor(name)
+                slices = tuple(slice(start, start + size) for start, size in zip(offset, info.shape, strict=True))
+                whole[slices] = file.get_tensor(name)
         yield name.removeprefix(prefix), whole
 
 
@@ -269,7 +269,7 @@ def _index(path: Path | str) -> Any:
     """The names, shapes and pieces of a checkpoint, from the headers of its files."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
-    for name, size in about(path).get("files", {}).items():
+    for name, size in read_metadata(path).get("files", {}).items():
         file = Path(path) / name
         if not file.is_file():
             raise TrainError(f"{file}: missing; the checkpoint is incomplete, use another")

@@ -57,9 +57,9 @@ def describe(recipe: TrainRecipe, snapshot: Snapshot, store: Store, encoder: str
     }
 
 
-def parent_of(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of the one that its weights began as; about: that one's checkpoint.json."""
-    return {"path": str(path.absolute()), **{key: about[key] for key in KEPT_OF_PARENT if key in about}}
+def parent_of(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the checkpoint that weights began as; metadata: its checkpoint.json."""
+    return {"path": str(path.absolute()), **{key: metadata[key] for key in KEPT_OF_PARENT if key in metadata}}
 
 
 @cache
@@ -83,11 +83,11 @@ def trace(path: Path, store: Store | None = None) -> Lineage:
     warning, not an error; a path without a checkpoint raises TrainError.
     """
     where = checkpoints.find_checkpoint(path)
-    about = {"path": str(where), **checkpoints.about(where)}
-    about.pop("files", None)
-    parents = list(parents_of(about))
-    found = follow(about["snapshot"], store)
-    return Lineage(about, parents, found.snapshot, found.sources, found.warnings)
+    metadata = {"path": str(where), **checkpoints.read_metadata(where)}
+    metadata.pop("files", None)
+    parents = list(parents_of(metadata))
+    found = follow(metadata["snapshot"], store)
+    return Lineage(metadata, parents, found.snapshot, found.sources, found.warnings)
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
     return Thread(snapshot, _sources(opened, snapshot), _compare(opened, snapshot, stated))
 
 
-def parents_of(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """What it began as, what that began as, and so on."""
-    parent = about.get("parent")
+    parent = metadata.get("parent")
     while parent:
         yield parent
         parent = parent.get("parent")

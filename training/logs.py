@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.extras import install_command
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import LogConfig
-from reelwright.training.world import World
 
 FILE = "log.jsonl"
 
@@ -26,7 +26,7 @@ class Log:
         world: World,
         *,
         start_step: int = 0,
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.path = folder / FILE
@@ -41,7 +41,7 @@ class Log:
         if config.tensorboard:
             self._board = _tensorboard(folder / "tensorboard", start_step)
         if config.wandb:
-            self._wandb = _wandb(config.wandb, folder, about or {})
+            self._wandb = _wandb(config.wandb, folder, metadata or {})
 
     def write(self, step: int, values: dict[str, float], *, line: str = "") -> None:
         """Figures after `step` optimizer steps; line: what to print, if anything."""
@@ -103,7 +103,7 @@ def wandb_id(folder: Path) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{place}"
 
 
-def _wandb(project: str, folder: Path, about: dict[str, Any]) -> Any:
+def _wandb(project: str, folder: Path, metadata: dict[str, Any]) -> Any:
     """A run that goes on from an earlier checkpoint logs some steps again; W&B keeps what it had of them."""
     try:
         import wandb
@@ -114,7 +114,7 @@ def _wandb(project: str, folder: Path, about: dict[str, Any]) -> Any:
     try:
         return wandb.init(
             project=project, dir=str(folder.absolute()), name=folder.name, id=wandb_id(folder), resume="allow",
-            config=about, allow_val_change=True,
+            config=metadata, allow_val_change=True,
         )  # fmt: skip
     except wandb.Error as error:
         raise TrainError(

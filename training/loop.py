@@ -1,15 +1,16 @@
-"""The training loop: data, forward, loss, backward, clip, guard, step, average, log, validate, sample, checkpoint.
+"""The training loop: data, loss, backward, clip, guard, step, average, log, validate, sample, checkpoint.
 
-It knows neither the store nor how a model is built or sharded: `reelwright.training.run` puts those together.
+It knows neither the store, nor the objective, nor how a model is built or sharded: `reelwright.training.run` puts those
+together.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,39 +19,61 @@ from reelwright.model.attention import dense_attention
 from reelwright.model.flops import DENSE
 from reelwright.model.sparse import SparseAttention, use_attention
 from reelwright.training import checkpoints
-from reelwright.training.batch import Batch
+from reelwright.training.adapters import trainable_state
+from reelwright.training.budget.throughput import Meter
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.context import ContextParallel, context_parallel
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.context import ContextParallel, context_parallel
+from reelwright.training.distributed.parallel import accumulate, autocast
+from reelwright.training.distributed.world import World
 from reelwright.training.ema import Ema
 from reelwright.training.errors import TrainError
 from reelwright.training.guard import Guard
 from reelwright.training.logs import Log
-from reelwright.training.objective import Loss, flow_loss
+from reelwright.training.objectives.base import Loss, Objective
 from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
-from reelwright.training.parallel import accumulate, autocast
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.stopping import REQUEST, Stopping, watch
-from reelwright.training.throughput import Meter
 from reelwright.training.validation import validate
-from reelwright.training.world import World
 
-Sample = Callable[[nn.Module, int], None]
-"""(model, step): generate videos with the weights as they are. Called on every rank."""
+OBJECTIVE = "objective."
+"""Prefix of an objective's tensors in a checkpoint, beside `model.`, `ema.` and `optim.`."""
+
+OnWeights = Callable[[nn.Module, int], None]
+"""(model, step): called on every rank with the network, in training, and the optimizer steps done."""
+
+B = TypeVar("B", bound=Batch)
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
 
 
-class Data(Protocol):
+class Data(Protocol[B_co]):
     """Where batches come from."""
 
-    def batches(self, start_step: int) -> Iterator[Batch]:
-        """This data rank's micro-batches from a step on, without end: `batches_per_step` / data ranks a step."""
+    def batches(self, start_step: int) -> Iterator[B_co]:
+        """Yield this data rank's micro-batches from a step on: `batches_per_step` / data ranks per step."""
 
-    def validation(self) -> Sequence[Batch]:
-        """Held-out clips, the same on every rank."""
+    def validation(self) -> Sequence[B_co]:
+        """Return the batches of held-out clips, the same on every rank."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Calls to whoever started a run.
+
+    sample: generates videos with the averaged weights, every `samples.every` steps. on_weights: sees the weights that a
+    run starts from, and those after each step that changed them. say: prints a line, on the first rank.
+    """
+
+    sample: OnWeights | None = None
+    on_weights: OnWeights | None = None
+    say: Callable[[str], None] = print
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. step: steps done. signal: what stopped it before its last step, 0: nothing. metrics: of the last
+    """The end of a run.
+
+    step: optimizer steps done. signal: the one that stopped it before its last step, else 0. metrics: of the last
     validation.
     """
 
@@ -61,47 +84,32 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def train(
-    recipe: TrainRecipe,
-    data: Data,
-    world: World,
-    folder: Path,
-    *,
-    model: nn.Module,
-    about: Mapping[str, Any],
-    sample: Sample | None = None,
-    resume_from: Path | None = None,
-    say: Callable[[str], None] = print,
-) -> Outcome:
-    """Train `model` (on its device, parallelized, with the weights it starts from) to the recipe's last step.
+@dataclass(kw_only=True)
+class Trainer(Generic[B]):
+    """One run's state. Call `run` once, on all ranks.
 
-    folder: of the run; if it has checkpoints of this recipe and snapshot, the newest is gone on from. about: what goes
-    into every checkpoint.json. resume_from: a checkpoint of another run, whose weights, averages, optimizer state and
-    step a run begins with that has none of its own. All ranks call it. Raises TrainError past the guard's limit, and
-    for a checkpoint of something else.
+    recipe: settings of the run. data: its batches. model: on its device, parallelized, with the weights it starts from.
+    folder: of the run; the newest checkpoint of the same recipe and snapshot in it is resumed. metadata: goes into
+    every checkpoint.json. resume_from: a checkpoint of another run; its weights, averages, optimizer state and step are
+    the start of a run that has no checkpoint of its own.
     """
-    return Trainer(recipe, data, world, folder, model, about, sample, resume_from, say).run()
-
-
-@dataclass
-class Trainer:
-    """One run's state. Call `run` once."""
 
     recipe: TrainRecipe
-    data: Data
+    data: Data[B]
+    model: nn.Module
     world: World
     folder: Path
-    model: nn.Module
-    about: Mapping[str, Any]
-    sample: Sample | None
-    resume_from: Path | None
-    say: Callable[[str], None]
-    step: int = 0  # optimizer steps done
-    saved_at: int | None = None  # the step of the newest checkpoint
-    norm: float = 0.0  # of the last step's gradient
-    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
-    losses: list[float] = field(default_factory=list)  # of the steps since the last line
-    held_out: Sequence[Batch] | None = None
+    metadata: Mapping[str, Any]
+    resume_from: Path | None = None
+    hooks: Hooks = Hooks()
+
+    step: int = field(init=False, default=0)  # optimizer steps done
+    saved_at: int | None = field(init=False, default=None)  # the step of the newest checkpoint
+    norm: float = field(init=False, default=0.0)  # of the last step's gradient
+    metrics: dict[str, float] = field(init=False, default_factory=dict)  # of the last validation
+    losses: list[float] = field(init=False, default_factory=list)  # of the steps since the last line
+    held_out: Sequence[B] | None = field(init=False, default=None)
+    log: Log = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -109,18 +117,22 @@ class Trainer:
         self.sparse, self.context = self._share()
         self.loss = torch.zeros((), device=self.world.device)  # this rank's part of the step's
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.objective: Objective[B] = recipe.objective.build(self.model, recipe, self.world)
         self.optimizer = make_optimizer(self.parameters, recipe.optim)
         self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
         self.guard = Guard(recipe.guard)
-        self.meter = Meter(recipe.model, self.world, recipe.lora)
+        self.meter = Meter(recipe.model, self.world)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
 
-        self._resume()
-        self.log = Log(
-            self.folder, recipe.log, self.world, start_step=self.step, about=dict(self.about), say=self.say
-        )
-
     def run(self) -> Outcome:
+        """Resume, take the recipe's steps, save.
+
+        Raises:
+            TrainError: the guard's limit is passed, or the folder has checkpoints of another recipe or snapshot.
+        """
+        self._resume()
+        metadata, say = dict(self.metadata), self.hooks.say
+        self.log = Log(self.folder, self.recipe.log, self.world, start_step=self.step, metadata=metadata, say=say)
         try:
             with watch(self.folder / REQUEST if self.world.is_first else None) as stopping:
                 stopped_by = self._steps(stopping)
@@ -132,12 +144,13 @@ class Trainer:
         return Outcome(self.step, finished, 0 if finished else stopped_by, self.checkpoints.latest(), self.metrics)
 
     def _steps(self, stopping: Stopping) -> int:
-        """Until the last step, or the micro-batch in which a signal came; returns the signal."""
+        """Train until the last step, or the micro-batch in which a signal came; returns the signal."""
         recipe, stopped_by = self.recipe, 0
         if self.saved_at is None:  # a run that begins
             self._validate()
         batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
         self.model.train()
+        self._tell_weights()
         while self.step < recipe.steps and not stopped_by:
             stopped_by = self._gradients(batches, stopping)
             if stopped_by:
@@ -155,22 +168,23 @@ class Trainer:
                 self._save()
         return stopped_by
 
-    def _gradients(self, batches: Iterator[Batch], stopping: Stopping) -> int:
-        """Of one step's micro-batches. Once any rank has had a signal the step is given up; returns the signal."""
+    def _gradients(self, batches: Iterator[B], stopping: Stopping) -> int:
+        """Accumulate the gradients of one step. Stops early and returns the signal if any rank received one, else 0."""
         self.meter.start_step()
         self.loss = torch.zeros((), device=self.world.device)
         for i in range(self.micros):
             if i and (stopped_by := self.world.largest(stopping.signal)):
                 self.optimizer.zero_grad(set_to_none=True)
                 return stopped_by
-            batch = self._here(next(batches))
+            batch = next(batches).to(self.world.device)
             if batch.step != self.step:
                 raise RuntimeError(f"step {self.step} was given a batch of step {batch.step}; this is a bug")
             accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)
             part = self._loss(batch).total
             part.backward()
             self.loss += part.detach()
-            self.meter.add(batch, self.sparse.current if self.sparse else DENSE)
+            attention = self.sparse.current if self.sparse else DENSE
+            self.meter.add(batch, self.objective.flops(batch, attention))
         return 0
 
     def _optimize(self) -> None:
@@ -178,29 +192,31 @@ class Trainer:
         set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
         self.norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
         (total,) = self.world.sum([self.loss.item()])
-        if self.guard.allows(self.step + 1, total, self.norm):
+        changes = self.guard.allows(self.step + 1, total, self.norm)
+        if changes:
             self.optimizer.step()
             if self.ema:
                 self.ema.update(self.step + 1)
+            self.objective.after_step(self.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if changes:
+            self._tell_weights()
         self.losses.append(total)
         self.meter.end_step()
 
-    def _loss(self, batch: Batch, t: Tensor | None = None) -> Loss:
+    def _loss(self, batch: B, t: Tensor | None = None) -> Loss:
+        """Compute the loss of a batch on this rank's device, of its strip where it has one."""
         if self.sparse:
             self.sparse.at_step(self.step)
-        patch = self.recipe.model.patch_size
-        strip = self.context.strip(batch.latents, patch) if self.context else None
+        if self.context:
+            batch = self.context.share(batch, self.recipe.model.patch_size)
         with autocast(self.recipe.compute, self.world.device):
-            return flow_loss(self.model, batch, self.recipe.objective, t=t, strip=strip, patch=patch)
+            return self.objective.loss(batch, t=t)
 
-    def _here(self, batch: Batch) -> Batch:
-        place = self.world.device
-        text, mask = batch.text.to(place, non_blocking=True), batch.text_mask.to(place, non_blocking=True)
-        latents = batch.latents.to(place, non_blocking=True)
-        draws = batch.draws and replace(batch.draws, noise=batch.draws.noise.to(place, non_blocking=True))
-        return replace(batch, latents=latents, text=text, text_mask=mask, draws=draws)
+    def _tell_weights(self) -> None:
+        if self.hooks.on_weights:
+            self.hooks.on_weights(self.model, self.step)
 
     # --- now and then ------------------------------------------------------------------------------------------------
 
@@ -217,7 +233,7 @@ class Trainer:
         self.log.write(self.step, values, line=_line(self.step, self.recipe.steps, values))
 
     def _validate(self) -> None:
-        """Of the averaged weights, where they are kept: they are what a run is for."""
+        """Validate the averaged weights, where they are kept: a run is made for them."""
         if self.held_out is None:
             self.held_out = self.data.validation()
         if not self.held_out:
@@ -226,7 +242,10 @@ class Trainer:
         began = time.perf_counter()
         with self._averaged():
             self.metrics = validate(
-                lambda batch, t: self._loss(self._here(batch), t), self.held_out, self.recipe.validation, self.world
+                lambda batch, t: self._loss(batch.to(self.world.device), t),
+                self.held_out,
+                self.recipe.validation,
+                self.world,
             )
         self.model.train()
         tasks = [f"{name.removeprefix('val/')} {v:.4f}" for name, v in self.metrics.items() if name.count("/") == 1]
@@ -234,15 +253,15 @@ class Trainer:
         self.log.write(self.step, self.metrics, line=line)
 
     def _sample(self) -> None:
-        """By the averaged weights, where they are kept; every rank computes whole videos, of prompts of its own."""
-        if self.sample is None:
+        """Sample by the averaged weights, where they are kept; each rank computes whole videos of its own prompts."""
+        if self.hooks.sample is None:
             return
         self.model.eval()
         whole = use_attention(self.model, self.recipe.attention)
         if whole:
             whole.at_step(self.step)
         with torch.no_grad(), self._averaged():
-            self.sample(self.model, self.step)
+            self.hooks.sample(self.model, self.step)
         self.sparse, self.context = self._share()
         self.model.train()
 
@@ -257,19 +276,19 @@ class Trainer:
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, Tensor]:
-        """What the run is: weights (with adapters, those alone: the base does not change), averages, AdamW's state."""
-        state = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
-        weights = {f"model.{n}": t for n, t in state.items() if ".lora." in n or not self.recipe.lora}
+        """Return the run's state by name: trained weights, their averages, AdamW's state, the objective's."""
+        weights = {f"model.{name}": tensor for name, tensor in trainable_state(self.model).items()}
         averages = self.ema.tensors() if self.ema else {}
-        return weights | averages | optimizer_tensors(self.optimizer, self.parameters)
+        own = {f"{OBJECTIVE}{name}": tensor for name, tensor in self.objective.tensors().items()}
+        return weights | averages | optimizer_tensors(self.optimizer, self.parameters) | own
 
     def _save(self) -> None:
         world = {"ranks": self.world.size, "data": self.world.data_size, "context": self.world.context_size}
         guard = {"skipped": self.guard.skipped, "skipped_in_a_row": self.guard.skipped_in_a_row}
-        about = {**self.about, "world": world, "guard": guard, "metrics": self.metrics,
-                 "finished": self.step >= self.recipe.steps}  # fmt: skip
+        finished = self.step >= self.recipe.steps
+        state = {"world": world, "guard": guard, "metrics": self.metrics, "finished": finished}
         self.saved_at = self.step
-        self.checkpoints.save(self.step, self._tensors(), about)
+        self.checkpoints.save(self.step, self._tensors(), {**self.metadata, **state})
 
     def _save_unless_saved(self) -> None:
         if self.saved_at != self.step:
@@ -280,40 +299,46 @@ class Trainer:
         if latest is None:
             self._begin()
             return
-        about = checkpoints.about(latest)
-        if _made_from(about) != _made_from(self.about):
+        saved = checkpoints.read_metadata(latest)
+        if _made_from(saved) != _made_from(self.metadata):
             raise TrainError(f"{latest} is of another recipe or snapshot; give this run another folder (--out)")
         checkpoints.load_tensors(latest, self._tensors())
-        self.step = self.saved_at = about["step"]
-        self.guard.skipped, self.guard.skipped_in_a_row = about["guard"]["skipped"], about["guard"]["skipped_in_a_row"]
-        self.metrics = about["metrics"]
-        if self.world.is_first:
-            self.say(f"going on from step {self.step} of {self.recipe.steps} ({latest})")
-
+        self.step = self.saved_at = saved["step"]
+        self.guard.skipped = saved["guard"]["skipped"]
+        self.guard.skipped_in_a_row = saved["guard"]["skipped_in_a_row"]
+        self.metrics = saved["metrics"]
+        self._say(f"resuming from step {self.step} of {self.recipe.steps} ({latest})")
 
     def _begin(self) -> None:
-        """With another run's state, where that is asked for."""
+        """Take the state of another run, if `resume_from` names one. Averages and targets that it lacks begin here."""
         if self.resume_from is None:
             return
-        step = checkpoints.about(self.resume_from)["step"]
+        step = checkpoints.read_metadata(self.resume_from)["step"]
         if step >= self.recipe.steps:
             raise TrainError(
-                f"{self.resume_from} is at step {step}, where it would be gone on from, but the recipe ends at "
-                f"{self.recipe.steps}; raise steps, or take its weights alone with init"
+                f"{self.resume_from} is at step {step}, but the recipe ends at {self.recipe.steps}; raise steps, or "
+                "take its weights alone with init"
             )
-        wanted, there = self._tensors(), checkpoints.tensor_names(self.resume_from)
-        averaged = any(name.startswith("ema.") for name in there)
-        own = {name: tensor for name, tensor in wanted.items() if averaged or not name.startswith("ema.")}
-        checkpoints.load_tensors(self.resume_from, own)
-        if self.ema and not averaged:  # they begin here
+        wanted, saved = self._tensors(), checkpoints.tensor_names(self.resume_from)
+        lacking = [kind for kind in ("ema.", OBJECTIVE) if not any(name.startswith(kind) for name in saved)]
+        found = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(lacking))}
+        checkpoints.load_tensors(self.resume_from, found)
+        if self.ema and "ema." in lacking:
             self.ema = Ema(self.parameters, self.recipe.optim.ema)
         self.step = step
+        self._say(f"resuming from step {self.step} of {self.resume_from}, by this run's recipe")
+
+    def _say(self, line: str) -> None:
         if self.world.is_first:
-            self.say(f"going on from step {self.step} of {self.resume_from}, by this run's recipe")
+            self.hooks.say(line)
 
 
 def micro_batches(recipe: TrainRecipe, world: World) -> int:
-    """Micro-batches of a step for each data rank. TrainError where they cannot be dealt out evenly."""
+    """Return the micro-batches per step of each data rank.
+
+    Raises:
+        TrainError: the data ranks cannot share them evenly.
+    """
     per_rank, left = divmod(recipe.data.batches_per_step, world.data_size)
     if left or not per_rank:
         raise TrainError(
@@ -323,8 +348,8 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
     return per_rank
 
 
-def _made_from(about: Mapping[str, Any]) -> tuple[str, str]:
-    return about["recipe_fingerprint"], about["snapshot"]["content_hash"]
+def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"]
 
 
 def _due(step: int, every: int) -> bool:

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from reelwright.model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig
+from reelwright.model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig, TimestepShift
+from reelwright.training.objectives.base import ObjectiveConfig
+from reelwright.training.objectives.registry import DEFAULT, as_config, config_of
 
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
 TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
-CHANGEABLE = {"parallel", "samples", "checkpoints", "log", "validation", "guard", "steps"}
+CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validation", "guard", "steps"}
 """Sections that decide no weight of a step, or may be changed while a run goes on."""
 
 
@@ -74,15 +76,9 @@ class TaskConfig(Part):
         return self
 
 
-class ObjectiveConfig(Part):
-    """Flow matching: x_t = (1-t) x0 + t ε, target x0 - ε (report 4.1)."""
-
-    weighting: Literal["logit_normal", "uniform"] = Field("logit_normal", description="of the loss over t")
-    logit_mean: float = Field(0.0, description="of the logit of t, for logit_normal")
-    logit_std: float = Field(1.0, gt=0, description="of the logit of t, for logit_normal")
-    shift_at_reference: float = Field(12.0, gt=0, description="timestep shift at `reference_tokens` noise tokens")
-    reference_tokens: int = Field(37440, ge=1, description="480×832×93, whose published shift is 12")
-    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
+class SamplingConfig(TimestepShift):
+    """How videos are sampled, by `reel generate` and while training; a recipe that says its shift under `objective`
+    samples by that."""
 
 
 class OptimConfig(Part):
@@ -174,12 +170,13 @@ class TrainRecipe(Part):
     text: TextConfig = TextConfig()
     data: DataConfig = DataConfig()
     tasks: TaskConfig = TaskConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: Annotated[SerializeAsAny[ObjectiveConfig], BeforeValidator(as_config)] = config_of(DEFAULT)()
     optim: OptimConfig = OptimConfig()
     guard: GuardConfig = GuardConfig()
     parallel: ParallelConfig = ParallelConfig()
     compute: ComputeConfig = ComputeConfig()
     validation: ValidationConfig = ValidationConfig()
+    sampling: SamplingConfig = SamplingConfig()
     samples: SampleConfig = SampleConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
@@ -194,6 +191,18 @@ class TrainRecipe(Part):
         if isinstance(tasks, dict) and set(TASKS) & set(tasks):
             return {**data, "tasks": {**dict.fromkeys(TASKS, 0.0), **tasks}}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sample_as_trained(cls, data: Any) -> Any:
+        """Sample by the shift that is trained with, unless `sampling` says another."""
+        objective, sampling = (data.get("objective"), data.get("sampling")) if isinstance(data, dict) else (None, None)
+        if isinstance(objective, TimestepShift):
+            objective = objective.model_dump(exclude_defaults=True)
+        if not isinstance(objective, dict) or not isinstance(sampling, dict | None):
+            return data
+        trained = {name: objective[name] for name in TimestepShift.model_fields if name in objective}
+        return {**data, "sampling": {**trained, **(sampling or {})}} if trained else data
 
     @model_validator(mode="after")
     def _check(self) -> "TrainRecipe":
@@ -219,4 +228,6 @@ class TrainRecipe(Part):
             update={"compute": self.compute.model_copy(update=same), "data": self.data.model_copy(update=read)}
         )
         parts = core.model_dump(mode="json", exclude_defaults=True, exclude=CHANGEABLE)
+        if self.objective.kind != DEFAULT:
+            parts.setdefault("objective", {})["kind"] = self.objective.kind
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -10,63 +10,81 @@ from typing import Any
 import torch
 
 from reelwright.curation.store import Store
-from reelwright.model.checkpoint import load_weights
 from reelwright.model.dit import DiT
-from reelwright.model.lora import init_lora
+from reelwright.model.lora.adapters import init_lora
+from reelwright.model.lora.files import adapter_names
+from reelwright.model.weights.checkpoint import load_weights
 from reelwright.training import checkpoints
-from reelwright.training.adapters import adapt
-from reelwright.training.batch import Batch
-from reelwright.training.data import Loader, make_plan
+from reelwright.training.adapters import adapt, base_state
+from reelwright.training.data.batch import Batch
+from reelwright.training.data.latents import Samples
+from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.rows import caption_note
+from reelwright.training.data.schedule import Plan
+from reelwright.training.distributed.parallel import compile_for, parallelize
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.latents import Samples
 from reelwright.training.lineage import describe, parent_of
-from reelwright.training.loop import Outcome, Sample, micro_batches, train
-from reelwright.training.parallel import compile_for, parallelize
-from reelwright.training.plan import Plan
+from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
 from reelwright.training.recipe import TASKS, TrainRecipe
-from reelwright.training.rows import caption_note
-from reelwright.training.world import World
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a run: a snapshot in a store.
+
+    samples: makes latents and text states, for `data.encode: on_the_fly`; None reads them from the store. recipe_path:
+    named in the command of an error.
+    """
+
+    store: Store
+    snapshot: str
+    samples: Samples | None = None
+    recipe_path: str = "RECIPE"
 
 
 def run(
     recipe: TrainRecipe,
-    store: Store,
-    snapshot: str,
+    clips: Clips,
     folder: Path,
     world: World,
     *,
-    samples: Samples | None = None,
-    sample: Sample | None = None,
-    recipe_path: str = "RECIPE",
     resume_from: Path | None = None,
-    say: Callable[[str], None] = print,
+    hooks: Hooks = Hooks(),  # noqa: B008
 ) -> Outcome:
-    """Train, or go on training, in `folder`. Every rank calls it.
+    """Train in `folder`, or resume there. Every rank calls it.
 
-    samples: where latents come from, for `data.encode: on_the_fly`; by default the store. sample: called now and then
-    to generate videos. resume_from: a checkpoint, or a run's folder, to begin with, optimizer state and
-    all. Raises TrainError, ModelError or StoreError.
+    Args:
+        recipe: settings of the run.
+        clips: what it trains on.
+        folder: of the run: log, samples, checkpoints.
+        world: this rank and the others.
+        resume_from: a checkpoint, or a run's folder, whose weights and optimizer state a new run starts with.
+        hooks: calls while it trains.
+
+    Raises:
+        TrainError, ModelError, StoreError: one sentence with what to do.
     """
     micro_batches(recipe, world)
-    plan = plan_of(store, snapshot, recipe, folder)
-    data = SnapshotData(store, snapshot, plan, recipe, world, samples, recipe_path)
+    plan = plan_of(clips.store, clips.snapshot, recipe, folder)
+    data = SnapshotData(clips, plan, recipe, world)
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
-        say(_about_plan(plan, recipe))
-        if note := caption_note(plan.rows):
-            say(note)
-        if recipe.compute.compile:
-            say(f"{plan.shapes()} shapes of micro-batches, each compiled when it first comes")
+        _announce(plan, recipe, hooks.say)
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
     if recipe.compute.compile:
         compile_for(plan.shapes())
-    origin = parent_of(resumed, checkpoints.about(resumed)) if resumed else None
+    origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
-    about = describe(recipe, store.snapshots.show(snapshot), store, encoder, parent)
-    about |= {"left_out": sorted(plan.failed), "resumed_from": origin}
-    return train(recipe, data, world, folder, model=model, about=about, sample=sample, resume_from=resumed, say=say)
+    metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
+    metadata |= {"left_out": sorted(plan.failed), "resumed_from": origin}
+    trainer = Trainer(
+        recipe=recipe, data=data, model=model, world=world, folder=folder,
+        metadata=metadata, resume_from=resumed, hooks=hooks,
+    )  # fmt: skip
+    return trainer.run()
 
 
 def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Plan:
@@ -74,7 +92,7 @@ def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> P
     draw other samples.
     """
     latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
-    left_out = checkpoints.about(latest).get("left_out") if latest else None
+    left_out = checkpoints.read_metadata(latest).get("left_out") if latest else None
     return make_plan(store, snapshot, recipe, left_out=left_out)
 
 
@@ -82,13 +100,10 @@ def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> P
 class SnapshotData:
     """The loop's data, from a store."""
 
-    store: Store
-    snapshot: str
+    clips: Clips
     plan: Plan
     recipe: TrainRecipe
     world: World
-    samples: Samples | None = None
-    recipe_path: str = "RECIPE"
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         return iter(self.loader(start_step))
@@ -98,16 +113,16 @@ class SnapshotData:
 
     def loader(self, start_step: int) -> Loader:
         return Loader(
-            self.store,
-            self.snapshot,
+            self.clips.store,
+            self.clips.snapshot,
             self.plan,
             self.recipe,
             data_rank=self.world.data_rank,
             data_size=self.world.data_size,
             start_step=start_step,
             stop_step=self.recipe.steps,
-            samples=self.samples,
-            recipe_path=self.recipe_path,
+            samples=self.clips.samples,
+            recipe_path=self.clips.recipe_path,
             pin=self.world.device.type == "cuda",
         )
 
@@ -144,9 +159,9 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
         found = checkpoints.find_checkpoint(path)
     except TrainError:
         load_weights(model, path)
-        return _about_published(path)
+        return _published_metadata(path)
     _load_checkpoint(model, found)
-    return parent_of(found, checkpoints.about(found))
+    return parent_of(found, checkpoints.read_metadata(found))
 
 
 def _existing(path: Path) -> Path:
@@ -163,15 +178,15 @@ def _existing(path: Path) -> Path:
 
 
 def _load_checkpoint(model: DiT, path: Path) -> None:
-    there = checkpoints.tensor_names(path)
-    if any(".lora." in name for name in there):
+    saved = checkpoints.tensor_names(path)
+    if adapter_names(saved):
         raise TrainError(f"init: {path} holds adapters; merge them first: reel checkpoint export {path} OUT, init: OUT")
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items() if ".lora." not in name}
-    source = {name: f"ema.{name}" if f"ema.{name}" in there else f"model.{name}" for name in state}
+    state = base_state(model)
+    source = {name: f"ema.{name}" if f"ema.{name}" in saved else f"model.{name}" for name in state}
     checkpoints.load_tensors(path, {source[name]: tensor for name, tensor in state.items()})
 
 
-def _about_published(path: Path) -> dict[str, Any]:
+def _published_metadata(path: Path) -> dict[str, Any]:
     """`reel checkpoint import` and `export` leave about.json, with the weights' hash and, of an export, its lineage."""
     note = (path if path.is_dir() else path.parent) / "about.json"
     said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
@@ -184,7 +199,15 @@ def _tasks(recipe: TrainRecipe) -> str:
     return ", ".join(f"{task} {weight:g}" for task, weight in weights.items() if weight)
 
 
-def _about_plan(plan: Plan, recipe: TrainRecipe) -> str:
+def _announce(plan: Plan, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
+    say(_plan_line(plan, recipe))
+    if note := caption_note(plan.rows):
+        say(note)
+    if recipe.compute.compile:
+        say(f"{plan.shapes()} shapes of micro-batches, each compiled when it first comes")
+
+
+def _plan_line(plan: Plan, recipe: TrainRecipe) -> str:
     facts = plan.about()
     told = {"clips", "train", "held_out", "held_out_by"}
     rest = ", ".join(f"{value} {name}" for name, value in facts.items() if name not in told and value)

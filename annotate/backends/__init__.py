@@ -1,1 +1,1 @@
-"""What annotators run models on: engines in this process and servers."""
+"""Models that annotators load: encoders, detectors, classifiers, and the identity of their weights."""

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.backends.hub import first_line, hub_file
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import runtime
+from reelwright.annotate.errors import AnnotatorError
 
 PUBLISHED = "ttj/sac-logos-ava1-l14-linearMSE"  # the weights of sac+logos+ava1-l14-linearMSE.pth as safetensors
 KNOWN = {PUBLISHED: "1e77fa05081323d99725fc40a9bf9f88180490e7"}  # the revision meant where none is named
@@ -58,7 +58,7 @@ class HeadFile:
         return None if Path(self.model).expanduser().is_file() else hub_source(self.model, self._pinned)
 
     def load(self, dim: int) -> AestheticHead:
-        """The layers, for embeddings of this length. Raises AnnotatorError where they are something else."""
+        """Return the layers, for embeddings of this length. Raises AnnotatorError where they are something else."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -83,7 +83,8 @@ class AestheticHead:
     """Affine layers (weight float32 [out, in], bias [out]) one after another; the last makes one number."""
 
     def __init__(self, layers: list[tuple[np.ndarray, np.ndarray]], activation: str = "none") -> None:
-        self.layers, self.activation = layers, activation
+        self.layers = layers
+        self.activation = activation
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         """Scores, float32 [N], of embeddings, float32 [N, dim]."""

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import runtime
+from reelwright.annotate.errors import AnnotatorError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Classifier:
     def _probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
-        column, config = self._column, self._model.config
+        column = self._column
+        config = self._model.config
         pixels = self._processor(images=list(frames), input_data_format="channels_last", return_tensors="pt")
         with torch.inference_mode():
             logits = self._model(pixels["pixel_values"].to(self._model.device, self._model.dtype)).logits

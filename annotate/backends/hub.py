@@ -1,4 +1,4 @@
-"""Files of models that transformers loads: from a folder or the hub, with one sentence where they are not to be had."""
+"""Files of models that transformers loads: from a folder or the hub, with one sentence where there are none."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate.errors import AnnotatorError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_S = 20.0  # that the hub has to answer
 
 
 def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
-    """A file of a model's folder, or of a hub's model (downloaded unless it is cached).
+    """Return a file of a model's folder, or of a hub's model (downloaded unless it is cached).
 
-    parameter: what to set in the recipe. Raises AnnotatorError where there is no such file.
+    Args:
+        model: a folder, or an id on the hub.
+        name: of the file.
+        revision: of the hub's model.
+        parameter: the recipe's parameter to set, for the message.
+
+    Raises:
+        AnnotatorError: there is no such file.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -36,10 +43,10 @@ def hub_file(model: str, name: str, revision: str, parameter: str) -> Path:
 
 
 def commit_of(model: str, revision: str) -> str:
-    """The commit that a revision of a hub's model (default: its main branch) is: the one that this machine has, else
-    the hub's newest; `revision` itself where neither tells.
+    """Return the commit of a revision of a hub's model (default: its main branch).
 
-    What is here comes first, as a commit that changes a model's README must not make its values anew.
+    It is the one in this machine's cache, else the hub's newest; `revision` itself where neither is known. The cache
+    comes first, because a commit that changes a model's README must not make all values stale.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.file_download import repo_folder_name
@@ -56,7 +63,7 @@ def commit_of(model: str, revision: str) -> str:
 
 
 def quiet() -> None:
-    """No progress bars: a run loads models in many processes, and has a bar of its own."""
+    """Switch progress bars off: a run loads models in many processes, and has a bar of its own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -65,7 +72,10 @@ def quiet() -> None:
 def refuse_new_weights(model: str, report: Mapping[str, Any], parameter: str) -> None:
     """Raise AnnotatorError where a checkpoint lacked weights: transformers would go on with random ones.
 
-    report: what `from_pretrained(..., output_loading_info=True)` returns beside the model.
+    Args:
+        model: its name, for the message.
+        report: the loading info of `from_pretrained(..., output_loading_info=True)`.
+        parameter: the recipe's parameter to set, for the message.
     """
     absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if absent:
@@ -74,11 +84,12 @@ def refuse_new_weights(model: str, report: Mapping[str, Any], parameter: str) ->
 
 
 def device_of(device: str) -> str:
-    """"auto" is the GPU that the process was given, or its CPU."""
+    """Return the device to load on: "auto" is the GPU that the process was given, or its CPU."""
     import torch
 
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, at most 200 characters; its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:200]

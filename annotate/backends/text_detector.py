@@ -42,7 +42,7 @@ class TextDetector:
         return open_session(self.path)
 
     def lines(self, frame: np.ndarray) -> np.ndarray:
-        """Corners of the text lines of a uint8 [H, W, 3] RGB frame: float32 [N, 4, 2] as (x, y) in its pixels."""
+        """Return the corners of the text lines as (x, y) in pixels, float32 [N, 4, 2]; frame: uint8 [H, W, 3] RGB."""
         core = self._core_probability(frame)
         scale = np.array([frame.shape[1] / core.shape[1], frame.shape[0] / core.shape[0]], np.float32)
         gray = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), core.shape[::-1])

@@ -1,1 +1,1 @@
-"""Static overlays: what stays in its place while the picture behind it changes."""
+"""Annotators of what is laid over the picture: burnt-in text, watermarks, logos."""

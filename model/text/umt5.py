@@ -11,9 +11,9 @@ from torch import Tensor
 from reelwright.curation.extras import install_command
 from reelwright.model.config import TextConfig
 from reelwright.model.errors import ModelError
-from reelwright.model.pretrained import digest, resolve
 from reelwright.model.text.base import TextEncoder
 from reelwright.model.text.clean import clean_text
+from reelwright.model.weights.pretrained import digest, resolve
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH = 8  # texts at once

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reelwright.annotate import Annotator, Facts, Failure, Frames, annotate_clips, load
-from reelwright.annotate.backends.chat import take_usage, trouble_of
-from reelwright.annotate.contract import needs_of
+from reelwright.annotate import Annotator, Failure, annotate_clips, load
+from reelwright.annotate.chat.registry import take_usage, waiting_reason
+from reelwright.annotate.contract import reads_video
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
 from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
@@ -39,8 +39,8 @@ class AnnotatorActor:
             self.refusal = failure_of(name, error, postponed=True)
             return
         assert isinstance(found, Annotator)
-        self.annotator = found.shared_by(processes)
-        self.looks = any(isinstance(n, Frames | Facts) for n in needs_of(found))
+        self.annotator = found.per_process(processes)
+        self.reads_video = reads_video(found)
         self.gate = threading.Semaphore(self.annotator.resources.calls)
         self.decoder = threading.Semaphore(DECODERS)
 
@@ -50,7 +50,7 @@ class AnnotatorActor:
         if self.refusal:
             return [Annotated(failures=failed_annotators([self.refusal]))] * len(clip_ids)
         mp4s: Sequence[bytes | None] = [None] * len(clip_ids)
-        if self.looks:
+        if self.reads_video:
             mp4s = [mp4 for _, mp4 in self.store.read_media(clip_ids)]
         clock: Counter[str] = Counter()
         done = annotate_clips(
@@ -62,11 +62,11 @@ class AnnotatorActor:
         results = [Annotated(plain_columns(columns), failed_annotators(failures), share) for columns, failures in done]
         return [replace(results[0], usage=take_usage(self.annotator)), *results[1:]]
 
-    def trouble(self) -> str:
+    def waiting_reason(self) -> str:
         """What it waits for: its model, or a server; empty while all is well."""
         if self.refusal:
             return ""
-        return trouble_of(self.annotator) if self.is_prepared else "its model is not loaded yet"
+        return waiting_reason(self.annotator) if self.is_prepared else "its model is not loaded yet"
 
     def _prepare(self) -> None:
         with self.preparing:

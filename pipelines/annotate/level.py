@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate import Annotator, Computes, Facts, Frames, schema_of
-from reelwright.annotate.contract import needs_of
+from reelwright.annotate import Annotator, schema_of
+from reelwright.annotate.contract import reads_video
 from reelwright.curation.results import Failed
 from reelwright.curation.store.failures import Mending
 from reelwright.curation.store.journal import Journal
@@ -24,11 +24,6 @@ from reelwright.pipelines.records.rows import failure_row
 
 HELD_CLIPS = 4096  # results in this process before they are committed
 POLL_S = 0.2
-
-
-def looks_at_clips(annotator: Computes) -> bool:
-    """Tell whether an annotator needs a clip's video, and not its columns alone."""
-    return any(isinstance(need, Frames | Facts) for need in needs_of(annotator))
 
 
 class Level:
@@ -71,13 +66,13 @@ class Level:
         own = {n: a for n, a in stale.items() if a.resources.own_process}
         producers = producers_of(self.store)
         for looks in (True, False):
-            some = {n: a for n, a in stale.items() if n not in own and looks_at_clips(a) == looks}
+            some = {n: a for n, a in stale.items() if n not in own and reads_video(a) == looks}
             if some:
                 batches = self._batches(some, self.recipe.batches.annotate_clips * (1 if looks else 16))
                 yield TaskLane(batches, self.shared, producers, some, looks=looks)
         for name, annotator in own.items():
             need, size = placement(annotator, self.recipe)
-            one = annotator.shared_by(size)
+            one = annotator.per_process(size)
             batches = self._batches({name: one}, one.resources.batch, one.resources.calls + 1)
             yield ActorLane(batches, one, self.shared, producers, need, size)
 

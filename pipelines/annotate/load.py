@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reelwright.annotate import Computes, load, refuse_shared_columns, schema_of, stored_needs
-from reelwright.annotate.backends.errors import AnnotatorError
+from reelwright.annotate import Computes, in_profile, load, refuse_shared_columns, schema_of, stored_needs
+from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.store import Store
 from reelwright.curation.store.journal import Journal
-from reelwright.pipelines.annotate.profiles import PROFILES
 from reelwright.pipelines.recipes.curation import CurateRecipe, RecipeError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str,
     names = [name for name, _ in chosen]
     for name in only:
         if name not in names:
-            hint = "; add --profile full" if name in PROFILES["full"] and not recipe.annotators else ""
+            hint = "; add --profile full" if name in in_profile("full") and not recipe.annotators else ""
             raise RecipeError(f"--only {name}: the recipe has no such annotator; it has {', '.join(names)}{hint}")
     try:
         annotators = {name: load(name, params) for name, params in chosen if not only or name in only}

@@ -9,8 +9,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from reelwright.annotate import load
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.backends.hub import commit_of
+from reelwright.annotate.errors import AnnotatorError
 from reelwright.pipelines.recipes.curation import CurateRecipe, merged
 
 Found = tuple[tuple[str, ...], str, str]

@@ -7,25 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reelwright.annotate import Annotator, Computes, SetAnnotator, stored_needs
-from reelwright.annotate.backends.chat import chat_of
+from reelwright.annotate.chat.registry import chat_of
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import in_levels
 from reelwright.pipelines.annotate.sets import set_staleness
 from reelwright.pipelines.annotate.spending import format_usage
 from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAITING, Staleness, staleness_of
-
-# Worker seconds a clip, measured on the corpus (see benchmarks/RESULTS.md); used until the store has runs of its own.
-TYPICAL_S = {
-    "technical": 0.001, "blur": 0.02, "motion": 0.03, "text": 0.12, "light": 0.01, "texture": 0.03, "combing": 0.02,
-    "camera_motion": 0.1, "watermark": 0.1, "aesthetic_standin": 0.02, "frame_hash": 0.01, "near_duplicates": 0.001,
-    "composed_caption": 0.001, "captions": 0.002, "caption_embedding": 0.02, "clusters": 0.002,
-    "cluster_names": 0.001, "density": 0.001,
-}  # fmt: skip
-
-# Tokens in and out a clip of 5 s, not measured: Qwen2.5-VL's 784 pixels a token, at the default sampling, as images.
-TYPICAL_TOKENS = {
-    "caption": (4700, 200), "cinematography": (4500, 60), "watermark_vlm": (4900, 20), "caption_rewrites": (700, 250),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ def make_plan(
         else:
             states = np.where(follows[name] & (staleness.states[name] != STALE), WAITING, staleness.states[name])
             current, stale, waiting, failed = (int((states == s).sum()) for s in (CURRENT, STALE, WAITING, FAILED))
-        each = measured.get(name, TYPICAL_S.get(name))
+        each = measured.get(name, annotator.typical_s)
         cost = None if each is None else each * (stale + waiting)
         usage = _usage(annotator, used.get(name), stale + waiting)
         rows.append(Planned(name, current, stale, waiting, failed, cost, name in measured, usage, name in used))
@@ -71,7 +58,7 @@ def make_plan(
 
 def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
     """What so many clips use at this price; tokens: of a clip as measured, else as typical."""
-    chat, tokens = chat_of(annotator), tokens or TYPICAL_TOKENS.get(annotator.name)
+    chat, tokens = chat_of(annotator), tokens or annotator.typical_tokens
     if chat is None or tokens is None:
         return {}
     total = clips * tokens[0], clips * tokens[1]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from reelwright.annotate import (
     Computes,
-    Partly,
+    PartialResult,
     Postponed,
     SetAnnotator,
     fingerprint_with,
@@ -23,7 +23,7 @@ from reelwright.annotate import (
     schema_of,
     stored_needs,
 )
-from reelwright.annotate.backends.chat import close_chats, take_usage
+from reelwright.annotate.chat.registry import close_chats, take_usage
 from reelwright.annotate.contract import digest_of
 from reelwright.annotate.run import failure_of
 from reelwright.curation.store import Store
@@ -120,7 +120,7 @@ def _compute(
     with keys_in_environment(keys):
         try:
             found, state = annotator(clips.select(["clip_id", *wanted]), _load_state(store, annotator))
-        except Partly as part:
+        except PartialResult as part:
             found, state, problem = part.columns, part.state, part.__cause__ or part
         finally:
             usage = take_usage(annotator)

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from reelwright.annotate import Computes
-from reelwright.annotate.backends.chat import chat_of
+from reelwright.annotate.chat.registry import chat_of
 
 Usage = dict[str, Counter[str]]  # annotator -> {"input_tokens", "output_tokens", "usd"}
 

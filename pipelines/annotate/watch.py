@@ -21,7 +21,7 @@ class Watch:
         import ray
 
         if not self._asking and time.monotonic() - self._asked_at >= LOOK_S:
-            self._asking = [actor.trouble.remote() for actor in actors]
+            self._asking = [actor.waiting_reason.remote() for actor in actors]
             self._asked_at = time.monotonic()
             return
         ready, self._asking = ray.wait(self._asking, timeout=0) if self._asking else ([], [])
@@ -31,7 +31,7 @@ class Watch:
             except ray.exceptions.RayError:  # that actor is lost, which its work will tell
                 continue
 
-    def _say(self, trouble: str) -> None:
-        if trouble and trouble != self.said:
-            print(f"{self.name} waits: {trouble}", file=sys.stderr, flush=True)
-            self.said = trouble
+    def _say(self, reason: str) -> None:
+        if reason and reason != self.said:
+            print(f"{self.name} waits: {reason}", file=sys.stderr, flush=True)
+            self.said = reason

@@ -82,7 +82,7 @@ def _folder(path: Path, store: Store | None) -> Origin | Lineage:
 
 
 def _has_network(path: Path) -> bool:
-    from reelwright.model.weight_files import SUBFOLDERS
+    from reelwright.model.weights.weight_files import SUBFOLDERS
 
     return any(any((path / sub).glob("*.safetensors")) for sub in SUBFOLDERS)
 
@@ -174,8 +174,8 @@ def _clip(what: str, store: Store | None) -> Origin:
 
 def _weights(path: Path, store: Store | None) -> Origin:
     """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
-    from reelwright.model.checkpoint import weights_hash
-    from reelwright.model.weight_files import open_weights
+    from reelwright.model.weights.checkpoint import weights_hash
+    from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora, read_note
 
     weights = open_weights(path)
@@ -233,7 +233,7 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     from reelwright.training.errors import TrainError
 
     try:
-        return list(parents_of(checkpoints.about(str(said.get("checkpoint")))))
+        return list(parents_of(checkpoints.read_metadata(str(said.get("checkpoint")))))
     except TrainError:
         return []
 

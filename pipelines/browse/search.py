@@ -68,9 +68,9 @@ def _origins(store: Store, column: str) -> dict[str, int]:
 
 def _how_to_fill(column: str, store: Store) -> str:
     """The command that fills a column, as it runs. CLIP, which `visual_embedding` needs, comes with no package."""
-    from reelwright.pipelines.annotate.profiles import CPU
+    from reelwright.annotate import in_profile
 
-    profile, model = ("", "") if column in CPU else ("--profile full ", ", which loads CLIP from the hub")
+    profile, model = ("", "") if column in in_profile("cpu") else ("--profile full ", ", which loads CLIP from the hub")
     return f"fill it with: reel annotate {profile}--only {column} -s {shlex.quote(store.uri)}{model}"
 
 
@@ -95,7 +95,7 @@ def _with_note(found: Found) -> Found:
 
 def _captions(store: Store) -> list[str]:
     """Columns that hold a caption, by what the clips' captions were embedded from."""
-    from reelwright.annotate.caption_embedding import CAPTIONS
+    from reelwright.annotate.captions.caption_embedding import CAPTIONS
 
     if f"{CAPTION}_of" not in store.schema("clips").names:
         return list(CAPTIONS)
@@ -141,7 +141,7 @@ def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:
 
 
 def _embed_visual(text: str, origin: str, given: str) -> np.ndarray:
-    from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+    from reelwright.annotate.backends.clip_encoder import ClipEncoder, ClipModel
     from reelwright.annotate.backends.identity import from_origin, origin_of
 
     clip = ClipModel(*((given, "") if given else from_origin(origin)))

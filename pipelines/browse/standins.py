@@ -18,7 +18,7 @@ def search_note(composed: int, found: int) -> str:
 
 def cluster_note(store: Store) -> str:
     """What to know of clusters' names that are made of such captions; empty where there are none."""
-    from reelwright.annotate.cluster_names import OF_COMPOSED
+    from reelwright.annotate.sets.cluster_names import OF_COMPOSED
 
     if "cluster_named_by" not in store.schema("clips").names:
         return ""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reelwright.annotate import typical_s
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest import inputs_in_words
 from reelwright.curation.inputs import Input, Inputs
@@ -11,8 +12,8 @@ from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.pinning import pin_models
-from reelwright.pipelines.annotate.plan import TYPICAL_S, measured_seconds
 from reelwright.pipelines.annotate.plan import make_plan as plan_annotators
+from reelwright.pipelines.annotate.plan import measured_seconds
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.flow import Flow
@@ -85,8 +86,9 @@ def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress)
 def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[str]]:
     """Seconds that the recipe's annotators take a clip, as the store's runs or the corpus measured them; and those of
     which neither knows."""
-    known = TYPICAL_S | (measured_seconds(store) if store else {})
     names = [name for name, _ in recipe.annotator_params()]
+    stated = {name: seconds for name in names if (seconds := typical_s(name)) is not None}
+    known = stated | (measured_seconds(store) if store else {})
     return sum(known.get(name, 0.0) for name in names), [name for name in names if name not in known]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from reelwright.model.codec import load_codec
 from reelwright.model.codec.base import STRIDE
 from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
-from reelwright.model.generation import Generator, OnStep, Settings
-from reelwright.model.sampling import SHIFT
+from reelwright.model.sampling.generator import Generator, OnStep
+from reelwright.model.sampling.schedules import SHIFT
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.conditions import read_end, read_image
@@ -73,23 +74,23 @@ class Beginning:
 
 
 def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
-    """An image, or the last `settings.overlap` frames of a video. Raises UserError."""
-    size = (settings.width, settings.height)
+    """An image, or the last `settings.shape.overlap` frames of a video. Raises UserError."""
+    size = (settings.shape.width, settings.shape.height)
     if image is not None:
         return Beginning(read_image(image, size).unsqueeze(1), image)
     if video is None:
         return None
-    frames = read_end(video, size, settings.overlap, fps)
+    frames = read_end(video, size, settings.shape.overlap, fps)
     usable = frames.shape[1] - (frames.shape[1] - 1) % 4
     begins = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
     short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.overlap else begins)
+    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.shape.overlap else begins)
 
 
 def find_source(path: Path) -> Source:
     """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
     from reelwright.pipelines.weights.convert import recipe_of
-    from reelwright.training.checkpoints import about, find_checkpoint
+    from reelwright.training.checkpoints import find_checkpoint, read_metadata
     from reelwright.training.errors import TrainError
 
     if not path.exists():
@@ -99,7 +100,7 @@ def find_source(path: Path) -> Source:
     except TrainError:
         trained = exported_recipe(path)
         return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
-    said, recipe = about(found), recipe_of(found)
+    said, recipe = read_metadata(found), recipe_of(found)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
     origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
     return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
@@ -154,7 +155,7 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
 
 def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
     """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
-    from reelwright.training.buckets import main_bucket
+    from reelwright.training.data.buckets import main_bucket
     from reelwright.training.recipe import SampleConfig
 
     asked, default = recipe.samples, SampleConfig()
@@ -168,12 +169,10 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     """The shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
         return SHIFT
-    from reelwright.model.codec import latent_size
-    from reelwright.training.objective import timestep_shift
 
-    frames, rows, columns = latent_size(settings.frames, settings.height, settings.width)
+    frames, rows, columns = settings.shape.latent
     noisy = frames - -(-given_frames // STRIDE[0])
-    return timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns), source.recipe.objective)
+    return source.recipe.sampling.timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns))
 
 
 def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) -> list[Path]:
@@ -188,7 +187,7 @@ def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) ->
         _noted(request.prompts, rows),
         request.seeds,
         request.settings,
-        given=given,
+        initial=given,
         on_step=on_step,
         segments=request.segments,
     )
@@ -239,7 +238,7 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
             "made_by": "reelwright",
             "prompts": [row[i] for row in rows],
             "seed": request.seeds[i],
-            "settings": asdict(request.settings),
+            "settings": request.settings.flat(),
             "fps": request.fps,
             "begins_with": {"file": str(file), "sha256": _sha256(file)} if file else None,
             **loaded.about,
@@ -284,8 +283,8 @@ def _named_encoders(
 
 
 def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
-    from reelwright.model.checkpoint import load_model
     from reelwright.model.dit import DiT
+    from reelwright.model.weights.checkpoint import load_model
 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"
@@ -306,7 +305,7 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
 
 
 def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
-    from reelwright.model.lora import load_lora, merge_lora
+    from reelwright.model.lora.adapters import load_lora, merge_lora
 
     for i, (file, weight) in enumerate(loras):
         load_lora(model, file, name=f"lora{i}", weight=weight)

@@ -9,8 +9,8 @@ from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
 from reelwright.pipelines.workers.clip_window import SandboxDecoder
-from reelwright.training.buckets import Bucket
-from reelwright.training.data import STAGE
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.loader import STAGE
 from reelwright.training.recipe import TrainRecipe
 
 
@@ -43,7 +43,7 @@ class Encoder:
 
     def check(self) -> str:
         """Why this node cannot encode, or ""."""
-        from reelwright.training.encode import prints_of
+        from reelwright.training.data.encode import prints_of
 
         try:
             prints_of(self.recipe)
@@ -54,7 +54,7 @@ class Encoder:
     def encode_captions(self, captions: Sequence[str]) -> Encoded:
         """Encode captions into rows of `texts`."""
         from reelwright.model.text import load_text_encoder
-        from reelwright.training.encode import prints_of, text_rows
+        from reelwright.training.data.encode import prints_of, text_rows
 
         if self._text is None:
             self._codec, self._text = None, load_text_encoder(self.recipe.text, device=self.device)
@@ -65,7 +65,7 @@ class Encoder:
     def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> Encoded:
         """Encode clips at one size into rows of `latents`; a clip that does not decode fails alone."""
         from reelwright.model.codec import load_codec
-        from reelwright.training.encode import latents_row, prints_of
+        from reelwright.training.data.encode import latents_row, prints_of
 
         if self._codec is None:
             self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)

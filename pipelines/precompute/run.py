@@ -23,13 +23,13 @@ from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.training.buckets import Bucket
-from reelwright.training.data import STAGE
-from reelwright.training.encode import Prints, prints_of
-from reelwright.training.latents import Missing, StoredSamples
-from reelwright.training.plan import Plan
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.encode import Prints, prints_of
+from reelwright.training.data.latents import Missing, StoredSamples
+from reelwright.training.data.loader import STAGE
+from reelwright.training.data.rows import snapshot_rows
+from reelwright.training.data.schedule import Plan
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.rows import snapshot_rows
 
 COMMIT_S = 30.0
 CLIPS_A_TASK = 32

@@ -15,7 +15,6 @@ from reelwright.curation.inputs import ManifestConfig, Span
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
-from reelwright.pipelines.annotate.profiles import PARAMETERS, PROFILES
 from reelwright.pipelines.recipes.files import RecipeError, load, parse_overrides
 
 __all__ = [
@@ -113,8 +112,8 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
                 "names, or before none"
             )
         with_profile = bool(added) or not named
-        own: dict[str, dict[str, Any]] = PARAMETERS[self.profile] if with_profile else {}
-        listed: dict[str, dict[str, Any]] = {name: {} for name in PROFILES[self.profile]} if with_profile else {}
+        own = _in_profile(self.profile) if with_profile else {}
+        listed: dict[str, dict[str, Any]] = {name: {} for name in own}
         listed |= {name.removeprefix(ADDED): params for name, params in named.items()}
         for name in self.parameters:
             if name not in listed:
@@ -133,6 +132,15 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     def to_yaml(self) -> str:
         """The recipe with every default spelt out, as the `runs` table keeps it."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _in_profile(profile: str) -> dict[str, dict[str, Any]]:
+    from reelwright.annotate import in_profile
+
+    try:
+        return in_profile(profile)
+    except ValueError as error:
+        raise RecipeError(f"annotators: {error}") from error
 
 
 def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from reelwright.training.memory import MemoryPlan, batch_size, plan_memory
+from reelwright.training.budget.memory import MemoryPlan, batch_size, plan_memory
 from reelwright.training.recipe import TrainRecipe
 
 GIB = 1 << 30
@@ -130,7 +130,7 @@ def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
 
 
 def _smallest_batch(recipe: TrainRecipe) -> int:
-    from reelwright.training.buckets import buckets_of
+    from reelwright.training.data.buckets import buckets_of
 
     return max(b.tokens(recipe.model.patch_size) for b in buckets_of(recipe.data))
 
@@ -149,7 +149,7 @@ def _device(memory: float | None, tflops: float | None) -> tuple[float, float, s
     """(GiB, TFLOP/s, what it is)."""
     import torch
 
-    from reelwright.training.throughput import peak_flops
+    from reelwright.training.budget.throughput import peak_flops
 
     if torch.cuda.is_available():
         here = torch.device("cuda", 0)

@@ -53,7 +53,7 @@ def run_on_ray(
 def work(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
     set_process_defaults()  # before CUDA is used: a worker has the environment of its node, not the driver's
-    from reelwright.training import world as worlds
+    from reelwright.training.distributed import world as worlds
 
     job, folder = Job.from_json(config["job"]), Path(config["folder"])
     world = worlds.start(job.recipe.parallel)

@@ -21,9 +21,9 @@ from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from reelwright.training.latents import FreshSamples
+    from reelwright.training.data.latents import FreshSamples
+    from reelwright.training.distributed.world import World
     from reelwright.training.loop import Outcome
-    from reelwright.training.world import World
 
 Say = Callable[[str], None]
 CLAIM = "run.lock"
@@ -59,7 +59,7 @@ class Job:
 
 def run_here(job: Job, *, say: Say = print) -> int:
     """Train in this process, or as the rank that torchrun made it; returns an exit code."""
-    from reelwright.training import world as worlds
+    from reelwright.training.distributed import world as worlds
 
     with worlds.started(job.recipe.parallel) as world:
         folder = job.folder
@@ -86,10 +86,10 @@ def finished_step(folder: Path, steps: int) -> int | None:
 
 def saved_step(folder: Path) -> int | None:
     """That of a run's newest checkpoint; None where there is none."""
-    from reelwright.training.checkpoints import Checkpoints, about
+    from reelwright.training.checkpoints import Checkpoints, read_metadata
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
-    return about(latest)["step"] if latest else None
+    return read_metadata(latest)["step"] if latest else None
 
 
 def already(folder: Path) -> str:
@@ -119,7 +119,8 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """What every process of a run does, however it was started."""
     from reelwright.pipelines.train.samples import SampleWriter
-    from reelwright.training.run import run
+    from reelwright.training.loop import Hooks
+    from reelwright.training.run import Clips, run
 
     recipe = job.recipe
     writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None
@@ -128,10 +129,13 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     store = Store.open(job.store)
     with _fresh_samples(job, store, world) as samples:
         return run(
-            recipe, store, job.snapshot, folder, world,
-            samples=samples, sample=writer, recipe_path=job.path,
-            resume_from=Path(job.resume_from) if job.resume_from else None, say=say,
-        )  # fmt: skip
+            recipe,
+            Clips(store, job.snapshot, samples, job.path),
+            folder,
+            world,
+            resume_from=Path(job.resume_from) if job.resume_from else None,
+            hooks=Hooks(sample=writer, say=say),
+        )
 
 
 @contextmanager
@@ -145,7 +149,7 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
     from reelwright.pipelines.workers.clip_window import SandboxDecoder
-    from reelwright.training.latents import FreshSamples, stored_media
+    from reelwright.training.data.latents import FreshSamples, stored_media
 
     codec = load_codec(recipe.codec, device=str(world.device))
     text = load_text_encoder(recipe.text, device=str(world.device))

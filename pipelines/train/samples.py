@@ -11,7 +11,7 @@ from reelwright.model.text import TextEncoder
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from reelwright.training.world import World
+    from reelwright.training.distributed.world import World
 
 
 class SampleWriter:
@@ -27,7 +27,7 @@ class SampleWriter:
         self._text: Any = None
 
     def __call__(self, model: nn.Module, step: int) -> None:
-        from reelwright.model.generation import Generator
+        from reelwright.model.sampling.generator import Generator
 
         self._load()
         where = self.folder / f"step-{step:08d}"
@@ -47,19 +47,18 @@ class SampleWriter:
     def _settings(self) -> Any:
         """The recipe's, with the timestep shift that this size is trained with."""
         from reelwright.model.codec import latent_size
-        from reelwright.model.generation import Settings
-        from reelwright.training.objective import timestep_shift
+        from reelwright.model.sampling.settings import Settings
 
         own = self.recipe.samples
         width, height = own.size
         tokens = self.recipe.model.tokens(*latent_size(own.frames, height, width))
-        shift = timestep_shift(tokens, self.recipe.objective)
-        return Settings(
+        shift = self.recipe.sampling.timestep_shift(tokens)
+        return Settings.of(
             width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift
         )
 
     def _precision(self) -> AbstractContextManager[Any]:
-        from reelwright.training.parallel import autocast
+        from reelwright.training.distributed.parallel import autocast
 
         return autocast(self.recipe.compute, self.world.device)
 

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
-from reelwright.model.lora_files import (
+from reelwright.model.lora.files import (
     DOT,
     LayerWeights,
     adapter_names,
@@ -27,9 +26,10 @@ from reelwright.model.lora_files import (
     to_published,
     write_lora,
 )
-from reelwright.model.weight_files import ANCHOR, TensorFiles, open_weights
+from reelwright.model.weights.checkpoint import KeyReport, compare_keys, save_model, weights_hash
+from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
 from reelwright.pipelines.runtime.errors import UserError
-from reelwright.training.checkpoints import about, find_checkpoint, stream_tensors, tensor_names
+from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
@@ -185,7 +185,7 @@ def _tensors(path: Path, ema: bool) -> Iterator[tuple[str, Tensor]]:
 
 def _base(path: Path, recipe: TrainRecipe, base: Path | None) -> Iterator[tuple[str, Tensor]]:
     """The weights that a LoRA run began with, in the order of names; averages where `reel train` takes them."""
-    began = (about(path).get("parent") or {}).get("path")
+    began = (read_metadata(path).get("parent") or {}).get("path")
     place = base or Path(began or recipe.init)
     if not place.exists():
         raise UserError(f"{path} holds adapters alone, and their base {place} is not there; say where with --base")
@@ -218,13 +218,13 @@ def _scale(recipe: TrainRecipe) -> float:
 
 def recipe_of(path: Path) -> TrainRecipe:
     try:
-        return TrainRecipe(**about(path)["recipe"])
+        return TrainRecipe(**read_metadata(path)["recipe"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its recipe cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def _lineage(path: Path, ema: bool) -> dict[str, Any]:
-    found = about(path)
+    found = read_metadata(path)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
     return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.model.config import DiTConfig
-from reelwright.model.lora_files import LayerWeights, adapter_names, parse_lora
-from reelwright.model.weight_files import TensorFiles, open_weights, read_config
+from reelwright.model.lora.files import LayerWeights, adapter_names, parse_lora
+from reelwright.model.weights.weight_files import TensorFiles, open_weights, read_config
 from reelwright.pipelines.weights.convert import ABOUT, is_lora, numel, recipe_of, report_keys
-from reelwright.training.checkpoints import about, find_checkpoint, tensor_names
+from reelwright.training.checkpoints import find_checkpoint, read_metadata, tensor_names
 
 
 def describe(path: Path) -> list[str]:
@@ -43,7 +43,7 @@ def lora_line(layers: dict[str, LayerWeights]) -> str:
 
 
 def _describe_training(path: Path) -> list[str]:
-    found, recipe = about(path), recipe_of(path)
+    found, recipe = read_metadata(path), recipe_of(path)
     shapes = tensor_names(path)
     kinds = sorted({name.partition(".")[0] for name in shapes})
     counts = {k: sum(numel(s) for n, s in shapes.items() if n.startswith(f"{k}.")) for k in kinds}

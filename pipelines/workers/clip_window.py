@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelwright.training.buckets import Bucket, source_frames
+from reelwright.training.data.buckets import Bucket, source_frames
 
 if TYPE_CHECKING:
-    from reelwright.training.encode import Decoded
+    from reelwright.training.data.encode import Decoded
 
 MEMORY_MIB = 4096  # a window of 189 frames at 720p is 0.5 GB, and is held twice
 STALL_S = 120.0
@@ -34,7 +34,7 @@ def read_window(path: str, rate: float, count: int, width: int, height: int, at:
 
 
 class SandboxDecoder:
-    """A `reelwright.training.encode.Decode`. Every thread that calls it has a sandbox of its own; `close` ends them."""
+    """A `training.data.encode.Decode`. Every thread that calls it has a sandbox of its own; `close` ends them."""
 
     def __init__(self, rate: float) -> None:
         """rate: samples a second."""
@@ -44,7 +44,7 @@ class SandboxDecoder:
 
     def __call__(self, mp4: bytes, bucket: Bucket, at: float) -> "Decoded":
         """Raises MediaError when the clip does not decode."""
-        from reelwright.training.encode import Decoded
+        from reelwright.training.data.encode import Decoded
 
         with tempfile.TemporaryDirectory(prefix="reel-") as folder:
             path = os.path.join(folder, "clip.mp4")

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from reelwright.annotate.chatting.vocabulary import VOCABULARIES, WATERMARKS
-from tests.annotate.backends.faulty_server import _completion, _content, number_of, numbered_frames
+from reelwright.annotate.captions.writing.vocabulary import VOCABULARIES
+from reelwright.annotate.overlay.watermark_vlm import WATERMARKS
+from tests.annotate.chat.faulty_server import _completion, _content, number_of, numbered_frames
 from tests.annotate.synth import encode
 
 ROOT = Path(__file__).parents[2]

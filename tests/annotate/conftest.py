@@ -17,7 +17,7 @@ def _chat_server() -> Iterator:
 @pytest.fixture
 def chat_server(_chat_server) -> Iterator:
     """One server for all tests, which has been asked nothing yet."""
-    from reelwright.annotate.backends.chat import close_chats
+    from reelwright.annotate.chat.registry import close_chats
 
     _chat_server.script({})
     yield _chat_server

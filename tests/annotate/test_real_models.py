@@ -8,8 +8,8 @@ import pytest
 
 from reelwright import annotate
 from reelwright.annotate import annotate_clips
-from reelwright.annotate.backends.chat import close_chats
-from tests.annotate.backends.checkpoints import llava_video, qwen_vl
+from reelwright.annotate.chat.registry import close_chats
+from tests.annotate.chat.checkpoints import llava_video, qwen_vl
 from tests.annotate.chat_server import numbered_clip
 
 NUMBERS = (0, 3, 1000, 77, 65535)

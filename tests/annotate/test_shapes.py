@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reelwright.annotate import Annotator, annotate_clip, load, stored_needs
-from reelwright.pipelines.annotate.profiles import CPU
+from reelwright.annotate import Annotator, annotate_clip, in_profile, load, stored_needs
 from tests.annotate.synth import texture
 from tests.footage import write
 
@@ -14,7 +13,7 @@ SHAPES = [(4096, 64), (64, 4096), (2000, 16), (2000, 2), (2, 2000), (400, 30), (
 
 def measuring() -> list[Annotator]:
     """Those of the cpu profile that look at a clip itself."""
-    loaded = [load(name) for name in CPU]
+    loaded = [load(name) for name in in_profile("cpu")]
     return [a for a in loaded if isinstance(a, Annotator) and not stored_needs(a)]
 
 

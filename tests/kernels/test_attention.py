@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from reelwright.kernels import CDF, BlockLists, TopR, block_sparse_attention, gathered
+from reelwright.kernels import CDF, BlockLists, TopR, block_sparse_attention, reference
 from tests.kernels.cases import cases
 from tests.kernels.oracle import dense, expand, gradients, worst, worst_of_all
 
@@ -13,8 +13,8 @@ ROOM = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-11)}
 
 @pytest.fixture(params=["gathered", "whole", "tiny pieces"])
 def form(request, monkeypatch):
-    monkeypatch.setattr(gathered, "DENSE_FROM", -1.0 if request.param == "whole" else 2.0)
-    monkeypatch.setattr(gathered, "CHUNK_BYTES", 4000 if request.param == "tiny pieces" else 8 << 20)
+    monkeypatch.setattr(reference, "DENSE_FROM", -1.0 if request.param == "whole" else 2.0)
+    monkeypatch.setattr(reference, "CHUNK_BYTES", 4000 if request.param == "tiny pieces" else 8 << 20)
 
 
 @pytest.mark.usefixtures("form")
@@ -81,7 +81,7 @@ def test_sparsity_0_is_dense_attention(select):
 @pytest.mark.parametrize("dense_from", [-1.0, 2.0])
 def test_gradcheck(dense_from, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(gathered, "DENSE_FROM", dense_from)
+    monkeypatch.setattr(reference, "DENSE_FROM", dense_from)
     leaves = [torch.randn(1, 1, 3 * 3 * 1, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     lists = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0]]).bool()
     grid = {"grid_q": (3, 3, 1), "grid_k": (3, 3, 1), "block": (2, 2, 2), "cond_frames": 2}

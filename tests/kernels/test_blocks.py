@@ -36,21 +36,30 @@ def test_the_order_makes_blocks_contiguous_and_its_inverse_is_exact(grid):
     assert torch.equal(block_of_token(grid)[order], owner)
 
 
+def test_the_module_s_drawings_are_true():
+    grid = BlockGrid((1, 3, 4), (1, 2, 2))
+    assert grid.order().tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 10, 11]
+    assert grid.inverse().view(3, 4).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 10, 11]]
+    assert grid.offsets().tolist() == [0, 4, 8, 10, 12]
+    nested = BlockGrid((1, 4, 4), (1, 2, 2), other=(1, 2, 4))
+    assert nested.inverse().view(4, 4).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+
+
 @settings(max_examples=30, deadline=None)
 @given(grid=block_grid())
 def test_each_block_is_once_among_those_of_its_length(grid):
     offsets = grid.offsets()
-    for blocks, places in grid.alike():
+    for blocks, places in grid.by_size():
         for block, tokens in zip(blocks.tolist(), places.tolist(), strict=True):
             assert tokens == list(range(int(offsets[block]), int(offsets[block + 1])))
-    assert sorted(torch.cat([blocks for blocks, _ in grid.alike()]).tolist()) == list(range(grid.count))
+    assert sorted(torch.cat([blocks for blocks, _ in grid.by_size()]).tolist()) == list(range(grid.count))
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_what_is_first_made_while_sampling_can_be_trained_with(device):
     grid = BlockGrid((3, 5, 7), (2, 2, 2))
     with torch.inference_mode():
-        made = [grid.order(device), grid.inverse(device), grid.offsets(device), *grid.alike(device)[0]]
+        made = [grid.order(device), grid.inverse(device), grid.offsets(device), *grid.by_size(device)[0]]
     assert not any(x.is_inference() for x in made)
 
 

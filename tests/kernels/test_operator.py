@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from reelwright.kernels import CDF, TopR, attend, block_grids, block_sparse_attention, select_blocks
-from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_levels
+from reelwright.kernels import CDF, BlockSparseCall, TopR, attend, block_grids, block_sparse_attention, select_blocks
+from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta
 from reelwright.kernels.ranking import best_blocks
 from reelwright.kernels.selection import pooled
 
@@ -27,16 +27,16 @@ def test_opcheck():
     grid, _ = block_grids(GRID, GRID, (2, 4, 4))
     q, k, v = problem()
     lists = select_blocks(q, k, grid, grid, TopR(2))
-    rest = (lists.indices, lists.counts, grid.offsets(), grid.offsets(), grid.capacity, grid.capacity, 0.3, "auto")
-    torch.library.opcheck(block_sparse, (q, k, v, *rest))
+    call = BlockSparseCall.of(lists, grid, grid, scale=0.3)
+    torch.library.opcheck(block_sparse, (q, k, v, *call))
     means = pooled(q.detach(), grid)
     torch.library.opcheck(best_blocks, (means, means, 0.3, None, "share", 0.5))
     with torch.no_grad():
-        out, lse = block_sparse(q, k, v, *rest)
+        out, lse = block_sparse(q, k, v, *call)
         inputs = [x.detach() for x in (q, k, v, lse)]
-        level = block_sparse_levels(torch.ones_like(out), out, "auto")
-    torch.library.opcheck(block_sparse_levels, (torch.ones_like(out), out, "auto"))
-    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), level, *inputs, *rest))
+        delta = block_sparse_delta(torch.ones_like(out), out, "auto")
+    torch.library.opcheck(block_sparse_delta, (torch.ones_like(out), out, "auto"))
+    torch.library.opcheck(block_sparse_backward, (torch.ones_like(out), delta, *inputs, *call))
 
 
 def test_the_operator_compiles_into_one_graph_with_its_backward():
@@ -46,7 +46,7 @@ def test_the_operator_compiles_into_one_graph_with_its_backward():
     grid.offsets()
 
     def run(q, k, v):
-        return attend(q, k, v, lists, grid, grid, scale=0.3)[0].square().sum()
+        return attend(q, k, v, BlockSparseCall.of(lists, grid, grid, scale=0.3))[0].square().sum()
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     for ours, theirs in zip(
@@ -103,5 +103,5 @@ def test_importing_the_package_loads_neither_torch_nor_triton():
     import subprocess
     import sys
 
-    code = "import sys, kernels; assert not {'torch', 'triton'} & set(sys.modules)"
+    code = "import sys, reelwright.kernels; assert not {'torch', 'triton'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

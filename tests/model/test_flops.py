@@ -10,8 +10,8 @@ from reelwright.kernels import TopR, block_grids, select_blocks
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.flops import forward_flops, train_flops
-from reelwright.model.lora import add_lora
-from reelwright.model.lora_flops import lora_train_flops
+from reelwright.model.lora.adapters import add_lora
+from reelwright.model.lora.flops import lora_train_flops
 
 CONFIG = DiTConfig(
     hidden_size=48, depth=3, num_heads=4, in_channels=5, out_channels=7, caption_channels=24, adaln_tembed_dim=32,

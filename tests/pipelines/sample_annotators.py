@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.annotate.backends.errors import AnnotatorError
 from reelwright.annotate.contract import (
     Annotator,
     Column,
     Frames,
-    Partly,
+    PartialResult,
     Postponed,
     Resources,
     SetAnnotator,
     Stored,
     runtime,
 )
+from reelwright.annotate.errors import AnnotatorError
 
 SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
 
@@ -147,5 +147,5 @@ class Ranked(SetAnnotator):
         if self.switch and Path(self.switch).exists():
             darkest = [0 if place == 0 else None for place in order]
             why = Postponed("away") if Path(self.switch).read_text() else ValueError("dark")
-            raise Partly(found | {"ranked_place": darkest}, state) from why
+            raise PartialResult(found | {"ranked_place": darkest}, state) from why
         return found, state

@@ -156,7 +156,7 @@ def test_a_key_is_asked_for_before_the_run_and_lent_to_the_worker(store, monkeyp
 
 @pytest.mark.exhaustive
 def test_an_engine_in_ray_is_loaded_once_for_all_batches_of_a_run(store, tmp_path):
-    from tests.annotate.backends.vllm_stand_in import command
+    from tests.annotate.chat.vllm_stand_in import command
 
     (tmp_path / "notes").mkdir()
     engine = {"vllm": command(tmp_path), "engine": {"notes": str(tmp_path / "notes")}}

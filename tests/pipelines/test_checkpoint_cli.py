@@ -9,11 +9,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from reelwright.model.checkpoint import load_model, save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
-from reelwright.model.lora import add_lora, lora_parameters, merge_lora
-from reelwright.model.lora_files import load_lora, save_lora
+from reelwright.model.lora.adapters import add_lora, lora_parameters, merge_lora
+from reelwright.model.lora.files import load_lora, save_lora
+from reelwright.model.weights.checkpoint import load_model, save_model
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_is_one_sentence(call, tmp_path, monkeypatch, arguments, 
 
 def test_a_plan_says_whether_it_fits_and_what_to_turn():
     from reelwright.pipelines.train.memory_estimate import print_plan
-    from reelwright.training.memory import plan_memory
+    from reelwright.training.budget.memory import plan_memory
     from reelwright.training.recipe import DataConfig
 
     lines: list[str] = []

@@ -47,5 +47,5 @@ def test_processes_share_what_is_in_flight(server):  # noqa: F811
     caption = load_annotators(full)["caption"]
     need, size = placement(caption, full)
     assert (need.cpus, size) == (0.5, 1)  # two CPUs: one to ask, one for the rest
-    assert caption.shared_by(3).chat.concurrency == 14
-    assert caption.shared_by(3).fingerprint == caption.fingerprint
+    assert caption.per_process(3).chat.concurrency == 14
+    assert caption.per_process(3).fingerprint == caption.fingerprint

@@ -8,13 +8,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from reelwright.annotate.chatting.vocabulary import VOCABULARIES
+from reelwright.annotate.captions.writing.vocabulary import VOCABULARIES
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.progress import Progress
-from tests.annotate.backends.faulty_server import numbered_frames
+from tests.annotate.chat.faulty_server import numbered_frames
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of, chinese_of
 from tests.annotate.checkpoints_clip import DIM, clip_folder  # noqa: F401 - a fixture
 from tests.footage import write

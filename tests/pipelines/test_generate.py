@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 
 from benchmarks.dct_codec import moving
 from reelwright.curation.media.frames import Frames, read
-from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
-from reelwright.model.generation import Settings
+from reelwright.model.sampling.settings import Settings
+from reelwright.model.weights.checkpoint import save_model
 from reelwright.pipelines.generate.conditions import read_end, read_image
 from reelwright.pipelines.generate.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning, sample_shape
@@ -185,7 +184,7 @@ def test_a_run_s_newest_checkpoint_makes_a_video(run: Path, reel: Reel, tmp_path
     assert "standin" in about["codec"]
     assert "standin" in about["text_encoder"]
     assert about["settings"] == {
-        **vars(Settings()), "width": 64, "height": 48, "frames": 9, "overlap": 5, "steps": 2,
+        **Settings().flat(), "width": 64, "height": 48, "frames": 9, "overlap": 5, "steps": 2,
         "shift": about["settings"]["shift"]
     }  # fmt: skip
 
@@ -200,7 +199,7 @@ def test_attention_may_be_sparse_for_sampling_alone(run: Path, here: Invoke, tmp
 
 
 def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
-    from reelwright.model.lora import add_lora, save_lora
+    from reelwright.model.lora.adapters import add_lora, save_lora
 
     model = network(1)
     add_lora(model, LoRAConfig(rank=2, alpha=2), name="a", seed=0)
@@ -358,12 +357,12 @@ def test_the_shift_is_that_of_training(run: Path) -> None:
     source = find_source(run)
     assert default_shift(source, Settings()) == pytest.approx(12)  # 480p × 93
     assert default_shift(source, Settings(), 13) == pytest.approx(12 * (20 / 24) ** 0.5)
-    assert default_shift(source, Settings(width=64, height=48, frames=9)) == 1
+    assert default_shift(source, Settings.of(width=64, height=48, frames=9)) == 1
 
 
 def test_a_short_video_begins_with_what_it_has(tmp_path: Path) -> None:
     short = write(tmp_path / "short.mp4", frames(7), fps=15)
-    begins = read_beginning(None, short, replace(Settings(), width=64, height=48), 15)
+    begins = read_beginning(None, short, Settings.of(width=64, height=48), 15)
     assert begins is not None
     assert begins.frames.shape == (3, 5, 48, 64)
     assert "only 7 frames" in begins.note

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 from reelwright.pipelines.recipes.files import RecipeError, load, spelt_out
-from reelwright.training.buckets import buckets_of
+from reelwright.training.data.buckets import buckets_of
 from reelwright.training.recipe import TASKS, TrainRecipe
 from tests.conftest import ROOT
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from reelwright.pipelines.train.samples import SampleWriter
-from reelwright.training.parallel import parallelize
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import World, start
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.world import World, start
 from tests.training.made_up import MODEL
 from tests.training.ranks import ranks
 from tests.training.steps import tiny

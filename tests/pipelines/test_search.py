@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from reelwright.annotate import schema_of
-from reelwright.annotate.caption_embedding import CaptionEmbedding
+from reelwright.annotate.captions.caption_embedding import CaptionEmbedding
 from reelwright.curation.store import Store
 
 CAPTIONS = {
@@ -154,7 +154,7 @@ def test_the_query_is_embedded_by_the_column_s_own_model_or_not_at_all(call, tmp
 
 
 def test_text_and_pictures_meet_in_a_clip_model_s_space(call, own: Path, tmp_path: Path) -> None:
-    from reelwright.annotate.backends.clip import ClipEncoder, ClipModel
+    from reelwright.annotate.backends.clip_encoder import ClipEncoder, ClipModel
     from reelwright.annotate.backends.identity import origin_of
 
     clip = ClipModel(str(small_clip(tmp_path / "clip")))

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from reelwright.annotate.backends.chat import ChatModel, chat_of
-from reelwright.annotate.blur import Blur
-from reelwright.annotate.caption import Caption
+from reelwright.annotate.captions.caption import Caption
+from reelwright.annotate.chat.model import ChatModel
+from reelwright.annotate.chat.registry import chat_of
+from reelwright.annotate.picture.blur import Blur
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import load_annotators

@@ -18,8 +18,8 @@ from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.files import load
 from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import Job
-from reelwright.training.buckets import main_bucket
-from reelwright.training.checkpoints import Checkpoints, about
+from reelwright.training.checkpoints import Checkpoints, read_metadata
+from reelwright.training.data.buckets import main_bucket
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
 from tests.conftest import REEL, ROOT
@@ -79,7 +79,7 @@ def test_a_run_says_what_it_did_and_what_comes_next(trained, place):
     assert "step 4/4" in done.stdout
     assert f"finished 4 steps: {folder}" in done.stdout
     assert folder.name.startswith("recipe-all-")
-    latest = about(Checkpoints(folder / "checkpoints", 1).latest())
+    latest = read_metadata(Checkpoints(folder / "checkpoints", 1).latest())
     assert latest["finished"]
     assert latest["snapshot"]["sql"] == SQL
     assert TrainRecipe.model_validate(latest["recipe"]) == load(TrainRecipe, folder / "recipe.yaml")
@@ -168,7 +168,7 @@ def test_ray_train_trains_the_same_and_its_workers_heed_the_driver_s_signal(trai
         rest = running.stdout.read()
     assert running.returncode == 130, rest
     folder = only_run(place, "ray")
-    step = about(Checkpoints(folder / "checkpoints", 1).latest())["step"]
+    step = read_metadata(Checkpoints(folder / "checkpoints", 1).latest())["step"]
     assert f"stopped after step {step} of 100000, and saved" in rest
     assert losses(folder)[:4] == pytest.approx(losses(trained[0]), abs=1e-5)
     row = Store.open(place / "store").read("runs", filter="command = 'train'").to_pylist()[-1]
@@ -204,7 +204,7 @@ def test_a_signal_stops_it_with_a_checkpoint_and_nobody_else_trains_there_meanwh
     assert running.returncode == 0
     assert "and saved; the same command goes on from there" in rest
     folder = only_run(place, "stopped")
-    step = about(Checkpoints(folder / "checkpoints", 1).latest())["step"]
+    step = read_metadata(Checkpoints(folder / "checkpoints", 1).latest())["step"]
     assert f"stopped after step {step} of 100000" in rest
 
 
@@ -245,7 +245,7 @@ def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained
     assert begun.returncode == 0, begun.stderr
     folder = only_run(place, "stage2")
     first = next(row for row in read_log(folder) if "val/loss" in row)["val/loss"]
-    assert first == about(Checkpoints(trained[0] / "checkpoints", 1).latest())["metrics"]["val/loss"]
+    assert first == read_metadata(Checkpoints(trained[0] / "checkpoints", 1).latest())["metrics"]["val/loss"]
     shown = call("lineage", folder).stdout
     assert f"parent       {Checkpoints(trained[0] / 'checkpoints', 1).latest()} (step 4, recipe" in shown
 
@@ -267,13 +267,13 @@ def test_adapters_on_a_run_s_weights_in_bf16_and_a_video_with_them(trained, plac
 def test_a_finished_run_is_made_longer_and_another_recipe_begins_with_its_state(place, call):
     assert call(*command(place, "longer", "--steps", "1")).returncode == 0
     more = call(*command(place, "longer", "--steps", "2", "--set", "compute.checkpointing=full"))
-    assert "going on from step 1 of 2" in more.stdout
+    assert "resuming from step 1 of 2" in more.stdout
     folder = only_run(place, "longer")
     slower = command(place, "slower", "--steps", "3", "--set", "optim.lr=1e-5", "--resume-from", str(folder))
     begun = call(*slower)
     assert begun.returncode == 0, begun.stderr
     latest = Checkpoints(folder / "checkpoints", 1).latest()
-    assert f"going on from step 2 of {latest}, by this run's recipe" in begun.stdout
+    assert f"resuming from step 2 of {latest}, by this run's recipe" in begun.stdout
     shown = call("lineage", only_run(place, "slower")).stdout
     assert f"parent       {latest} (step 2, recipe" in shown
     assert "optimizer state and all" in shown

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from reelwright.annotate import Postponed
-from reelwright.annotate.backends.chat import Answer, ChatModel, Question, close_chats, open_chat
-from reelwright.annotate.backends.errors import AnnotatorError
-from reelwright.annotate.backends.vllm_engine import options_of
-from reelwright.annotate.backends.vllm_ray import VllmChat, arguments_of
-from tests.annotate.backends.faulty_server import numbered_frames
-from tests.annotate.backends.vllm_stand_in import command
+from reelwright.annotate.chat.base import Answer, Question
+from reelwright.annotate.chat.model import ChatModel, VllmOptions
+from reelwright.annotate.chat.registry import close_chats, open_chat
+from reelwright.annotate.chat.vllm import VllmChat, arguments_of
+from reelwright.annotate.chat.vllm_engine import options_of
+from reelwright.annotate.errors import AnnotatorError
+from tests.annotate.chat.faulty_server import numbered_frames
+from tests.annotate.chat.vllm_stand_in import command
 from tests.annotate.chat_server import SIDE, caption_of
 
 
@@ -109,6 +111,11 @@ def test_what_keeps_it_from_starting_is_said(engine, tmp_path):
     assert issubclass(AnnotatorError, Postponed)  # so its clips are left for another run
 
 
+def of(chat: ChatModel) -> tuple[ChatModel, VllmOptions]:
+    assert isinstance(chat.options, VllmOptions)
+    return chat, chat.options
+
+
 def test_arguments_are_vllm_s_own():
     engine = {"max_model_len": 8, "enforce_eager": True, "enable_prefix_caching": False, "revision": None}
     assert options_of(engine) == [
@@ -119,7 +126,8 @@ def test_arguments_are_vllm_s_own():
     ]  # fmt: skip
     with pytest.raises(AnnotatorError, match="no argument of vLLM"):
         options_of({"max model len; rm": 1})
-    model, *options = arguments_of(ChatModel("Qwen/x", revision="abc", gpus=2, engine={"dtype": "half"}))
+    chat = ChatModel("Qwen/x", backend="vllm", revision="abc", gpus=2, engine={"dtype": "half"})
+    model, *options = arguments_of(*of(chat))
     said = dict(zip(options[::2], options[1::2], strict=True))
     assert (model, said["--served-model-name"], said["--revision"]) == ("Qwen/x", "Qwen/x", "abc")
     assert (said["--tensor-parallel-size"], said["--dtype"]) == ("2", "half")
@@ -129,8 +137,8 @@ def test_it_needs_a_running_ray_and_whole_gpus(monkeypatch):
     import ray
 
     with pytest.raises(AnnotatorError, match="whole GPUs"):
-        arguments_of(ChatModel("m", backend="vllm", gpus=0.5))
+        arguments_of(*of(ChatModel("m", backend="vllm", gpus=0.5)))
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(AnnotatorError, match="inside Ray"):
-        VllmChat(ChatModel("m", backend="vllm"))
+        VllmChat(*of(ChatModel("m", backend="vllm")))
     assert "VLLM_API_KEY" not in os.environ

@@ -2,7 +2,7 @@
 
 import torch
 
-from reelwright.training.batch import Batch
+from reelwright.training.data.batch import Batch
 from reelwright.training.recipe import Task
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
-from reelwright.training.loop import Outcome, train
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.world import World
+from reelwright.training.loop import Hooks, Outcome, Trainer
 from reelwright.training.recipe import Task, TrainRecipe
-from reelwright.training.world import World
 from tests.training.batches import make_batch
 
 MODEL = {"in_channels": 4, "out_channels": 4, "hidden_size": 32, "depth": 2, "num_heads": 2, "caption_channels": 8,
@@ -65,5 +65,11 @@ def run(recipe: TrainRecipe, folder: Path, *, data: Any = None, model: DiT | Non
     """Train in this process."""
     world = World.alone("cpu")
     network = model or DiT(recipe.model).init_weights(recipe.seed)
-    silent = {"say": lambda line: None} | options
-    return train(recipe, data or MadeUp(recipe, world), world, folder, model=network, about=ABOUT, **silent)
+    calls = {name: options.pop(name) for name in ("sample", "on_weights", "say") if name in options}
+    hooks = Hooks(**{"say": _nothing} | calls)
+    given = {"data": data or MadeUp(recipe, world), "model": network, "metadata": ABOUT} | options
+    return Trainer(recipe=recipe, world=world, folder=folder, hooks=hooks, **given).run()
+
+
+def _nothing(line: str) -> None:
+    pass

@@ -9,13 +9,13 @@ from torch import nn
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
-from reelwright.training.context import context_parallel
-from reelwright.training.objective import flow_loss
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.context import context_parallel
+from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
+from reelwright.training.distributed.world import World
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
 from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_tensors
-from reelwright.training.parallel import accumulate, autocast, parallelize
-from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, Task
-from reelwright.training.world import World
+from reelwright.training.recipe import ComputeConfig, OptimConfig, ParallelConfig, Task
 
 CONFIG = DiTConfig(
     in_channels=4, out_channels=4, hidden_size=64, depth=2, num_heads=4, caption_channels=16, adaln_tembed_dim=16,
@@ -62,7 +62,7 @@ def begin(parallel: ParallelConfig, world: World, compute: ComputeConfig = PLAIN
     context = context_parallel(model, parallel, world)
     parameters = dict(model.named_parameters())
     optimizer = make_optimizer(parameters, OptimConfig(lr=1e-2))
-    objective = ObjectiveConfig()
+    objective = FlowConfig()
 
     def step(number: int) -> float:
         mine = range(world.data_rank, MICROS, world.data_size)
@@ -70,9 +70,9 @@ def begin(parallel: ParallelConfig, world: World, compute: ComputeConfig = PLAIN
         for micro in mine:
             batch = make_batch(number, micro)
             accumulate(model, parallel, last=micro == mine[-1])
-            strip = context.strip(batch.latents, CONFIG.patch_size) if context else None
+            batch = context.share(batch, CONFIG.patch_size) if context else batch
             with autocast(compute, world.device):
-                loss = flow_loss(model, batch, objective, strip=strip)
+                loss = flow_loss(model, batch, objective)
             loss.total.backward()
             total += loss.total.item()
         clip_gradients(parameters, 0.5)

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from reelwright.model.checkpoint import save_model
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora import add_lora, lora_parameters
-from reelwright.training.adapters import adapt
+from reelwright.model.lora.adapters import add_lora, load_lora, lora_parameters, save_lora, set_lora_weights
+from reelwright.model.weights.checkpoint import save_model
+from reelwright.training.adapters import adapt, base_state, trainable_state
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.objective import flow_loss
+from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
+from reelwright.training.distributed.world import World, start
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
 from reelwright.training.optim import make_optimizer
-from reelwright.training.parallel import accumulate, autocast, parallelize
-from reelwright.training.recipe import ComputeConfig, ObjectiveConfig, OptimConfig, ParallelConfig, TrainRecipe
+from reelwright.training.recipe import ComputeConfig, OptimConfig, ParallelConfig, TrainRecipe
 from reelwright.training.run import build
-from reelwright.training.world import World, start
 from tests.training.ranks import ranks
-from tests.training.steps import CONFIG, MICROS, make_batch, tiny
+from tests.training.steps import CONFIG, MICROS, PLAIN, make_batch, tiny
 
 HALF = ComputeConfig(precision="bf16")
 LORA = LoRAConfig(rank=2, alpha=2)
@@ -38,7 +38,7 @@ def losses(world: World, *, half: bool = True) -> list[float]:
         for micro in mine:
             accumulate(model, ParallelConfig(), last=micro == mine[-1])
             with autocast(HALF, world.device):
-                loss = flow_loss(model, make_batch(step, micro), ObjectiveConfig())
+                loss = flow_loss(model, make_batch(step, micro), FlowConfig())
             loss.total.backward()
             total += loss.total.item()
         optimizer.step()
@@ -71,6 +71,44 @@ def test_what_is_held_in_which_type() -> None:
     assert all(".attn." in n or ".cross_attn." in n or ".ffn." in n for n in half)
     assert not [n for n in half if "norm" in n]
     assert not [n for n, p in model.named_parameters() if p.requires_grad and n in half]
+
+
+def test_two_adapters_side_by_side_on_one_base(tmp_path: Path) -> None:
+    """Each learns, is saved and loaded under its own name, and counts by its weight."""
+    model = tiny()
+    adapt(model, LORA, PLAIN, name="refine")
+    adapt(model, LoRAConfig(rank=3, alpha=6, targets=("*.qkv",)), PLAIN, name="distil", seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in ("refine", "distil"):
+            for parameter in lora_parameters(model, name):
+                parameter.normal_(std=0.1, generator=generator)
+    outputs = {}
+    for weights in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        set_lora_weights(model, dict(zip(("refine", "distil"), weights, strict=True)))
+        outputs[weights] = flow_loss(model, make_batch(0, 0), FlowConfig()).per_sample
+    assert len({tuple(out.tolist()) for out in outputs.values()}) == 4
+    torch.testing.assert_close(outputs[0, 0], flow_loss(tiny(), make_batch(0, 0), FlowConfig()).per_sample)
+
+    other = tiny()
+    for name in ("refine", "distil"):
+        save_lora(model, tmp_path / f"{name}.safetensors", name=name)
+        load_lora(other, tmp_path / f"{name}.safetensors", name=name)
+    torch.testing.assert_close(flow_loss(other, make_batch(0, 0), FlowConfig()).per_sample, outputs[1, 1])
+
+
+def test_a_checkpoint_holds_what_is_trained() -> None:
+    model = tiny()
+    whole = set(trainable_state(model))
+    assert whole == set(model.state_dict())
+    adapt(model, LORA, PLAIN, name="refine")
+    adapt(model, LORA, PLAIN, name="distil")
+    assert set(base_state(model)) == whole
+    assert set(trainable_state(model)) == set(model.state_dict()) - whole
+    for parameter in lora_parameters(model, "refine"):
+        parameter.requires_grad_(False)
+    assert trainable_state(model)
+    assert all(".lora.distil." in name for name in trainable_state(model))
 
 
 @pytest.mark.parametrize("kind", ["published", "trained"])

@@ -13,15 +13,15 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from reelwright.training.checkpoints import (
     Checkpoints,
     _copy,
-    about,
     find_checkpoint,
     load_tensors,
+    read_metadata,
     read_tensors,
     tensor_names,
 )
+from reelwright.training.distributed.world import start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
-from reelwright.training.world import start
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
 
@@ -47,8 +47,8 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     load_tensors(saved, into)
     for name, tensor in TENSORS.items():
         torch.testing.assert_close(into[name], tensor, rtol=0, atol=0)
-    assert about(saved)["step"] == 7
-    assert about(saved)["snapshot"] == {"name": "s"}
+    assert read_metadata(saved)["step"] == 7
+    assert read_metadata(saved)["snapshot"] == {"name": "s"}
     model = read_tensors(saved, "model.")
     assert sorted(model) == ["a", "b"]
     assert torch.equal(model["b"], TENSORS["model.b"])
@@ -127,7 +127,7 @@ def test_damage_is_a_sentence(saved: Path) -> None:
         load_tensors(saved, {"model.a": torch.zeros(5, 3)})
     (saved / "checkpoint.json").write_text("{")
     with pytest.raises(TrainError, match="not JSON"):
-        about(saved)
+        read_metadata(saved)
 
 
 def test_other_tensors_are_a_sentence(saved: Path) -> None:

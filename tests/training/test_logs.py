@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.logs import Log, wandb_id
 from reelwright.training.recipe import LogConfig
-from reelwright.training.world import World
 
 
 def test_a_run_that_goes_on_has_the_same_id_and_another_place_another(tmp_path: Path) -> None:

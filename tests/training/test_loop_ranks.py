@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
-from reelwright.training.checkpoints import about, find_checkpoint
+from reelwright.training.checkpoints import find_checkpoint, read_metadata
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import start
 from reelwright.training.logs import read_log
-from reelwright.training.loop import train
-from reelwright.training.parallel import parallelize
-from reelwright.training.world import start
+from reelwright.training.loop import Hooks, Trainer
 from tests.training.made_up import ABOUT, MadeUp, recipe_of, run
 from tests.training.ranks import ranks
 
@@ -36,7 +36,7 @@ def test_four_steps_of_two_and_two_alone_are_six_alone(tmp_path: Path) -> None:
     ranks(2, _four_steps, str(tmp_path))
     for name in LAYOUTS:
         folder = tmp_path / name
-        assert about(find_checkpoint(folder))["world"]["ranks"] == 2
+        assert read_metadata(find_checkpoint(folder))["world"]["ranks"] == 2
         rest = run(recipe_of(**STEPS), folder)
         assert rest.finished
         assert rest.metrics == pytest.approx(whole.metrics, rel=1e-5)
@@ -52,5 +52,7 @@ def _four_steps(folder: str) -> None:
         world = start(recipe.parallel, device="cpu")
         model = parallelize(DiT(recipe.model).init_weights(recipe.seed), recipe.parallel, recipe.compute, world)
         data, place = (OneIsTold if told else MadeUp)(recipe, world), Path(folder) / name
-        outcome = train(recipe, data, world, place, model=model, about=ABOUT, say=lambda line: None)
+        outcome = Trainer(
+            recipe=recipe, data=data, model=model, world=world, folder=place, metadata=ABOUT, hooks=Hooks(say=str)
+        ).run()
         assert (outcome.step, outcome.signal) == (4, signal.SIGTERM if told else 0)

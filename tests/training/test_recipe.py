@@ -38,3 +38,29 @@ def test_what_can_change_while_a_run_goes_on_or_is_said_though_it_is_the_default
 )  # fmt: skip
 def test_what_decides_the_weights_is_another_run(change: dict[str, Any]) -> None:
     assert recipe(**change).fingerprint != recipe().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sections", "expect"),
+    [
+        ({}, "44136fa355b3678a"),
+        ({"objective": {"shift_at_reference": 5.0, "weighting": "uniform"}, "lora": {}}, "e0fc7924a2e6d5b7"),
+        ({"objective": {"kind": "flow", "shift_at_reference": 5.0, "weighting": "uniform"}, "lora": {}},
+         "e0fc7924a2e6d5b7"),
+    ],
+    ids=["defaults", "before objectives had kinds", "with its kind"],
+)  # fmt: skip
+def test_runs_begun_before_keep_their_fingerprint(sections: dict[str, Any], expect: str) -> None:
+    assert TrainRecipe.model_validate(sections).fingerprint == expect
+
+
+def test_videos_are_sampled_by_the_shift_that_is_trained_unless_the_recipe_says_another() -> None:
+    trained = recipe(objective={"shift_at_reference": 6.0})
+    assert trained.sampling.timestep_shift(37440) == 6
+    assert recipe().sampling.timestep_shift(37440) == 12
+    other = recipe(objective={"shift_at_reference": 6.0}, sampling={"shift_at_reference": 3.0})
+    assert other.sampling.timestep_shift(37440) == 3
+    assert other.objective.timestep_shift(37440) == 6
+    assert other.fingerprint == trained.fingerprint  # sampling decides no weight
+    built = TrainRecipe(objective=trained.objective)
+    assert built.sampling.shift_at_reference == 6

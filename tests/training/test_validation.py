@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from reelwright.training.objective import flow_loss
-from reelwright.training.recipe import ObjectiveConfig, ValidationConfig
+from reelwright.training.distributed.world import World
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
+from reelwright.training.recipe import ValidationConfig
 from reelwright.training.validation import levels, validate
-from reelwright.training.world import World
 from tests.training.batches import make_batch
 
 BATCHES = [
@@ -17,7 +17,7 @@ BATCHES = [
 
 
 def loss_of(batch, t):
-    return flow_loss(lambda x, t, *a, **k: -x, batch, ObjectiveConfig(), t=t)
+    return flow_loss(lambda x, t, *a, **k: -x, batch, FlowConfig(), t=t)
 
 
 def test_bands_and_tasks_average_to_the_whole_and_repeat():

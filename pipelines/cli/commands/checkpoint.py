@@ -33,14 +33,14 @@ def import_(
 ) -> None:
     """Check published weights, or a LoRA file, against the network, and copy them to a folder that `reel train` and
     `reel generate` take. What does not fit is listed, and nothing is written."""
-    from reelwright.model.weight_files import open_weights
+    from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora
 
     size, cast = _size(max_shard), _dtype(dtype)
     if is_lora(open_weights(source)):
         _import_lora(source, out, base)
         return
-    from reelwright.model.weight_files import read_config
+    from reelwright.model.weights.weight_files import read_config
     from reelwright.pipelines.weights.convert import import_weights, report_keys
     from reelwright.pipelines.weights.describe import config_line
 
@@ -93,7 +93,7 @@ def show(path: Annotated[Path, typer.Argument(help="Training checkpoint, folder 
 def _import_lora(source: Path, out: Path, base: Path | None) -> None:
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.errors import ModelError
-    from reelwright.model.weight_files import read_config
+    from reelwright.model.weights.weight_files import read_config
     from reelwright.pipelines.weights.convert import check_lora, import_lora
     from reelwright.pipelines.weights.describe import lora_line
 

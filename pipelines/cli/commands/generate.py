@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
-    from reelwright.model.generation import Settings
+    from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.generate.run import Request, Source
 
 VIDEO_SUFFIXES, IMAGE_SUFFIXES = (".mp4",), (".png",)
@@ -87,11 +86,11 @@ def generate(
     settings = _settings(source, size, asked)
     begins = read_beginning(image, video, settings, fps or source.fps)
     if shift is None:
-        settings = replace(settings, shift=default_shift(source, settings, begins.frames.shape[1] if begins else 0))
+        settings = settings.changed(shift=default_shift(source, settings, begins.frames.shape[1] if begins else 0))
     where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(where)
     precision = dtype if dtype != "auto" else ("bf16" if where.startswith("cuda") else "fp32")
-    settings = replace(settings, bf16_t=source.recipe is None and precision == "bf16")
+    settings = settings.changed(bf16_t=source.recipe is None and precision == "bf16")
     loaded = load(
         source,
         codec=_codec(codec),
@@ -139,17 +138,18 @@ def _run(loaded: Any, request: "Request", quiet: bool) -> None:
 
 
 def _summary(source: "Source", request: "Request", about: dict[str, Any]) -> str:
-    s = request.settings
+    shape, schedule, guidance = request.settings.shape, request.settings.schedule, request.settings.guidance
     of = f"{source.path} ({about['weights_used']} weights)"
-    how = f"{s.steps} steps, guidance {s.guidance:g}, shift {s.shift:.3g}, {about['dtype']} on {about['device']}"
+    how = f"{schedule.steps} steps, guidance {guidance.scale:g}, shift {schedule.shift:.3g}"
+    size = f"{shape.width} wide × {shape.height} high × {shape.frames}"
     many = f", {request.segments} segments" if request.segments > 1 else ""
-    return f"{len(request.seeds)} × {s.width} wide × {s.height} high × {s.frames} frames{many} from {of}: {how}"
+    return f"{len(request.seeds)} × {size} frames{many} from {of}: {how}, {about['dtype']} on {about['device']}"
 
 
 def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Settings":
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
     from reelwright.model.config import LONGCAT_VIDEO
-    from reelwright.model.generation import Settings
+    from reelwright.model.sampling.settings import Settings, Shape
     from reelwright.pipelines.generate.run import sample_shape
 
     known: dict[str, Any] = {}
@@ -162,8 +162,8 @@ def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Set
         known |= {"steps": 16, "guidance": 1.0}
     known |= {k: v for k, v in asked.items() if v is not None}
     if "overlap" not in known:
-        known["overlap"] = min(Settings.overlap, max(1, known.get("frames", Settings.frames) - 4))
-    settings = Settings(**known)
+        known["overlap"] = min(Shape.overlap, max(1, known.get("frames", Shape.frames) - 4))
+    settings = Settings.of(**known)
     settings.check(source.recipe.model.patch_size if source.recipe else LONGCAT_VIDEO.patch_size)
     return settings
 

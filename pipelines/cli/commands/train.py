@@ -55,7 +55,7 @@ def train(
 def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
     """What there is to know of the captions that would be trained on."""
     from reelwright.curation.store import Store
-    from reelwright.training.rows import caption_note, snapshot_rows
+    from reelwright.training.data.rows import caption_note, snapshot_rows
 
     rows = snapshot_rows(Store.open(store), snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     say(caption_note(rows) or f"captions      all {len(rows):,} clips have one")

@@ -15,7 +15,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.balance import FLOOR, Balance, bounded, describe, effective_size, weigh
 from reelwright.curation.store.schema import field
 from reelwright.model.config import DiTConfig
-from reelwright.training.plan import Plan
+from reelwright.training.data.schedule import Plan
 from reelwright.training.recipe import DataConfig, TaskConfig
 from tests.curation.store.conftest import add_source
 

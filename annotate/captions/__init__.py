@@ -1,0 +1,1 @@
+"""Annotators of words: captions, their rewrites and embeddings, and how a clip is filmed in fixed terms."""

@@ -1,0 +1,1 @@
+"""Making captions of what is known: vocabularies, compositions, translations and summaries."""

@@ -1,0 +1,88 @@
+"""Asking until an answer is valid: as text or as a JSON object, asked again with the complaint, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from reelwright.annotate.chat.base import Answer, Chat, ChatError, Question, excerpt
+from reelwright.annotate.chat.structured import parse_object
+
+T = TypeVar("T")
+
+
+def ask_text(
+    chat: Chat, questions: Sequence[Question], checks: Sequence[Callable[[Answer], str]], attempts: int
+) -> list[str | Exception]:
+    """Return a text for each question, in their order, or the exception that the question ended with.
+
+    Args:
+        chat: answers.
+        questions: asked together.
+        checks: one per question; returns the text to keep, or raises ValueError, and then the question is asked again
+            with the complaint.
+        attempts: rounds; after them a question is a ChatError.
+    """
+
+    def again(question: Question, answer: Answer, complaint: str) -> str:
+        return f"{question.text}\n\nYour last answer was not valid: {complaint}. Answer anew."
+
+    return _ask_until_valid(chat, questions, checks, again, attempts)
+
+
+def ask_json(
+    chat: Chat, questions: Sequence[Question], check: Callable[[dict[str, Any]], Any], attempts: int = 3
+) -> list[dict[str, Any] | Exception]:
+    """Return a JSON object for each question, in their order, or the exception that the question ended with.
+
+    Args:
+        chat: answers.
+        questions: asked together.
+        check: raises ValueError on an object that is outside the schema or vocabulary. Wrong answers are asked again,
+            all of a round together, each with the complaint.
+        attempts: rounds; after them a question is a ChatError.
+    """
+
+    def accept(answer: Answer) -> dict[str, Any]:
+        try:
+            value = parse_object(answer.text)
+            check(value)
+        except ValueError as error:
+            raise ValueError(excerpt(str(error))) from None
+        return value
+
+    def again(question: Question, answer: Answer, complaint: str) -> str:
+        return (
+            f"{question.text}\n\nYour last answer was not valid: {complaint}\nThe answer was: {excerpt(answer.text)}\n"
+            "Answer anew with one JSON object only, without any other words."
+        )
+
+    return _ask_until_valid(chat, questions, [accept] * len(questions), again, attempts)
+
+
+def _ask_until_valid(
+    chat: Chat,
+    questions: Sequence[Question],
+    accept: Sequence[Callable[[Answer], T]],
+    again: Callable[[Question, Answer, str], str],
+    attempts: int,
+) -> list[T | Exception]:
+    """accept: an answer's value, or ValueError; again: the text of the next round, from question, answer, complaint."""
+    found: list[T | Exception] = [ChatError("not asked")] * len(questions)
+    left = dict(enumerate(questions))
+    for attempt in range(1, attempts + 1):
+        answers = chat.ask(list(left.values()))
+        asked, left = left, {}
+        for i, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                found[i] = answer
+                continue
+            try:
+                found[i] = accept[i](answer)
+            except ValueError as error:
+                found[i] = ChatError(f"after {attempt} attempts still no valid answer: {error}")
+                left[i] = replace(questions[i], text=again(questions[i], answer, str(error)))
+        if not left:
+            break
+    return found

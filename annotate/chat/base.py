@@ -1,0 +1,77 @@
+"""What a chat is: questions in, answers out, whichever backend gives them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reelwright.annotate.chat.budget import Budget
+
+EXCERPT = 300  # characters of an answer, a message or an error that are repeated
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A question, about frames or about the text alone.
+
+    Args:
+        text: what is asked.
+        system: the system prompt; "" for none.
+        frames: uint8 [T, H, W, 3] RGB in order of time, or each as a JPEG.
+        fps: frames per second of `frames`; 0: not known.
+        schema: JSON schema that the answer should follow. It steers a server; the answer must be checked all the same
+            (see `ask_json`).
+    """
+
+    text: str
+    system: str = ""
+    frames: np.ndarray | Sequence[bytes] | None = None
+    fps: float = 0.0
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer; cut: it reached `max_tokens` before its end."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cut: bool = False
+
+
+class ChatError(Exception):
+    """A question failed for good, after its retries."""
+
+
+class Chat(ABC):
+    """An open connection to a model, or a loaded one. Safe for several threads, which share its window."""
+
+    budget: Budget
+
+    @property
+    def waiting_reason(self) -> str:
+        """What it waits for, such as a server that is away; empty while all is well."""
+        return ""
+
+    @abstractmethod
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Return an answer to each question, in their order; in place of one that failed, its exception.
+
+        ChatError: for good. `annotate.contract.Postponed`: a later run should ask again (the server is away, a limit on
+        cost or time is reached).
+        """
+
+    def close(self) -> None:
+        """Give back what it holds; asking afterwards is an error."""
+        return None
+
+
+def excerpt(text: str) -> str:
+    """Return the text on one line, at most EXCERPT characters of it."""
+    text = " ".join(text[: 4 * EXCERPT].split())
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"

@@ -1,0 +1,223 @@
+"""A chat model in this process, by transformers: Qwen2.5-VL, LLaVA-Video (as LLaVA-OneVision), or of text alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reelwright.annotate.chat.base import EXCERPT, Answer, Chat, ChatError, Question, excerpt
+from reelwright.annotate.chat.budget import Budget
+from reelwright.annotate.chat.model import ChatModel, TransformersOptions
+from reelwright.annotate.chat.payload import pixels, times_line
+from reelwright.annotate.contract import Postponed
+from reelwright.annotate.errors import AnnotatorError
+
+NOT_OURS = {"LlavaQwenForCausalLM": "LLaVA-NeXT's own"}  # formats that transformers would load as something else
+
+
+class TransformersChat(Chat):
+    """Up to `concurrency` questions are generated together, fewer where memory does not suffice; one caller at a time.
+
+    Greedy at temperature 0; sampled answers are made one by one, each from `seed`, so that company does not matter.
+    A schema does not steer this backend.
+    """
+
+    def __init__(self, chat: ChatModel, options: TransformersOptions) -> None:
+        self.chat = chat
+        self.sampling = chat.sampling
+        self.budget = Budget(chat)
+        self._lock = threading.Lock()
+        self._together = 1 if self.sampling.temperature else options.concurrency
+        self._sees, self._processor, self._model = _load(chat, options)
+        tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        tokenizer.padding_side = "left"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self._tokenizer = tokenizer
+        self._control = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        found: list[Answer | Exception] = [ChatError("not asked")] * len(questions)
+        with self._lock:
+            for seeing in (True, False):  # a batch has pictures in all its questions or in none
+                mine = [i for i, q in enumerate(questions) if (q.frames is not None) == seeing]
+                while mine:
+                    now, mine = mine[: self._together], mine[self._together :]
+                    for i, answer in zip(now, self._answers([questions[i] for i in now]), strict=True):
+                        found[i] = answer
+        return found
+
+    def _answers(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
+        """A batch; where it fails, half and half, so that a question costs only itself."""
+        import torch
+
+        if spent := self.budget.spent():
+            return [Postponed(spent)] * len(questions)
+        try:
+            return self._generate(questions)
+        except Postponed:  # no question's fault
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"[:EXCERPT]
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+        if len(questions) == 1:
+            return [ChatError(f"{self.chat.model} gave no answer: {why}")]
+        half = len(questions) // 2
+        if out_of_memory:
+            torch.cuda.empty_cache()
+            self._together = min(self._together, half)
+        return [*self._answers(questions[:half]), *self._answers(questions[half:])]
+
+    def _generate(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        import torch
+
+        inputs = self._inputs(questions).to(self._model.device)
+        for key, value in inputs.items():
+            if torch.is_tensor(value) and value.is_floating_point():
+                inputs[key] = value.to(self._model.dtype)
+        how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if self.sampling.temperature:
+            torch.manual_seed(self.sampling.seed)
+            how = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": 1.0, "top_k": 0}
+        with torch.inference_mode():
+            tokens = self._model.generate(
+                **inputs, max_new_tokens=self.sampling.max_tokens, pad_token_id=self._tokenizer.pad_token_id, **how
+            )[:, inputs["input_ids"].shape[1] :]
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        return [self._answer(row, asked[i]) for i, row in enumerate(tokens)]
+
+    def _answer(self, tokens: Any, input_tokens: int) -> Answer | Exception:
+        """tokens: int64 [N], filled up with padding after the end."""
+        ends = {self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, *_ends_of(self._model)}
+        given = tokens.tolist()
+        length = next((i for i, token in enumerate(given) if token in ends), len(given))
+        text = self._tokenizer.decode(given[:length], skip_special_tokens=True).strip()
+        answer = Answer(text, int(input_tokens), length, length >= self.sampling.max_tokens)
+        self.budget.add(answer.input_tokens, answer.output_tokens)
+        return answer if text else ChatError(f"{self.chat.model} gave an empty answer")
+
+    def _inputs(self, questions: Sequence[Question]) -> Any:
+        """The model's inputs, padded on the left."""
+        prompts = [
+            self._processor.apply_chat_template(self._messages(q), tokenize=False, add_generation_prompt=True)
+            for q in questions
+        ]
+        if questions[0].frames is None:
+            return self._tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
+        if not self._sees:
+            raise AnnotatorError(f"{self.chat.model} is a model of text alone and cannot be shown frames")
+        return self._processor(
+            text=prompts, **self._media(questions), padding=True, return_tensors="pt", add_special_tokens=False
+        )
+
+    def _media(self, questions: Sequence[Question]) -> dict[str, Any]:
+        from PIL import Image
+
+        frames = [pixels(q.frames) for q in questions if q.frames is not None]
+        if self.chat.send == "images":
+            return {"images": [[Image.fromarray(frame) for frame in one] for one in frames]}
+        about = [
+            {"total_num_frames": len(one), "fps": q.fps or 1.0, "frames_indices": list(range(len(one)))}
+            for one, q in zip(frames, questions, strict=True)
+        ]
+        return {
+            "videos": [np.ascontiguousarray(one.transpose(0, 3, 1, 2)) for one in frames],
+            "video_metadata": about, "do_sample_frames": False,
+        }  # fmt: skip
+
+    def _messages(self, question: Question) -> list[dict[str, Any]]:
+        """In the form of transformers' chat templates; what the text says of control tokens is left out."""
+        said = [("system", question.system, []), ("user", question.text, self._shown(question))]
+        return [
+            {"role": role, "content": [*shown, {"type": "text", "text": text}] if self._sees else text}
+            for role, text, shown in [(role, self._tame(text), shown) for role, text, shown in said]
+            if text or shown
+        ]
+
+    def _shown(self, question: Question) -> list[dict[str, Any]]:
+        if question.frames is None:
+            return []
+        if self.chat.send == "video":
+            return [{"type": "video"}]
+        line = times_line(len(question.frames), question.fps)
+        return [{"type": "text", "text": line}, *[{"type": "image"}] * len(question.frames)]
+
+    def _tame(self, text: str) -> str:
+        for token in self._control:
+            text = text.replace(token, " ")
+        return text
+
+
+def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any]:
+    """Whether it sees, its processor (of text alone: its tokenizer) and the model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = {"device_map": "auto"} if options.gpus > 1 else {}
+    try:
+        config = AutoConfig.from_pretrained(chat.model, revision=chat.revision or None)
+        _refuse_other_formats(chat, config)
+        sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        model = kind.from_pretrained(
+            chat.model, revision=chat.revision or None, dtype=chat.dtype, use_safetensors=True, **place
+        )
+        processor = _processor(chat, config) if sees else _tokenizer(chat)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of memory, for one
+        why = excerpt(str(error))
+        raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {why}") from error
+    return sees, processor, (model if place else model.to(device)).eval()
+
+
+def _processor(chat: ChatModel, config: Any) -> Any:
+    from transformers import AutoImageProcessor, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
+
+    revision = chat.revision or None
+    if is_torchvision_available():
+        return AutoProcessor.from_pretrained(chat.model, revision=revision)
+    if chat.send == "video":
+        raise AnnotatorError(
+            "chat.send = 'video' needs torchvision for transformers' video processors; install it or set send: images"
+        )
+    kind = PROCESSOR_MAPPING[type(config)]
+
+    class ImagesOnly(kind):  # type: ignore[misc, valid-type]
+        """The model's processor without the video processor, which needs torchvision."""
+
+        def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
+            return None if argument is None else super().check_argument_for_proper_class(name, argument)
+
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(chat.model, revision=revision, backend="pil"),
+        "tokenizer": _tokenizer(chat),
+    }
+    settings, _ = kind.get_processor_dict(chat.model, revision=revision)
+    return ImagesOnly.from_args_and_dict([parts.get(name) for name in kind.get_attributes()], settings)
+
+
+def _tokenizer(chat: ChatModel) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(chat.model, revision=chat.revision or None)
+
+
+def _refuse_other_formats(chat: ChatModel, config: Any) -> None:
+    for architecture in config.architectures or ():
+        if architecture in NOT_OURS:
+            raise AnnotatorError(
+                f"chat.model = {chat.model!r} is saved in {NOT_OURS[architecture]} format ({architecture}); name a "
+                "conversion to transformers' format, or serve it and set backend: server"
+            )
+
+
+def _ends_of(model: Any) -> list[int]:
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]

@@ -1,0 +1,61 @@
+"""Combing: two moments woven into one frame, line by line, that no flag tells of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from reelwright.annotate.contract import Annotator, Column, Frames
+
+CELL = 16  # pixels; cells are judged whole, so that noise averages out
+MOVES = 6.0  # grey levels by which a cell must change to the next frame: what stands still is never combed
+CLEAR, CLEAR_SHARE = 1.5, 0.15  # grey levels, and share of both differences, from which neither of them is noise
+FEWEST = 3  # cells that say something; fewer are a speck
+UPPER = 75  # percentile over frames: of film carried to video two frames in five are combed
+
+
+class Combing(Annotator):
+    """Share of what moves whose lines resemble the next but one more than their neighbours.
+
+    In a picture of one moment neighbouring lines are the more alike; where two fields of different moments are woven,
+    every other one is. Asked of moving cells alone, so that fine horizontal patterns that stand still do not count.
+    """
+
+    name, version = "combing", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.02
+    needs = Frames(count=6, height=360, color="gray", pairs=True, every_line=True)
+    columns = {
+        "combing_score": Column(
+            pa.float32(), "0 to 1: share of the moving picture that is combed; above 0.5: interlaced", "share"
+        )
+    }
+
+    def __call__(self, pairs: np.ndarray) -> dict[str, Any]:
+        """pairs: uint8 [T, 2, H, W], every line of the clip."""
+        return {"combing_score": float(np.percentile([_combed(a, b) for a, b in pairs], UPPER))}
+
+
+def _combed(frame: np.ndarray, following: np.ndarray) -> float:
+    """frame, following: uint8 [H, W]."""
+    if min(frame.shape) < 2 * CELL:
+        return 0.0
+    near = _cells(cv2.absdiff(frame[:-2], frame[1:-1]))
+    far = _cells(cv2.absdiff(frame[:-2], frame[2:]))
+    moves = _cells(cv2.absdiff(frame[:-2], following[:-2])) > MOVES
+    excess = near - far
+    speaks = moves & (np.abs(excess) > np.maximum(CLEAR, CLEAR_SHARE * (near + far)))
+    if speaks.sum() < FEWEST:
+        return 0.0
+    found = excess[speaks]
+    return float(found.clip(0).sum() / np.abs(found).sum())
+
+
+def _cells(difference: np.ndarray) -> np.ndarray:
+    """Mean of each cell: uint8 [H, W] -> float32 [H / CELL, W / CELL]."""
+    rows, columns = (side // CELL for side in difference.shape)
+    whole = difference[: rows * CELL, : columns * CELL].astype(np.float32)
+    return cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,1 @@
+"""Annotators of single pictures: sharpness, light, texture, aesthetics, hashes, embeddings, facts of the file."""

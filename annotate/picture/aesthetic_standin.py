@@ -1,0 +1,130 @@
+"""A stand-in for an aesthetics model, of measured composition, colour, contrast, sharpness and exposure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from reelwright.annotate.contract import Annotator, Column, Frames
+from reelwright.annotate.picture.light import colorfulness
+
+FLOOR = 0.02  # of a factor: one that is nil pulls the score down, but lets the others be seen
+COLOURFUL = 82.0  # Hasler & Süsstrunk's M of "highly colourful"
+WELL_EXPOSED, EXPOSURE_WIDTH = 0.5, 0.2  # of the range of grey (Mertens et al., 2007)
+BLUR = 9  # pixels (Crété-Roffet et al.)
+SEEN = 1.0  # mean grey levels between neighbours below which a part of the frame shows nothing but coding noise
+THIRDS_WIDTH = 0.1  # standard deviation, in sides of the frame, of what lies on a power point
+
+
+class AestheticStandin(Annotator):
+    """Not the LAION score and no opinion of anybody's: the geometric mean of five measures from 0 to 1, none of them
+    trained, so that a clip has to do well on all. It ranks the dark, flat, blurred and washed-out last; it does not
+    know what a picture shows. `aesthetics` has the model.
+
+    Mean over frames of (exposure · contrast · colour · sharpness · composition) ^ 1/5:
+    exposure: mean of exp(-(y - 0.5)² / 2 · 0.2²) over the pixels' greys (Mertens et al., 2007).
+    contrast: width of the middle 98 % of the greys (Ke et al., 2006), times their entropy of 8 bits: a title on a plain
+        ground has two greys far apart, and no more.
+    colour: Hasler & Süsstrunk's M (2003) of 82, highly colourful, at most 1; half of the measure, as black and white is
+        a style: (1 + M / 82) / 2.
+    sharpness: one less Crété-Roffet's blur (2007), of the sharpest third of the frame.
+    composition: mean of how simple it is (one less the area that holds the middle 90 % of the edges, after Ke et al.)
+        and how near what stands out (spectral residual: Hou & Zhang, 2007) lies to where the lines of thirds cross.
+    """
+
+    name, version = "aesthetic_standin", 1
+    profiles = ("cpu", "full")
+    typical_s = 0.02
+    needs = Frames(count=5, height=256, color="rgb")
+    columns = {
+        "aesthetic_standin_score": Column(
+            pa.float32(),
+            "stand-in of composition, colour, contrast, sharpness and exposure; NOT the LAION aesthetic score",
+            "0 to 1",
+        )
+    }
+
+    def __call__(self, frames: np.ndarray) -> dict[str, Any]:
+        """frames: uint8 [T, H, W, 3]."""
+        return {"aesthetic_standin_score": float(np.mean([_score(frame) for frame in frames]))}
+
+
+def _score(rgb: np.ndarray) -> float:
+    return float(np.exp(np.mean(np.log(np.maximum(list(measures(rgb).values()), FLOOR)))))
+
+
+def measures(rgb: np.ndarray) -> dict[str, float]:
+    """Return the five measures of a frame, each from 0 to 1; rgb: uint8 [H, W, 3]."""
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return {
+        "exposure": _exposure(gray),
+        "contrast": _contrast(gray),
+        "colour": (1 + min(1.0, colorfulness(rgb) / COLOURFUL)) / 2,
+        "sharpness": _sharpness(gray),
+        "composition": (_simplicity(gray) + _thirds(gray)) / 2,
+    }
+
+
+def _exposure(gray: np.ndarray) -> float:
+    y = gray.astype(np.float32) / 255
+    return float(np.exp(-((y - WELL_EXPOSED) ** 2) / (2 * EXPOSURE_WIDTH**2)).mean())
+
+
+def _contrast(gray: np.ndarray) -> float:
+    shares = np.bincount(gray.ravel(), minlength=256) / gray.size
+    entropy = -float(np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros(256))))
+    return float(np.subtract(*np.percentile(gray, [99, 1]))) / 255 * entropy / 8
+
+
+def _sharpness(gray: np.ndarray) -> float:
+    """Mean of the sharpest three of 3 x 3 cells: a subject before a soft ground is sharp, a caption does not count."""
+    rows = np.array_split(gray.astype(np.float32), 3)
+    cells = [cell for row in rows for cell in np.array_split(row, 3, axis=1)]
+    return float(np.mean(sorted(min(_lost_to_blur(cell), _lost_to_blur(cell.T)) for cell in cells)[-3:]))
+
+
+def _lost_to_blur(cell: np.ndarray) -> float:
+    """Share of the differences between neighbours down the columns that blurring down the columns takes away."""
+    cell = np.ascontiguousarray(cell)
+    before = np.abs(np.diff(cell, axis=0))
+    if before.size == 0 or before.mean() < SEEN:
+        return 0.0
+    after = np.abs(np.diff(cv2.blur(cell, (1, BLUR)), axis=0))
+    return float(np.maximum(0, before - after).sum() / before.sum())
+
+
+def _simplicity(gray: np.ndarray) -> float:
+    """One less the area of the box that holds the middle 90 % of the edges in both directions."""
+    edges = np.abs(cv2.Laplacian(cv2.resize(gray, (100, 100), interpolation=cv2.INTER_AREA), cv2.CV_32F))
+    return 1 - float(np.prod([_middle(edges.sum(axis=axis)) for axis in (0, 1)]))
+
+
+def _middle(weights: np.ndarray) -> float:
+    """Share of the places that hold the middle 90 % of the weight; all where there is none."""
+    total = np.cumsum(weights)
+    if total[-1] <= 0:
+        return 1.0
+    low, high = np.searchsorted(total, [0.05 * total[-1], 0.95 * total[-1]])
+    return float(high - low + 1) / len(weights)
+
+
+def _thirds(gray: np.ndarray) -> float:
+    """What stands out, each part weighed by its nearness to the closest power point."""
+    standing_out = _spectral_residual(cv2.resize(gray, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32))
+    places = (np.arange(64) + 0.5) / 64
+    off = np.minimum(abs(places - 1 / 3), abs(places - 2 / 3))
+    near = np.exp(-(off[:, None] ** 2 + off[None] ** 2) / (2 * THIRDS_WIDTH**2))
+    total = float(standing_out.sum())
+    return float((standing_out * near).sum()) / total if total > 0 else 0.0
+
+
+def _spectral_residual(gray: np.ndarray) -> np.ndarray:
+    """What the log spectrum has over its local mean, back in the picture, squared and smoothed: float32 [64, 64]."""
+    spectrum = np.fft.fft2(gray)
+    loudness = np.log(np.abs(spectrum) + 1e-6)
+    residual = loudness - cv2.blur(loudness, (3, 3))
+    back = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    return cv2.GaussianBlur(back.astype(np.float32), (0, 0), 2.5)

@@ -1,0 +1,119 @@
+"""Which annotators there are: the files of the folders below, and what installed packages bring."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from reelwright.annotate.contract import Computes, refuse_shared_columns
+
+FOLDERS = ("picture", "motion", "overlay", "captions", "sets")
+"""Each file in them is an annotator's and has its name: picture/blur.py holds the class whose `name` is "blur". What
+several files share lies in folders below."""
+
+ENTRY_POINTS = "reelwright.annotators"
+"""Other packages add annotators under this group: name = "module:Class"."""
+
+
+@cache
+def built_in() -> Mapping[str, str]:
+    """Return name -> module of reelwright's own annotators. Files are listed, nothing is imported."""
+    here = Path(__file__).parent
+    return {
+        file.name: f"reelwright.annotate.{folder}.{file.name}"
+        for folder in FOLDERS
+        for file in iter_modules([str(here / folder)])
+        if not file.ispkg
+    }
+
+
+def available() -> list[str]:
+    """Return the names that `load` knows; a package cannot take a built-in's."""
+    return list(dict.fromkeys([*built_in(), *(point.name for point in entry_points(group=ENTRY_POINTS))]))
+
+
+def kind_of(name: str) -> type[Computes]:
+    """Return the class of an annotator, from its own file alone.
+
+    Raises:
+        ValueError: no annotator has this name, or the package that brings it cannot be imported.
+    """
+    if name in built_in():
+        return _class_in(built_in()[name], name)
+    for point in entry_points(group=ENTRY_POINTS, name=name):  # looks at all installed packages, which takes a while
+        try:
+            return point.load()
+        except Exception as error:  # another package's code
+            raise ValueError(f"annotator {name!r} of {point.value} cannot be imported: {error}") from error
+    raise ValueError(f"{name!r} is not an annotator; {_look_alikes(name, available())}")
+
+
+def load(name: str, parameters: Mapping[str, Any] | None = None) -> Computes:
+    """Return the annotator of this name with these parameters.
+
+    Raises:
+        ValueError: no annotator has this name, or it has no such parameter, or not with this value.
+    """
+    return _build(kind_of(name), dict(parameters or {}))
+
+
+def load_all(recipe: Mapping[str, Mapping[str, Any] | None]) -> list[Computes]:
+    """Return the annotators of a recipe {name: parameters}, in its order.
+
+    Raises:
+        ValueError: as `load`, and where two write one column.
+    """
+    annotators = [load(name, parameters) for name, parameters in recipe.items()]
+    refuse_shared_columns(annotators)
+    return annotators
+
+
+def in_profile(profile: str) -> dict[str, dict[str, Any]]:
+    """Return name -> parameters of a profile's annotators: "cpu" or "full", as the classes say of themselves."""
+    kinds = {name: kind_of(name) for name in available()}
+    return {
+        name: dict(kind.profile_parameters.get(profile, {})) for name, kind in kinds.items() if profile in kind.profiles
+    }
+
+
+def typical_s(name: str) -> float | None:
+    """Return the worker seconds per clip that an annotator's class states; None where it states none."""
+    try:
+        return kind_of(name).typical_s
+    except ValueError:
+        return None
+
+
+def _class_in(module: str, name: str) -> type[Computes]:
+    for value in vars(import_module(module)).values():
+        is_own = isinstance(value, type) and value.__module__ == module
+        if is_own and issubclass(value, Computes) and getattr(value, "name", None) == name:
+            return value
+    raise TypeError(f"{module} has no annotator with the file's name: give a class name = {name!r}")
+
+
+def _build(kind: type[Computes], parameters: dict[str, Any]) -> Computes:
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in fields(kind)]
+    for key in parameters:
+        if key not in known:
+            raise ValueError(f"annotator {kind.name!r} has no parameter {key!r}; {_look_alikes(key, known)}")
+    try:
+        return TypeAdapter(kind).validate_python(parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"annotator {kind.name!r}: {where} = {first['input']!r}: {first['msg']}") from None
+
+
+def _look_alikes(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"look-alikes: {', '.join(close)}" if close else f"there are: {', '.join(sorted(known)) or 'none'}"

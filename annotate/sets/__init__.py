@@ -1,0 +1,1 @@
+"""Annotators of all clips at once: clusters and their names, densities, groups of near duplicates."""

@@ -1,0 +1,42 @@
+"""Groups from likeness, without chains."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+FIRST_BLOCK, LARGEST_BLOCK = 16, 2048
+
+
+class Neighbours(Protocol):
+    def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Every pair (i, j), i < j, of items that are alike, i in `block` and free[j]: int64 [P, 2], each once.
+
+        block: indices, ascending. free: bool [N]; what is not free will not be free again.
+        """
+
+
+def group(count: int, neighbours: Neighbours) -> np.ndarray:
+    """Return the first of each item's group, int64 [count]: leader clustering in order of index.
+
+    The first item that is in no group yet begins one and takes all that are like it and in none. Items are asked for
+    their neighbours in blocks that grow: a camera that never moves makes all its clips alike, and once the first few
+    have taken them, the rest is never compared.
+    """
+    first = np.full(count, -1)
+    start, size = 0, FIRST_BLOCK
+    while start < count:
+        free = first < 0
+        block = start + np.flatnonzero(free[start : start + size])
+        pairs = neighbours(block, free)
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        begins = np.searchsorted(pairs[:, 0], block, "left")
+        ends = np.searchsorted(pairs[:, 0], block, "right")
+        for item, begin, end in zip(block, begins, ends, strict=True):
+            if first[item] < 0:
+                first[item] = item
+                near = pairs[begin:end, 1]
+                first[near[first[near] < 0]] = item
+        start, size = start + size, min(2 * size, LARGEST_BLOCK)
+    return first

@@ -1,0 +1,1 @@
+"""Commands for whoever tunes the kernels: what they compile to, and which tiles are fastest."""

@@ -1,0 +1,1 @@
+"""LoRA: adapters on linear layers, their files and their FLOPs."""

@@ -1,0 +1,1 @@
+"""Sampling: noise schedules, guidance, solvers and the generator of videos."""

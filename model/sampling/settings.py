@@ -1,0 +1,98 @@
+"""Settings of a sampler, in groups; the defaults are the published ones."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from reelwright.model.codec import latent_size
+from reelwright.model.codec.base import STRIDE
+from reelwright.model.errors import ModelError
+from reelwright.model.sampling.guidance import Guidance
+from reelwright.model.sampling.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a segment, in pixels.
+
+    frames: those that are given included. overlap: last frames of a segment that the next one continues.
+    """
+
+    width: int = 832
+    height: int = 480
+    frames: int = 93
+    overlap: int = 13
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns. Raises ModelError for a size that does not divide."""
+        return latent_size(self.frames, self.height, self.width)
+
+    def check(self, patch: tuple[int, int, int]) -> None:
+        """Raise ModelError for a size that does not divide. patch: the network's."""
+        down, across = STRIDE[1] * patch[1], STRIDE[2] * patch[2]
+        if self.height % down or self.width % across or not self.height or not self.width:
+            raise ModelError(
+                f"{self.width} wide × {self.height} high does not fit: the width must be a multiple of {across}, "
+                f"the height of {down}"
+            )
+        latent_size(self.frames, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept in memory to save time.
+
+    cache: keys and values of the condition, computed once. batched: with and without the prompt in one pass, at twice
+    the memory.
+    """
+
+    cache: bool = True
+    batched: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample."""
+
+    shape: Shape = field(default_factory=Shape)
+    schedule: Schedule = field(default_factory=Schedule)
+    guidance: Guidance = field(default_factory=Guidance)
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def of(cls, **flat: Any) -> "Settings":
+        """Build settings from names of all groups: `Settings.of(width=64, steps=8, guidance=1.0)`."""
+        return cls().changed(**flat)
+
+    def changed(self, **flat: Any) -> "Settings":
+        """Return the settings with some changed, by name.
+
+        Raises:
+            TypeError: a name that no group has.
+        """
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in flat.items():
+            if name not in _GROUP:
+                raise TypeError(f"{name!r} is not a setting of sampling; settings are {', '.join(_GROUP)}")
+            groups.setdefault(_GROUP[name], {})["scale" if name == "guidance" else name] = value
+        return replace(self, **{group: replace(getattr(self, group), **new) for group, new in groups.items()})
+
+    def flat(self) -> dict[str, Any]:
+        """Return all settings by name, as files that are made by them carry them."""
+        guidance = asdict(self.guidance)
+        guidance["guidance"] = guidance.pop("scale")
+        return {**asdict(self.shape), **asdict(self.schedule), **guidance, **asdict(self.memory)}
+
+    def check(self, patch: tuple[int, int, int]) -> None:
+        """Raise ModelError for a size that does not divide, or an impossible number of steps. patch: the network's."""
+        self.shape.check(patch)
+        self.schedule.sigmas()
+
+
+_GROUP = {
+    **dict.fromkeys(asdict(Shape()), "shape"),
+    **dict.fromkeys(asdict(Schedule()), "schedule"),
+    **dict.fromkeys(["guidance", "rule", "negative"], "guidance"),
+    **dict.fromkeys(asdict(Memory()), "memory"),
+}
+"""The group of each setting."""

@@ -1,0 +1,1 @@
+"""Weights on disk: published checkpoints, single files and pretrained encoders."""

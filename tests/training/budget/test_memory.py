@@ -1,0 +1,135 @@
+"""The planner against what is really held: live storages of a real pass, counts, and the shape of its answers."""
+
+import pytest
+import torch
+
+from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
+from reelwright.model.dit import DiT
+from reelwright.training.adapters import adapt
+from reelwright.training.budget.activations import Shape, _peaks, _step, trace
+from reelwright.training.budget.live_bytes import LiveBytes
+from reelwright.training.budget.memory import largest_bucket, plan_memory
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
+
+SMALL = DiTConfig(hidden_size=64, depth=4, num_heads=4, caption_channels=24, adaln_tembed_dim=16)
+SHAPE = Shape(2, (3, 16, 16), 8)
+DATA = DataConfig(sizes=("128x128",), frames=(1, 9), tokens_per_batch=400, batches_per_step=4)
+LONG = DiTConfig(hidden_size=512, num_heads=4, adaln_tembed_dim=64, caption_channels=64)  # 48 blocks, quick to trace
+VIDEO = DataConfig(sizes=("480p",), tokens_per_batch=37440)
+BIG = TrainRecipe(model=LONG, data=VIDEO, compute=ComputeConfig(checkpointing="full"))
+
+
+@pytest.mark.parametrize("checkpointing", [pytest.param("none", marks=pytest.mark.exhaustive), "selective", "full"])
+@pytest.mark.parametrize(
+    ("precision", "lora"),
+    [pytest.param("fp32", None, marks=pytest.mark.exhaustive), ("bf16", LoRAConfig(rank=4, alpha=4))],
+)
+def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(precision, checkpointing, lora):
+    compute = ComputeConfig(precision=precision, checkpointing=checkpointing)
+    model = DiT(SMALL)
+    if lora:
+        adapt(model, lora, compute)
+    parallelize(model, ParallelConfig(), compute, World.alone("cpu"))
+    with LiveBytes() as live:
+        _step(model, SMALL, SHAPE, compute)
+    peak, _ = _peaks(live, [p.grad for p in model.parameters() if p.grad is not None])
+    assert trace(SMALL, SHAPE, compute, lora=lora).peak == pytest.approx(peak, rel=0.02)
+
+
+def test_live_bytes_counts_what_is_made_until_it_is_freed_and_no_views():
+    there = torch.zeros(100)
+    with LiveBytes() as live:
+        view = there.view(10, 10)
+        a = view + 1
+        b = a * 2
+        del a
+        c = b + 1
+    assert max(size for size, _ in live.timeline()) == 800
+    assert live.timeline(apart=[c])[-1] == (400, 400)
+    del b, c
+    assert live.timeline()[-1] == (0, 0)
+
+
+def test_a_trace_leaves_no_fake_tensors_behind():
+    trace(SMALL, SHAPE, ComputeConfig())
+    x, text = torch.randn(1, 16, 3, 16, 16), torch.randn(1, 8, 24)
+    assert torch.isfinite(DiT(SMALL)(x, torch.zeros(1), text)).all()
+
+
+def test_weights_gradients_and_states_on_one_rank():
+    plan = plan_memory(TrainRecipe(model=SMALL, data=DATA), device="cpu")
+    count = sum(p.numel() for p in DiT(SMALL).parameters())
+    assert plan.counts.all == plan.counts.trained == count
+    assert plan.bytes["parameters"] == plan.bytes["gradients"] == 4 * count
+    assert plan.bytes["optimizer (AdamW)"] == 8 * count
+    assert plan.total == sum(plan.bytes.values())
+
+
+@pytest.mark.exhaustive
+def test_what_sharding_divides_and_what_it_does_not():
+    one, two, eight = (plan_memory(BIG, ranks=n) for n in (1, 2, 8))
+    for kind in ("parameters", "gradients", "optimizer (AdamW)"):
+        assert one.bytes[kind] == pytest.approx(8 * eight.bytes[kind], rel=1e-6)
+        assert one.bytes[kind] == pytest.approx(2 * two.bytes[kind], rel=1e-6)
+    assert two.bytes["activations"] == eight.bytes["activations"]
+    gathered = 2 * eight.counts.blocks + 2 * eight.counts.modulation  # all in bf16, but for the modulation
+    assert eight.bytes["gathered weights"] < 0.06 * gathered + 4 * eight.counts.rest
+    zero2 = BIG.model_copy(update={"parallel": ParallelConfig(reshard_after_forward=False)})
+    assert plan_memory(zero2, ranks=8).bytes["gathered weights"] == gathered + 4 * eight.counts.rest
+    context = BIG.model_copy(update={"parallel": ParallelConfig(context=4)})
+    shared = plan_memory(context, ranks=8)
+    assert shared.bytes["parameters"] == eight.bytes["parameters"]
+    assert shared.bytes["activations"] < 0.4 * eight.bytes["activations"]
+
+
+@pytest.mark.exhaustive
+def test_lora_trains_its_adapters_alone():
+    plan = plan_memory(BIG.model_copy(update={"lora": LoRAConfig(rank=1, alpha=1)}), ranks=8)
+    assert plan.counts.trained < 0.01 * plan.counts.all
+    assert plan.bytes["optimizer (AdamW)"] == pytest.approx(plan.counts.trained, rel=1e-6)  # 8 bytes over 8 ranks
+    assert 2 * plan.counts.all < 8 * plan.bytes["parameters"] < 2.7 * plan.counts.all  # the frozen ones are bf16
+
+
+def test_a_block_s_input_is_all_that_full_checkpointing_keeps():
+    held = trace(BIG.model, Shape(1, (24, 60, 104), 512), BIG.compute, half_blocks=True)
+    assert held.block == pytest.approx(24 * 30 * 52 * 512 * 2, rel=0.01)  # bf16
+
+
+def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
+    encoders = {"codec": {"kind": "wan", "path": "x", "dtype": "bf16"}, "text": {"kind": "umt5", "path": "x"}}
+    options = {"model": SMALL, "data": DATA, "optim": {"ema": 0.9}, "samples": {"every": 1, "prompts": ["a"]}}
+    quiet, plan = (TrainRecipe.model_validate(options | extra) for extra in ({"samples": {}}, encoders))
+    held, plan = plan_memory(quiet, device="cpu"), plan_memory(plan, device="cpu")
+    weights = held.counts.all * 4
+    assert held.sampling == 0
+    assert plan.sampling == 2 * 127_000_000 + 4 * 5_680_000_000 + 5 * weights  # weights, AdamW's two, averages, a copy
+    assert plan.total == plan.sampling > sum(plan.bytes.values())
+    fly = TrainRecipe.model_validate(options | encoders | {"data": DATA.model_copy(update={"encode": "on_the_fly"})})
+    assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == 2 * 127_000_000 + 4 * 5_680_000_000
+
+
+def test_the_largest_micro_batch_is_planned_for():
+    bucket = largest_bucket(DATA, SMALL)
+    assert bucket.key == "9x128x128"
+    assert plan_memory(TrainRecipe(model=SMALL, data=DATA), device="cpu").batch == 400 // (3 * 64)
+
+
+def test_time_and_utilisation_are_each_other_s_inverse():
+    plan = plan_memory(BIG, ranks=8)
+    seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
+    assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
+    assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
+
+
+def test_sparse_attention_takes_fewer_operations():
+    dense = TrainRecipe(model=SMALL, data=DATA.model_copy(update={"frames": (9,)}))
+    sparse = dense.model_copy(update={"attention": AttentionConfig(form="sparse", block=(1, 2, 2), keep=1 / 16)})
+    assert plan_memory(sparse, device="cpu").flops < 0.95 * plan_memory(dense, device="cpu").flops
+
+
+def test_ranks_that_do_not_fit_are_one_sentence():
+    with pytest.raises(TrainError, match="batches_per_step 8 is no multiple of the 3 ranks.*set it to 9"):
+        plan_memory(BIG, ranks=3)

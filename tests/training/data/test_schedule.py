@@ -1,0 +1,188 @@
+"""Laws of the sampler: deterministic, the same whatever the ranks, every clip as often as its weight, nothing
+dropped."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelwright.model.config import DiTConfig
+from reelwright.training.data.holdout import hashes, held_out
+from reelwright.training.data.schedule import Plan, caption_choice, systematic
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import DataConfig, TaskConfig
+
+ALL = TaskConfig(t2i=1, t2v=2, i2v=1, continuation=1)
+
+
+def rows_of(count: int, seed: int = 0, *, weights=None, sources: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return pa.table({
+        "clip_id": [f"{i:06x}" for i in rng.permutation(count)],
+        "weight": rng.lognormal(size=count) if weights is None else weights,
+        "width": rng.choice([160, 320, 640], count),
+        "height": rng.choice([96, 192, 320], count),
+        "fps": rng.choice([15.0, 24.0, 30.0], count),
+        "num_frames": rng.integers(1, 200, count),
+        "source_md5": [f"s{i % sources if sources else i}" for i in range(count)],
+    })  # fmt: skip
+
+
+def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> Plan:
+    options = {
+        "sizes": ("64p", "128p"),
+        "frames": (1, 17, 33),
+        "tokens_per_batch": 900,
+        "batches_per_step": 4,
+        "holdout": 0.1,
+    }
+    return Plan(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed)
+
+
+def draws(plan: Plan, epoch: int) -> list[tuple[str, int]]:
+    return [(d.clip_id, d.index) for k in plan.epoch_batches(epoch) for d in plan.batch(k).samples]
+
+
+@settings(max_examples=15, deadline=None)
+@given(count=st.integers(3, 80), seed=st.integers(-5, 2**40), epoch=st.integers(0, 3))
+def test_in_an_epoch_every_clip_appears_as_often_as_its_weight_says(count, seed, epoch):
+    plan = plan_of(count, seed)
+    seen = Counter(clip for clip, _ in draws(plan, epoch))
+    ids = plan.clip_ids.take(plan.train).to_pylist()
+    assert sum(seen.values()) == len(ids)
+    assert set(seen) <= set(ids)
+    for clip, expected in zip(ids, plan.expected, strict=True):
+        assert abs(seen[clip] - expected) < 1 + 1e-9
+
+
+@given(weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=200), seed=st.integers(0, 1000))
+def test_systematic_draws_are_within_one_of_what_is_expected(weights, seed):
+    expected = np.array(weights) * len(weights) / sum(weights)
+    counts = np.bincount(systematic(expected, np.random.default_rng(seed)), minlength=len(weights))
+    assert counts.sum() == len(weights)
+    assert (abs(counts - expected) < 1 + 1e-6).all()
+
+
+def test_no_sample_is_seen_twice_and_none_is_left_over():
+    plan = plan_of()
+    indices = [i for epoch in range(4) for _, i in draws(plan, epoch)]
+    assert sorted(indices) == list(range(4 * len(plan.train)))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_ranks_share_each_step_without_overlap_and_the_step_does_not_depend_on_them(ranks):
+    alone, shared = plan_of(), plan_of()
+    for i in range(12):
+        parts = [shared.step(i)[rank::ranks] for rank in range(ranks)]
+        mine = [d.index for part in parts for m in part for d in m.samples]
+        assert len(mine) == len(set(mine))
+        assert sorted(mine) == sorted(d.index for m in alone.step(i) for d in m.samples)
+
+
+def test_what_is_computed_side_by_side_costs_about_the_same():
+    plan = plan_of(200, batches_per_step=8)
+    for i in range(5):
+        costs = [plan.cost(m) for m in plan.step(i)]
+        assert costs == sorted(costs, reverse=True)
+        drawn = [plan.cost(plan.batch(k)) for k in range(8 * i, 8 * i + 8)]
+        assert sorted(drawn) == costs[::-1]
+        assert sum(costs[::4]) <= max(drawn[:4]) + max(drawn[4:])  # two rounds of four ranks
+
+
+def test_shapes_are_those_that_an_epoch_has():
+    plan = plan_of(200)
+    batches = [plan.batch(k) for k in plan.epoch_batches(0)]
+    assert plan.shapes() == len({(m.bucket, len(m.samples), m.cond_frames) for m in batches}) > 20
+
+
+def test_resuming_at_step_k_gives_the_tail():
+    whole = [plan_of().step(i) for i in range(30)]
+    resumed = plan_of()
+    assert [resumed.step(i) for i in range(17, 30)] == whole[17:]
+    assert [plan_of(seed=1).step(i) for i in range(30)] != whole
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    rows, args = rows_of(40), (DataConfig(sizes=("64p",), frames=(1, 17)), ALL, DiTConfig(), 3)
+    shuffled = rows.take(np.random.default_rng(1).permutation(40))
+    assert Plan(rows, *args).step(2) == Plan(shuffled, *args).step(2)
+
+
+def test_batches_are_of_one_shape_and_task_and_keep_the_budget():
+    plan = plan_of(tasks=ALL.model_copy(update={"condition_frames": (13, 5)}))
+    conds = Counter()
+    for i in range(40):
+        for m in plan.step(i):
+            assert 1 <= len(m.samples) <= max(1, 900 // m.bucket.tokens())
+            assert (m.bucket.frames == 1) == (m.task == "t2i")
+            conds[m.task, m.cond_frames] += 1
+            assert m.cond_frames < m.bucket.latent[0]
+    assert set(conds) == {("t2i", 0), ("t2v", 0), ("i2v", 1), ("continuation", 4), ("continuation", 2)}
+
+
+def test_tasks_and_sizes_are_drawn_by_their_weights():
+    rows = rows_of(400, weights=[1.0] * 400)
+    rows = rows.set_column(2, "width", pa.array([640] * 400)).set_column(3, "height", pa.array([320] * 400))
+    rows = rows.set_column(5, "num_frames", pa.array([200] * 400))
+    data = DataConfig(sizes=("128p", "64p"), size_weights=(3, 1), frames=(1, 33), batches_per_step=1, holdout=0)
+    plan = Plan(rows, data, ALL, DiTConfig())
+    tasks, sizes = Counter(), Counter()
+    for epoch in range(10):
+        for k in plan.epoch_batches(epoch):
+            m = plan.batch(k)
+            tasks[m.task] += len(m.samples)
+            sizes[m.bucket.height * m.bucket.width > 8000] += len(m.samples)
+    assert tasks["t2v"] / 4000 == pytest.approx(0.4, abs=0.03)
+    assert tasks["t2i"] / 4000 == pytest.approx(0.2, abs=0.03)
+    assert sizes[True] / 4000 == pytest.approx(0.75, abs=0.03)
+
+
+def test_clips_that_no_task_can_use_are_counted_not_drawn():
+    plan = plan_of(tasks=TaskConfig(t2i=0, t2v=1), frames=(33,))
+    assert plan.unused["too short for the tasks"] + len(plan.train) + len(plan.held_out) == 60
+    lost = frozenset(plan.clip_ids.take(plan.train[:3]).to_pylist())
+    again = Plan(rows_of(60), plan.data, plan.tasks, plan.config, failed=lost)
+    assert again.unused["failed to encode"] == 3
+    with pytest.raises(TrainError, match="no clip of the snapshot can be trained on"):
+        plan_of(tasks=TaskConfig(t2i=0, t2v=1), frames=(929,))
+
+
+def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
+    plan, other = plan_of(), plan_of(seed=9)
+    held = set(plan.clip_ids.take(plan.held_out).to_pylist())
+    assert held
+    assert not held & {clip for epoch in range(3) for clip, _ in draws(plan, epoch)}
+    batches = plan.validation(5)
+    assert batches == other.validation(5)
+    assert {d.clip_id for m in batches for d in m.samples} <= held
+    assert {m.task for m in batches} == {"t2i", "t2v", "i2v", "continuation"}
+
+
+def test_whole_sources_are_held_out_where_there_are_enough():
+    sources = [f"s{i // 5}" for i in range(1000)]
+    kind, held = held_out([f"c{i}" for i in range(1000)], sources, np.ones(1000, bool), 0.1)
+    assert kind == "source"
+    assert 0.05 < held.mean() < 0.15
+    assert not set(np.array(sources)[held]) & set(np.array(sources)[~held])
+    kind, held = held_out([f"c{i}" for i in range(20)], ["one"] * 20, np.ones(20, bool), 0.1)
+    assert kind == "clip"
+    assert 1 <= held.sum() < 20
+
+
+def test_a_clip_once_held_out_stays_so_in_a_larger_snapshot():
+    ids = [f"c{i}" for i in range(400)]
+    small = held_out(ids[:200], [None] * 200, np.ones(200, bool), 0.1)[1]
+    large = held_out(ids, [None] * 400, np.ones(400, bool), 0.1)[1]
+    assert (large[:200] == small).all()
+    assert hashes(["a"])[0] == hashes(["a"])[0] != hashes(["b"])[0]
+
+
+def test_captions_are_drawn_evenly_and_dropped_as_often_as_asked():
+    picks = Counter(caption_choice(seed * 7919, 3, 0.1) for seed in range(20_000))
+    assert picks[3] / 20_000 == pytest.approx(0.1, abs=0.01)
+    assert all(picks[i] / 20_000 == pytest.approx(0.3, abs=0.02) for i in range(3))
+    assert caption_choice(5, 2, 1.0) == 2
+    assert caption_choice(5, 2, 0.0) < 2

@@ -1,0 +1,90 @@
+"""Compiled blocks compute what eager ones do, in one graph for all of them and each shape of batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from reelwright.training.distributed.context import context_parallel
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import World, start
+from reelwright.training.objectives.flow import FlowConfig, flow_loss
+from reelwright.training.recipe import ComputeConfig, ParallelConfig, TrainRecipe
+from tests.training.ranks import ranks
+from tests.training.steps import CONFIG, PLAIN, make_batch, tiny
+
+BACKEND = "aot_eager"
+"""Graphs of forward and backward as Inductor gets them, run as they are: no C++ compiler, no rounding of its own."""
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "batches"),
+    [
+        pytest.param("none", "fp32", ((1, 1), (2, 0)), marks=pytest.mark.exhaustive),  # samples, condition frames
+        ("selective", "bf16", ((1, 1),)),
+        pytest.param("full", "fp32", ((1, 1),), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_outputs_and_gradients_are_those_of_eager_blocks(
+    form: str, precision: str, batches: tuple[tuple[int, int], ...]
+) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend(BACKEND)
+    plain, options = tiny(), {"checkpointing": form, "precision": precision, "compile": True}
+    compiled = parallelize(
+        tiny(), ParallelConfig(), ComputeConfig.model_validate(options), World.alone("cpu"), backend=counter
+    )
+    for graphs, (samples, cond) in enumerate(batches, start=1):
+        expect, found = (_pass(model, samples, cond, precision) for model in (plain, compiled))
+        near = {"rtol": 1e-5, "atol": 1e-5} if precision == "fp32" else {"rtol": 2e-2, "atol": 2e-2}
+        for a, b in zip(found, expect, strict=True):
+            torch.testing.assert_close(a / b.abs().max(), b / b.abs().max(), **near)
+        assert counter.frame_count == graphs
+
+
+def _pass(model: torch.nn.Module, samples: int, cond: int, precision: str) -> list[torch.Tensor]:
+    """The output, and every gradient."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(samples, CONFIG.in_channels, 3, 8, 4, generator=generator)
+    text = torch.randn(samples, 5, CONFIG.caption_channels, generator=generator)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        out = model(x, torch.full((samples,), 300.0), text, cond_frames=cond)
+    out.float().square().mean().backward()
+    return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+def test_sharded_blocks_on_strips_are_one_graph() -> None:
+    """FSDP2 and Ulysses, with all activations made anew."""
+    _, expect = _loss(ParallelConfig(), World.alone("cpu"), PLAIN)
+    parts = ranks(2, _compiled_loss)
+    assert [graphs for graphs, _ in parts] == [1, 1]
+    assert sum(loss for _, loss in parts) == pytest.approx(expect, rel=1e-5)
+
+
+def _compiled_loss() -> tuple[int, float]:
+    parallel = ParallelConfig(context=2)
+    compute = ComputeConfig(precision="fp32", checkpointing="full", compile=True)
+    return _loss(parallel, start(parallel, device="cpu"), compute)
+
+
+def _loss(parallel: ParallelConfig, world: World, compute: ComputeConfig) -> tuple[int, float]:
+    """Of a batch, forward and backward: graphs, and this rank's part of the loss."""
+    counter = CompileCounterWithBackend(BACKEND)
+    model = parallelize(tiny(), parallel, compute, world, backend=counter)
+    context = context_parallel(model, parallel, world)
+    batch = make_batch(0, 2)
+    batch = context.share(batch, CONFIG.patch_size) if context else batch
+    loss = flow_loss(model, batch, FlowConfig()).total
+    loss.backward()
+    return counter.frame_count, loss.item()
+
+
+def test_a_ring_that_nothing_would_be_compiled_around_is_refused() -> None:
+    ring: dict[str, Any] = {"parallel": {"context": 2, "context_form": "ring"}, "compute": {"compile": True}}
+    TrainRecipe.model_validate(ring)
+    ring["compute"]["checkpointing"] = "full"
+    with pytest.raises(ValidationError, match="set parallel.context_form: ulysses"):
+        TrainRecipe.model_validate(ring)

@@ -1,0 +1,1 @@
+"""Memory and throughput of a training run, estimated and measured."""

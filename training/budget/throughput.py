@@ -1,0 +1,124 @@
+"""How fast a run goes: clips/s, tokens/s, model FLOP utilisation, and the share of time spent waiting for data."""
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
+from reelwright.model.flops import train_flops
+from reelwright.model.lora.flops import lora_train_flops
+from reelwright.training.data.batch import Batch
+from reelwright.training.distributed.world import World
+from reelwright.training.recipe import TrainRecipe
+
+# Dense bf16 peaks in TFLOP/s, from the makers' data sheets (NVIDIA's headline figures with sparsity, halved).
+# The first name that the device's own name contains counts, so longer ones come first.
+PEAK_TFLOPS = (
+    ("B200", 2250.0),
+    ("GH200", 989.5),
+    ("H200", 989.5),
+    ("H100 PCIe", 756.5),
+    ("H100 NVL", 835.5),
+    ("H100", 989.5),
+    ("H800 PCIe", 756.5),
+    ("H800", 989.5),
+    ("H20", 148.0),
+    ("A100", 312.0),
+    ("A800", 312.0),
+    ("L40S", 362.0),
+    ("L40", 181.0),
+    ("L4", 121.0),
+    ("A40", 149.7),
+    ("A10", 125.0),
+    ("RTX 6000 Ada", 364.2),
+    ("RTX 4090", 165.2),
+    ("RTX 3090", 71.0),
+    ("MI300X", 1307.4),
+    ("MI250X", 383.0),
+)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bf16 FLOP/s of a GPU that the table has; None for others and for the CPU."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((tera * 1e12 for known, tera in PEAK_TFLOPS if known in name), None)
+
+
+def step_flops(
+    config: DiTConfig,
+    lora: LoRAConfig | None,
+    grid: tuple[int, int, int],
+    *,
+    batch: int,
+    cond_frames: int,
+    text_tokens: int,
+    attention: AttentionConfig,
+) -> int:
+    """Forward and backward pass of what is trained; sizes as in `reelwright.model.flops`."""
+    count = train_flops if lora is None else partial(lora_train_flops, lora=lora)
+    return count(
+        config, grid=grid, batch=batch, cond_frames=cond_frames, text_tokens=text_tokens, attention=attention
+    )  # fmt: skip
+
+
+def batch_flops(recipe: TrainRecipe, batch: Batch, attention: AttentionConfig) -> int:
+    """Count the operations of a batch's forward and backward pass, by the ranks that share it together."""
+    num, _, frames, height, width = batch.latents.shape
+    _, rows, columns = recipe.model.patch_size
+    return step_flops(
+        recipe.model, recipe.lora, (frames, height // rows, width // columns),
+        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.shape[1], attention=attention,
+    )  # fmt: skip
+
+
+@dataclass
+class Meter:
+    """Counts between two log lines, over all ranks. Validation, sampling and saving are not in its time."""
+
+    config: DiTConfig
+    world: World
+    seconds: float = 0.0
+    wait_s: float = 0.0
+    clips: float = 0.0
+    tokens: float = 0.0
+    flops: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    def start_step(self) -> None:
+        self._began = time.perf_counter()
+
+    def add(self, batch: Batch, flops: int) -> None:
+        """Count a batch.
+
+        Args:
+            batch: the whole micro-batch, also where this rank computes a strip of it.
+            flops: operations of its forward and backward pass, by all ranks that share it.
+        """
+        num, _, *grid = batch.latents.shape
+        share = 1 / self.world.context_size  # ranks of a context group count the same batch
+        self.clips += num * share
+        self.tokens += num * self.config.tokens(*grid) * share
+        self.wait_s += batch.wait_s
+        self.flops += share * flops
+
+    def end_step(self) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+    def read(self) -> dict[str, float]:
+        """Figures since the last call; every rank must call it. `mfu` only where the device's peak is known."""
+        clips, tokens, flops, wait_s = self.world.sum([self.clips, self.tokens, self.flops, self.wait_s])
+        seconds = max(self.seconds, 1e-9)
+        out = {
+            "clips_per_s": clips / seconds,
+            "tokens_per_s": tokens / seconds,
+            "data_wait_share": wait_s / self.world.size / seconds,
+        }
+        peak = peak_flops(self.world.device)
+        if peak:
+            out["mfu"] = flops / seconds / (peak * self.world.size)
+        self.seconds = self.wait_s = self.clips = self.tokens = self.flops = 0.0
+        return out

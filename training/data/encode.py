@@ -1,0 +1,131 @@
+"""Clips and captions to rows of the tables `latents` and `texts`: shared by precomputing and by encoding on the fly.
+
+Decoding is handed in: `decode(mp4, bucket, at)` gives the frames. Bytes of videos are decoded in a sandbox that
+`pipelines` owns, and training knows the store alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelwright.model.codec import Codec, codec_fingerprint
+from reelwright.model.text import TextEncoder, text_fingerprint
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.rows import caption_hash
+from reelwright.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # of which frames are taken and how they are scaled
+CENTRE = 0.5
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """numbers: the clip's frames that were taken. frames: uint8 [F, height, width, 3]. width, height: of the clip."""
+
+    numbers: list[int]
+    frames: np.ndarray
+    width: int
+    height: int
+
+
+Decode = Callable[[bytes, Bucket, float], Decoded]
+"""(mp4, bucket, at) -> a window of `bucket.frames` frames. at: where in the clip, 0 its beginning to 1 its end."""
+
+
+@dataclass(frozen=True)
+class Prints:
+    """Fingerprints that rows of `latents` and `texts` must carry to be those of a recipe."""
+
+    latents: str
+    texts: str
+
+    @property
+    def both(self) -> str:
+        """16 hex digits, for a checkpoint."""
+        return hashlib.sha256(f"{self.latents}|{self.texts}".encode()).hexdigest()[:16]
+
+
+def prints_of(recipe: TrainRecipe) -> Prints:
+    """Known without loading a network. Raises ModelError when its weights are not there."""
+    dtype = recipe.data.store_dtype
+    return Prints(
+        f"{codec_fingerprint(recipe.codec)}-{recipe.data.fps:g}fps-{dtype}-v{VERSION}",
+        f"{text_fingerprint(recipe.text)}-{dtype}",
+    )
+
+
+def encode_frames(frames: np.ndarray, codec: Codec) -> torch.Tensor:
+    """uint8 [F, H, W, 3] -> float32 latents [C, T, H/8, W/8] on the CPU."""
+    import torch
+
+    video = np.divide(frames, 127.5, dtype=np.float32)
+    video -= 1
+    return codec.encode(torch.from_numpy(video).permute(3, 0, 1, 2)[None])[0].float().cpu()
+
+
+def latents_row(
+    clip_id: str, mp4: bytes, bucket: Bucket, codec: Codec, decode: Decode, *, dtype: str, fingerprint: str
+) -> dict[str, Any]:
+    """A row of `latents`: the middle of the clip. Raises what `decode` raises."""
+    decoded = decode(mp4, bucket, CENTRE)
+    latents = encode_frames(decoded.frames, codec)
+    return {
+        "clip_id": clip_id,
+        "bucket": bucket.key,
+        "encoder_fingerprint": fingerprint,
+        "latents": to_bytes(latents, dtype),
+        "shape": list(latents.shape),
+        "dtype": dtype,
+        "first_frame": decoded.numbers[0],
+        "last_frame": decoded.numbers[-1],
+        "scale": bucket.scale(decoded.width, decoded.height),
+    }
+
+
+def text_rows(captions: Sequence[str], encoder: TextEncoder, *, dtype: str, fingerprint: str) -> list[dict[str, Any]]:
+    """Rows of `texts`."""
+    return [
+        {
+            "caption_hash": caption_hash(caption),
+            "encoder_fingerprint": fingerprint,
+            "caption": caption,
+            "states": to_bytes(states, dtype),
+            "shape": list(states.shape),
+            "dtype": dtype,
+        }
+        for caption, states in zip(captions, encoder.encode(captions), strict=True)
+    ]
+
+
+def to_bytes(tensor: torch.Tensor, dtype: str) -> bytes:
+    """The elements in C order, little endian as every machine we run on."""
+    import torch
+
+    return tensor.detach().cpu().to(_dtypes()[dtype]).contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def read_into(out: np.ndarray, data: bytes | memoryview, dtype: str) -> None:
+    """The elements in `data` (as `to_bytes` wrote them) into a float32 array of their number, in one pass."""
+    flat = out.reshape(-1)
+    if dtype == "bf16":  # the upper half of a float32
+        np.left_shift(np.frombuffer(data, "<u2"), 16, out=flat.view(np.uint32), dtype=np.uint32)
+    else:
+        flat[:] = np.frombuffer(data, {"fp16": "<f2", "fp32": "<f4"}[dtype])
+
+
+def item_bytes(dtype: str) -> int:
+    return {"bf16": 2, "fp16": 2, "fp32": 4}[dtype]
+
+
+def _dtypes() -> dict[str, torch.dtype]:
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

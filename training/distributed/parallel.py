@@ -1,0 +1,177 @@
+"""Parallelism, put on a model from outside: activation checkpointing, then compilation, then sharding (FSDP2).
+
+The order is the one that torchtitan found to work. Names of weights stay what they are: a block's `forward` is
+replaced, not its module wrapped.
+"""
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import ComputeConfig, ParallelConfig
+
+COMPILED_SHAPES = 128
+"""Shapes of batches that are compiled for where nobody knows how many there are."""
+MODES = 3
+"""Each is compiled for training, for validation, and, as a later epoch may cut its batches otherwise, once more."""
+
+
+def parallelize(
+    model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World, *, backend: Any = "inductor"
+) -> nn.Module:
+    """Put a recipe's parallelism and memory savings on a DiT (its `blocks`), in place, and return it.
+
+    Adapters (LoRA) go on before, optimizers are made after: parameters become DTensors. Gradients are summed over all
+    ranks, not averaged: a rank's loss is its part of the step's (a sum over its samples / samples of the step).
+    Context parallelism is set on a model by `training.distributed.context`, as it also splits the batches. backend:
+    torch.compile's, where the recipe compiles.
+    """
+    blocks = model.blocks
+    for block in blocks:
+        if compute.checkpointing != "none":
+            block.forward = _recomputed(block.forward, compute.checkpointing)
+        if compute.compile:
+            block.forward = _compiled(block.forward, backend)
+    if world.size > 1:
+        _shard(model, parallel, compute, world)
+    return model
+
+
+def autocast(compute: ComputeConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """What the forward pass runs under: bf16 products over fp32 weights, or nothing.
+
+    Its cache of rounded weights is off: a weight is used once a forward, and the cache would keep all of them.
+    """
+    if compute.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def accumulate(model: nn.Module, parallel: ParallelConfig, *, last: bool) -> None:
+    """Say before a micro-batch's backward whether it is the step's last.
+
+    Gradients are reduced to shards after each micro-batch, which takes the least memory; replicas are summed once,
+    at the last. With `gradients: whole` they stay whole on every rank until the last: one reduction a step.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.set_is_last_backward(last)
+        if parallel.gradients == "whole":
+            model.set_requires_gradient_sync(last)
+        else:
+            model.set_requires_all_reduce(last)
+
+
+def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> None:
+    """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+    # To a cache a block gives its keys and values, views; nobody changes them in place, which is what it is about.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    mesh = _weights_mesh(world, parallel)
+    reshard = parallel.reshard_after_forward
+    exact, rounded = _precision(compute, world, inner=False), _precision(compute, world, inner=True)
+    for block in model.blocks:
+        fully_shard(block.adaLN_modulation, mesh=mesh, reshard_after_forward=reshard, mp_policy=exact)
+        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=rounded)
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=exact)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # FSDP2 averages over its ranks; the loss is divided by the whole step's samples already. Sums that every
+            # backend knows, rather than NCCL's averages.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    model.register_forward_hook(_let_go)
+    register_fsdp_forward_method(model, "cache")
+
+
+def _let_go(model: nn.Module, inputs: Any, output: Any) -> None:
+    """After a forward that no backward follows, weights that were kept whole go: they would outlive a change (EMA)."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if not torch.is_grad_enabled():
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
+    """Ranks that weights are sharded over: those of `shard` and of `context` alike; replicas around them (HSDP)."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    replicas, shards = parallel.replicate, world.size // parallel.replicate
+    if shards * replicas != world.size:
+        raise TrainError(f"parallel.replicate {replicas} does not divide the run's {world.size} ranks")
+    mesh = init_device_mesh(world.device.type, (replicas, shards), mesh_dim_names=("replicas", "shards"))
+    return mesh if replicas > 1 else mesh["shards"]
+
+
+def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
+    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway, and no rounded copies wait for the
+    backward pass.
+
+    The rest (modulation, embedders, final layer) stays fp32, as the network computes there. Gradients are summed in
+    fp32.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    half = inner and compute.precision == "bf16" and world.device.type == "cuda"
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
+def _compiled(forward: Callable[..., Any], backend: Any) -> Callable[..., Any]:
+    """One graph for all blocks, for each shape of batch (bucket, samples, condition frames): buckets are few."""
+    compile_for(COMPILED_SHAPES)
+    return torch.compile(forward, dynamic=False, backend=backend)
+
+
+def compile_for(shapes: int) -> None:
+    """Let blocks be compiled for so many shapes. Past PyTorch's limits it would run the rest uncompiled, and say so
+    only in a log.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, MODES * shapes)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MODES * shapes)
+
+
+def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:
+    """A forward whose activations are made anew in the backward pass: all of them, or all but the costly ones."""
+    from torch.utils.checkpoint import checkpoint
+
+    extra = {"context_fn": _save_costly} if form == "selective" else {}
+    return partial(checkpoint, forward, use_reentrant=False, **extra)
+
+
+def _save_costly() -> Any:
+    """Matrix products and attention are kept; norms, activations, RoPE and modulation are made anew."""
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    return create_selective_checkpoint_contexts(_costly())
+
+
+def _costly() -> list[Any]:
+    aten = torch.ops.aten
+    import reelwright.kernels.operator  # they make the operators known
+    import reelwright.kernels.ranking  # noqa: F401
+
+    return [
+        torch.ops.reelwright.block_sparse.default,
+        torch.ops.reelwright.best_blocks.default,
+        aten.mm.default,
+        aten.addmm.default,
+        aten.bmm.default,
+        aten._scaled_dot_product_flash_attention.default,
+        aten._scaled_dot_product_efficient_attention.default,
+        aten._scaled_dot_product_cudnn_attention.default,
+        aten._scaled_dot_product_flash_attention_for_cpu.default,
+    ]

@@ -1,0 +1,78 @@
+"""What the trainer asks of an objective, and the settings by which a recipe names one.
+
+A new objective is one file: a config class with a `kind` of its own, registered by `registry.register`, whose `build`
+returns the objective. It lies in this folder, or in a package with an entry point in the group `reelwright.objectives`.
+The file should import torch inside functions, or recipes take seconds to read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from reelwright.model.config import Part
+from reelwright.training.data.batch import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reelwright.model.config import AttentionConfig
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import TrainRecipe
+
+B_contra = TypeVar("B_contra", bound=Batch, contravariant=True)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a micro-batch.
+
+    total: the sum over its samples, weighted and divided by the samples of the step; backward starts here.
+    per_sample [B]: what validation averages, without weights. t [B]: noise levels of the noisy frames, 0..1.
+    """
+
+    total: Tensor
+    per_sample: Tensor
+    t: Tensor
+
+
+class Objective(Protocol[B_contra]):
+    """What a step learns. The trainer owns the optimizer, autocast, and the strips of context parallelism."""
+
+    def loss(self, batch: B_contra, *, t: Tensor | None = None) -> Loss:
+        """Compute the loss of a batch, on the rows of `batch.strip` where it has one.
+
+        Args:
+            batch: a micro-batch on the device of the model.
+            t: noise levels [B] in 0..1 in place of drawn ones, for validation.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Follow the weights after optimizer step `step` (from 1) has changed them: averages, teachers, targets."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state that a checkpoint must hold, by name; a resumed run fills these tensors in place."""
+
+    def flops(self, batch: B_contra, attention: AttentionConfig) -> int:
+        """Count the operations of a batch, forward and backward, a teacher's passes included.
+
+        Args:
+            batch: the micro-batch.
+            attention: the attention that computed it; dense in the first steps of a sparse run.
+        """
+
+
+class ObjectiveConfig(Part):
+    """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
+
+    kind: str = ""
+
+    def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Objective:
+        """Return the objective of a run.
+
+        Args:
+            model: the network that is trained: on its device, sharded, with adapters and first weights.
+            recipe: the recipe of the run.
+            world: this rank and the others.
+        """
+        raise NotImplementedError

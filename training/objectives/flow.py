@@ -1,0 +1,156 @@
+"""Flow matching (report 4.1): x_t = (1 - t) x0 + t ε; the network predicts x0 - ε; mean squared error on noisy frames.
+
+The tasks differ in how many of the first latent frames are clean. All randomness comes from the samples' seeds, on the
+CPU: a sample gives the same loss on every rank and in every batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from reelwright.model.config import AttentionConfig, TimestepShift
+from reelwright.training.data.batch import Batch, Draws
+from reelwright.training.objectives.base import Loss, ObjectiveConfig
+from reelwright.training.objectives.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import TrainRecipe
+
+T_SCALE = 1000.0  # the network's timesteps run over 0..1000
+EDGE = 1e-5  # u stays this far from 0 and 1, where the logit is infinite and its weight 0
+
+
+@register
+class FlowConfig(TimestepShift, ObjectiveConfig):
+    """Flow matching: x_t = (1-t) x0 + t ε, target x0 - ε (report 4.1)."""
+
+    kind: Literal["flow"] = Field("flow", description="name of the objective")
+    weighting: Literal["logit_normal", "uniform"] = Field("logit_normal", description="of the loss over t")
+    logit_mean: float = Field(0.0, description="of the logit of t, for logit_normal")
+    logit_std: float = Field(1.0, gt=0, description="of the logit of t, for logit_normal")
+    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
+
+    def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Flow:
+        return Flow(self, model, recipe)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
+
+    config: FlowConfig
+    model: nn.Module
+    recipe: TrainRecipe
+
+    def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
+        return flow_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the weights."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def flops(self, batch: Batch, attention: AttentionConfig) -> int:
+        from reelwright.training.budget.throughput import batch_flops
+
+        return batch_flops(self.recipe, batch, attention)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on its way to the network, whole in space. x, target [B, C, T, H, W]; t [B, T] in 0..1; weight [B]."""
+
+    x: Tensor
+    target: Tensor
+    t: Tensor
+    weight: Tensor
+
+
+def flow_loss(
+    model: Callable[..., Tensor],
+    batch: Batch,
+    config: FlowConfig,
+    *,
+    t: Tensor | None = None,
+    patch: tuple[int, int, int] = (1, 2, 2),
+) -> Loss:
+    """Compute the loss of a batch, or of the rows of its strip; the losses of all strips add up to the whole's.
+
+    Args:
+        model: the network; called as a `model.dit.DiT` is.
+        batch: latents and text states, on the device of the network.
+        config: weights of the loss and the shift of timesteps.
+        t: noise levels [B] in 0..1 in place of drawn ones, with weight 1 (for validation).
+        patch: latent frames, rows and columns of a token.
+    """
+    noised = add_noise(batch, config, t=t, patch=patch)
+    x, target, origin = noised.x, noised.target, (0, 0, 0)
+    if batch.strip is not None:
+        strip = batch.strip
+        rows = slice(strip.first * patch[1], (strip.first + strip.rows) * patch[1])
+        x, target, origin = x[..., rows, :], target[..., rows, :], (0, strip.first, 0)
+    predicted = model(
+        x, noised.t * T_SCALE, batch.text, batch.text_mask, cond_frames=batch.cond_frames, origin=origin
+    )  # fmt: skip
+    error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
+    whole = noised.target[:, :, batch.cond_frames :]
+    per_sample = error.flatten(1).sum(1) / whole[0].numel()
+    total = (per_sample * noised.weight).sum() / batch.samples_in_step
+    return Loss(total, per_sample.detach(), noised.t[:, -1])
+
+
+def add_noise(
+    batch: Batch, config: FlowConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
+) -> Noised:
+    """Mix a batch with its noise: one level per sample, and one per condition frame of a continuation."""
+    import torch
+
+    from reelwright.model.sampling.schedules import shifted
+
+    x0 = batch.latents.float()
+    num, _, frames, height, width = x0.shape
+    noisy_tokens = (frames - batch.cond_frames) // patch[0] * (height // patch[1]) * (width // patch[2])
+    shift = config.timestep_shift(noisy_tokens)
+    draws = batch.draws or draw(batch.seeds, x0.shape)
+    levels = (shifted(draws.u, shift) if t is None else t).float()[:, None].repeat(1, frames)
+    levels[:, : batch.cond_frames] = 0.0
+    if batch.task == "continuation":
+        levels[:, : batch.cond_frames] = draws.condition[:, : batch.cond_frames] * config.condition_noise
+    weights = loss_weight(draws.u, config).float() if t is None else torch.ones(num)
+    levels, weights, noise = (a.to(x0.device, non_blocking=True) for a in (levels, weights, draws.noise))
+    at = levels[:, None, :, None, None]
+    return Noised((1 - at) * x0 + at * noise, x0 - noise, levels, weights)
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
+    """Draw the random numbers of samples [B, C, T, H, W]. It takes a while, so loaders do it ahead."""
+    import torch
+
+    u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
+    noise = torch.empty(*shape)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        u[i] = torch.rand((), generator=generator, dtype=torch.float64)
+        condition[i] = torch.rand(shape[2], generator=generator)
+        torch.randn(*shape[1:], generator=generator, out=noise[i])
+    return Draws(u, condition, noise)
+
+
+def loss_weight(u: Tensor, config: FlowConfig) -> Tensor:
+    """Return the density of logit-normal(mean, std) at u; its mean over uniform u is 1, so losses keep their scale."""
+    import torch
+
+    if config.weighting == "uniform":
+        return torch.ones_like(u)
+    u = u.clamp(EDGE, 1 - EDGE)
+    z = (torch.logit(u) - config.logit_mean) / config.logit_std
+    return torch.exp(-0.5 * z.square()) / (config.logit_std * math.sqrt(2 * math.pi) * u * (1 - u))
