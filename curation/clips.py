@@ -187,6 +187,14 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
     return list(pairwise(edges))
 
 
+def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
+    """Return the cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    if not spans:
+        return cutting_fingerprint
+    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
+
+
 def clip_row(planned: PlannedClip, source_md5: str, encoded: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """Return a row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]

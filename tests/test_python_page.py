@@ -73,9 +73,9 @@ def precompute(store: Store) -> None:
 
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
-    from reelwright.pipelines.workers.clip_window import SandboxDecoder
-    from reelwright.training.data.loader import make_plan
     from reelwright.training.data.encode import latents_row, prints_of, text_rows
+    from reelwright.training.data.loader import make_plan
+    from reelwright.training.data.sandbox_decoder import SandboxDecoder
     from reelwright.training.recipe import TrainRecipe
 
     recipe = TrainRecipe.model_validate(yaml.safe_load(Path("configs/train/mini/demo.yaml").read_text("utf-8")))
@@ -119,7 +119,8 @@ def test_every_public_name_of_the_page_is_exported_where_it_says() -> None:
     from importlib import import_module
 
     rows = [line.split("|") for line in (ROOT / "docs" / "python.md").read_text("utf-8").splitlines() if "| `" in line]
-    listed = {row[1].strip(" `"): row[2].replace("`", "").replace(" ", "").split(",") for row in rows if "[" not in row[2]}
+    plain = [row for row in rows if "[" not in row[2]]
+    listed = {row[1].strip(" `"): row[2].replace("`", "").replace(" ", "").split(",") for row in plain}
     assert len(listed) >= 3
     for module, public in listed.items():
         exported = import_module(module)

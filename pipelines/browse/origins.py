@@ -12,7 +12,7 @@ from reelwright.curation.store.clip_media import LOOKUP_IDS
 from reelwright.curation.store.export import marker
 from reelwright.curation.store.export.remote import fetch_record
 from reelwright.curation.store.sql_text import is_one_of
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
 MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
@@ -211,7 +211,7 @@ def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
 
 
 def _generated(path: Path, store: Store | None) -> Origin:
-    from reelwright.pipelines.generate.mp4 import read_about
+    from reelwright.model.sampling.video_file import read_about
 
     try:
         said = read_about(path)

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literal
+from reelwright.errors import UserError
 from reelwright.pipelines.browse.standins import COMPOSED, search_note
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

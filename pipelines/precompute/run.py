@@ -16,13 +16,12 @@ import numpy as np
 
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
-from reelwright.errors import first_line
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.precompute.encoder import Encoded, Encoder
 from reelwright.pipelines.records.rows import failure_row
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import Prints, prints_of

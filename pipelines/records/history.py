@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literals
-from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
 from reelwright.pipelines.records.moves import Move, Moves
 
 DELETE_CHUNK = 1000
@@ -320,16 +320,6 @@ class History:
                 key = (r["uri"], r["stage"], r["clip_id"])
                 self._attempts[key] = max(self._attempts.get(key, 0), r["attempts"])
         return self._attempts.get((uri, stage, clip_id), 0)
-
-    @staticmethod
-    def fingerprint_of(stage: str, recipe: CurateRecipe) -> str:
-        """What the failed step was: an annotator's own fingerprint, or the recipe's for cutting."""
-        from reelwright.annotate import load
-
-        for name, params in recipe.annotator_params():
-            if name == stage:
-                return load(name, params).fingerprint
-        return recipe.cutting_fingerprint
 
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):

@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from reelwright.errors import first_line
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.errors import UserError
 
 LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
 """A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""

@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelwright.errors import first_line
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError, first_line
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 STOP_WAIT_S = 900  # a stopped job is killed after 3 s by default: no time for a micro-batch and a checkpoint

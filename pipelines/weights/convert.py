@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelwright.errors import first_line
+from reelwright.errors import UserError, first_line
 from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
@@ -29,7 +29,6 @@ from reelwright.model.lora.files import (
     write_lora,
 )
 from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe

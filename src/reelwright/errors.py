@@ -12,6 +12,10 @@ class ReelError(Exception):
     """
 
 
+class UserError(ReelError):
+    """A mistake in what was typed or configured, or a machine that lacks what a command needs."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without its full stop, to be put into a sentence.
 

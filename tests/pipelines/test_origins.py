@@ -15,7 +15,7 @@ from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import add_lora
 from reelwright.model.lora.files import save_lora
-from reelwright.pipelines.generate.mp4 import write_image, write_video
+from reelwright.model.sampling.video_file import write_image, write_video
 from reelwright.pipelines.weights.convert import export_lora, export_weights, import_lora
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe

@@ -14,7 +14,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
 from reelwright.curation.store.sql_text import identifier
 from reelwright.curation.store.weighting import CAP, COLUMN, Balance
-from reelwright.errors import first_line
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.balance.measure import (
     CATEGORIES,
@@ -27,7 +27,6 @@ from reelwright.pipelines.browse.balance.measure import (
     nearest,
     weightings,
 )
-from reelwright.pipelines.runtime.errors import UserError
 
 CLUSTERS = ("cluster_name", "cluster_id")  # categories that have a place in caption-embedding space
 EMBEDDING = "caption_embedding"

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.cli.commands.annotate import postponed_lines
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
 

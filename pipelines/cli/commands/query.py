@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
-from reelwright.pipelines.runtime.errors import UserError
 
 FORMATS = "table, csv, json, jsonl or parquet"
 FEW_NUMBERS = 12  # a list with more is a vector, of which `reel show` prints the beginning

@@ -52,7 +52,7 @@ class SandboxDecoder:
                 file.write(mp4)
             size = {"count": bucket.frames, "width": bucket.width, "height": bucket.height}
             arguments = {"path": path, "rate": self.rate, "at": at, **size}
-            reply = self._sandbox().call("reelwright.pipelines.workers.clip_window:read_window", arguments)
+            reply = self._sandbox().call("reelwright.training.data.sandbox_decoder:read_window", arguments)
         about = reply.value
         frames = np.frombuffer(reply.blobs[0], np.uint8).reshape(about["shape"])
         return Decoded(about["numbers"], frames, about["width"], about["height"])

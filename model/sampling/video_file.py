@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
