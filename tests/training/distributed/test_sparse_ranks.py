@@ -48,7 +48,7 @@ def _network_errors() -> dict[str, float]:
         with torch.no_grad():
             whole = model(latents, torch.tensor([300.0]), text, cond_frames=clean)
             context = context_parallel(model, ParallelConfig(context=2, context_form=form), world, attend)
-            mine = context.strip(latents, config.patch_size)
+            mine = context.strips.divide(2 * rows // config.patch_size[1])
             part = slice(2 * mine.first, 2 * (mine.first + mine.rows))
             origin = (0, mine.first, 0)
             strip = model(latents[:, :, :, part], torch.tensor([300.0]), text, cond_frames=clean, origin=origin)
