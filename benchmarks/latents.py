@@ -24,10 +24,10 @@ from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import pad_text
 from reelwright.training.data.buckets import Bucket
-from reelwright.training.data.encode import prints_of, text_rows, to_bytes
+from reelwright.training.data.encode import fingerprints_of, text_rows, to_bytes
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 
 WORKERS = 2
@@ -75,7 +75,7 @@ def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, fol
     ids = [f"{i:024x}" for i in range(clips)]
     store, plan = Store.open(folder / "store", create=True), plan_of(recipe, bucket, ids)
     write_both(store, folder, recipe, bucket, ids, written)
-    samples = StoredSamples(store, plan, prints_of(recipe))
+    samples = StoredSamples(store, plan, fingerprints_of(recipe))
     epoch = len(plan.epoch_batches(0)) // plan.data.batches_per_step
     shards = sorted(map(str, folder.glob("*.tar")))
     numbers = iter(range(10_000))
@@ -124,11 +124,11 @@ def recipe_of(bucket: Bucket, batch: int) -> TrainRecipe:
     return TrainRecipe(model=model, data=data, tasks=TaskConfig(t2i=0))
 
 
-def plan_of(recipe: TrainRecipe, bucket: Bucket, ids: list[str]) -> Plan:
+def plan_of(recipe: TrainRecipe, bucket: Bucket, ids: list[str]) -> Schedule:
     size = {"width": bucket.width, "height": bucket.height, "num_frames": bucket.frames, "fps": recipe.data.fps}
     columns: dict[str, Any] = {"clip_id": ids, "weight": [1.0] * len(ids), "captions": [[caption(i)] for i in ids]}
     columns |= {key: [value] * len(ids) for key, value in size.items()}
-    return Plan(pa.table(columns), recipe.data, recipe.tasks, recipe.model)
+    return Schedule(pa.table(columns), recipe.data, recipe.tasks, recipe.model)
 
 
 def caption(clip_id: str) -> str:
@@ -142,7 +142,7 @@ def write_both(store: Store, folder: Path, recipe: TrainRecipe, bucket: Bucket, 
     the ids."""
     from reelwright.model.text import load_text_encoder
 
-    prints, dtype, encoder = prints_of(recipe), recipe.data.store_dtype, load_text_encoder(recipe.text)
+    prints, dtype, encoder = fingerprints_of(recipe), recipe.data.store_dtype, load_text_encoder(recipe.text)
     rng = np.random.default_rng(0)
     with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=SHARD_BYTES, verbose=0) as tar:
         for start in range(0, len(ids), written):

@@ -4,7 +4,7 @@
 
 Sharded ranks go through a step in lockstep: a round costs what its costliest micro-batch does. Prints `name value`
 lines for 8 to 64 data ranks: `idle` is the share of the ranks' time in which they wait, with a step's micro-batches in
-the order in which they were drawn and as `Plan.step` sorts them; `steps_per_s` is the gain. Costs are FLOPs of the
+the order in which they were drawn and as `Schedule.step` sorts them; `steps_per_s` is the gain. Costs are FLOPs of the
 forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing, square and 4:3.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.pipelines.recipes.files import load
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import TrainRecipe
 
 CLIPS, STEPS = 20_000, 200
@@ -26,7 +26,7 @@ SHARES = (0.7, 0.15, 0.05, 0.1)
 
 def main() -> None:
     recipe = load(TrainRecipe, Path(sys.argv[1] if len(sys.argv) > 1 else "configs/train/stage4-all-480p.yaml"))
-    plan = Plan(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
     per_step = recipe.data.batches_per_step
     drawn = [[plan.cost(plan.batch(k)) for k in range(i * per_step, (i + 1) * per_step)] for i in range(STEPS)]
     dealt = [[plan.cost(micro) for micro in plan.step(i)] for i in range(STEPS)]

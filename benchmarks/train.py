@@ -34,9 +34,9 @@ from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.curation import load_recipe
 from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
-from reelwright.training.data.encode import prints_of
+from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.latents import StoredSamples
-from reelwright.training.data.loader import make_plan
+from reelwright.training.data.loader import make_schedule
 from reelwright.training.data.schedule import Draw
 from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
@@ -148,8 +148,8 @@ def write_sheet(store: Store, recipe: TrainRecipe, run_folder: Path, path: Path)
 
 def seen(store: Store, recipe: TrainRecipe) -> tuple[list[str], np.ndarray]:
     """Prompts of training clips of several scenes, and their frames uint8 [N, F, H, W, 3] as the codec decodes them."""
-    plan = make_plan(store, SNAPSHOT, recipe)
-    stored = StoredSamples(store, plan, prints_of(recipe))
+    plan = make_schedule(store, SNAPSHOT, recipe)
+    stored = StoredSamples(store, plan, fingerprints_of(recipe))
     bucket, _ = next(iter(plan.wanted()))
     rows = sorted((int(r) for r in plan.train), key=lambda r: plan.captions_of(r)[0])  # by scene
     chosen = rows[:: max(1, len(rows) // SHOWN_CLIPS)][:SHOWN_CLIPS]

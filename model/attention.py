@@ -100,18 +100,18 @@ class SelfAttention(nn.Module):
         self.attend: Attend = dense_attention
 
     def forward(
-        self, x: Tensor, turn: Tensor, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, rope: Tensor, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x [B, N, C] -> (out [B, N, C], its own keys before RoPE and values [B, heads, N, D]).
 
-        turn: RoPE of all keys; the queries' is its last N. cached: keys before RoPE and values that come before x's.
+        rope: RoPE of all keys; the queries' is its last N. cached: keys before RoPE and values that come before x's.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         own = (k, v)
         if cached is not None:
             k, v = torch.cat((cached[0].to(k.dtype), k), dim=2), torch.cat((cached[1].to(v.dtype), v), dim=2)
-        out = self.attend(rotate(q, turn[-x.shape[1] :]), rotate(k, turn), v, layout)
+        out = self.attend(rotate(q, rope[-x.shape[1] :]), rotate(k, rope), v, layout)
         return self.proj(out.transpose(1, 2).flatten(2)), own
 
 

@@ -55,7 +55,7 @@ class Block(nn.Module):
         modulation: Tensor,
         text: Tensor | None,
         mask: Tensor | None,
-        turn: Tensor,
+        rope: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
         keep: bool = False,
@@ -68,7 +68,7 @@ class Block(nn.Module):
         """
         pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), turn, layout, cached)
+        attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), rope, layout, cached)
         x = gated(x, attended, gate1, pieces)
         if text is not None:
             x = self._read(x, text, mask, layout.cond_frames * layout.frame_tokens)

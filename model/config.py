@@ -5,6 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+STRIDE = (4, 8, 8)
+"""Pixels of a latent position: frames (after the first, which stands alone), rows, columns."""
+
 
 class Part(BaseModel, frozen=True, extra="forbid"):
     """A section of a configuration."""

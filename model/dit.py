@@ -98,16 +98,16 @@ class DiT(nn.Module):
         cache: KVCache | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """The blocks: tokens [B, N, hidden] in the layout's order; without text, every block's keys and values too."""
-        turn = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
+        rope = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
         tokens = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype))
         if layout.block is not None:
             queries, keys = layout.grids
-            tokens, turn = put_in_order(tokens, queries, dim=1), turn[keys.order(turn.device)]
+            tokens, rope = put_in_order(tokens, queries, dim=1), rope[keys.order(rope.device)]
         cache, layers = cache and cache.ordered(layout), []
         keep = states is None
         for i, block in enumerate(self.blocks):
             vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
-            tokens, own = block(tokens, vectors, states, mask, turn, layout, cached, keep)
+            tokens, own = block(tokens, vectors, states, mask, rope, layout, cached, keep)
             if own is not None:
                 layers.append(own)
         return tokens, layers

@@ -33,12 +33,12 @@ def rotation(
     return torch.cat(parts, dim=3).flatten(0, 2)
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """x [..., N, D], its interleaved pairs turned by their token's angles (`rotation`) in fp32, in x's type."""
     pairs = x.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses this, and knows no complex numbers
-        (even, odd), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
+        (even, odd), (cos, sin) = pairs.unbind(-1), rope.unbind(-1)
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     else:  # a pair times cos + i sin: one pass over memory
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turn))
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rope))
     return turned.flatten(-2).to(x.dtype)

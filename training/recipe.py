@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from reelwright.model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig, TimestepShift
+from reelwright.model.config import (
+    STRIDE,
+    AttentionConfig,
+    CodecConfig,
+    DiTConfig,
+    LoRAConfig,
+    Part,
+    TextConfig,
+    TimestepShift,
+)
 from reelwright.training.batch import TASKS
 from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
@@ -47,7 +56,7 @@ class DataConfig(Part):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if any(f < 1 or f % 4 != 1 for f in self.frames):
+        if any(f < 1 or f % STRIDE[0] != 1 for f in self.frames):
             raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
         if self.size_weights and (len(self.size_weights) != len(self.sizes) or min(self.size_weights) <= 0):
             raise ValueError(f"size_weights must be one number above 0 for each of the sizes {self.sizes}")
@@ -69,7 +78,7 @@ class TaskConfig(Part):
     def _check(self) -> "TaskConfig":
         if not any(getattr(self, task) for task in TASKS):
             raise ValueError("at least one task needs a weight above 0, and tasks that a recipe does not name are off")
-        if any(f < 1 or f % 4 != 1 for f in self.condition_frames):
+        if any(f < 1 or f % STRIDE[0] != 1 for f in self.condition_frames):
             raise ValueError(f"condition_frames must be 4k + 1: {self.condition_frames}")
         return self
 

@@ -1,4 +1,4 @@
-"""A training run put together: snapshot, plan, loader; network, adapters, parallelism, first weights; the loop."""
+"""A training run put together: snapshot, schedule, loader; network, adapters, parallelism, first weights; the loop."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,9 @@ from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.data.latents import Samples
-from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -66,20 +66,20 @@ def run(
         TrainError, ModelError, StoreError: one sentence with what to do.
     """
     micro_batches(recipe, world)
-    plan = plan_of(clips.store, clips.snapshot, recipe, folder)
-    data = SnapshotData(clips, plan, recipe, world)
+    schedule = schedule_of(clips.store, clips.snapshot, recipe, folder)
+    data = SnapshotData(clips, schedule, recipe, world)
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
-        _announce(plan, recipe, hooks.say)
+        _announce(schedule, recipe, hooks.say)
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
     if recipe.compute.compile:
-        compile_for(plan.shapes())
+        compile_for(schedule.shapes())
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
-    metadata |= {"left_out": sorted(plan.failed), "resumed_from": origin}
+    metadata |= {"left_out": sorted(schedule.failed), "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
         metadata=metadata, resume_from=resumed, hooks=hooks,
@@ -87,13 +87,13 @@ def run(
     return trainer.run()
 
 
-def plan_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Plan:
-    """The plan of a run. One that goes on leaves out what it left out before, whatever was encoded since: else it would
-    draw other samples.
+def schedule_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Schedule:
+    """Make the schedule of a run. A resumed run leaves out the clips that it left out before, whatever was encoded
+    since: else it would draw other samples.
     """
     latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
     left_out = checkpoints.read_metadata(latest).get("left_out") if latest else None
-    return make_plan(store, snapshot, recipe, left_out=left_out)
+    return make_schedule(store, snapshot, recipe, left_out=left_out)
 
 
 @dataclass
@@ -101,7 +101,7 @@ class SnapshotData:
     """The loop's data, from a store."""
 
     clips: Clips
-    plan: Plan
+    schedule: Schedule
     recipe: TrainRecipe
     world: World
 
@@ -115,7 +115,7 @@ class SnapshotData:
         return Loader(
             self.clips.store,
             self.clips.snapshot,
-            self.plan,
+            self.schedule,
             self.recipe,
             data_rank=self.world.data_rank,
             data_size=self.world.data_size,
@@ -199,16 +199,16 @@ def _tasks(recipe: TrainRecipe) -> str:
     return ", ".join(f"{task} {weight:g}" for task, weight in weights.items() if weight)
 
 
-def _announce(plan: Plan, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
-    say(_plan_line(plan, recipe))
-    if note := caption_note(plan.rows):
+def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
+    say(_plan_line(schedule, recipe))
+    if note := caption_note(schedule.rows):
         say(note)
     if recipe.compute.compile:
-        say(f"{plan.shapes()} shapes of micro-batches, each compiled when it first comes")
+        say(f"{schedule.shapes()} shapes of micro-batches, each compiled when it first comes")
 
 
-def _plan_line(plan: Plan, recipe: TrainRecipe) -> str:
-    facts = plan.about()
+def _plan_line(schedule: Schedule, recipe: TrainRecipe) -> str:
+    facts = schedule.about()
     told = {"clips", "train", "held_out", "held_out_by"}
     rest = ", ".join(f"{value} {name}" for name, value in facts.items() if name not in told and value)
     more = f" ({rest})" if rest else ""

@@ -28,7 +28,7 @@ def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig
         mine = i * world.data_size + world.data_rank
         batch = batches[min(mine, len(batches) - 1)]
         for band in range(config.bands):
-            errors = loss_of(batch, levels(batch.seeds, band, config.bands)).per_sample
+            errors = loss_of(batch, timesteps(batch.seeds, band, config.bands)).per_sample
             if mine < len(batches):
                 sums[batch.task, band] += errors.double().sum().item()
                 counts[batch.task, band] += len(batch.seeds) / world.context_size
@@ -37,8 +37,8 @@ def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig
     return _table(found, config.bands) if found else {}
 
 
-def levels(seeds: Sequence[int], band: int, bands: int) -> Tensor:
-    """Noise levels t [B] in the band [band / bands, (band + 1) / bands), each sample its own place in it."""
+def timesteps(seeds: Sequence[int], band: int, bands: int) -> Tensor:
+    """Return t [B] in the band [band / bands, (band + 1) / bands), each sample at a fixed point of it."""
     places = [torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)) for seed in seeds]
     return (band + torch.stack(places)) / bands
 

@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from reelwright.model.config import STRIDE
 from reelwright.model.errors import ModelError
 
 CHANNELS = 16
-STRIDE = (4, 8, 8)  # frames, rows, columns
 
 
 class Codec(ABC):

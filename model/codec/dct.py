@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reelwright.model.codec.base import STRIDE, Codec
+from reelwright.model.codec.base import Codec
+from reelwright.model.config import STRIDE
 
 Y, CB, CR = 0, 1, 2
 YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # BT.601

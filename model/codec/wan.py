@@ -11,12 +11,12 @@ from torch import Tensor
 
 from reelwright.curation.extras import install_command
 from reelwright.errors import first_line
-from reelwright.model.codec.base import CHANNELS, STRIDE, Codec
-from reelwright.model.config import CodecConfig
+from reelwright.model.codec.base import CHANNELS, Codec
+from reelwright.model.config import STRIDE, CodecConfig
+from reelwright.model.dtypes import DTYPES
 from reelwright.model.errors import ModelError
 from reelwright.model.weights.pretrained import digest, resolve
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TILE_STEP_PX = 32  # a tile's stride is 3/4 of it and must be whole latent positions
 
 

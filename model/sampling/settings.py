@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from reelwright.model.codec import latent_size
-from reelwright.model.codec.base import STRIDE
+from reelwright.model.config import STRIDE
 from reelwright.model.errors import ModelError
 from reelwright.model.sampling.guidance import Guidance
 from reelwright.model.sampling.schedules import Schedule

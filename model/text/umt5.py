@@ -11,12 +11,12 @@ from torch import Tensor
 from reelwright.curation.extras import install_command
 from reelwright.errors import first_line
 from reelwright.model.config import TextConfig
+from reelwright.model.dtypes import DTYPES
 from reelwright.model.errors import ModelError
 from reelwright.model.text.base import TextEncoder
 from reelwright.model.text.clean import clean_text
 from reelwright.model.weights.pretrained import digest, resolve
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH = 8  # texts at once
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json", "special_tokens_map.json")
 

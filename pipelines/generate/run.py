@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reelwright.errors import UserError
 from reelwright.model.codec import load_codec
-from reelwright.model.codec.base import STRIDE
-from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
+from reelwright.model.config import STRIDE, AttentionConfig, CodecConfig, TextConfig
+from reelwright.model.dtypes import DTYPES
 from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sampling.schedules import SHIFT
 from reelwright.model.sampling.settings import Settings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from reelwright.model.dit import DiT
     from reelwright.training.recipe import TrainRecipe
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PUBLISHED_FPS = 15.0
 
 

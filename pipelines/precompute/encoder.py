@@ -43,10 +43,10 @@ class Encoder:
 
     def check(self) -> str:
         """Why this node cannot encode, or ""."""
-        from reelwright.training.data.encode import prints_of
+        from reelwright.training.data.encode import fingerprints_of
 
         try:
-            prints_of(self.recipe)
+            fingerprints_of(self.recipe)
         except ModelError as error:
             return str(error)
         return ""
@@ -54,22 +54,22 @@ class Encoder:
     def encode_captions(self, captions: Sequence[str]) -> Encoded:
         """Encode captions into rows of `texts`."""
         from reelwright.model.text import load_text_encoder
-        from reelwright.training.data.encode import prints_of, text_rows
+        from reelwright.training.data.encode import fingerprints_of, text_rows
 
         if self._text is None:
             self._codec, self._text = None, load_text_encoder(self.recipe.text, device=self.device)
         dtype = self.recipe.data.store_dtype
-        rows = text_rows(captions, self._text, dtype=dtype, fingerprint=prints_of(self.recipe).texts)
+        rows = text_rows(captions, self._text, dtype=dtype, fingerprint=fingerprints_of(self.recipe).texts)
         return self._write("texts", rows, "states", {})
 
     def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> Encoded:
         """Encode clips at one size into rows of `latents`; a clip that does not decode fails alone."""
         from reelwright.model.codec import load_codec
-        from reelwright.training.data.encode import latents_row, prints_of
+        from reelwright.training.data.encode import fingerprints_of, latents_row
 
         if self._codec is None:
             self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)
-        bucket, prints = Bucket(frames, height, width), prints_of(self.recipe)
+        bucket, prints = Bucket(frames, height, width), fingerprints_of(self.recipe)
         rows: list[dict[str, Any]] = []
         failures: dict[str, Failed] = {}
         for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):

@@ -24,11 +24,11 @@ from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.data.buckets import Bucket
-from reelwright.training.data.encode import Prints, prints_of
+from reelwright.training.data.encode import Fingerprints, fingerprints_of
 from reelwright.training.data.latents import Missing, StoredSamples
 from reelwright.training.data.loader import STAGE
 from reelwright.training.data.rows import snapshot_rows
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import TrainRecipe
 
 COMMIT_S = 30.0
@@ -76,8 +76,8 @@ def precompute(
     workers: processes that hold the networks; by default one a GPU of the cluster, or one a CPU where it has none.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
-    plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
-    prints = prints_of(recipe)
+    plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    prints = fingerprints_of(recipe)
     with store.committing("latents"):
         missing = StoredSamples(store, plan, prints).missing()
         failed = set() if retry_failed else failed_before(store, prints)
@@ -95,7 +95,7 @@ def precompute(
     return summary
 
 
-def failed_before(store: Store, prints: Prints) -> set[tuple[str, str]]:
+def failed_before(store: Store, prints: Fingerprints) -> set[tuple[str, str]]:
     """(clip id, bucket) that these encoders have failed on."""
     condition = f"stage = '{STAGE}' AND fingerprint = '{prints.latents}' AND clip_id IS NOT NULL"
     rows = store.read("failures", ["clip_id", "error"], condition).to_pylist()
@@ -106,7 +106,7 @@ class _Run:
     """One pass over what is missing."""
 
     def __init__(
-        self, store: Store, snapshot: str, recipe: TrainRecipe, plan: Plan, prints: Prints, summary: Summary
+        self, store: Store, snapshot: str, recipe: TrainRecipe, plan: Schedule, prints: Fingerprints, summary: Summary
     ) -> None:
         self.store, self.recipe, self.plan, self.prints, self.summary = store, recipe, plan, prints, summary
         self.media_version = store.snapshots.show(snapshot).media_version
@@ -215,7 +215,7 @@ def _check(actors: Actors) -> None:
         raise UserError(f"on a node of the cluster: {problem}")
 
 
-def _work(plan: Plan, todo: dict[Bucket, np.ndarray], captions: list[str]) -> Iterator[Work]:
+def _work(plan: Schedule, todo: dict[Bucket, np.ndarray], captions: list[str]) -> Iterator[Work]:
     """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to
     the end."""
     for start in range(0, len(captions), CAPTIONS_A_TASK):
@@ -228,7 +228,7 @@ def _work(plan: Plan, todo: dict[Bucket, np.ndarray], captions: list[str]) -> It
             yield Work("encode_clips", (bucket.frames, bucket.height, bucket.width), tuple(ids))
 
 
-def _without(missing: Missing, plan: Plan, failed: set[tuple[str, str]]) -> tuple[dict[Bucket, np.ndarray], int]:
+def _without(missing: Missing, plan: Schedule, failed: set[tuple[str, str]]) -> tuple[dict[Bucket, np.ndarray], int]:
     """What is missing and has not failed, and how many have."""
     if not failed:
         return missing.latents, 0

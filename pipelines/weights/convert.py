@@ -35,7 +35,6 @@ from reelwright.training.recipe import TrainRecipe
 
 ABOUT = "about.json"
 LORA_FILE = "lora.safetensors"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)

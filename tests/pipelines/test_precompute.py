@@ -20,9 +20,9 @@ from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.precompute.run import Summary, precompute
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.training.data.buckets import Bucket, source_frames
-from reelwright.training.data.encode import encode_frames, prints_of
+from reelwright.training.data.encode import encode_frames, fingerprints_of
 from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
-from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.schedule import Draw
 from reelwright.training.errors import TrainError
@@ -102,7 +102,7 @@ def test_only_what_is_missing_is_made_and_a_bad_clip_costs_itself(precomputed, c
     again = run(store)
     assert (again.before, again.made, again.failed, again.seconds) == (6, 0, 2, 0.0)
     assert store.read("runs", ["command", "state"]).to_pylist()[0] == {"command": "precompute", "state": "finished"}
-    plan = make_plan(store, "all", recipe_of())
+    plan = make_schedule(store, "all", recipe_of())
     assert plan.unused == {"failed to encode": 1}
     check_latents(store, clips)
 
@@ -111,7 +111,7 @@ def check_latents(store: Store, clips: list[bytes]) -> None:
     """What the loader gives is the codec's view of the frames in the middle of the clip."""
     recipe = recipe_of()
     codec, decode = load_codec(recipe.codec), SandboxDecoder(recipe.data.fps)
-    plan = make_plan(store, "all", recipe)
+    plan = make_schedule(store, "all", recipe)
     seen = set()
     for batch in Loader(store, "all", plan, recipe, stop_step=4):
         bucket = Bucket(*map(int, batch.bucket.split("x")))
@@ -134,7 +134,7 @@ def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, t
     assert (summary.made, summary.made_captions, summary.before, summary.failed) == (0, 1, 6, 2)
     assert len(store.read("failures")) == 4
     other = recipe_of(store_dtype="bf16")
-    missing = StoredSamples(store, make_plan(store, "all", other), prints_of(other)).missing()
+    missing = StoredSamples(store, make_schedule(store, "all", other), fingerprints_of(other)).missing()
     assert (missing.count, len(missing.captions)) == (8, 6)
 
 
@@ -199,7 +199,7 @@ def test_the_command_stops_on_ctrl_c_and_goes_on(store, precomputed, tmp_path, c
 
 
 def test_numbers_of_a_plan_are_whole(made):
-    plan = make_plan(Store.open(made), "all", recipe_of())
+    plan = make_schedule(Store.open(made), "all", recipe_of())
     assert sum(len(rows) for _, rows in plan.wanted()) == 8
     assert np.unique(plan.clip_ids.to_pylist()).size == 5
 
@@ -209,8 +209,8 @@ def test_encoding_on_the_fly_decodes_real_clips_and_gives_the_same_text(precompu
     decode = SandboxDecoder(recipe.data.fps)
     text = load_text_encoder(recipe.text)
     fresh = FreshSamples(stored_media(store, "all"), load_codec(recipe.codec), text, decode)
-    plan = make_plan(store, "all", recipe_of())  # without the clip that is cut off
-    stored = StoredSamples(store, plan, prints_of(recipe))
+    plan = make_schedule(store, "all", recipe_of())  # without the clip that is cut off
+    stored = StoredSamples(store, plan, fingerprints_of(recipe))
     for batch in Loader(store, "all", plan, recipe, samples=fresh, stop_step=2):
         assert batch.latents.isfinite().all()
     for made, kept in zip(fresh.states(["film 0", ""]), stored.states(["film 0", ""]), strict=True):

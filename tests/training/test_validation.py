@@ -6,7 +6,7 @@ import torch
 from reelwright.training.distributed.world import World
 from reelwright.training.objectives.flow import FlowConfig, flow_loss
 from reelwright.training.recipe import ValidationConfig
-from reelwright.training.validation import levels, validate
+from reelwright.training.validation import timesteps, validate
 from tests.training.batches import make_batch
 
 BATCHES = [
@@ -31,9 +31,9 @@ def test_bands_and_tasks_average_to_the_whole_and_repeat():
     assert found == validate(loss_of, BATCHES, config, World.alone("cpu"))
 
 
-def test_levels_lie_in_their_band():
+def test_timesteps_lie_in_their_band():
     for band in range(4):
-        t = levels(range(100), band, 4)
+        t = timesteps(range(100), band, 4)
         assert (t >= band / 4).all()
         assert (t < (band + 1) / 4).all()
         assert t.std() > 0.05

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelwright.model.config import STRIDE
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig
 
-STRIDE = (4, 8, 8)  # pixels of a latent position: frames (after the first), rows, columns
 SIDE = 16  # pixels: a latent position is 8, a token 2 of them
 CLASSES = {"256p": (256, 256), "480p": (832, 480), "720p": (1280, 720)}  # width, height of the class' own shape
 FILLED = 0.9  # of a bucket's sides that a clip must have: beyond that, upscaling shows

@@ -41,7 +41,7 @@ Decode = Callable[[bytes, Bucket, float], Decoded]
 
 
 @dataclass(frozen=True)
-class Prints:
+class Fingerprints:
     """Fingerprints that rows of `latents` and `texts` must carry to be those of a recipe."""
 
     latents: str
@@ -53,10 +53,10 @@ class Prints:
         return hashlib.sha256(f"{self.latents}|{self.texts}".encode()).hexdigest()[:16]
 
 
-def prints_of(recipe: TrainRecipe) -> Prints:
+def fingerprints_of(recipe: TrainRecipe) -> Fingerprints:
     """Known without loading a network. Raises ModelError when its weights are not there."""
     dtype = recipe.data.store_dtype
-    return Prints(
+    return Fingerprints(
         f"{codec_fingerprint(recipe.codec)}-{recipe.data.fps:g}fps-{dtype}-v{VERSION}",
         f"{text_fingerprint(recipe.text)}-{dtype}",
     )
@@ -109,7 +109,9 @@ def to_bytes(tensor: torch.Tensor, dtype: str) -> bytes:
     """The elements in C order, little endian as every machine we run on."""
     import torch
 
-    return tensor.detach().cpu().to(_dtypes()[dtype]).contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    from reelwright.model.dtypes import DTYPES
+
+    return tensor.detach().cpu().to(DTYPES[dtype]).contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def read_into(out: np.ndarray, data: bytes | memoryview, dtype: str) -> None:
@@ -123,9 +125,3 @@ def read_into(out: np.ndarray, data: bytes | memoryview, dtype: str) -> None:
 
 def item_bytes(dtype: str) -> int:
     return {"bf16": 2, "fp16": 2, "fp32": 4}[dtype]
-
-
-def _dtypes() -> dict[str, torch.dtype]:
-    import torch
-
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from reelwright.curation.store import Store
 from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
 from reelwright.training.data.buckets import Bucket
-from reelwright.training.data.encode import Decode, Prints, encode_frames, item_bytes, read_into
+from reelwright.training.data.encode import Decode, Fingerprints, encode_frames, item_bytes, read_into
 from reelwright.training.data.rows import caption_hash
-from reelwright.training.data.schedule import Draw, Plan, mix
+from reelwright.training.data.schedule import Draw, Schedule, mix
 from reelwright.training.errors import TrainError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Missing:
-    """What a plan wants and the store lacks. latents: bucket -> rows of the plan; captions: texts, each once."""
+    """Lacking rows of a schedule. latents: bucket -> rows of the schedule; captions: texts, each once."""
 
     latents: dict[Bucket, np.ndarray]
     captions: list[str]
@@ -57,15 +57,15 @@ class StoredSamples:
     """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each
     table."""
 
-    def __init__(self, store: Store, plan: Plan, prints: Prints) -> None:
-        self.plan = plan
+    def __init__(self, store: Store, schedule: Schedule, fingerprints: Fingerprints) -> None:
+        self.schedule = schedule
         self.reader, self.text_reader = store.reader("latents"), store.reader("texts")
-        mine = f"encoder_fingerprint = '{prints.latents}'"
+        mine = f"encoder_fingerprint = '{fingerprints.latents}'"
         keys, places = self.reader.keys(["clip_id", "bucket", "bytes", "shape"], mine)
-        rows = pc.index_in(keys.column("clip_id"), value_set=plan.clip_ids)
+        rows = pc.index_in(keys.column("clip_id"), value_set=schedule.clip_ids)
         self._of_bucket = _by_bucket(keys, rows.fill_null(-1).to_numpy(), places)
         texts, places = self.text_reader.keys(
-            ["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{prints.texts}'"
+            ["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{fingerprints.texts}'"
         )
         hashes = _numbers(texts.column("caption_hash").to_pylist())
         order = np.argsort(hashes, kind="stable")
@@ -74,14 +74,14 @@ class StoredSamples:
         self._width = texts.column("shape")[0].as_py()[1] if len(texts) else 0
 
     def missing(self) -> Missing:
-        """What the plan may draw and is not here."""
+        """What the schedule may draw and is not here."""
         latents, wanted = {}, 0
-        for bucket, rows in self.plan.wanted():
+        for bucket, rows in self.schedule.wanted():
             wanted += len(rows)
             lacking = rows[self._find(bucket, rows) < 0]
             if len(lacking):
                 latents[bucket] = lacking
-        captions = self.plan.captions()
+        captions = self.schedule.captions()
         found = _search(self._texts, self._text_places, _numbers([caption_hash(c) for c in captions])) >= 0
         return Missing(latents, [c for c, here in zip(captions, found, strict=True) if not here], wanted, len(captions))
 
@@ -92,12 +92,12 @@ class StoredSamples:
         found = self._find(bucket, distinct)
         if found.min() < 0:
             raise KeyError(f"no latents of clip {draws[int(np.flatnonzero(found < 0)[0])].clip_id} in {bucket.key}")
-        shelf = self._of_bucket[bucket.key]
-        data = self.reader.tensors(found, inline=is_inline(shelf.bytes))
-        out = torch.empty(len(draws), *shelf.shape)
+        bucket_cache = self._of_bucket[bucket.key]
+        data = self.reader.tensors(found, inline=is_inline(bucket_cache.bytes))
+        out = torch.empty(len(draws), *bucket_cache.shape)
         flat = out.numpy()
         for sample, i in enumerate(which.tolist()):
-            read_into(flat[sample], data[i], self.plan.data.store_dtype)
+            read_into(flat[sample], data[i], self.schedule.data.store_dtype)
         return out
 
     def states(self, captions: Sequence[str]) -> list[Tensor]:
@@ -119,20 +119,20 @@ class StoredSamples:
     def _text(self, data: Any) -> Tensor:
         import torch
 
-        dtype = self.plan.data.store_dtype
+        dtype = self.schedule.data.store_dtype
         states = torch.empty(len(data) // (item_bytes(dtype) * self._width), self._width)
         read_into(states.numpy(), data, dtype)
         return states
 
     def _find(self, bucket: Bucket, rows: np.ndarray) -> np.ndarray:
-        """Places of the plan's rows in a bucket, -1 where there is none."""
-        shelf = self._of_bucket.get(bucket.key)
-        return _search(shelf.rows, shelf.places, rows) if shelf else np.full(len(rows), -1)
+        """Places of the schedule's rows in a bucket, -1 where there is none."""
+        bucket_cache = self._of_bucket.get(bucket.key)
+        return _search(bucket_cache.rows, bucket_cache.places, rows) if bucket_cache else np.full(len(rows), -1)
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """Latents of one bucket: rows of the plan, ascending, and their places; size and shape of each tensor."""
+class _BucketCache:
+    """Latents of one bucket: rows of the schedule, ascending, and their places; size and shape of each tensor."""
 
     rows: np.ndarray
     places: np.ndarray
@@ -190,7 +190,7 @@ def stored_media(store: Store, snapshot: str) -> Callable[[Sequence[str]], dict[
     return lambda ids: dict(store.read_media(list(dict.fromkeys(ids)), version=version))
 
 
-def _by_bucket(keys: pa.Table, rows: np.ndarray, places: np.ndarray) -> dict[str, _Shelf]:
+def _by_bucket(keys: pa.Table, rows: np.ndarray, places: np.ndarray) -> dict[str, _BucketCache]:
     """Bucket key -> where its latents are. Of a row written twice the later one counts."""
     codes = keys.column("bucket").combine_chunks().dictionary_encode()
     numbers, out = codes.indices.to_numpy(zero_copy_only=False), {}
@@ -200,7 +200,7 @@ def _by_bucket(keys: pa.Table, rows: np.ndarray, places: np.ndarray) -> dict[str
             order = here[np.argsort(rows[here], kind="stable")]
             last = order[np.append(rows[order][1:] != rows[order][:-1], True)]
             shape = tuple(keys.column("shape")[int(here[0])].as_py())
-            out[key] = _Shelf(rows[last], places[last], keys.column("bytes")[int(here[0])].as_py(), shape)
+            out[key] = _BucketCache(rows[last], places[last], keys.column("bytes")[int(here[0])].as_py(), shape)
     return out
 
 

@@ -11,40 +11,40 @@ from typing import overload
 
 from reelwright.curation.store import Store
 from reelwright.training.batch import Batch, draw
-from reelwright.training.data.encode import prints_of
+from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.rows import snapshot_rows
-from reelwright.training.data.schedule import MicroBatch, Plan, caption_choice
+from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
 STAGE = "precompute"  # in `failures`
 
 
-def make_plan(
+def make_schedule(
     store: Store, snapshot: str, recipe: TrainRecipe, *, left_out: Collection[str] | None = None
-) -> Plan:
-    """The plan of a recipe over a snapshot. Clips that `reel precompute` tried and could not encode are left out of it.
+) -> Schedule:
+    """Make the schedule of a recipe over a snapshot, without clips that `reel precompute` could not encode.
 
     left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
     Raises TrainError when the snapshot has no clip that can be used.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     if left_out is not None:
-        return Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
-    plan = Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
+        return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
+    schedule = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if recipe.data.encode == "on_the_fly":
-        return plan
-    prints = prints_of(recipe)
-    condition = f"stage = '{STAGE}' AND fingerprint = '{prints.latents}' AND clip_id IS NOT NULL"
+        return schedule
+    fingerprints = fingerprints_of(recipe)
+    condition = f"stage = '{STAGE}' AND fingerprint = '{fingerprints.latents}' AND clip_id IS NOT NULL"
     failed = set(store.read("failures", ["clip_id"], condition).column(0).to_pylist())
     if not failed:
-        return plan
-    missing = StoredSamples(store, plan, prints).missing().latents.values()
-    lost = failed & {plan.clip_ids[int(row)].as_py() for rows in missing for row in rows}
+        return schedule
+    missing = StoredSamples(store, schedule, fingerprints).missing().latents.values()
+    lost = failed & {schedule.clip_ids[int(row)].as_py() for rows in missing for row in rows}
     if not lost:
-        return plan
-    return Plan(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(lost))
+        return schedule
+    return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(lost))
 
 
 class Loader:
@@ -59,7 +59,7 @@ class Loader:
         self,
         store: Store,
         snapshot: str,
-        plan: Plan,
+        schedule: Schedule,
         recipe: TrainRecipe,
         *,
         data_rank: int = 0,
@@ -73,19 +73,19 @@ class Loader:
         """samples: where latents come from; by default the store's tables. recipe_path: for the message alone. pin:
         into memory that a GPU copies from while it computes.
         """
-        if plan.data.batches_per_step % data_size:
+        if schedule.data.batches_per_step % data_size:
             raise TrainError(
-                f"data.batches_per_step is {plan.data.batches_per_step}, which {data_size} data ranks cannot share "
+                f"data.batches_per_step is {schedule.data.batches_per_step}, which {data_size} data ranks cannot share "
                 f"equally; make it a multiple of {data_size}"
             )
-        self.plan, self.recipe = plan, recipe
+        self.schedule, self.recipe = schedule, recipe
         self.data_rank, self.data_size = data_rank, data_size
         self.start_step, self.stop_step = start_step, stop_step
         self.pin = pin
-        self.encoder_fingerprint = prints_of(recipe).both
+        self.encoder_fingerprint = fingerprints_of(recipe).both
         self.samples: Samples
         if samples is None:
-            stored = StoredSamples(store, plan, prints_of(recipe))
+            stored = StoredSamples(store, schedule, fingerprints_of(recipe))
             _refuse_missing(stored, f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}")
             self.samples = stored
         else:
@@ -94,17 +94,17 @@ class Loader:
     @property
     def batches_per_step(self) -> int:
         """Micro-batches of a step on this rank."""
-        return self.plan.data.batches_per_step // self.data_size
+        return self.schedule.data.batches_per_step // self.data_size
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.plan.data.workers:
+        if not self.schedule.data.workers:
             for work in self._work():
                 began = time.perf_counter()
                 batch = self._read(*work)
                 batch.wait_s = time.perf_counter() - began
                 yield batch
             return
-        pool = ThreadPoolExecutor(self.plan.data.workers, thread_name_prefix="reel-data")
+        pool = ThreadPoolExecutor(self.schedule.data.workers, thread_name_prefix="reel-data")
         try:
             yield from self._ahead(pool)
         finally:
@@ -112,13 +112,13 @@ class Loader:
 
     def validation(self, clips: int) -> Sequence[Batch]:
         """The held-out batches, the same on every rank; read when they are looked at."""
-        return _Lazy(self, self.plan.validation(clips))
+        return _Lazy(self, self.schedule.validation(clips))
 
     def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
         work = self._work()
         while True:
-            while len(waiting) < self.plan.data.prefetch and (one := next(work, None)):
+            while len(waiting) < self.schedule.data.prefetch and (one := next(work, None)):
                 waiting.append(pool.submit(self._read, *one))
             if not waiting:
                 return
@@ -131,7 +131,7 @@ class Loader:
         """(micro-batch, step, its index in the step, samples of the step) of this rank."""
         step = self.start_step
         while self.stop_step is None or step < self.stop_step:
-            micros = self.plan.step(step)
+            micros = self.schedule.step(step)
             total = sum(len(m.samples) for m in micros)
             for index in range(self.data_rank, len(micros), self.data_size):
                 yield micros[index], step, index, total
@@ -158,8 +158,8 @@ class Loader:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""
         out, dropped = [], []
         for one in micro.samples:
-            known = self.plan.captions_of(one.row)
-            chance = self.plan.data.caption_dropout
+            known = self.schedule.captions_of(one.row)
+            chance = self.schedule.data.caption_dropout
             pick = 0 if micro.validation else caption_choice(one.seed, len(known), chance)
             dropped.append(pick == len(known))
             out.append([*known, ""][pick])

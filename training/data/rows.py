@@ -1,4 +1,4 @@
-"""A snapshot's rows as a plan wants them: the clips as they were pinned, with their captions."""
+"""A snapshot's rows as a schedule wants them: the clips as they were pinned, with their captions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from reelwright.model.config import DiTConfig
+from reelwright.model.config import STRIDE, DiTConfig
 from reelwright.model.flops import forward_flops
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
@@ -33,8 +33,8 @@ EPOCHS_KEPT = 2  # in memory: a step may straddle two
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample. row: the clip's place in `Plan.clip_ids`. index: number of the draw since step 0. seed: of all its
-    randomness."""
+    """One sample. row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise,
+    timestep and caption."""
 
     clip_id: str
     index: int
@@ -70,7 +70,7 @@ class _Epoch:
 
 
 @dataclass
-class Plan:
+class Schedule:
     """rows: COLUMNS of the snapshot's clips and their captions, in any order (`training.data.rows.snapshot_rows`).
     failed: clips to leave out. Not for two threads at once.
 
@@ -310,7 +310,7 @@ class Plan:
 
 def latent_condition(task: Task, frames: int) -> int:
     """Clean latent frames of a task; frames: clean pixel frames of a continuation."""
-    return {"t2i": 0, "t2v": 0, "i2v": 1, "continuation": (frames - 1) // 4 + 1}[task]
+    return {"t2i": 0, "t2v": 0, "i2v": 1, "continuation": (frames - 1) // STRIDE[0] + 1}[task]
 
 
 def systematic(expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:

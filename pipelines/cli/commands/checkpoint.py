@@ -129,7 +129,7 @@ def _size(text: str) -> int:
 
 def _dtype(text: str | None):  # type: ignore[no-untyped-def]
     from reelwright.errors import UserError
-    from reelwright.pipelines.weights.convert import DTYPES
+    from reelwright.model.dtypes import DTYPES
 
     if text is not None and text not in DTYPES:
         raise UserError(f"--dtype {text!r} is none of {', '.join(DTYPES)}")

@@ -15,7 +15,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import field
 from reelwright.curation.store.weighting import FLOOR, Balance, bounded, describe, effective_size, weigh
 from reelwright.model.config import DiTConfig
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import DataConfig, TaskConfig
 from tests.curation.store.conftest import add_source
 
@@ -192,7 +192,7 @@ def test_what_training_draws_follows_the_weights(seed):
         "num_frames": [40] * len(cluster), "source_md5": [f"s{i}" for i in range(len(cluster))],
     })  # fmt: skip
     data = DataConfig(sizes=("64p",), frames=(1, 17), tokens_per_batch=900, batches_per_step=4, holdout=0.0)
-    plan = Plan(rows, data, TaskConfig(t2v=1), DiTConfig(), seed)
+    plan = Schedule(rows, data, TaskConfig(t2v=1), DiTConfig(), seed)
     drawn = Counter()
     for epoch in range(4):
         for k in plan.epoch_batches(epoch):

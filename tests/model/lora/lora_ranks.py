@@ -10,7 +10,7 @@ from torch.distributed.fsdp import fully_shard
 
 from reelwright.model.lora.adapters import add_lora, init_lora, lora_parameters, merge_lora, unmerge_lora
 from reelwright.model.lora.files import load_lora, save_lora
-from tests.model.test_lora import CONFIG, Net, X
+from tests.model.lora.test_adapters import CONFIG, Net, X
 
 
 def train_merge_and_save(folder: Path) -> None:

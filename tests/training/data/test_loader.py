@@ -18,19 +18,19 @@ from reelwright.training.data.encode import (
     CENTRE,
     Decoded,
     encode_frames,
+    fingerprints_of,
     latents_row,
-    prints_of,
     read_into,
     text_rows,
     to_bytes,
 )
 from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
-from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note, snapshot_rows
-from reelwright.training.data.schedule import Plan
+from reelwright.training.data.schedule import Schedule
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
-from reelwright.training.run import plan_of
+from reelwright.training.run import schedule_of
 from tests.training.ranks import ranks
 
 CAPTIONS = ["a red fox", "a fox in the snow"]
@@ -82,7 +82,7 @@ def filled(tmp_path_factory) -> Store:
 def encoded(filled: Store) -> Store:
     """With the latents of `recipe_of()`, written in two commits."""
     recipe = recipe_of()
-    prints, plan = prints_of(recipe), make_plan(filled, "all", recipe)
+    prints, plan = fingerprints_of(recipe), make_schedule(filled, "all", recipe)
     from reelwright.model.codec import load_codec
 
     codec, text = load_codec(recipe.codec), load_text_encoder(recipe.text)
@@ -101,7 +101,7 @@ def encoded(filled: Store) -> Store:
 
 def loader_of(store: Store, recipe: TrainRecipe | None = None, **options) -> Loader:
     recipe = recipe or recipe_of()
-    return Loader(store, "all", make_plan(store, "all", recipe), recipe, **{"stop_step": 6, **options})
+    return Loader(store, "all", make_schedule(store, "all", recipe), recipe, **{"stop_step": 6, **options})
 
 
 def facts(batches) -> list[tuple]:
@@ -138,7 +138,7 @@ def test_batches_hold_what_was_encoded(encoded):
     from reelwright.model.codec import load_codec
 
     codec, text = load_codec(recipe_of().codec), load_text_encoder(recipe_of().text)
-    plan = make_plan(encoded, "all", recipe_of())
+    plan = make_schedule(encoded, "all", recipe_of())
     seen = set()
     for batch in loader_of(encoded):
         assert batch.latents.dtype == torch.float32
@@ -204,7 +204,7 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
 
     shutil.copytree(encoded.path, tmp_path / "store")
     store, recipe = Store.open(tmp_path / "store"), recipe_of()
-    prints = prints_of(recipe)
+    prints = fingerprints_of(recipe)
     store.delete("latents", "clip_id = 'clip03'")
     with pytest.raises(TrainError, match="2 of 24 latents"):
         loader_of(store)
@@ -212,17 +212,16 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
         "failures",
         [{"uri": "u", "clip_id": "clip03", "stage": "precompute", "error": "x", "fingerprint": prints.latents}],
     )
-    plan = make_plan(store, "all", recipe)
+    plan = make_schedule(store, "all", recipe)
     assert plan.unused == {"failed to encode": 1}
     before = {b.clip_ids[0]: b.latents[0].sum().item() for b in loader_of(encoded) if "clip03" not in b.clip_ids}
     for batch in loader_of(store):  # places moved: a row is gone
         assert "clip03" not in batch.clip_ids
         assert batch.clip_ids[0] not in before or batch.bucket[0] == "1" or batch.latents.isfinite().all()
     reader = StoredSamples(store, plan, prints)
-    draws = [
-        d for m in Plan(plan.rows, plan.data, plan.tasks, plan.config, failed=plan.failed).step(0) for d in m.samples
-    ]
-    expected = StoredSamples(encoded, make_plan(encoded, "all", recipe), prints)
+    again = Schedule(plan.rows, plan.data, plan.tasks, plan.config, failed=plan.failed)
+    draws = [d for m in again.step(0) for d in m.samples]
+    expected = StoredSamples(encoded, make_schedule(encoded, "all", recipe), prints)
     bucket = Bucket(1, 64, 64)
     torch.testing.assert_close(reader.latents(bucket, draws), expected.latents(bucket, draws))
 
@@ -230,10 +229,10 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
 def test_a_run_goes_on_without_what_it_left_out_though_it_is_encoded_since(encoded, tmp_path):
     recipe, left_out = recipe_of(), ["clip03", "clip07"]
     checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
-    assert not plan_of(encoded, "all", recipe, tmp_path).failed
+    assert not schedule_of(encoded, "all", recipe, tmp_path).failed
     checkpoints.save(1, {"model.w": torch.zeros(1)}, {"left_out": left_out})
     checkpoints.wait()
-    plan = plan_of(encoded, "all", recipe, tmp_path)
+    plan = schedule_of(encoded, "all", recipe, tmp_path)
     assert plan.unused == {"failed to encode": 2}
     seen = {d.clip_id for k in plan.epoch_batches(0) for d in plan.batch(k).samples}
     assert seen

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.holdout import hashes, held_out
-from reelwright.training.data.schedule import Plan, caption_choice, systematic
+from reelwright.training.data.schedule import Schedule, caption_choice, systematic
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
@@ -31,7 +31,7 @@ def rows_of(count: int, seed: int = 0, *, weights=None, sources: int = 0) -> pa.
     })  # fmt: skip
 
 
-def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> Plan:
+def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> Schedule:
     options = {
         "sizes": ("64p", "128p"),
         "frames": (1, 17, 33),
@@ -39,10 +39,10 @@ def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> 
         "batches_per_step": 4,
         "holdout": 0.1,
     }
-    return Plan(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed)
+    return Schedule(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed)
 
 
-def draws(plan: Plan, epoch: int) -> list[tuple[str, int]]:
+def draws(plan: Schedule, epoch: int) -> list[tuple[str, int]]:
     return [(d.clip_id, d.index) for k in plan.epoch_batches(epoch) for d in plan.batch(k).samples]
 
 
@@ -108,7 +108,7 @@ def test_resuming_at_step_k_gives_the_tail():
 def test_the_order_of_the_rows_does_not_matter():
     rows, args = rows_of(40), (DataConfig(sizes=("64p",), frames=(1, 17)), ALL, DiTConfig(), 3)
     shuffled = rows.take(np.random.default_rng(1).permutation(40))
-    assert Plan(rows, *args).step(2) == Plan(shuffled, *args).step(2)
+    assert Schedule(rows, *args).step(2) == Schedule(shuffled, *args).step(2)
 
 
 def test_batches_are_of_one_shape_and_task_and_keep_the_budget():
@@ -128,7 +128,7 @@ def test_tasks_and_sizes_are_drawn_by_their_weights():
     rows = rows.set_column(2, "width", pa.array([640] * 400)).set_column(3, "height", pa.array([320] * 400))
     rows = rows.set_column(5, "num_frames", pa.array([200] * 400))
     data = DataConfig(sizes=("128p", "64p"), size_weights=(3, 1), frames=(1, 33), batches_per_step=1, holdout=0)
-    plan = Plan(rows, data, ALL, DiTConfig())
+    plan = Schedule(rows, data, ALL, DiTConfig())
     tasks, sizes = Counter(), Counter()
     for epoch in range(10):
         for k in plan.epoch_batches(epoch):
@@ -144,7 +144,7 @@ def test_clips_that_no_task_can_use_are_counted_not_drawn():
     plan = plan_of(tasks=TaskConfig(t2i=0, t2v=1), frames=(33,))
     assert plan.unused["too short for the tasks"] + len(plan.train) + len(plan.held_out) == 60
     lost = frozenset(plan.clip_ids.take(plan.train[:3]).to_pylist())
-    again = Plan(rows_of(60), plan.data, plan.tasks, plan.config, failed=lost)
+    again = Schedule(rows_of(60), plan.data, plan.tasks, plan.config, failed=lost)
     assert again.unused["failed to encode"] == 3
     with pytest.raises(TrainError, match="no clip of the snapshot can be trained on"):
         plan_of(tasks=TaskConfig(t2i=0, t2v=1), frames=(929,))
