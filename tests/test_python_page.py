@@ -1,6 +1,7 @@
 """docs/python.md: its blocks run as printed and in order, in one session over a store of real clips."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -74,8 +75,8 @@ def precompute(store: Store) -> None:
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
     from reelwright.pipelines.workers.clip_window import SandboxDecoder
-    from reelwright.training.data.loader import make_plan
     from reelwright.training.data.encode import latents_row, prints_of, text_rows
+    from reelwright.training.data.loader import make_plan
     from reelwright.training.recipe import TrainRecipe
 
     recipe = TrainRecipe.model_validate(yaml.safe_load(Path("configs/train/mini/demo.yaml").read_text("utf-8")))
@@ -118,8 +119,9 @@ def test_the_page_runs_as_printed_and_in_order(session: Path, subtests: pytest.S
 def test_every_public_name_of_the_page_is_exported_where_it_says() -> None:
     from importlib import import_module
 
-    rows = [line.split("|") for line in (ROOT / "docs" / "python.md").read_text("utf-8").splitlines() if "| `" in line]
-    listed = {row[1].strip(" `"): row[2].replace("`", "").replace(" ", "").split(",") for row in rows if "[" not in row[2]}
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(reelwright[.\w]*)` \| (.*) \|$", page, re.MULTILINE)
+    listed = {module: re.findall(r"`(\w+)`", names) for module, names in rows}
     assert len(listed) >= 3
     for module, public in listed.items():
         exported = import_module(module)
