@@ -18,7 +18,7 @@ import imageio_ffmpeg
 import psutil
 import ray
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe, parse_overrides

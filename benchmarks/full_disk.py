@@ -2,7 +2,7 @@
 
 A neighbour fills a small disk and empties it again, some hundred times a second, while rows are appended, merged and
 compacted. Then there is room: is every row there that was said to be written? `--unmeasured` leaves out what
-`curation/store/written.py` does, which shows what Lance makes of it alone.
+`curation/store/fragments.py` does, which shows what Lance makes of it alone.
 """
 
 import os
@@ -20,7 +20,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from reelwright.curation.store import Store, StoreError, written
+from reelwright.curation.store import Store, StoreError, fragments
 
 WRITES = 60
 PAGES = 400  # of 4 KiB that the neighbour writes at most
@@ -29,7 +29,7 @@ PAGES = 400  # of 4 KiB that the neighbour writes at most
 def main(stores: int = 20, unmeasured: Annotated[bool, typer.Option("--unmeasured")] = False) -> None:
     os.environ["LANCE_LOG"] = "error"
     if unmeasured:
-        written.refuse_short = lambda *_: None
+        fragments.refuse_short = lambda *_: None
     counts: Counter[str] = Counter(stores=stores, whole=0, refused=0)
     for seed in range(stores):
         with _disk() as disk:

@@ -23,10 +23,10 @@ from torch import nn
 from reelwright.model.config import DiTConfig, TextConfig
 from reelwright.model.dit import DiT
 from reelwright.model.flops import DENSE
+from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import CUDA_BYTES, plan_memory
 from reelwright.training.budget.throughput import Meter, peak_flops
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.data.batch import Batch
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize

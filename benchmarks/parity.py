@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from reelwright.model.checkpoint import compare_keys
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
-from reelwright.model.weights.checkpoint import compare_keys
 
 LIMIT = 1e-4
 Error = tuple[str, float]

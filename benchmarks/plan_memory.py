@@ -129,7 +129,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     from reelwright.model.dit import DiT
     from reelwright.model.lora.adapters import init_lora
     from reelwright.training.adapters import adapt
-    from reelwright.training.data.batch import Batch
+    from reelwright.training.batch import Batch
     from reelwright.training.distributed.parallel import autocast, parallelize
     from reelwright.training.distributed.world import World
     from reelwright.training.ema import Ema

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity import clip_fidelity
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides

@@ -22,14 +22,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.sampling.generator import Generator
 from reelwright.model.sampling.settings import Settings
+from reelwright.model.sampling.video_file import to_frames
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
-from reelwright.pipelines.generate.mp4 import to_frames
 from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.curation import load_recipe
 from reelwright.pipelines.weights.convert import network_tensors

@@ -80,7 +80,8 @@ def profile(luma: np.ndarray) -> Profile:
 
 
 def find_crop(profiles: Sequence[Profile], width: int, height: int, config: BorderConfig | None = None) -> Crop:
-    """Picture rectangle of one shot from profiles of frames sampled over it; the whole frame where in doubt.
+    """Return the picture's rectangle in one shot, from profiles of frames sampled over it; the whole frame where in
+    doubt.
 
     Edges are rounded inwards to even pixels. Sample inside the shot: a frame of a neighbouring shot without bars
     forbids them here.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.media.cut import CutSpec
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import Scan, ScannedShot
@@ -59,20 +59,27 @@ class PlannedClip:
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
-    """24 hex digits of what the clip is: the same footage gets the same id on any machine, in any order."""
+    """Return 24 hex digits that identify the clip: the same footage gets the same id on any machine, in any order."""
     key = f"{source_md5}:{start_frame}:{end_frame}:{','.join(map(str, crop))}"
     return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def clip_fingerprint(config: EncodeConfig) -> str:
-    """16 hex digits of what turns a span of frames into bytes."""
+    """Return 16 hex digits for all settings that turn a span of frames into bytes."""
     parts = {"version": CUTTING_VERSION, "encode": config.model_dump()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> list[PlannedClip]:
-    """The clips of one source, in order of time; where a manifest names spans, inside of these. A span that lies in one
-    shot is cut as it is, however short."""
+    """Plan the clips of one source, in order of time.
+
+    Args:
+        source_md5: of the file.
+        scan: its shots, crops and times.
+        config: lengths and sizes of clips.
+        spans: parts that a manifest names: clips lie inside of them, and a span that lies in one shot is cut as it is,
+            however short.
+    """
     times = scan.timing.times_s()
     planned: dict[str, PlannedClip] = {}
     for index, scanned in enumerate(scan.shots):
@@ -180,8 +187,16 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
     return list(pairwise(edges))
 
 
+def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
+    """Return the cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    if not spans:
+        return cutting_fingerprint
+    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
+
+
 def clip_row(planned: PlannedClip, source_md5: str, encoded: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    """A row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
+    """Return a row of `clips`. encoded: `width height num_frames fps bytes audio_note colour` of the mp4."""
     duration_s = encoded["num_frames"] / encoded["fps"]
     x, y, w, h = planned.spec.crop
     return {

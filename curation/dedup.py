@@ -14,7 +14,7 @@ class Deduplicator:
     by_source_id: dict[str, str] = field(default_factory=dict)
 
     def survivor_of(self, uri: str, md5: str, source_id: str | None) -> str | None:
-        """The uri that this one is a duplicate of; None if it is the first, and so survives."""
+        """Return the uri that this one is a duplicate of; None if it is the first, and so survives."""
         known = self.by_md5.get(md5) or (self.by_source_id.get(source_id) if source_id else None)
         survivor = known if known != uri else None
         self.by_md5.setdefault(md5, survivor or uri)

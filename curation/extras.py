@@ -10,7 +10,7 @@ ELSEWHERE = {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}  
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra of pyproject.toml, as it runs in the environment of this process."""
+    """Return the command that installs an extra of pyproject.toml, as it runs in the environment of this process."""
     clone = Path(__file__).resolve().parents[1]
     if (clone / "pyproject.toml").is_file():
         return f"pip install -e {shlex.quote(f'{clone}[{extra}]')}"
@@ -18,7 +18,7 @@ def install_command(extra: str) -> str:
 
 
 def install_for_protocol(protocol: str) -> str:
-    """The command that installs what reads and writes `protocol://…`."""
+    """Return the command that installs the file system of `protocol://…`."""
     if protocol in OF_PROTOCOL:
         return install_command(OF_PROTOCOL[protocol])
     return f"pip install {ELSEWHERE.get(protocol, f'the package that serves {protocol}:// for fsspec')}"

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from reelwright.curation.clips import ClipConfig
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.scan import Scan
 from reelwright.curation.spans import pieces_of
 
 
 def why_no_clip(scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> str:
-    """A few words, the same for all sources of a kind. Call it where nothing was planned."""
+    """Return the reason in a few words, the same for all sources of a kind. Call it where no clip was planned."""
     if scan.timing.num_frames <= 1:
         return "one frame"
     if not scan.shots:

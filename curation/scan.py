@@ -75,7 +75,8 @@ class Scan:
 
     @property
     def frames_lost(self) -> int:
-        """Frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a bug."""
+        """Count the frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a
+        bug."""
         return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
 
     def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
@@ -93,11 +94,11 @@ class Scan:
         return sum(end - start for start, end in self.corrupt)
 
     def corrupt_in(self, start: int, end: int) -> int:
-        """How many of frames [start, end) are corrupt."""
+        """Count the corrupt frames in [start, end)."""
         return _count_in(self.corrupt, start, end)
 
     def interlaced_in(self, start: int, end: int) -> int:
-        """How many of frames [start, end) are flagged as interlaced."""
+        """Count the frames in [start, end) that are flagged as interlaced."""
         return _count_in(self.interlaced, start, end)
 
 
@@ -269,7 +270,8 @@ def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
-    """For the way out of a sandbox: JSON and one blob, the timestamps (empty where they cannot be trusted)."""
+    """Turn a scan into JSON and one blob, for the way out of a sandbox: the timestamps (empty where they cannot be
+    trusted)."""
     timing = found.timing
     value = {
         "info": asdict(found.info),
@@ -293,7 +295,7 @@ def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
-    """The inverse of `scan_to_json`."""
+    """Invert `scan_to_json`."""
     timing = Timing(
         pts=np.frombuffer(pts, "<i8") if pts else None,
         time_base=Fraction(value["time_base"]),

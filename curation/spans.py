@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 
 SLACK_S = 1e-3  # manifests round times to milliseconds: a frame so close to a span's edge lies at it
 
@@ -22,7 +22,7 @@ class Piece:
 
 
 def pieces_of(start: int, end: int, times: np.ndarray, spans: Sequence[Span]) -> Iterator[Piece]:
-    """What lies of a shot, frames [start, end), inside of each span; all of it where there are no spans.
+    """Yield the part of a shot, frames [start, end), that lies inside of each span; all of it where there are no spans.
 
     times: float64 [N + 1] seconds, as `Timing.times_s`. A frame lies in a span if it begins to be shown in it.
     """

@@ -1,5 +1,7 @@
 """Errors of `model`: a sentence for a person, with what to do."""
 
+from reelwright.errors import ReelError
 
-class ModelError(ValueError):
+
+class ModelError(ReelError, ValueError):
     """Weights, a shape or a setting that a model cannot take."""

@@ -74,9 +74,9 @@ def precompute(store: Store) -> None:
 
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
-    from reelwright.pipelines.workers.clip_window import SandboxDecoder
     from reelwright.training.data.encode import latents_row, prints_of, text_rows
     from reelwright.training.data.loader import make_plan
+    from reelwright.training.data.sandbox_decoder import SandboxDecoder
     from reelwright.training.recipe import TrainRecipe
 
     recipe = TrainRecipe.model_validate(yaml.safe_load(Path("configs/train/mini/demo.yaml").read_text("utf-8")))

@@ -1,5 +1,7 @@
 """Errors of `training`: a sentence for a person, with what to do."""
 
+from reelwright.errors import ReelError
 
-class TrainError(ValueError):
+
+class TrainError(ReelError, ValueError):
     """A run that cannot be started or cannot go on."""

@@ -20,9 +20,9 @@ from reelwright.model.flops import DENSE
 from reelwright.model.sparse import SparseAttention, use_attention
 from reelwright.training import checkpoints
 from reelwright.training.adapters import trainable_state
+from reelwright.training.batch import Batch
 from reelwright.training.budget.throughput import Meter
 from reelwright.training.checkpoints import Checkpoints
-from reelwright.training.data.batch import Batch
 from reelwright.training.distributed.context import ContextParallel, context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast
 from reelwright.training.distributed.world import World

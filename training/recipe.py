@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from reelwright.model.config import AttentionConfig, CodecConfig, DiTConfig, LoRAConfig, Part, TextConfig, TimestepShift
-from reelwright.training.objectives.base import ObjectiveConfig
-from reelwright.training.objectives.registry import DEFAULT, as_config, config_of
+from reelwright.training.batch import TASKS
+from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
-Task = Literal["t2i", "t2v", "i2v", "continuation"]
-TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
 CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validation", "guard", "steps"}
 """Sections that decide no weight of a step, or may be changed while a run goes on."""
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from reelwright.curation.store import Store
+from reelwright.model.checkpoint import load_weights
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import init_lora
 from reelwright.model.lora.files import adapter_names
-from reelwright.model.weights.checkpoint import load_weights
 from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import TASKS, Batch
 from reelwright.training.data.latents import Samples
 from reelwright.training.data.loader import Loader, make_plan
 from reelwright.training.data.rows import caption_note
@@ -26,7 +26,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
-from reelwright.training.recipe import TASKS, TrainRecipe
+from reelwright.training.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)

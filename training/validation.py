@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import TASKS, Batch, Task
 from reelwright.training.distributed.world import World
 from reelwright.training.objectives.flow import Loss
-from reelwright.training.recipe import TASKS, Task, ValidationConfig
+from reelwright.training.recipe import ValidationConfig
 
 LossOf = Callable[[Batch, Tensor], Loss]
 """(batch, t [B]) -> its loss; on a rank that has a strip of each sample, the strip's part of it."""

@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from reelwright.annotate.backends.hub import first_line, hub_file
+from reelwright.annotate.backends.hub import hub_file
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import runtime
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 PUBLISHED = "ttj/sac-logos-ava1-l14-linearMSE"  # the weights of sac+logos+ava1-l14-linearMSE.pth as safetensors
 KNOWN = {PUBLISHED: "1e77fa05081323d99725fc40a9bf9f88180490e7"}  # the revision meant where none is named

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reelwright.annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
+from reelwright.annotate.backends.hub import device_of, hub_file, quiet, refuse_new_weights
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import runtime
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reelwright.annotate.backends.hub import device_of, first_line, hub_file, quiet, refuse_new_weights
+from reelwright.annotate.backends.hub import device_of, hub_file, quiet, refuse_new_weights
 from reelwright.annotate.backends.identity import hub_source, model_id
 from reelwright.annotate.contract import runtime
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 # what is known of a hub's model without asking the hub: the revision meant where none is named, length of its vectors
 KNOWN = {"openai/clip-vit-large-patch14": ("32bd64288804d66eefd0ccbe215aa642df71cc41", 768)}

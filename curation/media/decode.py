@@ -100,7 +100,8 @@ class Video:
         return self.stream.time_base or Fraction(1, 90000)
 
     def frames(self) -> Iterator[Any]:
-        """Decoded av.VideoFrame in presentation order. Damaged packets are skipped and counted in `decode_errors`."""
+        """Yield decoded `av.VideoFrame`s in presentation order. Damaged packets are skipped and counted in
+        `decode_errors`."""
         import av
 
         packets = self.container.demux(self.stream)

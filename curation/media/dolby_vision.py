@@ -10,7 +10,8 @@ MAX_DEPTH = 6
 
 
 def dolby_vision_profile(path: str, file: Any = None) -> int | None:
-    """Profile number of the first Dolby Vision track; None where the file has no such record. file: already open."""
+    """Return the profile number of the first Dolby Vision track; None where the file has no such record. file: already
+    open."""
     if file is not None:
         place = file.tell()
         try:

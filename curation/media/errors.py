@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from reelwright.errors import ReelError
+
 Kind = Literal[
     "io", "empty", "text", "pointer", "playlist", "not_video", "encrypted", "truncated", "open", "no_video",
     "decode", "encode", "crash", "timeout", "memory", "limit", "bug",
@@ -10,7 +12,7 @@ Kind = Literal[
 
 
 @dataclass
-class MediaError(Exception):
+class MediaError(ReelError):
     """One file's failure: `message` is a sentence for a person, `detail` what the decoder printed (its tail)."""
 
     kind: Kind

@@ -64,7 +64,7 @@ def probe(uri: str) -> dict[str, Any]:
 
 
 def video_info(video: Video, frame: Any) -> VideoInfo:
-    """Facts of an open video. frame: its first one, None where none decodes."""
+    """Return the facts of an open video. frame: its first one, None where none decodes."""
     stream, container = video.stream, video.container
     orientation = orientation_of(frame) if frame is not None else UPRIGHT
     context = stream.codec_context
@@ -111,7 +111,7 @@ def _may_be_mp4(video: Video) -> bool:
 
 
 def md5_of(uri: str) -> dict[str, Any]:
-    """MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
+    """Return the MD5 of a file's bytes and their count, streamed. Raises MediaError (`io`)."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
         raise why_not_a_file(uri)
@@ -127,7 +127,7 @@ def md5_of(uri: str) -> dict[str, Any]:
 
 
 def upright_sar(ratio: Fraction | None, orientation: Orientation) -> Fraction:
-    """Width of a pixel over its height, after turning upright; 1 where the file does not say or says nonsense."""
+    """Return a pixel's width over its height, after turning upright; 1 where the file is silent or says nonsense."""
     if not ratio or not Fraction(1, 10) < ratio < 10:
         return Fraction(1)
     ratio = Fraction(ratio)
@@ -135,7 +135,7 @@ def upright_sar(ratio: Fraction | None, orientation: Orientation) -> Fraction:
 
 
 def square_size(width: int, height: int, sar: Fraction) -> tuple[int, int]:
-    """Size of a picture with square pixels: the height is kept, as players do."""
+    """Return the picture's size with square pixels: the height is kept, as players do."""
     return max(1, round(width * sar)), height
 
 

@@ -35,7 +35,7 @@ def protection_of(file: BinaryIO, size: int, container: str | None) -> str | Non
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, where its content begins, where it ends, which may be beyond the file) of the boxes of one level."""
+    """Yield (kind, where its content begins, where it ends, which may be beyond the file) of the boxes of one level."""
     for _ in range(MAX_BOXES):
         if start + 8 > end:
             return

@@ -14,14 +14,14 @@ WEB = ("http://", "https://")
 
 
 def open_stream(uri: str) -> Any:
-    """A file to be read once from its beginning. One request on the web, so the server needs no ranges. Raises what the
-    file system raises."""
+    """Open a file that is read once from its beginning. One request on the web, so the server needs no ranges. Raises
+    what the file system raises."""
     return _open(uri, 0 if _is_web(uri) else BLOCK_BYTES)
 
 
 def open_seekable(uri: str) -> Any:
-    """A file in which one may seek: where a server answers no request for a range of bytes, a copy without a name in
-    the folder for temporary files. Raises MediaError `io`."""
+    """Open a file in which one may seek: where a server answers no request for a range of bytes, a copy without a name
+    in the folder for temporary files. Raises MediaError `io`."""
     try:
         file = _open(uri, BLOCK_BYTES)
         if not _is_web(uri) or _answers_ranges(file):

@@ -40,7 +40,7 @@ class _ImportsAreProgress(MetaPathFinder):
     """Torch on a slow disk takes longer than a decoder may be silent: each module that is looked for counts."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Finds nothing: the finders after it do."""
+        """Find nothing: the finders after it do."""
         report_progress(None)
 
 

@@ -45,7 +45,7 @@ WEB_PAGE = ("<!doctype html", "<html", "<head", "<body")
 
 
 def file_looks_like(path: str) -> str | None:
-    """Which video container a local file's first bytes are of; None for others, and for what cannot be read."""
+    """Name the video container of a local file by its first bytes; None for other and unreadable files."""
     try:
         with open(path, "rb") as file:
             return looks_like(file.read(4 * TS_PACKET))
@@ -54,7 +54,7 @@ def file_looks_like(path: str) -> str | None:
 
 
 def looks_like(head: bytes) -> str | None:
-    """Which video container these first bytes are of."""
+    """Name the video container that these first bytes belong to."""
     found = next((name for magic, name in VIDEOS if head.startswith(magic)), None)
     if head[4:8] == b"ftyp":
         found = None if head[8:12] in PICTURE_BRANDS + SOUND_BRANDS else "mp4"
@@ -73,7 +73,7 @@ def looks_like(head: bytes) -> str | None:
 
 
 def why_not_opened(uri: str, file: Any, reason: str) -> MediaError:
-    """What is wrong with a file that no demuxer opened. file: an open binary file, None for a local path. reason: in
+    """Explain why no demuxer opened a file. file: an open binary file, None for a local path. reason: in
     the demuxer's words."""
     with contextlib.suppress(Exception), _looked_at(uri, file) as (stream, size):
         return _why(stream, size, reason)
@@ -81,7 +81,7 @@ def why_not_opened(uri: str, file: Any, reason: str) -> MediaError:
 
 
 def why_no_video(uri: str) -> MediaError:
-    """What is wrong with a file that opened and has no video stream: an MP4 may have been cut off in its index."""
+    """Explain why a file that opened has no video stream: an MP4 may have been cut off in its index."""
     if "://" not in uri:
         with contextlib.suppress(Exception), _looked_at(uri, None) as (stream, size):
             if any(kind == b"moov" and ends > size for kind, _, ends in boxes(stream, 0, size)):
@@ -103,7 +103,7 @@ def refuse_protected(uri: str, file: Any) -> None:
 
 
 def why_not_a_file(path: str) -> MediaError:
-    """What a local path is that is no regular file."""
+    """Name the kind of a local path that is no regular file."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

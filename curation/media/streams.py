@@ -24,7 +24,7 @@ class Chosen:
 
 
 def choose_stream(container: Any, reopen: Callable[[], Any]) -> Chosen | None:
-    """The stream of an open container that holds its footage; None where there is none.
+    """Return the stream of an open container that holds its footage; None where there is none.
 
     A stream with a moving picture goes before one without, then one with the default flag, then the largest picture,
     then the first. reopen: gives another container over the same file, to look at packets where the container does not
@@ -54,15 +54,15 @@ def choose_stream(container: Any, reopen: Callable[[], Any]) -> Chosen | None:
 
 
 def choose_sound(container: Any) -> Any:
-    """The sound that belongs to the footage: the first stream with the default flag that has a decoder, else the first;
-    None where there is none."""
+    """Return the sound that belongs to the footage: the first stream with the default flag that has a decoder, else the
+    first; None where there is none."""
     streams = list(container.streams.audio)
     known = [s for s in streams if s.codec_context is not None and s.codec_context.codec is not None]
     return next((s for s in known if "default" in dispositions(s)), next(iter(known or streams), None))
 
 
 def dispositions(stream: Any) -> set[str]:
-    """Names of a stream's flags; of those that this PyAV knows."""
+    """Return the names of a stream's flags, as far as this PyAV knows them."""
     with contextlib.suppress(Exception):
         return {flag.name for flag in stream.disposition}
     return set()

@@ -15,11 +15,22 @@ from reelwright.curation.media.frames import ClipFacts, decode_wanted, read
 def window(
     mp4: bytes, choose: Callable[[ClipFacts], Sequence[int]], *, width: int, height: int
 ) -> tuple[list[int], np.ndarray]:
-    """(frame numbers that `choose` wants, uint8 [F, height, width, 3] of them): scaled to cover the size, its middle
-    cut out.
+    """Decode chosen frames of a clip, scaled to cover a size, with the middle cut out.
 
-    Bicubic, and where it reduces, over all pixels below a new one (swscale widens its filter), so nothing aliases.
-    Raises MediaError when the bytes are no mp4 with video, or a wanted frame does not decode.
+    Scaling is bicubic; where it reduces, over all pixels below a new one (swscale widens its filter), so nothing
+    aliases.
+
+    Args:
+        mp4: the clip.
+        choose: picks frame numbers from the clip's facts.
+        width: px.
+        height: px.
+
+    Returns:
+        The frame numbers, and uint8 [F, height, width, 3].
+
+    Raises:
+        MediaError: the bytes are no mp4 with video, or a wanted frame does not decode.
     """
     import av
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from reelwright.curation.shots.footage import Footage
 from reelwright.curation.shots.scores import Scores
-from reelwright.curation.shots.standing import standing_share
+from reelwright.curation.shots.stills import standing_share
 from reelwright.curation.shots.types import Transition
 from reelwright.curation.shots.wipes import find_sweep
 

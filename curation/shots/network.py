@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelwright.errors import ReelError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,7 +31,7 @@ _LOOKUP = 50  # frames before and after whose similarity a frame is told
 _BATCH_NORM_EPS = 1e-3
 
 
-class MissingNetwork(ImportError):
+class MissingNetwork(ReelError, ImportError):
     """The network or its weights are not installed; the message says what to install."""
 
 

@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from reelwright.curation.store.describe import ColumnInfo as ColumnInfo
     from reelwright.curation.store.describe import TableInfo as TableInfo
     from reelwright.curation.store.errors import StoreError as StoreError
+    from reelwright.curation.store.maintenance import CleanupReport as CleanupReport
     from reelwright.curation.store.maintenance import Orphans as Orphans
     from reelwright.curation.store.results import write_result as write_result
-    from reelwright.curation.store.snapshots import Snapshot as Snapshot
-    from reelwright.curation.store.snapshots import SnapshotDiff as SnapshotDiff
+    from reelwright.curation.store.snapshot_record import Snapshot as Snapshot
+    from reelwright.curation.store.snapshot_record import SnapshotDiff as SnapshotDiff
     from reelwright.curation.store.store import Store as Store
     from reelwright.curation.store.untrusted import sql_untrusted as sql_untrusted
 
 _HOME = {
+    "CleanupReport": "maintenance",
     "ColumnInfo": "describe",
     "Orphans": "maintenance",
-    "Snapshot": "snapshots",
-    "SnapshotDiff": "snapshots",
+    "Snapshot": "snapshot_record",
+    "SnapshotDiff": "snapshot_record",
     "Store": "store",
     "StoreError": "errors",
     "TableInfo": "describe",

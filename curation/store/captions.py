@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
 
 LIST_COLUMN = "captions"
 CAPTION, SOURCE, COMPOSED = "caption", "source", "composed"
@@ -37,7 +35,8 @@ class Captions:
     kinds: tuple[str, ...] = ()
 
     def best_first(self, kinds: Sequence[str] = ()) -> Captions:
-        """In the order of `kinds`, or a model's before a manifest's before the rest: for what takes one caption."""
+        """Order them by `kinds`, or a model's before a manifest's before the rest: for formats that take one
+        caption."""
         order = [*kinds, *(kind for kind in (CAPTION, SOURCE) if kind not in kinds)]
         pairs = sorted(
             zip(self.texts, self.kinds, strict=True), key=lambda p: order.index(p[1]) if p[1] in order else len(order)
@@ -57,12 +56,12 @@ class Wanted:
     kinds: tuple[str, ...] = ()
 
     def columns(self, known: Collection[str]) -> list[str]:
-        """Those of `known` that captions are read from."""
+        """Return the columns among `known` that captions are read from."""
         names = [self.column, *(name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)]
         return [name for name in dict.fromkeys(names) if name in known]
 
     def check(self, schema: pa.Schema) -> None:
-        """Raises StoreError where `column` is none of clips, or holds no text. The usual ones may be missing."""
+        """Raise StoreError where `column` is none of clips, or holds no text. The usual ones may be missing."""
         usual = {LIST_COLUMN, *(name for name, _ in FALLBACKS)}
         if self.column not in schema.names:
             if self.column in usual:
@@ -75,7 +74,7 @@ class Wanted:
             )
 
     def of(self, row: Mapping[str, Any], from_source: SourceCaptions) -> Captions:
-        """The captions of a clip. row: its columns, with source_md5."""
+        """Return the captions of a clip. row: its columns, with source_md5."""
         asked = _read(row.get(self.column), dict(FALLBACKS).get(self.column, self.column), self.kinds)
         if asked.texts:
             return asked
@@ -87,8 +86,9 @@ class Wanted:
         return min(there, key=lambda one: bool(self.kinds) and one.kinds[0] not in self.kinds, default=Captions())
 
 
-def source_captions(store: Store, version: int | None = None) -> dict[str, list[str]]:
-    """What manifests say of whole files, by md5. Of files with the same bytes, the one that was cut comes first."""
+def source_captions(store: Connection, version: int | None = None) -> dict[str, list[str]]:
+    """Return manifests' captions of whole files by md5. Of files with the same bytes, the one that was cut goes
+    first."""
     names = store.dataset("sources", version).schema.names
     columns = [name for name in ("captions", "caption") if name in names]
     if not columns or "md5" not in names:

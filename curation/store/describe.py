@@ -1,4 +1,4 @@
-"""What there is to know of a table: its size; what each column means, who computed it, how much of it is there."""
+"""Facts about a table: its size, and each column's meaning, maker and missing values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from reelwright.curation.store import media, tables
-from reelwright.curation.store.schema import PAYLOAD
+from reelwright.curation.store import datasets
+from reelwright.curation.store.schema import table_of
 
 if TYPE_CHECKING:
-    from reelwright.curation.store.tables import Dataset
+    from reelwright.curation.store.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class ColumnInfo:
 
 
 def table_info(dataset: Dataset, table: str) -> TableInfo:
-    size = tables.stored_bytes(dataset)
-    if table in media.BLOB_BYTES:
-        size += sum(dataset.to_table(columns=[media.BLOB_BYTES[table]]).column(0).drop_null().to_pylist())
+    size = datasets.stored_bytes(dataset)
+    if length := table_of(table).payload_bytes:
+        size += sum(dataset.to_table(columns=[length]).column(0).drop_null().to_pylist())
     return TableInfo(table, dataset.count_rows(), dataset.version, size)
 
 
 def columns_info(dataset: Dataset, table: str) -> list[ColumnInfo]:
-    """Each column, in the order of the schema. A maker's fingerprints are counted once for all of its columns."""
+    """Return each column, in the order of the schema. A maker's fingerprints are counted once for all of its
+    columns."""
     rows = dataset.count_rows()
     about = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
     makers = {one.get("computed_by", "") for one in about}
@@ -58,7 +59,7 @@ def _column_info(
     dataset: Dataset, table: str, f: pa.Field, about: dict[str, str], fingerprints: dict[str, dict[str, int]], rows: int
 ) -> ColumnInfo:
     maker = about.get("computed_by", "")
-    is_payload = f.name in PAYLOAD.get(table, ())
+    is_payload = f.name in table_of(table).payload
     nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
     kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
     return ColumnInfo(

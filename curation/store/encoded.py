@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import tables, written
-from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.schema import PAYLOAD
-from reelwright.curation.store.written import INLINE_BYTES
+from reelwright.curation.store import datasets
+from reelwright.curation.store import fragments as fragment_files
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.errors import StoreError, lance_reason
+from reelwright.curation.store.fragments import INLINE_BYTES
+from reelwright.curation.store.schema import table_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from reelwright.curation.store.store import Store
 
 
 class Reader:
     """A table at the version that it had when the reader was made. For any thread, and for spawned processes; a forked
     one is refused, for Lance's own threads do not survive a fork."""
 
-    def __init__(self, store: Store, table: str) -> None:
+    def __init__(self, store: Connection, table: str) -> None:
         self.store, self.table = store, table
         self.version: int = store.dataset(table).version
         self._opened, self._pid = threading.local(), os.getpid()
@@ -40,7 +41,7 @@ class Reader:
         return _reopen, (self.store, self.table, self.version)
 
     def keys(self, columns: Sequence[str], filter: str) -> tuple[pa.Table, np.ndarray]:
-        """Those columns of the rows that pass a SQL condition, and their places (int64)."""
+        """Return columns of the rows that pass a SQL condition, and the rows' places (int64)."""
         import numpy as np
 
         dataset = self._dataset()
@@ -51,12 +52,12 @@ class Reader:
         return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
 
     def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
-        """The tensors' bytes (buffers) at those places, in that order. inline: whether they are kept in the row
+        """Return the tensors' bytes (buffers) at `places`, in that order. inline: whether they are kept in the row
         (`is_inline`).
 
         Raises StoreError when the version is gone.
         """
-        blob, column = PAYLOAD[self.table]
+        blob, column = table_of(self.table).payload
         indices = [int(p) for p in places]
         try:
             if inline:
@@ -65,7 +66,7 @@ class Reader:
             return [data for _, data in self._dataset().read_blobs(blob, indices=indices, preserve_order=True)]
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"version {self.version} of {self.table} cannot be read any more ({tables.first_line(error)}); "
+                f"version {self.version} of {self.table} cannot be read any more ({lance_reason(error)}); "
                 "was the store cleaned up? Start again to read the newest."
             ) from error
 
@@ -79,11 +80,11 @@ class Reader:
 
 
 def is_inline(num_bytes: int) -> bool:
-    """Whether a tensor of this size is kept in the row."""
+    """Return whether a tensor of this size is kept in the row."""
     return num_bytes <= INLINE_BYTES
 
 
-def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) -> str:
+def write_fragments(store: Connection, table: str, rows: Sequence[dict[str, Any]]) -> str:
     """Write rows to files of `table` without committing them; returns JSON for `Store.commit_encoded`.
 
     rows: columns of the table, and the tensor's bytes under the name of its blob (`latents`, `states`).
@@ -95,7 +96,7 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
         return "[]"
     schema = store.schema(table)
     _refuse_old(schema, table)
-    blob, column = PAYLOAD[table]
+    blob, column = table_of(table).payload
     data = [row[blob] for row in rows]
     plain = [f for f in schema if f.name != blob]
     kept = [
@@ -105,21 +106,21 @@ def write_fragments(store: Store, table: str, rows: Sequence[dict[str, Any]]) ->
     arrays[blob] = lance.blob_array([None if is_inline(len(d)) else d for d in data])
     fragments: Any = write_fragments(
         pa.Table.from_arrays([arrays[f.name] for f in schema], schema=schema), store.table_uri(table), mode="append",
-        data_storage_version=tables.STORAGE_VERSION, storage_options=store.storage_options,
+        data_storage_version=datasets.STORAGE_VERSION, storage_options=store.storage_options,
     )  # fmt: skip
-    written.refuse_short(store.table_uri(table), fragments, map(len, data))
+    fragment_files.refuse_short(store.table_uri(table), fragments, map(len, data))
     return json.dumps([fragment.to_json() for fragment in fragments])
 
 
 def _refuse_old(schema: pa.Schema, table: str) -> None:
-    if not {"bytes", *PAYLOAD[table]} <= set(schema.names):
+    if not {"bytes", *table_of(table).payload} <= set(schema.names):
         raise StoreError(
             f"the table {table} was made by an earlier version of reelwright; "
             f"delete the folder {table}.lance of the store, and run `reel precompute` again."
         )
 
 
-def _reopen(store: Store, table: str, version: int) -> Reader:
+def _reopen(store: Connection, table: str, version: int) -> Reader:
     reader = Reader.__new__(Reader)
     reader.store, reader.table, reader.version = store, table, version
     reader._opened, reader._pid = threading.local(), os.getpid()

@@ -1,4 +1,4 @@
-"""The one error a caller of the store needs to catch, and how names that look alike are found."""
+"""`StoreError`, and sentences about unknown names, Lance's errors and full disks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
+from reelwright.errors import ReelError, first_line
 
-class StoreError(Exception):
-    """What went wrong with the store, as one sentence that says what to do."""
+
+class StoreError(ReelError):
+    """The store cannot do what was asked: one sentence that says what to do."""
+
+
+def lance_reason(error: Exception) -> str:
+    """Return the first line of Lance's message, without the place in its own source that it ends with."""
+    return re.sub(r", /\S+\.rs:\d+:\d+$", "", first_line(error)).rstrip(".")
 
 
 def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
-    """The names in `known` that a person who typed `name` may have meant, best first."""
+    """Return the names in `known` that a person who typed `name` may have meant, best first."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.65)
     inside = [k for k in by_lower if len(name) > 2 and (name.lower() in k or k in name.lower())]
@@ -21,7 +28,7 @@ def look_alikes(name: str, known: Iterable[str], *, count: int = 3) -> list[str]
 
 
 def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> StoreError:
-    """`'captions' is not a column of clips; columns that look alike: caption. See: reel describe clips`.
+    """Return `'captions' is not a column of clips; columns that look alike: caption. See: reel describe clips`.
 
     kind: what `name` was expected to be, its first word the noun ("column of clips", "table").
     """
@@ -35,11 +42,11 @@ NO_ROOM = re.compile(r"no space left|quota exceeded|file too large|os error (28|
 
 @contextlib.contextmanager
 def writing_to(uri: str) -> Iterator[None]:
-    """A store that cannot be written to says so in a sentence: a full disk is not a bug."""
+    """Turn errors of writing into a sentence: a full disk is not a bug."""
     try:
         yield
     except OSError as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = lance_reason(error)
         if NO_ROOM.search(first):
             raise StoreError(
                 f"no room is left to write to the store at {uri}; free some and run the same command again: what was "

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from reelwright.curation.store import tables
-from reelwright.curation.store.media import quote
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store import datasets
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.sql_text import literal
 
 TABLE = "journal"
-MERGE_ROWS = tables.FRAGMENT_ROWS // 4  # of a maker: to merge so many writes about 4 times their bytes
+MERGE_ROWS = datasets.FRAGMENT_ROWS // 4  # of a maker: to merge so many writes about 4 times their bytes
 MERGE_BYTES = 256 * 2**20  # of a maker's results: they are in memory while they are merged
 
 
@@ -31,7 +29,7 @@ class Journal:
     have the same columns.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Connection) -> None:
         self.store = store
         self.rows: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
@@ -61,7 +59,7 @@ class Journal:
     def _note(self, maker: str, rows: pa.Table) -> None:
         row = {"maker": maker, "num_rows": rows.num_rows, "bytes": rows.nbytes, "results": _to_bytes(rows)}
         with self.store.writing(TABLE) as dataset:
-            tables.append(dataset, tables.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
+            datasets.append(dataset, datasets.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
 
     def _merge(self, maker: str, more: pa.Table | None = None) -> None:
         """Noted ones are forgotten once they are merged: a crash in between merges them again."""
@@ -73,14 +71,14 @@ class Journal:
         del self.rows[maker], self.bytes[maker]
 
     def _noted(self, maker: str) -> Iterator[pa.Table]:
-        found = self.store.dataset(TABLE).to_table(columns=["results", "at"], filter=f"maker = {quote(maker)}")
+        found = self.store.dataset(TABLE).to_table(columns=["results", "at"], filter=f"maker = {literal(maker)}")
         for results in found.sort_by("at").column("results"):
             yield pa.ipc.open_stream(results.as_buffer()).read_all()
 
     def _forget(self, maker: str) -> None:
         """With the files: no snapshot pins a journal, and nobody needs an old one."""
         with self.store.writing(TABLE) as dataset:
-            dataset.delete(f"maker = {quote(maker)}")
+            dataset.delete(f"maker = {literal(maker)}")
             dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=self.store.path is not None)
 
 

@@ -61,7 +61,7 @@ def exclusive(store: Path, name: str) -> Iterator[None]:
 
 
 def is_held_here(store: Path, name: str) -> bool:
-    """Whether this process holds the lock."""
+    """Return whether this process holds the lock."""
     pid, depth = _held.get(str(store / FOLDER / f"{name}.json"), (0, 0))
     return pid == os.getpid() and depth > 0
 

@@ -1,4 +1,4 @@
-"""Upkeep of a store: what a crash left behind, merging small files, deleting what nothing needs any more.
+"""Upkeep of a store: finding what a crash left behind, merging small files, deleting old versions.
 
 None of it can break a snapshot: its versions of clips, media and sources carry Lance tags, which clean-up respects.
 """
@@ -9,20 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reelwright.curation.store import lock, written
+from reelwright.curation.store import fragments, lock
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.datasets import FRAGMENT_ROWS
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.media import id_filter
-from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.tables import FRAGMENT_ROWS
-from reelwright.curation.store.written import INLINE_BYTES
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.fragments import INLINE_BYTES
+from reelwright.curation.store.schema import schemas, table_of, tables
+from reelwright.curation.store.sql import connect
+from reelwright.curation.store.sql_text import is_one_of
 
 IDS_A_DELETE = 10_000
-ENCODED = ("latents", "texts")  # megabytes a row
 ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
 
@@ -44,9 +42,9 @@ class Orphans:
         return bool(self.clips or self.shots or self.media)
 
 
-def orphans(store: Store) -> Orphans:
-    """Found by id and md5 alone: no clip bytes are read. A source's own row is written last, so its absence tells."""
-    con = _connect(store)
+def orphans(store: Connection) -> Orphans:
+    """Find them by id and md5: no clip bytes are read. A source's own row is written last, so its absence tells."""
+    con = connect(store, tables=("sources", "clips", "shots", "media"))
     con.execute("CREATE TEMP TABLE ok AS SELECT DISTINCT md5 FROM sources WHERE state = 'ok'")
     con.execute(
         "CREATE TEMP TABLE lost_clips AS SELECT clip_id, source_md5 FROM clips c "
@@ -70,7 +68,7 @@ def orphans(store: Store) -> Orphans:
     return Orphans(sorted(m for m in md5s if m is not None), ids, clips, shots, media)
 
 
-def remove_orphans(store: Store) -> Orphans:
+def remove_orphans(store: Connection) -> Orphans:
     """Delete them: media first, since media are found through clips. Returns what was deleted."""
     with store.committing():
         found = orphans(store)
@@ -84,7 +82,7 @@ def remove_orphans(store: Store) -> Orphans:
         return found
 
 
-def compact(store: Store) -> None:
+def compact(store: Connection) -> None:
     """Merge small files, drop deleted rows from them, and bring the id indices up to date.
 
     A media file is rewritten only where half its rows or more are deleted; `merge_media` is for the rest.
@@ -93,54 +91,62 @@ def compact(store: Store) -> None:
         _compact_table(store, table)
 
 
-def _compact_table(store: Store, table: str) -> None:
+def _compact_table(store: Connection, table: str) -> None:
     with store.writing(table) as dataset:
         if table == "media":
-            written.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
-        elif table in ENCODED:
-            written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+            fragments.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
+        elif table_of(table).is_encoded:
+            fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
         else:
-            written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+            fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()
 
 
-def merge_encoded(store: Store) -> None:
+def merge_encoded(store: Connection) -> None:
     """Merge small files of `latents` and `texts` where tensors are in the rows: a fetch from many files is slow.
 
     Larger ones are left as workers wrote them: to copy them costs more than the files do. `compact` copies them.
     """
-    for table in ENCODED:
+    for table in (name for name, kind in tables().items() if kind.is_encoded):
         with store.writing(table) as dataset:
             if _mean_bytes(dataset) <= INLINE_BYTES:
-                written.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
+                fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
                 dataset.checkout_latest()
 
 
-def merge_media(store: Store, rows_a_file: int = 16_384) -> None:
+def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
     """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
     with store.writing("media") as dataset:
-        written.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
+        fragments.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
         dataset.optimize.optimize_indices()
         dataset.checkout_latest()
 
 
-def cleanup(store: Store, older_than: timedelta) -> int:
+def delete_old_versions(store: Connection, older_than: timedelta) -> int:
     """Delete versions that no tag pins and that have not been the newest for `older_than`, and all files that no
-    version has; returns bytes freed. Whoever began to read since then reads on.
+    version has, such as those of a killed run; return the bytes freed. Whoever began to read since then reads on.
 
-    Files of a killed run are among them. It holds every commit lock, so no local run can be in the middle of writing.
-    On an object store there is no lock: there, files younger than a week are left for a run that may still want them.
+    It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
+    files younger than a week are left for a run that may still want them.
     """
     with _all_locks(store):
         return sum(_drop_versions(store, table, older_than).bytes_removed for table in schemas())
 
 
 @dataclass(frozen=True)
-class Tidied:
-    """What tidying did to a table. files: before and after. dropped, kept, pinned: versions that are gone, that a
-    reader may have open, and that snapshots need; the newest is none of them. freed: bytes."""
+class CleanupReport:
+    """Effect of `cleanup` on one table.
+
+    Args:
+        table: its name.
+        files: number before and after.
+        dropped: versions that are gone.
+        kept: versions that a reader may have open; the newest is not counted.
+        pinned: versions that snapshots need.
+        freed: bytes.
+    """
 
     table: str
     files: tuple[int, int]
@@ -150,29 +156,32 @@ class Tidied:
     freed: int
 
 
-def tidy(store: Store, older_than: timedelta) -> list[Tidied]:
-    """`compact`, but for large tensors, whose copies would cost more than their files do; then `cleanup`. Returns what
-    that did to each table. Refuses while anybody writes."""
+def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
+    """Compact, then delete old versions, and return what that did to each table.
+
+    Large tensors are not compacted: their copies would cost more than their files do. Raises StoreError while anybody
+    writes.
+    """
     with _all_locks(store):
         files = {table: len(store.dataset(table).get_fragments()) for table in schemas()}
-        for table in schemas():
-            if table not in ENCODED:
-                _compact_table(store, table)
+        for name, table in tables().items():
+            if not table.is_encoded:
+                _compact_table(store, name)
         merge_encoded(store)
-        return [_tidied(store, table, files[table], older_than) for table in schemas()]
+        return [_clean(store, table, files[table], older_than) for table in schemas()]
 
 
-def _tidied(store: Store, table: str, files: int, older_than: timedelta) -> Tidied:
+def _clean(store: Connection, table: str, files: int, older_than: timedelta) -> CleanupReport:
     stats = _drop_versions(store, table, older_than)
     dataset = store.dataset(table)
     pinned = {tag["version"] for tag in dataset.tags.list().values()}
     kept = {v["version"] for v in dataset.versions()} - pinned - {dataset.version}
     after = len(dataset.get_fragments())
-    return Tidied(table, (files, after), stats.old_versions, len(kept), len(pinned), stats.bytes_removed)
+    return CleanupReport(table, (files, after), stats.old_versions, len(kept), len(pinned), stats.bytes_removed)
 
 
 @contextmanager
-def _all_locks(store: Store) -> Iterator[None]:
+def _all_locks(store: Connection) -> Iterator[None]:
     if store.path is not None and lock.is_held_here(store.path, "curation"):
         raise StoreError(
             "clean-up in the middle of a run would delete what its workers are writing; run it afterwards."
@@ -181,7 +190,7 @@ def _all_locks(store: Store) -> Iterator[None]:
         yield
 
 
-def _drop_versions(store: Store, table: str, older_than: timedelta) -> Any:
+def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
     """Lance goes by the age of a version; a reader has what was the newest when it began, however old that was."""
     dataset = store.dataset(table)
     began = sorted(v["timestamp"] for v in dataset.versions())
@@ -194,7 +203,7 @@ def _drop_versions(store: Store, table: str, older_than: timedelta) -> Any:
 
 
 def outdated(began: Sequence[datetime], since: datetime) -> int:
-    """How many of a table's versions were not the newest at `since` or later. began: of each version, in order."""
+    """Count the versions of a table that were replaced before `since`. began: when each was made, in order."""
     return max(0, sum(at <= since for at in began) - 1)
 
 
@@ -207,15 +216,9 @@ def _mean_bytes(dataset: Any) -> float:
     return float(sizes.mean()) if len(sizes) else 0.0
 
 
-def _delete(store: Store, table: str, column: str, values: Sequence[str]) -> None:
+def _delete(store: Connection, table: str, column: str, values: Sequence[str]) -> None:
     for start in range(0, len(values), IDS_A_DELETE):
-        store.delete(table, id_filter(column, values[start : start + IDS_A_DELETE]))
-
-
-def _connect(store: Store) -> Any:
-    from reelwright.curation.store.sql import connect
-
-    return connect(store, tables=("sources", "clips", "shots", "media"))
+        store.delete(table, is_one_of(column, values[start : start + IDS_A_DELETE]))
 
 
 def _column(con: Any, query: str) -> list[Any]:

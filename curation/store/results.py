@@ -27,11 +27,13 @@ def write_result(
     *,
     width: int | None = MAX_CELL,
 ) -> int:
-    """Write rows to a path, an open file or standard output, as they come; returns how many.
+    """Write rows to a path, an open file or standard output, as they come, and return their number.
 
-    format: table (aligned, the first 1,000 rows), csv, json (an array), jsonl (one object per line) or parquet.
-    out: a path appears only once the file is whole.
-    width: characters per cell of a table; None shortens nothing.
+    Args:
+        reader: of the rows.
+        format: table (aligned, the first 1,000 rows), csv, json (an array), jsonl (one object per line) or parquet.
+        out: a path appears only once the file is whole; default: standard output.
+        width: characters per cell of a table; None shortens nothing.
     """
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not a format of results; choose one of: {', '.join(FORMATS)}.")
@@ -143,14 +145,14 @@ def _objects(reader: pa.RecordBatchReader) -> Iterator[dict[str, Any]]:
 
 
 def json_line(row: dict[str, Any]) -> bytes:
-    """A row as one line of JSON; numbers that JSON lacks (NaN, infinity) become null."""
+    """Return a row as one line of JSON; numbers that JSON lacks (NaN, infinity) become null."""
     return (
         json.dumps(finite(row), default=plain, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
     )
 
 
 def finite(value: Any) -> Any:
-    """`value` with every NaN and infinity inside it replaced by None."""
+    """Return `value` with every NaN and infinity inside it replaced by None."""
     if isinstance(value, float):
         return value if value - value == 0.0 else None
     if isinstance(value, Decimal):
@@ -165,7 +167,7 @@ def finite(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """What JSON has no word for, as text or number."""
+    """Return a value that JSON lacks, such as a date, as text or number."""
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -207,7 +209,7 @@ def _head(reader: Iterable[pa.RecordBatch], count: int) -> tuple[list[tuple[Any,
 
 
 def shown(value: Any, width: int | None = MAX_CELL) -> str:
-    """One line of printable text: control characters, which could drive a terminal, are written as escapes.
+    """Return one line of printable text: control characters, which could drive a terminal, are written as escapes.
 
     width: characters; a longer text ends with an ellipsis. None shortens nothing.
     """

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reelwright.curation.store import written
-from reelwright.curation.store.tables import FRAGMENT_ROWS
+from reelwright.curation.store import fragments
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.datasets import FRAGMENT_ROWS
+from reelwright.curation.store.schema import tables
 
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
-
-APPENDED_TO = ("clips", "shots", "sources", "failures")  # by every commit of a run; clip bytes stay where they are
 MANY = 64  # small files; 800 made a query 7 times slower
 
 
-def merge_small_files(store: Store) -> list[str]:
+def merge_small_files(store: Connection) -> list[str]:
     """Merge neighbours in tables with MANY small files or more; returns the tables.
 
     A merge is one commit: killed at any moment, it has happened or it has not. Snapshots keep the versions they pin.
     """
-    return [table for table in APPENDED_TO if _is_in_pieces(store.dataset(table)) and _merge(store, table)]
+    names = [table.name for table in tables().values() if table.has_small_appends]
+    return [name for name in names if _is_in_pieces(store.dataset(name)) and _merge(store, name)]
 
 
 def _is_in_pieces(dataset: Any) -> bool:
     return sum(f.physical_rows < FRAGMENT_ROWS // 2 for f in dataset.get_fragments()) >= MANY
 
 
-def _merge(store: Store, table: str) -> bool:
+def _merge(store: Connection, table: str) -> bool:
     with store.writing(table) as dataset:
-        written.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
+        fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
         if dataset.list_indices():
             dataset.optimize.optimize_indices()
         dataset.checkout_latest()

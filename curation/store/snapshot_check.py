@@ -1,19 +1,17 @@
-"""Whether a snapshot is still what it was: its content hash, its pins, its clips and their bytes."""
+"""Checks of a snapshot: its content hash, its pins, its clips and their bytes."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from reelwright.curation.store.clip_media import LOOKUP_IDS, locate, read
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.media import LOOKUP_IDS, locate
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.snapshots import Snapshot
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.snapshot_record import Snapshot
+from reelwright.errors import first_line
 
 PINNED = ("clips", "media", "sources")
 MEDIA_SAMPLES = 16  # clips whose bytes are read whole
@@ -34,7 +32,8 @@ class SnapshotCheck:
 
 
 def content_hash(rows: pa.Table) -> str:
-    """`sha256:` over one line `clip_id TAB weight NEWLINE` a clip, sorted by clip id; weights by `float.hex`."""
+    """Return `sha256:` over one line `clip_id TAB weight NEWLINE` per clip, sorted by clip id; weights by
+    `float.hex`."""
     ids, weights = rows.column("clip_id").to_pylist(), rows.column("weight").to_pylist()
     digest = hashlib.sha256()
     for clip_id, weight in sorted(zip(ids, weights, strict=True)):
@@ -42,7 +41,7 @@ def content_hash(rows: pa.Table) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check(store: Store, snapshot: Snapshot, rows: pa.Table, media_samples: int | None) -> SnapshotCheck:
+def check(store: Connection, snapshot: Snapshot, rows: pa.Table, media_samples: int | None) -> SnapshotCheck:
     """rows: (clip_id, weight, …) of the snapshot. media_samples: how many clips to read whole; None is all."""
     ids = rows.column("clip_id").to_pylist()
     problems = [] if content_hash(rows) == snapshot.content_hash else ["its rows no longer have its content hash"]
@@ -55,7 +54,7 @@ def check(store: Store, snapshot: Snapshot, rows: pa.Table, media_samples: int |
     return SnapshotCheck(snapshot.name, len(ids), len(sample), problems)
 
 
-def _unpinned(store: Store, snapshot: Snapshot) -> list[str]:
+def _unpinned(store: Connection, snapshot: Snapshot) -> list[str]:
     problems = []
     for table in PINNED:
         tag = store.dataset(table).tags.list().get(snapshot.tag)
@@ -65,7 +64,7 @@ def _unpinned(store: Store, snapshot: Snapshot) -> list[str]:
     return problems
 
 
-def _missing(store: Store, table: str, version: int, ids: list[str]) -> list[str]:
+def _missing(store: Connection, table: str, version: int, ids: list[str]) -> list[str]:
     try:
         have = set(store.read(table, ["clip_id"], version=version).column(0).to_pylist())
     except StoreError as error:
@@ -74,15 +73,15 @@ def _missing(store: Store, table: str, version: int, ids: list[str]) -> list[str
     return [f"{len(gone)} of its clips are not in {table}, such as {gone[0]}"] if gone else []
 
 
-def _unreadable(store: Store, version: int, ids: list[str]) -> list[str]:
+def _unreadable(store: Connection, version: int, ids: list[str]) -> list[str]:
     try:
         dataset = store.dataset("media", version)
         for start in range(0, len(ids), LOOKUP_IDS):
             part = ids[start : start + LOOKUP_IDS]
             sizes = {one: size for one, (_, size) in locate(dataset, part).items()}
-            for one, data in store.read_media(part, version=version):
+            for one, data in read(dataset, part):
                 if len(data) != sizes[one]:
                     return [f"the mp4 of {one} has {len(data)} bytes, not {sizes[one]}"]
     except (StoreError, OSError, ValueError) as error:
-        return [f"media cannot be read: {str(error).splitlines()[0]}"]
+        return [f"media cannot be read: {first_line(error)}"]
     return []

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.balance import COLUMN, Balance, weigh
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
-from reelwright.curation.store.media import id_filter
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
-
+from reelwright.curation.store.sql import connect, run
+from reelwright.curation.store.sql_text import identifier, is_one_of
+from reelwright.curation.store.weighting import COLUMN, Balance, weigh
 
 VALUE = "value of limit_per"  # a name that no column of clips has
 
 
 @dataclass(frozen=True)
 class LimitPer:
-    """At most `count` clips for each value of a column: one that the query returns, or one of clips."""
+    """At most `count` clips per value of a column: one that the query returns, or one of clips."""
 
     column: str
     count: int
@@ -33,9 +31,33 @@ class LimitPer:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """How many of a query's clips are taken.
+
+    Args:
+        limit: clips in all; None is every one.
+        seed: of the draws, and of `random()` in the query.
+        limit_per: at most so many per value of a column, drawn first.
+    """
+
+    limit: int | None = None
+    seed: int = 0
+    limit_per: LimitPer | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise StoreError(f"a snapshot's limit is 1 or more, not {self.limit}.")
+
+
+@dataclass(frozen=True)
 class Chosen:
-    """rows: (clip_id, weight, position). fingerprints: annotator -> fingerprint -> clips. balance: what is recorded of
-    how the weights were made, where they were."""
+    """The clips of a snapshot to be.
+
+    Args:
+        rows: (clip_id, weight, position).
+        fingerprints: annotator -> fingerprint -> clips.
+        balance: the record of how the weights were made, where they were.
+    """
 
     rows: pa.Table
     fingerprints: dict[str, dict[str, int]]
@@ -43,71 +65,80 @@ class Chosen:
 
 
 def choose(
-    store: Store,
+    store: Connection,
     sql: str,
     versions: Mapping[str, int],
+    draw: Draw,
     *,
-    limit: int | None,
-    seed: int,
-    weights: str | None,
+    weights: str | None = None,
     balance: Balance | None = None,
-    limit_per: LimitPer | None = None,
 ) -> Chosen:
-    """The clips of a snapshot. Raises StoreError if `sql` will not do."""
-    from reelwright.curation.store.sql import connect
+    """Run a query over pinned versions, check its rows, draw from them and weigh them.
 
+    Args:
+        store: to ask.
+        sql: returns clip_id, each clip once.
+        versions: table -> the pinned version.
+        draw: how many of the clips are taken.
+        weights: the query's column of weights.
+        balance: make the weights instead.
+
+    Raises:
+        StoreError: the query is wrong, or returns something else.
+    """
     if weights is not None and balance is not None:
         raise StoreError(
             f"weights come from the query's column {weights} or from balance by {balance.by}, not from both; "
             "leave one out."
         )
-    if limit is not None and limit < 1:
-        raise StoreError(f"a snapshot's limit is 1 or more, not {limit}.")
+    limit_per = draw.limit_per
     con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
     try:
-        con.execute("SELECT setseed($s)", {"s": (seed % 2**31) / 2**31}).fetchall()
+        con.execute("SELECT setseed($s)", {"s": (draw.seed % 2**31) / 2**31}).fetchall()
         rows = _run(con, store, sql, weights, limit_per.column if limit_per else None)
         _refuse_repeats(con, rows)
         if limit_per is not None:
-            rows = _sample_per(con, store, rows, limit_per, seed)
-        rows = rows if limit is None else _sample(con, rows, limit, seed)
+            rows = _sample_per(con, store, rows, limit_per, draw.seed)
+        rows = rows if draw.limit is None else _sample(con, rows, draw.limit, draw.seed)
         _refuse_unknown(con, rows)
         rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-        about = None
+        record = None
         if balance is not None:
-            rows, about = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
-        return Chosen(rows, _fingerprints(con, store, rows), about)
+            rows, record = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
+        return Chosen(rows, _fingerprints(con, rows), record)
     finally:
         con.close()
 
 
 def with_clip_columns(
-    store: Store, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
+    store: Connection, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
 ) -> pa.Table:
-    """`rows`, in their order, with columns of clips beside their own; of two of one name, the one in `rows` stays.
+    """Return `rows`, in their order, with columns of clips beside their own.
 
-    columns: which; default all but vectors.
+    Args:
+        store: to read clips from.
+        rows: with clip_id; a column of theirs stays where clips have one of the same name.
+        columns: of clips; default: all but vectors.
+        clips_version: version of clips; default: the newest.
     """
     names = clip_columns(store, clips_version) if columns is None else list(columns)
     names = [n for n in names if n not in rows.schema.names]
     ids = rows.column("clip_id").to_pylist()
-    clips = store.read("clips", ["clip_id", *names], id_filter("clip_id", ids), version=clips_version)
+    clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", ids), version=clips_version)
     at = pc.index_in(rows.column("clip_id").combine_chunks(), clips.column("clip_id").combine_chunks())
     for name in names:
         rows = rows.append_column(clips.schema.field(name), clips.column(name).combine_chunks().take(at))
     return rows
 
 
-def clip_columns(store: Store, version: int | None = None) -> list[str]:
-    """Columns of clips that a person would read: all but vectors."""
+def clip_columns(store: Connection, version: int | None = None) -> list[str]:
+    """Return the columns of clips that a person would read: all but vectors."""
     schema = store.dataset("clips", version).schema
     return [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
 
 
-def _run(con: Any, store: Store, sql: str, weights: str | None, per: str | None) -> pa.Table:
+def _run(con: Any, store: Connection, sql: str, weights: str | None, per: str | None) -> pa.Table:
     """(clip_id, weight), and the column `per` as VALUE where the query returns it."""
-    from reelwright.curation.store.sql import run
-
     result = run(con, sql, store, close=False).read_all()
     names = result.schema.names
     if names.count("clip_id") != 1:
@@ -160,7 +191,7 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
             )
 
 
-def _sample_per(con: Any, store: Store, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
+def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
     """At most `per.count` clips per value, those whose id hashes lowest with the seed, in the query's order. Clips
     without a value count as clips of one value."""
     if VALUE not in rows.schema.names:
@@ -170,8 +201,7 @@ def _sample_per(con: Any, store: Store, rows: pa.Table, per: LimitPer, seed: int
             raise unknown_name(per.column, "column of the query or of clips", names, see="reel describe clips")
     numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
     con.register("numbered", numbered)
-    name = per.column.replace('"', '""')
-    value = f'"{VALUE}"' if VALUE in rows.schema.names else f'c."{name}"'
+    value = identifier(VALUE) if VALUE in rows.schema.names else f"c.{identifier(per.column)}"
     source = "numbered n" if VALUE in rows.schema.names else "numbered n LEFT JOIN clips c USING (clip_id)"
     query = (
         f"SELECT clip_id, weight FROM (SELECT n.clip_id, n.weight, n.place, row_number() OVER (PARTITION BY {value} "
@@ -200,10 +230,11 @@ def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> 
             f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
         )
     mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
-    made = f'c."{mark}"' if mark in schema.names else "NULL::VARCHAR"
+    made = f"c.{identifier(mark)}" if mark in schema.names else "NULL::VARCHAR"
     con.register("balanced", rows)
     found = con.sql(
-        f'SELECT c."{column}" AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) ORDER BY b.position'
+        f"SELECT c.{identifier(column)} AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) "
+        "ORDER BY b.position"
     ).to_arrow_table()
     weighed = weigh(found.column("value"), found.column("made"), balance)
     place = rows.schema.get_field_index("weight")
@@ -212,7 +243,7 @@ def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> 
     }  # fmt: skip
 
 
-def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str, int]]:
+def _fingerprints(con: Any, rows: pa.Table) -> dict[str, dict[str, int]]:
     con.register("frozen", rows)
     columns = con.execute(
         "SELECT column_name FROM (DESCRIBE clips) WHERE column_name LIKE '%\\_fingerprint' ESCAPE '\\'"
@@ -221,8 +252,8 @@ def _fingerprints(con: Any, store: Store, rows: pa.Table) -> dict[str, dict[str,
     found: dict[str, dict[str, int]] = {}
     for name in names:
         counts = con.execute(
-            f'SELECT "{name}", count(*) FROM clips SEMI JOIN frozen USING (clip_id) '
-            f'WHERE "{name}" IS NOT NULL GROUP BY 1 ORDER BY 1'
+            f"SELECT {identifier(name)}, count(*) FROM clips SEMI JOIN frozen USING (clip_id) "
+            f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY 1"
         ).fetchall()
         if counts:
             found[name.removesuffix("_fingerprint")] = dict(counts)

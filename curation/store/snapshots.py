@@ -11,78 +11,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import snapshot_query
-from reelwright.curation.store.balance import Balance
+from reelwright.curation.store import clip_media, snapshot_query
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes
-from reelwright.curation.store.media import LOOKUP_IDS, quote
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
-from reelwright.curation.store.snapshot_query import LimitPer
+from reelwright.curation.store.snapshot_query import Draw, LimitPer
+from reelwright.curation.store.snapshot_record import JSON_COLUMNS_ADDED, Snapshot, SnapshotDiff, Use
+from reelwright.curation.store.sql_text import literal
+from reelwright.curation.store.weighting import Balance
 
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
-
-JSON_LATER = ("balance", "limit_per")  # columns of JSON that stores of earlier versions lack
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A row of `snapshots`; its clips are `Snapshots.rows(name)`.
-
-    fingerprints: annotator -> fingerprint -> clips.
-    balance: how its weights were made, where they were: see `balance.describe`.
-    limit_per: {"column", "count"} where so many clips per value were drawn.
-    """
-
-    name: str
-    sql: str
-    sample_limit: int | None
-    seed: int
-    weight_column: str | None
-    num_clips: int
-    content_hash: str
-    tag: str
-    clips_version: int
-    media_version: int
-    sources_version: int
-    fingerprints: dict[str, dict[str, int]]
-    created_at: datetime
-    balance: dict[str, Any] | None = None
-    limit_per: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Use:
-    """A run that a snapshot was given to."""
-
-    command: str
-    started_at: datetime
-    place: str  # its folder, where it has one
-
-
-@dataclass(frozen=True)
-class SnapshotDiff:
-    """What turns snapshot `a` into `b`. reweighted: (clip_id, weight in a, weight in b)."""
-
-    a: str
-    b: str
-    added: list[str]
-    removed: list[str]
-    reweighted: list[tuple[str, float, float]]
-    kept: int
 
 
 class Snapshots:
     """The snapshots of a store: `store.snapshots`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Connection) -> None:
         self.store = store
 
     def create(
@@ -98,12 +48,21 @@ class Snapshots:
     ) -> Snapshot:
         """Freeze the clips that `sql` returns as `name`.
 
-        sql: a SELECT that returns clip_id, each clip once.
-        limit_per: draw at most so many of them per value of a column, by `seed` and the clip ids alone.
-        limit: draw that many of what is left, in the same way, so in whatever order they came.
-        weights: the query's column of weights (finite, above 0; default 1 each).
-        balance: make the weights instead, from the density or the clusters of the clips as pinned.
+            store.snapshots.create("sharp", "select clip_id from clips where blur_score > 100", limit=1_000, seed=7)
+
         Its last commit is the row in `snapshots`: killed before that, there is no snapshot, and the name is free.
+
+        Args:
+            name: see `check_name`.
+            sql: a SELECT that returns clip_id, each clip once.
+            limit: draw that many of the clips by `seed` and the clip ids alone, so in whatever order they came.
+            seed: of the draws, and of `random()` in the query.
+            weights: the query's column of weights (finite, above 0; default 1 each).
+            balance: make the weights instead, from the density or the clusters of the clips as pinned.
+            limit_per: first draw at most so many clips per value of a column, in the same way.
+
+        Raises:
+            StoreError: the name is taken, or the query returns something else.
         """
         check_name(name)
         with self.store.committing("snapshots"):  # clean-up waits for this lock, so the versions stay until tagged
@@ -111,9 +70,8 @@ class Snapshots:
             if self._find(name) is not None:
                 raise StoreError(f"snapshot {name} exists, and snapshots never change; choose another name.")
             chosen = snapshot_query.choose(
-                self.store, sql, versions, limit=limit, seed=seed, weights=weights, balance=balance,
-                limit_per=limit_per,
-            )  # fmt: skip
+                self.store, sql, versions, Draw(limit, seed, limit_per), weights=weights, balance=balance
+            )
             rows = chosen.rows
             snapshot = Snapshot(
                 name, sql, limit, seed, weights, rows.num_rows, content_hash(rows), f"snapshot-{name}",
@@ -142,22 +100,22 @@ class Snapshots:
         """
         check_name(name)
         with self.store.committing("snapshots"):
-            tag, rows = f"snapshot-{name}", f"snapshot = {quote(name)}"
+            tag, rows = f"snapshot-{name}", f"snapshot = {literal(name)}"
             tagged = [table for table in PINNED if tag in self.store.dataset(table).tags.list()]
             if not tagged and not self.store.count("snapshot_rows", rows):
                 self.show(name)
-            self.store.delete("snapshots", f"name = {quote(name)}")
+            self.store.delete("snapshots", f"name = {literal(name)}")
             self.store.delete("snapshot_rows", rows)
             for table in tagged:
                 self.store.dataset(table).tags.delete(tag)
 
     def list(self) -> list[Snapshot]:
-        """Every snapshot, oldest first."""
+        """Return every snapshot, oldest first."""
         rows = self.store.read("snapshots").to_pylist()
-        return sorted((_from_row(row) for row in rows), key=lambda s: (s.created_at, s.name))
+        return sorted((Snapshot.from_row(row) for row in rows), key=lambda s: (s.created_at, s.name))
 
     def show(self, name: str) -> Snapshot:
-        """One snapshot. Raises StoreError, with names that look alike, if there is none."""
+        """Return one snapshot. Raises StoreError, with names that look alike, if there is none."""
         found = self._find(name)
         if found is None:
             alike = look_alikes(name, [s.name for s in self.list()])
@@ -166,27 +124,27 @@ class Snapshots:
         return found
 
     def rows(self, name: str) -> pa.Table:
-        """(clip_id, weight, position) in order of position."""
+        """Return a snapshot's rows (clip_id, weight, position) in order of position."""
         self.show(name)
-        rows = self.store.read("snapshot_rows", ["clip_id", "weight", "position"], f"snapshot = {quote(name)}")
+        rows = self.store.read("snapshot_rows", ["clip_id", "weight", "position"], f"snapshot = {literal(name)}")
         return rows.sort_by("position")
 
     def clips(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The clips as they were when pinned, with `weight` and `position`, in order, some 2,000 at a time."""
+        """Yield the clips as they were when pinned, with `weight` and `position`, in order, some 2,000 at a time."""
         version = self.show(name).clips_version
         rows = self.rows(name)
-        for start in range(0, rows.num_rows, LOOKUP_IDS):
+        for start in range(0, rows.num_rows, clip_media.LOOKUP_IDS):
             yield snapshot_query.with_clip_columns(
-                self.store, rows.slice(start, LOOKUP_IDS), columns, clips_version=version
+                self.store, rows.slice(start, clip_media.LOOKUP_IDS), columns, clips_version=version
             )
 
     def read_media(self, name: str, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """(clip_id, mp4) as pinned; all of the snapshot's, or those asked for."""
+        """Yield (clip_id, mp4) as pinned: all of the snapshot's, or those of `clip_ids`."""
         ids = self.rows(name).column("clip_id").to_pylist() if clip_ids is None else clip_ids
-        return self.store.read_media(ids, version=self.show(name).media_version)
+        return clip_media.read(self.store.dataset("media", self.show(name).media_version), ids)
 
     def diff(self, a: str, b: str) -> SnapshotDiff:
-        """What is in `b` and not in `a`, the other way round, and in both with another weight; sorted by clip id."""
+        """Return clips that are in one snapshot alone, and those with another weight, sorted by clip id."""
         old, new = self._weights(a), self._weights(b)
         both = sorted(old.keys() & new.keys())
         return SnapshotDiff(
@@ -200,15 +158,17 @@ class Snapshots:
     def verify(self, name: str, *, media_samples: int | None = MEDIA_SAMPLES) -> SnapshotCheck:
         """Check its hash, that the tags still pin its versions, and that clips and media are still there.
 
-        media_samples: clips, spread over the snapshot, whose bytes are read whole; None reads every one.
+        Args:
+            name: of the snapshot.
+            media_samples: clips, spread over the snapshot, whose bytes are read whole; None reads every one.
         """
         return check(self.store, self.show(name), self.rows(name), media_samples)
 
     # --- helpers -------------------------------------------------------------------------------------------------
 
     def _find(self, name: str) -> Snapshot | None:
-        rows = self.store.read("snapshots", filter=f"name = {quote(name)}").to_pylist()
-        return _from_row(rows[0]) if rows else None
+        rows = self.store.read("snapshots", filter=f"name = {literal(name)}").to_pylist()
+        return Snapshot.from_row(rows[0]) if rows else None
 
     def _commit(self, snapshot: Snapshot, rows: pa.Table) -> None:
         """Tags, then rows, then the snapshot's own row; what a killed attempt left under the name is replaced."""
@@ -216,14 +176,13 @@ class Snapshots:
             tags = self.store.dataset(table).tags
             write = tags.update if snapshot.tag in tags.list() else tags.create
             write(snapshot.tag, getattr(snapshot, f"{table}_version"))
-        if self.store.count("snapshot_rows", f"snapshot = {quote(snapshot.name)}"):
-            self.store.delete("snapshot_rows", f"snapshot = {quote(snapshot.name)}")
+        if self.store.count("snapshot_rows", f"snapshot = {literal(snapshot.name)}"):
+            self.store.delete("snapshot_rows", f"snapshot = {literal(snapshot.name)}")
         names = pa.DictionaryArray.from_arrays(pa.array([0] * rows.num_rows, pa.int32()), [snapshot.name])
         self.store.append("snapshot_rows", rows.append_column("snapshot", names.cast(pa.string())))
-        row = {name: _as_stored(value) for name, value in asdict(snapshot).items()}
-        later = [schemas()["snapshots"].field(column) for column in JSON_LATER]
+        later = [schemas()["snapshots"].field(column) for column in JSON_COLUMNS_ADDED]
         self.store.ensure_columns("snapshots", later)  # a store may be older than they are
-        self.store.append("snapshots", [row])
+        self.store.append("snapshots", [snapshot.as_row()])
 
     def _weights(self, name: str) -> dict[str, float]:
         rows = self.rows(name)
@@ -231,20 +190,9 @@ class Snapshots:
 
 
 def check_name(name: str) -> None:
-    """Raises StoreError unless `name` is 1 to 100 letters, digits, `.`, `_` or `-`, the first a letter or digit."""
+    """Raise StoreError unless `name` is 1 to 100 letters, digits, `.`, `_` or `-`, the first a letter or digit."""
     if not NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
         raise StoreError(
             f"{name!r} cannot name a snapshot; use up to 100 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit, without '..' and without '.' at the end."
         )
-
-
-def _from_row(row: dict[str, Any]) -> Snapshot:
-    known: dict[str, Any] = {f.name: row.get(f.name) for f in fields(Snapshot)}
-    known["fingerprints"] = json.loads(row["fingerprints"] or "{}")
-    known |= {column: json.loads(row.get(column) or "null") for column in JSON_LATER}  # an older store lacks them
-    return Snapshot(**known)
-
-
-def _as_stored(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value

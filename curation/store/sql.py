@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store import sql_late
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.datasets import missing_fields
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.schema import PAYLOAD, schemas
+from reelwright.curation.store.schema import schemas, table_of
 from reelwright.curation.store.sql_errors import explain, words_of
-from reelwright.curation.store.sql_scan import LanceScan, create_clips_full
-from reelwright.curation.store.tables import missing_fields
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.sql_views import create_views
 
 BATCH_ROWS = 8_192
 CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
@@ -30,13 +29,11 @@ WRITES = frozenset({"insert", "update", "delete", "merge", "copy", "create", "ex
 """Words that begin a statement, and words that such a statement with a PIVOT inside must not have."""
 
 
-def stream(store: Store, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
+def stream(store: Connection, query: str, *, params: Any = None, read_only: bool = True) -> pa.RecordBatchReader:
     """Run one query. Raises StoreError with a sentence for every mistake a person can make in one.
 
     params: values of `?` (a list) or `$name` (a dict). read_only: one SELECT and nothing else.
     """
-    from reelwright.curation.store import sql_late
-
     con = connect(store)
     if params is None:
         sql_late.shrink(con, store, query)
@@ -44,7 +41,7 @@ def stream(store: Store, query: str, *, params: Any = None, read_only: bool = Tr
 
 
 def run(
-    con: Any, query: str, store: Store, *, params: Any = None, read_only: bool = True, close: bool = True
+    con: Any, query: str, store: Connection, *, params: Any = None, read_only: bool = True, close: bool = True
 ) -> pa.RecordBatchReader:
     """Run `query` on a connection from `connect`, read its rows as they come, then close the connection if `close`."""
     import duckdb
@@ -61,17 +58,23 @@ def run(
 
 
 def connect(
-    store: Store,
+    store: Connection,
     *,
     tables: Collection[str] | None = None,
     versions: Mapping[str, int] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A DuckDB connection with the store's tables and views.
+    """Open a DuckDB connection with the store's tables and views.
 
-    versions: table -> the version to read (default: newest).
+    Args:
+        store: whose tables.
+        tables: names of the tables; default: all, and the views.
+        versions: table -> the version to read; default: the newest.
+        config: settings of DuckDB.
     """
     import duckdb
+
+    from reelwright.curation.store.sql_scan import LanceScan  # loads pandas
 
     con = duckdb.connect(":memory:", config={**CONFIG, **(config or {})})
     for name in schemas():
@@ -79,22 +82,14 @@ def connect(
             continue
         version = (versions or {}).get(name) or store.dataset(name).version
         dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
-        con.register(name, LanceScan(dataset, PAYLOAD.get(name, ()), absent=missing_fields(dataset, name)))
+        con.register(name, LanceScan(dataset, table_of(name).payload, absent=missing_fields(dataset, name)))
     if tables is None:
-        _create_views(con)
+        create_views(con)
     return con
 
 
-def _create_views(con: Any) -> None:
-    create_clips_full(con)
-    con.execute(
-        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
-        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
-    )
-
-
 def check_one_select(con: Any, query: str, *, pivot: bool = True) -> None:
-    """Raises StoreError unless `query` is one SELECT (WITH, FROM, VALUES, DESCRIBE and SUMMARIZE count as such).
+    """Raise StoreError unless `query` is one SELECT (WITH, FROM, VALUES, DESCRIBE and SUMMARIZE count as such).
 
     pivot: whether PIVOT may find its columns in the data, for which DuckDB first makes a type on the connection.
     """
@@ -137,7 +132,7 @@ def _first_word(query: str) -> str:
 
 
 def _guarded(
-    reader: pa.RecordBatchReader, con: Any, store: Store, query: str, close: bool
+    reader: pa.RecordBatchReader, con: Any, store: Connection, query: str, close: bool
 ) -> pa.RecordBatchReader:
     """The same rows, with mistakes found only while running explained, and the connection kept until they end."""
     import duckdb

@@ -5,20 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes, unknown_name
-from reelwright.curation.store.schema import PAYLOAD, schemas
-from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
+from reelwright.curation.store.schema import schemas, table_of
+from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW, VIEWS
 
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
-
-VIEWS = {
-    "clips_full": "clips with the uri, licence and more of their source",
-    "failures_latest": "the last failure of each file, clip and stage",
-}
-UNDER_VIEW = {"clips_full": "clips", "failures_latest": "failures"}
 NAMED = ("clips", "sources", "shots", "failures", "runs", "media")  # tables that a forgotten JOIN most often is about
 FEW = 12  # columns that a sentence lists
 
@@ -32,7 +25,7 @@ UNKNOWN_COLUMN = (
 )
 
 
-def explain(error: Exception, store: Store, query: str = "") -> StoreError:
+def explain(error: Exception, store: Connection, query: str = "") -> StoreError:
     """Make one sentence of DuckDB's error, with names that look like what was meant.
 
     query: the text that failed; names are then looked for in its tables alone.
@@ -49,10 +42,10 @@ def explain(error: Exception, store: Store, query: str = "") -> StoreError:
     return StoreError(f"{first}{f' (line {where[1]}: {where[2].strip()})' if where else ''}.")
 
 
-def columns_of(store: Store, table: str) -> list[str]:
-    """Names that SQL sees in a table or view of the store."""
+def columns_of(store: Connection, table: str) -> list[str]:
+    """Return the names that SQL sees in a table or view of the store."""
     under = UNDER_VIEW.get(table, table)
-    names = [n for n in store.schema(under).names if n not in PAYLOAD.get(under, ())]
+    names = [n for n in store.schema(under).names if n not in table_of(under).payload]
     return [*names, *SOURCE_COLUMNS] if table == "clips_full" else names
 
 
@@ -74,12 +67,12 @@ def tables_of(query: str) -> dict[str, str]:
 
 
 def words_of(query: str) -> list[str]:
-    """Words of a query outside of strings, quoted names and comments, in lower case."""
+    """Return the words of a query outside of strings, quoted names and comments, in lower case."""
     code = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL)
     return re.findall(r"[a-z_]\w*", code.lower())
 
 
-def _unknown_column(name: str, alias: str | None, store: Store, query: str, candidates: list[str]) -> StoreError:
+def _unknown_column(name: str, alias: str | None, store: Connection, query: str, candidates: list[str]) -> StoreError:
     """Look for it in the table that it was asked of, else in the tables of the query."""
     tables = tables_of(query)
     if alias is not None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reelwright.curation.store import tables
-from reelwright.curation.store.sql_scan import ROW_ID, LanceScan, create_clips_full
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store import datasets
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.sql_views import ROW_ID, create_clips_full
 
 MAX_ROWS = 100_000  # rows taken at once, in memory
 TABLE = "clips"
@@ -27,15 +25,17 @@ SINGLE_ROW = frozenset({"COLUMN_REF", "CONSTANT", "STAR", "COMPARISON", "CONJUNC
 """Classes of expression that look at one row and have no memory; a FUNCTION may be an aggregate or random()."""
 
 
-def shrink(con: Any, store: Store, query: str) -> bool:
-    """On a connection from `sql.connect`, leave in `clips` just the rows that `query` can return, if its shape allows.
+def shrink(con: Any, store: Connection, query: str) -> bool:
+    """Leave in `clips` of a connection just the rows that `query` can return, if its shape allows.
 
     Returns whether it did.
     """
     import duckdb
 
+    from reelwright.curation.store.sql_scan import LanceScan  # loads pandas
+
     dataset = store.dataset(TABLE, store.dataset(TABLE).version)
-    absent = tables.missing_fields(dataset, TABLE)
+    absent = datasets.missing_fields(dataset, TABLE)
     names = [*dataset.schema.names, *(f.name for f in absent)]
     ids_query = row_id_query(con, query, names)
     if ids_query is None:
@@ -47,12 +47,12 @@ def shrink(con: Any, store: Store, query: str) -> bool:
     except duckdb.Error:
         return False  # the query as written will fail too, and name its mistake in the user's own words
     rows = dataset._take_rows(ids) if len(ids) else dataset.schema.empty_table()
-    con.register(TABLE, tables.with_nulls(rows, names, {f.name: f for f in absent}))
+    con.register(TABLE, datasets.with_nulls(rows, names, {f.name: f for f in absent}))
     return True
 
 
 def row_id_query(con: Any, query: str, columns: list[str]) -> str | None:
-    """SQL that finds the row ids of what `query` returns, or None if it is not of the shape that allows it."""
+    """Return SQL that finds the row ids of the rows of `query`, or None if the query's shape does not allow it."""
     import duckdb
 
     try:

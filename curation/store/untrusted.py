@@ -10,17 +10,16 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql import check_one_select, connect
-from reelwright.curation.store.sql_errors import VIEWS, explain
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.sql_errors import explain
+from reelwright.curation.store.sql_views import VIEWS
 
 CONFIG = {"enable_external_access": False, "temp_directory": "", "allow_community_extensions": False,
           "autoload_known_extensions": False, "threads": 2, "memory_limit": "1GB"}  # fmt: skip
@@ -41,9 +40,22 @@ class UntrustedResult:
 
 
 def sql_untrusted(
-    store: Store, query: str, *, params: Any = None, max_rows: int = 1_000, timeout_s: float = 10.0
+    store: Connection, query: str, *, params: Any = None, max_rows: int = 1_000, timeout_s: float = 10.0
 ) -> UntrustedResult:
-    """Run one SELECT within those bounds. Raises StoreError for whatever is not allowed, too slow or wrong."""
+    """Run one SELECT of a stranger within bounds.
+
+        found = sql_untrusted(store, "select clip_id from clips where blur_score > $x", params={"x": 100.0})
+
+    Args:
+        store: to read.
+        query: one SELECT over the store's tables and views.
+        params: values of `?` (a list) or `$name` (a dict).
+        max_rows: rows returned at most.
+        timeout_s: seconds it may take.
+
+    Raises:
+        StoreError: the query is wrong, too slow or not allowed.
+    """
     import duckdb
 
     con = connect(store, config=CONFIG)
@@ -67,7 +79,7 @@ def sql_untrusted(
 
 
 def check_reach(con: Any, query: str) -> None:
-    """Raises StoreError if `query` reads anything but tables, views and its own WITH, or calls what is not allowed."""
+    """Raise StoreError if `query` reads anything but tables, views and its own WITH, or calls what is not allowed."""
     tree = json.loads(con.execute("SELECT json_serialize_sql($q)", {"q": query}).fetchall()[0][0])
     if tree["error"]:
         raise StoreError(f"this query cannot be checked, so it is not run: {tree['error_message']}.")

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import tables
-from reelwright.curation.store.errors import StoreError, unknown_name
-from reelwright.curation.store.schema import KEYS
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
+from reelwright.curation.store.schema import table_of
 
 DISTANCE = "_distance"
 MAX_K = 10_000
@@ -29,19 +26,28 @@ REFINE = 10  # times k candidates whose distance is computed exactly: compressed
 
 
 def nearest(
-    store: Store, table: str, column: str, vector: Any, k: int, *, where: str | None = None,
+    store: Connection, table: str, column: str, vector: Any, k: int, *, where: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:  # fmt: skip
-    """The `k` rows of `table` nearest to `vector`, nearest first, with `_distance`: 1 - cosine, from 0 to 2.
+    """Return the rows nearest to a vector, nearest first, with `_distance`: 1 - cosine, from 0 to 2.
 
-    vector: floats, as many as the column's vectors have; of any length but 0. where: a SQL condition on columns of the
-    table, applied before the search. columns: default, the table's key. Rows without a vector are never found.
+    Args:
+        store: to search in.
+        table: its name.
+        column: of vectors; rows without one are never found.
+        vector: floats, as many as the column's vectors have; not all 0.
+        k: number of rows, 1 to 10,000.
+        where: a SQL condition on columns of the table, applied before the search.
+        columns: to return; default: the table's key.
+
+    Raises:
+        StoreError: the column holds no such vectors, or the condition does not work.
     """
     dataset = store.dataset(table)
     query = _checked(vector, _width(dataset, table, column), table, column)
     if not 1 <= k <= MAX_K:
-        raise StoreError(f"{k} nearest rows are not to be had; ask for 1 to {MAX_K:,}.")
-    wanted = list(columns) if columns is not None else [key for key in (KEYS[table],) if key]
+        raise StoreError(f"the number of nearest rows is 1 to {MAX_K:,}, not {k:,}.")
+    wanted = list(columns) if columns is not None else [key for key in (table_of(table).key,) if key]
     for name in wanted:
         if name not in dataset.schema.names:
             raise unknown_name(name, f"column of {table}", dataset.schema.names, see=f"reel describe {table}")
@@ -51,11 +57,11 @@ def nearest(
         found = dataset.to_table(columns=[*wanted, DISTANCE], nearest=search, filter=where, prefilter=True)
     except (ValueError, OSError) as error:
         tried = f"the condition {where!r} on {table}" if where else f"the search in {table}.{column}"
-        raise StoreError(f"{tried} does not work: {tables.first_line(error)}.") from error
+        raise StoreError(f"{tried} does not work: {lance_reason(error)}.") from error
     return found.filter(found[DISTANCE].is_valid()).sort_by([(name, "ascending") for name in _order(wanted, table)])
 
 
-def index_vectors(store: Store, table: str, column: str) -> bool:
+def index_vectors(store: Connection, table: str, column: str) -> bool:
     """Make the index of a column of vectors where the table is large enough for one, or bring it up to date where
     enough rows lie outside; returns whether it did either.
 
@@ -97,7 +103,7 @@ def _index_name(column: str) -> str:
 
 def _order(columns: Sequence[str], table: str) -> list[str]:
     """By distance; where rows repeat one vector, by key, so that the order is always the same."""
-    return [DISTANCE, *(name for name in columns if name == KEYS[table])]
+    return [DISTANCE, *(name for name in columns if name == table_of(table).key)]
 
 
 def _width(dataset: Any, table: str, column: str) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reelwright.curation.extras import install_command
+from reelwright.errors import first_line
 from reelwright.model.codec.base import CHANNELS, STRIDE, Codec
 from reelwright.model.config import CodecConfig
 from reelwright.model.errors import ModelError
@@ -63,7 +64,7 @@ def _load(config: CodecConfig, dtype: torch.dtype) -> Any:
             folder, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False
         )  # it is small; with True, diffusers asks for accelerate
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{folder} does not load as an AutoencoderKLWan: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{folder} does not load as an AutoencoderKLWan: {first_line(error)}") from error
     if vae.config.z_dim != CHANNELS or vae.config.scale_factor_spatial != STRIDE[1]:
         raise ModelError(
             f"{folder}: a VAE of {vae.config.z_dim} channels and {vae.config.scale_factor_spatial}× in space; "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reelwright.curation.extras import install_command
+from reelwright.errors import first_line
 from reelwright.model.config import TextConfig
 from reelwright.model.errors import ModelError
 from reelwright.model.text.base import TextEncoder
@@ -62,7 +63,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         model = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(folder))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{folder} does not load as a umT5 encoder: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{folder} does not load as a umT5 encoder: {first_line(error)}") from error
     return model.eval().requires_grad_(False), tokenizer
 
 

@@ -1,1 +1,1 @@
-"""Weights on disk: published checkpoints, single files and pretrained encoders."""
+"""Weights on disk: safetensors files, and the folders or hub ids of pretrained networks."""

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from reelwright.curation.extras import install_command
+from reelwright.errors import first_line
 from reelwright.model.errors import ModelError
 
 ROWS_HASHED = 8  # of every tensor: any training step changes them all, and 11 GB need not be read
@@ -76,5 +77,4 @@ def _download(path: str, part: str, revision: str | None) -> Path:
             found = Path(snapshot_download(path, revision=revision, allow_patterns=list(FILES), ignore_patterns="*/*"))
         return found
     except Exception as error:  # no network, no such id, not allowed: the hub's reason is one of many classes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path!r} is neither a folder nor a hub id that can be had ({reason})") from error
+        raise ModelError(f"{path!r} is neither a folder nor a hub id that can be had ({first_line(error)})") from error

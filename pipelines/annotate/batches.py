@@ -11,9 +11,9 @@ import numpy as np
 from reelwright.annotate import Annotator, Frames, stored_needs
 from reelwright.annotate.contract import needs_of
 from reelwright.curation.store import Store
+from reelwright.curation.store.sql_text import literals
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 from reelwright.pipelines.annotate.staleness import STALE, Staleness
-from reelwright.pipelines.records.committer import sql_strings
 
 ROWS_AT_ONCE = 2048  # rows read together: a look-up scans what its index does not cover
 
@@ -111,7 +111,7 @@ class _Rows:
         picked = self.staleness.clips.select(["clip_id", "source_md5"]).take(places)
         ids = picked.column(0).to_pylist()
         found = self.store.read(
-            "clips", ["clip_id", *sorted(columns)], filter=f"clip_id IN ({sql_strings(ids)})",
+            "clips", ["clip_id", *sorted(columns)], filter=f"clip_id IN ({literals(ids)})",
             version=self.staleness.version,
         ).to_pylist()  # fmt: skip
         by_id = {row.pop("clip_id"): row for row in found}

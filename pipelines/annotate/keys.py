@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reelwright.annotate import Computes
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError
 
 
 class Keys(dict[str, str]):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from reelwright.annotate import Annotator, schema_of
 from reelwright.annotate.contract import reads_video
 from reelwright.curation.results import Failed
-from reelwright.curation.store.failures import Mending
+from reelwright.curation.store.failures import Resolver
 from reelwright.curation.store.journal import Journal
 from reelwright.pipelines.annotate.batches import Batch, batches_of
 from reelwright.pipelines.annotate.context import AnnotationRun
@@ -38,7 +38,7 @@ class Level:
         self.finished = 0
         self.found: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # rows to commit, by the annotators that ran
         self.journal = Journal(run.store)
-        self.mending = Mending(run.store, list(annotators))
+        self.resolver = Resolver(run.store, list(annotators))
         self.failures: list[dict[str, Any]] = []
         self.committed_at = time.monotonic()
 
@@ -87,7 +87,7 @@ class Level:
             computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result.columns)
             if computed:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
-            self.mending.works(computed, clip_id)
+            self.resolver.works(computed, clip_id)
             self.report.done.update(computed)
             self.report.clips.add(clip_id)
             self.report.seconds.update(result.seconds)
@@ -151,7 +151,7 @@ class Level:
     def _commit(self, *, last: bool = False) -> None:
         """last: the next level reads `clips`, so the journal's results go there too."""
         self.committed_at = time.monotonic()
-        self.mending.commit()
+        self.resolver.commit()
         for names, rows in self.found.items():
             self.journal.add(" ".join(names), pa.Table.from_pylist(rows, self._schema(names)), merge=last)
         self.found.clear()

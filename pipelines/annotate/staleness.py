@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from reelwright.annotate import Annotator, Computes, expected_fingerprint, stored_needs
 from reelwright.curation.store import Store
-from reelwright.curation.store.failures import standing_failures
+from reelwright.curation.store.failures import unresolved_clips
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
 
 CURRENT, STALE, WAITING, FAILED = range(4)
@@ -128,7 +128,7 @@ def _with_source_value(store: Store, column: str) -> list[str]:
 
 
 def _mark_failed(store: Store, name: str, clips: pa.Table, states: np.ndarray, expected: pa.Array) -> None:
-    rows = standing_failures(store, [name])
+    rows = unresolved_clips(store, [name])
     if not rows.num_rows:
         return
     failed = {(r["clip_id"], r["fingerprint"]) for r in rows.to_pylist()}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import Snapshot, Store, StoreError
+from reelwright.curation.store.clip_media import LOOKUP_IDS
 from reelwright.curation.store.export import marker
 from reelwright.curation.store.export.remote import fetch_record
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.curation.store.sql_text import is_one_of
+from reelwright.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
 MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
@@ -124,7 +125,7 @@ def _thread_of_export(path: Path, said: Mapping[str, Any], store: Store | None) 
 
 def _places(store: Store, ids: list[str]) -> Iterator[dict[str, Any]]:
     for start in range(0, len(ids), LOOKUP_IDS):
-        condition = id_filter("clip_id", ids[start : start + LOOKUP_IDS])
+        condition = is_one_of("clip_id", ids[start : start + LOOKUP_IDS])
         yield from store.read("clips", list(PLACE), condition).to_pylist()
 
 
@@ -161,9 +162,9 @@ def _clip(what: str, store: Store | None) -> Origin:
         clip_id = find_clip(store, what)
     except StoreError as error:
         raise UserError(f"{what} does not exist as a file or folder; and in {store.uri} {error}") from None
-    row = store.read("clips", None, id_filter("clip_id", [clip_id])).to_pylist()[0]
+    row = store.read("clips", None, is_one_of("clip_id", [clip_id])).to_pylist()[0]
     made = {k: v for k, v in row.items() if k.endswith("_fingerprint") and v}
-    holding = store.read("snapshot_rows", ["snapshot"], id_filter("clip_id", [clip_id])).column(0).to_pylist()
+    holding = store.read("snapshot_rows", ["snapshot"], is_one_of("clip_id", [clip_id])).column(0).to_pylist()
     size = f"{row['width']}x{row['height']}, {row['num_frames']} frames at {row['fps'] or 0:g} fps"
     facts = {"store": store.uri, "picture": size, "in snapshots": ", ".join(sorted(holding)) or "none"} | made
     return Origin("clip", clip_id, facts, sources=sources_of(store, [row]))
@@ -174,7 +175,7 @@ def _clip(what: str, store: Store | None) -> Origin:
 
 def _weights(path: Path, store: Store | None) -> Origin:
     """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
-    from reelwright.model.weights.checkpoint import weights_hash
+    from reelwright.model.checkpoint import weights_hash
     from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora, read_note
 
@@ -210,7 +211,7 @@ def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
 
 
 def _generated(path: Path, store: Store | None) -> Origin:
-    from reelwright.pipelines.generate.mp4 import read_about
+    from reelwright.model.sampling.video_file import read_about
 
     try:
         said = read_about(path)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.media import quote
+from reelwright.curation.store.sql_text import literal
+from reelwright.errors import UserError
 from reelwright.pipelines.browse.standins import COMPOSED, search_note
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ def search(
 def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where: str | None = None) -> Found:
     """The `n` clips nearest to a clip, without itself. Raises UserError where it has no vector."""
     counts = _origins(store, column)
-    row = store.read("clips", [column, f"{column}_model"], filter=f"clip_id = {quote(clip_id)}").to_pylist()[0]
+    row = store.read("clips", [column, f"{column}_model"], filter=f"clip_id = {literal(clip_id)}").to_pylist()[0]
     if row[column] is None:
         raise UserError(f"clip {clip_id} has no {column}; {_how_to_fill(column, store)}")
     found = _nearest(store, column, row[column], n + 1, where, counts, row[f"{column}_model"])
@@ -79,7 +79,7 @@ def _nearest(
 ) -> Found:
     others = sum(counts.values()) - counts[origin]
     if others:  # vectors of two models cannot be compared
-        ours = f"{column}_model = {quote(origin)}"
+        ours = f"{column}_model = {literal(origin)}"
         where = f"({where}\n) AND {ours}" if where else ours
     captions = [name for name in (f"{column}_of", *_captions(store)) if name in store.schema("clips").names]
     rows = store.nearest("clips", column, vector, n, where=where, columns=["clip_id", "source_md5", *captions])

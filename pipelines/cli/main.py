@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from reelwright.errors import ReelError
 from reelwright.pipelines.cli import commands
 from reelwright.pipelines.cli.app import app
 from reelwright.pipelines.cli.local_paths import refuse_uris
@@ -61,9 +62,7 @@ def main() -> None:
     except BrokenPipeError:  # `reel sql … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
-        if not _is_for_the_user(error):
-            raise
+    except ReelError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -75,12 +74,3 @@ def _end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _is_for_the_user(error: Exception) -> bool:
-    """Errors whose message is a sentence for a person, by the classes the packages raise on purpose."""
-    names = {
-        "StoreError", "IngestError", "RecipeError", "UserError", "AnnotatorError", "MissingNetwork", "ModelError",
-        "TrainError",
-    }  # fmt: skip
-    return any(kind.__name__ in names for kind in type(error).__mro__)

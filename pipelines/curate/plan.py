@@ -6,8 +6,8 @@ from typing import Any
 
 from reelwright.annotate import typical_s
 from reelwright.curation.dedup import Deduplicator
-from reelwright.curation.ingest import inputs_in_words
-from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.ingest.inputs import Input, Inputs
+from reelwright.curation.ingest.resolve import inputs_in_words
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators

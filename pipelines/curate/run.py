@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips
+from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips, with_spans
 from reelwright.curation.dedup import Deduplicator
-from reelwright.curation.inputs import Inputs
+from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
@@ -20,7 +20,7 @@ from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.run import annotate_and_record, is_current, runs_while_cutting
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
-from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
+from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
@@ -111,7 +111,10 @@ class Curation:
             },
             attempts=recipe.limits.attempts,
         )
-        self.committer = Committer(store, recipe.batches, self._write, self.history.replaced, self.history.recut_md5s)
+        self.committer = Committer(
+            store, self._write, history.replaced, history.recut_md5s,
+            commit_bytes=recipe.batches.commit_mib << 20, commit_s=recipe.batches.commit_s,
+        )  # fmt: skip
         self.dedup = Deduplicator(self.history.by_md5, self.history.by_source_id)
 
     def run(self, progress: Progress) -> Summary:
@@ -371,7 +374,7 @@ class Curation:
 
     def _failure(self, source: Source, why: Failed, clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why.stage, clip_id) + 1
-        fingerprint = self.history.fingerprint_of(why.stage, self.recipe)
+        fingerprint = self.recipe.fingerprint_of(why.stage)
         row = failure_row(source.item.uri, source.probed.md5, clip_id, why, attempts, fingerprint)
         self.committer.add_failure(row)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from reelwright.curation.clips import PlannedClip
-from reelwright.curation.inputs import Input
+from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 from reelwright.pipelines.records.moves import Move

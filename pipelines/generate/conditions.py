@@ -15,7 +15,7 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import square_size, upright_sar
 from reelwright.curation.media.sandbox import Sandbox
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reelwright.errors import UserError
 from reelwright.model.codec import load_codec
 from reelwright.model.codec.base import STRIDE
 from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
 from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sampling.schedules import SHIFT
 from reelwright.model.sampling.settings import Settings
+from reelwright.model.sampling.video_file import VideoWriter, write_image
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.conditions import read_end, read_image
-from reelwright.pipelines.generate.mp4 import VideoWriter, write_image
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.weights.convert import exported_recipe, read_note
 from reelwright.versions import versions
 
@@ -153,18 +153,6 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
     return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
 
 
-def sample_shape(recipe: "TrainRecipe") -> tuple[int, int, int]:
-    """(width, height, frames) to sample a run's network at: that of its own samples, else its largest bucket's."""
-    from reelwright.training.data.buckets import main_bucket
-    from reelwright.training.recipe import SampleConfig
-
-    asked, default = recipe.samples, SampleConfig()
-    if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
-        return *asked.size, asked.frames
-    bucket = main_bucket(recipe.data)
-    return bucket.width, bucket.height, bucket.frames
-
-
 def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
     """The shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
@@ -283,8 +271,8 @@ def _named_encoders(
 
 
 def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) -> "tuple[DiT, str]":
+    from reelwright.model.checkpoint import load_model
     from reelwright.model.dit import DiT
-    from reelwright.model.weights.checkpoint import load_model
 
     if source.recipe is None or not source.is_checkpoint:
         which = "published" if source.recipe is None else "exported"

@@ -8,9 +8,9 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
-from reelwright.pipelines.workers.clip_window import SandboxDecoder
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.loader import STAGE
+from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.recipe import TrainRecipe
 
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.precompute.encoder import Encoded, Encoder
 from reelwright.pipelines.records.rows import failure_row
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import Prints, prints_of
@@ -208,8 +208,9 @@ def _check(actors: Actors) -> None:
     try:
         problems = ray.get([actor.check.remote() for actor in actors.actors])
     except ray.exceptions.RayActorError as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"a worker of precompute did not start ({first}); is there memory for it?") from error
+        raise UserError(
+            f"a worker of precompute did not start ({first_line(error)}); is there memory for it?"
+        ) from error
     for problem in filter(None, problems):
         raise UserError(f"on a node of the cluster: {problem}")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import CUTTING_VERSION, ClipConfig
-from reelwright.curation.inputs import ManifestConfig, Span
+from reelwright.curation.ingest.inputs import ManifestConfig
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
@@ -96,6 +96,15 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     batches: Batches = Batches()
     resources: Resources = Resources()
 
+    def fingerprint_of(self, stage: str) -> str:
+        """Return the fingerprint of a step: an annotator's own, or that of cutting."""
+        from reelwright.annotate import load
+
+        for name, params in self.annotator_params():
+            if name == stage:
+                return load(name, params).fingerprint
+        return self.cutting_fingerprint
+
     def annotator_params(self) -> list[tuple[str, dict[str, Any]]]:
         """(name, parameters) of each annotator, in order.
 
@@ -141,14 +150,6 @@ def _in_profile(profile: str) -> dict[str, dict[str, Any]]:
         return in_profile(profile)
     except ValueError as error:
         raise RecipeError(f"annotators: {error}") from error
-
-
-def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
-    """The cutting fingerprint of a source of which a manifest names spans: their times decide too."""
-    if not spans:
-        return cutting_fingerprint
-    times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])
-    return hashlib.sha256(times.encode()).hexdigest()[:16]
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

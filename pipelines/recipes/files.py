@@ -8,11 +8,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from reelwright.errors import ReelError, first_line
+
 Recipe = TypeVar("Recipe", bound=BaseModel)
 COMMENT_AT = 48  # the column that descriptions begin at, where lines before them are no longer
 
 
-class RecipeError(ValueError):
+class RecipeError(ReelError, ValueError):
     """A recipe that cannot be run: one sentence with what to do."""
 
 
@@ -48,7 +50,7 @@ def parse_overrides(pairs: Sequence[str], *, example: str = "clips.max_s=10") ->
         try:
             out[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {pair!r}: the value is not YAML ({str(error).splitlines()[0]})") from error
+            raise RecipeError(f"--set {pair!r}: the value is not YAML ({first_line(error)})") from error
     return out
 
 
@@ -100,7 +102,7 @@ def _read(path: Path, example: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not a readable YAML recipe ({str(error).splitlines()[0]})") from error
+        raise RecipeError(f"{path} is not a readable YAML recipe ({first_line(error)})") from error
     if not isinstance(data, dict):
         raise RecipeError(f"{path} is not a recipe: it must be a mapping such as '{example}'")
     return data
@@ -133,4 +135,6 @@ def _settings(kind: type[BaseModel], section: tuple[int | str, ...]) -> str:
         found = kind.model_fields.get(str(name))
         kinds = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
         kind = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), kind)
+        if found and isinstance(found.default, kind):  # a section of several kinds has more settings than its base
+            kind = type(found.default)
     return f"settings there are {', '.join(kind.model_fields)}"

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.recipes.curation import Batches
+from reelwright.curation.store.sql_text import literals
 
 REPLACE_CHUNK = 500
 
@@ -37,19 +37,30 @@ class _FinishedSource:
 
 
 class Committer:
-    """Batches of one run. `write` starts the writing of a group of clips on a worker."""
+    """Batches of one run."""
 
     def __init__(
         self,
         store: Store,
-        batches: Batches,
         write: Callable[[int, list[str], list[Any]], None],
         replaced: set[str],
         recut_md5s: set[str],
+        *,
+        commit_bytes: int,
+        commit_s: float,
     ) -> None:
-        """replaced: uris whose newest rows in `sources` are from an earlier run and give way to this one's. recut_md5s:
-        sources whose rows in `shots` do."""
-        self.store, self.batches, self.write = store, batches, write
+        """Collect rows for `store`.
+
+        Args:
+            store: Where the rows go.
+            write: Starts the writing of a group of clips on a worker.
+            replaced: Uris whose newest rows in `sources` are from an earlier run and give way to this one's.
+            recut_md5s: Sources whose rows in `shots` do.
+            commit_bytes: Bytes of clips after which a batch is committed.
+            commit_s: Seconds after which it is.
+        """
+        self.store, self.write = store, write
+        self.commit_bytes, self.commit_s = commit_bytes, commit_s
         self.replaced, self.recut_md5s = replaced, recut_md5s
         self.sources: list[_FinishedSource] = []
         self.failures: list[dict[str, Any]] = []
@@ -84,8 +95,8 @@ class Committer:
 
     def flush_if_due(self) -> None:
         """Close the open group once it is large or old enough."""
-        due = time.monotonic() - self.opened_at >= self.batches.commit_s
-        if due or self.open.bytes >= self.batches.commit_mib << 20:
+        due = time.monotonic() - self.opened_at >= self.commit_s
+        if due or self.open.bytes >= self.commit_bytes:
             self.flush()
 
     def flush(self) -> None:
@@ -130,14 +141,9 @@ class Committer:
         row: without it, its clips would belong to nobody."""
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]
-            uris, md5s = (sql_strings([r[key] or "" for r in some]) for key in ("uri", "md5"))
+            uris, md5s = (literals([r[key] or "" for r in some]) for key in ("uri", "md5"))
             self.store.delete("sources", f"uri IN ({uris}) AND (state <> 'ok' OR md5 IN ({md5s}))")
 
     def _drop(self, table: str, column: str, old: list[str]) -> None:
         for start in range(0, len(old), REPLACE_CHUNK):
-            self.store.delete(table, f"{column} IN ({sql_strings(old[start : start + REPLACE_CHUNK])})")
-
-
-def sql_strings(values: Sequence[str]) -> str:
-    """'a', 'b': literals for a SQL IN list."""
-    return ", ".join("'" + v.replace("'", "''") + "'" for v in values)
+            self.store.delete(table, f"{column} IN ({literals(old[start : start + REPLACE_CHUNK])})")

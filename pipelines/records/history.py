@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from reelwright.curation.inputs import Input, Inputs
+from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
-from reelwright.pipelines.recipes.curation import CurateRecipe, with_spans
-from reelwright.pipelines.records.committer import sql_strings
+from reelwright.curation.store.sql_text import literals
 from reelwright.pipelines.records.moves import Move, Moves
 
 DELETE_CHUNK = 1000
@@ -142,17 +142,17 @@ class History:
         """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
         named = {item.uri for item in inputs.files if item.refused}
         for start in inputs.unread_columns:
-            like = sql_strings([start + ROW])
+            like = literals([start + ROW])
             rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
             gone = [uri for uri in rows.column(0).to_pylist() if uri not in named]
             for at in range(0, len(gone), DELETE_CHUNK):
-                self.store.delete("sources", f"uri IN ({sql_strings(gone[at : at + DELETE_CHUNK])})")
+                self.store.delete("sources", f"uri IN ({literals(gone[at : at + DELETE_CHUNK])})")
 
     def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
         """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
         if (uri, md5) not in self.earlier:
             return None
-        names = sql_strings([uri]), sql_strings([md5 or ""])
+        names = literals([uri]), literals([md5 or ""])
         found = self.store.read("sources", filter=f"uri = {names[0]} AND md5 = {names[1]} AND state = 'ok'")
         return next(iter(found.to_pylist()), None)
 
@@ -182,7 +182,7 @@ class History:
         self.replaced.add(item.uri)
         self.recut_uris.add(item.uri)
         self.recut_md5s.add(md5)
-        self._note_clips(sql_strings([md5]))
+        self._note_clips(literals([md5]))
 
     def _moved_survivors(self, files: Sequence[Input], rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Uri of an input that was a duplicate -> row of its survivor, whose file is gone: it takes its place.
@@ -253,7 +253,7 @@ class History:
         lost = {r["clip_id"]: r["source_md5"] for r in rows.to_pylist()}
         ids = list(lost)
         for start in range(0, len(ids), DELETE_CHUNK):
-            names = sql_strings(ids[start : start + DELETE_CHUNK])
+            names = literals(ids[start : start + DELETE_CHUNK])
             for clip_id in self.store.read("clips", ["clip_id"], filter=f"clip_id IN ({names})").column(0).to_pylist():
                 del lost[clip_id]
         return set(lost.values())
@@ -265,13 +265,13 @@ class History:
         """
         again = sorted(self.recut_md5s)
         for start in range(0, len(again), DELETE_CHUNK):
-            self._note_clips(sql_strings(again[start : start + DELETE_CHUNK]))
+            self._note_clips(literals(again[start : start + DELETE_CHUNK]))
         lost = self.store.orphans()
         if not lost:
             return
         sources = lost.source_md5s
         for start in range(0, len(sources), DELETE_CHUNK):
-            names = sql_strings(sources[start : start + DELETE_CHUNK])
+            names = literals(sources[start : start + DELETE_CHUNK])
             self.store.delete("shots", f"source_md5 IN ({names})")
             self._note_clips(names)
         kept = {c for clips in self._left.values() for c in clips}
@@ -303,9 +303,9 @@ class History:
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
         """Delete what was cut of sources that turned out to be none."""
         if source_md5s:
-            found = self.store.read("clips", ["clip_id"], filter=f"source_md5 IN ({sql_strings(list(source_md5s))})")
+            found = self.store.read("clips", ["clip_id"], filter=f"source_md5 IN ({literals(list(source_md5s))})")
             self._drop(found.column(0).to_pylist())
-            self.store.delete("shots", f"source_md5 IN ({sql_strings(list(source_md5s))})")
+            self.store.delete("shots", f"source_md5 IN ({literals(list(source_md5s))})")
 
     def _drop(self, clip_ids: Sequence[str]) -> None:
         self._delete("clips", clip_ids)
@@ -321,19 +321,9 @@ class History:
                 self._attempts[key] = max(self._attempts.get(key, 0), r["attempts"])
         return self._attempts.get((uri, stage, clip_id), 0)
 
-    @staticmethod
-    def fingerprint_of(stage: str, recipe: CurateRecipe) -> str:
-        """What the failed step was: an annotator's own fingerprint, or the recipe's for cutting."""
-        from reelwright.annotate import load
-
-        for name, params in recipe.annotator_params():
-            if name == stage:
-                return load(name, params).fingerprint
-        return recipe.cutting_fingerprint
-
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
-            self.store.delete(table, f"clip_id IN ({sql_strings(clip_ids[start : start + DELETE_CHUNK])})")
+            self.store.delete(table, f"clip_id IN ({literals(clip_ids[start : start + DELETE_CHUNK])})")
 
 
 def _touched(row: dict[str, Any]) -> bool:

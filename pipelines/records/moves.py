@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from reelwright.curation.inputs import STORES, Input
+from reelwright.curation.ingest.inputs import STORES, Input
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
-from reelwright.pipelines.records.committer import sql_strings
+from reelwright.curation.store.sql_text import literals
 
 CHUNK = 100
 
@@ -127,8 +127,8 @@ def moved_row(row: Mapping[str, Any], move: Move) -> dict[str, Any]:
 def _commit(store: Store, moves: Sequence[Move], inputs: Collection[str]) -> None:
     known = {(m.old, m.md5): m for m in moves}
     gone = {m.old: m for m in moves if not m.is_vacated}  # nothing is there any more, whatever its bytes were
-    olds, news = sql_strings([m.old for m in moves]), sql_strings([m.item.uri for m in moves])
-    at_old = f"uri IN ({olds}) AND md5 IN ({sql_strings([m.md5 for m in moves])}) AND state = 'ok'"
+    olds, news = literals([m.old for m in moves]), literals([m.item.uri for m in moves])
+    at_old = f"uri IN ({olds}) AND md5 IN ({literals([m.md5 for m in moves])}) AND state = 'ok'"
     at_new = f"uri IN ({news}) AND state <> 'ok'"
     rows, copies = [], []
     for row in store.read("sources", filter=at_old).to_pylist():
@@ -145,7 +145,7 @@ def _commit(store: Store, moves: Sequence[Move], inputs: Collection[str]) -> Non
             rows.append(row | {"duplicate_of": to.item.uri})
             copies.append(row["uri"])
     store.append("sources", rows)
-    old_rows = [f"(uri = {sql_strings([m.old])} AND md5 = '{m.md5}' AND state = 'ok')" for m in moves if not m.is_recut]
+    old_rows = [f"(uri = {literals([m.old])} AND md5 = '{m.md5}' AND state = 'ok')" for m in moves if not m.is_recut]
     store.delete("sources", " OR ".join([*old_rows, f"({at_new})"]))
     if copies:
-        store.delete("sources", f"{at_copies} AND uri IN ({sql_strings(copies)})")
+        store.delete("sources", f"{at_copies} AND uri IN ({literals(copies)})")

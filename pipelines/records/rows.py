@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.curation.inputs import Input
+from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reelwright.errors import first_line
 from reelwright.pipelines.runtime import interrupts
 
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
@@ -96,7 +97,7 @@ class Actors:
         try:
             value = ray.get(ref)
         except ray.exceptions.RayActorError as error:
-            return self._replace(actor, str(error).strip().splitlines()[0])
+            return self._replace(actor, first_line(error))
         except ray.exceptions.RayTaskError as error:
             del self._in_flight[ref]
             return self._again(work, f"{type(error.cause).__name__}: {error.cause}")

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.errors import UserError
 
 LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
 """A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""
@@ -35,9 +35,10 @@ def cluster(address: str | None = None) -> Iterator[None]:
         with interrupts.kept():
             ray.init(**options, log_to_driver=False, logging_level="warning")
     except Exception as error:  # Ray raises what it likes, a bare Exception too where a node starts too slowly
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
-        raise UserError(f"{what} ({first}); is it up, and is the machine overloaded? Then try again") from error
+        raise UserError(
+            f"{what} ({first_line(error)}); is it up, and is the machine overloaded? Then try again"
+        ) from error
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.errors import UserError, first_line
 
 EXCLUDED = [".git", ".venv", "**/*.mp4", "**/*.lance", "/demo", "/build"]  # never sent to the cluster
 STOP_WAIT_S = 900  # a stopped job is killed after 3 s by default: no time for a micro-batch and a checkpoint
@@ -87,4 +87,4 @@ def _why(error: Exception, address: str) -> str:
             f"the cluster at {address} wants a token; set RAY_AUTH_MODE=token here and there, and keep the same token "
             "(`ray get-auth-token --generate`) in ~/.ray/auth_token or RAY_AUTH_TOKEN"
         )
-    return f"cannot submit to {address}: {text.splitlines()[0] if text else type(error).__name__}"
+    return f"cannot submit to {address}: {first_line(error)}"

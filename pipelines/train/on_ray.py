@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reelwright.errors import UserError
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.environment import set_process_defaults
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import (
     Job,
     already,

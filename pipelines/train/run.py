@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from reelwright.curation.store import Store
+from reelwright.errors import UserError
 from reelwright.pipelines.records.runs import Run, recorded_run
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
 
 def generate_command(weights: str, recipe: TrainRecipe) -> str:
     """A `reel generate` that runs as it is printed, at the size that was trained."""
-    from reelwright.pipelines.generate.run import sample_shape
+    from reelwright.training.sample_shape import sample_shape
 
     _, _, frames = sample_shape(recipe)
     what = "--frames 1 --out x.png" if frames == 1 else "--out x.mp4"
@@ -148,8 +148,8 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     from reelwright.curation.media.errors import MediaError
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
-    from reelwright.pipelines.workers.clip_window import SandboxDecoder
     from reelwright.training.data.latents import FreshSamples, stored_media
+    from reelwright.training.data.sandbox_decoder import SandboxDecoder
 
     codec = load_codec(recipe.codec, device=str(world.device))
     text = load_text_encoder(recipe.text, device=str(world.device))

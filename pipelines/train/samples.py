@@ -72,7 +72,7 @@ class SampleWriter:
             self._text = Remembered(encoder, [*self.recipe.samples.prompts, ""])
 
     def _write(self, where: Path, i: int, video: Tensor, prompt: str, step: int) -> None:
-        from reelwright.pipelines.generate.mp4 import write_image, write_video
+        from reelwright.model.sampling.video_file import write_image, write_video
 
         about = {"prompt": prompt, "step": step, "recipe_fingerprint": self.recipe.fingerprint}
         if video.shape[1] == 1:

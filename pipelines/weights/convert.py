@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reelwright.errors import UserError, first_line
+from reelwright.model.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.files import (
@@ -26,9 +28,7 @@ from reelwright.model.lora.files import (
     to_published,
     write_lora,
 )
-from reelwright.model.weights.checkpoint import KeyReport, compare_keys, save_model, weights_hash
 from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
@@ -220,7 +220,7 @@ def recipe_of(path: Path) -> TrainRecipe:
     try:
         return TrainRecipe(**read_metadata(path)["recipe"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its recipe cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: its recipe cannot be read ({first_line(error)})") from None
 
 
 def _lineage(path: Path, ema: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reelwright.curation.borders import Crop
 from reelwright.curation.clips import ClipConfig, plan_clips
-from reelwright.curation.inputs import Span
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.spans import pieces_of
 from tests.curation.test_clips import scan_of

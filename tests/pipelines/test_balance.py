@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.balance import Balance
 from reelwright.curation.store.schema import field
+from reelwright.curation.store.weighting import Balance
+from reelwright.errors import UserError
 from reelwright.pipelines.browse.balance.measure import OVER, UNDER, measure, nearest, to_collect, weightings
 from reelwright.pipelines.browse.balance.rows import balance_report, embeddings, read_targets
-from reelwright.pipelines.runtime.errors import UserError
 from tests.curation.store.conftest import fake_mp4
 
 HOSTILE = "jelly\x1b[2J<b>\u202efish"

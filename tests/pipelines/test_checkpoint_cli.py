@@ -9,11 +9,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from reelwright.model.checkpoint import load_model, save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import add_lora, lora_parameters, merge_lora
 from reelwright.model.lora.files import load_lora, save_lora
-from reelwright.model.weights.checkpoint import load_model, save_model
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 

@@ -276,12 +276,12 @@ def test_a_run_from_a_recipe_says_what_a_person_wants_next(reel, call, ray_local
     planned = call("curate", "run.yaml", "--store", "store", "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "3 inputs: 2 new, 0 done before, 0 duplicates, 1 unreadable\n" in planned.stdout
-    assert "passed over 1 files and folders: 1 × a list, read where it is named itself (.txt)" in planned.stdout
+    assert "skipped 1 file or folder: 1 × a list, read where it is named itself (.txt)" in planned.stdout
     assert not (tmp_path / "store").exists()
     made = reel("curate", "run.yaml", "--store", "store", "--strict")
     assert made.returncode == 3, made.stderr
     assert "3 inputs = 2 ok + 0 duplicate + 1 failed" in made.stdout
-    assert "passed over 1 files and folders: " in made.stdout
+    assert "skipped 1 file or folder: " in made.stdout
     assert "2 clips added" in made.stdout
     assert "reel failures --store store" in made.stdout
     assert "curate: 3/3" in made.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.curation.ingest import IngestError, list_inputs
+from reelwright.curation.ingest.resolve import IngestError, list_inputs
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
 from reelwright.pipelines.records.history import History

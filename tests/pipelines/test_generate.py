@@ -13,16 +13,17 @@ import torch
 
 from benchmarks.dct_codec import moving
 from reelwright.curation.media.frames import Frames, read
+from reelwright.errors import UserError
+from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sampling.settings import Settings
-from reelwright.model.weights.checkpoint import save_model
+from reelwright.model.sampling.video_file import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.conditions import read_end, read_image
-from reelwright.pipelines.generate.mp4 import VideoWriter, read_about, to_frames, write_image, write_video
-from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning, sample_shape
-from reelwright.pipelines.runtime.errors import UserError
+from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.sample_shape import sample_shape
 from tests.conftest import Reel
 from tests.footage import HOSTILE, ffmpeg, frames, number_of, psnr, write
 from tests.model.published import save_umt5, save_vae
@@ -262,12 +263,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> None:
-    from reelwright.pipelines.cli.main import _is_for_the_user
+    from reelwright.errors import ReelError
 
     arguments, says = REFUSED[case]
     result = here("generate", run, "--out", "x.mp4", *arguments)
     assert result.exit_code == 1, result.output
-    assert _is_for_the_user(result.exception), result.exception
+    assert isinstance(result.exception, ReelError), result.exception
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
 

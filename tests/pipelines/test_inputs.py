@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.run import Curation
 from reelwright.pipelines.records.history import History
@@ -105,7 +105,7 @@ def test_what_is_passed_over_is_listed(call, films, tmp_path):
         f"{tmp_path}/in/list.csv\ta list, read where it is named itself (.csv)",
         f"{tmp_path}/in/new\\nline.dat\tlooks like mp4, read where it is named itself (.dat)",
     ]
-    assert "no video files in in; passed over: 1 × a list" in listed.stderr
+    assert "no video files in in; skipped: 1 × a list" in listed.stderr
 
 
 def test_rows_that_were_mended_are_no_failures_any_more(call, films, tmp_path):

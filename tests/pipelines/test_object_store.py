@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reelwright.curation.ingest import list_inputs
+from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.plan import make_plan
 from tests.conftest import REEL, ROOT

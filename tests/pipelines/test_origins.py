@@ -10,12 +10,12 @@ import torch
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.export import export
+from reelwright.model.checkpoint import save_model
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import add_lora
 from reelwright.model.lora.files import save_lora
-from reelwright.model.weights.checkpoint import save_model
-from reelwright.pipelines.generate.mp4 import write_image, write_video
+from reelwright.model.sampling.video_file import write_image, write_video
 from reelwright.pipelines.weights.convert import export_lora, export_weights, import_lora
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe

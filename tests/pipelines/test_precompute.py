@@ -19,11 +19,11 @@ from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.precompute.run import Summary, precompute
 from reelwright.pipelines.runtime.actors import Actors, Work
-from reelwright.pipelines.workers.clip_window import SandboxDecoder
 from reelwright.training.data.buckets import Bucket, source_frames
 from reelwright.training.data.encode import encode_frames, prints_of
 from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
 from reelwright.training.data.loader import Loader, make_plan
+from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.schedule import Draw
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
 from reelwright.pipelines.recipes.files import RecipeError, load, spelt_out
+from reelwright.training.batch import TASKS
 from reelwright.training.data.buckets import buckets_of
-from reelwright.training.recipe import TASKS, TrainRecipe
+from reelwright.training.recipe import TrainRecipe
 from tests.conftest import ROOT
 
 CURATE = sorted((ROOT / "configs" / "curate").glob("*.yaml"))

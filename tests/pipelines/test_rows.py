@@ -7,7 +7,7 @@ import pytest
 
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.clips import ClipConfig, clip_row, plan_clips
-from reelwright.curation.ingest import Input
+from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.media.probe import probe
 from reelwright.curation.results import Probed
 from reelwright.curation.scan import Scan, ScanLimits, scan

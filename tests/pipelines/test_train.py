@@ -13,10 +13,10 @@ import yaml
 
 from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.commands.train import make_job
 from reelwright.pipelines.precompute.run import precompute
 from reelwright.pipelines.recipes.files import load
-from reelwright.pipelines.runtime.errors import UserError
 from reelwright.pipelines.train.run import Job
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.data.buckets import main_bucket

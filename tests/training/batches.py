@@ -2,8 +2,7 @@
 
 import torch
 
-from reelwright.training.data.batch import Batch
-from reelwright.training.recipe import Task
+from reelwright.training.batch import Batch, Task
 
 
 def make_batch(

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from reelwright.model.dit import DiT
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import Batch, Task
 from reelwright.training.distributed.world import World
 from reelwright.training.loop import Hooks, Outcome, Trainer
-from reelwright.training.recipe import Task, TrainRecipe
+from reelwright.training.recipe import TrainRecipe
 from tests.training.batches import make_batch
 
 MODEL = {"in_channels": 4, "out_channels": 4, "hidden_size": 32, "depth": 2, "num_heads": 2, "caption_channels": 8,

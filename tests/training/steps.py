@@ -9,13 +9,13 @@ from torch import nn
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import Batch, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.objectives.flow import FlowConfig, flow_loss
 from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_tensors
-from reelwright.training.recipe import ComputeConfig, OptimConfig, ParallelConfig, Task
+from reelwright.training.recipe import ComputeConfig, OptimConfig, ParallelConfig
 
 CONFIG = DiTConfig(
     in_channels=4, out_channels=4, hidden_size=64, depth=2, num_heads=4, caption_channels=16, adaln_tembed_dim=16,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from reelwright.model.checkpoint import save_model
 from reelwright.model.config import LoRAConfig
 from reelwright.model.lora.adapters import add_lora, load_lora, lora_parameters, save_lora, set_lora_weights
-from reelwright.model.weights.checkpoint import save_model
 from reelwright.training.adapters import adapt, base_state, trainable_state
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize

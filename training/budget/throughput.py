@@ -9,7 +9,7 @@ import torch
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
 from reelwright.model.flops import train_flops
 from reelwright.model.lora.flops import lora_train_flops
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import Batch
 from reelwright.training.distributed.world import World
 from reelwright.training.recipe import TrainRecipe
 

@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import overload
 
 from reelwright.curation.store import Store
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import Batch, draw
 from reelwright.training.data.encode import prints_of
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Plan, caption_choice
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.flow import draw
 from reelwright.training.recipe import TrainRecipe
 
 STAGE = "precompute"  # in `failures`

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
-from reelwright.curation.store.snapshots import Snapshot
+from reelwright.curation.store.snapshot_record import Snapshot
 from reelwright.training.errors import TrainError
 
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")

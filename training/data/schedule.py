@@ -21,10 +21,11 @@ import pyarrow as pa
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.flops import forward_flops
+from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
 from reelwright.training.data.holdout import hashes, held_out
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import TASKS, DataConfig, Task, TaskConfig
+from reelwright.training.recipe import DataConfig, TaskConfig
 
 COLUMNS = ("clip_id", "weight", "width", "height", "fps", "num_frames", "source_md5")
 EPOCHS_KEPT = 2  # in memory: a step may straddle two

@@ -5,7 +5,7 @@ than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -14,44 +14,11 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
 from reelwright.model.sparse import SparseAttention
-from reelwright.training.data.batch import B, Strip
+from reelwright.training.batch import B
+from reelwright.training.distributed.strips import Strips, attention_types
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
-
-
-@dataclass
-class Strips:
-    """How many token rows each rank of a context group has of the sample at hand; set by `ContextParallel.share`."""
-
-    group: dist.ProcessGroup
-    rank: int
-    size: int
-    rows: tuple[int, ...] = field(default=())
-    multiple: int = 1
-    """Of rows, for all strips but the last. strict: of samples that have too few rows for it too, which then fail."""
-    strict: bool = False
-
-    @property
-    def even(self) -> bool:
-        """Whether the strips at hand are of such multiples."""
-        return not any(rows % self.multiple for rows in self.rows[:-1])
-
-    def divide(self, rows: int) -> Strip:
-        """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
-        multiple = self.multiple if self.strict or rows > self.multiple * (self.size - 1) else 1
-        units = -(-rows // multiple)
-        if units < self.size:
-            of = f" in blocks of {multiple}" if multiple > 1 else ""
-            raise TrainError(
-                f"parallel.context {self.size}: a sample has only {rows} rows of tokens{of} to share; "
-                "use fewer context ranks or larger sizes"
-            )
-        each, more = divmod(units, self.size)
-        shares = [(each + (rank < more)) * multiple for rank in range(self.size)]
-        shares[-1] -= sum(shares) - rows
-        self.rows = tuple(shares)
-        return Strip(sum(self.rows[: self.rank]), self.rows[self.rank])
 
 
 class ContextParallel:
@@ -135,13 +102,6 @@ class UlyssesAttention:
         pieces = x.split([run * rows for run in runs for rows in strips.rows], dim=2)
         send = [torch.cat(pieces[rank :: strips.size], dim=2) for rank in range(strips.size)]
         return torch.cat(_exchange(send, [list(send[strips.rank].shape)] * strips.size, strips.group), dim=1)
-
-
-def attention_types(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """In the type that attention computes in, before they travel: autocast's, or v's."""
-    kind = q.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
-    return q.to(dtype), k.to(dtype), v.to(dtype)
 
 
 def _exchange(send: list[Tensor], sizes: list[list[int]], group: dist.ProcessGroup) -> list[Tensor]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from reelwright.kernels.ring_comm import RingPass, merge
 from reelwright.model.attention import Attend, Layout
 from reelwright.model.sparse import SparseAttention
-from reelwright.training.distributed.context import Strips, attention_types
 from reelwright.training.distributed.partial_attention import backward_piece, forward_piece
+from reelwright.training.distributed.strips import Strips, attention_types
 
 Grid = tuple[int, int, int]
 

@@ -1,8 +1,6 @@
-"""What the trainer asks of an objective, and the settings by which a recipe names one.
+"""What the trainer asks of an objective.
 
-A new objective is one file: a config class with a `kind` of its own, registered by `registry.register`, whose `build`
-returns the objective. It lies in this folder, or in a package with an entry point in the group `reelwright.objectives`.
-The file should import torch inside functions, or recipes take seconds to read.
+A new objective is one file in this folder, or in a package with an entry point: see `reelwright.training.registry`.
 """
 
 from __future__ import annotations
@@ -10,15 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from reelwright.model.config import Part
-from reelwright.training.data.batch import Batch
+from reelwright.training.batch import Batch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from reelwright.model.config import AttentionConfig
-    from reelwright.training.distributed.world import World
-    from reelwright.training.recipe import TrainRecipe
 
 B_contra = TypeVar("B_contra", bound=Batch, contravariant=True)
 
@@ -60,19 +55,3 @@ class Objective(Protocol[B_contra]):
             batch: the micro-batch.
             attention: the attention that computed it; dense in the first steps of a sparse run.
         """
-
-
-class ObjectiveConfig(Part):
-    """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
-
-    kind: str = ""
-
-    def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Objective:
-        """Return the objective of a run.
-
-        Args:
-            model: the network that is trained: on its device, sharded, with adapters and first weights.
-            recipe: the recipe of the run.
-            world: this rank and the others.
-        """
-        raise NotImplementedError

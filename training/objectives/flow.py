@@ -7,16 +7,16 @@ CPU: a sample gives the same loss on every rank and in every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from reelwright.model.config import AttentionConfig, TimestepShift
-from reelwright.training.data.batch import Batch, Draws
-from reelwright.training.objectives.base import Loss, ObjectiveConfig
-from reelwright.training.objectives.registry import register
+from reelwright.training.batch import Batch, draw
+from reelwright.training.objectives.base import Loss
+from reelwright.training.registry import ObjectiveConfig, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -129,20 +129,6 @@ def add_noise(
     levels, weights, noise = (a.to(x0.device, non_blocking=True) for a in (levels, weights, draws.noise))
     at = levels[:, None, :, None, None]
     return Noised((1 - at) * x0 + at * noise, x0 - noise, levels, weights)
-
-
-def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
-    """Draw the random numbers of samples [B, C, T, H, W]. It takes a while, so loaders do it ahead."""
-    import torch
-
-    u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
-    noise = torch.empty(*shape)
-    for i, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(seed)
-        u[i] = torch.rand((), generator=generator, dtype=torch.float64)
-        condition[i] = torch.rand(shape[2], generator=generator)
-        torch.randn(*shape[1:], generator=generator, out=noise[i])
-    return Draws(u, condition, noise)
 
 
 def loss_weight(u: Tensor, config: FlowConfig) -> Tensor:

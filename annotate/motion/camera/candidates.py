@@ -45,8 +45,9 @@ def candidates(
         share = float(_closeness(p, q, near, fit) @ weight)
         if not found or share > LEAST * found[0][1]:
             found.append((fit, share))
-        alike = abs((a[:, None] - fit[0]) * p + (b[:, None] - fit[1])).mean(axis=1) <= near
-        support[alike] = support[best] = -1
+        left = np.flatnonzero(support >= 0)  # few, once the best ones are found: nothing costs more here
+        alike = abs((a[left, None] - fit[0]) * p + (b[left, None] - fit[1])).mean(axis=1) <= near
+        support[left[alike]] = support[best] = -1
     return found
 
 

@@ -1,4 +1,4 @@
-"""Clips of a query or a snapshot as files that other trainers read, one format a file of this folder.
+"""Clips of a query or a snapshot as files that other trainers read, one format per file of this folder.
 
 `export(store, out, format, sql=… or snapshot=…)`. Clips stream through, some
 64 MB in memory at a time. The folder appears under its name only when it is whole.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelwright.curation.store.captions import Wanted
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.export import marker, remote, webdataset
+from reelwright.curation.store.export import marker, remote
 from reelwright.curation.store.export.format import Format, find_formats
-from reelwright.curation.store.export.lengths import LONGEST, SHORTEST
-from reelwright.curation.store.export.selection import Export, select
+from reelwright.curation.store.export.lengths import SHORTEST
+from reelwright.curation.store.export.selection import Export, ExportOptions, select
 
 if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
@@ -33,35 +33,42 @@ def export(
     *,
     sql: str | None = None,
     snapshot: str | None = None,
-    captions: Wanted | None = None,
-    max_frames: int = LONGEST,
     force: bool = False,
-    shard_bytes: int = webdataset.SHARD_BYTES,
+    options: ExportOptions | None = None,
 ) -> ExportResult:
-    """Write the clips of a query or a snapshot to `out`, a folder or an object store's URI; returns counts and notes.
+    """Write the clips of a query or a snapshot as files, and return counts and notes.
 
-    sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that name, so
-    that `select clip_id, visual_style || ': ' || caption as caption …` makes captions. captions: which ones.
-    max_frames: of the longest length that a trainer's settings name. force: replace an earlier export. shard_bytes:
-    size at which a WebDataset shard is closed.
-    Raises StoreError if `out` exists, for an unknown format, and for clips without media.
+        export(Store.open("store"), "clips", "videofolder", sql="select clip_id from clips where blur_score > 100")
+
+    Args:
+        store: to export from.
+        out: a folder or an object store's URI.
+        format: one of FORMATS.
+        sql: returns clip_id, and whatever it returns besides is exported in place of the clip's own column of that
+            name: `select clip_id, visual_style || ': ' || caption as caption …` makes captions.
+        snapshot: its name, instead of `sql`.
+        force: replace an earlier export.
+        options: captions, the longest length and the size of shards.
+
+    Raises:
+        StoreError: `out` exists, the format is unknown, or a clip has no media.
     """
-    if max_frames < SHORTEST:
-        raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
+    options = options or ExportOptions()
+    if options.max_frames < SHORTEST:
+        raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {options.max_frames}.")
     if format not in FORMATS:
         raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
     if "://" in str(out):
-        return remote.export_to_uri(
-            store, str(out), format, force=force,
-            sql=sql, snapshot=snapshot, captions=captions, max_frames=max_frames, shard_bytes=shard_bytes,
-        )  # fmt: skip
+        write = partial(export, store, format=format, sql=sql, snapshot=snapshot, options=options)
+        portable = [one.name for one in FORMATS.values() if one.portable]
+        return remote.export_to_uri(str(out), FORMATS[format], write, force=force, portable=portable)
     final = Path(os.path.abspath(os.path.expanduser(out)))
     _refuse_overwrite(final, force)
     selection = select(store, sql=sql, snapshot=snapshot)
     part = final.with_name(f".{final.name}.part")
     _make_empty(part)
     try:
-        one = Export(selection, part, final, shard_bytes, captions or Wanted(), max_frames)
+        one = Export(selection, part, final, options)
         result = write_local(one, format, sql, snapshot)
         if final.exists():
             shutil.rmtree(final) if final.is_dir() else final.unlink()

@@ -16,7 +16,7 @@ TOKENS = re.compile(r"<(?=/?(image|video|audio|im_start|im_end)\b|\|)", re.IGNOR
 
 
 def write(export: Export, placeholder: str) -> None:
-    """`videos/<name>.mp4`, train.json (a list) and train.jsonl (a line each) with the same conversations.
+    """Write `videos/<name>.mp4`, train.json (a list) and train.jsonl (a line each) with the same conversations.
 
     placeholder: what stands for the video in the question.
     """
@@ -41,5 +41,5 @@ def write(export: Export, placeholder: str) -> None:
 
 
 def answer(caption: str) -> str:
-    """A caption that holds no placeholder or mark of a turn."""
+    """Return a caption without placeholders and marks of a turn."""
     return TOKENS.sub("‹", caption).strip()

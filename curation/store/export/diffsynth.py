@@ -17,7 +17,8 @@ from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, metadata.csv and metadata.jsonl; paths are relative to the export (--dataset_base_path)."""
+    """Write `videos/<name>.mp4`, metadata.csv and metadata.jsonl; paths are relative to the export
+    (--dataset_base_path)."""
     table = export.folder / "metadata.csv"
     lines = export.folder / "metadata.jsonl"
     with table.open("w", encoding="utf-8", newline="") as as_csv, lines.open("w", encoding="utf-8") as as_json:
@@ -32,7 +33,7 @@ def write(export: Export) -> None:
 
 def _notes(export: Export) -> list[str]:
     found: Counter[int] = Counter()
-    longest = lengths.packed(export.max_frames)
+    longest = lengths.packed(export.options.max_frames)
     for frames, clips in lengths.at_rate(export.lengths, None).items():
         found[lengths.packed(min(frames, longest))] += clips
     whole = found[longest]

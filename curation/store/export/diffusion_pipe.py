@@ -16,7 +16,8 @@ from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, `videos/captions.json`, and dataset.toml with the absolute path the folder will have."""
+    """Write `videos/<name>.mp4`, `videos/captions.json`, and dataset.toml with the absolute path the folder will
+    have."""
     (export.folder / VIDEOS).mkdir()
     with (export.folder / VIDEOS / "captions.json").open("w", encoding="ascii", newline="\n") as file:
         separator = "{\n"
@@ -27,7 +28,7 @@ def write(export: Export) -> None:
             file.write(f"{separator}{json.dumps(clip.name + '.mp4')}: {json.dumps(texts, ensure_ascii=True)}")
             separator = ",\n"
         file.write("\n}\n")
-    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.max_frames)
+    chosen = lengths.buckets((lengths.at_rate(export.lengths, r) for r in lengths.RATES), export.options.max_frames)
     table = lengths.table(export.lengths, chosen)
     export.notes += table
     write_text(export.folder / "dataset.toml", _config(export, chosen, table))

@@ -21,7 +21,8 @@ FEWEST = 17
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, and videos2caption.json with fps, num_frames and resolution, which it cannot do without."""
+    """Write `videos/<name>.mp4`, and videos2caption.json with fps, num_frames and resolution, which it cannot do
+    without."""
     with json_list(export.folder / "videos2caption.json") as add:
         for clip in export.clips():
             file = save(clip, export).partition("/")[2]
@@ -43,7 +44,7 @@ def write(export: Export) -> None:
 
 
 def outcome(found: lengths.Lengths, rate: float, num_frames: int) -> tuple[int, int, int]:
-    """(kept, too short, too long) clips of a run at `rate` frames a second."""
+    """Return (kept, too short, too long) clips of a run at `rate` frames per second."""
     kept = short = long = 0
     for (frames, fps), clips in found.items():
         if frames / fps > TOLERANCE * num_frames / rate:
@@ -56,12 +57,12 @@ def outcome(found: lengths.Lengths, rate: float, num_frames: int) -> tuple[int, 
 
 
 def len_at(frames: int, fps: float, rate: float) -> int:
-    """Frames that are taken of a clip when every fps / rate-th one is."""
+    """Return the number of a clip's frames when every fps / rate-th one is taken."""
     return -int(-frames * rate // fps)
 
 
 def _note(export: Export, rate: float) -> str:
-    tried = range(FEWEST, max(FEWEST, export.max_frames) + 1, 4)
+    tried = range(FEWEST, max(FEWEST, export.options.max_frames) + 1, 4)
     num_frames = max(tried, key=lambda n: (outcome(export.lengths, rate, n)[0], n))
     kept, short, long = outcome(export.lengths, rate, num_frames)
     return (

@@ -24,7 +24,7 @@ def save(clip: Clip, export: Export, subfolder: str = VIDEOS) -> str:
 
 @contextmanager
 def json_list(path: Path) -> Iterator[Any]:
-    """A function that appends an item to a JSON list in `path`, an item a line."""
+    """Yield a function that appends an item to a JSON list in `path`, one item per line."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         separator = "[\n"
 
@@ -38,20 +38,20 @@ def json_list(path: Path) -> Iterator[Any]:
 
 
 def dump_line(item: Any) -> str:
-    """A line of JSON."""
+    """Return an item as a line of JSON."""
     return json.dumps(item, ensure_ascii=False) + "\n"
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, where a line is a caption."""
+    """Return text without line breaks, for formats where a line is a caption."""
     return " ".join(text.split())
 
 
 def write_text(path: Path, lines: Iterable[str]) -> None:
-    """Lines as UTF-8, each ended by a newline."""
+    """Write lines as UTF-8, each ended by a newline."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def toml_text(value: str) -> str:
-    """A TOML basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped."""
+    """Return a TOML basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -18,14 +18,14 @@ GRID = 32  # px: widths and heights of buckets
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4` with `videos/metadata.jsonl` beside them, and training.json."""
+    """Write `videos/<name>.mp4` with `videos/metadata.jsonl` beside them, and training.json."""
     lines = export.folder / VIDEOS / "metadata.jsonl"
     for clip in export.clips():
         file = save(clip, export).partition("/")[2]
         with lines.open("a", encoding="utf-8", newline="\n") as out:
             out.write(dump_line({"file_name": file, "caption": clip.caption}))
     found = lengths.at_rate(export.lengths, None)
-    frames = lengths.buckets([found], export.max_frames)
+    frames = lengths.buckets([found], export.options.max_frames)
     data = {
         "data_root": str(export.final / VIDEOS),
         "dataset_type": "video",

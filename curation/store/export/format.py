@@ -31,7 +31,7 @@ class Format:
 
 
 def find_formats() -> dict[str, Format]:
-    """Formats by name, in the order of names. ValueError where two have one name."""
+    """Return formats by name, in the order of names. Raises ValueError where two have one name."""
     here = Path(__file__).parent
     found: dict[str, Format] = {}
     for module in sorted(pkgutil.iter_modules([str(here)]), key=lambda m: m.name):

@@ -22,17 +22,17 @@ Lengths = Counter[tuple[int, float]]
 
 
 def packed(frames: int, pack: int = 4) -> int:
-    """The longest length of pack * n + 1 that so many frames fill; 0 for none."""
+    """Return the longest length of pack * n + 1 that so many frames fill; 0 for none."""
     return (frames - 1) // pack * pack + 1 if frames > 0 else 0
 
 
 def resampled(frames: int, fps: float, rate: float) -> int:
-    """Frames of a clip at another rate."""
+    """Return the number of a clip's frames at another rate."""
     return int(frames * rate / fps) if fps > 0 else 0
 
 
 def at_rate(lengths: Lengths, rate: float | None) -> Counter[int]:
-    """Frames -> clips, at `rate` frames a second, or as they are."""
+    """Return frames -> clips, at `rate` frames per second, or as they are."""
     out: Counter[int] = Counter()
     for (frames, fps), clips in lengths.items():
         out[frames if rate is None else resampled(frames, fps, rate)] += clips
@@ -70,12 +70,12 @@ def _with_next(
 
 
 def bucket_of(length: int, buckets: Sequence[int]) -> int | None:
-    """The longest bucket that a clip fills, of those above 1; None where it is too short for all."""
+    """Return the longest bucket above 1 that a clip fills; None where it is too short for all."""
     return max((b for b in buckets if 1 < b <= length), default=None)
 
 
 def kept(lengths: Counter[int], buckets: Sequence[int]) -> tuple[Counter[int], int]:
-    """(bucket -> clips, clips that are too short for all)."""
+    """Return (bucket -> clips, clips that are too short for all)."""
     found: Counter[int] = Counter()
     dropped = 0
     for length, clips in lengths.items():
@@ -88,7 +88,7 @@ def kept(lengths: Counter[int], buckets: Sequence[int]) -> tuple[Counter[int], i
 
 
 def table(lengths: Lengths, chosen: Sequence[int], rates: Sequence[float | None] = RATES) -> list[str]:
-    """A line a rate: how many clips each bucket keeps, and how many are too short."""
+    """Return one line per rate: how many clips each bucket keeps, and how many are too short."""
     lines = []
     for rate in rates:
         found, dropped = kept(at_rate(lengths, rate), chosen)

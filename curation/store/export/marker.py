@@ -1,6 +1,6 @@
 """What an export says of itself: where its clips are from, and that the folder is one of ours.
 
-`reelwright-export.json` has the facts, `reelwright-clips.tsv` a line `clip_id TAB weight TAB name` a clip.
+`reelwright-export.json` has the facts, `reelwright-clips.tsv` one line `clip_id TAB weight TAB name` per clip.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         "snapshot": snapshot,
         "sql": sql,
         "versions": export.selection.versions,
-        "captions": asdict(export.captions),
+        "captions": asdict(export.options.captions),
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     _write(export.folder / MARKER, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
@@ -75,7 +75,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What an export's folder says of itself. Raises StoreError where it says nothing."""
+    """Return the record in an export's folder. Raises StoreError where there is none."""
     try:
         found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -18,7 +18,8 @@ Rate = int | None
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and dataset.toml."""
+    """Write `videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and
+    dataset.toml."""
     exact: defaultdict[Rate, Counter[float]] = defaultdict(Counter)
     for clip in export.clips():
         rate = max(1, round(clip.fps)) if clip.fps else None
@@ -53,7 +54,7 @@ def _config(export: Export, exact: dict[Rate, Counter[float]]) -> list[str]:
             f"cache_directory = {toml_text(str(export.final / f'cache-{rate or 0}fps'))}",
             "# each clip whole, cut to 4n + 1 frames, at most max_frames",
             'frame_extraction = "full"',
-            f"max_frames = {export.max_frames}",
+            f"max_frames = {export.options.max_frames}",
         ]
         if rate is not None:
             lines += ["# a float: the trainer resamples from it to the model's rate", f"source_fps = {float(usual)!r}"]
@@ -65,7 +66,7 @@ def _notes(export: Export) -> list[str]:
     for rate in lengths.RATES:
         whole: Counter[int] = Counter()
         for frames, clips in lengths.at_rate(found, rate).items():
-            whole[lengths.packed(min(frames, export.max_frames))] += clips
+            whole[lengths.packed(min(frames, export.options.max_frames))] += clips
         each = ", ".join(f"{whole[length]:,} of {length} frames" for length in sorted(whole)[:12])
         more = f" and {len(whole) - 12} more lengths" if len(whole) > 12 else ""
         notes.append(f"at {rate} fps, each clip at its own length: {each}{more}")

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reelwright.curation.store.errors import StoreError
-from reelwright.curation.store.export.marker import CLIPS, MARKER
-
-if TYPE_CHECKING:
-    from reelwright.curation.store.export.marker import ExportResult
-    from reelwright.curation.store.store import Store
+from reelwright.curation.store.export.format import Format
+from reelwright.curation.store.export.marker import CLIPS, MARKER, ExportResult
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
 
 
-def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, **options: Any) -> ExportResult:
-    """Write the clips to an object store's folder. The export is whole once its marker is there; an earlier one, with
-    `force`, is removed first. Raises StoreError as `export` does, and where the address cannot be written."""
-    from reelwright.curation.store.export import FORMATS, export
+def export_to_uri(
+    uri: str,
+    format: Format,
+    write: Callable[[Path], ExportResult],
+    *,
+    force: bool = False,
+    portable: Sequence[str] = (),
+) -> ExportResult:
+    """Write an export to an object store's folder, whole once its marker is there.
 
-    if not FORMATS[format].portable:
+    Args:
+        uri: of the folder.
+        format: of the export.
+        write: writes the whole export to a local folder.
+        force: remove an earlier export first.
+        portable: names of the formats that may be moved, for the error.
+
+    Raises:
+        StoreError: the format is not portable, something else is there, or the address cannot be written.
+    """
+    if not format.portable:
         raise StoreError(
-            f"{format} names its files by their place on this machine, so it is not written to {uri}; export to a "
-            f"local folder, or as one of: {', '.join(one.name for one in FORMATS.values() if one.portable)}."
+            f"{format.name} names its files by their place on this machine, so it is not written to {uri}; export to a "
+            f"local folder, or as one of: {', '.join(portable)}."
         )
     files, root = _file_system(uri)
     root = root.rstrip("/")
@@ -34,7 +47,7 @@ def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, *
         try:
             old = _earlier(files, root, uri, f"{root}/{MARKER}", force)
             here = Path(folder) / "export"
-            made = replace(export(store, here, format, **options), path=uri)
+            made = replace(write(here), path=uri)
             for name in sorted(old, key=lambda n: n != f"{root}/{MARKER}"):
                 files.rm_file(name)
             for path in sorted((p for p in here.rglob("*") if p.is_file()), key=lambda p: p.name == MARKER):
@@ -53,7 +66,7 @@ def export_to_uri(store: Store, uri: str, format: str, *, force: bool = False, *
 
 
 def fetch_record(uri: str, folder: Path) -> None:
-    """Copy what an export on an object store says of itself into a folder. Raises StoreError where it says nothing."""
+    """Copy the record of an export on an object store into a folder. Raises StoreError where there is none."""
     files, root = _file_system(uri)
     try:
         for name in (MARKER, CLIPS):

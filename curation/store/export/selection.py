@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reelwright.curation.store.store import Store
 
 BATCH_CLIPS = 1_000
+SHARD_BYTES = 10**9
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits names at the first one
 OWN_COLUMNS = pa.schema(
     [("caption", pa.string()), ("caption_kind", pa.string()), ("caption_variants", pa.list_(pa.string()))]
@@ -44,18 +45,33 @@ class Clip:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height), px; 0 where it does not say."""
+        """(width, height), px; 0 where the row does not say."""
         return int(_number(self.row.get("width"))), int(_number(self.row.get("height")))
 
     @property
     def num_frames(self) -> int:
-        """Frames; 0 where it does not say."""
+        """Frames; 0 where the row does not say."""
         return int(_number(self.row.get("num_frames")))
 
     @property
     def fps(self) -> float:
-        """Frames a second; 0 where it does not say."""
+        """Frames per second; 0 where the row does not say."""
         return _number(self.row.get("fps"))
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How clips are written, whatever the format.
+
+    Args:
+        captions: which of a clip's captions; default: the best.
+        max_frames: of the longest length that a trainer's settings name.
+        shard_bytes: size at which a WebDataset shard is closed.
+    """
+
+    captions: Wanted = field(default_factory=Wanted)
+    max_frames: int = LONGEST
+    shard_bytes: int = SHARD_BYTES
 
 
 @dataclass(frozen=True)
@@ -72,17 +88,23 @@ class Selection:
 class Export:
     """One export under way: `clips()` is read once; files go to `folder`, which becomes `final` at the end.
 
-    max_frames: of the longest length that trainers are told of. notes: lines on what a trainer will make of it, for the
-    one who exports. chosen: (clip id, weight, name) of each. caption_kinds: of each clip's best caption; variant_kinds:
-    of all its captions.
+    Args:
+        selection: its clips.
+        folder: where its files are written.
+        final: where the folder will be.
+        options: see `ExportOptions`.
+        notes: lines for the person who exports, on what a trainer will make of it.
+        chosen: (clip id, weight, name) of each clip.
+        caption_kinds: kind of each clip's best caption -> clips.
+        variant_kinds: kind of all captions -> captions.
+        sizes: (width, height), px -> clips.
+        lengths: (frames, frames per second) -> clips.
     """
 
     selection: Selection
     folder: Path
     final: Path
-    shard_bytes: int
-    captions: Wanted = field(default_factory=Wanted)
-    max_frames: int = LONGEST
+    options: ExportOptions = field(default_factory=ExportOptions)
     notes: list[str] = field(default_factory=list)
     chosen: list[tuple[str, float, str]] = field(default_factory=list)
     caption_kinds: Counter[str] = field(default_factory=Counter)
@@ -92,7 +114,7 @@ class Export:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows of its clips."""
+        """Arrow schema of the clips' rows."""
         own = OWN_COLUMNS.names
         return pa.schema([*(f for f in self.selection.schema if f.name not in own), *OWN_COLUMNS])
 
@@ -105,9 +127,9 @@ class Export:
         return self.num_clips - self.caption_kinds.total()
 
     def clips(self) -> Iterator[Clip]:
-        """Clips in the order of the query or snapshot, counted as they pass."""
+        """Yield clips in the order of the query or snapshot, and count them."""
         selection, seen = self.selection, set[str]()
-        self.captions.check(selection.schema)
+        self.options.captions.check(selection.schema)
         from_source = source_captions(selection.store, selection.versions["sources"])
         for table in selection.tables():
             ids = table.column("clip_id").to_pylist()
@@ -116,16 +138,16 @@ class Export:
                 if clip_id in seen:
                     raise StoreError(f"the query returns clip {clip_id} twice; return each clip once.")
                 seen.add(clip_id)
-                found = self.captions.of(row, from_source).best_first(self.captions.kinds)
+                found = self.options.captions.of(row, from_source).best_first(self.options.captions.kinds)
                 yield self._count(Clip(safe_name(clip_id), found, row | _own(found), mp4))
 
     def common_size(self, multiple: int = 16) -> tuple[int, int]:
-        """(width, height) most clips have, in px, rounded down to multiples."""
+        """Return the most frequent (width, height) in px, rounded down to multiples."""
         width, height = self.sizes.most_common(1)[0][0] if self.sizes else (960, 544)
         return max(multiple, width // multiple * multiple), max(multiple, height // multiple * multiple)
 
     def rates(self) -> Counter[float]:
-        """Frames a second, to two digits -> clips."""
+        """Return frames per second, to two digits -> clips."""
         found: Counter[float] = Counter()
         for (_, fps), clips in self.lengths.items():
             found[round(fps, 2)] += clips
@@ -154,7 +176,7 @@ def _own(found: Captions) -> dict[str, Any]:
 
 
 def select(store: Store, *, sql: str | None, snapshot: str | None) -> Selection:
-    """The clips of one of the two. Raises StoreError for both, neither, or a query without clip_id."""
+    """Select the clips of a query or a snapshot. Raises StoreError for both, neither, or a query without clip_id."""
     if (sql is None) == (snapshot is None):
         raise StoreError("an export takes either a query or a snapshot; give --sql or --snapshot.")
     if snapshot is not None:
@@ -164,7 +186,7 @@ def select(store: Store, *, sql: str | None, snapshot: str | None) -> Selection:
 
 
 def safe_name(clip_id: str) -> str:
-    """The clip id if it is safe as a file name anywhere, otherwise a name made from its hash."""
+    """Return the clip id if it is safe as a file name anywhere, otherwise a name made from its hash."""
     if SAFE_NAME.fullmatch(clip_id):
         return clip_id
     return "clip-" + hashlib.sha256(clip_id.encode()).hexdigest()[:32]

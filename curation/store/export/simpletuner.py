@@ -19,13 +19,13 @@ GRID = 64  # px
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4`, `videos/<name>.txt`, multidatabackend.json with the absolute paths."""
+    """Write `videos/<name>.mp4`, `videos/<name>.txt`, multidatabackend.json with the absolute paths."""
     for clip in export.clips():
         save(clip, export)
         captions = dict.fromkeys(filter(None, map(one_line, clip.captions.texts)))
         write_text(export.folder / VIDEOS / f"{clip.name}.txt", captions)
     found = lengths.at_rate(export.lengths, None)
-    whole = sorted({lengths.packed(min(n, export.max_frames), PACK) for n in found if n > PACK}) or [PACK + 1]
+    whole = sorted({lengths.packed(min(n, export.options.max_frames), PACK) for n in found if n > PACK}) or [PACK + 1]
     backends = [_video(export, whole[0], whole[-1]), _text(export)]
     write_text(export.folder / "multidatabackend.json", [json.dumps(backends, indent=2, ensure_ascii=False)])
     export.notes += _notes(export, whole)

@@ -11,7 +11,7 @@ TAKEN = ("video", "videos", "file_name", "file_names", "label")
 
 
 def write(export: Export) -> None:
-    """`videos/<name>.mp4` and metadata.jsonl with every column of the clips; caption '' where there is none."""
+    """Write `videos/<name>.mp4` and metadata.jsonl with every column of the clips; caption '' where there is none."""
     with (export.folder / "metadata.jsonl").open("wb") as lines:
         for clip in export.clips():
             row = {name: value for name, value in clip.row.items() if _is_free(name)}

@@ -12,17 +12,15 @@ from reelwright.curation.store.export.format import Format
 from reelwright.curation.store.export.selection import Clip, Export
 from reelwright.curation.store.results import json_line
 
-SHARD_BYTES = 10**9
-
 
 def write(export: Export) -> None:
-    """shard-000000.tar, shard-000001.tar, …, each closed once it holds `export.shard_bytes` of clips."""
+    """Write shard-000000.tar, shard-000001.tar, …, each closed once it holds `export.options.shard_bytes` of clips."""
     clips = export.clips()
     first = next(clips, None)
     number = 0
     while first is not None:
         with _shard(export.folder / f"shard-{number:06d}.tar") as tar:
-            first = _fill(tar, first, clips, export.shard_bytes)
+            first = _fill(tar, first, clips, export.options.shard_bytes)
         number += 1
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.balance import COLUMN, Balance, effective_size, weigh
 from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.weighting import COLUMN, Balance, effective_size, weigh
 
 OVER, UNDER = 2.0, 0.5
 CATEGORIES = (

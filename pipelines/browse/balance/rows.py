@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.balance import CAP, COLUMN, Balance
 from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.sql_text import identifier
+from reelwright.curation.store.weighting import CAP, COLUMN, Balance
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.balance.measure import (
     CATEGORIES,
@@ -25,8 +27,6 @@ from reelwright.pipelines.browse.balance.measure import (
     nearest,
     weightings,
 )
-from reelwright.pipelines.browse.report.facts import quoted
-from reelwright.pipelines.runtime.errors import UserError
 
 CLUSTERS = ("cluster_name", "cluster_id")  # categories that have a place in caption-embedding space
 EMBEDDING = "caption_embedding"
@@ -98,7 +98,7 @@ def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read targets from {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot read targets from {path}: {first_line(error)}") from error
     if not isinstance(found, dict) or not all(isinstance(v, dict) and v for v in found.values()):
         example = "shot_size: {wide: 2, close-up: 1}"
         raise UserError(f"{path} holds no targets; write {{column: {{category: part}}}}, such as {example}")
@@ -138,7 +138,7 @@ def _batches(store: Store, wanted: Mapping[str, str], where: str | None, snapsho
             renamed = {name: table.column(column) for name, column in wanted.items()}
             yield pa.table(renamed | {"weight": table.column("weight")})
         return
-    picked = ", ".join(f"{quoted(column)} AS {quoted(name)}" for name, column in wanted.items())
+    picked = ", ".join(f"{identifier(column)} AS {identifier(name)}" for name, column in wanted.items())
     condition = f" WHERE ({where}\n)" if where else ""
     reader = store.sql_stream(f"SELECT {picked} FROM clips_full{condition}")
     yield reader.schema.empty_table()

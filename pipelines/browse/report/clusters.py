@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.media import LOOKUP_IDS, id_filter
+from reelwright.curation.store.clip_media import LOOKUP_IDS
+from reelwright.curation.store.sql_text import identifier, is_one_of
 from reelwright.pipelines.browse.balance.measure import BalanceReport, Category, ColumnBalance
 from reelwright.pipelines.browse.balance.rows import CLUSTERS, EMBEDDING, balance_report, embeddings
-from reelwright.pipelines.browse.report.facts import quoted
 
 MAX_POINTS = 5_000
 SHOWN = 20  # clusters by name and colour: the largest, and of more than that half of them the smallest
@@ -99,7 +99,7 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _any(store: Store, column: str, where: str | None) -> bool:
     condition = f" AND ({where}\n)" if where else ""
-    query = f"SELECT 1 FROM clips_full WHERE {quoted(column)} IS NOT NULL{condition} LIMIT 1"
+    query = f"SELECT 1 FROM clips_full WHERE {identifier(column)} IS NOT NULL{condition} LIMIT 1"
     return store.sql(query).num_rows > 0
 
 
@@ -119,11 +119,11 @@ def _projected(store: Store, column: str, where: str | None) -> tuple[list[str],
     The points are the clips whose id's hash is lowest, so that the same clips always make the same map.
     """
     condition = f" AND ({where}\n)" if where else ""
-    chosen = f"FROM clips_full WHERE {quoted(EMBEDDING)} IS NOT NULL{condition}"
+    chosen = f"FROM clips_full WHERE {identifier(EMBEDDING)} IS NOT NULL{condition}"
     total = store.sql(f"SELECT count(*) AS n {chosen}").column("n")[0].as_py()
     ids = store.sql(f"SELECT clip_id {chosen} ORDER BY md5(clip_id), clip_id LIMIT {MAX_POINTS}").column(0).to_pylist()
     tables = [
-        store.read("clips", ["clip_id", column, EMBEDDING], id_filter("clip_id", ids[start : start + LOOKUP_IDS]))
+        store.read("clips", ["clip_id", column, EMBEDDING], is_one_of("clip_id", ids[start : start + LOOKUP_IDS]))
         for start in range(0, len(ids), LOOKUP_IDS)
     ]
     if not tables:

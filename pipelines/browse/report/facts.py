@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.sql_text import identifier
 
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
@@ -158,7 +159,7 @@ def categories(store: Store, chosen: str) -> list[Bars]:
         maker = about.get(b"computed_by", b"").decode()
         if str(f.type) != "string" or maker in ("", "clips") or f.name.endswith("_fingerprint"):
             continue
-        name = quoted(f.name)
+        name = identifier(f.name)
         some = f"(SELECT {name} FROM clips LIMIT {LOOK_AT})"
         looks = _one(
             store,
@@ -213,11 +214,6 @@ def runs(store: Store) -> list[Run]:
 
 def media_bytes(store: Store) -> int:
     return _one(store, "SELECT coalesce(sum(size), 0)::BIGINT AS bytes FROM media")["bytes"]
-
-
-def quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _run(row: dict[str, Any]) -> Run:

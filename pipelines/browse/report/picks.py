@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.browse.report.facts import quoted
+from reelwright.curation.store.sql_text import identifier
 from reelwright.pipelines.browse.sheets import strip, to_jpeg
 
 CLIPS = 6  # a sheet
@@ -79,7 +79,7 @@ def _sample(store: Store, where: str | None) -> list[dict[str, Any]]:
 
 
 def _extreme(store: Store, where: str | None, column: str, direction: str, only_positive: bool) -> list[dict[str, Any]]:
-    name = quoted(column)
+    name = identifier(column)
     conditions = [f"({where}\n)"] * bool(where) + [f"{name} {FLOATS}"] + [f"{name} > 0"] * only_positive
     return _rows(store, name, " AND ".join(conditions), f"{name} {direction}, clip_id", CLIPS)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.pipelines.browse.report.facts import quoted
+from reelwright.curation.store.sql_text import identifier
 
 BUCKETS = 32
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
@@ -103,7 +103,7 @@ def _scores(store: Store, chosen: str, fields: list[pa.Field]) -> list[Score]:
 
 
 def _finite_values(chosen: str, fields: list[pa.Field]) -> str:
-    columns = (f"{quoted(f.name)}::DOUBLE" for f in fields)
+    columns = (f"{identifier(f.name)}::DOUBLE" for f in fields)
     picked = ", ".join(f"CASE WHEN isfinite({c}) THEN {c} END AS v{i}" for i, c in enumerate(columns))
     return f"WITH v AS (SELECT {picked} FROM {chosen})"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.pipelines.browse.balance.measure import BalanceReport, Category, ColumnBalance

@@ -119,7 +119,7 @@ def _size(text: str) -> int:
     """'5GB' -> bytes."""
     import re
 
-    from reelwright.pipelines.runtime.errors import UserError
+    from reelwright.errors import UserError
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text, re.IGNORECASE)
     if not found or float(found[1]) == 0:
@@ -128,7 +128,7 @@ def _size(text: str) -> int:
 
 
 def _dtype(text: str | None):  # type: ignore[no-untyped-def]
-    from reelwright.pipelines.runtime.errors import UserError
+    from reelwright.errors import UserError
     from reelwright.pipelines.weights.convert import DTYPES
 
     if text is not None and text not in DTYPES:

@@ -8,7 +8,7 @@ import typer
 from reelwright.pipelines.cli.app import StoreOption, app, say
 
 if TYPE_CHECKING:
-    from reelwright.curation.store.maintenance import Tidied
+    from reelwright.curation.store.maintenance import CleanupReport
 
 
 @app.command(epilog="Example:  reel cleanup --store STORE")
@@ -23,16 +23,15 @@ def cleanup(
     Readers may go on meanwhile; where something is writing to the store, it refuses.
     """
     from reelwright.curation.store import Store
-    from reelwright.curation.store.maintenance import tidy
 
-    done = tidy(Store.open(store), timedelta(hours=keep_hours))
+    done = Store.open(store).cleanup(timedelta(hours=keep_hours))
     say(*filter(None, map(_line, done)), f"freed {sum(t.freed for t in done) / 1e6:,.1f} MB")
     if any(t.kept for t in done):
         say(f"old versions that a reader may have open stay for {keep_hours:g} hours; "
             "when nobody reads, `--keep-hours 0` drops them too")  # fmt: skip
 
 
-def _line(done: "Tidied") -> str:
+def _line(done: "CleanupReport") -> str:
     """Of a table to which something was done."""
     before, after = done.files
     if before == after and not done.dropped and not done.kept:

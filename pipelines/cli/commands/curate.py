@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.cli.commands.annotate import postponed_lines
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from reelwright.curation.inputs import Inputs, Skipped
-    from reelwright.curation.store import Store
+
+    from reelwright.curation.ingest.inputs import Inputs, Skipped
     from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary
     from reelwright.pipelines.recipes.curation import CurateRecipe
@@ -33,7 +33,7 @@ def curate(
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     list_skipped: Annotated[
-        bool, typer.Option("--list-skipped", help="Print each file that is passed over, and why, one a line.")
+        bool, typer.Option("--list-skipped", help="Print each file that is skipped, with the reason, one per line.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
@@ -57,8 +57,8 @@ def curate(
 
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
-    """What the recipe names; with `list_skipped`, what is passed over is printed."""
-    from reelwright.curation.ingest import NothingFound, list_inputs
+    """What the recipe names; with `list_skipped`, the files that are skipped are printed."""
+    from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
         found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
@@ -77,7 +77,7 @@ def _say_skipped(skipped: "list[Skipped]", wanted: bool) -> None:
 def _run(
     recipe: "CurateRecipe", found: "Inputs", address: str | None, retry_failed: bool, recut: bool, quiet: bool
 ) -> "Summary":
-    from reelwright.curation.ingest import inputs_in_words
+    from reelwright.curation.ingest.resolve import inputs_in_words
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.curate.run import run_all
@@ -181,15 +181,10 @@ def failures(
 ) -> None:
     """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
     from reelwright.curation.store import Store
+    from reelwright.curation.store.failures import unresolved
 
-    opened = Store.open(store)
-    where = "and stage = ?" if stage else ""
-    reader = opened.sql_stream(
-        f"select * from failures_latest f where not ({_mended(opened)}) {where} order by stage, uri, clip_id",
-        params=[stage] if stage else None,
-    )
     count = 0
-    for batch in reader:
+    for batch in unresolved(Store.open(store), stage):
         for row in batch.to_pylist():
             count += 1
             clip = f"   clip {row['clip_id']}" if row["clip_id"] else ""
@@ -200,25 +195,6 @@ def failures(
                 say(*(f"        {printable(line)}" for line in row["detail"].splitlines()))
     again = f"try again with  reel curate (or precompute) … --store {store} --retry-failed"
     say("", f"{count} failed; {again}" if count else "nothing failed")
-
-
-def _mended(store: "Store") -> str:
-    """SQL condition on `failures_latest f`: a later attempt has worked. Annotators of clips say so in the row; a value
-    of the very fingerprint that failed tells of one that died before it could."""
-    names = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
-    made_by = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" = f.fingerprint" for n in names)
-    whole = " ".join(f"when '{n}' then c.\"{n}_fingerprint\" is not null" for n in names)  # of a part it is null
-    some = f"select 1 from clips c where case f.stage {whole} else false end" if names else "select 1 where false"
-    of_sets = f"select 1 from annotator_states s where s.annotator = f.stage and s.at > f.at and exists ({some})"
-    encoded = "select 1 from latents l where l.clip_id = f.clip_id and l.encoder_fingerprint = f.fingerprint"
-    made_by += f" when 'precompute' then exists ({encoded})"
-    noted = "f.mended_at is not null or " if "mended_at" in store.schema("failures").names else ""
-    return (
-        f"{noted}f.clip_id is null and exists (select 1 from sources s where s.uri = f.uri and s.state <> 'failed') "
-        f"or f.stage = 'ingest' and not exists (select 1 from sources s where s.uri = f.uri) "
-        f"or f.clip_id is null and exists ({of_sets}) or exists "
-        f"(select 1 from clips c where c.clip_id = f.clip_id and case f.stage {made_by} else f.stage = 'cut' end)"
-    )
 
 
 @app.command(epilog="Example:  reel report --store STORE --out report.html")

@@ -47,13 +47,14 @@ def export(
     """
     from reelwright.curation.store import Store
     from reelwright.curation.store.captions import CAPTION, LIST_COLUMN, Wanted
+    from reelwright.curation.store.export import ExportOptions
     from reelwright.curation.store.export import export as run_export
 
     kinds = tuple(kind.strip() for kind in (caption_kinds or "").split(",") if kind.strip())
     wanted = Wanted(caption_column or (LIST_COLUMN if kinds else CAPTION), kinds)
     done = run_export(
         Store.open(store), place, format,
-        sql=sql, snapshot=snapshot, captions=wanted, max_frames=max_frames, force=force,
+        sql=sql, snapshot=snapshot, force=force, options=ExportOptions(wanted, max_frames),
     )  # fmt: skip
     say(*summary(done, wanted.kinds))
 

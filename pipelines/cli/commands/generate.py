@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.cli.app import app, say
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
@@ -150,7 +150,7 @@ def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Set
     """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.sampling.settings import Settings, Shape
-    from reelwright.pipelines.generate.run import sample_shape
+    from reelwright.training.sample_shape import sample_shape
 
     known: dict[str, Any] = {}
     if source.recipe is not None:
@@ -263,4 +263,4 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UserError(f"--device {device} cannot be used here ({first_line(error)})") from error

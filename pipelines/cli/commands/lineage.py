@@ -101,7 +101,7 @@ def _snapshot(found: "Lineage") -> list[str]:
 
 
 def _pinned(snapshot: "Snapshot", as_stated: bool) -> list[str]:
-    from reelwright.curation.store.balance import describe
+    from reelwright.curation.store.weighting import describe
 
     lines = ["             the store still has it, with this hash"] if as_stated else []
     lines.append(f"             versions: {_versions(snapshot)}")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
 from reelwright.pipelines.runtime import interrupts
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.pipelines.precompute.run import Summary

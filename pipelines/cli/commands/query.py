@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
-from reelwright.pipelines.runtime.errors import UserError
 
 FORMATS = "table, csv, json, jsonl or parquet"
 FEW_NUMBERS = 12  # a list with more is a vector, of which `reel show` prints the beginning
@@ -79,8 +79,7 @@ def describe(
 ) -> None:
     """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
     from reelwright.curation.store import Store
-    from reelwright.curation.store.sql_errors import UNDER_VIEW
-    from reelwright.curation.store.sql_scan import SOURCE_COLUMNS
+    from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW
 
     opened = Store.open(store)
     columns = opened.describe(UNDER_VIEW.get(table, table))

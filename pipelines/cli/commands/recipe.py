@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import app, say
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Snapshot, Store
-    from reelwright.curation.store.balance import Balance
     from reelwright.curation.store.snapshot_query import LimitPer
     from reelwright.curation.store.snapshots import Snapshots
+    from reelwright.curation.store.weighting import Balance
     from reelwright.pipelines.train.run import Job
 
 snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_help=True, rich_markup_mode=None)
@@ -86,7 +86,7 @@ def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
 
 def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
     """What the options ask for; those not given are the defaults of `Balance`."""
-    from reelwright.curation.store.balance import Balance
+    from reelwright.curation.store.weighting import Balance
 
     given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
     if by is None and given:
@@ -95,7 +95,7 @@ def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance
 
 
 def _balance_text(about: dict[str, Any]) -> str:
-    from reelwright.curation.store.balance import describe
+    from reelwright.curation.store.weighting import describe
 
     return printable(describe(about))
 

@@ -76,8 +76,8 @@ def make_job(
     recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
 ) -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
+    from reelwright.errors import UserError
     from reelwright.pipelines.recipes.locations import with_absolute_paths
-    from reelwright.pipelines.runtime.errors import UserError
     from reelwright.pipelines.train.run import Job
 
     if not snapshot:

@@ -9,7 +9,7 @@ import pytest
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.captions import Wanted, source_captions
-from reelwright.curation.store.export import export
+from reelwright.curation.store.export import ExportOptions, export
 from reelwright.curation.store.export.marker import read
 from tests.curation.store.conftest import add_source
 
@@ -88,7 +88,7 @@ def told(store: Store) -> Store:
 
 
 def kinds(store: Store, out: Any, wanted: Wanted | None = None, sql: str = "SELECT clip_id FROM clips") -> dict:
-    done = export(store, out, "folder", sql=sql, captions=wanted)
+    done = export(store, out, "folder", sql=sql, options=ExportOptions(captions=wanted or Wanted()))
     assert done.clips == 3 == done.empty_captions + sum(done.caption_kinds.values())
     assert read(done.path)["caption_kinds"] == done.caption_kinds
     assert sum(done.variant_kinds.values()) >= sum(done.caption_kinds.values())
@@ -111,13 +111,14 @@ def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any
     wanted = Wanted("captions", ("composed", "summary", "nonsense"))
     told.merge("clips", pa.table({"clip_id": ["aa-000"], "captions": pa.array([BOTH], LIST)}), "clip_id")
     sql = "SELECT clip_id FROM clips WHERE clip_id <> 'aa-001'"
-    every = summary(export(told, tmp_path / "a", "webdataset", sql=sql, captions=wanted), wanted.kinds)
+    options = ExportOptions(captions=wanted or Wanted())
+    every = summary(export(told, tmp_path / "a", "webdataset", sql=sql, options=options), wanted.kinds)
     assert every[1:] == [
         "captions: 2 of kind composed, 0 empty",
         "all captions of a clip: 2 of kind composed, 1 of kind summary",
         "no clip has a caption of kind nonsense",
     ]
-    best = summary(export(told, tmp_path / "b", "diffsynth", sql=sql, captions=wanted), wanted.kinds)
+    best = summary(export(told, tmp_path / "b", "diffsynth", sql=sql, options=options), wanted.kinds)
     assert best[2] == "some clips have several captions; this format takes the best of each"
     none = summary(export(told, tmp_path / "c", "folder", sql="SELECT clip_id FROM clips"))
     assert none[1] == "captions: 1 of kind caption, 2 empty"
@@ -131,6 +132,7 @@ def test_the_command_says_what_became_of_the_captions(told: Store, tmp_path: Any
     ],
 )
 def test_a_column_that_holds_no_captions_is_refused(told: Store, tmp_path: Any, column: str, says: str) -> None:
+    options = ExportOptions(captions=Wanted(column))
     with pytest.raises(StoreError, match=says):
-        export(told, tmp_path / "out", "folder", sql="SELECT clip_id FROM clips", captions=Wanted(column))
+        export(told, tmp_path / "out", "folder", sql="SELECT clip_id FROM clips", options=options)
     assert not (tmp_path / "out").exists()

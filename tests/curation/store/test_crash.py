@@ -54,9 +54,9 @@ def test_killed_at_any_moment_it_opens_and_holds_every_finished_source(store: St
 
 
 def test_a_creation_that_was_killed_is_completed(tmp_path: Path) -> None:
-    from reelwright.curation.store import tables
+    from reelwright.curation.store import datasets
 
-    tables.create_dataset(f"{tmp_path}/store/shots.lance", "shots", None)
+    datasets.create_dataset(f"{tmp_path}/store/shots.lance", "shots", None)
     with pytest.raises(StoreError, match="there is no store"):
         Store.open(tmp_path / "store")
     assert Store.open(tmp_path / "store", create=True).count("sources") == 0
@@ -93,14 +93,14 @@ def test_clean_up_deletes_uncommitted_files_and_keeps_the_rest(store: Store) -> 
         return sum(p.stat().st_size for p in Path(store.uri).rglob("*") if p.is_file())
 
     before = size()
-    assert store.cleanup(timedelta(0)) >= 400_000
+    assert store.delete_old_versions(timedelta(0)) >= 400_000
     assert size() <= before - 400_000
     assert list(store.read_media(ids)) == [(i, fake_mp4(i)) for i in ids]
 
 
 def test_clean_up_refuses_in_the_middle_of_a_run(store: Store) -> None:
     with store.committing(), pytest.raises(StoreError, match="in the middle of a run"):
-        store.cleanup()
+        store.delete_old_versions()
 
 
 def test_a_second_committing_process_is_refused_in_one_sentence(store: Store) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.export import FORMATS, export
+from reelwright.curation.store.export import FORMATS, ExportOptions, export
 from tests.curation.store.conftest import add_source, fake_mp4
 
 HOSTILE = [
@@ -82,7 +82,7 @@ def test_a_format_that_may_be_moved_says_nowhere_where_it_lies(filled: Store, tm
 
 
 def test_webdataset_is_read_back_by_tarfile(filled: Store, tmp_path: Path) -> None:
-    export(filled, tmp_path / "out", "webdataset", snapshot="all", shard_bytes=6_000)
+    export(filled, tmp_path / "out", "webdataset", snapshot="all", options=ExportOptions(shard_bytes=6_000))
     shards = sorted((tmp_path / "out").glob("*.tar"))
     assert len(shards) > 2
     found = {}

@@ -13,7 +13,7 @@ import pytest
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.captions import Wanted
-from reelwright.curation.store.export import FORMATS, ExportResult, export
+from reelwright.curation.store.export import FORMATS, ExportOptions, ExportResult, export
 from tests import footage
 from tests.curation.store import trainers
 
@@ -109,7 +109,7 @@ def test_diffsynth_takes_the_first_frames_and_shorter_clips_too(real: Store, tmp
 def test_fastvideo_finds_the_keys_it_needs_and_keeps_what_the_export_says(
     real: Store, tmp_path: Path, rate: int
 ) -> None:
-    result = made(real, tmp_path / "out", "fastvideo", captions=Wanted("caption"))
+    result = made(real, tmp_path / "out", "fastvideo", options=ExportOptions(captions=Wanted("caption")))
     note = next(note for note in result.notes if note.startswith(f"--train_fps {rate} "))
     num_frames, kept = int(note.split()[3]), int(note.split("most: ")[1].split()[0])
     found = trainers.fastvideo(tmp_path / "out", rate, num_frames)
@@ -177,7 +177,7 @@ def test_webdataset_s_samples_are_whole(real: Store, tmp_path: Path) -> None:
 def test_lengths_end_where_they_are_told_to(real: Store, tmp_path: Path) -> None:
     longest = {"diffusion-pipe": 117, "musubi-tuner": 77, "diffsynth": 121, "finetrainers": 121, "simpletuner": 121}
     for format, frames in longest.items():
-        made(real, tmp_path / format, format, max_frames=121)
+        made(real, tmp_path / format, format, options=ExportOptions(max_frames=121))
         reader = getattr(trainers, format.replace("-", "_"))
         args = {"diffusion-pipe": [24], "diffsynth": [121]}.get(format, [])
         assert max(lengths(reader(tmp_path / format, *args)).values()) == frames
@@ -192,13 +192,17 @@ def test_every_format_of_the_trainers_is_read_by_a_test() -> None:
 
 def test_a_new_format_is_found_by_its_file_alone(tmp_path: Path) -> None:
     here = Path(__file__).parents[3]
-    shutil.copytree(here / "curation", tmp_path / "curation", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "curation/store/export/ids.py").write_text(
+    package = tmp_path / "reelwright"
+    package.mkdir()
+    for file in (here / "src" / "reelwright").glob("*.py"):
+        shutil.copy(file, package)
+    shutil.copytree(here / "curation", package / "curation", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "curation/store/export/ids.py").write_text(
         "from reelwright.curation.store.export.format import Format\n"
         "def write(export):\n"
         "    (export.folder / 'ids.txt').write_text(' '.join(clip.name for clip in export.clips()))\n"
         "FORMAT = Format('ids', 'the ids alone', write)\n"
     )
-    program = "import curation, reelwright.curation.store.export as e; print(curation.__file__, e.FORMATS['ids'].about)"
+    program = "import reelwright.curation.store.export as e; print(e.__file__, e.FORMATS['ids'].about)"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{tmp_path / 'curation' / '__init__.py'} the ids alone\n"
+    assert run.stdout == f"{package / 'curation/store/export/__init__.py'} the ids alone\n"

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.schema import PAYLOAD, schemas
-from reelwright.curation.store.tables import STORAGE_VERSION
+from reelwright.curation.store.datasets import STORAGE_VERSION
+from reelwright.curation.store.schema import schemas, table_of
 from tests.curation.store.conftest import add_source, clip_rows, fake_mp4
 
 LACKS = {"sources": ("cutting_fingerprint", "note"), "clips": ("bitrate_bps", "duration_s"), "runs": ("usage",),
@@ -102,7 +102,7 @@ def test_opening_to_write_completes_every_table_once(older: Store) -> None:
     opened = Store.open(older.uri, create=True)
     for table, schema in schemas().items():
         assert set(schema.names) == set(opened.schema(table).names), table
-        for f in schema if table not in PAYLOAD else ():
+        for f in schema if not table_of(table).payload else ():
             assert opened.schema(table).field(f.name).metadata == f.metadata
     after = versions(opened)
     assert opened.add_missing_columns() == []

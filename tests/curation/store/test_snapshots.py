@@ -49,7 +49,7 @@ def test_nothing_done_later_changes_a_snapshot(filled: Store) -> None:
     filled.remove_orphans()
     for _ in range(2):
         filled.compact()
-        filled.cleanup(timedelta(0))
+        filled.delete_old_versions(timedelta(0))
     assert filled.count("clips") == 0
     again = Store.open(filled.uri).snapshots
     check = again.verify("kept", media_samples=None)
@@ -159,7 +159,7 @@ def test_verify_names_what_is_wrong(filled: Store) -> None:
     assert "no longer pins version" in snapshots.verify("tag").problems[0]
     filled.dataset("media").tags.delete("snapshot-rows")
     filled.delete("media", "clip_id = 'aa-001'")
-    filled.cleanup(timedelta(0))
+    filled.delete_old_versions(timedelta(0))
     assert any("of media is gone" in p for p in snapshots.verify("tag").problems)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.schema import PAYLOAD, field, schemas
+from reelwright.curation.store.schema import field, schemas, table_of
 from tests.curation.store.conftest import add_source, clip_rows
 
 
@@ -26,9 +26,9 @@ def test_importing_the_package_loads_none_of_the_heavy_libraries() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_opening_the_store_class_loads_neither_lance_nor_duckdb() -> None:
+def test_opening_the_store_class_loads_neither_lance_nor_duckdb_nor_pandas() -> None:
     opened = "import sys; from reelwright.curation.store import Store"
-    code = f"{opened}; print([m for m in ('lance', 'duckdb') if m in sys.modules])"
+    code = f"{opened}; print([m for m in ('lance', 'duckdb', 'pandas') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
@@ -55,7 +55,7 @@ def test_lancedb_opens_it_and_reads_every_table(store: Store) -> None:
     for name in schemas():
         table = database.open_table(name)
         assert table.count_rows() == store.count(name)
-        names = [n for n in table.schema.names if n not in PAYLOAD.get(name, ())]
+        names = [n for n in table.schema.names if n not in table_of(name).payload]
         assert table.search().select(names).to_arrow().num_rows == store.count(name)
 
 
@@ -72,7 +72,7 @@ SAMPLES: dict[Any, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("table", [t for t in schemas() if t not in PAYLOAD])
+@pytest.mark.parametrize("table", [t for t in schemas() if not table_of(t).payload])
 def test_a_row_comes_back_as_it_went_in(store: Store, table: str) -> None:
     full = {f.name: SAMPLES[f.type] for f in schemas()[table]}
     store.append(table, [full])
@@ -224,7 +224,7 @@ def test_an_object_store_works_by_its_uri(tmp_path: Path) -> None:
     ids = add_source(store, "aa", 3)
     store.snapshots.create("s", "SELECT clip_id FROM clips")
     store.compact()
-    store.cleanup()
+    store.delete_old_versions()
     assert [i for i, _ in Store.open(uri).read_media(ids)] == ids
     assert store.snapshots.verify("s").is_sound
     assert not list(tmp_path.rglob("_locks"))

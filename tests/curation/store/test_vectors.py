@@ -81,7 +81,7 @@ def test_equal_vectors_come_in_order_of_their_key(store: Store) -> None:
         ("vector", np.ones(DIM + 1), 3, None, "holds vectors of 16 numbers, and this one has 17"),
         ("vector", np.zeros(DIM), 3, None, "length 0.0 is near to nothing"),
         ("vector", np.full(DIM, np.nan), 3, None, "length nan is near to nothing"),
-        ("vector", np.ones(DIM), 0, None, "0 nearest rows are not to be had"),
+        ("vector", np.ones(DIM), 0, None, "is 1 to 10,000, not 0"),
         ("vector", np.ones(DIM), 3, "nothing > 3", "condition 'nothing > 3' on clips does not work"),
         ("vector", np.ones(DIM), 3, "1; DROP TABLE clips", "condition '1; DROP TABLE clips' on clips does not work"),
     ],

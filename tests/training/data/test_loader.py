@@ -11,6 +11,7 @@ import torch
 from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
+from reelwright.training.batch import draw
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import (
@@ -28,7 +29,6 @@ from reelwright.training.data.loader import Loader, make_plan
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Plan
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.flow import draw
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 from reelwright.training.run import plan_of
 from tests.training.ranks import ranks

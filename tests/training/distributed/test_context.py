@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reelwright.model.attention import Layout, dense_attention
-from reelwright.training.distributed.context import Strips, UlyssesAttention, context_parallel
+from reelwright.training.distributed.context import UlyssesAttention, context_parallel
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
     backward_plain,
@@ -12,6 +12,7 @@ from reelwright.training.distributed.partial_attention import (
     forward_plain,
 )
 from reelwright.training.distributed.ring import RingAttention
+from reelwright.training.distributed.strips import Strips
 from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig

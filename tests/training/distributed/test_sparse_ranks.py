@@ -9,8 +9,9 @@ from reelwright.model.attention import Layout
 from reelwright.model.config import AttentionConfig, DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention, use_attention
-from reelwright.training.distributed.context import Strips, UlyssesAttention, context_parallel
+from reelwright.training.distributed.context import UlyssesAttention, context_parallel
 from reelwright.training.distributed.ring import ring_attention
+from reelwright.training.distributed.strips import Strips
 from reelwright.training.distributed.world import start
 from reelwright.training.recipe import ParallelConfig
 from tests.training.ranks import ranks

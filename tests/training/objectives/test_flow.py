@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.model.sampling.schedules import shifted
-from reelwright.training.data.batch import Strip
+from reelwright.training.batch import Strip
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
 from tests.training.batches import make_batch
 

@@ -1,0 +1,99 @@
+"""Files of folders and of those below them, linked ones too, each folder once: a link may lead round in a circle."""
+
+import glob
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+
+
+class Folders:
+    """Folders that are walked in one listing. skip: is told of each path that is left out, and why.
+
+    Linked folders come last, from `linked`: what can be reached without a link is named without.
+    """
+
+    def __init__(self, skip: Callable[[str, str], None]) -> None:
+        self._skip = skip
+        self._walked: dict[tuple[int, int, str], str] = {}  # (device, inode, pattern) -> path by which it is walked
+        self._links: deque[tuple[str, str]] = deque()
+
+    def files(self, root: str, pattern: str = "") -> Iterator[str]:
+        """Paths below `root`; with a glob `pattern` that has `**`, those that match it; of others nothing is told."""
+        matches = re.compile(as_regex(pattern)).fullmatch if pattern else None
+        hidden_too = any(part.startswith(".") for part in pattern.split("/"))
+        folders = [root] if self._is_new(root, pattern) else []
+        while folders:
+            for entry in self._inside(folder := folders.pop()):
+                path = os.path.join(folder, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    if hidden_too or not entry.name.startswith("."):
+                        folders += [path] if self._is_new(path, pattern) else []
+                    elif not pattern:
+                        self._skip(path, "a hidden folder")
+                elif entry.is_symlink() and os.path.isdir(path):
+                    self._links.append((path, pattern))
+                elif matches is None or matches(path):
+                    yield path
+
+    def linked(self) -> Iterator[str]:
+        """The same of the linked folders that were met; call it when everything that was named is walked."""
+        while self._links:
+            yield from self.files(*self._links.popleft())
+
+    def _inside(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda e: e.name)
+        except OSError as error:
+            self._skip(folder, f"a folder that cannot be read ({error.strerror})")
+            return []
+
+    def _is_new(self, folder: str, pattern: str) -> bool:
+        """Note a folder as walked, by where it is on the disk; one that is walked by another name is told of."""
+        try:
+            about = os.stat(folder)
+        except OSError:
+            return True  # walking it will say why it cannot be
+        key = (about.st_dev, about.st_ino, pattern)
+        if key not in self._walked:
+            self._walked[key] = folder
+            return True
+        if self._walked[key] != folder:
+            self._skip(folder, "a link to a folder that is read already")
+        return False
+
+
+def fixed_part(pattern: str) -> str:
+    """Return the folder that holds everything a glob matches."""
+    parts = pattern.split("/")
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))]) or "/"
+
+
+def as_regex(pattern: str) -> str:
+    """Turn a glob into a regular expression: `**` is any folders that are not hidden, `*` and `?` stay within a
+    name."""
+    parts = pattern.split("/")
+    made = ""
+    for i, part in enumerate(parts):
+        is_last = i == len(parts) - 1
+        if part == "**":
+            made += r"(?:[^/.][^/]*/)*" + (r"[^/.][^/]*" if is_last else "")
+        else:
+            made += ("" if part.startswith(".") or not glob.has_magic(part[:1]) else r"(?!\.)") + _name_regex(part)
+            made += "" if is_last else "/"
+    return made
+
+
+def _name_regex(part: str) -> str:
+    out, at = "", 0
+    while at < len(part):
+        end = part.find("]", at + 2) if part[at] == "[" else -1
+        if end > 0:
+            inside = part[at + 1 : end].replace("\\", r"\\").replace("[", r"\[")
+            out += "[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]"
+            at = end
+        else:
+            out += {"*": "[^/]*", "?": "[^/]"}.get(part[at], re.escape(part[at]))
+        at += 1
+    return out

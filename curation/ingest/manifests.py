@@ -1,0 +1,198 @@
+"""From the rows of a list to inputs: which file, its publisher's id, its licence, its captions, its parts.
+
+One bad row fails alone: it becomes an input that is refused, with its number and a reason.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reelwright.curation.ingest.inputs import (
+    FILE,
+    IngestError,
+    Input,
+    ManifestConfig,
+    Span,
+    WebError,
+    is_unicode,
+    protocol_of,
+)
+from reelwright.curation.ingest.manifest_files import Row, read_rows
+from reelwright.curation.ingest.span_columns import is_missing, names_span, spans_of
+from reelwright.curation.ingest.suffixes import VIDEO_SUFFIXES, suffix_of
+
+URI_COLUMNS = ("uri", "path", "video", "video_path", "file", "url", "file_name", "filename", "file_path", "filepath",
+               "media_path", "video_url")  # fmt: skip
+ID_COLUMNS = ("source_id", "id")
+LICENCE_COLUMNS = ("licence", "license")
+CAPTION_COLUMNS = ("caption", "captions", "text", "prompt")
+READ = frozenset({*URI_COLUMNS, *ID_COLUMNS, *LICENCE_COLUMNS, *CAPTION_COLUMNS})
+MAX_TEXT_CHARS = 100_000
+MAX_UNREAD_COLUMNS = 100
+
+
+def read_manifest(
+    path: Path | str,
+    allow_http: bool = False,
+    config: ManifestConfig | None = None,
+    unread: set[str] | None = None,
+) -> Iterator[Input]:
+    """Yield the rows of a CSV, TSV, JSON, JSONL, Parquet or text file as inputs.
+
+    It has a column `uri` (or path, video, url …) and perhaps `source_id`, `licence`, `caption`, `start` and `end`.
+
+    Args:
+        path: local, or a URI. Paths in the file are relative to its folder.
+        allow_http: whether addresses on the web are read.
+        config: how lists are understood.
+        unread: gets the names of columns that nothing is taken from.
+
+    Raises:
+        IngestError: the file is no list, or none of its rows can be used.
+    """
+    path, config, unread = str(path), config or ManifestConfig(), set() if unread is None else unread
+    used, first_reason, is_a_list_of_files = 0, "", not path.lower().removesuffix(".gz").endswith(".txt")
+    with _opened(path) as file:
+        for row in read_rows(path, file, URI_COLUMNS):
+            try:
+                item = _input(path, row, allow_http, config)
+            except WebError:
+                raise
+            except ValueError as error:
+                reason = f"{row.place} of {os.path.basename(path)}: {error}"
+                first_reason = first_reason or reason
+                yield Input(f"{path}#row {row.number}", refused=reason)
+                continue
+            used += 1
+            is_a_list_of_files = is_a_list_of_files or _names_a_file(item.uri)
+            _note_unread(row.values, config, unread)
+            yield item
+    if first_reason and not used:
+        raise IngestError(f"{path}: no row can be used; {first_reason}")
+    if used and not is_a_list_of_files:
+        raise IngestError(f"{path} names no files; a .txt file among the inputs is a list, with a path on each line")
+
+
+def _input(path: str, row: Row, allow_http: bool, config: ManifestConfig) -> Input:
+    """Raises ValueError with what is wrong with the row."""
+    if row.error:
+        raise ValueError(row.error)
+    values = row.values
+    if not isinstance(values, Mapping):
+        raise ValueError('it is no object; a row looks like {"uri": "a.mp4"}')
+    uri = _address(path, _uri(values), allow_http)
+    captions = _captions(values)
+    spans = (spans_of(values) if config.spans == "cut" else None) or []
+    licence, source_id = _text(values, LICENCE_COLUMNS), _text(values, ID_COLUMNS)
+    if not spans:
+        return Input(uri, source_id, licence, tuple(captions))
+    return Input(uri, source_id, licence, (), tuple(sorted(_captioned(spans, captions))))
+
+
+def _captioned(spans: list[Span], captions: list[str]) -> list[Span]:
+    """Each span with its caption: of several spans each has its own, or all have the one there is."""
+    if len(spans) == 1 or len(captions) <= 1:
+        return [Span(s.start_s, s.end_s, tuple(captions)) for s in spans]
+    if len(spans) != len(captions):
+        raise ValueError(f"{len(spans)} spans and {len(captions)} captions; give one for each, or one for all")
+    return [Span(s.start_s, s.end_s, (caption,)) for s, caption in zip(spans, captions, strict=True)]
+
+
+def _uri(row: Mapping[str, Any]) -> str:
+    for name in URI_COLUMNS:
+        value = row.get(name)
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        if is_missing(value):
+            continue
+        if not isinstance(value, str):
+            raise ValueError(f"column {name} holds {_kind(value)}; it names one file")
+        return value.strip()
+    raise ValueError(f"no value in a column named {', '.join(URI_COLUMNS[:6])}")
+
+
+def _address(manifest: str, uri: str, allow_http: bool) -> str:
+    """Where a row's file is. Raises ValueError for what no run reads."""
+    _check(uri, "the path")
+    if "://" in manifest:
+        uri = _beside(manifest, uri)
+    elif "://" not in (uri := FILE.sub("", uri) if FILE.match(uri) else uri):
+        return os.path.abspath(os.path.join(os.path.dirname(manifest), uri))
+    protocol_of(uri, allow_http)
+    return uri
+
+
+def _beside(manifest: str, uri: str) -> str:
+    """What a row of a remote manifest names: nothing of this machine, so that a list from elsewhere reads no local
+    file."""
+    if FILE.match(uri) or uri.startswith("/"):
+        raise IngestError(f"{uri} is a local file; a remote manifest's rows are URIs or relative to it")
+    return uri if "://" in uri else f"{manifest.rpartition('/')[0]}/{uri}"
+
+
+def _captions(row: Mapping[str, Any]) -> list[str]:
+    """Captions of the first column that has any: a text, or a list of texts."""
+    for name in CAPTION_COLUMNS:
+        value = row.get(name)
+        found = [_plain(v, name) for v in (value if isinstance(value, (list, tuple)) else [value]) if not is_missing(v)]
+        if found:
+            return list(dict.fromkeys(found))
+    return []
+
+
+def _text(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    for name in names:
+        if not is_missing(row.get(name)):
+            return _plain(row[name], name)
+    return None
+
+
+def _plain(value: Any, column: str) -> str:
+    """A value as text. Raises ValueError for what is no single value."""
+    if isinstance(value, (Mapping, list, tuple, bytes)):
+        raise ValueError(f"column {column} holds {_kind(value)}; give a text" +
+                         (", or a list of texts" if column in CAPTION_COLUMNS else ""))  # fmt: skip
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a table's way of writing 7 in a column that has gaps
+    text = str(value).strip()[:MAX_TEXT_CHARS]
+    _check(text, f"column {column}")
+    return text
+
+
+def _check(text: str, what: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"{what} holds a NUL character")
+    if not is_unicode(text):
+        raise ValueError(f"{what} is not in UTF-8; save the list in UTF-8")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    return f"a list of {len(value)}" if isinstance(value, (list, tuple)) else f"a {type(value).__name__}"
+
+
+def _names_a_file(uri: str) -> bool:
+    return "://" in uri or suffix_of(uri) in VIDEO_SUFFIXES or os.path.isfile(uri)
+
+
+def _note_unread(row: Mapping[str, Any], config: ManifestConfig, unread: set[str]) -> None:
+    if len(unread) < MAX_UNREAD_COLUMNS:
+        cuts = config.spans == "cut"
+        unread.update(n for n, v in row.items() if n and n not in READ and not (cuts and names_span(n, v)))
+
+
+def _opened(path: str) -> Any:
+    """A binary file, of this machine or by fsspec."""
+    if "://" not in path:
+        try:
+            return open(path, "rb")
+        except OSError as error:
+            raise IngestError(f"cannot read {path}: {error.strerror}") from error
+    import fsspec
+
+    try:
+        return fsspec.open(path, "rb").open()
+    except Exception as error:  # each file system has its own
+        raise IngestError(f"cannot read {path}: {type(error).__name__}: {error}") from error

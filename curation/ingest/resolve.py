@@ -1,0 +1,258 @@
+"""From what a user names (folders, files, globs, manifests, URIs) to a list of inputs, in a fixed order."""
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from reelwright.curation.extras import install_for_protocol
+from reelwright.curation.ingest.folders import Folders, fixed_part
+from reelwright.curation.ingest.inputs import (
+    FILE,
+    WEB,
+    IngestError,
+    Input,
+    Inputs,
+    ManifestConfig,
+    Skipped,
+    is_unicode,
+    protocol_of,
+    repeated_ids,
+)
+from reelwright.curation.ingest.manifests import read_manifest
+from reelwright.curation.ingest.suffixes import (
+    OTHER_SUFFIXES,
+    UNFINISHED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_manifest,
+    suffix_of,
+)
+from reelwright.curation.media.sniff import file_looks_like
+
+MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
+
+
+class NothingFound(IngestError):
+    """No input at all; `skipped` says what there was instead."""
+
+    def __init__(self, message: str, skipped: list[Skipped]) -> None:
+        super().__init__(message)
+        self.skipped = skipped
+
+
+def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None) -> Inputs:
+    """Resolve everything the user named.
+
+    Args:
+        names: folders, files, globs, manifests and URIs.
+        allow_http: whether addresses on the web are read.
+        manifests: how lists are understood.
+
+    Returns:
+        Files sorted by uri, each once, and everything that was skipped, with the reasons.
+
+    Raises:
+        IngestError: a name that cannot be read; NothingFound where there is no video at all.
+    """
+    if not names:
+        raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
+    config = manifests or ManifestConfig()
+    finder = _Finder(allow_http, config)
+    found: dict[str, Input] = {}
+    for item in finder.resolve(names):
+        known = found.get(item.uri)
+        found[item.uri] = item if known is None else known.joined(item)
+    if not found:
+        raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
+    files = [found[uri] for uri in sorted(found)]
+    repeated = repeated_ids(files)
+    if repeated and config.repeated_ids == "refuse":
+        raise IngestError(
+            f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
+        )
+    unread = {path: sorted(columns) for path, columns in finder.unread.items()}
+    return Inputs(files, sorted(set(finder.skipped)), repeated, unread)
+
+
+def ids_in_words(repeated: dict[str, list[str]]) -> str:
+    """Return the beginning of a sentence about ids that several files have."""
+    some = [f"{name} ({len(uris)} files, such as {uris[0]})" for name, uris in list(repeated.items())[:MAX_NAMED_IDS]]
+    more = f" and {len(repeated) - len(some)} more" if len(repeated) > len(some) else ""
+    return f"{'a source_id belongs' if len(repeated) == 1 else 'source_ids belong'} to several files: " + (
+        f"{', '.join(some)}{more}"
+    )
+
+
+def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
+    """Return `12 × not a video by its name (.jpg); 3 × hidden`: reasons for skipping, the most frequent first."""
+    counts = Inputs([], list(skipped)).skipped_by_reason()
+    words = [f"{count} × {reason}" for reason, count in counts[:most]]
+    others = sum(count for _, count in counts[most:])
+    return "; ".join(words + ([f"{others} × something else"] if others else []))
+
+
+def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
+    """Return lines to read before a run: files that are skipped, ids that repeat, rows and columns that are not
+    used."""
+    lines = []
+    if found.skipped:
+        reasons = reasons_in_words(found.skipped)
+        count = "1 file or folder" if len(found.skipped) == 1 else f"{len(found.skipped)} files and folders"
+        lines.append(f"skipped {count}: {reasons}; --list-skipped names each")
+    if found.repeated_ids:
+        then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
+        lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
+    if refused := [item for item in found.files if item.refused]:
+        lines.append(f"{len(refused)} rows of lists cannot be used and are counted as failed: {refused[0].refused}")
+    for path, columns in found.unread_columns.items():
+        if columns:
+            lines.append(f"columns not read of {path}: {', '.join(columns)}")
+    return lines
+
+
+def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
+    passed = f"; skipped: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
+    return f"no video files in {', '.join(names)}{passed}; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"
+
+
+class _Finder:
+    """Resolves names and collects the files and folders that are skipped."""
+
+    def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
+        self.allow_http, self.config = allow_http, config
+        self.skipped: list[Skipped] = []
+        self.unread: dict[str, set[str]] = {}
+        self._folders = Folders(self._skip)
+
+    def resolve(self, names: Sequence[str]) -> Iterator[Input]:
+        for name in names:
+            yield from self._named(FILE.sub("", name) if FILE.match(name) else name)
+        yield from self._videos(self._folders.linked())
+
+    def _named(self, name: str) -> Iterator[Input]:
+        if "://" in name:
+            yield from self._remote(name)
+            return
+        path = Path(os.path.abspath(os.path.expanduser(name)))
+        if path.is_dir():
+            yield from self._videos(self._folders.files(str(path)))
+        elif os.path.lexists(path):
+            yield from self._file(path)
+        elif glob.has_magic(name):
+            yield from self._matches(str(path))
+        else:
+            raise IngestError(f"{name} does not exist; give a folder, a file, a glob, a manifest or a URI")
+
+    def _file(self, path: Path) -> Iterator[Input]:
+        if not path.exists():
+            raise IngestError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+        if is_manifest(path.name):
+            yield from self._manifest(str(path))
+        elif is_unicode(str(path)):
+            yield Input(str(path))
+        else:
+            raise IngestError(f"{os.fsencode(path)!r} is not a name in UTF-8; rename the file")
+
+    def _manifest(self, path: str) -> Iterator[Input]:
+        unread = self.unread.setdefault(path, set())
+        return read_manifest(path, self.allow_http, self.config, unread)
+
+    def _matches(self, pattern: str) -> Iterator[Input]:
+        if "**" in pattern.split("/"):
+            yield from self._videos(self._folders.files(fixed_part(pattern), pattern))
+            return
+        for match in glob.iglob(pattern):
+            if os.path.isdir(match):
+                self._skip(match, "a folder that a glob matches; name it, or use **")
+            elif self._is_video(match):
+                yield Input(match)
+
+    def _videos(self, paths: Iterable[str]) -> Iterator[Input]:
+        return (Input(path) for path in paths if self._is_video(path))
+
+    def _is_video(self, path: str, *, local: bool = True) -> bool:
+        """Whether a file that was found, not named, is a video by its name; why not is noted."""
+        reason = _why_not(path, local)
+        if reason:
+            self._skip(path, reason)
+        return not reason
+
+    def _skip(self, path: str, reason: str) -> None:
+        self.skipped.append(Skipped(path, reason))
+
+    def _remote(self, uri: str) -> Iterator[Input]:
+        protocol = protocol_of(uri, self.allow_http)
+        if is_manifest(uri) and not glob.has_magic(uri):
+            yield from self._manifest(uri)
+            return
+        if protocol in WEB:
+            yield Input(uri)
+            return
+        try:
+            files, root, names = _listed(uri)
+        except ImportError as error:
+            raise IngestError(f"{protocol}:// needs a package ({error}); {install_for_protocol(protocol)}") from error
+        except Exception as error:
+            raise IngestError(f"cannot list {uri}: {error}") from error
+        for name in names:
+            if name == root or self._is_video(name, local=False):
+                yield Input(files.unstrip_protocol(name))
+
+
+def _why_not(path: str, local: bool) -> str:
+    """Why a file is not taken for a video; empty where it is. The words are the same for all of a kind."""
+    name = path.rsplit("/", 1)[-1]
+    suffix = suffix_of(name)
+    if name.startswith("."):
+        reason = "hidden"
+    elif not is_unicode(path):
+        reason = "not named in UTF-8; rename it"
+    elif suffix in VIDEO_SUFFIXES:
+        reason = ""
+    elif is_manifest(name):
+        reason = f"a list, read where it is named itself ({_shown(suffix)})"
+    elif suffix in UNFINISHED_SUFFIXES:
+        reason = f"an unfinished download ({_shown(suffix)})"
+    elif suffix in OTHER_SUFFIXES or not local:
+        reason = f"not a video by its name ({_shown(suffix)})"
+    else:
+        reason = _by_content(path, _shown(suffix))
+    return reason
+
+
+def _by_content(path: str, suffix: str) -> str:
+    """The same for a local file whose name says nothing: a video may be in it, and taking it is the user's to say."""
+    try:
+        is_regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        return "a link to nothing" if os.path.islink(path) else f"not to be read ({error.strerror})"
+    if not is_regular:
+        return "no regular file"
+    seems = file_looks_like(path)
+    return (
+        f"looks like {seems}, read where it is named itself ({suffix})"
+        if seems
+        else f"not a video by its name ({suffix})"
+    )
+
+
+def _shown(suffix: str) -> str:
+    """A suffix as it is named in a count: what comes after a sentence's full stop is none."""
+    if not suffix:
+        return "no suffix"
+    return suffix if len(suffix) <= 9 and suffix[1:].isprintable() and " " not in suffix else "an odd suffix"
+
+
+def _listed(uri: str) -> tuple[Any, str, list[str]]:
+    """(file system, the URI's path in it, files it names): one, all below a folder, or what a glob matches."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(uri)
+    if files.isfile(root):
+        return files, root, [root]
+    if glob.has_magic(root):
+        found = files.glob(root, detail=True)
+        return files, root, [name for name, about in found.items() if about["type"] == "file"]
+    return files, root, files.find(root)

@@ -1,0 +1,31 @@
+"""The views that SQL sees beside the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROW_ID = "_rowid"  # Lance's
+SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "rotation", "ingested_at")  # none is in clips
+VIEWS = {
+    "clips_full": "clips with the uri, licence and more of their source",
+    "failures_latest": "the last failure of each file, clip and stage",
+}
+UNDER_VIEW = {"clips_full": "clips", "failures_latest": "failures"}
+
+
+def create_views(con: Any) -> None:
+    """Create every view on a connection that has the tables."""
+    create_clips_full(con)
+    con.execute(
+        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
+        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
+    )
+
+
+def create_clips_full(con: Any, suffix: str = "") -> None:
+    """Create the view `clips_full<suffix>`: `clips<suffix>` with columns of their source, one row per file."""
+    of_source = ", ".join(f"s.{column}" for column in SOURCE_COLUMNS)
+    con.execute(
+        f"CREATE VIEW clips_full{suffix} AS SELECT c.*, {of_source} FROM clips{suffix} c LEFT JOIN "
+        "(SELECT DISTINCT ON (md5) * FROM sources WHERE state = 'ok' ORDER BY md5, uri) s ON s.md5 = c.source_md5"
+    )

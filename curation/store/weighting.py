@@ -1,0 +1,154 @@
+"""Weights that even out a set of clips: by density in caption-embedding space, or by the size of a clip's cluster.
+
+The LongCat-Video report draws its fine-tuning data "inversely to density in caption-embedding space" (arXiv
+2510.22200, section 4). A clip of density d, or of a cluster of s clips of the set, weighs d^-alpha or s^-alpha, scaled
+to mean 1. No clip weighs more than `cap`: what the cap takes away goes to the others in proportion, so the mean stays
+1. A clip without a value weighs 1, as it would without balance. Nothing here is drawn: the same values give the same
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelwright.curation.store.errors import StoreError
+
+COLUMN = {"density": "density", "cluster": "cluster_id"}
+"""What a set can be balanced by, and the column of clips that says it."""
+
+CAP = 10.0
+MAX_ALPHA = 16.0  # beyond, a set is its rarest clips and nothing else
+FLOOR = 1e-9  # of the largest weight before the cap: every clip can still be drawn
+
+
+@dataclass(frozen=True)
+class Balance:
+    """by: density or cluster. cap: the largest weight, where the mean is 1. alpha: near 0 leaves all alike, 1 makes
+    weights inversely proportional, so that uncapped clusters get equal mass. Raises StoreError for other values.
+    """
+
+    by: str
+    cap: float = CAP
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.by not in COLUMN:
+            raise StoreError(f"a set is balanced by {' or '.join(COLUMN)}, not by {self.by!r}.")
+        if not 1 <= self.cap < float("inf"):
+            raise StoreError(f"the cap of weights is 1 (the mean) or more, not {self.cap:g}.")
+        if not 0 < self.alpha <= MAX_ALPHA:
+            raise StoreError(f"the exponent of balance is above 0 and at most {MAX_ALPHA:g}, not {self.alpha:g}.")
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """weights: float64 [N], mean 1. The counts are of clips; other_version: those whose value was made by another
+    version of the annotator than most, so that it cannot be compared; they are without a value too."""
+
+    weights: np.ndarray
+    with_value: int
+    without_value: int
+    other_version: int
+    at_cap: int
+    fingerprint: str | None
+
+    @property
+    def effective_size(self) -> float:
+        return effective_size(self.weights)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts that a snapshot records."""
+        counts = {"with_value": self.with_value, "without_value": self.without_value}
+        return counts | {"other_version": self.other_version, "at_cap": self.at_cap,
+                         "effective_size": self.effective_size, "fingerprint": self.fingerprint}  # fmt: skip
+
+
+def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
+    """Weigh clips by their density or cluster.
+
+    Args:
+        values: of `COLUMN[balance.by]`, one per clip; null, NaN, a density not above 0 and a cluster below 0 count as
+            missing.
+        made: the fingerprint that each value carries.
+        balance: the rule.
+
+    Raises:
+        StoreError: no clip has a value.
+    """
+    known = _known(values, balance.by)
+    usual, foreign = _foreign(made, known)
+    usable = known & ~foreign
+    if not usable.any():
+        raise StoreError(
+            f"none of these clips has a {COLUMN[balance.by]} to balance by; compute it first: "
+            f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
+        )
+    some = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False))[usable]
+    rarity = _by_density(some, balance.alpha) if balance.by == "density" else _by_size(some, balance.alpha)
+    weights = np.ones(len(usable))
+    weights[usable] = bounded(np.maximum(rarity, FLOOR), balance.cap)
+    at_cap = int((weights[usable] >= balance.cap * (1 - 1e-12)).sum()) if balance.cap > 1 else 0
+    return Weighed(weights, int(usable.sum()), int((~usable).sum()), int((known & foreign).sum()), at_cap, usual)
+
+
+def bounded(rarity: np.ndarray, cap: float) -> np.ndarray:
+    """Scale `rarity` (positive, [N]) so that min(scale * rarity, cap) has mean 1; cap is 1 or more.
+
+    With the k largest at the cap, the scale is (N - k cap) / (sum of the others); the k sought is the first whose next
+    clip stays below the cap.
+    """
+    count = len(rarity)
+    falling = np.sort(rarity)[::-1]
+    others = falling[::-1].cumsum()[::-1]  # others[k]: sum of all but the k largest
+    scale = (count - np.arange(count) * cap) / others
+    k = int(np.argmax(falling * scale <= cap * (1 + 1e-12)))
+    return np.minimum(rarity * scale[k], cap)
+
+
+def effective_size(weights: np.ndarray) -> float:
+    """Return the number of clips of equal weight that are worth as much: (sum w)² / sum w² (Kish, 1965)."""
+    return float(weights.sum() ** 2 / np.square(weights).sum()) if len(weights) else 0.0
+
+
+def describe(about: Mapping[str, Any]) -> str:
+    """Return a snapshot's record of its balance as a sentence."""
+    rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
+    power = "" if about["alpha"] == 1 else f" to the power {about['alpha']:g}"
+    total = about["with_value"] + about["without_value"]
+    told = [f"weight ∝ {rule}{power}, mean 1, at most {about['cap']:g} ({about['at_cap']:,} clips at that)"]
+    if about["without_value"]:
+        of = f" ({about['other_version']:,} of another version)" if about["other_version"] else ""
+        told.append(f"{about['without_value']:,} clips without a {about['column']}{of} weigh 1")
+    told.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
+    return "; ".join(told) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
+
+
+def _known(values: pa.ChunkedArray, by: str) -> np.ndarray:
+    numbers = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False))
+    return numbers > 0 if by == "density" else numbers >= 0  # NaN, which null becomes, is neither
+
+
+def _foreign(made: pa.ChunkedArray, known: np.ndarray) -> tuple[str | None, np.ndarray]:
+    """(the fingerprint of most values, clips that carry another). Of two as frequent, the first by name."""
+    marks = np.array([m or "" for m in made.to_pylist()], dtype=object)
+    names, counts = np.unique(marks[known].astype(str), return_counts=True)
+    usual = str(names[np.argmax(counts)]) if len(names) else ""
+    return usual or None, np.asarray(marks != usual)
+
+
+def _by_density(density: np.ndarray, alpha: float) -> np.ndarray:
+    """In (0, 1], so that no power overflows. Infinite density (copies of a caption) counts as the densest finite."""
+    finite = density[np.isfinite(density)]
+    density = np.minimum(density, finite.max() if len(finite) else 1.0)
+    return (density.min() / density) ** alpha
+
+
+def _by_size(cluster: np.ndarray, alpha: float) -> np.ndarray:
+    _, place, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
+    return (sizes.min() / sizes[place]) ** alpha

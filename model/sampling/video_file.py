@@ -1,0 +1,168 @@
+"""Write generated video: H.264 in mp4, or a PNG, with how it was made as JSON in the file itself."""
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelwright.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+CRF, PRESET = "16", "medium"
+BT709 = 1  # the code of BT.709 as matrix, primaries and transfer (ITU-T H.273)
+LIMITED = 1
+
+
+def write_video(path: Path, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None) -> Path:
+    """Write one video, [3, F, H, W] in -1..1; `about` goes into its comment tag. Width and height must be even."""
+    with VideoWriter(path, fps) as writer:
+        writer.write(video)
+        return writer.finish(about or {})
+
+
+def write_image(path: Path, image: "Tensor", about: Mapping[str, Any] | None = None) -> Path:
+    """Write one picture, [3, H, W] in -1..1, as PNG; `about` goes into its text chunk "comment"."""
+    import cv2
+
+    picture = to_frames(image.unsqueeze(1))[0]
+    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    text = b"comment\0\0\0\0\0" + json.dumps(about or {}, ensure_ascii=False).encode()
+    chunk = struct.pack(">I", len(text)) + b"iTXt" + text + struct.pack(">I", zlib.crc32(b"iTXt" + text))
+    end = len(data) - 12  # the IEND chunk
+    draft = _draft(path)
+    try:
+        draft.write_bytes(data[:end] + chunk + data[end:])
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    return path
+
+
+def to_frames(video: "Tensor") -> "np.ndarray":
+    """[3, F, H, W] in -1..1 to uint8 [F, H, W, 3]."""
+    return ((video.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+
+class VideoWriter:
+    """An mp4 that grows by parts and appears under its name when it is finished."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self.rate, self.num_frames = path, Fraction(fps).limit_denominator(1001), 0
+        self._begun, self._whole = _draft(path), _draft(path).with_suffix(".whole")
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._container is not None:
+            with suppress(OSError):  # what went wrong is known
+                self._container.close()
+            self._container = None
+        self._begun.unlink(missing_ok=True)
+        self._whole.unlink(missing_ok=True)
+
+    def write(self, video: "Tensor") -> None:
+        """Append frames, [3, F, H, W] in -1..1."""
+        import av
+
+        with self._writing():
+            for picture in to_frames(video):
+                if self._container is None:
+                    self._open(*picture.shape[1::-1])
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                self._container.mux(self._stream.encode(_to_yuv(frame)))
+                self.num_frames += 1
+
+    def finish(self, about: Mapping[str, Any]) -> Path:
+        """Close, tag and name the file. The tag is known at the end only, so packets are copied once."""
+        if self._container is None:
+            raise UserError(f"{self.path}: a video of no frames cannot be written")
+        with self._writing():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._container = None
+            self._tag(about)
+            self._whole.replace(self.path)
+        return self.path
+
+    def _tag(self, about: Mapping[str, Any]) -> None:
+        import av
+
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        with (
+            av.open(str(self._begun), format="mp4") as source,
+            av.open(str(self._whole), "w", format="mp4", container_options=options) as out,
+        ):
+            out.metadata["comment"] = json.dumps(about, ensure_ascii=False)
+            stream = out.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # FFmpeg's errors of files are OSErrors
+            raise _cannot_write(self.path, error) from error
+
+    def _open(self, width: int, height: int) -> None:
+        import av
+
+        if width % 2 or height % 2:
+            raise UserError(f"{width}x{height} cannot be H.264: width and height must be even")
+        self._container = av.open(str(self._begun), "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": CRF, "preset": PRESET})
+        context = self._stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.color_range, context.colorspace = LIMITED, BT709
+        context.color_primaries = context.color_trc = BT709
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What `write_video` or `write_image` put into a file. Raises UserError where there is nothing of the kind."""
+    import av
+
+    try:
+        if path.suffix.lower() == ".png":
+            return json.loads(_png_text(path.read_bytes()))
+        with av.open(str(path), format="mp4") as container:
+            return json.loads(container.metadata["comment"])
+    except (OSError, KeyError, ValueError, IndexError, struct.error) as error:
+        raise UserError(f"{path}: it does not say how it was made ({type(error).__name__})") from error
+
+
+def _png_text(data: bytes) -> str:
+    at = 8
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at : at + 4])
+        if data[at + 4 : at + 8] == b"iTXt":
+            return data[at + 8 : at + 8 + size].split(b"\0\0\0\0\0", 1)[1].decode()
+        at += size + 12
+    raise KeyError("comment")
+
+
+def _to_yuv(frame: Any) -> Any:
+    from av.video.reformatter import Colorspace
+
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror or error}; choose a folder that you can write to")

@@ -1,0 +1,98 @@
+"""A micro-batch: samples of one shape and one task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Task = Literal["t2i", "t2v", "i2v", "continuation"]
+TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
+
+B = TypeVar("B", bound="Batch")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers of a batch, on the CPU until `to`.
+
+    u: float64 [B] in 0..1, from which noise levels follow. condition: [B, T] in 0..1, for those of clean frames.
+    noise: [B, C, T, H, W].
+    """
+
+    u: Tensor
+    condition: Tensor
+    noise: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        """Move the noise; levels are computed on the CPU."""
+        return replace(self, noise=self.noise.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of the token grid that this rank computes (context parallelism): [first, first + rows)."""
+
+    first: int
+    rows: int
+
+
+@dataclass
+class Batch:
+    """B samples. Their noise and timesteps come from `seeds`, so they do not depend on the rank that has them.
+
+    An objective that needs more fields subclasses it; `to` moves every tensor.
+
+    latents: float32 [B, C, T, H, W]. text: float32 [B, L, D], padded with zeros. text_mask: bool [B, L].
+    cond_frames: the first latent frames are clean. samples_in_step: of all ranks; the denominator of the loss.
+    micro: index of the micro-batch in its step, over all ranks. wait_s: seconds that the loop waited for it.
+    dropped: samples with the empty caption in place of their own. draws: of the seeds, if drawn ahead.
+    strip: rows that this rank computes; None: all.
+    """
+
+    latents: Tensor
+    text: Tensor
+    text_mask: Tensor
+    task: Task
+    cond_frames: int
+    seeds: list[int]
+    clip_ids: list[str]
+    samples_in_step: int
+    step: int
+    micro: int
+    wait_s: float = 0.0
+    dropped: tuple[bool, ...] = ()
+    bucket: str = ""
+    draws: Draws | None = None
+    strip: Strip | None = None
+
+    def to(self: B, device: torch.device) -> B:
+        """Return the batch with its tensors on a device. Copies from pinned memory overlap with computing."""
+        import torch
+
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, torch.Tensor):
+                moved[field.name] = value.to(device, non_blocking=True)
+            elif isinstance(value, Draws):
+                moved[field.name] = value.to(device)
+        return replace(self, **moved)
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:
+    """Draw the random numbers of samples [B, C, T, H, W]. It takes a while, so loaders do it ahead."""
+    import torch
+
+    u, condition = torch.empty(len(seeds), dtype=torch.float64), torch.empty(len(seeds), shape[2])
+    noise = torch.empty(*shape)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        u[i] = torch.rand((), generator=generator, dtype=torch.float64)
+        condition[i] = torch.rand(shape[2], generator=generator)
+        torch.randn(*shape[1:], generator=generator, out=noise[i])
+    return Draws(u, condition, noise)

@@ -1,0 +1,95 @@
+"""The objectives that a recipe may name by `objective.kind`, and the settings that all of them share.
+
+A new objective is one file: a config class with a `kind` of its own, decorated with `register`, whose `build` returns
+the objective. It lies in `training/objectives`, or in a package with an entry point in the group
+`reelwright.objectives`. The file should import torch inside functions, or recipes take seconds to read.
+"""
+
+import pkgutil
+import re
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from reelwright.model.config import Part
+
+PACKAGE = "reelwright.training.objectives"
+DEFAULT = "flow"
+GROUP = "reelwright.objectives"
+"""Entry points of other packages: each names a module that registers its objectives, or a config class."""
+
+
+class ObjectiveConfig(Part):
+    """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
+
+    kind: str = ""
+
+    def build(self, model: Any, recipe: Any, world: Any) -> Any:
+        """Return the objective of a run, an `objectives.base.Objective`.
+
+        Args:
+            model: the `nn.Module` that is trained: on its device, sharded, with adapters and first weights.
+            recipe: the `TrainRecipe` of the run.
+            world: the `World` of this rank.
+        """
+        raise NotImplementedError
+
+
+_CONFIGS: dict[str, type[ObjectiveConfig]] = {}
+
+C = TypeVar("C", bound=ObjectiveConfig)
+
+
+def register(config: type[C]) -> type[C]:
+    """Make a config class known under the default of its `kind`. Decorates the class.
+
+    Raises:
+        ValueError: another class has the same kind.
+    """
+    kind = config.model_fields["kind"].default
+    if not kind or not isinstance(kind, str):
+        raise ValueError(f"{config.__qualname__} has no kind; give the class a field kind: Literal['name'] = 'name'")
+    known = _CONFIGS.get(kind)
+    if known is not None and (known.__module__, known.__qualname__) != (config.__module__, config.__qualname__):
+        raise ValueError(f"objective {kind!r} is {known.__module__}.{known.__qualname__} already; choose another kind")
+    _CONFIGS[kind] = config
+    return config
+
+
+def config_of(kind: str) -> type[ObjectiveConfig]:
+    """Return the config class of a kind, importing the file that registers it.
+
+    Raises:
+        ValueError: no objective has this kind.
+    """
+    own = f"{PACKAGE}.{kind}"
+    if kind not in _CONFIGS and re.fullmatch(r"[a-z]\w*", kind) and find_spec(own):
+        import_module(own)
+    if kind not in _CONFIGS:
+        _discover()
+    if kind not in _CONFIGS:
+        raise ValueError(f"{kind!r} is not an objective; choose one of {', '.join(sorted(_CONFIGS))}")
+    return _CONFIGS[kind]
+
+
+def as_config(value: Any) -> Any:
+    """Turn the section `objective` of a recipe into the settings of its kind; without a kind, of `flow`."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", DEFAULT)
+    if not isinstance(kind, str):
+        raise ValueError(f"kind {kind!r} is not the name of an objective")
+    return config_of(kind).model_validate(value)
+
+
+@cache
+def _discover() -> None:
+    """Import all files of this folder and the entry points of other packages; each registers its objectives."""
+    for module in pkgutil.iter_modules(import_module(PACKAGE).__path__):
+        import_module(f"{PACKAGE}.{module.name}")
+    for point in entry_points(group=GROUP):
+        found = point.load()
+        if isinstance(found, type):
+            register(found)

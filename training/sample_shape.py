@@ -1,0 +1,13 @@
+"""Shape of the samples that a run's network is shown by."""
+
+from reelwright.training.data.buckets import main_bucket
+from reelwright.training.recipe import SampleConfig, TrainRecipe
+
+
+def sample_shape(recipe: TrainRecipe) -> tuple[int, int, int]:
+    """Return (width, height, frames) to sample at: those of the recipe's samples, else of its largest bucket."""
+    asked, default = recipe.samples, SampleConfig()
+    if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
+        return *asked.size, asked.frames
+    bucket = main_bucket(recipe.data)
+    return bucket.width, bucket.height, bucket.frames
