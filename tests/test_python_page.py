@@ -16,7 +16,7 @@ from tests.documents import Block, blocks
 
 BLOCKS = blocks("python", document=ROOT / "docs" / "python.md")
 NOT_OURS = {"pandas", "polars"}
-"""Libraries that the page uses and reelwright does not install; a block without its library is skipped."""
+"""Libraries that reelwright itself does not depend on; a block without its library is skipped."""
 
 
 @pytest.fixture
