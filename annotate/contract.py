@@ -77,7 +77,7 @@ class Postponed(Exception):
 
 class Unmeasurable(Exception):
     """Raised for a clip in which there is nothing to measure, such as a picture too flat for the method: its columns
-    stay null, and the sentence that it is raised with says why in `failures`."""
+    are null, and current. The sentence that it is raised with says why in `failures`, under `kind` unmeasurable."""
 
 
 class Partly(Exception):

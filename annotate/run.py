@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,19 +35,21 @@ from reelwright.curation.media.frames import ClipFacts, read
 class Failure:
     """One annotator failed on one clip; the other columns of the clip are not touched.
 
-    postponed: the clip is not to blame, and the next run tries again.
+    postponed: the clip is not to blame, and the next run tries again. unmeasurable: it is none: the annotator is done
+    with the clip, and its columns are null for the reason in `error`.
     """
 
     annotator: str
     error: str
     detail: str
     postponed: bool = False
+    unmeasurable: bool = False
 
 
 def annotate_clip(
     mp4: bytes | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Failure]]:
-    """Columns (with `<name>_fingerprint` for each annotator that succeeded) and failures of one clip.
+    """Columns (with `<name>_fingerprint` for each annotator that is done) and failures of one clip.
 
     mp4: None where no annotator looks at the clip. row: the clip's other columns, for annotators that need some;
         columns of annotators earlier in the list are visible to later ones.
@@ -92,13 +94,15 @@ def annotate_clips(
             chunk = range(start, min(start + annotator.resources.batch, len(mp4s)))
             with gate(), _timed(clock, annotator.name):
                 found = _run(annotator, [given[i] if lone else _given(annotator, known[i], seen[i]) for i in chunk])
-            for i, columns in zip(chunk, found, strict=True):
-                if isinstance(columns, Failure):
-                    results[i][1].append(columns)
-                else:
-                    stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, seen[i], made_by)}
-                    results[i][0].update(columns | stamp)
-                    seen[i] |= columns | stamp
+            for i, one in zip(chunk, found, strict=True):
+                if isinstance(one, Failure):
+                    results[i][1].append(one)
+                    if not one.unmeasurable:
+                        continue
+                columns = dict.fromkeys(annotator.columns) if isinstance(one, Failure) else one
+                stamp = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, seen[i], made_by)}
+                results[i][0].update(columns | stamp)
+                seen[i] |= columns | stamp
     return results
 
 
@@ -192,7 +196,8 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _failure(annotator: Annotator, error: Exception) -> Failure:
-    return failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+    found = failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+    return replace(found, detail="", unmeasurable=True) if isinstance(error, Unmeasurable) else found
 
 
 def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:

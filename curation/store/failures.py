@@ -17,11 +17,12 @@ MENDED = "mended_at"
 
 
 def standing_failures(store: Store, stages: Collection[str]) -> pa.Table:
-    """stage, clip_id and fingerprint of the failures of clips that no later attempt has made good."""
+    """stage, clip_id, fingerprint and kind of the failures of clips that no later attempt has made good; among them
+    notes of what could not be measured."""
     which = f"{id_filter('stage', sorted(stages))} AND clip_id IS NOT NULL" if stages else "false"
     if MENDED in store.schema("failures").names:
         which += f" AND {MENDED} IS NULL"
-    return store.read("failures", ["stage", "clip_id", "fingerprint"], filter=which)
+    return store.read("failures", ["stage", "clip_id", "fingerprint", "kind"], filter=which)
 
 
 class Mending:

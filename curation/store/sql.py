@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from reelwright.curation.results import UNMEASURABLE
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import PAYLOAD, schemas
 from reelwright.curation.store.sql_errors import explain, words_of
@@ -88,8 +89,9 @@ def connect(
 def _create_views(con: Any) -> None:
     create_clips_full(con)
     con.execute(
-        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
-        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
+        "CREATE VIEW failures_latest AS SELECT * FROM (SELECT * FROM failures QUALIFY row_number() OVER "
+        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1) '
+        f"WHERE kind IS DISTINCT FROM '{UNMEASURABLE}'"
     )
 
 
