@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelwright.curation.store.captions import Wanted
-from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError, look_alikes
 from reelwright.curation.store.export import marker, remote, webdataset
 from reelwright.curation.store.export.format import Format, find_formats
 from reelwright.curation.store.export.lengths import LONGEST, SHORTEST
@@ -49,7 +49,9 @@ def export(
     if max_frames < SHORTEST:
         raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {max_frames}.")
     if format not in FORMATS:
-        raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+        alike = look_alikes(format, FORMATS, count=1)
+        meant = f"did you mean {alike[0]}? Else " if alike else ""
+        raise StoreError(f"{format!r} is not an export format; {meant}choose one of: {', '.join(FORMATS)}.")
     if "://" in str(out):
         return remote.export_to_uri(
             store, str(out), format, force=force,
