@@ -85,7 +85,7 @@ class Postponed(Exception):
 class Unmeasurable(Exception):
     """A clip has nothing to measure, such as a picture too flat for the method.
 
-    Its columns stay null, and the exception's sentence is in `failures`.
+    Its columns are null, and current; the exception's sentence is in `failures`, under `kind` unmeasurable.
     """
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,14 @@ class Failure:
         error: a sentence.
         detail: the end of the traceback.
         postponed: the clip is not to blame, and the next run tries again.
+        unmeasurable: no failure: the annotator is done, and its columns are null for the reason in `error`.
     """
 
     annotator: str
     error: str
     detail: str
     postponed: bool = False
+    unmeasurable: bool = False
 
 
 _Read = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
@@ -66,7 +68,7 @@ class _Clip:
 def annotate_clip(
     mp4: bytes | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Failure]]:
-    """Return columns (with `<name>_fingerprint` for each annotator that succeeded) and failures of one clip.
+    """Return columns (with `<name>_fingerprint` for each annotator that is done) and failures of one clip.
 
     Args:
         mp4: the clip's file; None where no annotator reads it.
@@ -127,7 +129,9 @@ def annotate_clips(
 def _add(annotator: Annotator, clip: _Clip, result: dict[str, Any] | Failure, made_by: Mapping[str, str]) -> None:
     if isinstance(result, Failure):
         clip.failures.append(result)
-        return
+        if not result.unmeasurable:
+            return
+        result = dict.fromkeys(annotator.columns)
     fingerprint = {f"{annotator.name}_fingerprint": expected_fingerprint(annotator, clip.row, made_by)}
     clip.columns |= result | fingerprint
     clip.row |= result | fingerprint
@@ -219,7 +223,8 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _failure(annotator: Annotator, error: Exception) -> Failure:
-    return failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+    found = failure_of(annotator.name, error, postponed=isinstance(error, Postponed))
+    return replace(found, detail="", unmeasurable=True) if isinstance(error, Unmeasurable) else found
 
 
 def failure_of(annotator: str, error: Exception, *, postponed: bool) -> Failure:

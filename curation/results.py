@@ -7,6 +7,8 @@ from typing import Any
 
 from reelwright.curation.media.errors import MediaError
 
+UNMEASURABLE = "unmeasurable"  # kind: no failure, for the clip has nothing that the annotator measures
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -16,7 +18,7 @@ class Failed:
         stage: The stage or annotator that failed.
         message: One sentence for the person who reads `reel failures`.
         detail: Traceback or output of the library, where there is some.
-        kind: Kind of a `MediaError` ("io", "limit" …); empty for every other cause.
+        kind: Kind of a `MediaError` ("io", "limit" …), or `UNMEASURABLE`; empty for every other cause.
         postponed: A later run should ask again (server away, limit of cost spent); nothing is wrong with the clip.
     """
 
@@ -35,6 +37,11 @@ class Failed:
     def is_unread(self) -> bool:
         """The bytes could not be read, which says nothing of the file itself."""
         return self.kind == "io"
+
+    @property
+    def is_unmeasurable(self) -> bool:
+        """An annotator is done with the clip, whose columns are null: the message says why."""
+        return self.kind == UNMEASURABLE
 
     def at(self, stage: str) -> Failed:
         """Return the same failure, charged to another stage or annotator."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from reelwright.curation.borders import BorderConfig, Crop, find_crop, profile
 from reelwright.curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
+from reelwright.curation.media.ear import NOTHING_HEARD, Heard
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.probe import VideoInfo, video_info
 from reelwright.curation.media.sandbox_child import report_progress
@@ -68,6 +69,7 @@ class Scan:
     frames_in_transitions: int = 0
     frames_dropped: int = 0  # on purpose left out of both
     distinct: np.ndarray | None = None  # int64, frames that do not repeat the one before; None: none does
+    heard: Heard = NOTHING_HEARD  # errors that libav reported
 
     @property
     def frames_in_shots(self) -> int:
@@ -106,7 +108,7 @@ def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits)
     """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`)."""
     import av
 
-    with Video(uri) as video:
+    with Video(uri, listens=True) as video:
         pass_ = _Pass(video, shots, borders, limits)
         try:
             for frame in video.frames():
@@ -183,7 +185,7 @@ class _Pass:
         self._found(self.detector.flush())
         num_frames = len(self.pts)
         self.borders.close(num_frames, num_frames)
-        timing = timing_of(self.pts, self.video.time_base, self.claims, self._lengths_s())
+        timing = timing_of(self.pts, self.video.time_base, self.claims, self._lengths_s(), self.video.lost_pts)
         shots = shots_from_transitions(self.transitions, num_frames)
         size = (self.info.width, self.info.height)
         scanned = [ScannedShot(shot, self.borders.crop_of(shot, *size)) for shot in shots]
@@ -200,6 +202,7 @@ class _Pass:
             odd_tags=tuple(self.odd_tags),
             frames_in_transitions=sum(t.last - t.first + 1 for t in self.transitions if not t.is_cut),
             distinct=distinct if len(distinct) < num_frames else None,
+            heard=self.video.heard,
         )
 
     def _lengths_s(self) -> list[float]:
@@ -289,6 +292,7 @@ def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
         "odd_tags": found.odd_tags,
         "frames_in_transitions": found.frames_in_transitions,
         "frames_dropped": found.frames_dropped,
+        "heard": asdict(found.heard),
         "distinct": None if found.distinct is None else _packed(found.distinct, timing.num_frames),
     }
     return value, [b"" if timing.pts is None else timing.pts.astype("<i8").tobytes()]
@@ -318,6 +322,7 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
         odd_tags=tuple(value["odd_tags"]),
         frames_in_transitions=value["frames_in_transitions"],
         frames_dropped=value["frames_dropped"],
+        heard=Heard(**value["heard"]),
         distinct=None if value["distinct"] is None else _unpacked(value["distinct"], timing.num_frames),
     )
 

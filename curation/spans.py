@@ -1,5 +1,6 @@
 """Parts of a file that a manifest names, in frames: clips are planned inside of them, and have their captions."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,4 +34,5 @@ def pieces_of(start: int, end: int, times: np.ndarray, spans: Sequence[Span]) ->
         first, after = np.searchsorted(shown, [span.start_s - SLACK_S, span.end_s - SLACK_S]).tolist()
         a, b = max(start, first), min(end, after)
         if a < b:
-            yield Piece(a, b, span.captions, whole=(a, b) == (first, after))
+            is_chosen = span.start_s > 0 or math.isfinite(span.end_s)  # else it is the whole file, as without spans
+            yield Piece(a, b, span.captions, whole=is_chosen and (a, b) == (first, after))

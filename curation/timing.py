@@ -57,11 +57,13 @@ def timing_of(
     time_base: Fraction,
     claims: Sequence[Fraction | None],
     lengths_s: Iterable[float] = (),
+    lost: Sequence[int] = (),
 ) -> Timing:
     """Judge decoded timestamps. `claims`: rates that the container names, most trusted first.
 
     lengths_s: how long the whole is by what is known besides (decoding times, the container), most trusted first; where
-    timestamps say nothing, they tell which claim is true.
+    timestamps say nothing, they tell which claim is true. lost: timestamps of frames that could not be decoded: where
+    they were, a gap is a hole.
     """
     rates = [Fraction(r) for r in claims if r and 0 < r <= MAX_RATE]
     if any(p is None for p in pts) or len(pts) < 2:
@@ -72,7 +74,7 @@ def timing_of(
     seconds = (stamps - stamps[0]) * float(time_base)
     slack_s = max(TICK_SLACK * float(time_base), 1e-6)
     rate = _constant(seconds, rates, slack_s, ())
-    holes = () if rate else _holes(seconds, float(time_base))
+    holes = () if rate else _holes(seconds, float(time_base), _steps_with(stamps, lost))
     if holes:
         rate = _constant(seconds, rates, slack_s, holes)
     fps = float(rate) if rate else _mean_rate(seconds, holes)
@@ -95,14 +97,25 @@ def _constant(seconds: np.ndarray, rates: list[Fraction], slack_s: float, holes:
     return None
 
 
-def _holes(seconds: np.ndarray, tick_s: float) -> tuple[int, ...]:
-    """Frames before which a steady stream has a gap; none where pictures stand for different times anyhow."""
+def _steps_with(stamps: np.ndarray, lost: Sequence[int]) -> np.ndarray:
+    """bool [N - 1]: between which frames some were lost."""
+    found = np.zeros(len(stamps) - 1, bool)
+    after = np.searchsorted(stamps, np.asarray(lost, np.int64))
+    found[after[(after > 0) & (after < len(stamps))] - 1] = True
+    return found
+
+
+def _holes(seconds: np.ndarray, tick_s: float, has_lost: np.ndarray) -> tuple[int, ...]:
+    """Frames before which a steady stream has a gap; none where pictures stand for different times anyhow, but for gaps
+    in which frames were lost. has_lost: bool [N - 1]."""
     steps = np.diff(seconds)
     usual = float(np.median(steps))
     steady = np.abs(steps - usual) <= max(2 * tick_s, STEADY_JITTER * usual)
     gaps = np.flatnonzero(steps > max(HOLE_S, HOLE_STEPS * usual)) + 1
     few = len(gaps) <= max(1, len(seconds) // FRAMES_A_HOLE)
-    return tuple(gaps.tolist()) if few and steady.sum() >= STEADY_SHARE * (len(steps) - len(gaps)) else ()
+    if few and steady.sum() >= STEADY_SHARE * (len(steps) - len(gaps)):
+        return tuple(gaps.tolist())
+    return tuple(gaps[has_lost[gaps - 1]].tolist())
 
 
 def _mean_rate(seconds: np.ndarray, holes: Sequence[int]) -> float:

@@ -1,5 +1,6 @@
 """Inputs of a run: `Input`, `Span`, `Skipped`; and the addresses that are allowed."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -46,7 +47,8 @@ class Input:
     """A file to ingest. `source_id` is the publisher's id (a platform's video id, say), where a manifest has one.
 
     captions: of the whole file. spans: parts of it, sorted; none: all of it. refused: why a manifest's row cannot be
-    used; such a row is an input too, with `manifest#row N` for its uri, so that it is counted and fails alone.
+    used; such a row is an input too, with `manifest#row N` for its uri, so that it is counted and fails alone. is_row:
+    a manifest's, which without spans asks for the whole file beside the parts that other rows name.
     """
 
     uri: str
@@ -55,6 +57,7 @@ class Input:
     captions: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
     refused: str | None = None
+    is_row: bool = field(default=False, compare=False)
 
     @property
     def caption(self) -> str | None:
@@ -62,15 +65,22 @@ class Input:
         return self.captions[0] if self.captions else None
 
     def joined(self, other: "Input") -> "Input":
-        """Return one input for a file that is named twice: each naming fills the other's gaps; captions and spans add
-        up."""
+        """Return one input for a file that is named twice: gaps are filled, captions and spans add up.
+
+        Beside rows with spans, one without any stands for a span from the start to the end, with its captions.
+        """
+        spans = _joined_spans([*self._parts(), *other._parts()]) if self.spans or other.spans else ()
         return replace(
             self,
             source_id=self.source_id or other.source_id,
             licence=self.licence or other.licence,
             captions=_each_once([*self.captions, *other.captions]),
-            spans=_joined_spans([*self.spans, *other.spans]),
+            spans=spans,
+            is_row=self.is_row or other.is_row,
         )
+
+    def _parts(self) -> tuple[Span, ...]:
+        return self.spans or ((Span(0.0, math.inf, self.captions),) if self.is_row else ())
 
 
 @dataclass(frozen=True, order=True)

@@ -86,8 +86,8 @@ def _input(path: str, row: Row, allow_http: bool, config: ManifestConfig) -> Inp
     spans = (spans_of(values) if config.spans == "cut" else None) or []
     licence, source_id = _text(values, LICENCE_COLUMNS), _text(values, ID_COLUMNS)
     if not spans:
-        return Input(uri, source_id, licence, tuple(captions))
-    return Input(uri, source_id, licence, (), tuple(sorted(_captioned(spans, captions))))
+        return Input(uri, source_id, licence, tuple(captions), is_row=True)
+    return Input(uri, source_id, licence, (), tuple(sorted(_captioned(spans, captions))), is_row=True)
 
 
 def _captioned(spans: list[Span], captions: list[str]) -> list[Span]:

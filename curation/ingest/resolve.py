@@ -31,6 +31,7 @@ from reelwright.curation.ingest.suffixes import (
 )
 from reelwright.curation.media.sniff import file_looks_like
 
+EMPTY_LIST = "a list without a row"
 MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
 
@@ -113,6 +114,10 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
 
 
 def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
+    empty = [s.path for s in skipped if s.reason == EMPTY_LIST]
+    if empty and len(empty) == len(skipped):
+        lists = "list is empty: it has" if len(empty) == 1 else "lists are empty: they have"
+        return f"{', '.join(empty)}: the {lists} no row; give a row for each video, under a header such as uri,caption"
     passed = f"; skipped: {reasons_in_words(skipped)} (see --list-skipped)" if skipped else ""
     return f"no video files in {', '.join(names)}{passed}; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}"
 
@@ -156,8 +161,12 @@ class _Finder:
             raise IngestError(f"{os.fsencode(path)!r} is not a name in UTF-8; rename the file")
 
     def _manifest(self, path: str) -> Iterator[Input]:
-        unread = self.unread.setdefault(path, set())
-        return read_manifest(path, self.allow_http, self.config, unread)
+        unread, is_empty = self.unread.setdefault(path, set()), True
+        for item in read_manifest(path, self.allow_http, self.config, unread):
+            is_empty = False
+            yield item
+        if is_empty:
+            self._skip(path, EMPTY_LIST)
 
     def _matches(self, pattern: str) -> Iterator[Input]:
         if "**" in pattern.split("/"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from reelwright.curation.media.ear import NOTHING_HEARD, Ear, Heard
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
 from reelwright.curation.media.streams import choose_stream
@@ -26,6 +27,8 @@ CONTAINERS = (
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
+MAX_LOST = 1_000_000  # packets of which it is noted when they were to be shown
+STATE_DURATION = ("matroska", "webm", "flv", "asf", "mxf", "mov")  # containers that say how long they are
 MAX_WAITING = 256  # packets in a decoder whose frames have not come yet; decoders hold back 16, threads a few more
 UNSPECIFIED = 2  # of colour tags (ITU-T H.273)
 COLOUR_TAGS = (  # what it is, PyAV's name of it, values that swscale converts (H.273)
@@ -63,12 +66,16 @@ class Video:
 
     While `frames` decodes: `decode_errors` counts packets that could not be decoded; `is_damaged` says whether the
     decoder had to guess parts of the frame yielded last; `false_keys` counts packets that claim to be keyframes and are
-    none: where there are such, what a seek leads to decodes wrong.
+    none: where there are such, what a seek leads to decodes wrong. `lost_pts` has the times of packets that gave no
+    frame for an error.
     """
 
-    def __init__(self, uri: str, *, threads: int = 1) -> None:
-        """Raises MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first
-        bytes tell what it is instead, `empty text pointer playlist not_video encrypted truncated`."""
+    def __init__(self, uri: str, *, threads: int = 1, listens: bool = False) -> None:
+        """listens: note for `heard` what libav says meanwhile; with one thread alone.
+
+        Raises MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first bytes
+        tell what it is instead, `empty text pointer playlist not_video encrypted truncated`.
+        """
         self.uri = uri
         self.file = _remote_file(uri)
         self.container = _open(uri, self.file)
@@ -80,6 +87,9 @@ class Video:
         self.alpha_decoder = _alpha_decoder(self.stream)
         self.decode_errors = self.false_keys = 0
         self.is_damaged = False
+        self.lost_pts: list[int] = []
+        self.ear = Ear() if listens and threads == 1 else None
+        self._ends_s = 0.0
         self._claims: dict[int, tuple[bool, bool]] = {}  # time of a packet that is (a keyframe, corrupt)
 
     def __enter__(self) -> "Video":
@@ -104,10 +114,11 @@ class Video:
         `decode_errors`."""
         import av
 
-        packets = self.container.demux(self.stream)
+        packets = self.container.demux(self.stream, *self._sound())
         while True:
             try:
-                packet = next(packets)
+                with self._hearing("container"):
+                    packet = next(packets)
             except StopIteration:
                 return
             except av.error.EOFError:
@@ -115,11 +126,14 @@ class Video:
             except av.error.FFmpegError:
                 self.decode_errors += 1
                 return  # the container ends here; what came before it stands
-            if packet.size == 0 and packet.dts is not None:
+            self._note_end(packet)
+            if packet.stream_index != self.stream.index or (packet.size == 0 and packet.dts is not None):
                 continue
             self._note_claims(packet)
             try:
-                for frame in self._decoded(packet):
+                with self._hearing("decoder"):
+                    frames = self._decoded(packet)
+                for frame in frames:
                     self._check_claims(frame)
                     yield frame
             except av.error.EOFError:
@@ -128,6 +142,30 @@ class Video:
                 raise MediaError("memory", "a frame asks for more memory than decoding may have") from error
             except av.error.FFmpegError:
                 self.decode_errors += 1
+                if packet.pts is not None and len(self.lost_pts) < MAX_LOST:
+                    self.lost_pts.append(packet.pts)
+
+    @property
+    def heard(self) -> Heard:
+        """What libav said while `frames` decoded, and when what was read ends."""
+        if self.ear is None:
+            return NOTHING_HEARD
+        said = self.ear.said
+        return Heard(
+            self.ear.errors["decoder"], said.get("decoder", ""), said.get("container", ""), self._ends_s,
+            claimed_end_s(self.container),
+        )  # fmt: skip
+
+    def _hearing(self, who: str) -> contextlib.AbstractContextManager[object]:
+        return self.ear.to(who) if self.ear else contextlib.nullcontext()
+
+    def _sound(self) -> list[Any]:
+        """Streams whose packets are looked at to know when all ends; none is decoded."""
+        return list(self.container.streams.audio) if self.ear else []
+
+    def _note_end(self, packet: Any) -> None:
+        if self.ear and packet.size and packet.pts is not None and packet.time_base:
+            self._ends_s = max(self._ends_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
     def _decoded(self, packet: Any) -> list[Any]:
         if self.alpha_decoder is None:
@@ -164,6 +202,12 @@ def _alpha_decoder(stream: Any) -> Any:
     decoder = av.CodecContext.create(name, "r")
     decoder.thread_count = 1
     return decoder
+
+
+def claimed_end_s(container: Any) -> float:
+    """When a file ends by what its header says; 0 where it says nothing, or libavformat made up what it does not."""
+    stated = any(name in container.format.name.split(",") for name in STATE_DURATION)
+    return (container.duration or 0) / 1e6 if stated else 0.0
 
 
 def rate_claims(video: Video) -> list[Fraction | None]:

@@ -61,11 +61,14 @@ def _by_stage(cases: Sequence[tuple[str, str]], otherwise: str = "FALSE") -> str
 
 
 def unresolved_clips(store: Connection, stages: Collection[str]) -> pa.Table:
-    """Return stage, clip_id and fingerprint of the failures of clips whose row says of no later attempt that worked."""
+    """Return stage, clip_id, fingerprint and kind of the failures of clips that no later attempt has resolved.
+
+    Among them are the notes of clips in which there was nothing to measure.
+    """
     condition = f"{is_one_of('stage', sorted(stages))} AND clip_id IS NOT NULL" if stages else "false"
     if RESOLVED in store.schema("failures").names:
         condition += f" AND {RESOLVED} IS NULL"
-    return store.read("failures", ["stage", "clip_id", "fingerprint"], filter=condition)
+    return store.read("failures", ["stage", "clip_id", "fingerprint", "kind"], filter=condition)
 
 
 class Resolver:

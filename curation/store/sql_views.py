@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from reelwright.curation.results import UNMEASURABLE
+
 ROW_ID = "_rowid"  # Lance's
 SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "rotation", "ingested_at")  # none is in clips
 VIEWS = {
@@ -17,8 +19,9 @@ def create_views(con: Any) -> None:
     """Create every view on a connection that has the tables."""
     create_clips_full(con)
     con.execute(
-        "CREATE VIEW failures_latest AS SELECT * FROM failures QUALIFY row_number() OVER "
-        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1'
+        "CREATE VIEW failures_latest AS SELECT * FROM (SELECT * FROM failures QUALIFY row_number() OVER "
+        '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1) '
+        f"WHERE kind IS DISTINCT FROM '{UNMEASURABLE}'"
     )
 
 

@@ -17,19 +17,25 @@ class Report:
     Args:
         done: Clips with new columns.
         failed: Clips whose annotation failed.
+        unmeasured: Clips, of those done, in which there was nothing to measure.
         postponed: Clips left for another run.
         seconds: Time of computing, on whatever worker; that of decoding under "decode".
         clips: Ids of clips that some annotator was tried on.
         why_postponed: The reason, as a sentence.
+        why_unmeasured: That of the first clip.
+        failed_before: Annotations that failed in earlier runs and were not tried again, where nothing else was to do.
         usage: Tokens and cost of models that were asked.
     """
 
     done: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    unmeasured: Counter[str] = field(default_factory=Counter)
     postponed: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     clips: set[str] = field(default_factory=set)
     why_postponed: dict[str, str] = field(default_factory=dict)
+    why_unmeasured: dict[str, str] = field(default_factory=dict)
+    failed_before: int = 0
     usage: Usage = field(default_factory=no_usage)
 
 

@@ -125,7 +125,12 @@ class Level:
                 del self.report.why_postponed[name]
 
     def _fail(self, batch: Batch, place: int, why: Failed) -> None:
-        self.report.failed[why.stage] += 1
+        """Note in `failures` why a clip has no values: it failed, or has nothing to measure."""
+        if why.is_unmeasurable:
+            self.report.unmeasured[why.stage] += 1
+            self.report.why_unmeasured.setdefault(why.stage, why.message)
+        else:
+            self.report.failed[why.stage] += 1
         fingerprint = self.staleness.expected[why.stage][batch.places[place]].as_py()
         clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
         uri = self._uris.get(md5, "")

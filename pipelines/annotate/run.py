@@ -44,6 +44,13 @@ def is_current(
     return all(set_staleness(store, a, retry_failed=retry_failed).is_current for a in of_sets.values())
 
 
+def failed_before(store: Store, annotators: Mapping[str, Computes], *, where: str | None = None) -> int:
+    """How many annotations failed in earlier runs, and are not tried again unless that is asked for."""
+    of_clips, of_sets = _kinds(annotators)
+    sets = [set_staleness(store, a) for a in of_sets.values()]
+    return staleness_of(store, of_clips, where=where).failed + sum(bool(s.stale) and s.failed for s in sets)
+
+
 def annotate_stale(
     store: Store,
     recipe: CurateRecipe,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelwright.annotate import Annotator, Computes, expected_fingerprint, stored_needs
+from reelwright.curation.results import UNMEASURABLE
 from reelwright.curation.store import Store
 from reelwright.curation.store.failures import unresolved_clips
 from reelwright.pipelines.annotate.load import PART_COLUMNS, SOURCE_COLUMNS, producers_of
@@ -38,6 +39,11 @@ class Staleness:
     def is_current(self) -> bool:
         """Whether no annotator has anything to do."""
         return not any((s == STALE).any() for s in self.states.values())
+
+    @property
+    def failed(self) -> int:
+        """How many annotations failed before, and are not tried again."""
+        return sum(self.count(name, FAILED) for name in self.states)
 
 
 def staleness_of(
@@ -129,6 +135,7 @@ def _with_source_value(store: Store, column: str) -> list[str]:
 
 def _mark_failed(store: Store, name: str, clips: pa.Table, states: np.ndarray, expected: pa.Array) -> None:
     rows = unresolved_clips(store, [name])
+    rows = rows.filter(pc.fill_null(pc.not_equal(rows.column("kind"), UNMEASURABLE), True))  # those are current
     if not rows.num_rows:
         return
     failed = {(r["clip_id"], r["fingerprint"]) for r in rows.to_pylist()}

@@ -46,5 +46,12 @@ def say(*lines: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text of a file or its name on one line: what could drive a terminal is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Text of a file or its name on one line: what could drive a terminal is written as an escape, as are bytes of a
+    name that are not UTF-8."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    if "\udc80" <= c <= "\udcff":  # how Python keeps such a byte
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape").decode()

@@ -100,7 +100,9 @@ def _lines(
     clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
     done = sum(history.done_before.values()) if history else 0
     stale = plan_annotators(history.store, load_annotators(pin_models(recipe))) if history and done else []
-    yield f"{inputs} inputs: {states['new']} new, {done} done before, {states['duplicate']} duplicates, " + (
+    failed = history.done_before["failed"] if history else 0
+    before = f"{done} done before" + (f" ({failed} of them failed)" if failed else "")
+    yield f"{inputs} inputs: {states['new']} new, {before}, {states['duplicate']} duplicates, " + (
         f"{states['unreadable']} unreadable"
     )
     yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"

@@ -17,7 +17,7 @@ from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.keys import keys_of
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.pinning import pin_models
-from reelwright.pipelines.annotate.run import annotate_and_record, is_current, runs_while_cutting
+from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current, runs_while_cutting
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe
@@ -61,7 +61,7 @@ def run_all(
     history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         history.moves.commit(store)
-        return _nothing_to_do(inputs, history), Report()
+        return _nothing_to_do(inputs, history), Report(failed_before=failed_before(store, annotators))
     keys_of(annotators)  # a missing one is said now, not after the cutting
     with cluster(address):
         clock = time.monotonic()
@@ -79,7 +79,7 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
         done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
-        no_clip=dict(history.no_clip),
+        no_clip=dict(history.no_clip), clips_failed_before=history.clips_failed_before(),
     )  # fmt: skip
 
 
@@ -100,6 +100,7 @@ class Curation:
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
         self.no_clip, self.same_id = Counter[str](), Counter[str]()
+        self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
         self.flow = Flow(
@@ -299,9 +300,14 @@ class Curation:
             source.clips_with_faulty_sound += row["audio_note"] is not None
             num_bytes += result.encoded["bytes"]
             for failed in result.annotated.failures:
-                if not failed.postponed:  # those are stale, so the next stage asks
+                if failed.postponed:  # those are stale, so the next stage asks
+                    continue
+                if failed.is_unmeasurable:
+                    self.unmeasured[failed.stage] += 1
+                    self.why_unmeasured.setdefault(failed.stage, failed.message)
+                else:
                     self.state["annotations_failed"] += 1
-                    self._failure(source, failed, planned.clip_id)
+                self._failure(source, failed, planned.clip_id)
         if rows:
             self.committer.add_clips(rows, payload, num_bytes)
         self.state["clips"] += len(rows)
@@ -406,4 +412,6 @@ class Curation:
             **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
             no_clip=dict(self.no_clip + self.history.no_clip),
             same_id=dict(self.same_id),
+            unmeasured=dict(self.unmeasured),
+            why_unmeasured=dict(self.why_unmeasured),
         )

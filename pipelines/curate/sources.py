@@ -45,7 +45,10 @@ class Summary:
     moved: int = 0  # sources whose file is gone and was found at another address
     clips: int = 0
     clips_failed: int = 0
+    clips_failed_before: int = 0  # in earlier runs, and not tried again
     annotations_failed: int = 0
+    unmeasured: dict[str, int] = field(default_factory=dict)  # annotator -> clips with nothing to measure for it
+    why_unmeasured: dict[str, str] = field(default_factory=dict)  # the reason of the first such clip
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     clip_bytes: int = 0

@@ -9,7 +9,7 @@ from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
-from reelwright.curation.store.sql_text import literals
+from reelwright.curation.store.sql_text import literal, literals
 from reelwright.pipelines.records.moves import Move, Moves
 
 DELETE_CHUNK = 1000
@@ -50,6 +50,7 @@ class History:
         self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
         self.done_before: Counter[str] = Counter()
+        self.done_md5s: set[str] = set()  # of sources that are ok, of those
         self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
         good = {row["md5"]: row for row in known if row["state"] == "ok"}
         self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
@@ -169,6 +170,8 @@ class History:
     def note_done(self, row: dict[str, Any]) -> None:
         """Count a source that needs nothing, by its row."""
         self.done_before[row["state"]] += 1
+        if row["state"] == "ok":
+            self.done_md5s.add(row["md5"])
         if row["state"] == "ok" and row["num_clips"] == 0:
             self.no_clip[row["no_clip_reason"] or "no reason noted"] += 1
 
@@ -245,10 +248,19 @@ class History:
             newest[row["uri"]] = max(newest.get(row["uri"], (row["at"], row["unread"])), (row["at"], row["unread"]))
         return {uri for uri, (_, is_unread) in newest.items() if is_unread}
 
+    def clips_failed_before(self) -> int:
+        """Clips of this run's sources that could not be cut in earlier runs, by the settings of this one."""
+        lost = self._lost_clips(f" AND fingerprint = {literal(self.cutting)}")
+        return sum(md5 in self.done_md5s for md5 in lost.values())
+
     def _incomplete(self, *, every: bool) -> set[str]:
         """MD5s of sources that are ok, but for clips that could not be cut. every: for whatever reason; else because
         the file could not be read then."""
-        missing = "stage = 'cut' AND clip_id IS NOT NULL" + ("" if every else f" AND {UNREAD}")
+        return set(self._lost_clips("" if every else f" AND {UNREAD}").values())
+
+    def _lost_clips(self, condition: str) -> dict[str, str]:
+        """Clip id -> source md5 of clips that could not be cut, and were not since. condition: on their failures."""
+        missing = f"stage = 'cut' AND clip_id IS NOT NULL{condition}"
         rows = self.store.read("failures", ["source_md5", "clip_id"], filter=missing)
         lost = {r["clip_id"]: r["source_md5"] for r in rows.to_pylist()}
         ids = list(lost)
@@ -256,7 +268,7 @@ class History:
             names = literals(ids[start : start + DELETE_CHUNK])
             for clip_id in self.store.read("clips", ["clip_id"], filter=f"clip_id IN ({names})").column(0).to_pylist():
                 del lost[clip_id]
-        return set(lost.values())
+        return lost
 
     def clear_leftovers(self) -> None:
         """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.

@@ -17,6 +17,8 @@ PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "
           "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
           "has_alpha")  # fmt: skip
 
+LEAST_MISSING_S = 0.5  # that a file ends before what its header says, to be said:
+MISSING_SHARE = 0.02  # and so much of it; headers are rounded, and count what is neither picture nor sound
 MAX_LISTED = 8  # streams or tags that a note names
 
 
@@ -105,6 +107,7 @@ def failure_row(
         "stage": why.stage,
         "error": why.message,
         "detail": why.detail,
+        "kind": why.kind or None,
         "attempts": attempts,
         "fingerprint": fingerprint,
     }
@@ -127,6 +130,11 @@ def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int)
         notes.append(f"damaged packets skipped: {scan.decode_errors}")
     if scan.corrupt_frames:
         notes.append(f"corrupt frames, whose missing parts the decoder made up: {scan.corrupt_frames}")
+    if scan.heard.decoder_errors > scan.corrupt_frames:
+        packets, said = _count(scan.heard.decoder_errors, "packet"), scan.heard.decoder_said
+        notes.append(f"the decoder reported errors in {packets}, such as '{said}'")
+    if scan.heard.container_said:
+        notes.append(f"errors in the container, such as '{scan.heard.container_said}'")
     if timing.pts is None and timing.num_frames > 1:
         notes.append("timestamps cannot be trusted; frames were counted")
     if timing.holes:
@@ -138,6 +146,8 @@ def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int)
     claimed = (info or {}).get("frames_hint") or 0
     if claimed and claimed != timing.num_frames:
         notes.append(f"the container claims {claimed} frames")
+    elif not claimed and (ends_s := _ends_early(scan)):
+        notes.append(f"the container claims {scan.heard.claimed_s:.6g} s and ends after {ends_s:.6g} s")
     if scan.odd_tags:
         notes.append(f"colour tags read as unspecified: {', '.join(scan.odd_tags[:MAX_LISTED])}")
     if scan.info.other_streams:
@@ -147,6 +157,14 @@ def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int)
     if clips_with_faulty_sound:
         notes.append(f"sound of {_count(clips_with_faulty_sound, 'clip')} is damaged or missing")
     return "; ".join(notes) or None
+
+
+def _ends_early(scan: Scan) -> float:
+    """When the last picture or sound ends, in seconds, if that is well before what the container claims; else 0."""
+    times = scan.timing.times_s()
+    ends_s, claimed_s = max(scan.heard.ends_s, float(times[-1])), scan.heard.claimed_s
+    slack_s = max(LEAST_MISSING_S, MISSING_SHARE * claimed_s, float(np.diff(times).max()))
+    return ends_s if claimed_s - ends_s > slack_s else 0.0
 
 
 def _count(number: int, thing: str) -> str:

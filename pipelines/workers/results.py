@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reelwright.annotate import Failure
-from reelwright.curation.results import Failed
+from reelwright.curation.results import UNMEASURABLE, Failed
 from reelwright.curation.scan import Scan
 
 
@@ -25,7 +25,7 @@ class Annotated:
 
     Args:
         columns: Values as JSON knows them, fingerprints among them.
-        failures: One per annotator that failed or postponed the clip.
+        failures: One per annotator that failed or postponed the clip, or found nothing to measure in it.
         seconds: Annotator -> time that it took.
         usage: Tokens and cost of a model that was asked, since the last result.
     """
@@ -78,4 +78,7 @@ def plain_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 def failed_annotators(failures: Sequence[Failure]) -> list[Failed]:
     """Return an annotation's failures as results."""
-    return [Failed(f.annotator, f.error, f.detail, postponed=f.postponed) for f in failures]
+    return [
+        Failed(f.annotator, f.error, f.detail, UNMEASURABLE if f.unmeasurable else "", postponed=f.postponed)
+        for f in failures
+    ]

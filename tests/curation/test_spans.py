@@ -43,6 +43,9 @@ def test_the_clips_of_a_span_of_everything_are_those_without_spans():
     scan = scan_of(500, [130, 300])
     plain, spanned = (plan_clips("m", scan, ClipConfig(max_s=3), s) for s in ([], [Span(0, math.inf)]))
     assert plain == spanned
+    short = ClipConfig(min_s=2, max_s=4)
+    plain, spanned = (plan_clips("m", scan_of(40, []), short, s) for s in ([], [Span(0, math.inf)]))
+    assert plain == spanned == []
 
 
 @given(

@@ -136,6 +136,16 @@ def test_the_last_frame_of_an_avi_may_come_early_by_its_clock():
     assert (found.rate, found.holes) == (30, ())
 
 
+def test_gaps_where_frames_were_lost_are_holes_however_many():
+    lost = [n for n in range(200) if n % 40 >= 20]
+    shown = [n for n in range(200) if n % 40 < 20]
+    assert timing_of(shown, Fraction(1, 25), []).holes == (), "pictures that stand"
+    timing = timing_of(shown, Fraction(1, 25), [], lost=lost)
+    assert timing.holes == (20, 40, 60, 80)
+    assert timing.rate == 25
+    assert timing_of(shown, Fraction(1, 25), [], lost=[39]).holes == (20,), "the others may be stills"
+
+
 def test_where_frames_are_counted_holes_are_found_all_the_same():
     """Times that repeat now and then, or are those of decoding: what is counted on is the rate alone."""
     steady = [33 * i for i in range(100)] + [33 * i + 8000 for i in range(100, 200)]

@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +13,35 @@ import pyarrow as pa
 from reelwright.annotate.contract import (
     Annotator,
     Column,
+    Facts,
     Frames,
     PartialResult,
     Postponed,
     Resources,
     SetAnnotator,
     Stored,
+    Unmeasurable,
     runtime,
 )
 from reelwright.annotate.errors import AnnotatorError
+from reelwright.curation.media.frames import ClipFacts
 
-SAMPLES = ("Flaky", "Deadly", "Loud", "Lonely", "Ranked")
+SAMPLES = ("Narrow", "Flaky", "Deadly", "Loud", "Lonely", "Ranked")
+
+
+class Narrow(Annotator):
+    """Finds nothing to measure in wide pictures, and fails on tall ones."""
+
+    name, version = "narrow", 1
+    needs = (Facts(), Frames(count=1, height=16))
+    columns = {"narrow_width": Column(pa.float32(), "width", "px"), "narrow_words": Column(pa.string(), "in words")}
+
+    def __call__(self, facts: ClipFacts, frames: np.ndarray) -> dict[str, Any]:
+        if facts.width > 4 * facts.height:
+            raise Unmeasurable(f"a frame of {facts.width}x{facts.height} is no picture")
+        if facts.height > facts.width:
+            raise ValueError("not a tall one")
+        return {"narrow_width": float(facts.width), "narrow_words": str(facts.width)}
 
 
 @dataclass(frozen=True)

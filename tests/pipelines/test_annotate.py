@@ -16,8 +16,8 @@ from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.recipes.curation import RecipeError
 from reelwright.pipelines.runtime.progress import Progress
 from tests.conftest import REEL, ROOT
-from tests.footage import footage
-from tests.pipelines.helpers import curate, recipe_of
+from tests.footage import footage, frames, write
+from tests.pipelines.helpers import CHEAP_ARGUMENTS, curate, recipe_of
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 ALL = ["blur", "light", "flaky", "loud", "lonely", "ranked"]
@@ -109,6 +109,38 @@ def test_a_failure_is_a_row_and_costs_its_own_columns_alone(store, call):
     assert annotate(store, parameters=again).failed["lonely"] == failed, "which says nothing of the first ones"
     assert call("failures", "--store", store.path).stdout.count("too bright") == failed
     assert store.count("clips", "lonely_pid IS NULL") == 0
+
+
+def test_what_cannot_be_measured_is_done_with_a_reason_and_what_failed_is_never_called_current(tmp_path, call):
+    (tmp_path / "in").mkdir()
+    for name, size in (("wide", (512, 64)), ("tall", (64, 96)), ("plain", (96, 64))):
+        write(tmp_path / "in" / f"{name}.mp4", frames(50, *size))
+    options = ["--store", tmp_path / "store", *CHEAP_ARGUMENTS, "--set", "clips.min_side=32"]
+    only_wide, every = (["curate", tmp_path / "in" / name, *options] for name in ("wide.mp4", ""))
+    narrow = ["--set", "annotators=[blur, narrow]"]
+    done = call(*only_wide, *narrow).stdout
+    assert "1 clip could not be measured by narrow (a frame of 512x64 is no picture)" in done
+    assert "failed" not in done.replace("+ 0 failed", "")
+    assert "every source and every score is current" in call(*only_wide, *narrow).stdout
+    assert "every source and every score is current" in call(*only_wide, *narrow, "--retry-failed").stdout
+    assert "nothing failed" in call("failures", "--store", tmp_path / "store").stdout
+    store = Store.open(tmp_path / "store")
+    (row,) = store.read("failures", ["stage", "error", "kind"]).to_pylist()
+    assert row == {"stage": "narrow", "error": "a frame of 512x64 is no picture", "kind": "unmeasurable"}
+    (clip,) = store.read("clips", ["narrow_width", "narrow_words", "narrow_fingerprint"]).to_pylist()
+    assert (clip["narrow_width"], clip["narrow_words"], bool(clip["narrow_fingerprint"])) == (None, None, True)
+    call(*every)
+    later = annotate(store, ["blur", "narrow"])
+    assert (later.done, later.failed, later.unmeasured) == ({"narrow": 1}, {"narrow": 1}, {})
+    again = call(*every, *narrow).stdout
+    assert "nothing new; 1 annotation failed before (reel failures" in again
+    assert "current" not in again
+    said = call("annotate", "--store", store.path, "--set", "annotators=[blur, narrow]").stdout
+    assert "nothing new; 1 annotation failed before" in said
+    store.delete("failures", "kind IS NULL")
+    store.drop_columns("clips", ["narrow_width", "narrow_words", "narrow_fingerprint"])
+    again = annotate(store, ["blur", "narrow"])
+    assert (again.done, again.failed, again.unmeasured) == ({"narrow": 2}, {"narrow": 1}, {"narrow": 1})
 
 
 def test_what_is_postponed_is_no_failure_and_is_done_by_the_next_run(store, tmp_path):

@@ -322,3 +322,9 @@ def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path):
     call = functools.partial(subprocess.run, capture_output=True, text=True, env=environment)
     assert call([*REEL, "hello", "you"]).stdout.strip() == "hello you"
     assert "Greet somebody." in call([*REEL, "--help"]).stdout
+
+
+def test_names_are_printed_on_one_line_with_bytes_that_are_no_utf8_as_escapes():
+    from reelwright.pipelines.cli.app import printable
+
+    assert printable("dir\udcff/ä\n\x1b.mp4") == r"dir\xff/ä\n\x1b.mp4"

@@ -1,5 +1,7 @@
 """What the rows of a source say of how it decoded: in process, from real files."""
 
+import json
+import re
 from pathlib import Path
 
 import av
@@ -10,7 +12,7 @@ from reelwright.curation.clips import ClipConfig, clip_row, plan_clips
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.media.probe import probe
 from reelwright.curation.results import Probed
-from reelwright.curation.scan import Scan, ScanLimits, scan
+from reelwright.curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
 from reelwright.curation.shots import ShotConfig
 from reelwright.pipelines.records.rows import source_row
 from reelwright.pipelines.workers.sandboxed import cut_source
@@ -53,6 +55,50 @@ def test_the_note_names_what_a_reader_should_know(tmp_path):
         "sound of 2 clips is damaged or missing",
     ):
         assert said in row["note"]
+
+
+def test_errors_that_the_decoder_tells_of_and_no_frame_is_marked_with_are_noted(tmp_path):
+    for name, codec, more in (("a.mkv", "ffv1", ("-level", "3", "-slicecrc", "1")), ("b.avi", "mjpeg", ("-q:v", "4"))):
+        path = tmp_path / name
+        source = ("-f", "lavfi", "-i", "testsrc2=s=160x96:r=25", "-frames:v", "30")
+        footage.ffmpeg(*source, "-c:v", codec, *more, str(path))
+        assert row_of(path)["note"] is None
+        with av.open(str(path)) as file:
+            hit = [p for p in file.demux(video=0) if p.size][4::10]
+        data = bytearray(path.read_bytes())
+        for packet in hit:
+            middle = packet.pos + packet.size // 2
+            data[middle : middle + 40] = b"\x5a" * 40
+        path.write_bytes(data)
+        row = row_of(path)
+        assert row["num_frames"] == 30, "what decoded before decodes"
+        count = re.search(r"the decoder reported errors in (\d+) packets?, such as '\w", row["note"])
+        assert count
+        assert int(count[1]) == len(hit) or codec == "mjpeg", "entropy coding without a checksum may decode anyway"
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv"])
+def test_a_file_that_ends_before_its_header_says_is_noted(tmp_path, suffix):
+    codec = ("libvpx", "-cpu-used", "8", "-deadline", "realtime") if suffix == "webm" else ("libx264",)
+    sound = "libopus" if suffix == "webm" else "aac"
+    path, sources = tmp_path / f"a.{suffix}", ("testsrc2=s=160x96:r=25:d=4", "sine=d=7")
+    inputs = [part for source in sources for part in ("-f", "lavfi", "-i", source)]
+    footage.ffmpeg(*inputs, "-c:v", *codec, "-c:a", sound, str(path))
+    assert row_of(path)["note"] is None, "sound may be longer than the pictures"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    note = row_of(path)["note"]
+    assert "the container claims 7" in note
+    assert "and ends after " in note
+    assert suffix == "flv" or "errors in the container, such as 'File ended prematurely'" in note
+
+
+def test_a_scan_keeps_what_was_heard_on_its_way_out_of_a_sandbox(tmp_path):
+    path = write(tmp_path / "a.mkv", frames(100))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = scanned(path)
+    value, blobs = scan_to_json(found)
+    assert found.heard.claimed_s == pytest.approx(4, abs=0.05)
+    assert scan_from_json(json.loads(json.dumps(value)), blobs[0]).heard == found.heard
 
 
 def test_false_keyframes_are_noted(tmp_path):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelwright.curation.store.errors import StoreError
+from reelwright.curation.store.errors import StoreError, look_alikes
 from reelwright.curation.store.export import marker, remote
 from reelwright.curation.store.export.format import Format, find_formats
 from reelwright.curation.store.export.lengths import SHORTEST
@@ -57,7 +57,9 @@ def export(
     if options.max_frames < SHORTEST:
         raise StoreError(f"an export's longest length is {SHORTEST} frames or more, not {options.max_frames}.")
     if format not in FORMATS:
-        raise StoreError(f"{format!r} is not an export format; choose one of: {', '.join(FORMATS)}.")
+        alike = look_alikes(format, FORMATS, count=1)
+        meant = f"did you mean {alike[0]}? Else " if alike else ""
+        raise StoreError(f"{format!r} is not an export format; {meant}choose one of: {', '.join(FORMATS)}.")
     if "://" in str(out):
         write = partial(export, store, format=format, sql=sql, snapshot=snapshot, options=options)
         portable = [one.name for one in FORMATS.values() if one.portable]

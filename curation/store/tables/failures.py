@@ -16,6 +16,8 @@ def _columns() -> list[pa.Field]:
         field("stage", text, "the step that failed"),
         field("error", text, "what went wrong, in one line"),
         field("detail", text, "the end of the tool's own output"),
+        field("kind", text, "io, limit, truncated and such, of a file; unmeasurable: no failure, the annotator says in "
+              "error why the clip has nothing to measure, and its columns are null; null: anything else"),
         field("attempts", pa.int32(), "how often it was tried"),
         field("fingerprint", text, "code and parameters of the step that failed"),
         field("at", TIMESTAMP, "when"),

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reelwright.annotate import Computes
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotate.context import Report
@@ -78,7 +80,7 @@ def _run(
     from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
-    from reelwright.pipelines.annotate.run import annotate_and_record, is_current
+    from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current
     from reelwright.pipelines.runtime.cluster import cluster
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -87,7 +89,7 @@ def _run(
     with opened.committing():
         prepare_columns(opened, annotators)
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):
-            return Report()
+            return Report(failed_before=failed_before(opened, annotators, where=where))
         keys_of(annotators)
         with cluster(address), Progress("annotate", quiet=quiet) as progress:
             return annotate_and_record(opened, recipe, annotators, progress, retry_failed=retry_failed, where=where)
@@ -95,6 +97,8 @@ def _run(
 
 def _summary(report: "Report", store: str) -> list[str]:
     if not report.done and not report.failed and not report.postponed:
+        if report.failed_before:
+            return [f"nothing new; {failed_before_in_words({'annotation': report.failed_before}, store)}"]
         return ["nothing to do: every annotation is current"]
     from reelwright.pipelines.annotate.spending import format_usage
 
@@ -107,10 +111,25 @@ def _summary(report: "Report", store: str) -> list[str]:
         used = format_usage(report.usage.get(name, {}))
         cost = f"{report.seconds[name]:.1f} worker seconds{', ' if used else ''}{used}"
         lines.append(f"{name:{width}}  {report.done[name]:,} clips{more}   ({cost})")
+    lines += unmeasured_lines(report.unmeasured, report.why_unmeasured)
     lines += postponed_lines(report)
     if report.failed:
         lines.append(f"what failed:   reel failures --store {store}")
     return [*lines, f"look at it:    reel report --store {store}"]
+
+
+def unmeasured_lines(unmeasured: "Mapping[str, int]", why: "Mapping[str, str]") -> list[str]:
+    """How many clips have nothing to measure, by annotator. why: the reason of one of them."""
+    return [
+        f"{count:,} {'clip' if count == 1 else 'clips'} could not be measured by {name} ({printable(why[name])})"
+        for name, count in unmeasured.items()
+    ]
+
+
+def failed_before_in_words(counts: "Mapping[str, int]", store: str) -> str:
+    """What failed in earlier runs and stays so, and what to do. counts: by what it is, in the singular."""
+    some = [f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
+    return f"{' and '.join(some)} failed before (reel failures --store {store}; --retry-failed tries them again)"
 
 
 def postponed_lines(report: "Report") -> list[str]:

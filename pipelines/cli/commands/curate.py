@@ -1,5 +1,6 @@
 """`reel curate`, `reel failures`, `reel report`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.cli.commands.annotate import postponed_lines
+from reelwright.pipelines.cli.commands.annotate import failed_before_in_words, postponed_lines, unmeasured_lines
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
     if summary.moved:
         lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
-        return "\n".join([*lines, _nothing_new(summary, store)])
+        return "\n".join([*lines, _nothing_new(summary, report, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0
     lines.append(
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
@@ -155,6 +156,8 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
     annotations_failed = summary.annotations_failed + sum(report.failed.values())
     if summary.clips_failed or annotations_failed:
         lines.append(f"{summary.clips_failed} clips could not be cut, {annotations_failed} annotations failed")
+    lines += unmeasured_lines(Counter(summary.unmeasured) + report.unmeasured,
+                              report.why_unmeasured | summary.why_unmeasured)  # fmt: skip
     lines += postponed_lines(report)
     if summary.failed or summary.clips_failed or annotations_failed:
         lines.append(f"what failed:   reel failures --store {store}")
@@ -162,14 +165,15 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
     return "\n".join(lines)
 
 
-def _nothing_new(summary: "Summary", store: str) -> str:
+def _nothing_new(summary: "Summary", report: "Report", store: str) -> str:
     """Nothing is current that has failed."""
-    if summary.failed:
-        sources = "source" if summary.failed == 1 else "sources"
-        return (
-            f"nothing new; {summary.failed} {sources} failed before (reel failures --store {store}; --retry-failed "
-            "tries them again)"
-        )
+    counts = {
+        "source": summary.failed,
+        "cut": summary.clips_failed_before,
+        "annotation": report.failed_before,
+    }
+    if any(counts.values()):
+        return f"nothing new; {failed_before_in_words(counts, store)}"
     return "nothing to do" if summary.cut_otherwise else "nothing to do: every source and every score is current"
 
 

@@ -200,7 +200,8 @@ def test_rows_without_anything_in_them_are_none(tmp_path):
         ("m.parquet", "PAR1 not really", "not a readable manifest"),
         ("m.csv.gz", "not packed", "not a readable manifest"),
         ("m.csv", "uri\nhttp://127.0.0.1/a.mp4\nb.mp4\n", "allow-http"),
-        ("m.csv", "", "no video files"),
+        ("m.csv", "", "m.csv: the list is empty: it has no row"),
+        ("m.csv", "uri,caption\n", "m.csv: the list is empty"),
         ("m.txt", "It was a dark night.\nAnd it rained.\n", "names no files"),
     ],
 )
@@ -262,8 +263,32 @@ def test_a_file_s_rows_are_one_input_with_all_its_spans(tmp_path):
     found = list_inputs([str(manifest(tmp_path / "m.csv", text))])
     (item,) = found.files
     assert item.captions == ("whole",)
-    assert item.spans == (Span(0, 2, ("first",)), Span(2, 4, ("later", "once more")), Span(5, float("inf"), ("on",)))
+    ends = float("inf")
+    assert item.spans == (
+        Span(0, 2, ("first",)), Span(0, ends, ("whole",)), Span(2, 4, ("later", "once more")), Span(5, ends, ("on",)),
+    )  # fmt: skip
     assert not found.repeated_ids
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_row_without_times_beside_rows_with_times_is_the_whole_file(tmp_path, suffix, order):
+    rows = [("a.mp4", None, None, "whole"), ("a.mp4", 0, 1.2, "half"), ("b.mp4", None, None, "alone")][::order]
+    if suffix == "json":
+        text = json.dumps([dict(zip(("path", "start", "end", "caption"), row, strict=True)) for row in rows])
+    else:
+        lines = (",".join("" if v is None else str(v) for v in row) for row in rows)
+        text = "\n".join(["path,start,end,caption", *lines])
+    a, b = list_inputs([str(manifest(tmp_path / f"m.{suffix}", text))]).files
+    assert a.spans == (Span(0, 1.2, ("half",)), Span(0, float("inf"), ("whole",)))
+    assert (b.spans, b.captions) == ((), ("alone",))
+
+
+def test_a_folder_that_a_file_with_spans_lies_in_asks_for_no_more(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    listed = manifest(tmp_path / "m.csv", "path,start,end\na.mp4,0,1.2")
+    (item,) = list_inputs([str(tmp_path), str(listed)]).files
+    assert item.spans == (Span(0, 1.2),)
 
 
 def test_spans_of_one_row_have_a_caption_each_or_share_one(tmp_path):

@@ -342,3 +342,11 @@ def test_no_other_spelling_of_the_web_gets_past(tmp_path):
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_an_empty_list_beside_other_inputs_is_passed_over_by_name(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "empty.csv").write_text("uri,caption\n")
+    found = list_inputs([str(tmp_path / "a.mp4"), str(tmp_path / "empty.csv")])
+    assert [item.uri for item in found.files] == [str(tmp_path / "a.mp4")]
+    assert [(s.path, s.reason) for s in found.skipped] == [(str(tmp_path / "empty.csv"), "a list without a row")]

@@ -185,6 +185,7 @@ def test_what_exists_is_replaced_only_if_it_is_an_export_and_force_says_so(fille
 @pytest.mark.parametrize(
     ("format", "of", "sentence"),
     [
+        ("musubi", {"sql": QUERY}, "did you mean musubi-tuner"),
         ("xml", {"sql": QUERY}, "'xml' is not an export format; choose one of: diffsynth"),
         ("folder", {}, "either a query or a snapshot"),
         ("folder", {"sql": QUERY, "snapshot": "all"}, "either a query or a snapshot"),
