@@ -41,8 +41,14 @@ def states(footage: Footage) -> np.ndarray:
 
 
 def longest_dip(footage: Footage) -> int:
-    """Frames that black or white inside a transition may last."""
-    return min(LONGEST_DIP, round(DIP_S * footage.rate))
+    """Frames that black or white inside a transition may last at most, where none of them repeats."""
+    source_rate = float(1 / np.diff(footage.times_s).min())
+    return min(LONGEST_DIP, round(DIP_S * source_rate))
+
+
+def is_long(footage: Footage, run: Run) -> bool:
+    """Whether black or white lasts longer than inside a transition."""
+    return run.num_frames > LONGEST_DIP or footage.seconds(run.first, run.last) > DIP_S + 0.5 / footage.rate
 
 
 def is_dip(footage: Footage, state: np.ndarray, first: int, last: int) -> bool:
@@ -51,19 +57,20 @@ def is_dip(footage: Footage, state: np.ndarray, first: int, last: int) -> bool:
     if last < first:
         return True
     run = _run_of(state, first)
-    if state[first] == PICTURE or run.last < last or run.num_frames > longest_dip(footage):
+    if state[first] == PICTURE or run.last < last or is_long(footage, run):
         return False
     beside = state[max(0, run.first - 1) : run.first].tolist() + state[run.last + 1 : run.last + 2].tolist()
     if any(there != PICTURE for there in beside):  # white and black take turns: slides
         return False
-    return last - first < MOMENT_S * footage.rate or float(np.median(footage.contrast[first : last + 1])) < EMPTY
+    lasts_s = footage.seconds(first, last) - 1 / footage.rate
+    return lasts_s < MOMENT_S or float(np.median(footage.contrast[first : last + 1])) < EMPTY
 
 
 def long_runs(footage: Footage, state: np.ndarray) -> list[Run]:
     """Scenes that show nothing, without the ends of the fades that lead there and away."""
     edges = np.flatnonzero(np.diff(state, prepend=PICTURE, append=PICTURE))
     runs = [Run(int(a), int(b) - 1) for a, b in pairwise(edges) if state[a] != PICTURE]
-    return [_settled(footage, run) for run in runs if run.num_frames > longest_dip(footage)]
+    return [_settled(footage, run) for run in runs if is_long(footage, run)]
 
 
 def _run_of(state: np.ndarray, at: int) -> Run:

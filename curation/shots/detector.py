@@ -168,10 +168,16 @@ class CascadeDetector(_Blocks):
         numbers = self._distinct.numbers
         shown = numbers[start + len(small) - 1] - numbers[start]  # frames of the source
         rate = self.fps * (len(small) - 1) / shown if shown else self.fps
-        footage = Footage(small, start, rate, self._after_flash(start, start + len(small)))
+        shown_at = np.asarray(numbers[start : start + len(small)])
+        times_s = np.append(shown_at, self._end_of(start + len(small))) / self.fps
+        footage = Footage(small, start, rate, self._after_flash(start, start + len(small)), times_s)
         found, _ = detect(footage, self._run_network, fps=rate, threshold=self.config.cascade_threshold)
         return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
 
+    def _end_of(self, after: int) -> int:
+        """The source's frame at which picture `after` - 1 ends."""
+        numbers = self._distinct.numbers
+        return numbers[after] if after < len(numbers) else numbers[after - 1] + 1
 
     def _after_flash(self, start: int, end: int) -> frozenset[int]:
         """Of pictures [start, end), those right after a flash; counted from `start`."""

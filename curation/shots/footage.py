@@ -22,13 +22,20 @@ class Footage:
     """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number.
 
     rate: frames per second. after_flash: frames before which light or dark was left out, so that motion leaps there.
+    times_s: when each frame appears, and when the last one ends, [T + 1]; by `rate` unless given.
     """
 
     def __init__(
-        self, small: np.ndarray, start: int = 0, rate: float = 25.0, after_flash: Container[int] = frozenset()
+        self,
+        small: np.ndarray,
+        start: int = 0,
+        rate: float = 25.0,
+        after_flash: Container[int] = frozenset(),
+        times_s: np.ndarray | None = None,
     ) -> None:
         """small: uint8 RGB [T, 27, 48, 3]."""
         self.small, self.start, self.rate, self.after_flash = small, start, rate, after_flash
+        self.times_s = np.arange(len(small) + 1) / rate if times_s is None else times_s
         self.grey = small @ _LUMA  # float32 [T, 27, 48]
         self.step = np.zeros(len(small), np.float32)  # mean grey levels changed since the frame before
         self.step[1:] = np.abs(np.diff(self.grey, axis=0)).mean((1, 2))
@@ -44,6 +51,10 @@ class Footage:
 
     def __len__(self) -> int:
         return len(self.small)
+
+    def seconds(self, first: int, last: int) -> float:
+        """How long frames [first, last] are shown: repeats, which are left out, count."""
+        return float(self.times_s[last + 1] - self.times_s[first])
 
     def still_similarity(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """`similarity` without looking for motion, for many pairs: a lower bound of it, and far cheaper."""

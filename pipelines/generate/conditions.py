@@ -42,7 +42,7 @@ def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> "Tensor
 
     sandbox = Sandbox()
     try:
-        reply = sandbox.call(f"reelwright.pipelines.generate.run.conditions:{function}", arguments)
+        reply = sandbox.call(f"{__name__}:{function}", arguments)
     except MediaError as error:
         raise UserError(f"{path} cannot be used: {error.message}") from error
     finally:

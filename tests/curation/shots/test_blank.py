@@ -64,6 +64,14 @@ def test_a_scene_of_next_to_nothing_is_a_shot_with_its_cuts(between):
     assert found_in(A[:60], between, B[:60]) == [(60, 60), (60 + len(between), 60 + len(between))]
 
 
+@pytest.mark.parametrize("stands", [5, 6])
+def test_a_starry_scene_that_stands_between_steps_is_a_shot(stands):
+    steps = stars(200)[::8]  # a pixel each
+    between = to_frames(np.repeat(steps, stands, 0), noise=0.0).astype(np.float32)
+    end = 60 + len(between)
+    assert found_in(A[:60], between, B[:60], noise=0.0) == [(60, 60), (end, end)]
+
+
 @pytest.mark.parametrize("fps", [25.0, 50.0])
 @pytest.mark.parametrize(("seconds", "is_shot"), [(0.8, False), (1.8, False), (2.9, True)])
 def test_black_is_a_dip_or_a_shot_by_the_seconds_it_lasts(seconds, is_shot, fps):
