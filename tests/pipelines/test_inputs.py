@@ -10,7 +10,7 @@ import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
-from reelwright.pipelines.curate.run import Curation
+from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.progress import Progress
 from tests.footage import footage, frames, shots, write

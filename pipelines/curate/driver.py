@@ -1,0 +1,364 @@
+"""The driver of a curation: decides which source is next, and turns results into rows."""
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips, with_spans
+from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.ingest.inputs import Inputs
+from reelwright.curation.no_clip import why_no_clip
+from reelwright.curation.results import Failed, Probed
+from reelwright.curation.scan import Scan
+from reelwright.curation.store import Store, StoreError
+from reelwright.pipelines.curate.cut_batches import cut_batches
+from reelwright.pipelines.curate.sources import Source, Summary
+from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.records.committer import Committer
+from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
+from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.flow import Done, Flow
+from reelwright.pipelines.runtime.progress import Progress
+from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
+
+OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
+COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
+RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
+PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
+
+
+class Curation:
+    """One run over `inputs` into `store`. Call `run` once. light: annotators that share the decode of a cut clip."""
+
+    def __init__(
+        self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History, light: Collection[str]
+    ) -> None:
+        self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
+        self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
+        self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
+        self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
+        self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
+        self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
+        self.limits = recipe.limits.model_dump()
+        self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
+        self.fingerprint = clip_fingerprint(recipe.encode)
+        self.state = Counter[str]()
+        self.no_clip, self.same_id = Counter[str](), Counter[str]()
+        self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self.clip_bytes = 0
+        self.flow = Flow(
+            {
+                "probe": (tasks.probe, recipe.resources.probe, 1),
+                "scan": (tasks.scan, recipe.resources.scan, 1),
+                "cut": (tasks.cut, recipe.resources.cut, 2),
+                "write": (tasks.write_media, recipe.resources.write, 1),
+            },
+            attempts=recipe.limits.attempts,
+        )
+        self.committer = Committer(
+            store, self._write, history.replaced, history.recut_md5s,
+            commit_bytes=recipe.batches.commit_mib << 20, commit_s=recipe.batches.commit_s,
+        )  # fmt: skip
+        self.dedup = Deduplicator(self.history.by_md5, self.history.by_source_id)
+
+    def run(self, progress: Progress) -> Summary:
+        """Process everything that is not done; returns when all of it is in the store."""
+        clock = time.monotonic()
+        self.history.clear_leftovers()
+        with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
+            try:
+                self._process(progress)
+                self.history.drop_unused_leftovers()
+            except BaseException:
+                self.flow.forget()
+                self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
+                raise
+            finally:
+                summary = self._summary(time.monotonic() - clock)
+                run.counts = {name: getattr(summary, name) for name in RECORDED}
+                run.stage_seconds = summary.stage_seconds
+                run.stage_bytes = {"clips": summary.clip_bytes}
+        return summary
+
+    def _process(self, progress: Progress) -> None:
+        while self.flow or self.to_begin or self.committer.is_holding:
+            self._start_probes()
+            for done in self.flow.next_done():
+                self._advance(done)
+            self._begin_in_order()
+            self.committer.flush_if_due()
+            if not self.flow and not self.to_begin:  # nothing more will come
+                self.committer.flush()
+            self._show(progress)
+        self.committer.flush()
+        self.history.drop_clips_of(self.spoilt)
+        self.history.moves.commit(self.store)
+
+    def _start_probes(self) -> None:
+        """Probe ahead, but not so far that sources pile up before the scan."""
+        slots = self.flow.slots()
+        while (
+            self.to_probe
+            and len(self.probed) + self.flow.waiting("probe") < PROBE_AHEAD
+            and self.flow.waiting("probe") < slots
+            and self.flow.waiting("scan") < slots
+        ):
+            item = self.to_probe.popleft()
+            if item.refused:  # a manifest's row that names no file
+                self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
+            else:
+                self.flow.add("probe", Source(item), item.uri, self.limits)
+
+    def _begin_in_order(self) -> None:
+        """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
+        first."""
+        while self.to_begin and self.to_begin[0].uri in self.probed:
+            self._begin(self.probed.pop(self.to_begin.popleft().uri))
+
+    # --- one source, stage by stage ------------------------------------------------------------------------------
+
+    def _begin(self, source: Source) -> None:
+        """Every source before this one is known: duplicate, failed, or to be scanned."""
+        followers = self.awaited.pop(source.item.uri, [])
+        self._decide(source)
+        for one in followers:
+            self._begin(one)
+
+    def _decide(self, source: Source) -> None:
+        md5 = source.probed.md5
+        touched = self.history.touched.get(source.item.uri)
+        if touched and md5 == touched["md5"]:  # only its time changed
+            self.history.note_done(touched)
+            self.state["unchanged"] += 1
+            self.committer.add_time(source.item.uri, source.probed.mtime_ns or 0)
+            return
+        if restored := self.history.restored(source.item.uri, md5):
+            self.history.note_done(restored)
+            self.state["unchanged"] += 1
+            self.history.replaced.add(source.item.uri)
+            self.history.moves.vacated.discard((source.item.uri, md5))
+            self.committer.add_source(restored | {"mtime_ns": source.probed.mtime_ns})
+            return
+        if touched and md5:
+            self.history.moves.vacated.add((source.item.uri, touched["md5"]))
+        if (at := self.history.moves.address_of(md5)) in self.awaited:  # it may have left that place, or not
+            self.awaited[at].append(source)
+            return
+        source.move = self.history.moves.recut.get(source.item.uri)
+        if not source.probed.failed and not source.move:
+            source.move = self.history.take_over(source.item, source.probed)
+            if source.move and not source.move.is_recut:
+                self.state["unchanged"] += 1
+                return
+        survivor = self._survivor(source)
+        if survivor in self.waiting:
+            self.waiting[survivor].append(source)
+        elif survivor is not None:
+            self._finish(source, "duplicate", duplicate_of=survivor)
+        elif source.probed.failed:
+            self._fail(source, source.probed.failed)
+        else:
+            self.waiting[source.item.uri] = []
+            shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status)
+
+    def _survivor(self, source: Source) -> str | None:
+        """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
+        uri, md5 = source.item.uri, source.probed.md5
+        known = self.dedup.by_md5.get(md5) if md5 else None
+        if not source.probed.failed:
+            source.note = None if known else OTHER_BYTES
+            return self.dedup.survivor_of(uri, source.md5, self.history.id_of(source.item))
+        return known if known != uri else None
+
+    def _advance(self, done: Done) -> None:
+        match done.value:
+            case Failed() as failed:
+                self._failed(done, failed)
+            case Probed() as probed:
+                self._probed(done.context, probed)
+            case Scanned() as scanned:
+                self.stage_seconds["scan"] += scanned.seconds
+                self._scanned(done.context, scanned.scan)
+            case Cut() as cut:
+                self.stage_seconds["cut"] += cut.seconds
+                source, batch = done.context
+                self._cut(source, batch, cut, done.extra)
+            case MediaWritten() as written:
+                self.committer.written(done.context, written.fragments)
+            case other:
+                raise TypeError(f"stage '{done.stage}' handed back a {type(other).__name__}")
+
+    def _failed(self, done: Done, failed: Failed) -> None:
+        """A stage that handed back a failure alone, or whose worker was lost for good."""
+        match done.stage:
+            case "probe":
+                self._probed(done.context, Probed(failed=failed))
+            case "scan":
+                self._fail(done.context, failed)
+            case "cut":
+                source, batch = done.context
+                self._cut(source, batch, Cut([failed] * len(batch), 0.0), done.extra)
+            case _:
+                raise StoreError(f"clips could not be written: {failed.message}")
+
+    def _probed(self, source: Source, probed: Probed) -> None:
+        self.stage_seconds["probe"] += probed.seconds
+        source.probed = probed
+        self.probed[source.item.uri] = source
+
+    def _scanned(self, source: Source, scan: Scan) -> None:
+        if scan.frames_lost:
+            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
+            self._fail(source, Failed("scan", f"bug: {counts}; please report it"))
+            return
+        source.scan = scan
+        self.state["frames_in_shots"] += scan.frames_in_shots
+        self.state["frames_in_transitions"] += scan.frames_in_transitions
+        self.state["frames_dropped"] += scan.frames_dropped
+        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
+        there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
+        missing = [c for c in source.planned if c.clip_id not in there]
+        rate = source.scan.timing.rate
+        for batch in cut_batches(missing, source.scan, self.recipe.batches):
+            source.cutting += 1
+            args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
+            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.probed.status)
+        if not source.cutting:
+            self._cut_all(source)
+
+    def _cut(self, source: Source, batch: Sequence[PlannedClip], cut: Cut, payload: Any) -> None:
+        """payload: reference to the clips' bytes, in the order of the batch."""
+        if cut.changed:
+            source.changed, batch = cut.changed, []
+        rows, num_bytes = [], 0
+        for planned, result in zip(batch, cut.clips, strict=True):
+            if isinstance(result, Failed):
+                source.clips_failed += 1
+                source.first_failure = source.first_failure or result.message
+                self._failure(source, result, planned.clip_id)
+                continue
+            row = clip_row(planned, source.md5, result.encoded, self.fingerprint)
+            rows.append(row | dict(result.annotated.columns))
+            source.clips_with_faulty_sound += row["audio_note"] is not None
+            num_bytes += result.encoded["bytes"]
+            for failed in result.annotated.failures:
+                if failed.postponed:  # those are stale, so the next stage asks
+                    continue
+                if failed.is_unmeasurable:
+                    self.unmeasured[failed.stage] += 1
+                    self.why_unmeasured.setdefault(failed.stage, failed.message)
+                else:
+                    self.state["annotations_failed"] += 1
+                self._failure(source, failed, planned.clip_id)
+        if rows:
+            self.committer.add_clips(rows, payload, num_bytes)
+        self.state["clips"] += len(rows)
+        self.clip_bytes += num_bytes
+        source.cutting -= 1
+        if not source.cutting:
+            self._cut_all(source)
+
+    def _cut_all(self, source: Source) -> None:
+        """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
+        failed = source.clips_failed
+        if source.changed:  # what was cut of it before is of bytes that are nowhere any more
+            self.spoilt.add(source.md5)
+            source.planned, source.clips_failed = [], 0
+            self._fail(source, source.changed)
+        elif not failed or failed < len(source.planned):
+            self._finish(source, "ok")
+        else:
+            what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
+            self._fail(source, Failed("cut", f"{source.first_failure} ({what})"))
+
+    def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
+        self.state[state] += 1
+        self.state["clips_failed"] += source.clips_failed
+        faulty = source.clips_with_faulty_sound
+        row = source_row(source.item, source.probed, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
+        row["num_clips"] = len(source.planned) - source.clips_failed
+        row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
+        if state == "duplicate" and source.note:
+            self.same_id[source.item.source_id or ""] += 1
+        if state == "ok":
+            row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+        if state == "ok" and source.move:
+            row = self.history.moves.keep(self.store, row, source.move)
+        if state == "ok" and source.scan and not source.planned:
+            row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
+            self.no_clip[row["no_clip_reason"]] += 1
+        shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
+        self.committer.add_source(row, shots)
+        if state == "ok":
+            self._decide_duplicates(source)
+
+    def _fail(self, source: Source, why: Failed) -> None:
+        self._failure(source, why)
+        if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
+            self.state["failed"] += 1
+            if source.move:
+                self.history.moves.forget(source.move)
+            self._decide_duplicates(source)
+        else:
+            self._finish(source, "failed")
+            self._release_duplicates(source, why)
+
+    def _decide_duplicates(self, source: Source) -> None:
+        for twin in self.waiting.pop(source.item.uri, []):
+            self._finish(twin, "duplicate", duplicate_of=source.item.uri)
+
+    def _release_duplicates(self, source: Source, why: Failed) -> None:
+        """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
+        twins = self.waiting.pop(source.item.uri, [])
+        for one in (source, *twins):
+            if one.probed.md5:
+                self.dedup.forget(source.item.uri, one.md5, self.history.id_of(one.item))
+        for twin in twins:
+            is_same = twin.md5 == source.probed.md5
+            if is_same and (source.changed or not why.is_unread):
+                self._fail(twin, why)
+            else:
+                self._begin(twin)
+
+    def _failure(self, source: Source, why: Failed, clip_id: str | None = None) -> None:
+        attempts = self.history.attempts(source.item.uri, why.stage, clip_id) + 1
+        fingerprint = self.recipe.fingerprint_of(why.stage)
+        row = failure_row(source.item.uri, source.probed.md5, clip_id, why, attempts, fingerprint)
+        self.committer.add_failure(row)
+
+    # --- around it ------------------------------------------------------------------------------------------------
+
+    def _write(self, number: int, clip_ids: list[str], payloads: list[Any]) -> None:
+        self.flow.add("write", number, self.store.uri, clip_ids, *payloads)
+
+    def _show(self, progress: Progress) -> None:
+        done = sum(self.state[name] for name in ("ok", "duplicate", "failed", "unchanged"))
+        progress.show(done, len(self.history.todo), clips=self.state["clips"], failed=self.state["failed"])
+
+    def _summary(self, seconds: float) -> Summary:
+        before = self.history.done_before
+        return Summary(
+            inputs=len(self.inputs.files),
+            ok=self.state["ok"] + before["ok"],
+            duplicate=self.state["duplicate"] + before["duplicate"],
+            failed=self.state["failed"] + before["failed"],
+            done_before=sum(before.values()),
+            cut_otherwise=self.history.cut_otherwise,
+            moved=self.history.moves.made,
+            clips=self.state["clips"],
+            clips_failed=self.state["clips_failed"],
+            annotations_failed=self.state["annotations_failed"],
+            seconds=seconds,
+            stage_seconds=dict(self.stage_seconds),
+            clip_bytes=self.clip_bytes,
+            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
+            no_clip=dict(self.no_clip + self.history.no_clip),
+            same_id=dict(self.same_id),
+            unmeasured=dict(self.unmeasured),
+            why_unmeasured=dict(self.why_unmeasured),
+        )
