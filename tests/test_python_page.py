@@ -74,14 +74,14 @@ def precompute(store: Store) -> None:
 
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
-    from reelwright.training.data.encode import latents_row, prints_of, text_rows
-    from reelwright.training.data.loader import make_plan
+    from reelwright.training.data.encode import fingerprints_of, latents_row, text_rows
+    from reelwright.training.data.loader import make_schedule
     from reelwright.training.data.sandbox_decoder import SandboxDecoder
     from reelwright.training.recipe import TrainRecipe
 
     recipe = TrainRecipe.model_validate(yaml.safe_load(Path("configs/train/mini/demo.yaml").read_text("utf-8")))
     store.snapshots.create("all", "select clip_id from clips")
-    plan, prints, dtype = make_plan(store, "all", recipe), prints_of(recipe), recipe.data.store_dtype
+    plan, prints, dtype = make_schedule(store, "all", recipe), fingerprints_of(recipe), recipe.data.store_dtype
     codec, encoder = load_codec(recipe.codec), load_text_encoder(recipe.text)
     states = text_rows(plan.captions(), encoder, dtype=dtype, fingerprint=prints.texts)
     store.commit_encoded("texts", [store.write_encoded("texts", states)])

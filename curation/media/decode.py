@@ -127,7 +127,8 @@ class Video:
                 self.decode_errors += 1
                 return  # the container ends here; what came before it stands
             self._note_end(packet)
-            if packet.stream_index != self.stream.index or (packet.size == 0 and packet.dts is not None):
+            is_other = packet.stream.index != self.stream.index  # of a flush packet, stream_index is always 0
+            if is_other or (packet.size == 0 and packet.dts is not None):
                 continue
             self._note_claims(packet)
             try:
