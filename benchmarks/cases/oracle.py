@@ -68,7 +68,8 @@ def executable() -> str:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    command = [executable(), "-hide_banner", "-nostdin", *arguments]
+    one = ("-threads", "1")  # of the decoder: with more, damaged frames are patched up otherwise from run to run
+    command = [executable(), "-hide_banner", "-nostdin", *one, *arguments]
     return subprocess.run(command, capture_output=True, check=False, timeout=300)
 
 
