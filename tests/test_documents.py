@@ -82,7 +82,7 @@ def queries() -> list[tuple[str, str]]:
 def test_every_query_names_what_is_there(columns: Path, place: str, query: str) -> None:
     from reelwright.curation.store import Store
 
-    Store.open(columns / "store").sql(query)
+    assert Store.open(columns / "store").sql(query).column_names
 
 
 PYTHON = [block for block in blocks("python") if not block.needs and block.document.stem != "python"]
