@@ -27,6 +27,8 @@ WIPED = 0.62  # similarity a wipe leaves at most; a car in a street sweeps too, 
 STANDING = 0.38  # share of the picture that may outlast a transition; real ones leave 0.26, a car that crosses 0.5
 IN_TRANSITION = 0.3  # network score of frames that belong to a transition found
 PACE = 0.35  # of a blend's speed at its middle that still counts as blending
+BESIDE = 8  # frames of a shot that must be seen beside a transition: what moves where a file ends may be anything
+FADED = 0.5  # of the contrast on the other side, unless the picture fades from or to nothing there
 EVEN = 3.0  # grey levels of change too small to have a direction
 
 Span = tuple[int, int]
@@ -66,7 +68,7 @@ def find_gradual(
         for start, end in _stretches(_free(maybe, taken + blends + wipes), gap // 2):
             stride = max(1, gap // 16)
             at, score = scores.over(start, end, stride)
-            peaks = [t for t in _peaks(at, score, stride, threshold) if separates(footage, t)]
+            peaks = [t for t in _peaks(at, score, stride, threshold) if separates(footage, t) and is_whole(footage, t)]
             blends += _clear_of(peaks, taken + blends + wipes)
     return wipes, blends
 
@@ -176,7 +178,7 @@ def _wipes_in(footage: Footage, start: int, end: int, gap: int) -> list[Transiti
         sweep = find_sweep(footage, lo, hi) if hi - lo >= 4 else None
         if sweep and sweep.contrast >= SWEEP_CONTRAST:
             transition = Transition(sweep.first, sweep.last, 1 - 1 / sweep.contrast)
-            if separates(footage, transition, WIPED):
+            if separates(footage, transition, WIPED) and is_whole(footage, transition):
                 found.append(transition)
     return found
 
@@ -198,3 +200,15 @@ def separates(footage: Footage, t: Transition, alike: float = DIFFERENT + 0.05) 
     """Other things are seen after it than before, and hardly any place still shows the same."""
     before, after = max(0, t.first - 2), min(len(footage) - 1, t.last + 2)
     return footage.similarity(before, after) < alike and standing_share(footage, t.first, t.last) < STANDING
+
+
+def is_whole(footage: Footage, t: Transition) -> bool:
+    """Shots are seen on both sides of it, or nothing that it fades from or to.
+
+    A head that turns as a file ends looks like a transition, and what would tell it from one is never shown.
+    """
+    last = len(footage) - 1
+    before, after = footage.contrast[max(0, t.first - 1)], footage.contrast[min(last, t.last + 1)]
+    begins = t.first >= BESIDE or bool(footage.contrast[: t.first + 1].min() < FADED * after)
+    ends = last - t.last >= BESIDE or bool(footage.contrast[t.last :].min() < FADED * before)
+    return begins and ends
