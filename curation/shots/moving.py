@@ -31,7 +31,7 @@ BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 4.0  # grey levels; pictures with less contrast could be laid out anyhow
-DETAIL = 2.5  # times what is left unexplained when the plainer picture is taken to have no detail: it is seen to move
+DETAIL = 0.5  # of the plainer picture's own detail that is seen where it should be
 SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
 REST = 4  # frames over which that is looked at
@@ -119,7 +119,7 @@ def _fitted(footage: Footage, kinds: np.ndarray, lo: int, hi: int) -> Transition
     for again in (False, True):
         fit = _best_fit(footage, lo, hi, kinds)
         moving = np.flatnonzero((fit.progress > FAINT) & (fit.progress < 1 - FAINT))
-        if fit.unexplained > HINT or len(moving) < SHORTEST - 1:
+        if fit.unexplained > (HINT if again else 1) or len(moving) < SHORTEST - 1:  # from afar, shots drift
             return None
         first, last = lo + 1 + int(moving[0]), lo + 1 + int(moving[-1])
         if not again:  # once more, between pictures closer by
@@ -153,9 +153,13 @@ def _shows_detail(footage: Footage, fit: Fit) -> bool:
         return False
     full = atlas(HEIGHT, WIDTH)
     kind = np.array([full.names.index(fit.name)])
-    left = _explain(full, frames[1:-1], ends[0], ends[1], kind)[0].sum()
+    stages = (fit.progress * STEPS).astype(int)
+    made = full.compose(ends[0], ends[1], kind)[0, stages]
     ends[plainer] = np.full_like(ends[plainer], ends[plainer].mean((0, 1)))
-    return bool(_explain(full, frames[1:-1], ends[0], ends[1], kind)[0].sum() > DETAIL * left)
+    plain = full.compose(ends[0], ends[1], kind)[0, stages]
+    seen = frames[1:-1].reshape(made.shape)
+    gained = np.square(seen - plain).sum() - np.square(seen - made).sum()
+    return bool(gained > DETAIL * np.square(made - plain).sum())
 
 
 def _pans(short: bool) -> np.ndarray:
