@@ -5,7 +5,7 @@ from __future__ import annotations
 from reelwright.curation.shots.cuts import CutEvidence, candidate_frames, is_jump, weigh
 from reelwright.curation.shots.extent import widen
 from reelwright.curation.shots.footage import Footage
-from reelwright.curation.shots.gradual import GAPS, different, find_gradual, is_whole, partly_different, separates
+from reelwright.curation.shots.gradual import GAPS, different, find_gradual, partly_different, separates
 from reelwright.curation.shots.inset import find_inset_dissolves, is_inset_cut
 from reelwright.curation.shots.mattes import find_mattes
 from reelwright.curation.shots.moving import find_moving
@@ -35,7 +35,7 @@ def detect(footage: Footage, network: Network, *, fps: float, threshold: float) 
     exact = moving + [cut for cut in cuts if not any(t.first <= cut.first <= t.last + 1 for t in moving)]
     insets = [span for gap in gaps[::-1] for span in partly_different(footage, gap)]
     exact += find_inset_dissolves(footage, insets, exact)
-    exact += [t for t in find_mattes(footage, wide_first, exact) if separates(footage, t) and is_whole(footage, t)]
+    exact += [t for t in find_mattes(footage, wide_first, exact) if separates(footage, t)]
     wipes, blends = find_gradual(footage, scores, exact, windows, threshold=threshold)
     return widen(footage, exact, wipes, blends), scores.frames_seen
 

@@ -26,9 +26,8 @@ SWEEP_CONTRAST = 3.0  # times the usual change; cameras and things on textured g
 WIPED = 0.62  # similarity a wipe leaves at most; a car in a street sweeps too, but leaves 0.66
 STANDING = 0.38  # share of the picture that may outlast a transition; real ones leave 0.26, a car that crosses 0.5
 IN_TRANSITION = 0.3  # network score of frames that belong to a transition found
+REST = 1.5  # times what three straight quarters change, that the fourth may: a slow pan is straight too
 PACE = 0.35  # of a blend's speed at its middle that still counts as blending
-BESIDE = 8  # frames of a shot that must be seen beside a transition: what moves where a file ends may be anything
-FADED = 0.5  # of the contrast on the other side, unless the picture fades from or to nothing there
 EVEN = 3.0  # grey levels of change too small to have a direction
 
 Span = tuple[int, int]
@@ -38,7 +37,8 @@ Span = tuple[int, int]
 class Window:
     """Frames [start, end] with different scenes at the ends, and how alike the changes of its quarters are.
 
-    middle: correlation of the two inner quarters' changes. straight: the same for three quarters in a row, its least.
+    middle: correlation of the two inner quarters' changes. straight: the same for three quarters in a row, its least,
+    if they and not the fourth make most of the change.
     """
 
     start: int
@@ -68,7 +68,7 @@ def find_gradual(
         for start, end in _stretches(_free(maybe, taken + blends + wipes), gap // 2):
             stride = max(1, gap // 16)
             at, score = scores.over(start, end, stride)
-            peaks = [t for t in _peaks(at, score, stride, threshold) if separates(footage, t) and is_whole(footage, t)]
+            peaks = [t for t in _peaks(at, score, stride, threshold) if separates(footage, t)]
             blends += _clear_of(peaks, taken + blends + wipes)
     return wipes, blends
 
@@ -98,7 +98,11 @@ def _window(footage: Footage, start: int, end: int) -> Window:
     norm = np.square(change).sum(1)
     floor = change.shape[1] * EVEN**2 / 4
     line = (change[1:] * change[:-1]).sum(1) / np.sqrt(norm[1:] * norm[:-1] + floor**2)
-    return Window(start, end, float(max(line[:2].min(), line[1:].min())), float(line[1]))
+    straight = -1.0
+    for others, rest in ((slice(0, 3), 3), (slice(1, 4), 0)):
+        if norm[rest] < REST**2 * np.square(change[others].sum(0)).sum():  # else it is another change that they lead to
+            straight = max(straight, float(line[others.start : others.stop - 1].min()))
+    return Window(start, end, straight, float(line[1]))
 
 
 def _blends(footage: Footage, windows: list[Window], taken: list[Transition]) -> list[Transition]:
@@ -178,7 +182,7 @@ def _wipes_in(footage: Footage, start: int, end: int, gap: int) -> list[Transiti
         sweep = find_sweep(footage, lo, hi) if hi - lo >= 4 else None
         if sweep and sweep.contrast >= SWEEP_CONTRAST:
             transition = Transition(sweep.first, sweep.last, 1 - 1 / sweep.contrast)
-            if separates(footage, transition, WIPED) and is_whole(footage, transition):
+            if separates(footage, transition, WIPED):
                 found.append(transition)
     return found
 
@@ -200,15 +204,3 @@ def separates(footage: Footage, t: Transition, alike: float = DIFFERENT + 0.05) 
     """Other things are seen after it than before, and hardly any place still shows the same."""
     before, after = max(0, t.first - 2), min(len(footage) - 1, t.last + 2)
     return footage.similarity(before, after) < alike and standing_share(footage, t.first, t.last) < STANDING
-
-
-def is_whole(footage: Footage, t: Transition) -> bool:
-    """Shots are seen on both sides of it, or nothing that it fades from or to.
-
-    A head that turns as a file ends looks like a transition, and what would tell it from one is never shown.
-    """
-    last = len(footage) - 1
-    before, after = footage.contrast[max(0, t.first - 1)], footage.contrast[min(last, t.last + 1)]
-    begins = t.first >= BESIDE or bool(footage.contrast[: t.first + 1].min() < FADED * after)
-    ends = last - t.last >= BESIDE or bool(footage.contrast[t.last :].min() < FADED * before)
-    return begins and ends

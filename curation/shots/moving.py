@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.curation.shots.follow import found_whole
+from reelwright.curation.shots.follow import EASED, found_whole
 from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 from reelwright.curation.shots.layouts import STEPS, WAYS, Atlas, atlas
 from reelwright.curation.shots.mattes import is_textured
@@ -36,8 +36,7 @@ SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
 REST = 4  # frames over which that is looked at
 FAINT = 0.03  # of the way gone, little more than a small pixel, below which stages cannot be told apart
-CREEP = 0.004  # of the way gone, by how far a frame leans towards the next stage, that is still a move,
-SLOWEST = 0.06  # ... at no less than that share of the transition's pace
+CREEP = 0.006  # of the way gone, by how far a frame leans towards the next stage, that is still a move
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _crept(footage: Footage, fit: Fit, rest: int, at: int, way: int) -> int:
     scale = 1.5 / STEPS / max(1.0, float(lean @ lean))
     last = abs(rest - at) - 1  # frames that may be crept through
     leans = [float((_soft(footage, at + way * i).reshape(-1) - still) @ lean) * scale for i in range(last + 2)]
-    pace = SLOWEST / len(fit.progress[(fit.progress > FAINT) & (fit.progress < 1 - FAINT)])
+    pace = EASED / len(fit.progress[(fit.progress > FAINT) & (fit.progress < 1 - FAINT)])
     crept = 0
     while crept < last and leans[crept + 1] > CREEP and leans[crept] - leans[crept + 1] > pace:
         crept += 1
