@@ -49,21 +49,23 @@ def eased(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transitio
 
 def found_whole(
     find: Callable[[int, int], Transition | None], lo: int, hi: int, limits: tuple[int, int]
-) -> Transition | None:
-    """The transition that `find` sees in frames [lo, hi], looked for in more of them, within `limits`, as long as it
-    reaches an edge of those: a part of a slide is a slide as well."""
-    found = find(lo, hi)
-    while found:
-        length = found.last - found.first + 1
-        farther = (
-            max(limits[0], lo - length) if found.first <= lo + TOUCHES else lo,
-            min(limits[1], hi + length) if found.last >= hi - TOUCHES else hi,
-        )
-        wider = find(*farther) if farther != (lo, hi) else None
-        if wider is None or wider.last - wider.first < length:
+) -> list[Transition]:
+    """What `find` sees in frames [lo, hi], then in more of them, within `limits`, as long as it reaches an edge of
+    those and grows: a part of a slide is a slide as well. The last one is the whole; none where there is none."""
+    seen: list[Transition] = []
+    while t := find(lo, hi):
+        length = t.last - t.first + 1
+        if seen and length <= seen[-1].last - seen[-1].first + 1:
             break
-        found, (lo, hi) = wider, farther
-    return found
+        seen.append(t)
+        farther = (
+            max(limits[0], lo - length) if t.first <= lo + TOUCHES else lo,
+            min(limits[1], hi + length) if t.last >= hi - TOUCHES else hi,
+        )
+        if farther == (lo, hi):
+            break
+        lo, hi = farther
+    return seen
 
 
 def _ends(footage: Footage, t: Transition, lo: int, hi: int) -> tuple[int | None, int | None]:

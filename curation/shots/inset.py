@@ -44,8 +44,7 @@ def find_inset_dissolves(
             max([0, *(t.last + 1 for t in known if t.last < start)]),
             min([len(footage) - 1, *(t.first - 1 for t in known if t.first > end)]),
         )
-        t = found_whole(partial(_dissolved, footage), start, end, limits)
-        found += [t] if t else []
+        found += found_whole(partial(_dissolved, footage), start, end, limits)[-1:]
     return found
 
 

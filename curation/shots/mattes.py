@@ -57,8 +57,7 @@ def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Seq
             continue
         at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
         if _course(footage.small[at]).beside < MAYBE_BESIDE:
-            t = found_whole(partial(_switched, footage), lo, hi, limits)
-            found += [t] if t else []
+            found += found_whole(partial(_switched, footage), lo, hi, limits)[-1:]
     return found
 
 

@@ -76,8 +76,7 @@ def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequ
         if any(lo <= t.first and t.last <= hi for t in found):
             continue
         if kinds := _hints(footage, lo, hi):
-            fitted = found_whole(partial(_fitted, footage, np.array(kinds)), lo, hi, limits)
-            found += [fitted] if fitted else []
+            found += found_whole(partial(_fitted, footage, np.array(kinds)), lo, hi, limits)
     return _longest(found)
 
 
