@@ -70,11 +70,10 @@ def probe(uri: str, *, images: bool = False) -> dict[str, Any]:
     """
     with Video(uri) as video:
         refuse_protected(uri, video.file)
-        info = video_info(video, next(iter(video.frames()), None))
-        if info.is_image and not images:
-            how = "`images: true` in the recipe takes it as a clip of one frame"
-            raise MediaError("not_video", f"it is a picture ({info.codec}); {how}")
-        return asdict(info)
+        if is_still(video.container) and not images:
+            kind = video.container.format.name.removesuffix("_pipe").upper()
+            raise MediaError("not_video", f"it is a picture ({kind}); `images: true` takes it as a clip of one frame")
+        return asdict(video_info(video, next(iter(video.frames()), None)))
 
 
 def video_info(video: Video, frame: Any) -> VideoInfo:
