@@ -2,8 +2,9 @@
 
 from reelwright.model.config import TextConfig
 from reelwright.model.text.base import TextEncoder, pad_text
+from reelwright.model.text.packed import PackedText, pack_text
 
-__all__ = ["TextEncoder", "load_text_encoder", "pad_text", "text_fingerprint"]
+__all__ = ["PackedText", "TextEncoder", "load_text_encoder", "pack_text", "pad_text", "text_fingerprint"]
 
 
 def load_text_encoder(config: TextConfig, *, device: str = "cpu") -> TextEncoder:
