@@ -48,12 +48,21 @@ class DiT(nn.Module):
         cache: KVCache | None = None,
         origin: Origin = (0, 0, 0),
     ) -> Tensor:
-        """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text of B captions -> [B, C, T, H, W].
+        """Predict x0 - noise, [B, C, T, H, W].
 
-        text: packed, which counts as padded to the config's `text_tokens`; or padded already, [B, L, D], with text_mask
-        [B, L], true where a token is: the published network's inputs, and the same output, slower. cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
-        given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's first token on the
-        whole token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
+        Args:
+            x: latents [B, C, T, H, W].
+            t: timesteps in 0..1000, [B], or [B, T] of each latent frame.
+            text: B captions, which count as padded to the config's `text_tokens`; or padded already, [B, L, D], as the
+                published network takes them: the same output, slower.
+            text_mask: of padded text, [B, L], true where a token is.
+            cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
+                given 0.
+            cache: of the clean frames; x then holds the noisy ones alone.
+            origin: place of x's first token on the whole token grid, for RoPE, where a rank holds a part.
+
+        Raises:
+            ModelError: shapes do not go together.
         """
         grid = self._grid(x)
         self._check(x, text, grid, cond_frames)

@@ -2,8 +2,8 @@
 
 The published network pads a caption to `text_tokens` states, zeroes the padding after its text MLP, and attends to it.
 All n zeros of a caption have the same key and the same value, so that their share of the attention is that of one key
-with n times the weight: softmax(..., s, s, ..., s) = softmax(..., s + log n). So packed captions have one zero row for the
-whole batch, and weights in place of padding; nothing else is computed of it.
+with n times the weight: a score s that occurs n times counts as one of s + log n. So packed captions have one zero row
+for the whole batch, and weights in place of padding.
 """
 
 from typing import NamedTuple
@@ -24,9 +24,9 @@ class TextKeys(NamedTuple):
     """Text of a batch for the blocks of a network.
 
     Args:
-        rows: [R, C], states that keys and values are computed of; of packed text the last is zero and stands for padding.
-        place: int64 [R - 1], which of the B · L keys each row is; the other keys are the last row. None: the rows are the
-            keys, in order.
+        rows: [R, C], states that keys and values are computed of. Of packed text the last is zero: the padding.
+        place: int64 [R - 1], which of the B · L keys each row is; all other keys are the last row. None: the rows are
+            the keys, in order.
         bias: added to the scores, [B, 1, 1, L], or bool, true where a key is attended to. None: all are, alike.
     """
 
