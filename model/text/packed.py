@@ -39,9 +39,9 @@ class PackedText(NamedTuple):
         return self.states.split(self.lengths.tolist())
 
     @property
-    def mean_length(self) -> float:
-        """Tokens of a caption, in the mean."""
-        return self.states.shape[0] / self.lengths.shape[0]
+    def keys_per_caption(self) -> int:
+        """Return the keys that a caption needs in the mean, rounded: its tokens, and one that stands for padding."""
+        return round(self.states.shape[0] / self.lengths.shape[0]) + 1
 
 
 def pack_text(states: Sequence[Tensor], tokens: int) -> PackedText:

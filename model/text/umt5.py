@@ -40,10 +40,14 @@ class UMT5Encoder(TextEncoder):
         return [state for i in range(0, len(cleaned), BATCH) for state in self._encode(cleaned[i : i + BATCH])]
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.tokens, return_tensors="pt")
-        ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
-        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu()
-        return [state[keep.bool()] for state, keep in zip(states, mask.cpu(), strict=True)]
+        """Padding is on the right, so that the host knows the lengths and need not wait for the device."""
+        tokens = self.tokenizer(
+            texts, padding=True, padding_side="right", truncation=True, max_length=self.tokens, return_tensors="pt"
+        )
+        lengths = tokens.attention_mask.sum(1).tolist()
+        ids, mask = (t.to(self.device, non_blocking=True) for t in (tokens.input_ids, tokens.attention_mask))
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return [state[:length] for state, length in zip(states, lengths, strict=True)]
 
 
 def umt5_fingerprint(config: TextConfig) -> str:

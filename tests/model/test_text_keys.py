@@ -138,7 +138,7 @@ def test_it_runs_without_storage():
 
 def test_packing_cuts_and_says_what_it_cannot():
     text = pack_text(captions((2, 60, 7)), 5)
-    assert (text.lengths.tolist(), text.longest, text.mean_length) == ([2, 5, 5], 5, 4)
+    assert (text.lengths.tolist(), text.longest, text.keys_per_caption) == ([2, 5, 5], 5, 5)
     assert [len(state) for state in text.unpacked()] == [2, 5, 5]
     assert text.to("cpu", torch.bfloat16).states.dtype == torch.bfloat16
     for states in ([], [torch.ones(2, 4), torch.ones(2, 5)], [torch.ones(0, 4)]):

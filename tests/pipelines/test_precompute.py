@@ -21,7 +21,8 @@ from reelwright.pipelines.precompute.run import Summary, precompute
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.training.data.buckets import Bucket, source_frames
 from reelwright.training.data.encode import encode_frames, fingerprints_of
-from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
+from reelwright.training.data.fresh import FreshSamples, stored_media
+from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.schedule import Draw
