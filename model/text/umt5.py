@@ -58,17 +58,35 @@ def umt5_fingerprint(config: TextConfig) -> str:
     return f"umt5-{digest(folder, *files)}-{config.tokens}-{config.dtype}"
 
 
+def umt5_tokens(config: TextConfig, texts: Sequence[str]) -> list[int]:
+    """Return the tokens of each text, as the encoder counts them, without loading the network."""
+    folder = resolve(config.path, "text_encoder", revision=config.revision)
+    tokenizer = _tokenizer(folder)
+    cleaned = [clean_text(text) for text in texts]
+    return [len(ids) for ids in tokenizer(cleaned, truncation=True, max_length=config.tokens).input_ids]
+
+
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    try:
-        from transformers import AutoTokenizer, UMT5EncoderModel
-    except ImportError as error:
-        raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
+    tokenizer = _tokenizer(folder)
+    from transformers import UMT5EncoderModel
+
     try:
         model = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(folder))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} does not load as a umT5 encoder: {first_line(error)}") from error
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
+    place = _tokenizer_folder(folder)
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{place} does not load as a tokenizer: {first_line(error)}") from error
 
 
 def _tokenizer_folder(folder: Path) -> Path:

@@ -94,7 +94,7 @@ def precompute(
         if chosen or missing.captions:
             with cluster(address), Progress("precompute", quiet=quiet) as progress:
                 run = _Run(store, snapshot, recipe, plan, prints, summary)
-                run.run(chosen, missing.captions, (workers, per_gpu), progress)
+                run.run(chosen, missing.captions, progress, workers=workers, per_gpu=per_gpu)
     return summary
 
 
@@ -122,15 +122,17 @@ class _Run:
         self,
         todo: dict[Window, np.ndarray],
         captions: list[str],
-        workers: tuple[int | None, int],
         progress: Progress,
+        *,
+        workers: int | None,
+        per_gpu: int,
     ) -> None:
         self.todo = todo
         clock, s = time.monotonic(), self.summary
         total = sum(map(len, todo.values()))
         with recorded_run(self.store, "precompute", json.dumps(self.recipe.model_dump(mode="json"))) as run:
             try:
-                with Actors(*self._pool(*workers, len(captions) + total)) as actors:
+                with Actors(*self._pool(workers, per_gpu, len(captions) + total)) as actors:
                     _check(actors)
                     actors.queue.extend(_work(self.plan, todo, captions))
                     while actors:
