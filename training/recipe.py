@@ -27,14 +27,14 @@ Origin = Literal["precomputed", "on_the_fly", "cached"]
 
 
 class EncodeConfig(Part):
-    """Where latents and text states come from: two decisions, as each is large in another way. One word is both."""
+    """Where latents and text states come from: one word for both, or one for each."""
 
     latents: Origin = Field(
         "precomputed",
-        description="precomputed: by `reel precompute`; on_the_fly: encoded at each draw, another window each time; "
-        "cached: encoded at the first draw of a window and kept on this machine's disk",
+        description="precomputed by `reel precompute`; on_the_fly: another window at each draw; cached: encoded at the "
+        "first draw, then read from this machine's disk",
     )
-    text: Origin = Field("precomputed", description="of captions: precomputed, on_the_fly or cached, as for latents")
+    text: Origin = Field("precomputed", description="states of captions: precomputed, on_the_fly or cached")
     cache_dir: str = Field("", description="folder of what is cached; empty: reelwright/ in the user's cache folder")
     cache_gib: float = Field(100.0, gt=0, description="size of that folder; beyond it, what was read longest ago goes")
 

@@ -21,7 +21,7 @@ KINDS = [("t2i", 0, 1), ("t2v", 0, 3), ("i2v", 1, 3), ("continuation", 2, 4)]
 def exact(batch, scale=1.0):
     """A network that knows x0: from x_t = (1 - t) x0 + t ε follows x0 - ε = (x0 - x_t) / t."""
 
-    def predict(x, t, text, mask, *, cond_frames, origin):
+    def predict(x, t, text, *, cond_frames, origin):
         rows = slice(origin[1] * 2, origin[1] * 2 + x.shape[3])
         level = (t / T_SCALE).clamp_min(1e-12)[:, None, :, None, None]
         return scale * (batch.latents[..., rows, :] - x) / level
