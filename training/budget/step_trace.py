@@ -7,8 +7,6 @@ parallelism and checkpointing really do, where the planner extrapolates from sma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +15,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from reelwright.model.attention import dense_attention
-from reelwright.model.dit import DiT
-from reelwright.model.sparse import use_attention
-from reelwright.training.adapters import adapt
-from reelwright.training.batch import Batch, Draws
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.budget.operations import operator_flops
-from reelwright.training.data.buckets import Bucket
-from reelwright.training.distributed.context import context_parallel
-from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
-from reelwright.training.distributed.world import World, start
+from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
 from reelwright.training.recipe import TrainRecipe
 
+FP32 = 4
 SEEN = 3
 """Micro-batches that are traced at most: the first, one between, the last; those between are alike."""
 
@@ -78,99 +69,42 @@ class StepTrace:
     micro_batches: int
 
 
-@contextmanager
-def made_up_ranks(recipe: TrainRecipe, size: int) -> Iterator[World]:
-    """Rank 0 of a run of `size` ranks that are not there: collectives give tensors of the right shapes.
+def trace_step(recipe: TrainRecipe, ranks: int, shape: Shape) -> StepTrace:
+    """Trace a step on rank 0 of `ranks`, all of whose micro-batches have one shape.
 
-    Not where a process group exists already.
-    """
-    if size == 1:
-        yield World.alone("cpu")
-        return
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
-    try:
-        yield start(recipe.parallel, device="cpu")
-    finally:
-        dist.destroy_process_group()
-
-
-def trace_step(recipe: TrainRecipe, ranks: int, bucket: Bucket, batch: int, *, cond_frames: int = 0) -> StepTrace:
-    """Trace a step of `recipe` on rank 0 of `ranks`, all of whose micro-batches have one shape.
+    Optimizer and clipping are left out: they come when activations are gone.
 
     Args:
         recipe: of its full depth; nothing is allocated.
         ranks: processes of the run.
-        bucket: shape of the samples.
-        batch: samples of a micro-batch.
-        cond_frames: clean latent frames.
+        shape: of every micro-batch.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with made_up_ranks(recipe, ranks) as world, FakeTensorMode():
-        run = _Run(recipe, world, bucket, batch, cond_frames)
-        return run.trace(recipe.data.batches_per_step // world.data_size)
+    half = ranks > 1 and recipe.compute.precision == "bf16"
+    with made_up_ranks(recipe.parallel, ranks) as world, FakeTensorMode():
+        run = TracedRun(recipe, world, shape, half=half)
+        return _trace(run, recipe.data.batches_per_step // world.data_size)
 
 
-class _Run:
-    """A network on its rank, and how to take a step."""
-
-    def __init__(self, recipe: TrainRecipe, world: World, bucket: Bucket, batch: int, cond_frames: int) -> None:
-        self.recipe, self.world = recipe, world
-        self.compute = recipe.compute.model_copy(update={"compile": False})
-        half = world.size > 1 and self.compute.precision == "bf16"  # so blocks travel between GPUs
-        self.model = DiT(recipe.model)
-        if recipe.lora:
-            adapt(self.model, recipe.lora, self.compute)
-        parallelize(self.model, recipe.parallel, self.compute, world, half=half)
-        self.sparse = use_attention(self.model, recipe.attention)
-        self.context = context_parallel(self.model, recipe.parallel, world, self.sparse or dense_attention)
-        self.objective = recipe.objective.build(self.model, recipe, world)
-        self.shape = (batch, recipe.model.in_channels, *bucket.latent)
-        self.cond_frames = cond_frames
-
-    def trace(self, micros: int) -> StepTrace:
-        lasting, whole, peak = self._lasting(), Counts(), 0
-        few = min(micros, SEEN)
-        with _Recorder() as recorder:
-            for i in range(few):
-                last = i == few - 1
-                self._micro_batch(last)
-                between = i == 1 and not last
-                whole.add(recorder.take(), times=micros - few + 1 if between else 1)
-            peak = max(rest for rest, _ in recorder.timeline())
-        return StepTrace(whole, lasting + peak, lasting, micros)
-
-    def _micro_batch(self, last: bool) -> None:
-        accumulate(self.model, self.recipe.parallel, last=last)
-        batch = self._batch()
-        if self.sparse:
-            self.sparse.at_step(self.recipe.attention.dense_steps)
-        if self.context:
-            batch = self.context.share(batch, self.recipe.model.patch_size)
-        with autocast(self.compute, self.world.device):
-            loss = self.objective.loss(batch).total
-        loss.backward()
-
-    def _batch(self) -> Batch:
-        size, text = self.shape, (self.shape[0], self.recipe.text.tokens)
-        draws = Draws(torch.empty(size[0], dtype=torch.float64), torch.empty(size[0], size[2]), torch.empty(size))
-        return Batch(
-            torch.empty(size), torch.empty(*text, self.recipe.model.caption_channels),
-            torch.ones(text, dtype=torch.bool), "t2v", self.cond_frames, list(range(size[0])), [""] * size[0],
-            size[0], step=0, micro=0, draws=draws,
-        )  # fmt: skip
-
-    def _lasting(self) -> int:
-        """Bytes of weights, of AdamW's two averages, and of averaged weights."""
-        copies = 2 + bool(self.recipe.optim.ema)
-        trained = sum(_local(p).nbytes for p in self.model.parameters() if p.requires_grad)
-        return sum(_local(p).nbytes for p in self.model.parameters()) + copies * trained
+def _trace(run: TracedRun, micros: int) -> StepTrace:
+    lasting, whole, few = _lasting(run), Counts(), min(micros, SEEN)
+    with _Recorder() as recorder:
+        for i in range(few):
+            run.micro_batch(last=i == few - 1)
+            between = 0 < i < few - 1
+            whole.add(recorder.take(), times=micros - few + 1 if between else 1)
+    peak = max(size for size, _ in recorder.timeline())
+    return StepTrace(whole, lasting + peak, lasting, micros)
 
 
-def _local(tensor: Tensor) -> Tensor:
-    return getattr(tensor, "_local_tensor", tensor)
+def _lasting(run: TracedRun) -> int:
+    """Bytes of this rank's weights, of AdamW's two averages, and of averaged weights."""
+    copies = 2 + bool(run.recipe.optim.ema)
+    sizes = [
+        (p.requires_grad, getattr(p, "_local_tensor", p).numel(), p.element_size()) for p in run.model.parameters()
+    ]
+    return sum(count * (size + trained * copies * FP32) for trained, count, size in sizes)
 
 
 class _Recorder(LiveBytes):
@@ -193,7 +127,6 @@ class _Recorder(LiveBytes):
             kind, received = collective
             counts.calls[kind] += 1
             counts.received[kind] += received
-            return out
         products, attention = operator_flops(func, args, out)
         counts.flops += products + attention
         counts.attention_flops += attention
