@@ -1,8 +1,8 @@
 """A training step of a recipe at full size, without GPUs: operators, collectives, bytes, memory, and what bounds it.
 
-    python -m benchmarks.trace                       # 13.6 B, 480p × 93 and 720p × 93, LoRA and all weights, 8 and 64 ranks
+    python -m benchmarks.trace              # 13.6 B, 480p × 93 and 720p × 93, LoRA and all weights, 8 and 64 ranks
     python -m benchmarks.trace RECIPE --gpus 64 --set parallel.replicate=8
-    python -m benchmarks.trace --vae                 # what decoding a tile holds (needs diffusers)
+    python -m benchmarks.trace --vae        # what decoding a tile holds (needs diffusers)
 
 Each case is the trainer's own code on tensors without storage and ranks that are not there. Prints `name value` lines;
 `.planned_over_traced` is the memory that `reel train --plan` foretells over the trace's. Times are modelled, from the

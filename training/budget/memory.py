@@ -225,8 +225,8 @@ def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]
 
 
 def _ring_bytes(recipe: TrainRecipe, bucket: Bucket, context: int) -> int:
-    """What a ring's backward pass holds while it runs: two pairs of keys and values, two of their gradients in fp32, and
-    the queries' in fp32; a trace sees an operator's results alone.
+    """What a ring's backward pass holds while it runs: two pairs of keys and values, two of their gradients in fp32,
+    and the queries' in fp32; a trace sees an operator's results alone.
     """
     size = BF16 if recipe.compute.precision == "bf16" else FP32
     numbers = batch_size(bucket, recipe.data, recipe.model) * bucket.tokens(recipe.model.patch_size)

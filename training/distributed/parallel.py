@@ -187,11 +187,11 @@ def _keep_attention() -> Any:
     """Long attention is kept; linear layers, norms, RoPE and modulation are made anew."""
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
-    sparse, dense = frozenset(_sparse_attention()), frozenset(_dense_attention())
+    always, dense = frozenset(_long_attention()), frozenset(_dense_attention())
 
     def policy(_: Any, operator: Any, *arguments: Any, **__: Any) -> bool:
         """Arguments of every dense operator begin with q, k and v [B, heads, N, D]."""
-        return operator in sparse or (operator in dense and arguments[1].shape[2] >= KEPT_KEYS)
+        return operator in always or (operator in dense and arguments[1].shape[2] >= KEPT_KEYS)
 
     return create_selective_checkpoint_contexts(policy)
 
@@ -202,25 +202,25 @@ def _keep_costly() -> Any:
 
     aten = torch.ops.aten
     products = [aten.mm.default, aten.addmm.default, aten.bmm.default]
-    return create_selective_checkpoint_contexts([*products, *_sparse_attention(), *_dense_attention()])
+    return create_selective_checkpoint_contexts([*products, *_long_attention(), *_dense_attention()])
 
 
 _KEEPING = {"attention": _keep_attention, "selective": _keep_costly}
 
 
-def _sparse_attention() -> list[Any]:
+def _long_attention() -> list[Any]:
+    """Attention that is there for long videos alone, and the choice of its blocks."""
     import reelwright.kernels.operator  # they make the operators known
-    import reelwright.kernels.ranking  # noqa: F401
+    import reelwright.kernels.ranking
+    import reelwright.training.distributed.ring  # noqa: F401
 
-    return [torch.ops.reelwright.block_sparse.default, torch.ops.reelwright.best_blocks.default]
+    ours = torch.ops.reelwright
+    return [ours.block_sparse.default, ours.best_blocks.default, ours.ring_attention.default]
 
 
 def _dense_attention() -> list[Any]:
-    import reelwright.training.distributed.ring  # noqa: F401  # it makes the operator known
-
     aten = torch.ops.aten
     return [
-        torch.ops.reelwright.ring_attention.default,
         aten._scaled_dot_product_flash_attention.default,
         aten._scaled_dot_product_efficient_attention.default,
         aten._scaled_dot_product_cudnn_attention.default,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.distributed.tensor import DTensor
 
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import parallelize
@@ -56,35 +57,41 @@ def _pass(model: torch.nn.Module, samples: int, cond: int, precision: str) -> li
     return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-def test_sharded_blocks_on_strips_are_one_graph() -> None:
-    """FSDP2 and Ulysses, with all activations made anew."""
-    _, expect = _loss(ParallelConfig(), World.alone("cpu"), PLAIN)
-    parts = ranks(2, _compiled_loss)
-    assert [graphs for graphs, _ in parts] == [1, 1]
-    assert sum(loss for _, loss in parts) == pytest.approx(expect, rel=1e-5)
+def test_sharded_blocks_on_strips_are_one_graph_and_change_nothing() -> None:
+    """FSDP2 and context parallelism, with activations made anew: also a ring is compiled whole."""
+    _, expect = _pass_of_two(ParallelConfig(), World.alone("cpu"), PLAIN)
+    for graphs, gradients in ranks(2, _compiled):
+        assert graphs == [1, 1]
+        for found in gradients:
+            torch.testing.assert_close(torch.tensor(found), torch.tensor(expect), rtol=1e-4, atol=1e-5)
 
 
-def _compiled_loss() -> tuple[int, float]:
-    parallel = ParallelConfig(context=2)
-    compute = ComputeConfig(precision="fp32", checkpointing="full", compile=True)
-    return _loss(parallel, start(parallel, device="cpu"), compute)
+def _compiled() -> tuple[list[int], list[list[float]]]:
+    found = []
+    for form, checkpointing in (("ulysses", "full"), ("ring", "attention")):
+        torch._dynamo.reset()
+        parallel = ParallelConfig.model_validate({"context": 2, "context_form": form})
+        options = {"precision": "fp32", "checkpointing": checkpointing, "compile": True}
+        found.append(_pass_of_two(parallel, start(parallel, device="cpu"), ComputeConfig.model_validate(options)))
+    return [graphs for graphs, _ in found], [gradients for _, gradients in found]
 
 
-def _loss(parallel: ParallelConfig, world: World, compute: ComputeConfig) -> tuple[int, float]:
-    """Of a batch, forward and backward: graphs, and this rank's part of the loss."""
+def _pass_of_two(parallel: ParallelConfig, world: World, compute: ComputeConfig) -> tuple[int, list[float]]:
+    """Of a batch with a clean frame, forward and backward: graphs, and the norm of every parameter's gradient."""
     counter = CompileCounterWithBackend(BACKEND)
     model = parallelize(tiny(), parallel, compute, world, backend=counter)
     context = context_parallel(model, parallel, world)
-    batch = make_batch(0, 2)
+    batch = make_batch(0, 1)
     batch = context.share(batch, CONFIG.patch_size) if context else batch
-    loss = flow_loss(model, batch, FlowConfig()).total
-    loss.backward()
-    return counter.frame_count, loss.item()
+    flow_loss(model, batch, FlowConfig()).total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    whole = (g.full_tensor() if isinstance(g, DTensor) else g for g in gradients)
+    return counter.frame_count, [float(g.norm()) for g in whole]
 
 
-def test_a_ring_that_nothing_would_be_compiled_around_is_refused() -> None:
+def test_a_ring_of_sparse_attention_that_nothing_would_be_compiled_around_is_refused() -> None:
     ring: dict[str, Any] = {"parallel": {"context": 2, "context_form": "ring"}, "compute": {"compile": True}}
-    TrainRecipe.model_validate(ring)
     ring["compute"]["checkpointing"] = "full"
+    TrainRecipe.model_validate(ring)
     with pytest.raises(ValidationError, match="set parallel.context_form: ulysses"):
-        TrainRecipe.model_validate(ring)
+        TrainRecipe.model_validate(ring | {"attention": {"form": "sparse"}})
