@@ -24,8 +24,8 @@ def test_a_device_is_known_by_its_name(name: str, tflops: float) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["NVIDIA A10G", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D", "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
-     "NVIDIA B2000", "Tesla T4", ""],
+    ["NVIDIA A10G", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D",
+     "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA B2000", "Tesla T4", ""],
 )  # fmt: skip
 def test_another_or_a_part_of_one_has_no_peak(name: str) -> None:
     assert peak_of(name) is None

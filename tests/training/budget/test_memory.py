@@ -103,9 +103,9 @@ def test_attention_s_output_is_all_that_attention_checkpointing_keeps_beside_it(
 
 
 def test_the_widest_strip_is_planned_for():
-    """Of 45 rows in blocks of 4, four of eight ranks have 8."""
-    sparse = {"attention": {"form": "sparse"}, "parallel": {"context": 4}, "compute": {"checkpointing": "full"}}
-    recipe = TrainRecipe.model_validate({"model": LONG, "data": VIDEO, **sparse})
+    """Of 45 rows, the first of four ranks in a ring has 12."""
+    parallel = {"parallel": {"context": 4, "context_form": "ring"}, "compute": {"checkpointing": "full"}}
+    recipe = TrainRecipe.model_validate({"model": LONG, "data": VIDEO, **parallel})
     held = trace(recipe, Shape(1, (24, 90, 160)), half=True)
     assert held.block == pytest.approx(24 * 12 * 80 * 512 * 2, rel=0.01)
 
