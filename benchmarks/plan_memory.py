@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
         "lora": {"rank": 8, "alpha": 8} if lora else None,
     }
     for precision in ("fp32", "bf16")
-    for checkpointing in ("none", "selective", "full")
+    for checkpointing in ("none", "attention", "selective", "full")
     for lora in (False, True)
 }
 CASES["fp32.none.two_batches"] = CASES["fp32.none"] | {"data": {"batches_per_step": 2}}

@@ -56,9 +56,10 @@ def vae_bytes(recipe: TrainRecipe) -> int:
     return WAN_VAE * _size(recipe.codec.dtype) if recipe.codec.kind == "wan" else 0
 
 
-def encoder_bytes(recipe: TrainRecipe) -> int:
-    """Of the recipe's VAE and text encoder; the stand-ins have no weights."""
-    return vae_bytes(recipe) + (UMT5_XXL * _size(recipe.text.dtype) if recipe.text.kind == "umt5" else 0)
+def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -> int:
+    """Of the recipe's VAE and text encoder, or of one of them; the stand-ins have no weights."""
+    of_text = UMT5_XXL * _size(recipe.text.dtype) if text and recipe.text.kind == "umt5" else 0
+    return (vae_bytes(recipe) if vae else 0) + of_text
 
 
 def decoded_bytes(recipe: TrainRecipe) -> int:
