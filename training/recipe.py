@@ -213,16 +213,10 @@ class TrainRecipe(Part):
         trained = {name: objective[name] for name in TimestepShift.model_fields if name in objective}
         return {**data, "sampling": {**trained, **(sampling or {})}} if trained else data
 
-    @model_validator(mode="after")
-    def _check(self) -> "TrainRecipe":
-        ring = self.parallel.context > 1 and self.parallel.context_form == "ring" and self.attention.form == "sparse"
-        if self.compute.compile and self.compute.checkpointing != "none" and ring:
-            raise ValueError(
-                "compute.compile, compute.checkpointing and a ring of sparse attention do not go together: that ring "
-                "is in no graph, and with checkpointing around it nothing would be compiled; set "
-                "parallel.context_form: ulysses, or one of the other two off"
-            )
-        return self
+    @property
+    def in_regions(self) -> bool:
+        """Whether no graph holds this recipe's attention: blocks are then compiled before and after it."""
+        return self.parallel.context > 1 and self.parallel.context_form == "ring" and self.attention.form == "sparse"
 
     @property
     def fingerprint(self) -> str:

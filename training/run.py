@@ -139,7 +139,7 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
         model = DiT(recipe.model)
     if recipe.lora:
         adapt(model, recipe.lora, recipe.compute, seed=recipe.seed)
-    parallelize(model, recipe.parallel, recipe.compute, world)
+    parallelize(model, recipe.parallel, recipe.compute, world, regions=recipe.in_regions)
     model.to_empty(device=world.device)
     if recipe.lora:
         init_lora(model, seed=recipe.seed)

@@ -83,7 +83,9 @@ class TracedRun:
         if self.half and not self.sharded:
             blocks_to_bf16(self.model)
         of_weights = self.world if self.sharded else World.alone("cpu")
-        parallelize(self.model, recipe.parallel, self.compute, of_weights, half=self.half)
+        parallelize(
+            self.model, recipe.parallel, self.compute, of_weights, half=self.half, regions=recipe.in_regions
+        )  # fmt: skip
         attention = shaped_attention(recipe.attention)
         set_attention(self.model, attention)
         self.context = context_parallel(self.model, _traceable(recipe), self.world, attention)

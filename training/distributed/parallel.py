@@ -37,6 +37,7 @@ def parallelize(
     *,
     backend: Any = "inductor",
     half: bool | None = None,
+    regions: bool = False,
 ) -> nn.Module:
     """Put a recipe's parallelism and memory savings on a DiT (its `blocks`), in place, and return it.
 
@@ -44,12 +45,16 @@ def parallelize(
     ranks, not averaged: a rank's loss is its part of the step's (a sum over its samples / samples of the step).
     Context parallelism is set on a model by `training.distributed.context`, as it also splits the batches. backend:
     torch.compile's, where the recipe compiles. half: blocks travel in bf16; None: on GPUs, where precision is bf16.
+    regions: attention is in no graph (a ring of sparse attention, `TrainRecipe.in_regions`). A block is then compiled
+    before and after it, within the checkpoint: a checkpoint is one operation of a graph, and one around such attention
+    would not be compiled at all. All of such a block is computed again, as what is kept is chosen within a graph.
     """
-    blocks = model.blocks
-    for block in blocks:
+    for block in model.blocks:
+        if compute.compile and regions:
+            block.forward = _compiled(block.forward, backend)
         if compute.checkpointing != "none":
-            block.forward = _recomputed(block.forward, compute.checkpointing)
-        if compute.compile:
+            block.forward = _recomputed(block.forward, "full" if regions else compute.checkpointing)
+        if compute.compile and not regions:
             block.forward = _compiled(block.forward, backend)
     if world.size > 1:
         on_gpus = compute.precision == "bf16" and world.device.type == "cuda"

@@ -31,7 +31,7 @@ def ring_attention(strips: Strips, inner: Attend) -> Attend:
         return RingAttention(strips)
     strips.multiple, strips.strict = max(high for _, high, _ in inner.block), True
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # its lists of blocks are as long as numbers say; see `parallelize`'s regions
     def sparse(q: Tensor, k: Tensor, v: Tensor, *, grid_q: Grid, grid_k: Grid, **options: Any) -> Tensor:
         total = sum(strips.rows)
         options |= {"grid_q": (grid_q[0], total, grid_q[2]), "grid_k": (grid_k[0], total, grid_k[2])}
