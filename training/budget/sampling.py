@@ -25,7 +25,8 @@ DECODED_NUMBERS_PER_PX = 4200
 Traced on diffusers' AutoencoderKLWan (`python -m benchmarks.trace --vae`); it does not grow with the length."""
 COPIES_OF_A_VIDEO = 3
 """Decoded tiles, the blended picture, and it in fp32."""
-GONE = {"gradients", "gradients being reduced", "gathered weights", "activations", "VAE and text encoder"}
+GONE = {"gradients", "gradients being reduced", "gathered weights", "activations", "VAE of samples"}
+"""Kinds that are not there, or counted apart. Encoders of `encode: on_the_fly` stay, beside those of samples."""
 
 
 def wants_samples(recipe: TrainRecipe) -> bool:
@@ -44,7 +45,7 @@ def sampling_bytes(recipe: TrainRecipe, kinds: dict[str, int], *, whole: int, ha
     """
     if not wants_samples(recipe):
         return 0
-    lasting = sum(size for kind, size in kinds.items() if kind not in GONE | {"VAE of samples"})
+    lasting = sum(size for kind, size in kinds.items() if kind not in GONE)
     copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
     encoding = encoder_bytes(recipe)
     network = vae_bytes(recipe) + whole + _network_bytes(recipe, half)

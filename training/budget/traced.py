@@ -5,6 +5,7 @@ Within FakeTensorMode nothing is computed or allocated; outside it, this is a re
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,11 +53,13 @@ def made_up_ranks(parallel: ParallelConfig, size: int) -> Iterator[World]:
         raise TrainError("ranks cannot be made up in a process that is a rank of a run; plan in a process of its own")
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
+    told = sys.excepthook  # a process group puts its rank before every line of later errors
     dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
     try:
         yield start(parallel, device="cpu")
     finally:
         dist.destroy_process_group()
+        sys.excepthook = told
 
 
 @dataclass
