@@ -1,8 +1,7 @@
 """English words that say nothing of what a text is about."""
 
 # The list of the Glasgow Information Retrieval Group, as scikit-learn has it (BSD-3-Clause), whose import takes seconds
-ENGLISH = frozenset(
-    """
+_WORDS = """
     a about above across after afterwards again against all almost alone along already also although always am among
     amongst amoungst amount an and another any anyhow anyone anything anyway anywhere are around as at back be
     became because become becomes becoming been before beforehand behind being below beside besides between beyond
@@ -21,5 +20,5 @@ ENGLISH = frozenset(
     us very via was we well were what whatever when whence whenever where whereafter whereas whereby wherein
     whereupon wherever whether which while whither who whoever whole whom whose why will with within without would
     yet you your yours yourself yourselves
-    """.split()
-)
+"""
+ENGLISH = frozenset(_WORDS.split())
