@@ -37,7 +37,7 @@ def candidates(
     b = np.concatenate([[STANDING[1]], q[i] - a[1:] * p[i]])
     fair = (abs(np.log(abs(a) + 1e-9)) < LARGEST) & (abs(np.angle(a)) < LARGEST)
     a, b = a[fair], b[fair]
-    support = np.clip(1 - _squared_moves(a, b, p, -q) / near**2, 0, None) @ weight
+    support = np.clip(1 - _squared(a[:, None] * p + b[:, None] - q) / near**2, 0, None) @ weight
     found: list[Candidate] = []
     while (support >= 0).any() and len(found) < MOST:
         best = int(support.argmax())
@@ -46,7 +46,7 @@ def candidates(
         if not found or share > LEAST * found[0][1]:
             found.append((fit, share))
         left = np.flatnonzero(support >= 0)  # few, once the best ones are found: nothing costs more here
-        alike = np.sqrt(_squared_moves(a[left] - fit[0], b[left] - fit[1], p)).mean(axis=1) <= near
+        alike = abs((a[left, None] - fit[0]) * p + (b[left, None] - fit[1])).mean(axis=1) <= near
         support[left[alike]] = support[best] = -1
     return found
 
@@ -105,18 +105,6 @@ def _refined(p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, fit:
 def _closeness(p: np.ndarray, q: np.ndarray, near: float, fit: Similarity) -> np.ndarray:
     """float [N]: 1 for points that move just so, 0 from `near` pixels off."""
     return np.clip(1 - _squared(fit[0] * p + fit[1] - q) / near**2, 0, None)
-
-
-def _squared_moves(a: np.ndarray, b: np.ndarray, p: np.ndarray, more: np.ndarray | None = None) -> np.ndarray:
-    """|a p + b + more|² of complex a, b [K] and p, more [N]: float [K, N]. As products of real matrices, which is
-    several times as fast."""
-    ones = np.ones(len(p))
-    real = np.stack([a.real, -a.imag, b.real], axis=1) @ np.stack([p.real, p.imag, ones])
-    imaginary = np.stack([a.imag, a.real, b.imag], axis=1) @ np.stack([p.real, p.imag, ones])
-    if more is not None:
-        real += more.real
-        imaginary += more.imag
-    return np.square(real, out=real) + np.square(imaginary, out=imaginary)
 
 
 def _squared(z: np.ndarray) -> np.ndarray:
