@@ -87,10 +87,10 @@ def main() -> None:
             wall_s = time.monotonic() - wall
             run_s = meter.total_s() - ray_start_s - sampling_s(meter)
             meter.stop()
+        print(f"run_cpu_s                {run_s:.1f}", flush=True)
         floor_s = floor(store, recipe, Path(folder))
-    print(f"cost_ratio               {run_s / floor_s:.3f}")
-    print(f"run_cpu_s                {run_s:.1f}")
     print(f"floor_cpu_s              {floor_s:.1f}")
+    print(f"cost_ratio               {run_s / floor_s:.3f}")
     print(f"ray_start_cpu_s          {ray_start_s:.1f}")
     print(f"wall_s                   {wall_s:.1f}")
     for stage, seconds in summary.stage_seconds.items():
