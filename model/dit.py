@@ -18,9 +18,7 @@ from reelwright.model.embed import PatchEmbed, TextEmbed, TimestepEmbed
 from reelwright.model.errors import ModelError
 from reelwright.model.lora.layers import assign
 from reelwright.model.order import pieces_of
-from reelwright.model.rope import rotation
-
-Origin = tuple[int, int, int]
+from reelwright.model.rope import Origin, rotation
 
 
 class DiT(nn.Module):
@@ -49,8 +47,8 @@ class DiT(nn.Module):
         """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text [B, L, D], text_mask [B, L] -> [B, C, T, H, W].
 
         cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
-        given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's first token on the
-        whole token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
+        given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's tokens on the whole
+        token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
         """
         grid = self._grid(x)
         self._check(x, text, grid, cond_frames)

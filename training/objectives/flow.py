@@ -83,7 +83,7 @@ def flow_loss(
     t: Tensor | None = None,
     patch: tuple[int, int, int] = (1, 2, 2),
 ) -> Loss:
-    """Compute the loss of a batch, or of the rows of its strip; the losses of all strips add up to the whole's.
+    """Compute the loss of a batch, or of its strip; the losses of all strips add up to the whole's.
 
     Args:
         model: the network; called as a `model.dit.DiT` is.
@@ -95,9 +95,7 @@ def flow_loss(
     noised = add_noise(batch, config, t=t, patch=patch)
     x, target, origin = noised.x, noised.target, (0, 0, 0)
     if batch.strip is not None:
-        strip = batch.strip
-        rows = slice(strip.first * patch[1], (strip.first + strip.rows) * patch[1])
-        x, target, origin = x[..., rows, :], target[..., rows, :], (0, strip.first, 0)
+        x, target, origin = batch.strip.cut(x, patch), batch.strip.cut(target, patch), batch.strip.origin
     predicted = model(
         x, noised.t * T_SCALE, batch.text, batch.text_mask, cond_frames=batch.cond_frames, origin=origin
     )  # fmt: skip
