@@ -284,7 +284,7 @@ class Trainer(Generic[B]):
 
     def _save(self) -> None:
         world = {"ranks": self.world.size, "data": self.world.data_size, "context": self.world.context_size}
-        guard = {"skipped": self.guard.skipped, "skipped_in_a_row": self.guard.skipped_in_a_row}
+        guard = self.guard.state()
         finished = self.step >= self.recipe.steps
         state = {"world": world, "guard": guard, "metrics": self.metrics, "finished": finished}
         self.saved_at = self.step
@@ -304,8 +304,7 @@ class Trainer(Generic[B]):
             raise TrainError(f"{latest} is of another recipe or snapshot; give this run another folder (--out)")
         checkpoints.load_tensors(latest, self._tensors())
         self.step = self.saved_at = saved["step"]
-        self.guard.skipped = saved["guard"]["skipped"]
-        self.guard.skipped_in_a_row = saved["guard"]["skipped_in_a_row"]
+        self.guard.load(saved["guard"])
         self.metrics = saved["metrics"]
         self._say(f"resuming from step {self.step} of {self.recipe.steps} ({latest})")
 
