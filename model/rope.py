@@ -10,7 +10,7 @@ BASE = 10000.0
 
 @dataclass(frozen=True)
 class Span:
-    """Where a rank's part of each frame lies: its tokens, a row of their own, are those from `first` on, in (h, w) order,
+    """Where a part of each frame lies: its tokens, a row of their own, are those from `first` on, in (h, w) order,
     of a frame of `columns` columns."""
 
     first: int

@@ -94,8 +94,9 @@ class UlyssesAttention:
         together = [[q, k]] if layout.query_frames == layout.frames else [[q], [k]]
         sent = [self._send(parts) for parts in together]
         orders = [order_q, order_k][: len(sent)]
-        came = [x for parts, order in zip(sent, orders, strict=True) for x in self._arrived(parts, order)]
-        out = self.inner(*came, *self._arrived(v, order_k), whole)
+        queries, keys = (x for parts, order in zip(sent, orders, strict=True) for x in self._arrived(parts, order))
+        (values,) = self._arrived(v, order_k)
+        out = self.inner(queries, keys, values, whole)
         return self._send_back(out, order_q)
 
     def _orders(self, whole: Layout, device: torch.device) -> tuple["Order", "Order"]:

@@ -93,9 +93,10 @@ def flow_loss(
         patch: latent frames, rows and columns of a token.
     """
     noised = add_noise(batch, config, t=t, patch=patch)
-    x, target, origin = noised.x, noised.target, (0, 0, 0)
+    x, target = noised.x, noised.target
     if batch.strip is not None:
-        x, target, origin = batch.strip.cut(x, patch), batch.strip.cut(target, patch), batch.strip.origin
+        x, target = batch.strip.cut(x, patch), batch.strip.cut(target, patch)
+    origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
     predicted = model(
         x, noised.t * T_SCALE, batch.text, batch.text_mask, cond_frames=batch.cond_frames, origin=origin
     )  # fmt: skip
