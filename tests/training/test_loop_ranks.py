@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reelwright.model.dit import DiT
-from reelwright.training.batch import Batch
 from reelwright.training import stopping
+from reelwright.training.batch import Batch
 from reelwright.training.checkpoints import find_checkpoint, read_metadata
 from reelwright.training.distributed.parallel import parallelize
 from reelwright.training.distributed.world import start
