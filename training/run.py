@@ -21,6 +21,7 @@ from reelwright.training.data.latents import Samples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note
 from reelwright.training.data.schedule import Schedule
+from reelwright.training.distributed.context import attention_kernel
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -71,6 +72,8 @@ def run(
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
+        if world.device.type == "cuda":
+            hooks.say(f"dense attention by {attention_kernel(recipe, world)}")
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
     if recipe.compute.compile:

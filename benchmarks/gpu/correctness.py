@@ -45,6 +45,8 @@ def run(bench: Bench) -> None:
             bad += not bench.attempt(case, lambda g=grid, b=block, t=dtype, d=dim: errors(bench.device, g, b, t, d))
     grid, heads = ((2, 4, 6), 2) if bench.toy else (LONG, 32)
     bench.attempt(f"{grid}, {heads} heads, last rows", lambda: last_rows(bench.device, grid, heads), needs_s=10)
+    if not missing(("pydantic",)):
+        bench.attempt("dense attention of a ring", lambda: _pieces(bench.device), needs_s=5)
     if not bench.toy:
         for name, dtype in product(("full 64 x 64", "ragged 64 x 64"), (torch.bfloat16,)):
             bench.attempt(f"{name}, again", lambda n=name, t=dtype: repeated(bench.device, *SHAPES[n], t))
@@ -99,6 +101,16 @@ def last_rows(device: torch.device, grid: Triple, heads: int, dtype: torch.dtype
     exact += _last_keys(*seen, grids[0], rows)
     gaps = [worst(x[:, -1:, rows], y) for x, y in zip((out, dq, dk, dv), exact, strict=True)]
     return {"tokens": grids[0].tokens, **_verdict(gaps, [2e-2] * 4)}
+
+
+def _pieces(device: torch.device) -> dict[str, Figure]:
+    """Name the kernel that a ring's pieces take here, which is one that a trial found right."""
+    from reelwright.training.distributed.partial_attention import piece_backend, whole_backend
+
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    chosen = piece_backend(device, dtype, 128)
+    whole = whole_backend(device, dtype, 128) if device.type == "cuda" else chosen
+    return {"ring": chosen, "whole": whole, "right": chosen != "plain"}
 
 
 def _last_keys(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, grid: BlockGrid, rows: slice) -> list[Tensor]:

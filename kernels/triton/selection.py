@@ -35,8 +35,8 @@ def ranked(
     """Keep a row's best key blocks: one program per row of scores [heads, chunk, blocks], query blocks from `first`.
 
     scores: fp64 or fp32. factor: from scores to STEPs. kept: int32 [rows], how many; with CDF until the softmax reaches
-    p instead. seen: uint8 [rows, blocks], with HIDES. Writes indices [heads, rows, width], ascending, and counts [heads,
-    rows].
+    p instead. seen: uint8 [rows, blocks], with HIDES. Writes indices [heads, rows, width], ascending, and counts
+    [heads, rows].
     """
     row = first + tl.program_id(0) % chunk
     head = (tl.program_id(0) // chunk).to(tl.int64)

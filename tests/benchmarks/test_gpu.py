@@ -29,7 +29,7 @@ def test_toy_kernels_are_judged_right(tmp_path) -> None:
     command.run_block(named(["kernels"])[0], tmp_path, until=time.monotonic() + 600, toy=True)
     rows = Report.read(tmp_path).rows["kernels"]
     assert all(row["right"] for row in rows)
-    assert max(row["out"] for row in rows) > 0  # two ways of computing
+    assert max(row.get("out", 0.0) for row in rows) > 0  # two ways of computing
 
 
 def test_the_first_four_blocks_take_nine_minutes_at_most() -> None:

@@ -17,10 +17,11 @@ from reelwright.kernels.attention import permuted
 from reelwright.kernels.blocks import REMEMBERED, BlockGrid, constant_for_compile
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
 from reelwright.training.batch import B
+from reelwright.training.distributed.partial_attention import piece_backend, whole_backend
 from reelwright.training.distributed.strips import Strips, TokenStrips, attention_types
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import ParallelConfig
+from reelwright.training.recipe import ParallelConfig, TrainRecipe
 
 
 class ContextParallel:
@@ -66,6 +67,14 @@ def context_parallel(
     rows = Strips(group, world.context_rank, world.context_size)
     set_attention(model, ring_attention(rows, inner))
     return ContextParallel(rows)
+
+
+def attention_kernel(recipe: TrainRecipe, world: World) -> str:
+    """Name the kernel of a run's dense attention on its device: a ring's pieces have their own choice."""
+    dtype = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
+    ring = recipe.parallel.context > 1 and recipe.parallel.context_form == "ring"
+    name = (piece_backend if ring else whole_backend)(world.device, dtype, recipe.model.head_dim)
+    return f"{name}, in a ring" if ring else name
 
 
 class UlyssesAttention:

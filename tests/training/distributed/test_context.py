@@ -8,6 +8,7 @@ import torch
 from reelwright.model.attention import Attend, Layout, dense_attention
 from reelwright.model.rope import Span, rotation
 from reelwright.training.batch import Strip, TokenStrip
+from reelwright.training.distributed import partial_attention
 from reelwright.training.distributed.context import UlyssesAttention, context_parallel
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
@@ -100,6 +101,16 @@ def test_parts_of_keys_in_plain_operations_are_as_the_kernel_s(keys: int) -> Non
     torch.testing.assert_close(plain, (out, lse))
     torch.testing.assert_close(plain[1], torch.logsumexp(q @ k.mT / 8**0.5, -1))
     torch.testing.assert_close(backward_plain(grad, q, k, v, out, lse), backward_piece(grad, q, k, v, out, lse))
+
+
+def test_a_kernel_that_is_wrong_or_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert partial_attention.piece_backend(cpu, torch.bfloat16, 64) == "cpu"
+    assert partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
+    with pytest.warns(UserWarning, match="attention by cudnn does not run here"):
+        assert not partial_attention._is_right("cudnn", cpu, torch.bfloat16, 16)
+    monkeypatch.setattr(partial_attention, "PROBE_ERROR", 1e-9)
+    assert not partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
 
 
 @pytest.mark.parametrize(("rows", "expect"), [(5, (2, 2, 1)), (3, (1, 1, 1)), (30, (10, 10, 10))])
