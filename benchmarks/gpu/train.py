@@ -19,6 +19,7 @@ from reelwright.model.blocks import Block
 from reelwright.model.config import DiTConfig
 from reelwright.model.flops import DENSE, train_flops
 from reelwright.model.rope import rotation
+from reelwright.model.text.keys import padded_keys
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.distributed.world import World
 from reelwright.training.recipe import ParallelConfig
@@ -57,7 +58,7 @@ class OneBlock:
         half = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.x = torch.randn(1, tokens, width, device=device, dtype=half, requires_grad=True)
         self.modulation = torch.randn(1, grid[0], 6 * width, device=device, requires_grad=True)
-        self.text = torch.randn(1, config.text_tokens, width, device=device, dtype=half)
+        self.text = padded_keys(torch.randn(1, config.text_tokens, width, device=device, dtype=half), None, zero_pad=True)
         self.rope = rotation(config.head_dim, grid, (0, 0, 0), device)
 
     def figures(self, bench: Bench, forward: Callable[..., tuple[Tensor, object]]) -> dict[str, Figure]:
@@ -67,7 +68,7 @@ class OneBlock:
 
         def output() -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False, enabled=not bench.toy):
-                return forward(self.x, self.modulation, self.text, None, self.rope, self.layout)[0]
+                return forward(self.x, self.modulation, self.text, self.rope, self.layout)[0]
 
         grad = torch.randn_like(self.x)
         with torch.no_grad():
