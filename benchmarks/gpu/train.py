@@ -58,7 +58,8 @@ class OneBlock:
         half = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.x = torch.randn(1, tokens, width, device=device, dtype=half, requires_grad=True)
         self.modulation = torch.randn(1, grid[0], 6 * width, device=device, requires_grad=True)
-        self.text = padded_keys(torch.randn(1, config.text_tokens, width, device=device, dtype=half), None, zero_pad=True)
+        text = torch.randn(1, config.text_tokens, width, device=device, dtype=half)
+        self.text = padded_keys(text, None, zero_pad=True)
         self.rope = rotation(config.head_dim, grid, (0, 0, 0), device)
 
     def figures(self, bench: Bench, forward: Callable[..., tuple[Tensor, object]]) -> dict[str, Figure]:
