@@ -1,5 +1,6 @@
 """How fast a run goes: clips/s, tokens/s, model FLOP utilisation, and the share of time spent waiting for data."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +15,11 @@ from reelwright.training.distributed.world import World
 from reelwright.training.recipe import TrainRecipe
 
 # Dense bf16 peaks in TFLOP/s, from the makers' data sheets (NVIDIA's headline figures with sparsity, halved).
-# The first name that the device's own name contains counts, so longer ones come first.
+# The first that stands as words in the device's own name counts, so longer ones come first.
 PEAK_TFLOPS = (
+    ("GB300", 2500.0),
+    ("GB200", 2500.0),
+    ("B300", 2250.0),
     ("B200", 2250.0),
     ("GH200", 989.5),
     ("H200", 989.5),
@@ -33,6 +37,7 @@ PEAK_TFLOPS = (
     ("A40", 149.7),
     ("A10", 125.0),
     ("RTX 6000 Ada", 364.2),
+    ("RTX 5090", 209.5),
     ("RTX 4090", 165.2),
     ("RTX 3090", 71.0),
     ("MI300X", 1307.4),
@@ -40,12 +45,22 @@ PEAK_TFLOPS = (
 )
 
 
+OTHERS = r"(?! (?:D|Laptop|Ti|SUPER|Max-Q)\b)"
+"""Words after a name that make it another device."""
+
+
+def peak_of(name: str) -> float | None:
+    """Dense bf16 FLOP/s of a GPU by its name; None for one that the table does not have, and for a part of one (MIG)."""
+    if "MIG" in name.split():
+        return None
+    return next((tera * 1e12 for known, tera in PEAK_TFLOPS if re.search(rf"\b{known}\b{OTHERS}", name)), None)
+
+
 def peak_flops(device: torch.device) -> float | None:
     """Dense bf16 FLOP/s of a GPU that the table has; None for others and for the CPU."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((tera * 1e12 for known, tera in PEAK_TFLOPS if known in name), None)
+    return peak_of(torch.cuda.get_device_name(device))
 
 
 def step_flops(
