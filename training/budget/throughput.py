@@ -50,7 +50,7 @@ OTHERS = r"(?! (?:D|Laptop|Ti|SUPER|Max-Q)\b)"
 
 
 def peak_of(name: str) -> float | None:
-    """Dense bf16 FLOP/s of a GPU by its name; None for one that the table does not have, and for a part of one (MIG)."""
+    """Dense bf16 FLOP/s of a GPU by its name; None for one that the table lacks, and for a part of one (MIG)."""
     if "MIG" in name.split():
         return None
     return next((tera * 1e12 for known, tera in PEAK_TFLOPS if re.search(rf"\b{known}\b{OTHERS}", name)), None)
