@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,9 +49,8 @@ class Shard:
         return cls(tensor.detach().to_local(), tuple(chunk.offsets))
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of a tensor in a file."""
+class Piece(NamedTuple):
+    """A part of a tensor in a file. There are as many as ranks × tensors."""
 
     file: str
     offset: Ints

@@ -103,7 +103,7 @@ class World:
 class Votes:
     """Votes of all ranks by the process group's key-value store, from any thread: they mix with no collective.
 
-    A rank sends one word per vote and waits for one; rank 0 counts.
+    A rank sends one word per vote and waits for one; rank 0 counts, and leaves last: the store may be its own.
     """
 
     def __init__(self, store: "dist.Store", name: str, rank: int, size: int) -> None:
@@ -116,13 +116,20 @@ class Votes:
         key = f"{self.name}/{self.number}"
         self.number += 1
         self.store.set(f"{key}/{self.rank}", "1" if yes else "0")
-        if self.rank == 0:
-            keys = [f"{key}/{rank}" for rank in range(self.size)]
-            self.store.wait(keys)
-            self.store.set(f"{key}/count", str(sum(map(int, self.store.multi_get(keys)))))
-            for one in keys:
-                self.store.delete_key(one)
-        return int(self.store.get(f"{key}/count"))
+        if self.rank:
+            count = int(self.store.get(f"{key}/count"))
+            if self.store.add(f"{key}/read", 1) == self.size - 1:
+                self.store.set(f"{key}/read by all", "")
+            return count
+        keys = [f"{key}/{rank}" for rank in range(self.size)]
+        self.store.wait(keys)
+        count = sum(map(int, self.store.multi_get(keys)))
+        self.store.set(f"{key}/count", str(count))
+        if self.size > 1:
+            self.store.wait([f"{key}/read by all"])
+        for one in (*keys, f"{key}/count", f"{key}/read", f"{key}/read by all"):
+            self.store.delete_key(one)
+        return count
 
 
 def start(parallel: ParallelConfig, *, device: str | None = None) -> World:
