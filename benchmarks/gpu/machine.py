@@ -43,7 +43,7 @@ def facts() -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_gib": round(properties.total_memory / 2**30, 1),
-        "bf16_peak_tflops": peak_tflops(),
+        "peak": _peak(),
         **_clocks(),
     } | found
 
@@ -54,10 +54,21 @@ def peak_tflops() -> float | None:
 
     if missing(("pydantic",)) or not torch.cuda.is_available():
         return None
-    from reelwright.training.budget.throughput import peak_flops
+    from reelwright.training.budget.devices import peak_here
 
-    peak = peak_flops(torch.device("cuda", 0))
-    return None if peak is None else peak / 1e12
+    peak = peak_here(torch.device("cuda", 0))
+    return None if peak is None else peak.tflops
+
+
+def _peak() -> str:
+    """Say what utilisations divide by, and where it is from."""
+    import torch
+
+    if missing(("pydantic",)):
+        return "not known without pydantic: no MFU"
+    from reelwright.training.budget.devices import peak_here
+
+    return str(peak_here(torch.device("cuda", 0)) or "not known: no MFU")
 
 
 def _clocks() -> dict[str, str]:

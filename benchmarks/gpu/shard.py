@@ -65,7 +65,7 @@ class Sharded:
         with torch.device("meta"):
             model: nn.Module = DiT(recipe.model)
         parallel.parallelize(model, recipe.parallel, recipe.compute, world)
-        parallel._shard(model, recipe.parallel, recipe.compute, world)
+        parallel._shard(model, recipe.parallel, world, half=world.device.type == "cuda")
         model.to_empty(device=world.device)
         model.init_weights(0)
         self.model = model
