@@ -23,6 +23,32 @@ CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validati
 """Sections that decide no weight of a step, or may be changed while a run goes on."""
 
 
+Origin = Literal["precomputed", "on_the_fly", "cached"]
+
+
+class EncodeConfig(Part):
+    """Where latents and text states come from: one word for both, or one for each."""
+
+    latents: Origin = Field(
+        "precomputed",
+        description="precomputed by `reel precompute`; on_the_fly: another window at each draw; cached: encoded at the "
+        "first draw, then read from this machine's disk",
+    )
+    text: Origin = Field("precomputed", description="states of captions: precomputed, on_the_fly or cached")
+    cache_dir: str = Field("", description="folder of what is cached; empty: reelwright/ in the user's cache folder")
+    cache_gib: float = Field(100.0, gt=0, description="size of that folder; beyond it, what was read longest ago goes")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word_is_both(cls, data: Any) -> Any:
+        return {"latents": data, "text": data} if isinstance(data, str) else data
+
+    @property
+    def stored(self) -> tuple[bool, bool]:
+        """Whether latents, and whether text states, must be in the store before a run begins."""
+        return self.latents == "precomputed", self.text == "precomputed"
+
+
 class DataConfig(Part):
     """Which pieces of the snapshot a step sees."""
 
@@ -41,9 +67,9 @@ class DataConfig(Part):
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
-    encode: Literal["precomputed", "on_the_fly"] = Field(
-        "precomputed", description="precomputed: latents of `reel precompute`; on_the_fly: encoded while training"
-    )
+    encode: EncodeConfig = EncodeConfig()
+    windows: int = Field(1, ge=1, description="windows of a clip that are encoded, at most; each draw shows one")
+    window_stride_s: float = Field(1.0, gt=0, description="seconds from one window of a clip to the next, at least")
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
     caption_kinds: tuple[str, ...] = Field(
         (), description="of the variants, these kinds (source, caption, composed, summary, …); empty: all but composed"
@@ -104,6 +130,9 @@ class GuardConfig(Part):
     """A step whose loss or gradient is not finite, or whose norm leaps, changes no weight."""
 
     max_norm: float = Field(1e3, gt=0, description="gradient norm above which a step is skipped")
+    max_ratio: float = Field(
+        20.0, ge=0, description="skipped too: a norm so many times the median of the last 100 steps; 0: any is taken"
+    )
     max_skipped: int = Field(10, ge=0, description="skipped steps in a row after which the run stops")
 
 
@@ -126,8 +155,10 @@ class ComputeConfig(Part):
     precision: Literal["fp32", "bf16"] = Field(
         "bf16", description="bf16: autocast over fp32 weights (bf16 under lora), which travel between GPUs in bf16"
     )
-    checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="activations computed again in the backward pass: none, selective, full"
+    checkpointing: Literal["none", "attention", "selective", "full"] = Field(
+        "none",
+        description="activations computed again in the backward pass: none; attention (all but outputs of long "
+        "attention); selective (all but those and every matrix product's); full (all)",
     )
     compile: bool = Field(False, description="blocks by torch.compile")
 
@@ -211,16 +242,10 @@ class TrainRecipe(Part):
         trained = {name: objective[name] for name in TimestepShift.model_fields if name in objective}
         return {**data, "sampling": {**trained, **(sampling or {})}} if trained else data
 
-    @model_validator(mode="after")
-    def _check(self) -> "TrainRecipe":
-        ring = self.parallel.context > 1 and self.parallel.context_form == "ring"
-        if self.compute.compile and self.compute.checkpointing != "none" and ring:
-            raise ValueError(
-                "compute.compile, compute.checkpointing and a ring do not go together: the ring is in no graph, and "
-                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, "
-                "or one of the other two off"
-            )
-        return self
+    @property
+    def in_regions(self) -> bool:
+        """Whether no graph holds this recipe's attention: blocks are then compiled before and after it."""
+        return self.parallel.context > 1 and self.parallel.context_form == "ring" and self.attention.form == "sparse"
 
     @property
     def fingerprint(self) -> str:
@@ -230,11 +255,13 @@ class TrainRecipe(Part):
         Settings at their defaults are left out, so that a field that a new version adds leaves running runs theirs.
         """
         same = {"checkpointing": ComputeConfig().checkpointing, "compile": ComputeConfig().compile}
-        read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch}
+        read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch, "encode": EncodeConfig()}
         core = self.model_copy(
             update={"compute": self.compute.model_copy(update=same), "data": self.data.model_copy(update=read)}
         )
         parts = core.model_dump(mode="json", exclude_defaults=True, exclude=CHANGEABLE)
+        if self.data.encode.latents == "on_the_fly":  # shows other windows; all else gives the same numbers
+            parts.setdefault("data", {})["encode"] = "on_the_fly"
         if self.objective.kind != DEFAULT:
             parts.setdefault("objective", {})["kind"] = self.objective.kind
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,7 +12,6 @@ from reelwright.pipelines.cli.commands.annotate import failed_before_in_words, p
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
-
     from reelwright.curation.ingest.inputs import Inputs, Skipped
     from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary
@@ -62,7 +61,9 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
     from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
-        found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
+        found = list_inputs(
+            recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests, images=recipe.images
+        )
     except NothingFound as nothing:
         _say_skipped(nothing.skipped, list_skipped)
         raise

@@ -15,7 +15,7 @@ from reelwright.model.sampling.guidance import Guidance
 from reelwright.model.sampling.schedules import Schedule
 from reelwright.model.sampling.settings import Memory, Settings, Shape
 from reelwright.model.sampling.solvers import Solution, timesteps
-from reelwright.model.text import load_text_encoder
+from reelwright.model.text import load_text_encoder, pad_text
 
 PROMPTS = ["a dog on the beach", "two cats in the sun, asleep"]
 SEEDS = [3, 4]
@@ -90,6 +90,20 @@ def test_cache_and_passes_change_nothing(generator: Generator, film: torch.Tenso
         close(other, made[0])
 
 
+@pytest.mark.parametrize("batched", [True, False])
+def test_prompts_without_padding_guide_as_padded_ones_do(generator: Generator, batched: bool) -> None:
+    """The empty prompt is one token: nearly all that the published network reads of it is padding."""
+    settings, model = QUICK.changed(batched=batched, negative=""), generator.model
+    x, t = torch.randn(2, 16, 3, 4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([700.0, 700.0])
+    with torch.no_grad():
+        found = generator.predictor(generator.encode_condition(PROMPTS, settings), settings)(x, t)
+        padded = [
+            model(x, t, *pad_text(generator.text_encoder.encode(texts), model.config.text_tokens))
+            for texts in (PROMPTS, ["", ""])
+        ]
+    torch.testing.assert_close(found, settings.guidance(*padded), rtol=1e-5, atol=1e-5)
+
+
 def test_image_to_video_begins_with_the_image(generator: Generator, film: torch.Tensor) -> None:
     video = generator.image(PROMPTS, film[:, :, 0], SEEDS, QUICK)
     assert video.shape == (2, 3, 9, 32, 48)
@@ -126,6 +140,24 @@ def test_segments_are_continuations_of_one_another(generator: Generator) -> None
     assert seen[0] is None
     close(seen[1], video[:, :, 4:9], 0)
     close(seen[2], video[:, :, 8:13], 0)
+
+
+def test_a_segment_that_continues_one_samples_with_its_own_shift(generator: Generator) -> None:
+    """It has fewer noisy tokens, and was trained with their shift."""
+    seen: list[float] = []
+
+    class Spy(Generator):
+        def sample_latents(self, condition, settings, *args, **options):
+            seen.append(settings.schedule.shift)
+            return super().sample_latents(condition, settings, *args, **options)
+
+    spy = Spy(generator.model, generator.codec, generator.text_encoder)
+    video = spy.long(PROMPTS, 3, SEEDS, QUICK.changed(shift=3.0, later_shift=2.0))
+    assert seen == [3.0, 2.0, 2.0]
+    same = spy.long(PROMPTS, 2, SEEDS, QUICK.changed(shift=3.0))
+    assert seen[3:] == [3.0, 3.0]
+    close(video[:, :, :9], same[:, :, :9], 0)
+    assert (video[:, :, 9:13] - same[:, :, 9:13]).abs().max() > 1e-4
 
 
 def test_interactive_asks_for_a_prompt_when_the_last_frames_are_out(generator: Generator) -> None:

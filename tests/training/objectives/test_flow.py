@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.model.sampling.schedules import shifted
+from reelwright.model.text import pack_text
 from reelwright.training.batch import Strip
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
 from tests.training.batches import make_batch
@@ -20,7 +21,7 @@ KINDS = [("t2i", 0, 1), ("t2v", 0, 3), ("i2v", 1, 3), ("continuation", 2, 4)]
 def exact(batch, scale=1.0):
     """A network that knows x0: from x_t = (1 - t) x0 + t ε follows x0 - ε = (x0 - x_t) / t."""
 
-    def predict(x, t, text, mask, *, cond_frames, origin):
+    def predict(x, t, text, *, cond_frames, origin):
         rows = slice(origin[1] * 2, origin[1] * 2 + x.shape[3])
         level = (t / T_SCALE).clamp_min(1e-12)[:, None, :, None, None]
         return scale * (batch.latents[..., rows, :] - x) / level
@@ -94,6 +95,27 @@ def test_weights_are_the_logit_normal_density_and_average_to_one(mean, std):
     assert at_mode == pytest.approx(1 / (std * math.sqrt(2 * math.pi) * middle * (1 - middle)), rel=1e-4)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.7, 12.0, 26.0])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.6), (1.0, 1.5)])
+def test_weight_at_the_level_follows_the_density_of_the_shifted_draw_and_averages_to_one(shift, mean, std):
+    config = FlowConfig(weight_at="level", logit_mean=mean, logit_std=std)
+    u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    weight, at_draw = loss_weight(u, config, shift), FlowConfig(logit_mean=mean, logit_std=std)
+    assert weight.mean().item() == pytest.approx(1, abs=2e-4)
+    density = loss_weight(shifted(u, shift), at_draw)
+    torch.testing.assert_close(weight / weight[0], density / density[0])
+
+
+def test_the_weight_at_the_level_gives_low_noise_its_share():
+    """Shares of the loss below t = 0.25, 0.5, 0.75 at the shift of 480p × 93, counted over uniform draws."""
+    u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    levels = shifted(u, 12.0)
+    for weight_at, shares in (("draw", [0.00017, 0.0065, 0.083]), ("level", [0.033, 0.186, 0.544])):
+        weight = loss_weight(u, FlowConfig(weight_at=weight_at), 12.0)
+        found = [(weight[levels < t].sum() / weight.sum()).item() for t in (0.25, 0.5, 0.75)]
+        assert found == pytest.approx(shares, rel=0.05, abs=2e-5), weight_at
+
+
 def test_uniform_weighting_is_one():
     assert (loss_weight(torch.rand(8), FlowConfig(weighting="uniform")) == 1).all()
 
@@ -104,8 +126,9 @@ def test_a_sample_s_loss_depends_on_its_seed_alone():
     together = flow_loss(zero, whole, CONFIG)
     for i in range(4):
         alone = make_batch(4, seed=5)
-        for name in ("latents", "text", "text_mask", "seeds"):
+        for name in ("latents", "seeds"):
             setattr(alone, name, getattr(alone, name)[i : i + 1])
+        alone.text = pack_text(alone.text.unpacked()[i : i + 1], 4)
         one = flow_loss(zero, alone, CONFIG)
         assert one.t == together.t[i]
         assert one.per_sample.item() == pytest.approx(together.per_sample[i].item(), rel=1e-6)
