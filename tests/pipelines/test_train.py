@@ -16,8 +16,8 @@ from reelwright.curation.store import Store
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.commands.train import make_job
 from reelwright.pipelines.precompute.run import precompute
-from reelwright.pipelines.recipes.files import load
 from reelwright.pipelines.train.run import Job
+from reelwright.recipe_files import load
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.data.buckets import main_bucket
 from reelwright.training.logs import read_log
