@@ -17,7 +17,7 @@ from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
-from reelwright.pipelines.precompute.run import Summary, precompute
+from reelwright.pipelines.precompute.run import Options, Summary, precompute
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.training.data.buckets import Bucket, source_frames
 from reelwright.training.data.encode import encode_frames, fingerprints_of
@@ -74,7 +74,7 @@ def store(made: Path, tmp_path: Path) -> Store:
 
 
 def run(store: Store, recipe: TrainRecipe | None = None, **options) -> Summary:
-    summary = precompute(store, "all", recipe or recipe_of(), workers=1, quiet=True, **options)
+    summary = precompute(store, "all", recipe or recipe_of(), Options(workers=1, quiet=True, **options))
     assert summary.adds_up
     return summary
 
@@ -129,7 +129,7 @@ def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, t
     ids = store.read("clips", ["clip_id"])
     store.merge("clips", ids.append_column("caption", [["new words", None, None, None, None]]), on="clip_id")
     store.snapshots.create("later", "select clip_id from clips")
-    summary = precompute(store, "later", recipe_of(), workers=1, quiet=True, retry_failed=True)
+    summary = precompute(store, "later", recipe_of(), Options(workers=1, quiet=True, retry_failed=True))
     assert summary.adds_up
     assert (summary.made, summary.made_captions, summary.before, summary.failed) == (0, 1, 6, 2)
     assert len(store.read("failures")) == 4

@@ -30,6 +30,7 @@ def precompute(
 ) -> None:
     """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
     from reelwright.curation.store import Store
+    from reelwright.pipelines.precompute.run import Options
     from reelwright.pipelines.precompute.run import precompute as run
     from reelwright.pipelines.recipes.locations import with_absolute_paths
     from reelwright.recipe_files import parse_overrides
@@ -43,10 +44,8 @@ def precompute(
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
     interrupts.leaves(interrupts.COMMITTED)
-    summary = run(
-        opened, snapshot, full,
-        limit=limit, address=address, workers=workers, retry_failed=retry_failed, quiet=quiet,
-    )  # fmt: skip
+    options = Options(limit=limit, retry_failed=retry_failed, address=address, workers=workers, quiet=quiet)
+    summary = run(opened, snapshot, full, options)
     say(summary_text(summary, f"reel train {recipe} --snapshot {snapshot} --store {store}", store))
     if not summary.adds_up:
         raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")
