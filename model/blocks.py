@@ -11,6 +11,7 @@ from reelwright.model.config import DiTConfig
 from reelwright.model.lora.layers import LoRALinear
 from reelwright.model.norms import LayerNorm
 from reelwright.model.order import Pieces, gated, modulate, pieces_of
+from reelwright.model.text.keys import TextKeys
 
 
 class SwiGLU(nn.Module):
@@ -53,8 +54,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        text: Tensor | None,
-        mask: Tensor | None,
+        text: TextKeys | None,
         rope: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
@@ -65,8 +65,7 @@ class Block(nn.Module):
             x: tokens, [B, N, C].
             modulation: `adaLN_modulation` of the timesteps, [B, T, 6 · C]. The caller computes it: it is fp32, and
                 sharded as such, where the rest of a block may be bf16.
-            text: text states, [B, L, C]; None: no cross-attention, for tokens whose keys and values are cached.
-            mask: bool [B, L], the tokens of `text` that are read.
+            text: states of the text at width C; None: no cross-attention, for tokens whose keys and values are kept.
             rope: rotations of the keys' positions.
             layout: where the tokens lie.
             cached: keys and values of earlier tokens.
@@ -80,14 +79,14 @@ class Block(nn.Module):
         attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), rope, layout, cached)
         x = gated(x, attended, gate1, pieces)
         if text is not None:
-            x = self._read(x, text, mask, layout.cond_frames * layout.frame_tokens)
+            x = self._read(x, text, layout.cond_frames * layout.frame_tokens)
         x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
         return x, own if text is None else None
 
-    def _read(self, x: Tensor, text: Tensor, mask: Tensor | None, clean: int) -> Tensor:
+    def _read(self, x: Tensor, text: TextKeys, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""
         noisy = x[:, clean:]
-        read = self.cross_attn(self.pre_crs_attn_norm(noisy), text, mask)
+        read = self.cross_attn(self.pre_crs_attn_norm(noisy), text)
         return torch.cat((x[:, :clean], noisy + read), dim=1) if clean else x + read
 
 
