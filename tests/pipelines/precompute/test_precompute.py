@@ -31,7 +31,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 from tests.conftest import REEL
 from tests.footage import frames, luma_of, number_of, write
-from tests.pipelines.fragile import Fragile
+from tests.pipelines.precompute.fragile import Fragile
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = (20, 34, 34, 9, 34)
