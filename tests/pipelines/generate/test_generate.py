@@ -173,7 +173,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     from typer.testing import CliRunner
 
     from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
 
+    load_commands()
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
