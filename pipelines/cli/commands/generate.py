@@ -148,8 +148,11 @@ def _settings(
     settings.check(source.recipe.model.patch_size if source.recipe else LONGCAT_VIDEO.patch_size)
     initial = read_initial_frames(content.image, content.video, settings, shape.fps or source.fps)
     if sampling.shift is None:
-        given = initial.frames.shape[1] if initial else 0
-        settings = settings.changed(shift=default_shift(source, settings, given))
+        first = default_shift(source, settings, initial.frames.shape[1] if initial else 0)
+        given = min(settings.shape.overlap, settings.shape.frames)
+        has_later = shape.segments > 1 or content.prompts_file
+        later = default_shift(source, settings, given) if has_later else None
+        settings = settings.changed(shift=first, later_shift=later)
     return settings, initial
 
 
