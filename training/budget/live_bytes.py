@@ -36,11 +36,11 @@ class LiveBytes(TorchDispatchMode):
             self._count(self._serial[id(storage)], size)
             return out
 
-        torch.UntypedStorage.resize_ = resized  # type: ignore[method-assign]
+        torch.UntypedStorage.resize_ = resized
         return super().__enter__()
 
     def __exit__(self, *failure: Any) -> None:
-        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        torch.UntypedStorage.resize_ = self._resize
         super().__exit__(*failure)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

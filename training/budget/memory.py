@@ -129,9 +129,10 @@ def plan_memory(
         kinds["activations"] = max(max(a.tail, a.peak - kinds["gradients"]) for a in held.values())
     if context > 1 and recipe.parallel.context_form == "ring":
         kinds["ring's buffers"] = _ring_bytes(recipe, bucket, context)
-    if recipe.data.encode == "on_the_fly":
-        kinds["VAE and text encoder"] = encoder_bytes(recipe)
-    elif wants_samples(recipe):
+    latents, states = recipe.data.encode.stored
+    if not (latents and states):
+        kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
+    if latents and wants_samples(recipe):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES

@@ -48,8 +48,8 @@ _ATTENTIONS: dict[str, Callable[[Any], int]] = {
         f"_scaled_dot_product_{kind}_backward": lambda a: round(BACKWARD * _attention(a[1], a[2].shape[2]))
         for kind in _KINDS
     },
-    "block_sparse": lambda a: _sparse(*a[:2], a[3], a[6]),
-    "block_sparse_backward": lambda a: round(BACKWARD * _sparse(*a[2:4], a[6], a[9])),
+    "block_sparse": lambda a: _sparse(a[0], a[1], a[3], a[6]),
+    "block_sparse_backward": lambda a: round(BACKWARD * _sparse(a[2], a[3], a[6], a[9])),
     "ring_attention": lambda a: _ring(a[0], *a[4:]),
     "ring_attention_backward": lambda a: round(BACKWARD * _ring(a[1], *a[7:])),
 }

@@ -21,8 +21,9 @@ from reelwright.model.attention import Layout, dense_attention, set_attention
 from reelwright.model.config import AttentionConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention
+from reelwright.model.text import PackedText
 from reelwright.training.adapters import adapt, blocks_to_bf16
-from reelwright.training.batch import Batch, Draws
+from reelwright.training.batch import Batch, Draws, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
 from reelwright.training.distributed.world import World, start
@@ -107,12 +108,13 @@ class TracedRun:
     def batch(self) -> Batch:
         """Make an empty batch, with captions of the recipe's longest."""
         num, config = self.shape.batch, self.recipe.model
-        size, text = (num, config.in_channels, *self.shape.latent), (num, self.recipe.text.tokens)
+        size, tokens = (num, config.in_channels, *self.shape.latent), self.recipe.text.tokens
+        states = torch.empty(num * tokens, config.caption_channels)
         draws = Draws(torch.empty(num, dtype=torch.float64), torch.empty(num, size[2]), torch.empty(size))
-        task = "i2v" if self.shape.cond_frames else "t2v"
+        task: Task = "i2v" if self.shape.cond_frames else "t2v"
         return Batch(
-            torch.empty(size), torch.empty(*text, config.caption_channels), torch.ones(text, dtype=torch.bool), task,
-            self.shape.cond_frames, list(range(num)), [""] * num, num, step=0, micro=0, draws=draws,
+            torch.empty(size), PackedText(states, torch.full((num,), tokens), tokens), task, self.shape.cond_frames,
+            list(range(num)), [""] * num, num, step=0, micro=0, draws=draws,
         )  # fmt: skip
 
 

@@ -88,12 +88,14 @@ class Schedule:
     train: np.ndarray = field(init=False)
     held_out: np.ndarray = field(init=False)
     unused: dict[str, int] = field(init=False)
+    lengths: np.ndarray = field(init=False)  # frames of every clip at the recipe's rate
 
     def __post_init__(self) -> None:
         rows = self.rows.sort_by("clip_id")
         self.rows = rows
         self.clip_ids = rows.column("clip_id").combine_chunks()
         width, height, frames = _shape_of(rows, self.data.fps)
+        self.lengths = frames
         self.assigned = assign(np.maximum(width, 1), np.maximum(height, 1), frames, self.data)
         self.names: list[Task] = [t for t in TASKS if getattr(self.tasks, t) > 0]
         known = width * height > 0
