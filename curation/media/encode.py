@@ -19,6 +19,7 @@ from reelwright.curation.media.colour import (
     Colour,
     alike,
     colour_of,
+    state_range,
 )
 from reelwright.curation.media.decode import (
     UPRIGHT,
@@ -83,6 +84,7 @@ class ClipWriter:
         import av
 
         forget_unusual_tags(first)
+        state_range(first)
         self.duration_s = duration_s
         self.path, self.config = path, config
         self.rate = rate
@@ -145,6 +147,7 @@ class ClipWriter:
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
         forget_unusual_tags(frame)
+        state_range(frame)
         frame = self._alike(frame)
         if self.rate:
             frame.pts, frame.time_base, frame.duration = index, self.in_time_base, 1

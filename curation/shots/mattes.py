@@ -81,17 +81,23 @@ def _course(frames: np.ndarray) -> Course:
     """frames: uint8 RGB [n, 27, 48, 3]."""
     seen = frames.reshape(len(frames), -1, 3).astype(np.float32)
     way = seen[-1] - seen[0]
-    length = np.square(way).sum(-1)
+    length = _over_rgb(np.square(way))
     weight = length / max(1.0, float(length.sum()))
-    along = (((seen - seen[0]) * way).sum(-1) / (length + NOISE)).clip(0, 1)
-    aside = np.square(seen - seen[0] - along[..., None] * way).sum(-1).mean(1)
-    gone = np.sqrt(np.square(np.diff(seen, axis=0)).sum(-1)).sum()
+    gone_along = (seen - seen[0]) * way
+    along = (_over_rgb(gone_along) / (length + NOISE)).clip(0, 1)
+    aside = _over_rgb(np.square(seen - seen[0] - along[..., None] * way)).mean(1)
+    gone = np.sqrt(_over_rgb(np.square(np.diff(seen, axis=0)))).sum()
     return Course(
         beside=float(aside[1:-1].mean() / max(1.0, float(length.mean()))),
         detour=float((np.abs(np.diff(along, axis=0)).sum(0) * weight).sum()),
         direct=float(np.sqrt(length).sum() / max(1.0, float(gone))),
-        share=((seen - seen[0]) * way).sum((1, 2)) / max(1.0, float(length.sum())),  # motion lends it neither sign
+        share=gone_along.sum((1, 2)) / max(1.0, float(length.sum())),  # motion lends it neither sign
     )
+
+
+def _over_rgb(values: np.ndarray) -> np.ndarray:
+    """Sum over the last axis [..., 3]: the same as numpy's sum, which takes many times as long over three values."""
+    return values[..., 0] + values[..., 1] + values[..., 2]
 
 
 def is_textured(footage: Footage, before: int, after: int) -> bool:
