@@ -74,12 +74,15 @@ class Scan:
 
     @property
     def frames_in_shots(self) -> int:
+        """Number of frames that lie in shots."""
         return sum(s.shot.num_frames for s in self.shots)
 
     @property
     def frames_lost(self) -> int:
-        """Count the frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a
-        bug."""
+        """Count the frames that are in no shot, no transition and no dropped span (negative: in two).
+
+        Any number other than 0 is a bug.
+        """
         return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
 
     def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
@@ -94,6 +97,7 @@ class Scan:
 
     @property
     def corrupt_frames(self) -> int:
+        """Number of frames that are damaged."""
         return sum(end - start for start, end in self.corrupt)
 
     def corrupt_in(self, start: int, end: int) -> int:
@@ -243,7 +247,7 @@ class _Borders:
         self.next_index = index + self.step
 
     def close(self, end: int, next_start: int) -> None:
-        """The shot that was open ends before frame `end`: find its crop, forget its samples and the transition's."""
+        """Close the open shot before frame `end`: find its crop, forget its samples and the transition's."""
         mine = [p for i, p in self.open if i < end]
         self.open = [(i, p) for i, p in self.open if i >= next_start]
         self.step = self.first_step
@@ -252,7 +256,7 @@ class _Borders:
             self.crops[end] = find_crop(keep, *self.size, self.config)
 
     def crop_of(self, shot: Shot, width: int, height: int) -> Crop:
-        """The crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
+        """Return the crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
         return self.crops.get(shot.end) or whole_picture(width, height)
 
 
@@ -284,8 +288,10 @@ def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
-    """Turn a scan into JSON and one blob, for the way out of a sandbox: the timestamps (empty where they cannot be
-    trusted)."""
+    """Turn a scan into JSON and one blob, for the way out of a sandbox.
+
+    The blob holds the timestamps, and is empty where they cannot be trusted.
+    """
     timing = found.timing
     value = {
         "info": asdict(found.info),

@@ -37,7 +37,7 @@ class Folders:
                     yield path
 
     def linked(self) -> Iterator[str]:
-        """The same of the linked folders that were met; call it when everything that was named is walked."""
+        """Yield inputs of the linked folders that were met; call it when everything that was named is walked."""
         while self._links:
             yield from self.files(*self._links.popleft())
 
@@ -71,8 +71,10 @@ def fixed_part(pattern: str) -> str:
 
 
 def as_regex(pattern: str) -> str:
-    """Turn a glob into a regular expression: `**` is any folders that are not hidden, `*` and `?` stay within a
-    name."""
+    """Turn a glob into a regular expression.
+
+    `**` matches any folders that are not hidden; `*` and `?` stay within a name.
+    """
     parts = pattern.split("/")
     made = ""
     for i, part in enumerate(parts):

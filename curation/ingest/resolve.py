@@ -99,8 +99,7 @@ def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
-    """Return lines to read before a run: files that are skipped, ids that repeat, rows and columns that are not
-    used."""
+    """Return lines to read before a run: skipped files, repeated ids, unused rows and columns."""
     lines = []
     if found.skipped:
         reasons = reasons_in_words(found.skipped)
@@ -237,7 +236,10 @@ def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
 
 
 def _by_content(path: str, suffix: str) -> str:
-    """The same for a local file whose name says nothing: a video may be in it, and taking it is the user's to say."""
+    """Return why a local file without a video extension is skipped, by its first bytes.
+
+    It may hold a video; the user decides whether to take it, by naming the file itself.
+    """
     try:
         is_regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
@@ -253,7 +255,7 @@ def _by_content(path: str, suffix: str) -> str:
 
 
 def _shown(suffix: str) -> str:
-    """A suffix as it is named in a count: what comes after a sentence's full stop is none."""
+    """Return a suffix as a count names it; text after the full stop of a sentence is not one."""
     if not suffix:
         return "no suffix"
     return suffix if len(suffix) <= 9 and suffix[1:].isprintable() and " " not in suffix else "an odd suffix"

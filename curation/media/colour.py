@@ -73,8 +73,10 @@ def hdr_kind(frame: Any, side_data: dict[str, bytes]) -> str:
 
 
 def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any:
-    """`frame` at this size, in this pixel format, matrix and range: a stream may change them half-way, and what filters
-    it may not. The very frame where nothing differs."""
+    """Convert `frame` to this size, pixel format, matrix and range; return the very frame where nothing differs.
+
+    A stream may change them half-way, and a filter graph may not.
+    """
     from av.video.reformatter import Interpolation
 
     own = colour_of(frame)
@@ -95,5 +97,5 @@ def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any
 
 
 def _as_swscale(matrix: int) -> int:
-    """swscale's number of a matrix: BT.601 is 5 there, and stands for what is unspecified."""
+    """Return libswscale's number of a matrix: BT.601 is 5 there, and stands for an unspecified one."""
     return 5 if matrix in (UNSPECIFIED, 5, 6) else matrix

@@ -10,8 +10,12 @@ MAX_DEPTH = 6
 
 
 def dolby_vision_profile(path: str, file: Any = None) -> int | None:
-    """Return the profile number of the first Dolby Vision track; None where the file has no such record. file: already
-    open."""
+    """Return the profile number of the first Dolby Vision track; None where the file has no such record.
+
+    Args:
+        path: path or URI of the file.
+        file: the file, if it is open already.
+    """
     if file is not None:
         place = file.tell()
         try:

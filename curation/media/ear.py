@@ -26,8 +26,10 @@ NOTHING_HEARD = Heard()
 
 
 class Ear:
-    """Listens to libav's log inside of `with ear.to("decoder"):`, in this thread and no longer: a log that is open
-    while libav's own threads end could make them wait for one another."""
+    """Listen to libav's log inside of `with ear.to("decoder"):`, in this thread and no longer.
+
+    A log that is open while libav's own threads end could make them wait for one another.
+    """
 
     def __init__(self) -> None:
         self.errors: Counter[str] = Counter()  # calls in which libav reported an error and went on, by whom
@@ -37,6 +39,7 @@ class Ear:
         self._logs: list[tuple[int, str, str]] = []
 
     def to(self, who: str) -> Self:
+        """Attribute the messages of the coming `with` block to `who`."""
         self._who = who
         return self
 

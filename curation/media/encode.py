@@ -78,8 +78,19 @@ class ClipWriter:
         *,
         is_interlaced: bool = False,
     ) -> None:
-        """upright_size: of the frames that `crop` lies in, where that is not `first`'s. duration_s: how long the clip's
-        frames are shown; None: as long as the frames themselves say. is_interlaced: any of its frames is flagged so."""
+        """Open the clip's file and build its filters and encoder.
+
+        Args:
+            path: the mp4 to write.
+            first: first decoded frame of the clip.
+            crop: rectangle of the picture, in pixels of the upright frame.
+            video: the source.
+            rate: frames per second; None for variable rate.
+            config: encoder settings.
+            upright_size: (width, height) of the frames that `crop` lies in, where they differ from `first`'s.
+            duration_s: how long the clip's frames are shown; None: by the frames' own durations.
+            is_interlaced: any of the frames is flagged as interlaced.
+        """
         import av
 
         forget_unusual_tags(first)
@@ -134,7 +145,7 @@ class ClipWriter:
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
 
     def _sound(self, video: Video) -> Sound | None:
-        """The sound of the clip's span; None where the source has none."""
+        """Read the sound of the clip's span; None where the source has none."""
         if not video.container.streams.audio:
             return None
         if self.first_pts is None or self.duration_s is None:
@@ -157,6 +168,7 @@ class ClipWriter:
         return alike(frame, self.size, self.format, self.in_colour)
 
     def finish(self) -> Encoded:
+        """Flush the encoder, close the file, and return the facts of the clip."""
         self.graph.vpush(None)
         self._drain()
         for packet in self.stream.encode():
@@ -245,7 +257,10 @@ def _steps(
     deinterlace: bool,
     table: str | None,
 ) -> list[Step]:
-    """libavfilter chain from a decoded frame to a frame of the clip. table: file that maps HDR's colours to SDR's."""
+    """Return the libavfilter chain from a decoded frame to a frame of the clip.
+
+    table: file that maps HDR's colours to SDR's.
+    """
     x, y, w, h = crop
     chain: list[Step] = []
     if deinterlace:
@@ -272,7 +287,7 @@ def _steps(
 
 
 def _escaped(path: str) -> str:
-    """A path as a value of libavfilter's arguments."""
+    """Escape a path for libavfilter's arguments."""
     return "".join(f"\\{c}" if c in "\\:'" else c for c in path)
 
 

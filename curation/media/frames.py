@@ -103,7 +103,7 @@ def sample(mp4: bytes, needs: Sequence[Frames]) -> list[np.ndarray]:
 
 
 def read(mp4: bytes, needs: Sequence[Frames] = ()) -> tuple[ClipFacts, list[np.ndarray]]:
-    """The facts and `sample` from one pass over the bytes; without needs nothing is decoded."""
+    """Return the facts and `sample` from one pass over the bytes; without needs nothing is decoded."""
     import av
 
     try:
@@ -165,10 +165,10 @@ def _sample_packets(
 
 
 def decode_wanted(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
-    """The frames with these presentation times, exactly as a full decode gives them, on one thread.
+    """Yield the frames with these presentation times, exactly as a full decode gives them, on one thread.
 
-    H.264 frames that no other frame refers to and nobody wants are left out, half of the work at x264's defaults; so
-    is all that follows the last wanted packet (in decoding order: after it the decoder is flushed).
+    H.264 frames that no other frame refers to and nobody wants are skipped, half of the work at x264's defaults. So are
+    all packets after the last wanted one (in decoding order: after it the decoder is flushed).
     """
     context.thread_count, context.thread_type = 1, "NONE"  # parallelism is over clips
     last = max((i for i, p in enumerate(packets) if p.pts in wanted), default=-1)

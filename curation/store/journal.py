@@ -25,8 +25,9 @@ MERGE_BYTES = 256 * 2**20  # of a maker's results: they are in memory while they
 
 
 class Journal:
-    """The journal of a store, for the process that commits. maker: who made results, such as "caption"; its results
-    have the same columns.
+    """The journal of a store, for the process that commits.
+
+    A maker is the one who made results, such as "caption"; its results have the same columns.
     """
 
     def __init__(self, store: Connection) -> None:
@@ -37,8 +38,13 @@ class Journal:
             self._count(row["maker"], row["num_rows"], row["bytes"])
 
     def add(self, maker: str, rows: pa.Table, *, merge: bool = False) -> None:
-        """Keep rows of `clips` (`clip_id` and the columns to set): noted, or, where it pays or with `merge`, merged
-        together with all that this maker has noted."""
+        """Keep rows of `clips`: in the journal, or merged into the table together with all that this maker has there.
+
+        Args:
+            maker: name of the maker.
+            rows: `clip_id` and the columns to set.
+            merge: merge in any case, not only where it pays.
+        """
         self._count(maker, rows.num_rows, rows.nbytes)
         if merge or self.rows[maker] >= MERGE_ROWS or self.bytes[maker] >= MERGE_BYTES:
             self._merge(maker, rows)
@@ -62,7 +68,7 @@ class Journal:
             datasets.append(dataset, datasets.to_table([row | {"at": datetime.now(UTC)}], TABLE, dataset.schema))
 
     def _merge(self, maker: str, more: pa.Table | None = None) -> None:
-        """Noted ones are forgotten once they are merged: a crash in between merges them again."""
+        """Merge a maker's journal into `clips`, then forget it: a crash in between merges it again."""
         noted = list(self._noted(maker))
         rows = pa.concat_tables([*noted, *([] if more is None else [more])])
         self.store.merge("clips", _newest(rows), on="clip_id")

@@ -67,7 +67,7 @@ def is_held_here(store: Path, name: str) -> bool:
 
 
 def _still_mine(path: Path) -> None:
-    """A process that was stopped, with its machine perhaps, does not go on where another has begun."""
+    """Refuse to go on with a lock that another process took while this one was stopped, perhaps with its machine."""
     key = str(path)
     if time.monotonic() - _seen[key] < LEASE_S / 2:
         return
@@ -100,7 +100,7 @@ def _renew() -> None:
 
 
 def _take(path: Path) -> dict[str, Any]:
-    """What it wrote there."""
+    """Write the lock file and return its content."""
     path.parent.mkdir(exist_ok=True)
     mine = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
@@ -144,8 +144,10 @@ def _clear_if_stale(path: Path, mine: Path) -> None:
 
 
 def _has_lapsed(path: Path, mine: Path, lease_s: float) -> bool:
-    """Whether a lock was not renewed for its lease, by the clock of the file system that both files are on; and is not
-    renewed now, watched by our own."""
+    """Return whether a lock was not renewed for its lease, and is not renewed while it is watched.
+
+    The lease goes by the clock of the file system that both files are on, the watch by our own.
+    """
     try:
         os.utime(mine)
         last = path.stat().st_mtime_ns

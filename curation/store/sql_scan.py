@@ -32,9 +32,11 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
 
     @property
     def schema(self) -> pa.Schema:
+        """Columns of the table, with those that are absent from this version."""
         return self._fields
 
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **options: Any) -> Any:
+        """Return a Lance scanner over `columns` under `filter`, or an Arrow one where columns are absent."""
         names = list(self._fields.names if columns is None else columns)
         try:
             if self._absent.keys() & names:

@@ -120,10 +120,12 @@ class Export:
 
     @property
     def num_clips(self) -> int:
+        """Number of clips."""
         return len(self.chosen)
 
     @property
     def empty_captions(self) -> int:
+        """Number of clips without a caption."""
         return self.num_clips - self.caption_kinds.total()
 
     def clips(self) -> Iterator[Clip]:
@@ -165,7 +167,7 @@ class Export:
 
 
 def _number(value: Any) -> float:
-    """A finite number above 0, or 0: a query may return anything under the name of a clip's column."""
+    """Return a finite number above 0, or 0: a query may return anything under the name of a clip's column."""
     return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0
 
 
