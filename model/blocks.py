@@ -23,6 +23,7 @@ class SwiGLU(nn.Module):
         self.w2 = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply it: x [..., C] -> [..., C]."""
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
@@ -33,6 +34,7 @@ class Modulation(nn.Sequential):
         super().__init__(nn.SiLU(), nn.Linear(width, parts * dim))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Project timestep embeddings: t [B, T, E] -> [B, T, parts · C], fp32."""
         with _no_autocast(t):
             return fp32_linear(self[1], F.silu(t.float()))
 
@@ -60,11 +62,21 @@ class Block(nn.Module):
         cached: tuple[Tensor, Tensor] | None = None,
         keep: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """x [B, N, C] tokens, modulation [B, T, 6 · C], text (none: no cross-attention).
+        """Run the block.
 
-        modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such,
-        where the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given
-        out has a gradient in a compiled block, zeros that would be computed with.
+        Args:
+            x: tokens, [B, N, C].
+            modulation: `adaLN_modulation` of the timesteps, [B, T, 6 · C]. The caller computes it: it is fp32, and
+                sharded as such, where the rest of a block may be bf16.
+            text: keys and values of the text; None: no cross-attention.
+            rope: RoPE of all keys.
+            layout: grid and order of the tokens.
+            cached: keys and values that come before x's.
+            keep: return the block's own keys and values. An output has a gradient in a compiled block, zeros that would
+                be computed with, so they are returned only on request.
+
+        Returns:
+            x, and the block's own keys and values if `keep`, else None.
         """
         pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
@@ -93,6 +105,16 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(config.hidden_size, rows * columns * config.out_channels)
 
     def forward(self, x: Tensor, t: Tensor, pieces: Pieces) -> Tensor:
+        """Project tokens to patches.
+
+        Args:
+            x: tokens, [B, N, hidden].
+            t: timestep embeddings, [B, T, E].
+            pieces: views of the tokens by frame.
+
+        Returns:
+            Patches [B, N, patch · channels], fp32.
+        """
         shift, scale = self.adaLN_modulation(t).chunk(2, dim=-1)
         with _no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale, pieces)
@@ -100,11 +122,11 @@ class FinalLayer(nn.Module):
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager:
-    """What is computed within keeps its type. Tensors without storage have no autocast to switch off."""
+    """Switch autocast off within. Tensors without storage have no autocast to switch off."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def fp32_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear in fp32 whatever its weights' type, and so what its adapters add."""
+    """Apply a linear in fp32 whatever its weights' type, and so its adapters."""
     out = F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
     return layer.adapted(out, x) if isinstance(layer, LoRALinear) else out

@@ -56,6 +56,7 @@ class DiTConfig(Part):
 
     @property
     def head_dim(self) -> int:
+        """Width of an attention head."""
         return self.hidden_size // self.num_heads
 
     @property

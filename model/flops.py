@@ -50,7 +50,7 @@ def train_flops(
 def _block_flops(
     config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig
 ) -> int:
-    """A sample's part of one block."""
+    """Count a sample's FLOPs in one block."""
     dim, (frames, rows, columns) = config.hidden_size, grid
     tokens, noisy = frames * rows * columns, (frames - cond_frames) * rows * columns
     modulation = _linear(frames, config.adaln_tembed_dim, 6 * dim)
@@ -88,7 +88,7 @@ def _share(blocks: int, keep: float) -> float:
 
 
 def _input_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
-    """The layers that see latents, sinusoids and text states, none of which asks for a gradient."""
+    """Count the FLOPs of the layers that see latents, sinusoids and text states, none of which needs a gradient."""
     frames, rows, columns = grid
     patch = config.in_channels * config.patch_size[1] * config.patch_size[2]
     timesteps = _linear(frames, config.frequency_embedding_size, config.adaln_tembed_dim)
@@ -97,7 +97,7 @@ def _input_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
 
 
 def _embedding_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
-    """The second layers of the timestep's and the text's MLP."""
+    """Count the FLOPs of the second layers of the timestep's and the text's MLP."""
     timesteps = _linear(grid[0], config.adaln_tembed_dim, config.adaln_tembed_dim)
     return timesteps + _linear(text_tokens, config.hidden_size, config.hidden_size)
 

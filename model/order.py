@@ -18,8 +18,11 @@ from reelwright.model.attention import Layout
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens as a view [B, groups, strips, blocks, depth, size, C]: blocks that have `depth` frames of `size` tokens,
-    in strips of rows, in groups of frames. An axis: (first token within the axis around it, count, tokens of one)."""
+    """Tokens as a view [B, groups, strips, blocks, depth, size, C].
+
+    That is blocks of `depth` frames of `size` tokens, in strips of rows, in groups of frames. An axis is (first token
+    within the axis around it, count, tokens of one).
+    """
 
     frame: int
     depth: int
@@ -48,10 +51,11 @@ class Scattered:
     grid: BlockGrid
 
     def tokens(self, x: Tensor) -> Tensor:
+        """Return tokens x [B, N, C] as they are."""
         return x
 
     def frames(self, x: Tensor) -> Tensor:
-        """x [B, T, C] -> [B, N, C]."""
+        """Repeat values of frames for their tokens: x [B, T, C] -> [B, N, C]."""
         frame_tokens = self.grid.grid[1] * self.grid.grid[2]
         return x.index_select(1, self.grid.order(x.device) // frame_tokens)
 
@@ -88,14 +92,14 @@ def in_blocks(grid: BlockGrid) -> Pieces:
 
 
 def _runs(first: int, last: int, size: int) -> list[tuple[int, int, int]]:
-    """An axis in parts of `size` and what is left: where each kind starts, how many there are, of what size."""
+    """Split an axis into parts of `size` and a rest: where each kind starts, how many there are, of what size."""
     whole, left = divmod(last - first, size)
     runs = (first, whole, size), (last - left, 1, left)
     return [run for run in runs if run[1] * run[2]]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, pieces: Pieces) -> Tensor:
-    """x [B, N, C] · (1 + scale) + shift, those [B, T, C] of frames; in fp32, in x's type."""
+    """Return x [B, N, C] · (1 + scale) + shift, with scale and shift [B, T, C] per frame; in fp32, then in x's type."""
     if len(pieces) > 1:
         return _Combined.apply(shift, x, 1 + scale, pieces, True)
     piece = pieces[0]
@@ -104,7 +108,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, pieces: Pieces) -> Tensor:
 
 
 def gated(x: Tensor, update: Tensor, gate: Tensor, pieces: Pieces) -> Tensor:
-    """x + gate [B, T, C] · update, both [B, N, C]; in fp32, in x's type."""
+    """Return x + gate [B, T, C] · update, both [B, N, C]; in fp32, then in x's type."""
     if len(pieces) > 1:
         return _Combined.apply(x, update, gate, pieces, False)
     piece = pieces[0]

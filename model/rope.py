@@ -18,9 +18,10 @@ def rotation(
     origin: tuple[int, int, int] = (0, 0, 0),
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """cos and sin of each token's angles, [N, D/2, 2] fp32; tokens of `grid` in (t, h, w) order, the first at `origin`.
+    """Return cos and sin of each token's angles, [N, D/2, 2] fp32.
 
-    Made anew in each pass: cosines are taken of the axes' few positions alone, so there is nothing worth keeping.
+    Tokens of `grid` are in (t, h, w) order, the first at `origin`. They are computed in each pass: cosines are taken of
+    the axes' few positions alone, so there is nothing worth keeping.
     """
     parts = []
     for axis, dim in enumerate(axis_dims(head_dim)):
@@ -34,7 +35,7 @@ def rotation(
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """x [..., N, D], its interleaved pairs turned by their token's angles (`rotation`) in fp32, in x's type."""
+    """Rotate the interleaved pairs of x [..., N, D] by their token's angles (`rotation`) in fp32; return x's type."""
     pairs = x.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses this, and knows no complex numbers
         (even, odd), (cos, sin) = pairs.unbind(-1), rope.unbind(-1)

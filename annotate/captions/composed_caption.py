@@ -35,8 +35,10 @@ DETAIL = ((10, "It is soft, without fine detail."), (300, ""), (1e12, "It is sha
 
 @dataclass(frozen=True)
 class ComposedCaption(Annotator):
-    """Shape, length, camera, movement, light, colour, detail and text of a clip in sentences, from other annotators'
-    columns; what is missing is left out. The same values give the same words.
+    """A clip in sentences, composed from other annotators' columns.
+
+    They say shape, length, camera, movement, light, colour, detail and text, and leave out what is not known. The same
+    values give the same words.
     """
 
     name, version = "composed_caption", 1
@@ -47,7 +49,11 @@ class ComposedCaption(Annotator):
     models = (vocabulary_fingerprint(CAMERA_MOTIONS),)
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the values of INPUTS, None where not known."""
+        """Compose the sentences of a clip.
+
+        Args:
+            inputs: the values of INPUTS, None where not known.
+        """
         known = {name: value for name, value in zip(INPUTS, inputs, strict=True) if value is not None}
         sentences = [_shape_and_camera(known), _movement(known), _light(known), _detail(known), _text(known)]
         caption = " ".join(filter(None, sentences))

@@ -44,10 +44,15 @@ class AsksAboutClip(AsksAModel, Annotator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
+        """The frames that the questions show, and the columns that they quote."""
         return self.sampling.needs
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the values of `needs`."""
+        """Ask about one clip.
+
+        Args:
+            inputs: the values of `needs`.
+        """
         (columns,) = self.batch([self.kept(*inputs)])
         if isinstance(columns, Exception):
             raise columns

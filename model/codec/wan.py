@@ -26,7 +26,11 @@ class WanCodec(Codec):
     name = "wan"
 
     def __init__(self, config: CodecConfig, *, device: str = "cpu") -> None:
-        """Raises ModelError when the weights or diffusers are missing, or the VAE is none of Wan 2.1's kind."""
+        """Load the VAE.
+
+        Raises:
+            ModelError: the weights or diffusers are missing, or the VAE is not of Wan 2.1's kind.
+        """
         self.fingerprint = wan_fingerprint(config)
         self.device, self.dtype = torch.device(device), DTYPES[config.dtype]
         self.vae = _load(config, self.dtype).to(device)

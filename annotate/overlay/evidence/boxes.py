@@ -141,8 +141,10 @@ def steady_cells(seen: Persistence) -> np.ndarray:
 
 
 def _agreement(kept: np.ndarray) -> np.ndarray:
-    """1 where structure is as strong as in the median picture; a translucent mark is up to three times so before
-    another background, lettering that comes and goes is more."""
+    """Return 1 where structure is as strong as in the median picture.
+
+    A translucent mark is up to three times as strong before another background, lettering that comes and goes is more.
+    """
     return np.where(kept > 3, 3 / np.maximum(kept, 3), np.clip(kept, -1, 1))
 
 
@@ -169,7 +171,7 @@ def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
 
 
 def _masks(shape: tuple[int, ...], box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bool [h, w] each: the box, the box with a margin of two cells, a ring around that."""
+    """Return bool [h, w] each: the box, the box with a margin of two cells, a ring around that."""
     x0, y0, x1, y1 = _cell_limits(box, shape)
     margin = min(20, max(6, x1 - x0))
     planes = [np.zeros(shape, bool) for _ in range(3)]

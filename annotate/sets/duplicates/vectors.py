@@ -30,6 +30,7 @@ class LikeVectors:
         self.short = np.concatenate([part, rest[:, None]], axis=1)
 
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Find pairs of at least the cosine; see `Neighbours`."""
         others = np.flatnonzero(free)
         others = others[np.searchsorted(others, block[0]) :] if len(block) else others[:0]
         found = [np.zeros((0, 2), np.int64)]
