@@ -17,10 +17,13 @@ from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAIT
 
 @dataclass(frozen=True)
 class Planned:
-    """Clips of one annotator by where they stand. seconds: of a worker, for what is stale and waiting; None: unknown.
-    usage: of a chat model, for the same; {} where it asks none.
+    """Clips of one annotator by state.
 
-    waiting: for a column that another annotator fills; where that one is to run too, they follow in the same run.
+    Attributes:
+        waiting: clips that wait for a column of another annotator; if that one is to run too, they follow in the same
+            run.
+        seconds: of a worker, for the clips that are stale or waiting; None: unknown.
+        usage: of a chat model, for the same clips; {} where it asks none.
     """
 
     name: str
@@ -37,7 +40,7 @@ class Planned:
 def make_plan(
     store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
 ) -> list[Planned]:
-    """A row an annotator, in their order."""
+    """Return one row per annotator, in execution order."""
     measured, used = measured_seconds(store), measured_usage(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
     staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
@@ -57,7 +60,7 @@ def make_plan(
 
 
 def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
-    """What so many clips use at this price; tokens: of a clip as measured, else as typical."""
+    """Estimate the usage of so many clips; tokens: per clip as measured, else as typical."""
     chat, tokens = chat_of(annotator), tokens or annotator.typical_tokens
     if chat is None or tokens is None:
         return {}
@@ -92,7 +95,7 @@ def noted_results(store: Store) -> int:
 
 
 def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
-    """The plan as a table, with a sum of what is known."""
+    """Yield the plan as a table, with a sum of the known values."""
     width = max([len(r.name) for r in rows], default=4)
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
     for r in rows:

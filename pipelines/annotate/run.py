@@ -61,10 +61,18 @@ def annotate_stale(
     retry_failed: bool = False,
     where: str | None = None,
 ) -> None:
-    """Annotate what is missing or stale, and note it in `report`. Needs Ray to be running. Interrupted, it keeps what
-    is done.
+    """Annotate the clips whose values are missing or stale, and record it in `report`.
 
-    where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
+    It needs Ray to be running. Interrupted, it keeps finished results.
+
+    Args:
+        store: the store.
+        recipe: the recipe.
+        annotators: by name.
+        progress: the display.
+        report: of the run.
+        retry_failed: try clips again that failed before.
+        where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
     """
     prepare_columns(store, annotators)
     levels = in_levels(annotators)

@@ -60,4 +60,5 @@ class Summary:
 
     @property
     def adds_up(self) -> bool:
+        """Whether the counts add up."""
         return self.ok + self.duplicate + self.failed == self.inputs

@@ -73,7 +73,11 @@ class Beginning:
 
 
 def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
-    """An image, or the last `settings.shape.overlap` frames of a video. Raises UserError."""
+    """Read the first frames: an image, or the last `settings.shape.overlap` frames of a video.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     size = (settings.shape.width, settings.shape.height)
     if image is not None:
         return Beginning(read_image(image, size).unsqueeze(1), image)
@@ -87,7 +91,11 @@ def read_beginning(image: Path | None, video: Path | None, settings: Settings, f
 
 
 def find_source(path: Path) -> Source:
-    """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
+    """Find a training checkpoint, the newest of a run, or published weights.
+
+    Raises:
+        UserError: the path is none of these.
+    """
     from reelwright.pipelines.weights.convert import recipe_of
     from reelwright.training.checkpoints import find_checkpoint, read_metadata
     from reelwright.training.errors import TrainError
@@ -117,10 +125,23 @@ def load(
     attention: AttentionConfig | None = None,
     tile: int | None = None,
 ) -> Loaded:
-    """Build the generator. codec, text, attention: instead of the recipe's; ema: None takes averaged weights where
-    there are any. tile: pixels of the VAE's tiles.
+    """Build the generator.
 
-    Raises UserError, ModelError or TrainError.
+    Args:
+        source: checkpoint or weights.
+        codec: instead of the recipe's.
+        text: text encoder, instead of the recipe's.
+        loras: (LoRA file, strength).
+        ema: take averaged weights; None: where there are any.
+        device: of the network.
+        dtype: of the network.
+        attention: instead of the recipe's.
+        tile: pixels of the VAE's tiles.
+
+    Raises:
+        UserError: an option does not suit the source.
+        ModelError: weights do not fit.
+        TrainError: the checkpoint cannot be read.
     """
     codec, text = encoders(source, codec, text, on_gpu=device.startswith("cuda"), tile=tile)
     loras = [(_lora_file(path), weight) for path, weight in loras]
@@ -144,7 +165,7 @@ def load(
 
 
 def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
-    """The run's name, or what the record beside weights says of where they are from: `reel lineage` goes on there."""
+    """Return the run's name, or the origin in the record beside weights: `reel lineage` continues there."""
     if is_run:
         return {"run": path.parent.parent.name}
     note = read_note(path)
@@ -153,7 +174,7 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
 
 
 def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
-    """The shift that the run trained so many noisy tokens with; the published one for published weights."""
+    """Return the shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
         return SHIFT
 
@@ -301,7 +322,7 @@ def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
 
 
 def _lora_file(path: Path) -> Path:
-    """A file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
+    """Return a LoRA file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
     from reelwright.pipelines.weights.convert import LORA_FILE
 
     found = path / LORA_FILE if path.is_dir() else path

@@ -119,7 +119,7 @@ class History:
                 self.note_done(row)
 
     def _note_survivor(self, row: dict[str, Any]) -> None:
-        """A duplicate's bytes and id lead to its survivor; a failed file speaks for nothing."""
+        """Map a duplicate's bytes and id to its survivor; a failed file maps to nothing."""
         if row["state"] == "failed":
             return
         survivor = row["duplicate_of"] or row["uri"]
@@ -140,7 +140,7 @@ class History:
         return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
 
     def id_of(self, item: Input) -> str | None:
-        """The id by which an input may repeat another."""
+        """Return the id by which an input may repeat another."""
         return None if self.keep_ids else item.source_id
 
     def forget_mended_rows(self, inputs: Inputs) -> None:
@@ -154,7 +154,7 @@ class History:
                 self.store.delete("sources", f"uri IN ({literals(gone[at : at + DELETE_CHUNK])})")
 
     def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
-        """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
+        """Return the row of an earlier good version of a file, if these are its bytes again: its clips still exist."""
         if (uri, md5) not in self.earlier:
             return None
         names = literals([uri]), literals([md5 or ""])
@@ -258,8 +258,10 @@ class History:
         return sum(md5 in self.done_md5s for md5 in lost.values())
 
     def _incomplete(self, *, every: bool) -> set[str]:
-        """MD5s of sources that are ok, but for clips that could not be cut. every: for whatever reason; else because
-        the file could not be read then."""
+        """Return the MD5s of sources that are ok, but for clips that could not be cut.
+
+        every: whatever the reason; else only where the file could not be read then.
+        """
         return set(self._lost_clips("" if every else f" AND {UNREAD}").values())
 
     def _lost_clips(self, condition: str) -> dict[str, str]:

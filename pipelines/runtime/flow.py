@@ -20,9 +20,12 @@ class Need(Protocol):
     """CPUs and GPUs that one task of a stage occupies on the cluster."""
 
     @property
-    def cpus(self) -> float: ...
+    def cpus(self) -> float:
+        """CPUs of one task."""
+
     @property
-    def gpus(self) -> float: ...
+    def gpus(self) -> float:
+        """GPUs of one task."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Flow:
         """Start nothing more, and wait for nothing: what runs ends when this process leaves Ray, or by itself.
 
         It is not cancelled: where a task ends at that moment, Ray (2.60) aborts the whole process ("Tried to complete
-        task that was not pending")."""
+        task that was not pending").
+        """
         for queue in self._queues.values():
             queue.clear()
         self._in_flight.clear()

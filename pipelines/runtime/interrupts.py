@@ -21,8 +21,10 @@ _last = 0
 
 @contextmanager
 def catch_sigint() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM raise KeyboardInterrupt, and are noted as well. Nothing changes outside the main
-    thread, nor for a signal that is ignored (SIGINT of a script's `reel … &`)."""
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt within the block, and record them.
+
+    Nothing changes outside the main thread, nor for a signal that is ignored (SIGINT of a script's `reel … &`).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

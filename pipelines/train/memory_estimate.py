@@ -27,9 +27,16 @@ def print_plan(
     seconds: float | None = None,
     say: Callable[[str], None] = print,
 ) -> MemoryPlan:
-    """Print the plan for `gpus` ranks. gpu_memory_gb: of one GPU (in GiB, as makers round it); peak_tflops: dense, of
-    its matrix units; both of this machine's GPU where not given, else an H100's. mfu: to tell a step's time by.
-    seconds: of a step, to ask its MFU.
+    """Print the memory estimate for `gpus` ranks.
+
+    Args:
+        recipe: the recipe.
+        gpus: number of ranks.
+        gpu_memory_gb: memory of one GPU, in GiB, as makers round it; this machine's if None, else an H100's.
+        peak_tflops: dense, of its matrix units; as above if None.
+        mfu: assumed utilization, to estimate the time of a step.
+        seconds: measured time of a step, to compute its MFU.
+        say: prints a line.
     """
     memory, tflops, device = _device(gpu_memory_gb, peak_tflops)
     plan = plan_memory(recipe, ranks=gpus)
@@ -41,7 +48,7 @@ def print_plan(
 
 
 def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryPlan]]:
-    """(settings, plan) of changes that make a recipe fit, from those that cost little to those that cost much."""
+    """Yield (settings, plan) of changes that make a recipe fit, from the cheapest to the dearest."""
     room = memory_gib * GIB * HEADROOM
     for settings in _changes(recipe, gpus):
         changed = _with(recipe, settings)
@@ -107,7 +114,7 @@ def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) ->
 
 
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
-    """Settings to try, alone and then together."""
+    """Yield settings to try, alone and then together."""
     softer = [c for c in ("selective", "full") if c != recipe.compute.checkpointing]
     if recipe.compute.checkpointing == "full":
         softer = []

@@ -67,8 +67,10 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> int:
-    """Train until the end, or until a signal, which the workers are told by a file: they are on other nodes, and Ray
-    would abort them. Returns the signal, 0 if none came."""
+    """Train until the end, or until a signal; return the signal, 0 if none came.
+
+    Workers learn of it by a file: they are on other nodes, and Ray would abort them.
+    """
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -95,7 +97,7 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
 
 
 def _begun(call: Callable[[], Any]) -> Future[Any]:
-    """What `call` will return, from a thread: this one stays free for signals. It holds up nobody's exit."""
+    """Call in a thread, so that this one stays free for signals. It delays no exit."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -119,7 +121,7 @@ def on_gpus(workers: int, gpus: float) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """The last line of the innermost cause: a worker's own sentence."""
+    """Return the last line of the innermost cause: a worker's own sentence."""
     failures = getattr(error, "worker_failures", None)
     text = str(next(iter(failures.values()))) if failures else str(error)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]

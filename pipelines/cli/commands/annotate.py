@@ -127,7 +127,7 @@ def unmeasured_lines(unmeasured: "Mapping[str, int]", why: "Mapping[str, str]") 
 
 
 def failed_before_in_words(counts: "Mapping[str, int]", store: str) -> str:
-    """What failed in earlier runs and stays so, and what to do. counts: by what it is, in the singular."""
+    """Say which clips failed in earlier runs and stay so, and how to retry them. counts: by kind, in the singular."""
     some = [f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
     return f"{' and '.join(some)} failed before (reel failures --store {store}; --retry-failed tries them again)"
 

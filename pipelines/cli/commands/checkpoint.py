@@ -31,8 +31,11 @@ def import_(
     max_shard: MaxShard = "5GB",
     dtype: Dtype = None,
 ) -> None:
-    """Check published weights, or a LoRA file, against the network, and copy them to a folder that `reel train` and
-    `reel generate` take. What does not fit is listed, and nothing is written."""
+    """Check published weights, or a LoRA file, against the network.
+
+    Copy them to a folder that `reel train` and `reel generate` take. Keys that do not fit are listed, and nothing is
+    written.
+    """
     from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora
 

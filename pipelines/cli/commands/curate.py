@@ -58,7 +58,7 @@ def curate(
 
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
-    """What the recipe names; with `list_skipped`, the files that are skipped are printed."""
+    """List the inputs that the recipe names; with `list_skipped`, print the skipped files."""
     from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
@@ -101,7 +101,7 @@ def _run(
 def _recipe(
     inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool, profile: str | None
 ) -> "CurateRecipe":
-    """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
+    """Return the recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
     from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)

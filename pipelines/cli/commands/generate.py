@@ -147,7 +147,7 @@ def _summary(source: "Source", request: "Request", about: dict[str, Any]) -> str
 
 
 def _settings(source: "Source", size: str | None, asked: dict[str, Any]) -> "Settings":
-    """The recipe's sample settings, or the published ones, under what was asked for. Raises ModelError early."""
+    """Return the recipe's sample settings, or the published ones, under the options given. Raise ModelError early."""
     from reelwright.model.config import LONGCAT_VIDEO
     from reelwright.model.sampling.settings import Settings, Shape
     from reelwright.training.sample_shape import sample_shape
@@ -188,7 +188,7 @@ def _prompts(prompt: list[str] | None, file: Path | None, segments: int) -> tupl
 
 
 def _typed() -> Iterator[list[str]]:
-    """A prompt a line of standard input, until it ends or a line is empty."""
+    """Read one prompt per line of standard input, until it ends or a line is empty."""
     while True:
         if sys.stdin.isatty():
             print("prompt of the next segment (empty: done): ", end="", file=sys.stderr, flush=True)

@@ -53,7 +53,7 @@ def train(
 
 
 def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
-    """What there is to know of the captions that would be trained on."""
+    """Print the limits of the captions that would be trained on."""
     from reelwright.curation.store import Store
     from reelwright.training.data.rows import caption_note, snapshot_rows
 
@@ -62,7 +62,7 @@ def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
 
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
-    """Raises RecipeError."""
+    """Read a training recipe; raise RecipeError if it is wrong."""
     from reelwright.pipelines.recipes.files import load, parse_overrides
     from reelwright.training.recipe import TrainRecipe
 
