@@ -63,8 +63,7 @@ def _combinations(staleness: Staleness, names: Sequence[str]) -> Iterator[tuple[
 
 
 def _frame_bytes(staleness: Staleness, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
-    """Return place -> bytes of the frames that its annotators look at; for a lone one, the bytes that it keeps of them.
-    """
+    """Return place -> bytes of the frames that its annotators look at; for a lone one, the bytes that it keeps."""
     share = annotators[0].kept_share if len(annotators) == 1 else 1.0
     needs = {n for a in annotators for n in needs_of(a) if isinstance(n, Frames)}
     facts = staleness.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()

@@ -32,6 +32,7 @@ class Stage:
 @dataclass(frozen=True)
 class Bar:
     """A bar of a chart."""
+
     label: str
     count: int
     share: float  # of the longest bar
@@ -60,6 +61,7 @@ class StageTime:
 @dataclass(frozen=True)
 class Run:
     """A run of a command, as the report lists it."""
+
     run_id: str
     command: str
     state: str

@@ -48,6 +48,7 @@ class Pick:
 @dataclass(frozen=True)
 class Sheet:
     """Clips picked for the report under one title: a sample, or clips with extreme values of a column."""
+
     title: str
     column: str
     meaning: str
