@@ -25,9 +25,9 @@ class Timing:
     """When each frame of a source is shown.
 
     pts: int64 [N] timestamps in `time_base`, None where they cannot be trusted (missing, repeated or running back),
-    and frames are then told by their count alone. rate: constant frame rate, None for a variable one. fps: average.
-    holes: frames before which an else steady stream has a gap; a constant rate holds between them. Where frames are
-    counted, their times know nothing of it.
+    and frames are then identified by their count alone. rate: constant frame rate, None for a variable one. fps:
+    average. holes: frames before which an else steady stream has a gap; a constant rate holds between them. Where
+    frames are counted, their times know nothing of it.
     """
 
     pts: np.ndarray | None

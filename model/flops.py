@@ -39,7 +39,7 @@ def train_flops(
 ) -> int:
     """Forward and backward pass: each product once forward, twice backward, but for gradients of the network's inputs.
 
-    recompute: the blocks are computed anew in the backward pass (full activation checkpointing). MFU leaves that out.
+    recompute: the blocks are computed again in the backward pass (full activation checkpointing). MFU leaves that out.
     """
     sizes = {"batch": batch, "cond_frames": cond_frames, "text_tokens": text_tokens}
     whole = 3 * forward_flops(config, grid, **sizes, attention=attention)

@@ -186,7 +186,7 @@ class _Finder:
         return (Input(path) for path in paths if self._is_video(path))
 
     def _is_video(self, path: str, *, local: bool = True) -> bool:
-        """Whether a file that was found, not named, is a video by its name; why not is noted."""
+        """Whether a file that was found, not named, is a video by its name; if not, the reason is recorded."""
         reason = _why_not(path, local, self._suffixes)
         if reason:
             self._skip(path, reason)

@@ -28,7 +28,7 @@ CONTAINERS = (
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
-MAX_LOST = 1_000_000  # packets of which it is noted when they were to be shown
+MAX_LOST = 1_000_000  # lost packets whose times are kept
 STATE_DURATION = ("matroska", "webm", "flv", "asf", "mxf", "mov")  # containers that say how long they are
 MAX_WAITING = 256  # packets in a decoder whose frames have not come yet; decoders hold back 16, threads a few more
 UNSPECIFIED = 2  # of colour tags (ITU-T H.273)

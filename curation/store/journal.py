@@ -1,8 +1,8 @@
-"""Results on their way into `clips`: noted as they come, merged once there are enough of them.
+"""Results on their way into `clips`: appended as they come, merged once there are enough of them.
 
 A merge rewrites its columns for every fragment (65,536 rows) that it touches. A slow annotator that merged each half
-minute would write a column hundreds of times over; noting 300 results writes 300 results. What is noted is not lost:
-whoever annotates next merges first what a killed run left, and merging a result twice changes nothing.
+minute would write a column hundreds of times over; appending 300 results writes 300 results. Appended results
+are not lost: whoever annotates next merges first what a killed run left, and merging a result twice changes nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Journal:
             self._note(maker, rows)
 
     def merge(self) -> int:
-        """Merge all that is noted; returns how many results that were."""
+        """Merge all of the journal; return the number of results."""
         merged = self.rows.total()
         for maker in list(self.rows):
             self._merge(maker)

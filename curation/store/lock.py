@@ -179,7 +179,7 @@ def _me() -> dict[str, Any]:
 
 
 def _is_alive(owner: dict[str, Any]) -> bool | None:
-    """None where it cannot be told: a process of another machine, or of another container that has this one's name."""
+    """None where that is unknown: a process of another machine, or of another container that has this one's name."""
     if owner.get("host") not in (socket.gethostname(), None) or owner.get("space", _pid_space()) != _pid_space():
         return None
     pid = owner.get("pid")

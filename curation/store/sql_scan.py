@@ -47,7 +47,7 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
             return self._filtered_here(names, filter)
 
     def _filtered_here(self, names: list[str], filter: Any) -> Any:
-        """For a filter that Lance cannot run: Arrow runs it over all columns, since which it reads is not told."""
+        """For a filter that Lance cannot run: Arrow runs it over all columns, since it does not say which it reads."""
         everything = self._with_absent(self._there, self._fields.names, None)
         return pads.Scanner.from_batches(everything, columns=names, filter=filter)
 

@@ -69,7 +69,7 @@ def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) 
 
 
 def _that_follow(annotators: Mapping[str, Computes], staleness: Staleness) -> dict[str, np.ndarray]:
-    """Annotator -> bool [clips]: what it reads will be made anew by this run, so that its value will be too."""
+    """Annotator -> bool [clips]: whether this run recomputes the columns that it reads, and so its value."""
     made_by = {column: name for name, a in annotators.items() for column in a.columns}
     out: dict[str, np.ndarray] = {}
     for name in (n for level in in_levels(annotators) for n in level):

@@ -113,7 +113,7 @@ def _lines(
         "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
         f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
         f"annotate about {clips} new clips": clips * each_s,
-        f"annotate {max([r.stale for r in stale], default=0)} stored clips anew": sum(r.seconds or 0 for r in stale),
+        f"annotate {max([r.stale for r in stale], default=0)} stored clips again": sum(r.seconds or 0 for r in stale),
     }
     for name, cost in costs.items():
         yield f"  {name:36} {cost / 60:10.1f} CPU minutes"

@@ -238,7 +238,7 @@ def _noted(prompts: Iterable[Sequence[str]], rows: list[list[str]]) -> Iterator[
 
 
 def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> Callable[[], dict[str, Any]]:
-    """All that a video's making depends on, to be told when its prompts are known."""
+    """All settings that a video depends on; prompts are added later."""
 
     def tell() -> dict[str, Any]:
         file = request.begins.file if request.begins else None

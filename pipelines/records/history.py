@@ -177,7 +177,7 @@ class History:
         if row["state"] == "ok":
             self.done_md5s.add(row["md5"])
         if row["state"] == "ok" and row["num_clips"] == 0:
-            self.no_clip[row["no_clip_reason"] or "no reason noted"] += 1
+            self.no_clip[row["no_clip_reason"] or "no reason recorded"] += 1
 
     def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
         self.todo.append(item)
@@ -279,7 +279,7 @@ class History:
     def clear_leftovers(self) -> None:
         """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
 
-        Clips of sources that are cut anew are treated alike: what the new settings would make the same is kept.
+        Clips of sources that are re-cut are treated alike: clips that the new settings would make the same are kept.
         """
         again = sorted(self.recut_md5s)
         for start in range(0, len(again), DELETE_CHUNK):
@@ -304,7 +304,7 @@ class History:
         """Which of a source's clips are there already, cut in this way; all others that it has are deleted.
 
         It comes before anything of the source is committed, so that a source that is ok has no clips but its own. A
-        source that is cut anew loses its row first: killed from here on, it is one that was not finished.
+        source that is re-cut loses its row first: killed from here on, it is one that was not finished.
         """
         if source_md5 in self.recut_md5s:
             self.store.delete("sources", f"md5 = '{source_md5}' AND state = 'ok'")
@@ -345,7 +345,7 @@ class History:
 
 
 def _touched(row: dict[str, Any]) -> bool:
-    """Whether a local file's size or time is not what the store noted; remote ones are taken to stay as they are."""
+    """Whether a local file's size or time differs from the store's record; remote files count as unchanged."""
     if "://" in row["uri"] or row["mtime_ns"] is None:
         return False
     try:

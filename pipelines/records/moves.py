@@ -92,7 +92,7 @@ class Moves:
         return row | {key: moved_row(old, move)[key] for key in ("source_id", "licence", "caption", "moved_from")}
 
     def commit(self, store: Store) -> None:
-        """Write what was noted: first the new rows, then the old ones go, so that a crash loses no source."""
+        """Write the recorded moves: first the new rows, then the old ones go, so that a crash loses no source."""
         pending, self.pending = self.pending, []
         if pending:
             store.ensure_columns("sources", [schemas()["sources"].field("moved_from")])
@@ -101,7 +101,7 @@ class Moves:
 
 
 def is_gone(uri: str) -> bool:
-    """Whether there is surely no file at this address; False where that cannot be told."""
+    """Whether there is surely no file at this address; False where that is unknown."""
     try:
         if "://" not in uri:
             os.stat(uri)

@@ -1,7 +1,7 @@
 """Ctrl-C that cannot be lost, and SIGTERM, which ends a command in the same order.
 
 Python drops a KeyboardInterrupt that happens to be raised where exceptions are ignored: in `__del__`, in a weak
-reference's callback, in logging's handlers around a fork (seen while Ray starts its processes). So it is noted too,
+reference's callback, in logging's handlers around a fork (seen while Ray starts its processes). So it is recorded too,
 and the loops of a run ask.
 """
 
@@ -14,7 +14,7 @@ from types import FrameType
 COMMITTED = "what was committed stays in the store, and the same command goes on"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _asked = threading.Event()
-_raised = threading.Event()  # since `noted` began; a command that handles SIGINT itself says itself how it ended
+_raised = threading.Event()  # since `catch_sigint` began; a command that handles SIGINT itself says itself how it ended
 _left: list[str] = []
 _last = 0
 

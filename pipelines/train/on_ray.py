@@ -90,7 +90,7 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
         while not wait([fitted], timeout=POLL_S).done:
             if asked.signal and not told:
                 stopping.ask(request, told := asked.signal)
-                say("told the workers to stop after the micro-batch under way")
+                say("asked the workers to stop after the micro-batch under way")
     if error := fitted.exception():
         raise UserError(_why(error)) from error
     return told

@@ -26,7 +26,7 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Published folder, .safetensors file, or LoRA file.")],
     out: Out,
     base: Annotated[Path | None, typer.Option(help="Weights a LoRA is for; else the published.")] = None,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Draw missing tensors anew.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Draw missing tensors at random.")] = False,
     allow_unexpected: Annotated[bool, typer.Option("--allow-unexpected", help="Drop unexpected tensors.")] = False,
     max_shard: MaxShard = "5GB",
     dtype: Dtype = None,

@@ -58,7 +58,7 @@ def generate(
     keep: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of key blocks that sparse attention keeps; default 1/16.")
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute given frames anew in every step.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Recompute given frames in every step.")] = False,
     sequential: Annotated[bool, typer.Option("--sequential", help="Guidance in two passes: less memory.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the files' names.")] = False,
