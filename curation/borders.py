@@ -48,7 +48,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Profile:
-    """Mean luma of short cells of one frame: about 64 bytes a row and a column."""
+    """Mean luma of short cells of one frame: about 64 bytes per row and per column."""
 
     rows: np.ndarray  # uint8 [H, bins along x]
     columns: np.ndarray  # uint8 [W, bins along y]
@@ -281,7 +281,7 @@ def _refine(side: _Side, y: int, config: BorderConfig) -> _Edge:
 
 
 def _is_clean(side: _Side, y: int) -> bool:
-    """Whether rows [0, y) are bar in every frame: text is sparse and keeps clear of the picture."""
+    """Return whether rows [0, y) are bar in every frame: text is sparse and keeps clear of the picture."""
     slack = _slack(side.support.size)
     end = max(1, y - slack)
     written = (side.lit[:, :end].mean(axis=2) > WRITTEN).mean(axis=1)  # [T] share of rows
@@ -290,7 +290,7 @@ def _is_clean(side: _Side, y: int) -> bool:
 
 
 def _has_picture_behind(lit: np.ndarray, y: int) -> bool:
-    """Whether picture, not a line of text with bar behind it, follows row y."""
+    """Return whether picture, not a line of text with bar behind it, follows row y."""
     behind = lit[:, y + 1 : y + 1 + max(8, lit.shape[1] // 7)]
     return bool((~behind.any(axis=(0, 2))).mean() <= MAX_HOLLOW)
 
@@ -327,7 +327,7 @@ def _reconciled(edge: _Edge, opposite: _Edge, sides: tuple[_Side | None, _Side |
 
 
 def _is_picture(rows: np.ndarray, columns: np.ndarray, box: tuple[int, int, int, int], config: BorderConfig) -> bool:
-    """Whether the rectangle is large and filled enough to be a picture, not a title on black."""
+    """Return whether the rectangle is large and filled enough to be a picture, not a title on black."""
     x0, y0, x1, y1 = box
     width, height = columns.shape[1], rows.shape[1]
     if x1 - x0 < config.min_picture * width or y1 - y0 < config.min_picture * height:

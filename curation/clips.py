@@ -54,7 +54,7 @@ class PlannedClip:
     end_s: float
     longest_frame_s: float  # how long the frame that stands longest is shown
     corrupt_frames: int
-    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
+    true_fps: float | None = None  # distinct pictures per second in the source; None where none repeats
     captions: tuple[str, ...] = ()
     is_image: bool = False
 

@@ -56,7 +56,7 @@ class ScannedShot:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one decode of a source found."""
+    """The findings of one decode of a source."""
 
     info: VideoInfo
     timing: Timing
@@ -86,7 +86,7 @@ class Scan:
         return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
 
     def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
-        """Distinct pictures a second in frames [start, end); None where no frame there repeats another.
+        """Distinct pictures per second in frames [start, end); None where no frame there repeats another.
 
         times_s: `self.timing.times_s()`.
         """
@@ -216,7 +216,7 @@ class _Pass:
         )
 
     def _lengths_s(self) -> list[float]:
-        """How long the frames last by decoding times, and by the container."""
+        """Return how long the frames last by decoding times, and by the container."""
         lengths = [self.info.duration_s, (self.video.container.duration or 0) / 1e6] if self.info else []
         if self.decoded and len(self.pts) > 1:
             first, last = self.decoded
@@ -273,7 +273,7 @@ def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[i
 
 
 def _count_in(runs: Sequence[tuple[int, int]], start: int, end: int) -> int:
-    """How many of frames [start, end) lie in ascending runs [first, after the last]."""
+    """Return how many of frames [start, end) lie in ascending runs [first, after the last]."""
     first = bisect_right(runs, start, key=lambda run: run[1])
     after = bisect_left(runs, end, key=lambda run: run[0])
     return sum(min(end, b) - max(start, a) for a, b in runs[first:after])
@@ -345,7 +345,7 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
 
 
 def _packed(numbers: np.ndarray, num_frames: int) -> str:
-    """Frame numbers as compressed bits, one a frame."""
+    """Frame numbers as compressed bits, one per frame."""
     is_in = np.zeros(num_frames, bool)
     is_in[numbers] = True
     return base64.b64encode(zlib.compress(np.packbits(is_in).tobytes())).decode()

@@ -211,7 +211,7 @@ def _shards(weights: Any, max_bytes: int, dtype: torch.dtype | None) -> Iterator
 
 
 def _write_shards(shards: Iterator[dict[str, Tensor]], folder: Path) -> list[str]:
-    """How many there are is known at the end, and stands in each name."""
+    """Return how many there are is known at the end, and stands in each name."""
     held: list[list[str]] = []
     total = 0
     for i, tensors in enumerate(shards):

@@ -124,7 +124,7 @@ class DiT(nn.Module):
         return tokens, layers
 
     def _layout(self, grid: tuple[int, int, int], cond_frames: int = 0, cache: KVCache | None = None) -> Layout:
-        """Of tokens of `grid` after those of a cache, in the order that the attention wants."""
+        """Return the layout of tokens of `grid` after the tokens of a cache, in the order that the attention wants."""
         cached = cache.frames if cache else 0
         return arranged(self, Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached))
 

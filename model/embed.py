@@ -1,4 +1,4 @@
-"""What turns latents, timesteps and text states into the network's width."""
+"""Embedders of latents, timesteps and text states to the network's width."""
 
 import math
 

@@ -83,7 +83,7 @@ def _kept_shares(grid: Grid, cond_frames: int, attention: AttentionConfig) -> tu
 
 
 def _share(blocks: int, keep: float) -> float:
-    """Of that many key blocks, as `kernels.TopR` rounds: up, at least one."""
+    """Return the share of key blocks that is kept, their number rounded as by `kernels.TopR`: up, at least one."""
     return max(1, math.ceil(blocks * keep - 1e-6)) / blocks
 
 

@@ -64,20 +64,20 @@ Pieces = tuple[Piece, ...] | tuple[Scattered]
 
 
 def pieces_of(layout: Layout) -> Pieces:
-    """Of a layout's queries."""
+    """Return the views of a layout's queries by frame."""
     if layout.block is None:
         return raster(layout.query_frames, layout.frame_tokens)
     return in_blocks(layout.grids[0])
 
 
 def raster(frames: int, frame_tokens: int) -> Pieces:
-    """Of tokens in (t, h, w) order: frame after frame."""
+    """Return the view of tokens in (t, h, w) order: frame after frame."""
     one = (0, 1, frame_tokens)
     return (Piece(0, 1, frame_tokens, (0, frames, frame_tokens), one, one),)
 
 
 def in_blocks(grid: BlockGrid) -> Pieces:
-    """Of tokens in block order."""
+    """Return the views of tokens in block order."""
     if grid.other not in {None, grid.block}:
         return (Scattered(grid),)
     pieces = []

@@ -8,9 +8,7 @@ from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 PATHS = set(re.findall(r"`((?:annotate|curation|kernels|model|pipelines|training)(?:/[\w.]+)*/?)`", PAGE))
-ROWS = dict(
-    re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", PAGE.split("**Where to look**")[1].split("\n\n**")[0], re.M)
-)
+ROWS = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", PAGE.split("**Where to look**")[1].split("\n\n**")[0], re.M))
 NAMED = {question: re.findall(r"`(\w+)` in `([\w/]+\.py)`", answer) for question, answer in ROWS.items()}
 
 

@@ -31,7 +31,7 @@ class MiniLM:
         ]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each token lies, without special ones, of the whole text."""
+        """Return where in the text each token lies, without special ones, of the whole text."""
         return self._whole.encode(text, add_special_tokens=False).offsets
 
     @property

@@ -1,4 +1,4 @@
-"""What annotators that ask a chat model about a clip have in common."""
+"""The common part of annotators that ask a chat model about a clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What annotators that ask a chat model have in common, whether about a clip, about texts or about all clips."""
+"""The common part of annotators that ask a chat model, whether about a clip, about texts or about all clips."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class TransformersChat(Chat):
 
 
 def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any]:
-    """Whether it sees, its processor (of text alone: its tokenizer) and the model."""
+    """Return whether it sees, its processor (of text alone: its tokenizer) and the model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING

@@ -1,4 +1,4 @@
-"""What the camera does in a clip: stands, pans, tilts, zooms, rolls, shakes, or some of it together."""
+"""The camera's motion in a clip: it stands, pans, tilts, zooms, rolls, shakes, or some of it together."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class ClusterNames(AsksAModel, SetAnnotator):
         return [old or new for old, new in zip(kept, made, strict=True)]
 
     def _of_composed(self, groups: Groups, clips: pa.Table) -> list[bool]:
-        """Whether most captions of each cluster are composed from measurements, so that its name is too."""
+        """Return whether most captions of each cluster are composed from measurements, so that its name is too."""
         columns = [clips[column].to_pylist() for column in self.of]
         of = [first_caption(self.of, one)[0] for one in zip(*columns, strict=True)]
         return [2 * sum(of[i] == COMPOSED for i in members) > len(members) for members in groups.members]

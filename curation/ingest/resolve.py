@@ -186,7 +186,7 @@ class _Finder:
         return (Input(path) for path in paths if self._is_video(path))
 
     def _is_video(self, path: str, *, local: bool = True) -> bool:
-        """Whether a file that was found, not named, is a video by its name; if not, the reason is recorded."""
+        """Return whether a file that was found, not named, is a video by its name; if not, the reason is recorded."""
         reason = _why_not(path, local, self._suffixes)
         if reason:
             self._skip(path, reason)
@@ -215,7 +215,7 @@ class _Finder:
 
 
 def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
-    """Why a file is not taken; empty where it is. The words are the same for all of a kind. wanted: suffixes."""
+    """Return why a file is not taken; empty where it is. The words are the same for all of a kind. wanted: suffixes."""
     name = path.rsplit("/", 1)[-1]
     suffix = suffix_of(name)
     if name.startswith("."):

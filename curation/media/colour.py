@@ -1,4 +1,4 @@
-"""What a frame's colour tags say (ITU-T H.273), in ffmpeg's words, and conversions in which pixels and tags agree."""
+"""A frame's colour tags (ITU-T H.273), in ffmpeg's words, and conversions in which pixels and tags agree."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ class Colour:
 
     @property
     def hdr(self) -> str:
-        """What its transfer says: pq, hlg, else sdr."""
+        """Kind of its transfer: pq, hlg, else sdr."""
         return HDR_KINDS.get(self.transfer, "sdr")
 
     def names(self) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class Video:
 
     @property
     def heard(self) -> Heard:
-        """What libav said while `frames` decoded, and when what was read ends."""
+        """Log of libav while `frames` decoded, and the end of the packets read."""
         if self.ear is None:
             return NOTHING_HEARD
         said = self.ear.said

@@ -1,4 +1,4 @@
-"""Which profile of Dolby Vision an MP4 says it has: its configuration record, a box of the sample entry."""
+"""The profile of Dolby Vision that an MP4 claims: its configuration record, a box of the sample entry."""
 
 from typing import Any, BinaryIO
 

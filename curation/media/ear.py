@@ -1,4 +1,4 @@
-"""What libav says while it reads and decodes: its errors tell of damage that no frame is marked with."""
+"""libav's log while it reads and decodes: its errors report damage that no frame is marked with."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ MAX_SAID = 80  # characters of a message that are kept: it may hold what is in t
 
 @dataclass(frozen=True)
 class Heard:
-    """What one decode of a file made libav say.
+    """libav's log over one decode of a file.
 
     decoder_errors: packets that decoded with errors. decoder_said, container_said: the first message of each, empty
     where there was none. ends_s: when the last packet of picture or sound ends; claimed_s: when the container says that

@@ -240,7 +240,7 @@ Step = tuple[str, str]  # a libavfilter filter and its arguments
 
 
 def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
-    """Where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
+    """Return where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
     size = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}"
     tags = "" if colour.is_rgb else f":colorspace={colour.matrix}:range={colour.range}"
     return "buffer", f"{size}:time_base={time_base}:pixel_aspect=1/1{tags}"

@@ -28,7 +28,7 @@ class Frames:
     """Frames that a consumer wants from a clip: how many, how large, in which colours.
 
     Samples are the middles of equal parts of the clip, so they are spread evenly; a clip with fewer frames gives all
-    of them, once each. Give `count`, or `rate` in samples a second, if need be with the `least` and `most` of them.
+    of them, once each. Give `count`, or `rate` in samples per second, if need be with the `least` and `most` of them.
 
     height: frames are scaled so that the shorter side has this many pixels: the height of a landscape frame, the width
         of a portrait one, which would otherwise be judged on a third of the pixels.
@@ -48,7 +48,7 @@ class Frames:
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.rate is None):
-            raise ValueError("Frames wants either count (frames a clip) or rate (frames a second)")
+            raise ValueError("Frames wants either count (frames per clip) or rate (frames per second)")
         if self.count is not None and (self.least or self.most):
             raise ValueError("Frames: least and most go with rate; count is both")
         if self.least and self.most and self.least > self.most:
@@ -66,7 +66,7 @@ class Frames:
         return [(2 * k + 1) * usable // (2 * count) for k in range(count)]
 
     def frame_indices(self, num_frames: int, fps: float) -> list[int]:
-        """Every frame in the order of the samples; with `pairs` two a sample (a clip too short repeats its last)."""
+        """Every frame in the order of the samples; with `pairs` two per sample (a clip too short repeats its last)."""
         first = self.indices(num_frames, fps)
         return [min(j, num_frames - 1) for i in first for j in (i, i + self.step)] if self.pairs else first
 

@@ -1,4 +1,4 @@
-"""What a file is that no demuxer takes for a video: empty, a web page, a pointer, a playlist, a picture, cut off.
+"""The kind of a file that no demuxer takes for a video: empty, a web page, a pointer, a playlist, a picture, cut off.
 
 A bounded look at its first bytes and at an MP4's boxes; nothing is decoded.
 """

@@ -80,7 +80,7 @@ def _still_mine(path: Path) -> None:
 
 
 def _renew_from_now_on() -> None:
-    global _renewer  # noqa: PLW0603 - one thread a process
+    global _renewer  # noqa: PLW0603 - one thread per process
     if _renewer is None or not _renewer.is_alive():
         _renewer = threading.Thread(target=_renew, name="reel-lock", daemon=True)
         _renewer.start()

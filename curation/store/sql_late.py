@@ -90,7 +90,7 @@ def _eligible(tree: dict[str, Any], columns: set[str]) -> dict[str, Any] | None:
 
 
 def _is_wide(node: dict[str, Any]) -> bool:
-    """Whether the query returns columns that WHERE and ORDER BY do not read anyway."""
+    """Return whether the query returns columns that WHERE and ORDER BY do not read anyway."""
     parts = list(_walk(node["select_list"]))
     if any(part["class"] == "STAR" for part in parts):
         return True

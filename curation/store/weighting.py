@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from reelwright.curation.store.errors import StoreError
 
 COLUMN = {"density": "density", "cluster": "cluster_id"}
-"""What a set can be balanced by, and the column of clips that says it."""
+"""Properties that a set can be balanced by, and their columns in clips."""
 
 CAP = 10.0
 MAX_ALPHA = 16.0  # beyond, a set is its rarest clips and nothing else

@@ -50,7 +50,7 @@ class WanCodec(Codec):
 
 
 def wan_fingerprint(config: CodecConfig) -> str:
-    """Of weights, precision and tile, without loading the network."""
+    """Return the fingerprint of weights, precision and tile, without loading the network."""
     if config.tile % TILE_STEP_PX:
         raise ModelError(f"codec.tile is {config.tile} pixels; it must be a multiple of {TILE_STEP_PX}, or 0 for none")
     folder = resolve(config.path, "vae", revision=config.revision)

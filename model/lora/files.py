@@ -27,7 +27,7 @@ _STATE_KEY = re.compile(r"(?P<layer>.+)\.lora\.(?P<name>\w+)\.(?P<part>down\.wei
 
 @dataclass
 class LayerWeights:
-    """What a file holds for one layer: down [blocks · rank, in], ups of [out / blocks, rank], scale = alpha / rank."""
+    """A file's tensors for one layer: down [blocks · rank, in], ups of [out / blocks, rank], scale = alpha / rank."""
 
     down: Tensor
     ups: list[Tensor] = field(default_factory=list)

@@ -85,7 +85,7 @@ def products(
 
 
 def _backward(one: Product, live: bool) -> int:
-    """Of what is frozen: the input's gradient, where it is asked for; of attention those of both products' sides."""
+    """Count a frozen product's backward FLOPs: the input's gradient if `live`; both inputs' for attention."""
     return (2 if one.attention else 1) * one.forward if live else 0
 
 

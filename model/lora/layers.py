@@ -1,4 +1,4 @@
-"""What an adapter is, and the linear layer that has some."""
+"""Adapters, and the linear layer that carries them."""
 
 import math
 import re

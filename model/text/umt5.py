@@ -62,7 +62,7 @@ class UMT5Encoder(TextEncoder):
 
 
 def umt5_fingerprint(config: TextConfig) -> str:
-    """Of weights, tokenizer, length and precision, without loading the network."""
+    """Return the fingerprint of weights, tokenizer, length and precision, without loading the network."""
     folder = resolve(config.path, "text_encoder", revision=config.revision)
     tokenizer = _tokenizer_folder(folder)
     files = [hashlib.sha256((tokenizer / name).read_bytes()).hexdigest() for name in _present(tokenizer)]

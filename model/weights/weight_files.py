@@ -17,7 +17,7 @@ STEM = "diffusion_pytorch_model"
 ANCHOR = "x_embedder.proj.weight"
 """A tensor that every checkpoint of the network has: what stands before this name is a prefix."""
 SUBFOLDERS = ("dit", "transformer")
-"""Where a whole published pipeline keeps the network."""
+"""The folder of the network in a whole published pipeline."""
 
 
 class TensorFiles(Mapping[str, Tensor]):

@@ -80,7 +80,7 @@ def _bytes_of(need: Frames, clip: Mapping[str, Any]) -> int:
 
 
 def _fill(part: np.ndarray, start: int, weights: Mapping[int, int], clips: int, frame_bytes: int) -> int:
-    """Where the batch that begins at `start` ends."""
+    """Return where the batch that begins at `start` ends."""
     stop, held = start, 0
     while stop < len(part) and stop - start < clips:
         held += weights[int(part[stop])]

@@ -75,7 +75,7 @@ def prepare_columns(store: Store, annotators: Mapping[str, Computes]) -> None:
 
 
 def _fits(have: "pa.Field", want: "pa.Field", name: str) -> bool:
-    """Whether a column can stay as it is; what is wrong with one that somebody else made, the store will say."""
+    """Return whether a column can stay as it is; what is wrong with one that somebody else made, the store will say."""
     is_ours = (have.metadata or {}).get(b"computed_by", b"").decode() == name
     sizes = [getattr(f.type, "list_size", None) for f in (have, want)]
     return not is_ours or sizes[0] == sizes[1]

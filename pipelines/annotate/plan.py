@@ -127,7 +127,7 @@ def measured_usage(store: Store) -> dict[str, tuple[float, float]]:
 
 
 def measured_seconds(store: Store) -> dict[str, float]:
-    """Annotator -> worker seconds a clip, as the newest run that ran it took."""
+    """Annotator -> worker seconds per clip, as the newest run that ran it took."""
     rows = store.read("runs", ["counts", "stage_seconds", "ended_at"], filter="command = 'annotate'").to_pylist()
     found: dict[str, float] = {}
     for row in sorted(rows, key=lambda r: r["ended_at"]):

@@ -33,7 +33,7 @@ class Spending:
             self.used[name].update(used)
 
     def refusal(self, name: str) -> str:
-        """Why this annotator may spend no more; empty where it may, or costs nothing."""
+        """Return why this annotator may spend no more; empty where it may, or costs nothing."""
         if name not in self.limits:
             return ""
         spent, total = self.used[name]["usd"], sum(u["usd"] for u in self.used.values())

@@ -23,7 +23,7 @@ FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")
 class Staleness:
     """One look at the clips.
 
-    clips: a row a clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
+    clips: one row per clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
     expected: annotator -> the fingerprint that would be current, for each clip.
     """
 

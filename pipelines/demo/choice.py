@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reelwright.curation.store import Store
 
 ENOUGH = 3  # clips; with fewer a looser condition is tried
-SECONDS = 1.1  # of a clip that fills the recipe's 9 frames at 8 a second
+SECONDS = 1.1  # of a clip that fills the recipe's 9 frames at 8 per second
 CONDITIONS: tuple[tuple[str, str], ...] = (
     ("motion_score > 0.01 and blur_score > 20", ""),
     ("motion_score > 0.01", "few clips are sharp, so soft ones are taken too"),

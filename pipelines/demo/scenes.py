@@ -13,7 +13,7 @@ Scene = Callable[[float], np.ndarray]
 Color = Sequence[float]
 
 MAX_S = 10.0  # a camera that pans has scenery for this long
-CLOUD_SPEED = 8.0  # px a second
+CLOUD_SPEED = 8.0  # px per second
 
 
 def landscape(rng: np.random.Generator, width: int, height: int) -> Scene:

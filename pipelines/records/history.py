@@ -1,4 +1,4 @@
-"""What a store already has of a run's inputs: what is done, what a killed run left, how often a thing has failed."""
+"""A store's history of a run's inputs: finished sources, leftovers of a killed run, counts of failures."""
 
 import os
 from collections import Counter
@@ -129,13 +129,13 @@ class History:
             self.by_source_id.setdefault(row["source_id"], survivor)
 
     def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
-        """Whether a duplicate gave way to a file that then failed, and never was good."""
+        """Return whether a duplicate gave way to a file that then failed, and never was good."""
         if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
     def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
-        """Whether a duplicate is one by its id alone, and such files are kept now."""
+        """Return whether a duplicate is one by its id alone, and such files are kept now."""
         survivor = rows.get(row["duplicate_of"])
         return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
 
@@ -301,7 +301,7 @@ class History:
             self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
 
     def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
-        """Which of a source's clips are there already, cut in this way; all others that it has are deleted.
+        """Return which of a source's clips are there already, cut in this way; all others that it has are deleted.
 
         It comes before anything of the source is committed, so that a source that is ok has no clips but its own. A
         source that is re-cut loses its row first: killed from here on, it is one that was not finished.
@@ -330,7 +330,7 @@ class History:
         self._delete("media", clip_ids)
 
     def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
-        """How often this has failed before."""
+        """Return how often this has failed before."""
         if self._attempts is None:
             rows = self.store.read("failures", ["uri", "stage", "clip_id", "attempts"]).to_pylist()
             self._attempts = {}
@@ -345,7 +345,7 @@ class History:
 
 
 def _touched(row: dict[str, Any]) -> bool:
-    """Whether a local file's size or time differs from the store's record; remote files count as unchanged."""
+    """Return whether a local file's size or time differs from the store's record; remote files count as unchanged."""
     if "://" in row["uri"] or row["mtime_ns"] is None:
         return False
     try:
@@ -356,7 +356,7 @@ def _touched(row: dict[str, Any]) -> bool:
 
 
 def is_readable(uri: str) -> bool:
-    """Whether a local file opens and gives a byte, or is empty; a remote one is asked when it is read."""
+    """Return whether a local file opens and gives a byte, or is empty; a remote one is asked when it is read."""
     if "://" in uri:
         return True
     try:
@@ -370,5 +370,5 @@ def is_readable(uri: str) -> bool:
 
 
 def _vacated(earlier: Collection[tuple[str, str]], rows: dict[str, Any]) -> set[tuple[str, str]]:
-    """Of files that were good and have had other bytes since: what they do not hold any more."""
+    """Return (uri, MD5) of good files that have had other bytes since: the old bytes."""
     return {(uri, md5) for uri, md5 in earlier if rows[uri]["md5"] not in (None, md5)}

@@ -62,7 +62,7 @@ class Moves:
         return row if (row["uri"], row["md5"]) in self.vacated or is_gone(row["uri"]) else None
 
     def address_of(self, md5: str | None) -> str:
-        """Where the store says that these bytes are; '' if it knows none of them."""
+        """Return where the store says that these bytes are; '' if it knows none of them."""
         return self.good[md5]["uri"] if md5 in self.good else ""
 
     def add(self, row: Mapping[str, Any], item: Input, probed: Probed, *, is_recut: bool = False) -> Move:
@@ -101,7 +101,7 @@ class Moves:
 
 
 def is_gone(uri: str) -> bool:
-    """Whether there is surely no file at this address; False where that is unknown."""
+    """Return whether there is surely no file at this address; False where that is unknown."""
     try:
         if "://" not in uri:
             os.stat(uri)

@@ -68,7 +68,7 @@ class Flow:
         return bool(self._in_flight) or any(self._queues.values())
 
     def slots(self) -> int:
-        """How many tasks may be in flight: follows the cluster as nodes come and go."""
+        """Return how many tasks may be in flight: follows the cluster as nodes come and go."""
         return RUN_AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def next_done(self, timeout_s: float = 1.0) -> list[Done]:

@@ -52,7 +52,7 @@ def kept() -> Iterator[None]:
 
 
 def exit_code() -> int:
-    """Of a command that was stopped: 130 by Ctrl-C, 143 by SIGTERM, as shells have it."""
+    """Return the exit code of a command that was stopped: 130 by Ctrl-C, 143 by SIGTERM, as shells have it."""
     return 128 + (_last or signal.SIGINT)
 
 

@@ -111,7 +111,7 @@ def _begun(call: Callable[[], Any]) -> Future[Any]:
 
 
 def on_gpus(workers: int, gpus: float) -> bool:
-    """Whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
+    """Return whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
     if 0 < gpus < workers:
         raise UserError(
             f"the cluster has {gpus:g} GPUs for {workers} workers, which take one each; give --workers {int(gpus)}, "

@@ -1,4 +1,4 @@
-"""What a clip's camera path looks like, in numbers that do not depend on size, frame rate or direction."""
+"""The shape of a clip's camera path, in numbers that do not depend on size, frame rate or direction."""
 
 from __future__ import annotations
 

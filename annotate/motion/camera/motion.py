@@ -1,4 +1,4 @@
-"""What the camera does from frame to frame: the similarity that most of the picture, its border first, follows."""
+"""The camera's motion from frame to frame: the similarity that most of the picture, its border first, follows."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FAMILIES = ("static", "pan", "tilt", "zoom", "roll", "shake", "other")
-RATES = (8, 10, 12, 15, 16, 20, 24, 25, 30, 50, 60)  # frames a second
+RATES = (8, 10, 12, 15, 16, 20, 24, 25, 30, 50, 60)  # frames per second
 REACH = 0.55  # mean distance of pixels from the centre in shorter sides: what a radian or a unit of log scale moves
 DEEPEST = 1.2  # log of the scale that a zoom goes through at most
 PAN, TILT, ZOOM, ROLL = range(4)
@@ -94,7 +94,7 @@ _MAKERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 def _distance(t: np.ndarray, rng: np.random.Generator) -> float:
-    """How far the picture moves in a clip, in shorter sides: fast enough and far enough to be seen."""
+    """Return how far the picture moves in a clip, in shorter sides: fast enough and far enough to be seen."""
     return float(np.clip(_log_uniform(rng, 0.025, 1.0) * t[-1], 0.03, 2.5))
 
 
@@ -134,7 +134,7 @@ def _rough(t: np.ndarray, way: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _length(path: np.ndarray) -> float:
-    """How far the picture's centre goes in all."""
+    """Return how far the picture's centre goes in all."""
     return float(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
 
 

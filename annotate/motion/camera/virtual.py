@@ -84,7 +84,7 @@ def film_background(scene: Scene, shot: Shot, indices: Sequence[int]) -> tuple[n
 
 
 def _view(size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Scene:
-    """Where the camera stands; footage is shown nearly whole, as its subject would fill a part of it."""
+    """Return where the camera stands; footage is shown nearly whole, as its subject would fill a part of it."""
     picture = rng.random() > FOOTAGE
     wanted = [source for source in sources if source.is_picture == picture] or sources
     background = wanted[int(rng.integers(len(wanted)))]

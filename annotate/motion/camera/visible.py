@@ -31,7 +31,7 @@ def background_shows(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> 
 
 
 def shares_of_blocks(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> tuple[float, float]:
-    """Of a frame's 16 blocks, which share shows the background, and which is mostly covered by what stands before."""
+    """Return the shares of a frame's 16 blocks that show the background, and that are mostly covered."""
     showing = _blocks(_seen(shown, alone, free)) > 0
     covered = _blocks(1 - _mean(free)) >= COVERED
     return float(showing.mean()), float(covered.mean())

@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one line; all 0..1.
+    """Evidence for one line; all values 0..1.
 
     stays: the share of its structure that is there in the worst quarter of the frames. holds: what is left of the
     structure where and when its place changes: little where something opaque passes before it. seen_through: share of
@@ -127,7 +127,7 @@ def _tight(seen: Persistence, box: Box) -> Box:
 
 
 def _every_way(seen: Persistence, box: Box) -> bool:
-    """Whether its edges run in different directions, by the eigenvalues of the structure tensor."""
+    """Return whether its edges run in different directions, by the eigenvalues of the structure tensor."""
     gy, gx = np.gradient(_pixels(seen, box))
     tensor = np.array([[np.mean(gx * gx), np.mean(gx * gy)], [np.mean(gx * gy), np.mean(gy * gy)]])
     low, high = np.linalg.eigvalsh(tensor)

@@ -1,4 +1,4 @@
-"""What of a clip's fine structure stays in its place, frame by frame, and where the picture changes at all."""
+"""The fine structure that stays in its place, frame by frame, and the places where the picture changes at all."""
 
 from __future__ import annotations
 

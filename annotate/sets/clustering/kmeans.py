@@ -103,7 +103,7 @@ def _centroids(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def _distinct(vectors: np.ndarray, enough: int) -> int:
-    """How many vectors differ, counted only as far as matters."""
+    """Return how many vectors differ, counted only as far as matters."""
     found: set[bytes] = set()
     for vector in vectors:
         found.add(np.round(vector, 4).tobytes())

@@ -43,7 +43,7 @@ class LikeVectors:
         return np.concatenate(found)
 
     def _alike(self, pairs: np.ndarray) -> np.ndarray:
-        """Those of the pairs with such a cosine, computed in an order of their own: the same wherever a pair comes."""
+        """Return the pairs with such a cosine, computed in an order of their own: the same wherever a pair comes."""
         kept = [pairs[:0]]
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]

@@ -18,7 +18,7 @@ SHORTEST = 5
 """Frames of the shortest length that is no still."""
 
 Lengths = Counter[tuple[int, float]]
-"""(frames, frames a second) -> clips."""
+"""(frames, frames per second) -> clips."""
 
 
 def packed(frames: int, pack: int = 4) -> int:

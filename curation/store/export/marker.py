@@ -1,4 +1,4 @@
-"""What an export says of itself: where its clips are from, and that the folder is one of ours.
+"""The record of an export: the origin of its clips, and a mark that the folder is one of ours.
 
 `reelwright-export.json` has the facts, `reelwright-clips.tsv` one line `clip_id TAB weight TAB name` per clip.
 """

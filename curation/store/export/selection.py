@@ -1,4 +1,4 @@
-"""What is exported: clips of a query or a snapshot with their columns, captions and bytes, as one stream."""
+"""The selection to export: clips of a query or a snapshot with their columns, captions and bytes, as one stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits nam
 OWN_COLUMNS = pa.schema(
     [("caption", pa.string()), ("caption_kind", pa.string()), ("caption_variants", pa.list_(pa.string()))]
 )
-"""What an export adds to the columns of a clip, or puts in their place."""
+"""Columns that an export adds to a clip's, or puts in their place."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _summary(report: "Report", store: str) -> list[str]:
 
 
 def unmeasured_lines(unmeasured: "Mapping[str, int]", why: "Mapping[str, str]") -> list[str]:
-    """How many clips have nothing to measure, by annotator. why: the reason of one of them."""
+    """Return how many clips have nothing to measure, by annotator. why: the reason of one of them."""
     return [
         f"{count:,} {'clip' if count == 1 else 'clips'} could not be measured by {name} ({printable(why[name])})"
         for name, count in unmeasured.items()
@@ -133,5 +133,5 @@ def failed_before_in_words(counts: "Mapping[str, int]", store: str) -> str:
 
 
 def postponed_lines(report: "Report") -> list[str]:
-    """Why clips were left for another run."""
+    """Return why clips were left for another run."""
     return [f"{name} stopped early: {why}; the same command goes on" for name, why in report.why_postponed.items()]
