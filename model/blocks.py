@@ -35,7 +35,7 @@ class Modulation(nn.Sequential):
 
     def forward(self, t: Tensor) -> Tensor:
         """Project timestep embeddings: t [B, T, E] -> [B, T, parts · C], fp32."""
-        with _no_autocast(t):
+        with no_autocast(t):
             return fp32_linear(self[1], F.silu(t.float()))
 
 
@@ -60,23 +60,21 @@ class Block(nn.Module):
         rope: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
-        keep: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Run the block.
+        """Compute a block.
 
         Args:
             x: tokens, [B, N, C].
             modulation: `adaLN_modulation` of the timesteps, [B, T, 6 · C]. The caller computes it: it is fp32, and
                 sharded as such, where the rest of a block may be bf16.
-            text: keys and values of the text; None: no cross-attention.
-            rope: RoPE of all keys.
-            layout: grid and order of the tokens.
-            cached: keys and values that come before x's.
-            keep: return the block's own keys and values. An output has a gradient in a compiled block, zeros that would
-                be computed with, so they are returned only on request.
+            text: states of the text at width C; None: no cross-attention, for tokens whose keys and values are kept.
+            rope: rotations of the keys' positions.
+            layout: where the tokens lie.
+            cached: keys and values of earlier tokens.
 
         Returns:
-            x, and the block's own keys and values if `keep`, else None.
+            x, and without text the block's own keys and values, else None: an output has a gradient in a compiled
+            block, and training would compute with its zeros.
         """
         pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
@@ -85,7 +83,7 @@ class Block(nn.Module):
         if text is not None:
             x = self._read(x, text, layout.cond_frames * layout.frame_tokens)
         x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
-        return x, own if keep else None
+        return x, own if text is None else None
 
     def _read(self, x: Tensor, text: TextKeys, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""
@@ -116,12 +114,12 @@ class FinalLayer(nn.Module):
             Patches [B, N, patch · channels], fp32.
         """
         shift, scale = self.adaLN_modulation(t).chunk(2, dim=-1)
-        with _no_autocast(x):
+        with no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale, pieces)
             return fp32_linear(self.linear, x)
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager:
+def no_autocast(x: Tensor) -> AbstractContextManager:
     """Switch autocast off within. Tensors without storage have no autocast to switch off."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 

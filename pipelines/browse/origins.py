@@ -279,9 +279,9 @@ def _follow(stated: Any, store: Store | None) -> Thread:
     """Follow the snapshot that a record names; empty where it names none. Records may be anybody's."""
     if not isinstance(stated, Mapping):
         return Thread()
-    told = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
+    snapshot = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
     try:
-        return follow(told, store or _open_stated(told))
+        return follow(snapshot, store or _open_stated(snapshot))
     except StoreError as error:
         return Thread(warnings=[f"the way to the sources is lost: {error}"])
 

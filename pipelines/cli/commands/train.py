@@ -62,19 +62,21 @@ def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
 
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
-    """Read a training recipe; raise RecipeError if it is wrong."""
-    from reelwright.pipelines.recipes.files import load, parse_overrides
-    from reelwright.training.recipe import TrainRecipe
+    """Read a training recipe.
+
+    Raises:
+        RecipeError: it is not valid.
+    """
+    from reelwright.recipe_files import parse_overrides
+    from reelwright.training.recipe_file import load_recipe
 
     overrides: dict[str, Any] = parse_overrides(settings, example="optim.lr=1e-4")
     if steps is not None:
         overrides["steps"] = steps
-    return load(TrainRecipe, path, overrides, example="steps: 1000")
+    return load_recipe(path, overrides)
 
 
-def make_job(
-    recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
-) -> "Job":
+def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = "") -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from reelwright.errors import UserError
     from reelwright.pipelines.recipes.locations import with_absolute_paths
