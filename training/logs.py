@@ -60,6 +60,7 @@ class Log:
             self.say(line)
 
     def close(self) -> None:
+        """Close the writers."""
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:
@@ -67,7 +68,7 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's log.jsonl; one that a crash cut short is left out."""
+    """Read the lines of a run folder's log.jsonl; a line that a crash cut short is left out."""
     path = folder / FILE
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -104,7 +105,10 @@ def wandb_id(folder: Path) -> str:
 
 
 def _wandb(project: str, folder: Path, metadata: dict[str, Any]) -> Any:
-    """A run that goes on from an earlier checkpoint logs some steps again; W&B keeps what it had of them."""
+    """Open W&B's run.
+
+    A run that resumes from an earlier checkpoint logs some steps again; W&B keeps the earlier values.
+    """
     try:
         import wandb
     except ImportError as error:

@@ -35,8 +35,10 @@ says only which buckets are traced."""
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: of the blocks, of their modulation alone, of the rest, those that are trained, and of them in the
-    blocks. bytes: of all.
+    """Numbers of parameters, and their bytes.
+
+    They are the parameters of the blocks, of the blocks' modulation alone, of the rest, of all that is trained, and of
+    the trained ones in the blocks. bytes: of all.
     """
 
     blocks: int
@@ -49,6 +51,7 @@ class Counts:
 
     @property
     def all(self) -> int:
+        """Parameters in all."""
         return self.blocks + self.rest
 
 
@@ -76,6 +79,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
+        """Bytes at the peak, of training or of sampling."""
         return max(sum(self.bytes.values()), self.sampling)
 
     @property
@@ -89,11 +93,11 @@ class MemoryPlan:
         return batch_size(bucket, data, model) * bucket.tokens(model.patch_size) * data.batches_per_step
 
     def seconds(self, *, mfu: float, peak_flops: float) -> float:
-        """A step's time. peak_flops: of one rank's device."""
+        """Estimate the time of a step. peak_flops: of one rank's device."""
         return self.flops / (mfu * peak_flops * self.ranks)
 
     def mfu(self, *, seconds: float, peak_flops: float) -> float:
-        """The utilisation that a step's time needs."""
+        """Return the utilisation that a step's time needs."""
         return self.flops / (seconds * peak_flops * self.ranks)
 
 
@@ -155,7 +159,7 @@ def micro_batches_of(recipe: TrainRecipe, ranks: int) -> int:
 
 
 def even_batches(recipe: TrainRecipe, ranks: int) -> int:
-    """The next number of micro-batches per step that so many ranks divide."""
+    """Return the next number of micro-batches per step that so many ranks divide."""
     replicate, shard, _ = mesh_sizes(recipe.parallel, ranks)
     return math.ceil(recipe.data.batches_per_step / (replicate * shard)) * replicate * shard
 
@@ -188,6 +192,7 @@ def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
 
 @lru_cache(maxsize=64)
 def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: ComputeConfig) -> Counts:
+    """Count the parameters of a network on tensors without storage."""
     with torch.device("meta"):
         model = DiT(config)
     if lora:

@@ -93,6 +93,7 @@ class UlyssesAttention:
         return self._send([attention_types(v, v, v)[2]])
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend to the whole sample: each rank takes some heads of all tokens, and gives back its strip."""
         rows, columns = self.strips.grid
         whole = replace(layout, rows=rows, columns=columns)
         arrange = getattr(self.inner, "arrange", None)
