@@ -96,9 +96,9 @@ def _tensorboard(folder: Path, start_step: int) -> Any:
 
 
 def wandb_id(folder: Path) -> str:
-    """The same for a run that goes on, another for the same recipe and snapshot in another place.
+    """Return an id: the same for a resumed run, another for the same recipe and snapshot in another place.
 
-    W&B allows no / \\ # ? % : in it; docs.wandb.ai/ref/python/init.
+    W&B allows neither slashes, backslashes nor # ? % : in it; docs.wandb.ai/ref/python/init.
     """
     place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{place}"

@@ -115,8 +115,7 @@ def ask(request: Path, number: int) -> None:
 
 
 def requested(request: Path) -> int:
-    """Return the signal that a file stands for: SIGTERM where it is empty, as `touch` leaves it; 0 where there is none.
-    """
+    """Return the signal that a file stands for: SIGTERM where it is empty, as by `touch`; 0 where it does not exist."""
     try:
         said = request.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -113,8 +113,7 @@ def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
 
 
 def _with_its_fade(footage: Footage, state: np.ndarray, cut: Transition, before: int, after: int) -> Transition:
-    """Extend a cut from black, or to it, at which a picture begins to show or ends, to the fade that it is the end of.
-    """
+    """Extend a cut from or to black, at which a picture begins to show or ends, to the fade that it ends."""
     for at, way, limit in ((cut.first, 1, after), (cut.first - 1, -1, before)):
         back = at - way
         if 0 <= back < len(footage) and state[back] != PICTURE and _begins_to_show(footage, at, way):

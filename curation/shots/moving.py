@@ -119,8 +119,9 @@ def _hints(footage: Footage, lo: int, hi: int) -> list[int]:
 
 
 def _fitted(footage: Footage, kinds: np.ndarray, lo: int, hi: int) -> Transition | None:
-    """The transition in a window, fitted to the pictures just before and after it; its confidence is the share that it
-    explains.
+    """Fit a transition in a window to the pictures just before and after it.
+
+    Its confidence is the share that it explains.
     """
     for again in (False, True):
         fit = _best_fit(footage, lo, hi, kinds)

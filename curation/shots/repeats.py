@@ -97,8 +97,14 @@ class Repeats:
         self._has_ended = False
 
     def push(self, before: np.ndarray, small: np.ndarray) -> np.ndarray:
-        """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> NEW, REPEAT or FLASH of each
-        frame that can be told now, in order.
+        """Take the next frames.
+
+        Args:
+            before: the frame before each, as `small`.
+            small: uint8 [n, 27, 48, 3], the next frames.
+
+        Returns:
+            NEW, REPEAT or FLASH of each frame that can be classified now, in order.
         """
         steps = _local_change(before, small)
         if self._first + len(self._steps) == 0:
@@ -149,8 +155,11 @@ class Repeats:
         return np.where(flashes, FLASH, np.where(repeats, REPEAT, NEW)).astype(np.int8)
 
     def _flash_lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of frames of black or white beside clear pictures: how many there are in a row, else 0; whether they have a
-        picture on both sides, and the file neither begins nor ends with them.
+        """Return the lengths of flashes: frames of black or white beside clear pictures.
+
+        Returns:
+            How many there are in a row, else 0; and whether they have a picture on both sides, and the file neither
+            begins nor ends with them.
         """
         edges = np.flatnonzero(np.diff(np.pad(self._blank.astype(np.int8), 1)))
         length, is_inside = np.zeros(len(self._blank), int), np.zeros(len(self._blank), bool)

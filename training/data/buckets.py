@@ -92,8 +92,14 @@ def samples(num_frames: int, fps: float, rate: float) -> int:
 
 
 def source_frames(num_frames: int, fps: float, rate: float, count: int, at: float = 0.5) -> list[int]:
-    """Frames of the clip that `count` samples show. at: place of the window in the clip, 0 its beginning and 1 its
-    end.
+    """Return the frames of the clip that `count` samples show.
+
+    Args:
+        num_frames: frames of the clip.
+        fps: its frames per second.
+        rate: samples per second.
+        count: number of samples.
+        at: place of the window in the clip, 0 its beginning and 1 its end.
     """
     first = math.floor(at * max(0, samples(num_frames, fps, rate) - count) + 0.5)
     if count == 1:

@@ -128,7 +128,7 @@ class UlyssesAttention:
         return all_to_all_single_autograd(message, [frames * t for t in strips.tokens], [n] * size, strips.group)
 
     def _arrived(self, sent: Tensor, order: "Order") -> list[Tensor]:
-        """What `_send` began, in its order: P tensors [B, heads / size, N, D]."""
+        """Wait for the tensors that `_send` began, in its order: P tensors [B, heads / size, N, D]."""
         return list(permuted(wait_tensor(sent), *order, 0).permute(1, 2, 3, 0, 4).unbind(0))
 
     def _send_back(self, x: Tensor, order: "Order") -> Tensor:

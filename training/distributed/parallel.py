@@ -179,7 +179,7 @@ def compile_for(shapes: int) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:
-    """A forward whose activations are made anew in the backward pass: all of them, or all but those worth keeping.
+    """Return a forward whose activations are recomputed in the backward pass: all, or all but those worth keeping.
 
     No random numbers are drawn in a block, so no generator's state is kept for its second pass.
     """

@@ -65,7 +65,7 @@ class RingAttention:
     " -> (Tensor, Tensor)",
 )
 def _forward(q: Tensor, k: Tensor, v: Tensor, *route: Any) -> tuple[Tensor, Tensor]:
-    """The strip's outputs [B, heads, N, D] and their log-sum-exp [B, heads, N]. All ranks of the group call it.
+    """Return the strip's outputs [B, heads, N, D] and their log-sum-exp [B, heads, N]. All ranks of the group call it.
 
     route: as `_Route`'s fields.
     """
@@ -143,8 +143,15 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Route:
-    """group: name of the ranks' process group. rows: of each rank's strip. columns, frames: of the keys' grid.
-    cond_frames: frames that condition queries see. clean: condition queries of this strip.
+    """The arguments of a ring besides its tensors.
+
+    Attributes:
+        group: name of the ranks' process group.
+        rows: of each rank's strip.
+        columns: of the keys' grid.
+        frames: of the keys' grid.
+        cond_frames: frames that condition queries see.
+        clean: condition queries of this strip.
     """
 
     group: str
