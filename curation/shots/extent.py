@@ -88,7 +88,7 @@ def _faded(footage: Footage, state: np.ndarray, at: int, way: int, limit: int, o
 
 
 def _nearest_blank(state: np.ndarray, at: int, way: int, origin: int) -> int:
-    """The last frame of black or white that a fade in this direction comes from; -1 if it comes from none."""
+    """Return the last frame of black or white that a fade in this direction comes from; -1 if it comes from none."""
     begin = max(0, min(len(state) - 1, origin - way * LOOK))
     back = state[begin : at + 1] if way > 0 else state[at : begin + 1][::-1]
     there = np.flatnonzero(back != PICTURE)
@@ -113,7 +113,7 @@ def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
 
 
 def _with_its_fade(footage: Footage, state: np.ndarray, cut: Transition, before: int, after: int) -> Transition:
-    """A cut from black, or to it, at which a picture begins to show or ends: the fade that it is the end of."""
+    """Extend a cut from or to black, at which a picture begins to show or ends, to the fade that it ends."""
     for at, way, limit in ((cut.first, 1, after), (cut.first - 1, -1, before)):
         back = at - way
         if 0 <= back < len(footage) and state[back] != PICTURE and _begins_to_show(footage, at, way):

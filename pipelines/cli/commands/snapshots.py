@@ -87,7 +87,7 @@ def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
 
 
 def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
-    """What the options ask for; those not given are the defaults of `Balance`."""
+    """Return the balance that the options ask for; options not given are the defaults of `Balance`."""
     from reelwright.curation.store.weighting import Balance
 
     given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
