@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.curation.shots.follow import changing
+from reelwright.curation.shots.follow import changing, found_whole
 from reelwright.curation.shots.footage import Footage
 from reelwright.curation.shots.types import Transition
 
@@ -47,13 +48,16 @@ def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Seq
     for start, end in windows:
         quarter = (end - start) // 4
         known = [*taken, *found]
-        lo = max([0, start - quarter, *(t.first if t.is_cut else t.last + 1 for t in known if t.first <= start)])
-        hi = min([len(footage) - 1, end + quarter, *(t.first - 1 for t in known if t.first > start)])
+        limits = (
+            max([0, *(t.first if t.is_cut else t.last + 1 for t in known if t.first <= start)]),
+            min([len(footage) - 1, *(t.first - 1 for t in known if t.first > start)]),
+        )
+        lo, hi = max(limits[0], start - quarter), min(limits[1], end + quarter)
         if hi - lo < SHORTEST + 1 or hi < end - quarter:
             continue
         at = np.unique(np.linspace(lo, hi, SAMPLES + 2).round().astype(int))
-        if _course(footage.small[at]).beside < MAYBE_BESIDE and (t := _switched(footage, lo, hi)):
-            found.append(t)
+        if _course(footage.small[at]).beside < MAYBE_BESIDE:
+            found += found_whole(partial(_switched, footage), lo, hi, limits)[-1:]
     return found
 
 
