@@ -56,7 +56,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
 
     def without(self, kind: str) -> Counts:
-        """Return these counts without a kind of collective."""
+        """These, less a kind of collective."""
         kept: dict[str, Any] = {
             name: Counter({of: n for of, n in getattr(self, name).items() if of.kind != kind}) for name in _BY_KIND
         }
@@ -68,13 +68,8 @@ _BY_KIND = ("received", "calls")
 
 @dataclass(frozen=True)
 class StepTrace:
-    """The trace of a step.
-
-    Attributes:
-        counts: of the whole step.
-        peak: bytes of the rank that holds most, while it computes.
-        lasting: of the peak, weights, optimizer state and averages.
-    """
+    """counts: of the whole step. peak: bytes of the rank that holds most, while it computes. lasting: of them, weights,
+    optimizer state and averages."""
 
     counts: Counts
     peak: int
@@ -101,7 +96,7 @@ def trace_step(recipe: TrainRecipe, ranks: int, shape: Shape) -> StepTrace:
 
 
 def _trace(run: TracedRun, micros: int) -> StepTrace:
-    """Trace the first micro-batch and the last; the others are as the last, but for the sum over replicas."""
+    """The first micro-batch and the last; those between are as the last, but for the sum over replicas."""
     lasting, whole = _lasting(run), Counts()
     few = min(micros, 3 if run.recipe.parallel.gradients == "whole" else 2)
     with _Recorder() as recorder:
