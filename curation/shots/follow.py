@@ -34,19 +34,6 @@ def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transi
         before, after = farther
 
 
-def eased(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:
-    """`t`, whose front was seen at its steady pace, with the frames in which it begins and ends more slowly: at most as
-    many again on each side, within frames `limits`."""
-    beside = max(NEAREST, t.last - t.first + 1)
-    lo, hi = max(limits[0], t.first - beside), min(limits[1], t.last + beside)
-    seen = footage.grey[lo : hi + 1].reshape(hi - lo + 1, -1)
-    way = seen[-1] - seen[0]
-    reach = changing((seen - seen[0]) @ way / max(1.0, float(way @ way)))
-    if reach is None:
-        return t
-    return Transition(min(t.first, lo + reach[0]), max(t.last, lo + reach[1]), t.confidence)
-
-
 def found_whole(
     find: Callable[[int, int], Transition | None], lo: int, hi: int, limits: tuple[int, int]
 ) -> list[Transition]:
