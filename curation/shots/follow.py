@@ -17,6 +17,7 @@ NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two sh
 PACE = 0.4  # of the pace inside that still counts as going on
 EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
+WORSE, BIT = 1.6, 0.03  # times the share that is left unexplained, and a bit, that is about as well explained
 TOUCHES = 2  # frames from an edge of those looked at, within which a transition may go on beyond it
 ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
@@ -34,6 +35,11 @@ def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transi
         before, after = farther
 
 
+def is_as_clear(t: Transition, other: Transition) -> bool:
+    """Whether `t` is explained about as well as `other`."""
+    return 1 - t.confidence <= WORSE * (1 - other.confidence) + BIT
+
+
 def found_whole(
     find: Callable[[int, int], Transition | None], lo: int, hi: int, limits: tuple[int, int]
 ) -> list[Transition]:
@@ -42,7 +48,7 @@ def found_whole(
     seen: list[Transition] = []
     while t := find(lo, hi):
         length = t.last - t.first + 1
-        if seen and length <= seen[-1].last - seen[-1].first + 1:
+        if seen and not (length > seen[-1].last - seen[-1].first + 1 and is_as_clear(t, seen[-1])):
             break
         seen.append(t)
         farther = (
