@@ -17,6 +17,7 @@ NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two sh
 PACE = 0.4  # of the pace inside that still counts as going on
 EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
+WORSE, BIT = 1.6, 0.03  # times the share that is left unexplained, and a bit, that is about as well explained
 TOUCHES = 2  # frames from an edge of those looked at, within which a transition may go on beyond it
 ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
@@ -34,19 +35,9 @@ def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transi
         before, after = farther
 
 
-def eased(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:
-    """Extend `t`, whose front was seen at its steady pace, by the frames in which it begins and ends more slowly.
-
-    These are at most as many again on each side, within frames `limits`.
-    """
-    beside = max(NEAREST, t.last - t.first + 1)
-    lo, hi = max(limits[0], t.first - beside), min(limits[1], t.last + beside)
-    seen = footage.grey[lo : hi + 1].reshape(hi - lo + 1, -1)
-    way = seen[-1] - seen[0]
-    reach = changing((seen - seen[0]) @ way / max(1.0, float(way @ way)))
-    if reach is None:
-        return t
-    return Transition(min(t.first, lo + reach[0]), max(t.last, lo + reach[1]), t.confidence)
+def is_as_clear(t: Transition, other: Transition) -> bool:
+    """Whether `t` is explained about as well as `other`."""
+    return 1 - t.confidence <= WORSE * (1 - other.confidence) + BIT
 
 
 def found_whole(
@@ -60,7 +51,7 @@ def found_whole(
     seen: list[Transition] = []
     while t := find(lo, hi):
         length = t.last - t.first + 1
-        if seen and length <= seen[-1].last - seen[-1].first + 1:
+        if seen and not (length > seen[-1].last - seen[-1].first + 1 and is_as_clear(t, seen[-1])):
             break
         seen.append(t)
         farther = (

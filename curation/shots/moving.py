@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.curation.shots.follow import EASED, found_whole
+from reelwright.curation.shots.follow import EASED, found_whole, is_as_clear
 from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 from reelwright.curation.shots.layouts import STEPS, WAYS, Atlas, atlas
 from reelwright.curation.shots.mattes import is_textured
@@ -28,7 +28,6 @@ PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
 LEAP = 0.35  # of the way gone from one frame to the next: more, and what lies between was never seen
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
-WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 4.0  # grey levels; pictures with less contrast could be laid out anyhow
 DETAIL = 0.5  # of the plainer picture's own detail that is seen where it should be
@@ -91,9 +90,9 @@ def _longest(found: list[Transition]) -> list[Transition]:
     """Of those that overlap, the longest one that is explained about as well as any: half a cover is a cover too."""
     kept: list[Transition] = []
     for t in sorted(found, key=lambda t: (t.first - t.last, -t.confidence)):
-        least = min(1 - u.confidence for u in found if t.first <= u.last and u.first <= t.last)
+        rivals = [u for u in found if t.first <= u.last and u.first <= t.last]
         clear = not any(t.first <= other.last and other.first <= t.last for other in kept)
-        if clear and 1 - t.confidence <= WORSE * least + 0.03:
+        if clear and all(is_as_clear(t, u) for u in rivals):
             kept.append(t)
     return kept
 
