@@ -17,6 +17,7 @@ from reelwright.model.lora.files import adapter_names
 from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
+from reelwright.training.budget.devices import peak_here
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note
@@ -71,6 +72,8 @@ def run(
     encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
+        if world.device.type == "cuda":
+            hooks.say(_mfu_line(world.device))
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
     if recipe.compute.compile:
@@ -136,7 +139,7 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
         model = DiT(recipe.model)
     if recipe.lora:
         adapt(model, recipe.lora, recipe.compute, seed=recipe.seed)
-    parallelize(model, recipe.parallel, recipe.compute, world)
+    parallelize(model, recipe.parallel, recipe.compute, world, regions=recipe.in_regions)
     model.to_empty(device=world.device)
     if recipe.lora:
         init_lora(model, seed=recipe.seed)
@@ -205,6 +208,12 @@ def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None
         say(note)
     if recipe.compute.compile:
         say(f"{schedule.shapes()} shapes of micro-batches, each compiled when it first comes")
+
+
+def _mfu_line(device: torch.device) -> str:
+    """The peak that MFU divides by."""
+    name, peak = torch.cuda.get_device_name(device), peak_here(device)
+    return f"MFU is of {peak}" if peak else f"no MFU: the peak of {name!r} is not known (training/budget/devices.py)"
 
 
 def _plan_line(schedule: Schedule, recipe: TrainRecipe) -> str:
