@@ -36,8 +36,14 @@ class UMT5Encoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Texts of about one length are encoded together: the shorter ones are padded to the longest."""
         cleaned = [clean_text(text) for text in texts]
-        return [state for i in range(0, len(cleaned), BATCH) for state in self._encode(cleaned[i : i + BATCH])]
+        order = sorted(range(len(cleaned)), key=lambda i: len(cleaned[i]))
+        states: dict[int, Tensor] = {}
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            states |= dict(zip(chosen, self._encode([cleaned[i] for i in chosen]), strict=True))
+        return [states[i] for i in range(len(cleaned))]
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
         """Padding is on the right, so that the host knows the lengths and need not wait for the device."""
