@@ -130,6 +130,9 @@ class GuardConfig(Part):
     """A step whose loss or gradient is not finite, or whose norm leaps, changes no weight."""
 
     max_norm: float = Field(1e3, gt=0, description="gradient norm above which a step is skipped")
+    max_ratio: float = Field(
+        20.0, ge=0, description="skipped too: a norm so many times the median of the last 100 steps; 0: any is taken"
+    )
     max_skipped: int = Field(10, ge=0, description="skipped steps in a row after which the run stops")
 
 

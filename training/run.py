@@ -22,6 +22,7 @@ from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note
 from reelwright.training.data.schedule import Schedule
+from reelwright.training.distributed.context import attention_kernel
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -73,6 +74,7 @@ def run(
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
         if world.device.type == "cuda":
+            hooks.say(f"dense attention by {attention_kernel(recipe, world)}")
             hooks.say(_mfu_line(world.device))
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)

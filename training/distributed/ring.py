@@ -29,7 +29,7 @@ def ring_attention(strips: Strips, inner: Attend) -> Attend:
 
     if not isinstance(inner, SparseAttention):
         return RingAttention(strips)
-    strips.multiple, strips.strict = max(high for _, high, _ in inner.block), True
+    strips.multiple = max(high for _, high, _ in inner.block)
 
     @torch.compiler.disable  # its lists of blocks are as long as numbers say; see `parallelize`'s regions
     def sparse(q: Tensor, k: Tensor, v: Tensor, *, grid_q: Grid, grid_k: Grid, **options: Any) -> Tensor:
