@@ -43,9 +43,17 @@ class UMT5Encoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """Return one state per text, [tokens, width], computed in batches."""
+        """Return one state per text, [tokens, width].
+
+        Texts of about one length are encoded together, since the shorter ones are padded to the longest.
+        """
         cleaned = [clean_text(text) for text in texts]
-        return [state for i in range(0, len(cleaned), BATCH) for state in self._encode(cleaned[i : i + BATCH])]
+        order = sorted(range(len(cleaned)), key=lambda i: len(cleaned[i]))
+        states: dict[int, Tensor] = {}
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            states |= dict(zip(chosen, self._encode([cleaned[i] for i in chosen]), strict=True))
+        return [states[i] for i in range(len(cleaned))]
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
         """Encode a batch.

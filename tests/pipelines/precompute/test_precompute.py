@@ -147,8 +147,8 @@ def test_several_windows_are_made_and_captions_that_are_not_wanted_are_not(store
     assert (summary.wanted, summary.made, summary.failed, summary.left) == (12, 9, 3, 0)
     assert (summary.wanted_captions, len(store.read("texts", ["caption"]))) == (0, 0)
     made = keys(store)
-    assert [key for clip, key in made if clip == "clip1"] == ["17x96x160", "1x96x160@1/4", "1x96x160@3/4"]
-    assert [key for clip, key in made if clip == "clip3"] == ["1x96x160"]  # 4 frames
+    assert [key for clip, key in made if clip == "clip1"] == ["17x80x128", "1x80x128@1/4", "1x80x128@3/4"]
+    assert [key for clip, key in made if clip == "clip3"] == ["1x80x128"]  # 4 frames
     failed = {f["error"].partition(":")[0] for f in store.read("failures").to_pylist()}
     assert failed == {key for clip, key in made if clip == "clip1"}
 
@@ -166,6 +166,23 @@ def test_the_storage_that_is_planned_is_what_is_written(precomputed):
     larger = storage_text(planned, recipe_of(encode={"latents": "on_the_fly"}))
     assert "8 windows; on_the_fly, so not in the store" in larger
     assert f"to be stored: {planned.states / 1e3:,.1f} kB" in larger
+
+
+def test_the_command_plans_and_encodes_nothing(store, tmp_path):
+    from typer.testing import CliRunner
+
+    from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
+
+    load_commands()
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of().model_dump(mode="json")))
+    arguments = ["precompute", str(recipe), "--snapshot", "all", "--store", str(store.path), "--plan"]
+    shown = CliRunner().invoke(app, [*arguments, "--set", "data.encode.text=cached"])
+    assert shown.exit_code == 0, shown.output
+    assert "5 clips, as fp32" in shown.output
+    assert "cached, so not in the store" in shown.output
+    assert not keys(store)
 
 
 def test_the_decoder_takes_the_frames_it_says(clips):
