@@ -106,7 +106,7 @@ def _side_size(beside: float, clips: float, window: int, most: int) -> int:
     for batches in range(1, window):
         size = beside * (window - batches) * clips / batches
         if size <= most:
-            return max(1, round(size))
+            return max(1, int(size))  # rounded down: rather a step with one more than one without
     return most
 
 
