@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 
 from reelwright.errors import ReelError, first_line
@@ -38,6 +39,7 @@ def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> Sto
 
 
 NO_ROOM = re.compile(r"no space left|quota exceeded|file too large|os error (28|122|27)\b", re.IGNORECASE)
+NO_ROOM_BYTES = 4 << 20  # with less free, a write that fails has failed for want of room, whatever the message
 
 
 @contextlib.contextmanager
@@ -47,9 +49,17 @@ def writing_to(uri: str) -> Iterator[None]:
         yield
     except OSError as error:
         first = lance_reason(error)
-        if NO_ROOM.search(first):
+        if NO_ROOM.search(first) or _is_full(uri):
             raise StoreError(
                 f"no room is left to write to the store at {uri}; free some and run the same command again: what was "
                 "committed is kept."
             ) from error
         raise StoreError(f"the store at {uri} could not be written to: {first}.") from error
+
+
+def _is_full(uri: str) -> bool:
+    """Return whether a local store's disk is full: Lance may then report the file that came out short instead."""
+    try:
+        return "://" not in uri and shutil.disk_usage(uri).free < NO_ROOM_BYTES
+    except OSError:
+        return False

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -211,18 +212,37 @@ def test_a_job_that_failed_is_submitted_again(head, packages):
         assert f"job {attempt}: FAILED" in failed.stderr
 
 
-def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages):
+def test_a_job_that_has_succeeded_goes_on_and_one_that_runs_is_left_alone(head, packages, tmp_path):
     """As after a `stop` file: the job succeeded, and what it is for is not done."""
     code = "import sys; from reelwright.pipelines.runtime.jobs import run_job; " \
-           "sys.exit(run_job(['recipe'], address=sys.argv[1], " \
+           "sys.exit(run_job(sys.argv[4:], address=sys.argv[1], " \
            "working_dir=sys.argv[2], job_id='train-a-b', wait=sys.argv[3] == 'wait'))"  # fmt: skip
 
-    def submit(how: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", code, head.address, str(packages), how], capture_output=True,
-                              env=head.environment | {"PYTHONPATH": str(ROOT)}, text=True, timeout=200)  # fmt: skip
+    def submit(how: str, *command: str) -> subprocess.CompletedProcess[str]:
+        python = [sys.executable, "-c", code, head.address, str(packages), how]
+        return subprocess.run([*python, *command], capture_output=True, text=True, timeout=200,
+                              env=head.environment | {"PYTHONPATH": str(ROOT)})  # fmt: skip
 
     for attempt in ("train-a-b", "train-a-b-2"):
-        assert f"job {attempt}: SUCCEEDED" in submit("wait").stderr
-    assert "job train-a-b-3 at" in submit("go").stdout
-    assert "job train-a-b-3 at" in (again := submit("go")).stdout
+        assert f"job {attempt}: SUCCEEDED" in submit("wait", "recipe").stderr
+    os.mkfifo(query := tmp_path / "query.sql")  # a job that runs until somebody writes its query
+    endless = ["sql", "--file", str(query), "--store", str(tmp_path)]
+    assert "job train-a-b-3 at" in submit("go", *endless).stdout
+    assert "job train-a-b-3 at" in (again := submit("go", *endless)).stdout
     assert "exists already" in again.stdout
+    write_once_read(query, b"select 1")
+
+
+def write_once_read(fifo: Path, text: bytes) -> None:
+    """Write to a named pipe as soon as somebody reads it."""
+    deadline = time.monotonic() + 100
+    while True:
+        try:
+            pipe = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "nobody reads"
+            time.sleep(0.1)
+        else:
+            break
+    os.write(pipe, text)
+    os.close(pipe)

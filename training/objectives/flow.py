@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe
 
 T_SCALE = 1000.0  # the network's timesteps run over 0..1000
-EDGE = 1e-5  # u stays this far from 0 and 1, where the logit is infinite and its weight 0
+EDGE = 1e-5  # the density is taken this far from 0 and 1, where the logit is infinite and the density 0
+NORMAL_REACH, NORMAL_POINTS = 9.0, 2001  # standard deviations and points of an integral over a normal density
 
 
 @register
@@ -36,6 +38,9 @@ class FlowConfig(TimestepShift, ObjectiveConfig):
     weighting: Literal["logit_normal", "uniform"] = Field("logit_normal", description="of the loss over t")
     logit_mean: float = Field(0.0, description="of the logit of t, for logit_normal")
     logit_std: float = Field(1.0, gt=0, description="of the logit of t, for logit_normal")
+    weight_at: Literal["draw", "level"] = Field(
+        "draw", description="where the density is taken: at the uniform draw, or at t, which is the draw shifted"
+    )
     condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Flow:
@@ -125,18 +130,53 @@ def add_noise(
     levels[:, : batch.cond_frames] = 0.0
     if batch.task == "continuation":
         levels[:, : batch.cond_frames] = draws.condition[:, : batch.cond_frames] * config.condition_noise
-    weights = loss_weight(draws.u, config).float() if t is None else torch.ones(num)
+    weights = loss_weight(draws.u, config, shift).float() if t is None else torch.ones(num)
     levels, weights, noise = (a.to(x0.device, non_blocking=True) for a in (levels, weights, draws.noise))
     at = levels[:, None, :, None, None]
     return Noised((1 - at) * x0 + at * noise, x0 - noise, levels, weights)
 
 
-def loss_weight(u: Tensor, config: FlowConfig) -> Tensor:
-    """Return the density of logit-normal(mean, std) at u; its mean over uniform u is 1, so losses keep their scale."""
+def loss_weight(u: Tensor, config: FlowConfig, shift: float = 1.0) -> Tensor:
+    """Return the weight of the loss at draws u; its mean over uniform u is 1, so that losses keep their scale.
+
+    The density at the draw is "logit-normal, then shifted" (SD3): the shift moves the weight with the levels. Taken at
+    the level, the weight stays around the middle levels and the shift decides only how often they are visited.
+
+    Args:
+        u: uniform draws in 0..1, of any shape.
+        config: which density, and where it is taken.
+        shift: of the levels; it matters only for `weight_at: level`.
+    """
     import torch
+
+    from reelwright.model.sampling.schedules import shifted
 
     if config.weighting == "uniform":
         return torch.ones_like(u)
-    u = u.clamp(EDGE, 1 - EDGE)
-    z = (torch.logit(u) - config.logit_mean) / config.logit_std
-    return torch.exp(-0.5 * z.square()) / (config.logit_std * math.sqrt(2 * math.pi) * u * (1 - u))
+    if config.weight_at == "draw":
+        return logit_normal_density(u, config)
+    return logit_normal_density(shifted(u, shift), config) / mean_density(config, shift)
+
+
+def logit_normal_density(t: Tensor, config: FlowConfig) -> Tensor:
+    """Return the density of logit-normal(mean, std) at t in 0..1."""
+    import torch
+
+    t = t.clamp(EDGE, 1 - EDGE)
+    z = (torch.logit(t) - config.logit_mean) / config.logit_std
+    return torch.exp(-0.5 * z.square()) / (config.logit_std * math.sqrt(2 * math.pi) * t * (1 - t))
+
+
+@lru_cache
+def mean_density(config: FlowConfig, shift: float) -> float:
+    """Return the mean, over uniform draws, of the density at the shifted draw.
+
+    A level t comes from the draw u = t / (s - (s - 1) t), and du/dt = s / (s - (s - 1) t)². So the mean over draws is
+    the mean of du/dt over t ~ logit-normal: a smooth integral over z = (logit t - mean) / std.
+    """
+    import torch
+
+    z = torch.linspace(-NORMAL_REACH, NORMAL_REACH, NORMAL_POINTS, dtype=torch.float64)
+    t = torch.sigmoid(config.logit_mean + config.logit_std * z)
+    per_level = shift / (shift - (shift - 1) * t).square()
+    return torch.trapezoid(per_level * torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi), z).item()

@@ -94,6 +94,27 @@ def test_weights_are_the_logit_normal_density_and_average_to_one(mean, std):
     assert at_mode == pytest.approx(1 / (std * math.sqrt(2 * math.pi) * middle * (1 - middle)), rel=1e-4)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.7, 12.0, 26.0])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.6), (1.0, 1.5)])
+def test_weight_at_the_level_follows_the_density_of_the_shifted_draw_and_averages_to_one(shift, mean, std):
+    config = FlowConfig(weight_at="level", logit_mean=mean, logit_std=std)
+    u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    weight, at_draw = loss_weight(u, config, shift), FlowConfig(logit_mean=mean, logit_std=std)
+    assert weight.mean().item() == pytest.approx(1, abs=2e-4)
+    density = loss_weight(shifted(u, shift), at_draw)
+    torch.testing.assert_close(weight / weight[0], density / density[0])
+
+
+def test_the_weight_at_the_level_gives_low_noise_its_share():
+    """Shares of the loss below t = 0.25, 0.5, 0.75 at the shift of 480p × 93, counted over uniform draws."""
+    u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    levels = shifted(u, 12.0)
+    for weight_at, shares in (("draw", [0.00017, 0.0065, 0.083]), ("level", [0.033, 0.186, 0.544])):
+        weight = loss_weight(u, FlowConfig(weight_at=weight_at), 12.0)
+        found = [(weight[levels < t].sum() / weight.sum()).item() for t in (0.25, 0.5, 0.75)]
+        assert found == pytest.approx(shares, rel=0.05, abs=2e-5), weight_at
+
+
 def test_uniform_weighting_is_one():
     assert (loss_weight(torch.rand(8), FlowConfig(weighting="uniform")) == 1).all()
 
