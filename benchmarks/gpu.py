@@ -23,6 +23,7 @@ from torch import nn
 from reelwright.model.config import DiTConfig, TextConfig
 from reelwright.model.dit import DiT
 from reelwright.model.flops import DENSE
+from reelwright.model.text import pack_text
 from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import CUDA_BYTES, plan_memory
 from reelwright.training.budget.throughput import Meter, peak_flops
@@ -172,10 +173,10 @@ def _model(recipe: TrainRecipe, world: World) -> nn.Module:
 def _batch(recipe: TrainRecipe, world: World, bucket: Bucket) -> Batch:
     config, (frames, height, width) = recipe.model, bucket.latent
     generator = torch.Generator().manual_seed(world.data_rank)
+    caption = config.text_tokens, config.caption_channels
     return Batch(
         latents=torch.randn(1, config.in_channels, frames, height, width, generator=generator).to(world.device),
-        text=torch.randn(1, config.text_tokens, config.caption_channels, generator=generator).to(world.device),
-        text_mask=torch.ones(1, config.text_tokens, dtype=torch.bool, device=world.device),
+        text=pack_text(list(torch.randn(1, *caption, generator=generator)), config.text_tokens).to(world.device),
         task="t2v",
         cond_frames=0,
         seeds=[world.data_rank],

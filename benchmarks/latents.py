@@ -22,7 +22,7 @@ import webdataset
 
 from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
-from reelwright.model.text import pad_text
+from reelwright.model.text import PackedText, pack_text
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import fingerprints_of, text_rows, to_bytes
 from reelwright.training.data.latents import StoredSamples
@@ -76,7 +76,7 @@ def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, fol
     store, plan = Store.open(folder / "store", create=True), plan_of(recipe, bucket, ids)
     write_both(store, folder, recipe, bucket, ids, written)
     samples = StoredSamples(store, plan, fingerprints_of(recipe))
-    epoch = len(plan.epoch_batches(0)) // plan.data.batches_per_step
+    epoch = len(plan.train) // batch
     shards = sorted(map(str, folder.glob("*.tar")))
     numbers = iter(range(10_000))
 
@@ -171,9 +171,9 @@ def webdataset_batches(
         latents = torch.frombuffer(bytearray(sample["latents.bin"]), dtype=torch.bfloat16).view(shape)
         return latents, torch.frombuffer(bytearray(sample["text.bin"]), dtype=torch.bfloat16).view(-1, dim)
 
-    def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+    def collate(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, PackedText]:
         latents = torch.stack([s[0] for s in samples]).float()
-        return latents, *pad_text([s[1].float() for s in samples], tokens)
+        return latents, pack_text([s[1] for s in samples], tokens)
 
     dataset = webdataset.WebDataset(shards, shardshuffle=len(shards), empty_check=False)
     dataset = dataset.shuffle(1000 if bucket.frames < 93 else 64).map(decode).batched(batch, collation_fn=collate)

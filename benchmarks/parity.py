@@ -3,8 +3,9 @@
     python -m benchmarks.parity BASE.safetensors [--lora LORA.safetensors --expect OUT.safetensors]
 
 BASE holds weights (`w.*`), inputs (x, t, y, mask) and outputs, and in its metadata JSON {config, cases}; the network
-is built from that alone. Prints `name value` lines: the largest absolute error of every case, uncached, cached, and
-against the published cached output where there is one; with --lora those of the adapted network, unmerged and merged.
+is built from that alone. Prints `name value` lines: the largest absolute error of every case, uncached, with its text
+packed (without padding), cached, and against the published cached output where there is one; with --lora those of the
+adapted network, unmerged and merged.
 Exits 1 if one is above 1e-4 or not a number, 2 if a file is not what it should be.
 """
 
@@ -25,6 +26,7 @@ from reelwright.model.checkpoint import compare_keys
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
+from reelwright.model.text import pack_text
 
 LIMIT = 1e-4
 Error = tuple[str, float]
@@ -72,7 +74,8 @@ class Vectors:
 
     def network(self, *, zero_pad: bool) -> DiT:
         """With the file's weights."""
-        model = DiT(self.config().model_copy(update={"text_tokens_zero_pad": zero_pad}))
+        config, text_tokens = self.config(), self.inputs()[2].shape[1]
+        model = DiT(config.model_copy(update={"text_tokens_zero_pad": zero_pad, "text_tokens": text_tokens}))
         weights = {name.removeprefix("w."): w for name, w in self.tensors.items() if name.startswith("w.")}
         compare_keys(model, {name: tuple(w.shape) for name, w in weights.items()}).check("the vector file")
         model.load_state_dict(weights)
@@ -138,6 +141,9 @@ def _case_errors(
     if t.ndim == 2:
         t = t * (torch.arange(t.shape[1]) >= clean)  # condition frames are at 0
     yield name, largest(model(x, t, text, mask, cond_frames=clean), expected[name])
+    if mask is not None:
+        packed = pack_text([states[keep.bool()] for states, keep in zip(text, mask, strict=True)], text.shape[1])
+        yield f"{name}_packed", largest(model(x, t, packed, cond_frames=clean), expected[name])
     if clean:
         cache, late = model.cache(x[:, :, :clean]), t if t.ndim == 1 else t[:, clean:]
         out = model(x[:, :, clean:], late, text, mask, cache=cache)

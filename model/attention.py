@@ -11,6 +11,7 @@ from reelwright.kernels import BlockGrid, block_grids
 from reelwright.kernels.blocks import Triple
 from reelwright.model.norms import HeadNorm
 from reelwright.model.rope import rotate
+from reelwright.model.text.keys import TextKeys
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,11 @@ class CrossAttention(nn.Module):
         self.q_norm, self.k_norm = HeadNorm(dim // heads), HeadNorm(dim // heads)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, N, C], text [B, L, C], mask [B, L] bool (true: attended to; none: all) -> [B, N, C]."""
-        q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=seen)
+    def forward(self, x: Tensor, text: TextKeys) -> Tensor:
+        """x [B, N, C] -> [B, N, C]."""
+        q = self.q_norm(self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
+        k, v = self.kv_linear(text.rows).unflatten(-1, (2, self.heads, -1)).unbind(1)
+        k, v = (text.keys_of(rows, len(x)) for rows in (self.k_norm(k), v))
+        bias = text.bias if text.bias is None or text.bias.dtype == torch.bool else text.bias.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).flatten(2))

@@ -11,6 +11,7 @@ from reelwright.model.config import DiTConfig
 from reelwright.model.lora.layers import LoRALinear
 from reelwright.model.norms import LayerNorm
 from reelwright.model.order import Pieces, gated, modulate, pieces_of
+from reelwright.model.text.keys import TextKeys
 
 
 class SwiGLU(nn.Module):
@@ -53,14 +54,13 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        text: Tensor | None,
-        mask: Tensor | None,
+        text: TextKeys | None,
         rope: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
         keep: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """x [B, N, C] tokens, modulation [B, T, 6 · C], text [B, L, C] (none: no cross-attention).
+        """x [B, N, C] tokens, modulation [B, T, 6 · C], text (none: no cross-attention).
 
         modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such,
         where the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given
@@ -71,14 +71,14 @@ class Block(nn.Module):
         attended, own = self.attn(modulate(self.attn_norm(x), shift1, scale1, pieces), rope, layout, cached)
         x = gated(x, attended, gate1, pieces)
         if text is not None:
-            x = self._read(x, text, mask, layout.cond_frames * layout.frame_tokens)
+            x = self._read(x, text, layout.cond_frames * layout.frame_tokens)
         x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
         return x, own if keep else None
 
-    def _read(self, x: Tensor, text: Tensor, mask: Tensor | None, clean: int) -> Tensor:
+    def _read(self, x: Tensor, text: TextKeys, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""
         noisy = x[:, clean:]
-        read = self.cross_attn(self.pre_crs_attn_norm(noisy), text, mask)
+        read = self.cross_attn(self.pre_crs_attn_norm(noisy), text)
         return torch.cat((x[:, :clean], noisy + read), dim=1) if clean else x + read
 
 

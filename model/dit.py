@@ -19,6 +19,8 @@ from reelwright.model.errors import ModelError
 from reelwright.model.lora.layers import assign
 from reelwright.model.order import pieces_of
 from reelwright.model.rope import rotation
+from reelwright.model.text.keys import TextKeys, packed_keys, padded_keys
+from reelwright.model.text.packed import PackedText
 
 Origin = tuple[int, int, int]
 
@@ -39,28 +41,38 @@ class DiT(nn.Module):
         self,
         x: Tensor,
         t: Tensor,
-        text: Tensor,
+        text: Tensor | PackedText,
         text_mask: Tensor | None = None,
         *,
         cond_frames: int = 0,
         cache: KVCache | None = None,
         origin: Origin = (0, 0, 0),
     ) -> Tensor:
-        """x [B, C, T, H, W] latents, t [B] or [B, T] in 0..1000, text [B, L, D], text_mask [B, L] -> [B, C, T, H, W].
+        """Predict x0 - noise, [B, C, T, H, W].
 
-        cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
-        given 0. cache: of the clean frames; x then holds the noisy ones alone. origin: place of x's first token on the
-        whole token grid, for RoPE, where a rank holds a part. Raises ModelError for shapes that do not fit.
+        Args:
+            x: latents [B, C, T, H, W].
+            t: timesteps in 0..1000, [B], or [B, T] of each latent frame.
+            text: B captions, which count as padded to the config's `text_tokens`; or padded already, [B, L, D], as the
+                published network takes them: the same output, slower.
+            text_mask: of padded text, [B, L], true where a token is.
+            cond_frames: the first latent frames are clean: they see only one another, read no text, and with t [B] are
+                given 0.
+            cache: of the clean frames; x then holds the noisy ones alone.
+            origin: place of x's first token on the whole token grid, for RoPE, where a rank holds a part.
+
+        Raises:
+            ModelError: shapes do not go together.
         """
         grid = self._grid(x)
         self._check(x, text, grid, cond_frames)
         _check_companions(x, t, text, text_mask)
         if cache is not None:
             self._check_cache(cache, grid, x.shape[0], cond_frames)
-        states, mask = self._read(text, text_mask)
+        read = self._read(text, text_mask)
         times = self.t_embedder(_per_frame(t, grid[0], cond_frames))
         layout = self._layout(grid, cond_frames, cache)
-        tokens, _ = self._run(x, times, states, mask, layout, origin, cache)
+        tokens, _ = self._run(x, times, read, layout, origin, cache)
         patches = self.final_layer(tokens, times, pieces_of(layout))
         return self._unpatch(patches if layout.block is None else put_back(patches, layout.grids[0], dim=1), grid)
 
@@ -69,7 +81,7 @@ class DiT(nn.Module):
         grid = self._grid(latents)
         times = self.t_embedder(torch.zeros(latents.shape[0], grid[0], device=latents.device))
         layout = self._layout(grid)
-        _, layers = self._run(latents, times, None, None, layout, origin)
+        _, layers = self._run(latents, times, None, layout, origin)
         return KVCache(layers, grid[0], layout.block)
 
     @torch.no_grad()
@@ -91,8 +103,7 @@ class DiT(nn.Module):
         self,
         x: Tensor,
         times: Tensor,
-        states: Tensor | None,
-        mask: Tensor | None,
+        text: TextKeys | None,
         layout: Layout,
         origin: Origin,
         cache: KVCache | None = None,
@@ -104,10 +115,10 @@ class DiT(nn.Module):
             queries, keys = layout.grids
             tokens, rope = put_in_order(tokens, queries, dim=1), rope[keys.order(rope.device)]
         cache, layers = cache and cache.ordered(layout), []
-        keep = states is None
+        keep = text is None
         for i, block in enumerate(self.blocks):
             vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
-            tokens, own = block(tokens, vectors, states, mask, rope, layout, cached, keep)
+            tokens, own = block(tokens, vectors, text, rope, layout, cached, keep)
             if own is not None:
                 layers.append(own)
         return tokens, layers
@@ -117,12 +128,13 @@ class DiT(nn.Module):
         cached = cache.frames if cache else 0
         return arranged(self, Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached))
 
-    def _read(self, text: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Text states at the network's width. Padding is zeroed and attended to, or masked, as the config says."""
-        states = self.y_embedder(text)
-        if mask is None or not self.config.text_tokens_zero_pad:
-            return states, None if mask is None else mask.bool()
-        return states * mask[..., None].to(states.dtype), None
+    def _read(self, text: Tensor | PackedText, mask: Tensor | None) -> TextKeys:
+        """Text at the network's width. Padding is zeroed and attended to, or masked, as the config says."""
+        zero_pad = self.config.text_tokens_zero_pad
+        if isinstance(text, PackedText):
+            padded_to = self.config.text_tokens if zero_pad else 0
+            return packed_keys(self.y_embedder(text.states), text, padded_to=padded_to)
+        return padded_keys(self.y_embedder(text), mask, zero_pad=zero_pad)
 
     def _unpatch(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """[B, T, rows · columns, (row, column, channel)] -> [B, C, T, H, W]."""
@@ -142,14 +154,25 @@ class DiT(nn.Module):
             )
         return x.shape[2], x.shape[3] // high, x.shape[4] // wide
 
-    def _check(self, x: Tensor, text: Tensor, grid: tuple[int, int, int], cond_frames: int) -> None:
+    def _check(self, x: Tensor, text: Tensor | PackedText, grid: tuple[int, int, int], cond_frames: int) -> None:
         width = self.config.caption_channels
-        if text.ndim != 3 or text.shape[-1] != width or text.shape[0] != x.shape[0] or not text.shape[1]:
+        if isinstance(text, PackedText):
+            self._check_packed(text, x.shape[0])
+        elif text.ndim != 3 or text.shape[-1] != width or text.shape[0] != x.shape[0] or not text.shape[1]:
             raise ModelError(
                 f"text states of shape {tuple(text.shape)} do not fit: [{x.shape[0]}, L, {width}] is needed"
             )
         if not 0 <= cond_frames < grid[0]:
             raise ModelError(f"{cond_frames} condition frames of {grid[0]} latent frames; it takes 0 to {grid[0] - 1}")
+
+    def _check_packed(self, text: PackedText, batch: int) -> None:
+        width, most = self.config.caption_channels, self.config.text_tokens
+        found, count = tuple(text.states.shape), len(text.lengths)
+        if len(found) != 2 or found[1] != width or count != batch or found[0] < batch or text.longest > most:
+            raise ModelError(
+                f"{count} captions with states of shape {found}, the longest of {text.longest} tokens, do not fit: "
+                f"{batch} captions of width {width} with 1 to {most} tokens each are needed"
+            )
 
     def _check_cache(self, cache: KVCache, grid: tuple[int, int, int], batch: int, cond_frames: int) -> None:
         if cond_frames:
@@ -164,11 +187,14 @@ class DiT(nn.Module):
             )
 
 
-def _check_companions(x: Tensor, t: Tensor, text: Tensor, mask: Tensor | None) -> None:
+def _check_companions(x: Tensor, t: Tensor, text: Tensor | PackedText, mask: Tensor | None) -> None:
     batch, frames = x.shape[0], x.shape[2]
     if t.shape not in ((batch,), (batch, frames)):
         raise ModelError(f"timesteps of shape {tuple(t.shape)} do not fit: [{batch}] or [{batch}, {frames}] is needed")
-    if mask is not None and mask.shape != text.shape[:2]:
+    if isinstance(text, PackedText):
+        if mask is not None:
+            raise ModelError("packed text has no padding: text_mask must not be given beside it")
+    elif mask is not None and mask.shape != text.shape[:2]:
         raise ModelError(f"a text mask of shape {tuple(mask.shape)} does not fit: {list(text.shape[:2])} is needed")
 
 

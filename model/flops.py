@@ -19,8 +19,8 @@ def forward_flops(
 ) -> int:
     """One forward pass over `batch` samples of `grid` tokens, of which the first `cond_frames` frames are condition.
 
-    Without KV cache. text_tokens: of a caption, padding included, since padding is computed too. attention: as it is
-    after its `dense_steps`.
+    Without KV cache. text_tokens: keys per caption, in the mean: its tokens, and one for padding that is attended to,
+    however much it is (`PackedText.keys_per_caption`). attention: as it is after its `dense_steps`.
     """
     inputs = _input_flops(config, grid, text_tokens)
     blocks = config.depth * _block_flops(config, grid, cond_frames, text_tokens, attention)

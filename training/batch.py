@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from reelwright.model.text import PackedText
+
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
 TASKS: tuple[Task, ...] = ("t2i", "t2v", "i2v", "continuation")
 
@@ -32,6 +34,10 @@ class Draws:
         """Move the noise; levels are computed on the CPU."""
         return replace(self, noise=self.noise.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Draws:
+        """Return them with the noise in memory that a GPU copies from while it computes."""
+        return replace(self, noise=self.noise.pin_memory())
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -47,16 +53,16 @@ class Batch:
 
     An objective that needs more fields subclasses it; `to` moves every tensor.
 
-    latents: float32 [B, C, T, H, W]. text: float32 [B, L, D], padded with zeros. text_mask: bool [B, L].
+    latents: float32 [B, C, T, H, W]. text: the captions' states, without padding, in the type that they are stored in.
     cond_frames: the first latent frames are clean. samples_in_step: of all ranks; the denominator of the loss.
     micro: index of the micro-batch in its step, over all ranks. wait_s: seconds that the loop waited for it.
     dropped: samples with the empty caption in place of their own. draws: of the seeds, if drawn ahead.
-    strip: rows that this rank computes; None: all.
+    strip: rows that this rank computes; None: all. ready: when a GPU that encodes beside the training will have made
+    the tensors; None: they are made.
     """
 
     latents: Tensor
-    text: Tensor
-    text_mask: Tensor
+    text: PackedText
     task: Task
     cond_frames: int
     seeds: list[int]
@@ -69,19 +75,36 @@ class Batch:
     bucket: str = ""
     draws: Draws | None = None
     strip: Strip | None = None
+    ready: torch.cuda.Event | None = None
 
     def to(self: B, device: torch.device) -> B:
-        """Return the batch with its tensors on a device. Copies from pinned memory overlap with computing."""
+        """Return the batch with its tensors on a device. Copies from pinned memory overlap with computing.
+
+        Tensors that another stream of the GPU makes are waited for by the GPU, not by this process.
+        """
         import torch
 
-        moved: dict[str, Any] = {}
+        from reelwright.model.text import PackedText
+
+        if self.ready is not None:
+            self.ready.wait(torch.cuda.current_stream(device))
+            for tensor in (self.latents, self.text.states, self.text.lengths):
+                if tensor.is_cuda:
+                    tensor.record_stream(torch.cuda.current_stream(device))
+        moved: dict[str, Any] = {"ready": None}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, torch.Tensor):
                 moved[field.name] = value.to(device, non_blocking=True)
-            elif isinstance(value, Draws):
+            elif isinstance(value, PackedText | Draws):
                 moved[field.name] = value.to(device)
         return replace(self, **moved)
+
+    def pinned(self: B) -> B:
+        """Return the batch with the tensors of this process' memory in memory that a GPU copies from as it computes."""
+        latents = self.latents if self.latents.is_cuda else self.latents.pin_memory()
+        text = self.text if self.text.states.is_cuda else self.text.pin_memory()
+        return replace(self, latents=latents, text=text, draws=self.draws and self.draws.pin_memory())
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:

@@ -23,6 +23,32 @@ CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validati
 """Sections that decide no weight of a step, or may be changed while a run goes on."""
 
 
+Origin = Literal["precomputed", "on_the_fly", "cached"]
+
+
+class EncodeConfig(Part):
+    """Where latents and text states come from: one word for both, or one for each."""
+
+    latents: Origin = Field(
+        "precomputed",
+        description="precomputed by `reel precompute`; on_the_fly: another window at each draw; cached: encoded at the "
+        "first draw, then read from this machine's disk",
+    )
+    text: Origin = Field("precomputed", description="states of captions: precomputed, on_the_fly or cached")
+    cache_dir: str = Field("", description="folder of what is cached; empty: reelwright/ in the user's cache folder")
+    cache_gib: float = Field(100.0, gt=0, description="size of that folder; beyond it, what was read longest ago goes")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word_is_both(cls, data: Any) -> Any:
+        return {"latents": data, "text": data} if isinstance(data, str) else data
+
+    @property
+    def stored(self) -> tuple[bool, bool]:
+        """Whether latents, and whether text states, must be in the store before a run begins."""
+        return self.latents == "precomputed", self.text == "precomputed"
+
+
 class DataConfig(Part):
     """Which pieces of the snapshot a step sees."""
 
@@ -41,9 +67,9 @@ class DataConfig(Part):
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
-    encode: Literal["precomputed", "on_the_fly"] = Field(
-        "precomputed", description="precomputed: latents of `reel precompute`; on_the_fly: encoded while training"
-    )
+    encode: EncodeConfig = EncodeConfig()
+    windows: int = Field(1, ge=1, description="windows of a clip that are encoded, at most; each draw shows one")
+    window_stride_s: float = Field(1.0, gt=0, description="seconds from one window of a clip to the next, at least")
     caption_column: str = Field("captions", description="caption variants; `caption` is used where it is empty")
     caption_kinds: tuple[str, ...] = Field(
         (), description="of the variants, these kinds (source, caption, composed, summary, …); empty: all but composed"
@@ -230,11 +256,13 @@ class TrainRecipe(Part):
         Settings at their defaults are left out, so that a field that a new version adds leaves running runs theirs.
         """
         same = {"checkpointing": ComputeConfig().checkpointing, "compile": ComputeConfig().compile}
-        read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch}
+        read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch, "encode": EncodeConfig()}
         core = self.model_copy(
             update={"compute": self.compute.model_copy(update=same), "data": self.data.model_copy(update=read)}
         )
         parts = core.model_dump(mode="json", exclude_defaults=True, exclude=CHANGEABLE)
+        if self.data.encode.latents == "on_the_fly":  # shows other windows; all else gives the same numbers
+            parts.setdefault("data", {})["encode"] = "on_the_fly"
         if self.objective.kind != DEFAULT:
             parts.setdefault("objective", {})["kind"] = self.objective.kind
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

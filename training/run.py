@@ -17,7 +17,7 @@ from reelwright.model.lora.files import adapter_names
 from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
-from reelwright.training.data.latents import Samples
+from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note
 from reelwright.training.data.schedule import Schedule
@@ -33,13 +33,13 @@ from reelwright.training.recipe import TrainRecipe
 class Clips:
     """The clips of a run: a snapshot in a store.
 
-    samples: makes latents and text states, for `data.encode: on_the_fly`; None reads them from the store. recipe_path:
+    samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
     named in the command of an error.
     """
 
     store: Store
     snapshot: str
-    samples: Samples | None = None
+    samples: FreshSamples | None = None
     recipe_path: str = "RECIPE"
 
 
@@ -201,8 +201,8 @@ def _tasks(recipe: TrainRecipe) -> str:
 
 def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
     say(_plan_line(schedule, recipe))
-    if note := caption_note(schedule.rows):
-        say(note)
+    if schedule.plan.facts.note:
+        say(schedule.plan.facts.note)
     if recipe.compute.compile:
         say(f"{schedule.shapes()} shapes of micro-batches, each compiled when it first comes")
 

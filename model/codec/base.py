@@ -19,12 +19,13 @@ class Codec(ABC):
 
     name: str
     fingerprint: str  # of everything that decides the latents
+    device: torch.device  # that it computes on
     channels: int = CHANNELS
     stride: tuple[int, int, int] = STRIDE
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """video: [B, 3, F, H, W] in -1..1 -> float32 [B, 16, T, H/8, W/8].
+        """video: [B, 3, F, H, W] in -1..1 -> float32 [B, 16, T, H/8, W/8], on the device that it computes on.
 
         Raises ModelError for a size that does not divide.
         """

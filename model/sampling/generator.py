@@ -16,7 +16,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
 from reelwright.model.sampling.settings import Settings, Shape
 from reelwright.model.sampling.solvers import Predict, Solution, Solver, euler
-from reelwright.model.text import TextEncoder, pad_text
+from reelwright.model.text import PackedText, TextEncoder, pack_text
 
 OnStep = Callable[[int, int], None]
 """(steps done, steps in all)"""
@@ -24,10 +24,9 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TextStates:
-    """Encoded texts of one pass. states: [copies · B, L, D]. mask: bool [copies · B, L]. copies: texts per sample."""
+    """Encoded texts of one pass. states: of copies · B texts. copies: texts per sample."""
 
-    states: Tensor
-    mask: Tensor
+    states: PackedText
     copies: int
 
 
@@ -233,23 +232,23 @@ class Generator:
 
     def _encode_texts(self, texts: Sequence[str], copies: int) -> TextStates:
         weight = next(self.model.parameters())
-        states, mask = pad_text(self.text_encoder.encode(texts), self.model.config.text_tokens)
-        return TextStates(states.to(weight.device, weight.dtype), mask.to(weight.device), copies)
+        states = pack_text(self.text_encoder.encode(texts), self.model.config.text_tokens)
+        return TextStates(states.to(weight.device, weight.dtype), copies)
 
     def _pass(self, texts: TextStates, condition: Condition) -> Predict:
         """Return the network's prediction for the new frames of x, which has the samples `texts.copies` times over."""
-        dtype, states, mask = next(self.model.parameters()).dtype, texts.states, texts.mask
+        dtype, states = next(self.model.parameters()).dtype, texts.states
         if condition.latents is None:
-            return lambda x, t: self.model(x.to(dtype), t, states, mask).float()
+            return lambda x, t: self.model(x.to(dtype), t, states).float()
         if condition.cache is not None:
             cache = condition.cache.expand(texts.copies)
-            return lambda x, t: self.model(x.to(dtype), t, states, mask, cache=cache).float()
+            return lambda x, t: self.model(x.to(dtype), t, states, cache=cache).float()
         clean = condition.latents.repeat(texts.copies, 1, 1, 1, 1).to(dtype)
         count = clean.shape[2]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             whole = torch.cat([clean, x.to(dtype)], 2)
-            return self.model(whole, t, states, mask, cond_frames=count)[:, :, count:].float()
+            return self.model(whole, t, states, cond_frames=count)[:, :, count:].float()
 
         return predict
 

@@ -15,10 +15,14 @@ class TextEncoder(ABC):
     fingerprint: str  # of everything that decides the states
     dim: int  # of a state
     tokens: int  # longest that a caption becomes
+    device: torch.device  # that it computes on
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """float32 [L_i, dim] on the CPU for each text, 1 <= L_i <= tokens; the empty text has states too."""
+        """Return float32 [L_i, dim] for each text, on the encoder's device.
+
+        1 <= L_i <= tokens: the empty text has states too.
+        """
 
 
 def pad_text(states: Sequence[Tensor], tokens: int) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ class HashingEncoder(TextEncoder):
 
     def __init__(self, dim: int = 64, tokens: int = 512) -> None:
         self.dim, self.tokens = dim, tokens
+        self.device = torch.device("cpu")
         self.fingerprint = f"hashing-standin-v{VERSION}-{dim}x{tokens}"
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:

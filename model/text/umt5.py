@@ -40,10 +40,14 @@ class UMT5Encoder(TextEncoder):
         return [state for i in range(0, len(cleaned), BATCH) for state in self._encode(cleaned[i : i + BATCH])]
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.tokens, return_tensors="pt")
-        ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
-        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu()
-        return [state[keep.bool()] for state, keep in zip(states, mask.cpu(), strict=True)]
+        """Padding is on the right, so that the host knows the lengths and need not wait for the device."""
+        tokens = self.tokenizer(
+            texts, padding=True, padding_side="right", truncation=True, max_length=self.tokens, return_tensors="pt"
+        )
+        lengths = tokens.attention_mask.sum(1).tolist()
+        ids, mask = (t.to(self.device, non_blocking=True) for t in (tokens.input_ids, tokens.attention_mask))
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return [state[:length] for state, length in zip(states, lengths, strict=True)]
 
 
 def umt5_fingerprint(config: TextConfig) -> str:
@@ -54,17 +58,35 @@ def umt5_fingerprint(config: TextConfig) -> str:
     return f"umt5-{digest(folder, *files)}-{config.tokens}-{config.dtype}"
 
 
+def umt5_tokens(config: TextConfig, texts: Sequence[str]) -> list[int]:
+    """Return the tokens of each text, as the encoder counts them, without loading the network."""
+    folder = resolve(config.path, "text_encoder", revision=config.revision)
+    tokenizer = _tokenizer(folder)
+    cleaned = [clean_text(text) for text in texts]
+    return [len(ids) for ids in tokenizer(cleaned, truncation=True, max_length=config.tokens).input_ids]
+
+
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    try:
-        from transformers import AutoTokenizer, UMT5EncoderModel
-    except ImportError as error:
-        raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
+    tokenizer = _tokenizer(folder)
+    from transformers import UMT5EncoderModel
+
     try:
         model = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_folder(folder))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{folder} does not load as a umT5 encoder: {first_line(error)}") from error
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
+    place = _tokenizer_folder(folder)
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{place} does not load as a tokenizer: {first_line(error)}") from error
 
 
 def _tokenizer_folder(folder: Path) -> Path:

@@ -1,17 +1,25 @@
 """The worker of `reel precompute`: a process that holds the VAE or the text encoder and writes rows nobody sees yet."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
-from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.loader import STAGE
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
+from reelwright.training.data.windows import Window
 from reelwright.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from reelwright.training.data.encode import Decoded
+
+DECODED_AHEAD = 2
+"""Clips that are decoded before the network is ready for them: half a GB each at 720p and 189 frames."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Encoder:
         self.recipe, self.store = TrainRecipe.model_validate(recipe), Store(store_uri)
         self.media_version, self.device = media_version, device
         self.decode = SandboxDecoder(self.recipe.data.fps)
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="reel-decode")
         self._codec: Any = None
         self._text: Any = None
 
@@ -62,27 +71,35 @@ class Encoder:
         rows = text_rows(captions, self._text, dtype=dtype, fingerprint=fingerprints_of(self.recipe).texts)
         return self._write("texts", rows, "states", {})
 
-    def encode_clips(self, frames: int, height: int, width: int, clip_ids: Sequence[str]) -> Encoded:
-        """Encode clips at one size into rows of `latents`; a clip that does not decode fails alone."""
+    def encode_clips(self, window: Window, clip_ids: Sequence[str]) -> Encoded:
+        """Encode one window of clips into rows of `latents`; a clip that does not decode fails alone."""
         from reelwright.model.codec import load_codec
-        from reelwright.training.data.encode import fingerprints_of, latents_row
+        from reelwright.training.data.encode import encoded_row, fingerprints_of
 
         if self._codec is None:
             self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)
-        bucket, prints = Bucket(frames, height, width), fingerprints_of(self.recipe)
+        dtype, prints = self.recipe.data.store_dtype, fingerprints_of(self.recipe)
         rows: list[dict[str, Any]] = []
         failures: dict[str, Failed] = {}
-        for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):
+        for clip_id, decoding in self._ahead(window, clip_ids):
             try:
-                rows.append(
-                    latents_row(
-                        clip_id, mp4, bucket, self._codec, self.decode,
-                        dtype=self.recipe.data.store_dtype, fingerprint=prints.latents,
-                    )
-                )  # fmt: skip
+                decoded = decoding.result()
             except MediaError as error:
-                failures[clip_id] = Failed(STAGE, f"{bucket.key}: {error}", error.detail)
+                failures[clip_id] = Failed(STAGE, f"{window.key}: {error}", error.detail)
+                continue
+            rows.append(encoded_row(clip_id, window, decoded, self._codec, dtype=dtype, fingerprint=prints.latents))
         return self._write("latents", rows, "latents", failures)
+
+    def _ahead(self, window: Window, clip_ids: Sequence[str]) -> Iterator[tuple[str, "Future[Decoded]"]]:
+        """Yield clips that a thread reads and decodes while those before are encoded."""
+        waiting: deque[tuple[str, Future[Decoded]]] = deque()
+        for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):
+            if len(waiting) > DECODED_AHEAD:
+                yield waiting.popleft()
+            decoding = self._decoding.submit(self.decode, mp4, window.bucket, float(window.place))
+            waiting.append((clip_id, decoding))
+        while waiting:
+            yield waiting.popleft()
 
     def _write(self, table: str, rows: list[dict[str, Any]], payload: str, failures: dict[str, Failed]) -> Encoded:
         size = sum(len(row[payload]) for row in rows)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import Fingerprints, fingerprints_of
 from reelwright.training.data.latents import Missing, StoredSamples
 from reelwright.training.data.loader import STAGE
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
+from reelwright.training.data.windows import Window
 from reelwright.training.recipe import TrainRecipe
 
 COMMIT_S = 30.0
@@ -68,18 +69,20 @@ def precompute(
     limit: int | None = None,
     address: str | None = None,
     workers: int | None = None,
+    per_gpu: int = 1,
     retry_failed: bool = False,
     quiet: bool = False,
 ) -> Summary:
     """Encode what is missing, at most `limit` latents; Ray is started only where there is something to do.
 
-    workers: processes that hold the networks; by default one a GPU of the cluster, or one a CPU where it has none.
+    workers: processes that hold the networks; by default `per_gpu` per GPU of the cluster, or one per CPU where it has
+    none.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     prints = fingerprints_of(recipe)
     with store.committing("latents"):
-        missing = StoredSamples(store, plan, prints).missing()
+        missing = StoredSamples(store, plan, prints).missing().stored_by(recipe.data.encode)
         failed = set() if retry_failed else failed_before(store, prints)
         todo, known_failed = _without(missing, plan, failed)
         summary = Summary(
@@ -91,12 +94,12 @@ def precompute(
         if chosen or missing.captions:
             with cluster(address), Progress("precompute", quiet=quiet) as progress:
                 run = _Run(store, snapshot, recipe, plan, prints, summary)
-                run.run(chosen, missing.captions, workers, progress)
+                run.run(chosen, missing.captions, progress, workers=workers, per_gpu=per_gpu)
     return summary
 
 
 def failed_before(store: Store, prints: Fingerprints) -> set[tuple[str, str]]:
-    """(clip id, bucket) that these encoders have failed on."""
+    """(clip id, window) that these encoders have failed on."""
     condition = f"stage = '{STAGE}' AND fingerprint = '{prints.latents}' AND clip_id IS NOT NULL"
     rows = store.read("failures", ["clip_id", "error"], condition).to_pylist()
     return {(r["clip_id"], r["error"].partition(":")[0]) for r in rows}
@@ -112,14 +115,24 @@ class _Run:
         self.media_version = store.snapshots.show(snapshot).media_version
         self.fragments: dict[str, list[str]] = {"texts": [], "latents": []}
         self.failures: list[dict[str, Any]] = []
+        self.todo: dict[Window, np.ndarray] = {}
         self.committed_at = time.monotonic()
 
-    def run(self, todo: dict[Bucket, np.ndarray], captions: list[str], workers: int | None, progress: Progress) -> None:
+    def run(
+        self,
+        todo: dict[Window, np.ndarray],
+        captions: list[str],
+        progress: Progress,
+        *,
+        workers: int | None,
+        per_gpu: int,
+    ) -> None:
+        self.todo = todo
         clock, s = time.monotonic(), self.summary
         total = sum(map(len, todo.values()))
         with recorded_run(self.store, "precompute", json.dumps(self.recipe.model_dump(mode="json"))) as run:
             try:
-                with Actors(*self._pool(workers, len(captions) + total)) as actors:
+                with Actors(*self._pool(workers, per_gpu, len(captions) + total)) as actors:
                     _check(actors)
                     actors.queue.extend(_work(self.plan, todo, captions))
                     while actors:
@@ -138,12 +151,12 @@ class _Run:
                 run.stage_seconds = {"encode": s.seconds}
                 run.stage_bytes = {"encode": s.bytes}
 
-    def _pool(self, workers: int | None, items: int) -> tuple[Any, int]:
+    def _pool(self, workers: int | None, per_gpu: int, items: int) -> tuple[Any, int]:
         import ray
 
         have = ray.cluster_resources()
         gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
-        size = min(workers or gpus or cpus, cpus, items)
+        size = min(workers or gpus * per_gpu or cpus, cpus, items)
         remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=min(1, gpus / size))
         arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_version, "cuda" if gpus else "cpu")
         return (lambda: remote.remote(*arguments)), size
@@ -171,8 +184,8 @@ class _Run:
         if work.method == "encode_captions":
             row = failure_row("", None, None, replace(why, detail=item), 1, self.prints.texts)
         else:
-            bucket = Bucket(*work.args).key
-            message = why.message if why.message.startswith(bucket) else f"{bucket}: {why.message}"
+            window = work.args[0].key
+            message = why.message if why.message.startswith(f"{window}:") else f"{window}: {why.message}"
             of_bucket = replace(why, message=message)
             row = failure_row(self._uri(item), self._md5(item), item, of_bucket, 1, self.prints.latents)
         self.failures.append(row | {"at": datetime.now(UTC)})
@@ -194,8 +207,13 @@ class _Run:
                 raise
 
     def _md5(self, clip_id: str) -> str | None:
-        row = self.plan.clip_ids.index(clip_id).as_py()
-        return self.plan.rows.column("source_md5")[row].as_py()
+        return self.plan.plan.table.column("source_md5")[self._rows[clip_id]].as_py()
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Row of each clip that is to be encoded: made at the first failure, if there is one."""
+        rows = np.unique(np.concatenate(list(self.todo.values())))
+        return dict(zip(self.plan.clip_ids.take(rows).to_pylist(), rows.tolist(), strict=True))
 
     def _uri(self, clip_id: str) -> str:
         found = self.store.read("sources", ["uri"], f"md5 = '{self._md5(clip_id)}' AND state = 'ok'").column(0)
@@ -215,39 +233,40 @@ def _check(actors: Actors) -> None:
         raise UserError(f"on a node of the cluster: {problem}")
 
 
-def _work(plan: Schedule, todo: dict[Bucket, np.ndarray], captions: list[str]) -> Iterator[Work]:
+def _work(plan: Schedule, todo: dict[Window, np.ndarray], captions: list[str]) -> Iterator[Work]:
     """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to
     the end."""
     for start in range(0, len(captions), CAPTIONS_A_TASK):
         yield Work("encode_captions", (), tuple(captions[start : start + CAPTIONS_A_TASK]))
-    for bucket, rows in sorted(todo.items(), key=lambda item: item[0].tokens(), reverse=True):
+    for window, rows in sorted(todo.items(), key=lambda item: item[0].bucket.tokens(), reverse=True):
+        bucket = window.bucket
         pixels = bucket.frames * bucket.height * bucket.width
         size = min(CLIPS_A_TASK, max(1, PIXELS_A_TASK // pixels))
         for start in range(0, len(rows), size):
             ids = plan.clip_ids.take(rows[start : start + size]).to_pylist()
-            yield Work("encode_clips", (bucket.frames, bucket.height, bucket.width), tuple(ids))
+            yield Work("encode_clips", (window,), tuple(ids))
 
 
-def _without(missing: Missing, plan: Schedule, failed: set[tuple[str, str]]) -> tuple[dict[Bucket, np.ndarray], int]:
+def _without(missing: Missing, plan: Schedule, failed: set[tuple[str, str]]) -> tuple[dict[Window, np.ndarray], int]:
     """What is missing and has not failed, and how many have."""
     if not failed:
         return missing.latents, 0
     todo, count = {}, 0
-    for bucket, rows in missing.latents.items():
+    for window, rows in missing.latents.items():
         ids = plan.clip_ids.take(rows).to_pylist()
-        keep = np.array([(clip_id, bucket.key) not in failed for clip_id in ids])
+        keep = np.array([(clip_id, window.key) not in failed for clip_id in ids])
         count += int((~keep).sum())
         if keep.any():
-            todo[bucket] = rows[keep]
+            todo[window] = rows[keep]
     return todo, count
 
 
-def _first(todo: dict[Bucket, np.ndarray], limit: int | None) -> dict[Bucket, np.ndarray]:
+def _first(todo: dict[Window, np.ndarray], limit: int | None) -> dict[Window, np.ndarray]:
     """At most `limit` of them, of the first clips by id, so that these are whole."""
     if limit is None:
         return todo
-    ranked = sorted((int(row), bucket) for bucket, rows in todo.items() for row in rows)[:limit]
-    out: dict[Bucket, list[int]] = {}
-    for row, bucket in ranked:
-        out.setdefault(bucket, []).append(row)
-    return {bucket: np.array(rows) for bucket, rows in out.items()}
+    ranked = sorted((int(row), window) for window, rows in todo.items() for row in rows)[:limit]
+    out: dict[Window, list[int]] = {}
+    for row, window in ranked:
+        out.setdefault(window, []).append(row)
+    return {window: np.array(rows) for window, rows in out.items()}

@@ -10,12 +10,21 @@ Encoder = TypeVar("Encoder", CodecConfig, TextConfig)
 
 
 def with_absolute_paths(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with its `init`, and what of `codec.path` and `text.path` is there, as absolute paths.
+    """The recipe with its `init`, `cache_dir`, and what of `codec.path` and `text.path` is there, as absolute paths.
 
     What is not there is a hub id, or will be refused by its name as it was written.
     """
     init = str(Path(recipe.init).expanduser().absolute()) if recipe.init else ""
-    return recipe.model_copy(update={"init": init, "codec": _located(recipe.codec), "text": _located(recipe.text)})
+    cache = recipe.data.encode.cache_dir and str(Path(recipe.data.encode.cache_dir).expanduser().absolute())
+    encode = recipe.data.encode.model_copy(update={"cache_dir": cache})
+    return recipe.model_copy(
+        update={
+            "init": init,
+            "codec": _located(recipe.codec),
+            "text": _located(recipe.text),
+            "data": recipe.data.model_copy(update={"encode": encode}),
+        }
+    )
 
 
 def _located(encoder: Encoder) -> Encoder:

@@ -21,7 +21,7 @@ from reelwright.pipelines.records.runs import Run, recorded_run
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
-    from reelwright.training.data.latents import FreshSamples
+    from reelwright.training.data.fresh import FreshSamples
     from reelwright.training.distributed.world import World
     from reelwright.training.loop import Outcome
 
@@ -140,23 +140,25 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
 
 @contextmanager
 def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSamples | None]":
-    """What encodes clips when they are wanted, where the recipe asks for that; None: they are in the store."""
+    """Load the encoders of whatever the recipe does not have precomputed; None: all is in the store."""
     recipe = job.recipe
-    if recipe.data.encode == "precomputed":
+    latents, states = recipe.data.encode.stored
+    if latents and states:
         yield None
         return
     from reelwright.curation.media.errors import MediaError
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
-    from reelwright.training.data.latents import FreshSamples, stored_media
+    from reelwright.training.data.fresh import FreshSamples, stored_media
     from reelwright.training.data.sandbox_decoder import SandboxDecoder
 
-    codec = load_codec(recipe.codec, device=str(world.device))
-    text = load_text_encoder(recipe.text, device=str(world.device))
+    codec = None if latents else load_codec(recipe.codec, device=str(world.device))
+    text = None if states else load_text_encoder(recipe.text, device=str(world.device))
     decode = SandboxDecoder(recipe.data.fps)
     try:
         media = stored_media(store, job.snapshot)
-        yield FreshSamples(media, codec, text, decode, unreadable=MediaError)
+        dtype = recipe.data.store_dtype
+        yield FreshSamples(media, codec, text, decode, store_dtype=dtype, unreadable=MediaError)
     finally:
         decode.close()
 

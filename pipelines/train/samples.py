@@ -86,6 +86,7 @@ class Remembered(TextEncoder):
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self.fingerprint, self.dim, self.tokens = encoder.fingerprint, encoder.dim, encoder.tokens
+        self.device = encoder.device
         self._states = dict(zip(texts, encoder.encode(list(texts)), strict=True))
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:

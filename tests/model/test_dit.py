@@ -67,7 +67,7 @@ def test_numbers_of_the_published_network():
     found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert found.returncode == 0, found.stdout + found.stderr
     assert float(re.search(r"parity.worst (\S+)", found.stdout)[1]) < 1e-5
-    assert len(found.stdout.splitlines()) == 6 + 4 * 2 + 4 + 1  # cases, cached in two ways, LoRA, worst
+    assert len(found.stdout.splitlines()) == 6 * 2 + 4 * 2 + 6 + 1  # padded and packed, cached in two ways, LoRA, worst
 
 
 def test_weights_come_from_the_seed_alone():

@@ -18,10 +18,12 @@ from reelwright.model.codec import load_codec
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.precompute.run import Summary, precompute
+from reelwright.pipelines.precompute.storage import plan_storage, storage_text
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.training.data.buckets import Bucket, source_frames
 from reelwright.training.data.encode import encode_frames, fingerprints_of
-from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
+from reelwright.training.data.fresh import FreshSamples, stored_media
+from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.schedule import Draw
@@ -136,6 +138,34 @@ def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, t
     other = recipe_of(store_dtype="bf16")
     missing = StoredSamples(store, make_schedule(store, "all", other), fingerprints_of(other)).missing()
     assert (missing.count, len(missing.captions)) == (8, 6)
+
+
+def test_several_windows_are_made_and_captions_that_are_not_wanted_are_not(store, ray_local):
+    """Two frames of each clip as images; of videos the middle alone, as the clips have no more frames."""
+    recipe = recipe_of(windows=2, window_stride_s=0.2, encode={"text": "on_the_fly"})
+    summary = run(store, recipe)
+    assert (summary.wanted, summary.made, summary.failed, summary.left) == (13, 10, 3, 0)
+    assert (summary.wanted_captions, len(store.read("texts", ["caption"]))) == (0, 0)
+    made = keys(store)
+    assert [key for clip, key in made if clip == "clip1"] == ["17x96x160", "1x96x160@1/4", "1x96x160@3/4"]
+    assert [key for clip, key in made if clip == "clip3"] == ["1x96x160"]  # 5 frames
+    failed = {f["error"].partition(":")[0] for f in store.read("failures").to_pylist()}
+    assert failed == {key for clip, key in made if clip == "clip1"}
+
+
+def test_the_storage_that_is_planned_is_what_is_written(precomputed):
+    store, recipe = Store.open(precomputed[0]), recipe_of()
+    planned = plan_storage(store, "all", recipe)
+    rows = store.read("latents", ["clip_id", "bytes"]).to_pylist()
+    of_broken = sum(r["bytes"] for r in rows if r["clip_id"] == "clip1")  # as long as the clip that is cut off
+    assert (planned.clips, planned.windows, planned.captions) == (5, 8, 6)
+    assert planned.latents == sum(r["bytes"] for r in rows) + of_broken
+    assert planned.states == sum(store.read("texts", ["bytes"]).column(0).to_pylist())
+    said = storage_text(planned, recipe)
+    assert "latents are the larger part" in said
+    larger = storage_text(planned, recipe_of(encode={"latents": "on_the_fly"}))
+    assert "8 windows; on_the_fly, so not in the store" in larger
+    assert f"to be stored: {planned.states / 1e3:,.1f} kB" in larger
 
 
 def test_the_decoder_takes_the_frames_it_says(clips):

@@ -2,6 +2,7 @@
 
 import torch
 
+from reelwright.model.text import pack_text
 from reelwright.training.batch import Batch, Task
 
 
@@ -23,8 +24,7 @@ def make_batch(
     generator = torch.Generator().manual_seed(seed)
     return Batch(
         latents=torch.randn(samples, channels, frames, side, side, generator=generator),
-        text=torch.randn(samples, 4, text_dim, generator=generator),
-        text_mask=torch.ones(samples, 4, dtype=torch.bool),
+        text=pack_text(list(torch.randn(samples, 4, text_dim, generator=generator)), 4),
         task=task,
         cond_frames=cond_frames,
         seeds=[seed * 1000 + i for i in range(samples)],

@@ -9,6 +9,7 @@ from torch import nn
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
+from reelwright.model.text import pack_text
 from reelwright.training.batch import Batch, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
@@ -90,8 +91,7 @@ def make_batch(step: int, micro: int) -> Batch:
     generator = torch.Generator().manual_seed(1000 * step + micro)
     return Batch(
         latents=torch.randn(samples, 4, frames, rows, 4, generator=generator),
-        text=torch.randn(samples, 5, 16, generator=generator),
-        text_mask=torch.arange(5)[None].expand(samples, 5) < 3,
+        text=pack_text(list(torch.randn(samples, 5, 16, generator=generator)), 3),
         task=task,
         cond_frames=cond,
         seeds=[100 * step + 10 * micro + i for i in range(samples)],

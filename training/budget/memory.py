@@ -128,8 +128,9 @@ def plan_memory(
         kinds["activations"] = held.peak  # from the second micro-batch on, beside whole gradients
     else:
         kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
-    if recipe.data.encode == "on_the_fly":
-        kinds["VAE and text encoder"] = encoder_bytes(recipe)
+    latents, states = recipe.data.encode.stored
+    if not (latents and states):
+        kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
     flops = _flops(recipe, costly) * recipe.data.batches_per_step
@@ -173,11 +174,11 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
     )
 
 
-def encoder_bytes(recipe: TrainRecipe) -> int:
-    """Of the recipe's VAE and text encoder; the stand-ins have no weights."""
+def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -> int:
+    """Of the recipe's VAE and text encoder, or of one of them; the stand-ins have no weights."""
     size = {"fp32": FP32, "bf16": BF16}
-    vae = WAN_VAE * size[recipe.codec.dtype] if recipe.codec.kind == "wan" else 0
-    return vae + (UMT5_XXL * size[recipe.text.dtype] if recipe.text.kind == "umt5" else 0)
+    of_vae = WAN_VAE * size[recipe.codec.dtype] if vae and recipe.codec.kind == "wan" else 0
+    return of_vae + (UMT5_XXL * size[recipe.text.dtype] if text and recipe.text.kind == "umt5" else 0)
 
 
 def _sampling(recipe: TrainRecipe, kinds: dict[str, int]) -> int:

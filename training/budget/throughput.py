@@ -71,7 +71,7 @@ def batch_flops(recipe: TrainRecipe, batch: Batch, attention: AttentionConfig) -
     _, rows, columns = recipe.model.patch_size
     return step_flops(
         recipe.model, recipe.lora, (frames, height // rows, width // columns),
-        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.shape[1], attention=attention,
+        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.keys_per_caption, attention=attention,
     )  # fmt: skip
 
 

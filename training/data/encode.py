@@ -17,13 +17,14 @@ from reelwright.model.codec import Codec, codec_fingerprint
 from reelwright.model.text import TextEncoder, text_fingerprint
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.rows import caption_hash
+from reelwright.training.data.windows import MIDDLE, Window
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     import torch
 
 VERSION = 1  # of which frames are taken and how they are scaled
-CENTRE = 0.5
+CENTRE = float(MIDDLE)
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,39 @@ def fingerprints_of(recipe: TrainRecipe) -> Fingerprints:
 
 
 def encode_frames(frames: np.ndarray, codec: Codec) -> torch.Tensor:
-    """uint8 [F, H, W, 3] -> float32 latents [C, T, H/8, W/8] on the CPU."""
+    """Encode uint8 frames [F, H, W, 3]: float32 latents [C, T, H/8, W/8] on the device of the codec."""
+    return codec.encode(_video(frames, codec.device).permute(3, 0, 1, 2)[None])[0].float()
+
+
+def _video(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return frames as float32 in -1..1. They travel to a GPU as bytes, and nobody waits for them."""
     import torch
 
-    video = np.divide(frames, 127.5, dtype=np.float32)
-    video -= 1
-    return codec.encode(torch.from_numpy(video).permute(3, 0, 1, 2)[None])[0].float().cpu()
+    if device.type != "cuda":
+        video = np.divide(frames, 127.5, dtype=np.float32)
+        video -= 1
+        return torch.from_numpy(video)
+    pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)
+    np.copyto(pinned.numpy(), frames)
+    return pinned.to(device, non_blocking=True).float().div_(127.5).sub_(1)
 
 
 def latents_row(
     clip_id: str, mp4: bytes, bucket: Bucket, codec: Codec, decode: Decode, *, dtype: str, fingerprint: str
 ) -> dict[str, Any]:
-    """A row of `latents`: the middle of the clip. Raises what `decode` raises."""
+    """Return the row of `latents` of a clip's middle window. Raises what `decode` raises."""
     decoded = decode(mp4, bucket, CENTRE)
-    latents = encode_frames(decoded.frames, codec)
+    return encoded_row(clip_id, Window(bucket), decoded, codec, dtype=dtype, fingerprint=fingerprint)
+
+
+def encoded_row(
+    clip_id: str, window: Window, decoded: Decoded, codec: Codec, *, dtype: str, fingerprint: str
+) -> dict[str, Any]:
+    """Return the row of `latents` of a window that has been decoded."""
+    latents, bucket = encode_frames(decoded.frames, codec), window.bucket
     return {
         "clip_id": clip_id,
-        "bucket": bucket.key,
+        "bucket": window.key,
         "encoder_fingerprint": fingerprint,
         "latents": to_bytes(latents, dtype),
         "shape": list(latents.shape),

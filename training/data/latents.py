@@ -1,9 +1,8 @@
-"""Samples of micro-batches: precomputed ones read from the store, or made when they are wanted."""
+"""Samples of micro-batches as `reel precompute` left them in the store."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,33 +13,38 @@ import pyarrow.compute as pc
 from reelwright.curation.store import Store
 from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
 from reelwright.training.data.buckets import Bucket
-from reelwright.training.data.encode import Decode, Fingerprints, encode_frames, item_bytes, read_into
+from reelwright.training.data.encode import Fingerprints, read_into
 from reelwright.training.data.rows import caption_hash
-from reelwright.training.data.schedule import Draw, Schedule, mix
-from reelwright.training.errors import TrainError
+from reelwright.training.data.schedule import Draw, Schedule
+from reelwright.training.data.windows import Window, drawn_windows, wanted_windows
+from reelwright.training.recipe import EncodeConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
-
-    from reelwright.model.codec import Codec
-    from reelwright.model.text import TextEncoder
 
 
 class Samples(Protocol):
-    """Where latents and text states come from. Both methods may be called from several threads at once."""
+    """Where latents and text states come from. Both methods may be called from several threads at once.
+
+    device: of the encoders, where there are some; None: what is returned is on the CPU.
+    """
+
+    @property
+    def device(self) -> torch.device | None: ...
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
-        """float32 [B, C, T, H, W]."""
+        """Return float32 [B, C, T, H, W]."""
 
     def states(self, captions: Sequence[str]) -> list[Tensor]:
-        """float32 [L_i, D] for each caption."""
+        """Return [L_i, D] for each caption, in the type that states are stored in."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Lacking rows of a schedule. latents: bucket -> rows of the schedule; captions: texts, each once."""
+    """Lacking rows of a schedule. latents: window -> rows of the schedule; captions: texts, each once."""
 
-    latents: dict[Bucket, np.ndarray]
+    latents: dict[Window, np.ndarray]
     captions: list[str]
     wanted: int  # latents, there or not
     wanted_captions: int
@@ -52,10 +56,18 @@ class Missing:
     def __bool__(self) -> bool:
         return bool(self.count or self.captions)
 
+    def stored_by(self, encode: EncodeConfig) -> Missing:
+        """Return what of it a recipe wants in the store before it trains."""
+        latents, text = encode.stored
+        kept = (self.latents, self.wanted) if latents else ({}, 0)
+        return Missing(kept[0], self.captions if text else [], kept[1], self.wanted_captions if text else 0)
+
 
 class StoredSamples:
     """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each
     table."""
+
+    device: torch.device | None = None
 
     def __init__(self, store: Store, schedule: Schedule, fingerprints: Fingerprints) -> None:
         self.schedule = schedule
@@ -76,11 +88,11 @@ class StoredSamples:
     def missing(self) -> Missing:
         """What the schedule may draw and is not here."""
         latents, wanted = {}, 0
-        for bucket, rows in self.schedule.wanted():
+        for window, rows in wanted_windows(self.schedule):
             wanted += len(rows)
-            lacking = rows[self._find(bucket, rows) < 0]
+            lacking = rows[self._find(window, rows) < 0]
             if len(lacking):
-                latents[bucket] = lacking
+                latents[window] = lacking
         captions = self.schedule.captions()
         found = _search(self._texts, self._text_places, _numbers([caption_hash(c) for c in captions])) >= 0
         return Missing(latents, [c for c, here in zip(captions, found, strict=True) if not here], wanted, len(captions))
@@ -88,12 +100,17 @@ class StoredSamples:
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         import torch
 
-        distinct, which = np.unique([d.row for d in draws], return_inverse=True)
-        found = self._find(bucket, distinct)
-        if found.min() < 0:
-            raise KeyError(f"no latents of clip {draws[int(np.flatnonzero(found < 0)[0])].clip_id} in {bucket.key}")
-        bucket_cache = self._of_bucket[bucket.key]
-        data = self.reader.tensors(found, inline=is_inline(bucket_cache.bytes))
+        windows, places = drawn_windows(self.schedule, bucket, draws), np.empty(len(draws), np.int64)
+        rows = np.array([d.row for d in draws])
+        for window in set(windows):
+            here = np.array([w == window for w in windows])
+            places[here] = self._find(window, rows[here])
+        if places.min() < 0:
+            lost = int(places.argmin())
+            raise KeyError(f"no latents of clip {draws[lost].clip_id} in {windows[lost].key}")
+        distinct, which = np.unique(places, return_inverse=True)
+        bucket_cache = self._of_bucket[windows[0].key]
+        data = self.reader.tensors(distinct, inline=is_inline(bucket_cache.bytes))
         out = torch.empty(len(draws), *bucket_cache.shape)
         flat = out.numpy()
         for sample, i in enumerate(which.tolist()):
@@ -119,20 +136,19 @@ class StoredSamples:
     def _text(self, data: Any) -> Tensor:
         import torch
 
-        dtype = self.schedule.data.store_dtype
-        states = torch.empty(len(data) // (item_bytes(dtype) * self._width), self._width)
-        read_into(states.numpy(), data, dtype)
-        return states
+        from reelwright.model.dtypes import DTYPES
 
-    def _find(self, bucket: Bucket, rows: np.ndarray) -> np.ndarray:
-        """Places of the schedule's rows in a bucket, -1 where there is none."""
-        bucket_cache = self._of_bucket.get(bucket.key)
+        return torch.frombuffer(bytearray(data), dtype=DTYPES[self.schedule.data.store_dtype]).view(-1, self._width)
+
+    def _find(self, window: Window, rows: np.ndarray) -> np.ndarray:
+        """Places of the schedule's rows in a window, -1 where there is none."""
+        bucket_cache = self._of_bucket.get(window.key)
         return _search(bucket_cache.rows, bucket_cache.places, rows) if bucket_cache else np.full(len(rows), -1)
 
 
 @dataclass(frozen=True)
 class _BucketCache:
-    """Latents of one bucket: rows of the schedule, ascending, and their places; size and shape of each tensor."""
+    """Latents of one window of a bucket: rows of the schedule, ascending, and their places; size and shape of each."""
 
     rows: np.ndarray
     places: np.ndarray
@@ -140,58 +156,8 @@ class _BucketCache:
     shape: tuple[int, ...]
 
 
-class FreshSamples:
-    """Encoded when they are wanted, on the device of the codec: another window of the clip at every draw."""
-
-    def __init__(
-        self,
-        media: Callable[[Sequence[str]], dict[str, bytes]],
-        codec: Codec,
-        text: TextEncoder,
-        decode: Decode,
-        *,
-        unreadable: type[Exception] | tuple[()] = (),
-    ):
-        """media: mp4s of clips by id (`stored_media`). unreadable: what `decode` raises for a clip that is broken."""
-        self.media, self.codec, self.text, self.decode = media, codec, text, decode
-        self.unreadable = unreadable
-        self._encoding = threading.Lock()  # networks are not for two threads at once; decoding goes on beside them
-
-    def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
-        """Raises TrainError where a clip does not decode."""
-        import torch
-
-        mp4s = self.media([d.clip_id for d in draws])
-        places = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
-        out = []
-        for draw, at in zip(draws, places, strict=True):
-            frames = self._frames(draw.clip_id, mp4s[draw.clip_id], bucket, at)
-            with self._encoding:
-                out.append(encode_frames(frames, self.codec))
-        return torch.stack(out)
-
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
-        with self._encoding:
-            return self.text.encode(captions)
-
-    def _frames(self, clip_id: str, mp4: bytes, bucket: Bucket, at: float) -> np.ndarray:
-        try:
-            return self.decode(mp4, bucket, at).frames
-        except self.unreadable as error:
-            raise TrainError(
-                f"clip {clip_id} does not decode ({error}); make a snapshot without it, or take data.encode: "
-                "precomputed, as `reel precompute` passes over such clips"
-            ) from error
-
-
-def stored_media(store: Store, snapshot: str) -> Callable[[Sequence[str]], dict[str, bytes]]:
-    """Reads the clips of a snapshot, as pinned, by id."""
-    version = store.snapshots.show(snapshot).media_version
-    return lambda ids: dict(store.read_media(list(dict.fromkeys(ids)), version=version))
-
-
 def _by_bucket(keys: pa.Table, rows: np.ndarray, places: np.ndarray) -> dict[str, _BucketCache]:
-    """Bucket key -> where its latents are. Of a row written twice the later one counts."""
+    """Key of a window -> where its latents are. Of a row written twice the later one counts."""
     codes = keys.column("bucket").combine_chunks().dictionary_encode()
     numbers, out = codes.indices.to_numpy(zero_copy_only=False), {}
     for code, key in enumerate(codes.dictionary.to_pylist()):

@@ -6,17 +6,18 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import overload
 
 from reelwright.curation.store import Store
 from reelwright.training.batch import Batch, draw
 from reelwright.training.data.encode import fingerprints_of
-from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.fresh import FreshSamples, samples_of
+from reelwright.training.data.latents import Missing, Samples, StoredSamples
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
+from reelwright.training.data.side_stream import side_stream
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import TrainRecipe
+from reelwright.training.recipe import EncodeConfig, TrainRecipe
 
 STAGE = "precompute"  # in `failures`
 
@@ -33,7 +34,7 @@ def make_schedule(
     if left_out is not None:
         return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
     schedule = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
-    if recipe.data.encode == "on_the_fly":
+    if recipe.data.encode.latents != "precomputed":
         return schedule
     fingerprints = fingerprints_of(recipe)
     condition = f"stage = '{STAGE}' AND fingerprint = '{fingerprints.latents}' AND clip_id IS NOT NULL"
@@ -66,12 +67,12 @@ class Loader:
         data_size: int = 1,
         start_step: int = 0,
         stop_step: int | None = None,
-        samples: Samples | None = None,
+        samples: FreshSamples | None = None,
         recipe_path: str = "RECIPE",
         pin: bool = False,
     ) -> None:
-        """samples: where latents come from; by default the store's tables. recipe_path: for the message alone. pin:
-        into memory that a GPU copies from while it computes.
+        """samples: encoders of whatever the recipe does not have precomputed; None: all is read from the store.
+        recipe_path: for the message alone. pin: into memory that a GPU copies from while it computes.
         """
         if schedule.data.batches_per_step % data_size:
             raise TrainError(
@@ -82,14 +83,17 @@ class Loader:
         self.data_rank, self.data_size = data_rank, data_size
         self.start_step, self.stop_step = start_step, stop_step
         self.pin = pin
-        self.encoder_fingerprint = fingerprints_of(recipe).both
-        self.samples: Samples
-        if samples is None:
-            stored = StoredSamples(store, schedule, fingerprints_of(recipe))
-            _refuse_missing(stored, f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}")
-            self.samples = stored
-        else:
-            self.samples = samples
+        fingerprints = fingerprints_of(recipe)
+        self.encoder_fingerprint = fingerprints.both
+
+        def stored() -> StoredSamples:
+            found = StoredSamples(store, schedule, fingerprints)
+            encode = recipe.data.encode if samples else EncodeConfig()
+            command = f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
+            _refuse_missing(found.missing().stored_by(encode), command)
+            return found
+
+        self.samples: Samples = samples_of(stored, samples, schedule, fingerprints)
 
     @property
     def batches_per_step(self) -> int:
@@ -138,21 +142,20 @@ class Loader:
             step += 1
 
     def _read(self, micro: MicroBatch, step: int, index: int, total: int) -> Batch:
-        from reelwright.model.text import pad_text
+        from reelwright.model.text import pack_text
 
         captions, dropped = self._captions(micro)
-        latents = self.samples.latents(micro.bucket, micro.samples)
-        text, mask = pad_text(self.samples.states(captions), self.recipe.model.text_tokens)
-        _refuse_misfit(self.recipe, latents.shape[1], text.shape[2])
-        seeds = [d.seed for d in micro.samples]
-        draws = draw(seeds, latents.shape)
-        if self.pin:
-            latents, text, mask = latents.pin_memory(), text.pin_memory(), mask.pin_memory()
-            draws = replace(draws, noise=draws.noise.pin_memory())
-        return Batch(
-            latents, text, mask, micro.task, micro.cond_frames, seeds, [d.clip_id for d in micro.samples],
-            total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draws,
-        )  # fmt: skip
+        with side_stream(self.samples.device) as ready:
+            latents = self.samples.latents(micro.bucket, micro.samples)
+            text = pack_text(self.samples.states(captions), self.recipe.model.text_tokens)
+            _refuse_misfit(self.recipe, latents.shape[1], text.states.shape[1])
+            seeds = [d.seed for d in micro.samples]
+            batch = Batch(
+                latents, text, micro.task, micro.cond_frames, seeds, [d.clip_id for d in micro.samples],
+                total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draw(seeds, latents.shape),
+                ready=ready(),
+            )  # fmt: skip
+        return batch.pinned() if self.pin else batch
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""
@@ -188,8 +191,7 @@ class _Lazy(Sequence[Batch]):
         return self.loader._read(self.micros[i], -1, range(len(self.micros))[i], total)
 
 
-def _refuse_missing(stored: StoredSamples, command: str) -> None:
-    missing = stored.missing()
+def _refuse_missing(missing: Missing, command: str) -> None:
     if missing:
         raise TrainError(
             f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of "

@@ -8,6 +8,7 @@ A row per clip, in the order of ids:
 | `state` | uint8: 0 not used, 1 trained on, 2 held out |
 | `edge` | float64: draws per pass up to this row, cumulated; they sum to the number of training clips |
 | `pattern` | int16: which tasks and sizes the clip can do, a row of `Facts.chances` |
+| `length` | int32: frames at the recipe's rate |
 | `image`, `video` | int16 per size class: the clip's bucket there, -1 for none |
 | `captions` | the clip's captions, at least one |
 """
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
 from reelwright.training.data.holdout import held_out
+from reelwright.training.data.rows import caption_note
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
@@ -44,6 +46,8 @@ class Facts:
     failed: tuple[str, ...]
     chances: list[list[list[float]]]
     expected: list[list[float]]
+    note: str = ""
+    """Of clips whose captions say nothing of what is seen."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,14 @@ class Plan:
     buckets: list[Bucket]
     tasks: list[Task]
     edges: np.ndarray = field(init=False, repr=False, compare=False)
+    lengths: np.ndarray = field(init=False, repr=False, compare=False)
     state: np.ndarray = field(init=False, repr=False, compare=False)
     pattern: np.ndarray = field(init=False, repr=False, compare=False)
     image: np.ndarray = field(init=False, repr=False, compare=False)
     video: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, column in (("edges", "edge"), ("state", "state"), ("pattern", "pattern")):
+        for name, column in (("edges", "edge"), ("lengths", "length"), ("state", "state"), ("pattern", "pattern")):
             object.__setattr__(self, name, self.table.column(column).chunk(0).to_numpy())
         for name in ("image", "video"):
             flat = self.table.column(name).chunk(0)
@@ -127,11 +132,13 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
         clips=len(rows), train=int(trained.sum()), held_out=int((usable & is_held).sum()), held_out_by=holdout_by,
         enlarged=int((assigned.scale[:, 0] > 1 / FILLED).sum()), unused=unused, failed=tuple(sorted(failed)),
         chances=chances.tolist(), expected=_expected(draws, pattern, chances, assigned, names).tolist(),
+        note=caption_note(rows) if "only_composed" in rows.schema.names else "",
     )  # fmt: skip
     columns = {
         "clip_id": ids, "source_md5": sources,
         "state": pa.array(np.where(trained, TRAINED, np.where(usable, HELD_OUT, UNUSED)).astype(np.uint8)),
-        "edge": pa.array(_edges(draws, facts.train)), "pattern": pa.array(pattern.astype(np.int16)),
+        "edge": pa.array(_edges(draws, facts.train)), "length": pa.array(frames.astype(np.int32)),
+        "pattern": pa.array(pattern.astype(np.int16)),
         "image": _lists(assigned.image), "video": _lists(assigned.video),
     }  # fmt: skip
     if "captions" in rows.schema.names:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
@@ -37,12 +38,15 @@ def snapshot_rows(store: Store, name: str, caption_column: str = LIST_COLUMN, ki
 
 def caption_note(rows: pa.Table) -> str:
     """How many clips of `snapshot_rows` have captions that say nothing of what is seen; empty if none has."""
-    captions, composed = rows.column("captions").to_pylist(), rows.column("only_composed").to_pylist()
-    none = sum(texts == [""] for texts in captions)
-    drawn = sum(only and texts != [""] for texts, only in zip(captions, composed, strict=True))
+    captions, composed = rows.column("captions").combine_chunks(), rows.column("only_composed")
+    single = pc.equal(pc.list_value_length(captions), 1)
+    first = captions.flatten().take(pc.subtract(captions.offsets[1:], 1))  # the last of each clip's, of which all have one
+    empty = pc.and_(single, pc.equal(first, ""))
+    none = pc.sum(empty).as_py() or 0
+    drawn = pc.sum(pc.and_(composed, pc.invert(empty))).as_py() or 0
     if not none and not drawn:
         return ""
-    left = sum(composed) - drawn
+    left = (pc.sum(composed).as_py() or 0) - drawn
     unused = f" ({left:,} have a composed one: data.caption_kinds with composed in it takes that)" if left else ""
     return (
         f"{none:,} of {len(rows):,} clips have no caption{unused}, {drawn:,} only one composed from measurements, "

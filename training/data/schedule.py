@@ -126,6 +126,11 @@ class Schedule:
         """Reason -> clips that are not used."""
         return self.plan.facts.unused
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of every clip at the recipe's rate."""
+        return self.plan.lengths
+
     @cached_property
     def train(self) -> np.ndarray:
         """Rows of the clips that are trained on."""

@@ -103,9 +103,7 @@ def flow_loss(
         strip = batch.strip
         rows = slice(strip.first * patch[1], (strip.first + strip.rows) * patch[1])
         x, target, origin = x[..., rows, :], target[..., rows, :], (0, strip.first, 0)
-    predicted = model(
-        x, noised.t * T_SCALE, batch.text, batch.text_mask, cond_frames=batch.cond_frames, origin=origin
-    )  # fmt: skip
+    predicted = model(x, noised.t * T_SCALE, batch.text, cond_frames=batch.cond_frames, origin=origin)
     error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
     whole = noised.target[:, :, batch.cond_frames :]
     per_sample = error.flatten(1).sum(1) / whole[0].numel()

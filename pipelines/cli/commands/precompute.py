@@ -22,8 +22,12 @@ def precompute(
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Encode at most so many latents now.")] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; default: one a GPU, or one a CPU.")
+        int | None, typer.Option("--workers", min=1, help="Processes; default: --per-gpu, or one per CPU without GPUs.")
     ] = None,
+    per_gpu: Annotated[
+        int, typer.Option("--per-gpu", min=1, help="Processes per GPU, which share it: one decodes as another encodes.")
+    ] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the storage needed, encode nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
@@ -40,12 +44,17 @@ def precompute(
         raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
     full = with_absolute_paths(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
+    if plan:
+        from reelwright.pipelines.precompute.storage import plan_storage, storage_text
+
+        say(storage_text(plan_storage(Store.open(store), snapshot, full), full))
+        return
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
     interrupts.leaves(interrupts.COMMITTED)
     summary = run(
         opened, snapshot, full,
-        limit=limit, address=address, workers=workers, retry_failed=retry_failed, quiet=quiet,
+        limit=limit, address=address, workers=workers, per_gpu=per_gpu, retry_failed=retry_failed, quiet=quiet,
     )  # fmt: skip
     say(summary_text(summary, f"reel train {recipe} --snapshot {snapshot} --store {store}", store))
     if not summary.adds_up:

@@ -107,8 +107,11 @@ def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
     assert held.sampling == 0
     assert plan.sampling == 2 * 127_000_000 + 4 * 5_680_000_000 + 5 * weights  # weights, AdamW's two, averages, a copy
     assert plan.total == plan.sampling > sum(plan.bytes.values())
-    fly = TrainRecipe.model_validate(options | encoders | {"data": DATA.model_copy(update={"encode": "on_the_fly"})})
-    assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == 2 * 127_000_000 + 4 * 5_680_000_000
+    sizes = {"latents": 2 * 127_000_000, "text": 4 * 5_680_000_000}
+    for encode, size in (("on_the_fly", sum(sizes.values())), *(({name: "cached"}, sizes[name]) for name in sizes)):
+        data = DATA.model_dump() | {"encode": encode}
+        fly = TrainRecipe.model_validate(options | encoders | {"data": data})
+        assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == size
 
 
 def test_the_largest_micro_batch_is_planned_for():

@@ -24,7 +24,8 @@ from reelwright.training.data.encode import (
     text_rows,
     to_bytes,
 )
-from reelwright.training.data.latents import FreshSamples, StoredSamples, stored_media
+from reelwright.training.data.fresh import FreshSamples, stored_media
+from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, make_schedule
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
@@ -148,8 +149,7 @@ def test_batches_hold_what_was_encoded(encoded):
             frames = decode(bytes([int(clip[4:])]), bucket, CENTRE).frames
             torch.testing.assert_close(batch.latents[i], encode_frames(frames, codec), rtol=0, atol=0)
             caption = "" if batch.dropped[i] else plan.captions_of(int(clip[4:]))[0]
-            states = text.encode([caption])[0][:8]
-            torch.testing.assert_close(batch.text[i][batch.text_mask[i]], states, rtol=0, atol=0)
+            torch.testing.assert_close(batch.text.unpacked()[i], text.encode([caption])[0][:8], rtol=0, atol=0)
             seen.add((batch.task, batch.cond_frames))
         assert batch.wait_s >= 0
         assert all(map(torch.equal, vars(batch.draws).values(), vars(draw(batch.seeds, batch.latents.shape)).values()))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.model.sampling.schedules import shifted
+from reelwright.model.text import pack_text
 from reelwright.training.batch import Strip
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
 from tests.training.batches import make_batch
@@ -20,7 +21,7 @@ KINDS = [("t2i", 0, 1), ("t2v", 0, 3), ("i2v", 1, 3), ("continuation", 2, 4)]
 def exact(batch, scale=1.0):
     """A network that knows x0: from x_t = (1 - t) x0 + t ε follows x0 - ε = (x0 - x_t) / t."""
 
-    def predict(x, t, text, mask, *, cond_frames, origin):
+    def predict(x, t, text, *, cond_frames, origin):
         rows = slice(origin[1] * 2, origin[1] * 2 + x.shape[3])
         level = (t / T_SCALE).clamp_min(1e-12)[:, None, :, None, None]
         return scale * (batch.latents[..., rows, :] - x) / level
@@ -125,8 +126,9 @@ def test_a_sample_s_loss_depends_on_its_seed_alone():
     together = flow_loss(zero, whole, CONFIG)
     for i in range(4):
         alone = make_batch(4, seed=5)
-        for name in ("latents", "text", "text_mask", "seeds"):
+        for name in ("latents", "seeds"):
             setattr(alone, name, getattr(alone, name)[i : i + 1])
+        alone.text = pack_text(alone.text.unpacked()[i : i + 1], 4)
         one = flow_loss(zero, alone, CONFIG)
         assert one.t == together.t[i]
         assert one.per_sample.item() == pytest.approx(together.per_sample[i].item(), rel=1e-6)
