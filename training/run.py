@@ -18,8 +18,9 @@ from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.data.fresh import FreshSamples
-from reelwright.training.data.loader import Loader, make_schedule
-from reelwright.training.data.rows import caption_note
+from reelwright.training.data.loader import Loader, Portion
+from reelwright.training.data.prepared import prepare
+from reelwright.training.data.loader import Loader
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
@@ -66,9 +67,12 @@ def run(
         TrainError, ModelError, StoreError: one sentence with what to do.
     """
     micro_batches(recipe, world)
-    schedule = schedule_of(clips.store, clips.snapshot, recipe, folder)
-    data = SnapshotData(clips, schedule, recipe, world)
-    encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
+    schedule, samples = prepare(
+        clips.store, clips.snapshot, recipe, folder, world,
+        encoders=clips.samples, left_out=left_out_of(folder), recipe_path=clips.recipe_path,
+    )  # fmt: skip
+    loader = Loader(clips.store, clips.snapshot, schedule, recipe, samples=samples)
+    data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
@@ -87,44 +91,29 @@ def run(
     return trainer.run()
 
 
-def schedule_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Schedule:
-    """Make the schedule of a run. A resumed run leaves out the clips that it left out before, whatever was encoded
-    since: else it would draw other samples.
+def left_out_of(folder: Path) -> list[str] | None:
+    """Return the clips that a run has left out so far, None where it is to begin. It leaves them out when it goes on,
+    whatever was encoded since: else it would draw other samples.
     """
     latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
-    left_out = checkpoints.read_metadata(latest).get("left_out") if latest else None
-    return make_schedule(store, snapshot, recipe, left_out=left_out)
+    return checkpoints.read_metadata(latest).get("left_out") if latest else None
 
 
 @dataclass
 class SnapshotData:
     """The loop's data, from a store."""
 
-    clips: Clips
-    schedule: Schedule
-    recipe: TrainRecipe
+    loader: Loader
     world: World
 
     def batches(self, start_step: int) -> Iterator[Batch]:
-        return iter(self.loader(start_step))
+        return iter(self.loader.of(Portion(
+            self.world.data_rank, self.world.data_size, start_step, self.loader.recipe.steps,
+            pin=self.world.device.type == "cuda",
+        )))  # fmt: skip
 
     def validation(self) -> Sequence[Batch]:
-        return self.loader(0).validation(self.recipe.validation.clips)
-
-    def loader(self, start_step: int) -> Loader:
-        return Loader(
-            self.clips.store,
-            self.clips.snapshot,
-            self.schedule,
-            self.recipe,
-            data_rank=self.world.data_rank,
-            data_size=self.world.data_size,
-            start_step=start_step,
-            stop_step=self.recipe.steps,
-            samples=self.clips.samples,
-            recipe_path=self.clips.recipe_path,
-            pin=self.world.device.type == "cuda",
-        )
+        return self.loader.validation(self.loader.recipe.validation.clips)
 
 
 def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None]:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +60,8 @@ class Plan:
     facts: Facts
     buckets: list[Bucket]
     tasks: list[Task]
+    path: Path | None = None
+    """The file that the columns are mapped from."""
     edges: np.ndarray = field(init=False, repr=False, compare=False)
     lengths: np.ndarray = field(init=False, repr=False, compare=False)
     state: np.ndarray = field(init=False, repr=False, compare=False)
@@ -66,11 +70,21 @@ class Plan:
     video: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not len(self.table):
+            raise TrainError("the snapshot has no clips; make one with: reel snapshot create NAME --sql '…'")
         for name, column in (("edges", "edge"), ("lengths", "length"), ("state", "state"), ("pattern", "pattern")):
             object.__setattr__(self, name, self.table.column(column).chunk(0).to_numpy())
         for name in ("image", "video"):
             flat = self.table.column(name).chunk(0)
             object.__setattr__(self, name, flat.values.to_numpy().reshape(len(flat), -1))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A mapped plan is sent as its address."""
+        if self.path is None:
+            return Plan, (self.table, self.facts, self.buckets, self.tasks)
+        from reelwright.training.data.prepared import read_plan
+
+        return read_plan, (self.path,)
 
     @property
     def clip_ids(self) -> pa.Array:
@@ -81,14 +95,14 @@ class Plan:
         """Size classes."""
         return self.image.shape[1]
 
-    def captions_of(self, row: int) -> list[str]:
-        """Return the captions of a clip, at least one."""
+    def captions_of(self, row: int) -> list[str | bytes]:
+        """Return the captions of a clip, at least one: texts, or the 16 bytes of each one's hash."""
         if "captions" not in self.table.schema.names:
             return [""]
         return self.table.column("captions")[row].as_py() or [""]
 
-    def captions(self) -> list[str]:
-        """Return every caption that may be wanted, each once, the empty one first."""
+    def captions(self) -> list[str | bytes]:
+        """Return every caption that may be wanted, each once, the empty one first; as `captions_of` has them."""
         if "captions" not in self.table.schema.names:
             return [""]
         used = self.table.column("captions").take(np.flatnonzero(self.state != UNUSED))

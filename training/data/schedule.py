@@ -207,11 +207,11 @@ class Schedule:
             if len(rows):
                 yield bucket, rows
 
-    def captions_of(self, row: int) -> list[str]:
-        """The captions of a clip, at least one."""
+    def captions_of(self, row: int) -> list[str | bytes]:
+        """The captions of a clip, at least one: texts or their hashes, as the plan has them."""
         return self.plan.captions_of(row)
 
-    def captions(self) -> list[str]:
+    def captions(self) -> list[str | bytes]:
         """Every caption that may be wanted, each once, the empty one first."""
         return self.plan.captions()
 

@@ -1,0 +1,151 @@
+"""A run's plan and the places of its samples, made once by the first rank, and mapped by all of them.
+
+The files lie beside the run, in `plan/`. They follow from the recipe, the snapshot and the store's versions alone, and
+are made again when one of these has changed; deleting them costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from reelwright.curation.store import Store
+from reelwright.errors import UserError
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.encode import fingerprints_of
+from reelwright.training.data.fresh import FreshSamples
+from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
+from reelwright.training.data.mapped import map_table, write_table
+from reelwright.training.data.plan import Facts, Plan
+from reelwright.training.data.rows import hashed
+from reelwright.training.data.sample_index import LATENTS, SampleIndex
+from reelwright.training.data.schedule import Schedule
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import TrainRecipe
+
+FOLDER, CLIPS = "plan", "clips.arrow"
+NOTE = "reelwright.plan"
+FORMAT = 1
+"""Of the files, and of the rules by which draws are made and arranged."""
+
+
+def prepare(
+    store: Store,
+    snapshot: str,
+    recipe: TrainRecipe,
+    folder: Path,
+    world: World,
+    *,
+    encoders: FreshSamples | None = None,
+    left_out: Collection[str] | None = None,
+    recipe_path: str = "RECIPE",
+) -> tuple[Schedule, Samples]:
+    """Return the schedule and the samples of a run. Every rank calls it.
+
+    Args:
+        store, snapshot, recipe: of the run.
+        folder: of the run; all ranks see it.
+        world: this rank and the others.
+        encoders: of what the recipe does not have precomputed.
+        left_out: clips that the run has left out before.
+        recipe_path: named in the command of an error.
+
+    Raises:
+        TrainError: no clip can be used, or the store lacks what the recipe wants precomputed.
+    """
+    place = folder / FOLDER
+    _first(world, lambda: _make(store, snapshot, recipe, place, encoders, left_out, recipe_path))
+    schedule = Schedule(read_plan(place / CLIPS), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    index = SampleIndex.read(place) if (place / LATENTS).exists() else None
+    prints = fingerprints_of(recipe)
+    return schedule, samples_for(lambda: StoredSamples(store, schedule, prints, index), encoders, schedule, prints)
+
+
+def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:
+    """Write a plan as a file that `read_plan` maps. key: what it was made from."""
+    buckets = [[b.frames, b.height, b.width] for b in plan.buckets]
+    about = {"key": key, "facts": asdict(plan.facts), "buckets": buckets, "tasks": plan.tasks}
+    write_table(plan.table, path, NOTE, about)
+
+
+def read_plan(path: Path) -> Plan:
+    """Map a plan. A process that it is sent to maps it too."""
+    table, about = map_table(path, NOTE)
+    facts = Facts(**{**about["facts"], "failed": tuple(about["facts"]["failed"])})
+    return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
+
+
+def _first(world: World, make: Callable[[], None]) -> None:
+    """Let the first rank make something while the others wait; where it fails, all of them do."""
+    problem: UserError | None = None
+    if world.is_first:
+        try:
+            make()
+        except UserError as error:
+            problem = error
+    said = world.broadcast(str(problem) if problem else None)
+    if problem:
+        raise problem
+    if said:
+        raise TrainError(said)
+
+
+def _make(
+    store: Store,
+    snapshot: str,
+    recipe: TrainRecipe,
+    place: Path,
+    encoders: FreshSamples | None,
+    left_out: Collection[str] | None,
+    recipe_path: str,
+) -> None:
+    """Make the files, unless they are there and of the same recipe, snapshot and store."""
+    hashes = not encoders or recipe.data.encode.text == "precomputed"
+    wants = not encoders or any(recipe.data.encode.stored)
+    key = _key(store, snapshot, recipe, left_out, [hashes, wants])
+    if _known(place / CLIPS) == key:
+        return
+    (place / CLIPS).unlink(missing_ok=True)
+    (place / LATENTS).unlink(missing_ok=True)
+    schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
+    if wants:
+        stored = StoredSamples(store, schedule, fingerprints_of(recipe))
+        refuse_missing(
+            stored, recipe, encoders, f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
+        )
+        stored.index.write(place)
+    plan = schedule.plan
+    if hashes and "captions" in plan.table.schema.names:
+        at = plan.table.schema.get_field_index("captions")
+        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
+        plan = Plan(table, plan.facts, plan.buckets, plan.tasks)
+    write_plan(plan, place / CLIPS, key)
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """What a plan's file was made from; None where there is none, or none that can be read."""
+    try:
+        return map_table(path, NOTE)[1].get("key")
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+        return None
+
+
+def _key(
+    store: Store, snapshot: str, recipe: TrainRecipe, left_out: Collection[str] | None, form: list[bool]
+) -> dict[str, Any]:
+    """All that the files follow from, as JSON."""
+    pinned = store.snapshots.show(snapshot)
+    versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
+    key = {
+        "format": FORMAT, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
+        "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions, "form": form,
+        "left_out": None if left_out is None else sorted(left_out), "store": store.uri,
+    }  # fmt: skip
+    return json.loads(json.dumps(key))
