@@ -20,7 +20,6 @@ from reelwright.training.batch import TASKS, Batch
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, Portion
 from reelwright.training.data.prepared import prepare
-from reelwright.training.data.loader import Loader
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
