@@ -56,6 +56,7 @@ class PlannedClip:
     corrupt_frames: int
     true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
     captions: tuple[str, ...] = ()
+    is_image: bool = False
 
 
 def clip_id_of(source_md5: str, start_frame: int, end_frame: int, crop: tuple[int, int, int, int]) -> str:
@@ -70,7 +71,9 @@ def clip_fingerprint(config: EncodeConfig) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = ()) -> list[PlannedClip]:
+def plan_clips(
+    source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[Span] = (), *, images: bool = False
+) -> list[PlannedClip]:
     """Plan the clips of one source, in order of time.
 
     Args:
@@ -79,8 +82,11 @@ def plan_clips(source_md5: str, scan: Scan, config: ClipConfig, spans: Sequence[
         config: lengths and sizes of clips.
         spans: parts that a manifest names: clips lie inside of them, and a span that lies in one shot is cut as it is,
             however short.
+        images: whether a still image is a clip of one frame.
     """
     times = scan.timing.times_s()
+    if images and scan.info.is_image:
+        config = config.model_copy(update={"min_s": 0.0})
     planned: dict[str, PlannedClip] = {}
     for index, scanned in enumerate(scan.shots):
         for piece in pieces_of(scanned.shot.start, scanned.shot.end, times, spans):
@@ -120,6 +126,7 @@ def _of_shot(
             longest_frame_s=round(float(np.diff(np.append(times[start:end], end_s)).max()), 6),
             corrupt_frames=scan.corrupt_in(start, end),
             true_fps=scan.true_fps(times, start, end),
+            is_image=scan.info.is_image,
         )
 
 
@@ -219,6 +226,7 @@ def clip_row(planned: PlannedClip, source_md5: str, encoded: Mapping[str, Any], 
         "duration_s": duration_s,
         "bitrate_bps": round(8 * encoded["bytes"] / duration_s) if duration_s else 0,
         "is_still": planned.spec.num_frames == 1,
+        "is_image": planned.is_image,
         "longest_frame_s": planned.longest_frame_s,
         "corrupt_frames": planned.corrupt_frames,
         "audio_note": encoded["audio_note"],

@@ -9,7 +9,7 @@ import base64
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +20,7 @@ from reelwright.curation.borders import BorderConfig, Crop, find_crop, profile
 from reelwright.curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
 from reelwright.curation.media.ear import NOTHING_HEARD, Heard
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.pictures import is_still
 from reelwright.curation.media.probe import VideoInfo, video_info
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.shots import (
@@ -188,10 +189,15 @@ class _Pass:
         timing = timing_of(self.pts, self.video.time_base, self.claims, self._lengths_s(), self.video.lost_pts)
         shots = shots_from_transitions(self.transitions, num_frames)
         size = (self.info.width, self.info.height)
-        scanned = [ScannedShot(shot, self.borders.crop_of(shot, *size)) for shot in shots]
+        is_image = is_still(self.video.container, num_frames)
+        if is_image:  # it has no clock; and one frame cannot tell a border from a dark part of the picture
+            timing = timing_of(self.pts, self.video.time_base, ())
+            scanned = [ScannedShot(shot, whole_picture(*size)) for shot in shots]
+        else:
+            scanned = [ScannedShot(shot, self.borders.crop_of(shot, *size)) for shot in shots]
         distinct = self.detector.distinct_frames
         return Scan(
-            self.info,
+            replace(self.info, is_image=is_image),
             timing,
             scanned,
             self.video.decode_errors,
@@ -247,7 +253,12 @@ class _Borders:
 
     def crop_of(self, shot: Shot, width: int, height: int) -> Crop:
         """The crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
-        return self.crops.get(shot.end) or Crop(0, 0, max(2, width & ~1), max(2, height & ~1))
+        return self.crops.get(shot.end) or whole_picture(width, height)
+
+
+def whole_picture(width: int, height: int) -> Crop:
+    """Return the crop that leaves everything but an odd last row or column, which no clip can have."""
+    return Crop(0, 0, max(2, width & ~1), max(2, height & ~1))
 
 
 def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from reelwright.annotate.chat.vocabulary import vocabulary_fingerprint
 from reelwright.annotate.contract import Annotator, Column, Stored
 
 INPUTS = (
-    "width", "height", "duration_s", "camera_motion", "camera_motion_confidence", "motion_score", "still_share",
-    "brightness", "contrast", "colorfulness", "black_share", "blur_score", "text_coverage", "text_subtitle",
+    "width", "height", "duration_s", "is_image", "camera_motion", "camera_motion_confidence", "motion_score",
+    "still_share", "brightness", "contrast", "colorfulness", "black_share", "blur_score", "text_coverage",
+    "text_subtitle",
 )  # fmt: skip
 NOTHING = 0.001  # frame heights a second: coding noise
 SURE = 0.5  # confidence from which the camera's motion is stated: more likely than not
@@ -57,6 +58,8 @@ class ComposedCaption(Annotator):
 
 def _shape_and_camera(known: Mapping[str, Any]) -> str:
     shape = _shape(known.get("width"), known.get("height"))
+    if known.get("is_image"):
+        return f"A {shape} picture." if shape else "A picture."
     length = _length(known.get("duration_s"))
     sure = known.get("camera_motion_confidence", 1.0) >= SURE
     camera = CAMERA_MOTIONS[known["camera_motion"]].en if sure and known.get("camera_motion") in CAMERA_MOTIONS else ""
@@ -81,7 +84,7 @@ def _length(duration_s: float | None) -> str:
 def _movement(known: Mapping[str, Any]) -> str:
     if known.get("black_share", 0) >= 0.5:
         return "Most of it is black."
-    if "motion_score" not in known:
+    if "motion_score" not in known or known.get("is_image"):
         return ""
     if known.get("still_share", 0) >= 1 and known["motion_score"] < NOTHING:
         return "Nothing moves."

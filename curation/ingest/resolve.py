@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from reelwright.curation.ingest.inputs import (
 )
 from reelwright.curation.ingest.manifests import read_manifest
 from reelwright.curation.ingest.suffixes import (
+    IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     UNFINISHED_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -43,13 +44,16 @@ class NothingFound(IngestError):
         self.skipped = skipped
 
 
-def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None) -> Inputs:
+def list_inputs(
+    names: Sequence[str], *, allow_http: bool = False, manifests: ManifestConfig | None = None, images: bool = False
+) -> Inputs:
     """Resolve everything the user named.
 
     Args:
         names: folders, files, globs, manifests and URIs.
         allow_http: whether addresses on the web are read.
         manifests: how lists are understood.
+        images: whether still images in folders are inputs too.
 
     Returns:
         Files sorted by uri, each once, and everything that was skipped, with the reasons.
@@ -60,7 +64,7 @@ def list_inputs(names: Sequence[str], *, allow_http: bool = False, manifests: Ma
     if not names:
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
-    finder = _Finder(allow_http, config)
+    finder = _Finder(allow_http, config, images)
     found: dict[str, Input] = {}
     for item in finder.resolve(names):
         known = found.get(item.uri)
@@ -125,8 +129,9 @@ def _nothing(names: Sequence[str], skipped: list[Skipped]) -> str:
 class _Finder:
     """Resolves names and collects the files and folders that are skipped."""
 
-    def __init__(self, allow_http: bool, config: ManifestConfig) -> None:
+    def __init__(self, allow_http: bool, config: ManifestConfig, images: bool) -> None:
         self.allow_http, self.config = allow_http, config
+        self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
         self._folders = Folders(self._skip)
@@ -183,7 +188,7 @@ class _Finder:
 
     def _is_video(self, path: str, *, local: bool = True) -> bool:
         """Whether a file that was found, not named, is a video by its name; why not is noted."""
-        reason = _why_not(path, local)
+        reason = _why_not(path, local, self._suffixes)
         if reason:
             self._skip(path, reason)
         return not reason
@@ -210,15 +215,15 @@ class _Finder:
                 yield Input(files.unstrip_protocol(name))
 
 
-def _why_not(path: str, local: bool) -> str:
-    """Why a file is not taken for a video; empty where it is. The words are the same for all of a kind."""
+def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
+    """Why a file is not taken; empty where it is. The words are the same for all of a kind. wanted: suffixes."""
     name = path.rsplit("/", 1)[-1]
     suffix = suffix_of(name)
     if name.startswith("."):
         reason = "hidden"
     elif not is_unicode(path):
         reason = "not named in UTF-8; rename it"
-    elif suffix in VIDEO_SUFFIXES:
+    elif suffix in wanted:
         reason = ""
     elif is_manifest(name):
         reason = f"a list, read where it is named itself ({_shown(suffix)})"

@@ -17,7 +17,8 @@ import numpy as np
 
 from reelwright.curation.media.ear import NOTHING_HEARD, Ear, Heard
 from reelwright.curation.media.errors import MediaError
-from reelwright.curation.media.sniff import why_no_video, why_not_a_file, why_not_opened
+from reelwright.curation.media.pictures import still_demuxer
+from reelwright.curation.media.sniff import first_bytes, why_no_video, why_not_a_file, why_not_opened
 from reelwright.curation.media.streams import choose_stream
 
 CONTAINERS = (
@@ -262,13 +263,14 @@ def forget_unusual_tags(frame: Any) -> list[str]:
 
     Returns a phrase for each that was there: "matrix 8".
     """
-    is_rgb = frame.format.is_rgb
+    is_rgb, has_chroma = frame.format.is_rgb, len(frame.format.components) > 2
     found = []
     for name, attribute, known in COLOUR_TAGS:
         value = int(getattr(frame, attribute))
         if value not in known and not (is_rgb and value == 0):
             setattr(frame, attribute, UNSPECIFIED)
-            found.append(f"{name} {value}")
+            if has_chroma or name != "matrix":  # PNG tags gray and palettes as RGB
+                found.append(f"{name} {value}")
     if frame.color_range > 2:
         found.append(f"range {frame.color_range}")
         frame.color_range = 0
@@ -307,14 +309,26 @@ def _open(uri: str, file: Any) -> Any:
 
     if file is None and not os.path.isfile(uri):
         raise why_not_a_file(uri)
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_streams": str(MAX_STREAMS)}
     try:
-        # "file:" keeps names such as "concat:a|b" or "http://…" from meaning anything but a name.
-        return av.open(file or f"file:{os.path.abspath(uri)}", container_options=options, metadata_errors="replace")
+        try:
+            return _demuxed(uri, file, CONTAINERS)
+        except av.error.FFmpegError:
+            if (demuxer := still_demuxer(first_bytes(uri, file))) is None:
+                raise
+            return _demuxed(uri, file, demuxer, format=demuxer)
     except av.error.FFmpegError as error:
         raise why_not_opened(uri, file, _reason(error)) from error
     except (OSError, ValueError) as error:
         raise MediaError("io", f"cannot be read ({error})") from error
+
+
+def _demuxed(uri: str, file: Any, allowed: str, format: str | None = None) -> Any:
+    import av
+
+    options = {"format_whitelist": allowed, "protocol_whitelist": "file", "max_streams": str(MAX_STREAMS)}
+    # "file:" keeps names such as "concat:a|b" or "http://…" from meaning anything but a name.
+    name = file or f"file:{os.path.abspath(uri)}"
+    return av.open(name, format=format, container_options=options, metadata_errors="replace")
 
 
 def _reason(error: Any) -> str:

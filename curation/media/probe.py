@@ -18,6 +18,7 @@ from reelwright.curation.media.decode import (
 )
 from reelwright.curation.media.dolby_vision import dolby_vision_profile
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.pictures import is_still
 from reelwright.curation.media.remote import open_stream
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.media.sniff import refuse_protected, why_not_a_file
@@ -54,12 +55,24 @@ class VideoInfo:
     bit_depth: int = 8
     hdr: str = "sdr"  # sdr, pq, hlg, hdr10plus, dolby_vision_p5 …
     has_alpha: bool = False
+    is_image: bool = False  # a still image; of a GIF, WebP or AVIF the scan tells
 
 
-def probe(uri: str) -> dict[str, Any]:
-    """Read one file's `VideoInfo` as a dict. Raises MediaError (`limit`, `encrypted`, and what `Video` does)."""
+def probe(uri: str, *, images: bool = False) -> dict[str, Any]:
+    """Read one file's `VideoInfo` as a dict.
+
+    Args:
+        uri: the file.
+        images: whether a still image is taken, as a video of one frame.
+
+    Raises:
+        MediaError: `limit`, `encrypted`, `not_video` for an image that is not taken, and what `Video` raises.
+    """
     with Video(uri) as video:
         refuse_protected(uri, video.file)
+        if is_still(video.container) and not images:
+            kind = video.container.format.name.removesuffix("_pipe").upper()
+            raise MediaError("not_video", f"it is a picture ({kind}); `images: true` takes it as a clip of one frame")
         return asdict(video_info(video, next(iter(video.frames()), None)))
 
 
@@ -94,6 +107,7 @@ def video_info(video: Video, frame: Any) -> VideoInfo:
         audio_codec=audio.codec_context.name if audio is not None and audio.codec_context else None,
         video_stream=stream.index,
         other_streams=video.other_streams,
+        is_image=is_still(container),
         **(_colour(video, frame) if frame is not None else {}),
     )
 

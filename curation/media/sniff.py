@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from reelwright.curation.media.errors import Kind, MediaError
+from reelwright.curation.media.pictures import is_animated_webp, is_webp
 from reelwright.curation.media.protection import BOX_TYPES, HEAD_BYTES, TS_PACKET, boxes, protection_of
 
 PICTURE_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jp2 ", b"jpx ")
@@ -115,6 +116,15 @@ def why_not_a_file(path: str) -> MediaError:
     return MediaError("io", f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
+def first_bytes(uri: str, file: Any, count: int = 32) -> bytes:
+    """Return how a file begins, and leave it there. file: as for `why_not_opened`. Raises OSError."""
+    with _looked_at(uri, file) as (stream, _):
+        stream.seek(0)
+        head = stream.read(count)
+        stream.seek(0)
+        return bytes(head)
+
+
 @contextlib.contextmanager
 def _looked_at(uri: str, file: Any) -> Iterator[tuple[Any, int]]:
     """(an open file, its size in bytes)."""
@@ -151,7 +161,9 @@ def _protected(scheme: str) -> MediaError:
 def _of_magic(head: bytes) -> MediaError | None:
     if head[257:262] == b"ustar":
         return MediaError("not_video", "it is a packed file (tar); unpack it")
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+    if is_animated_webp(head):
+        return MediaError("open", "it is an animated WebP, which cannot be decoded here; convert it to MP4 or GIF")
+    if is_webp(head):
         return MediaError("not_video", "it is a picture (WebP)")
     if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
         return MediaError("no_video", "it is sound only (WAV)")

@@ -111,7 +111,7 @@ class Curation:
             if item.refused:  # a manifest's row that names no file
                 self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
             else:
-                self.flow.add("probe", Source(item), item.uri, self.limits)
+                self.flow.add("probe", Source(item), item.uri, self.limits, self.recipe.images)
 
     def _begin_in_order(self) -> None:
         """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
@@ -220,7 +220,9 @@ class Curation:
         self.state["frames_in_shots"] += scan.frames_in_shots
         self.state["frames_in_transitions"] += scan.frames_in_transitions
         self.state["frames_dropped"] += scan.frames_dropped
-        source.planned = plan_clips(source.md5, source.scan, self.recipe.clips, source.item.spans)
+        source.planned = plan_clips(
+            source.md5, scan, self.recipe.clips, source.item.spans, images=self.recipe.images
+        )
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate

@@ -63,7 +63,7 @@ def _history(recipe: CurateRecipe, files: Any) -> History | None:
     if not Store.exists(recipe.store):
         return None
     keep_ids = recipe.manifests.repeated_ids == "keep"
-    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint, keep_ids=keep_ids)
+    return History(Store.open(recipe.store), files, recipe.cutting_fingerprint, keep_ids=keep_ids, images=recipe.images)
 
 
 def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
@@ -74,7 +74,7 @@ def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress)
     flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
     uris = [item.uri for item in items if not item.refused]
     for uri in uris:
-        flow.add("probe", uri, uri, recipe.limits.model_dump())
+        flow.add("probe", uri, uri, recipe.limits.model_dump(), recipe.images)
     probed = {item.uri: Probed(failed=Failed("ingest", item.refused)) for item in items if item.refused}
     while flow:
         for done in flow.next_done():

@@ -37,7 +37,7 @@ def run_all(
     prepare_columns(store, annotators)
     history = History(
         store, inputs.files, recipe.cutting_fingerprint, retry_failed=retry_failed, recut=recut,
-        keep_ids=recipe.manifests.repeated_ids == "keep",
+        keep_ids=recipe.manifests.repeated_ids == "keep", images=recipe.images,
     )  # fmt: skip
     history.forget_mended_rows(inputs)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):

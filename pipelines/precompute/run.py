@@ -6,6 +6,7 @@ where it was stopped.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -157,7 +158,8 @@ class _Run:
         have = ray.cluster_resources()
         gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
         size = min(workers or gpus * per_gpu or cpus, cpus, items)
-        remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=min(1, gpus / size))
+        share = 1 / math.ceil(size / gpus) if gpus else 0  # of a GPU, so that all of them find room
+        remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=share)
         arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_version, "cuda" if gpus else "cpu")
         return (lambda: remote.remote(*arguments)), size
 

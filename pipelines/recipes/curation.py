@@ -82,6 +82,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests, URIs")
     store: str = Field("", description="folder or object-store URI of the store")
     allow_http: bool = Field(False, description="fetch http(s) inputs")
+    images: bool = Field(False, description="still images (JPEG, PNG, WebP, TIFF, BMP, AVIF) are clips of one frame")
     manifests: ManifestConfig = ManifestConfig()
     shots: ShotConfig = ShotConfig()
     borders: BorderConfig = BorderConfig()

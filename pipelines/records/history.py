@@ -16,6 +16,7 @@ DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
            "licence", "caption", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
 UNREAD = "error LIKE 'io: %'"  # failures that say nothing of the file: it is tried again once it can be read
+IMAGE = "error LIKE 'not_video: it is a picture%'"  # failures of a run that takes no still images
 ROW = "#row "  # in the uri of a manifest's row that could not be used
 
 
@@ -24,7 +25,8 @@ class History:
 
     retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
     fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
-    other bytes are videos of their own. Files that could not be read are tried again once they can be, whoever asks.
+    other bytes are videos of their own. images: still images are taken, those that were refused before too. Files that
+    could not be read are tried again once they can be, whoever asks.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class History:
         retry_failed: bool = False,
         recut: bool = False,
         keep_ids: bool = False,
+        images: bool = False,
     ) -> None:
         self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
+        self._again = f"({UNREAD} OR {IMAGE})" if images else UNREAD
         known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
         rows = {row["uri"]: row for row in known}
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
@@ -242,7 +246,7 @@ class History:
         """Uris whose last failure as a whole file was that it could not be read."""
         newest: dict[str, tuple[Any, bool]] = {}
         whole = "clip_id IS NULL AND stage IN ('probe', 'scan', 'cut')"
-        columns = {"uri": "uri", "at": "at", "unread": UNREAD}
+        columns = {"uri": "uri", "at": "at", "unread": self._again}
         failures = self.store.dataset("failures").to_table(columns=columns, filter=whole)
         for row in failures.to_pylist():
             newest[row["uri"]] = max(newest.get(row["uri"], (row["at"], row["unread"])), (row["at"], row["unread"]))

@@ -15,7 +15,7 @@ from reelwright.curation.scan import Scan
 PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
           "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream",
           "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
-          "has_alpha")  # fmt: skip
+          "has_alpha", "is_image")  # fmt: skip
 
 LEAST_MISSING_S = 0.5  # that a file ends before what its header says, to be said:
 MISSING_SHARE = 0.02  # and so much of it; headers are rounded, and count what is neither picture nor sound

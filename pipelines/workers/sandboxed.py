@@ -26,9 +26,9 @@ def hash_source(uri: str) -> dict[str, Any]:
     return md5_of(uri)
 
 
-def probe_source(uri: str) -> dict[str, Any]:
-    """`VideoInfo` of a file."""
-    return probe(uri)
+def probe_source(uri: str, images: bool) -> dict[str, Any]:
+    """`VideoInfo` of a file. images: whether still images are taken."""
+    return probe(uri, images=images)
 
 
 def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[dict[str, Any], list[bytes]]:

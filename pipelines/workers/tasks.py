@@ -24,15 +24,21 @@ CutResult = CutClip | Failed
 _sandbox: Sandbox | None = None
 
 
-def probe(uri: str, limits: Mapping[str, Any]) -> Probed:
-    """Hash a file and read its headers. Where a step fails, `failed` comes beside what is known by then."""
+def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
+    """Hash a file and read its headers. Where a step fails, `failed` comes beside what is known by then.
+
+    Args:
+        uri: The file.
+        limits: Bounds of a sandbox call.
+        images: Whether still images are taken.
+    """
     began = time.monotonic()
     was = _status(uri)
     probed = Probed(mtime_ns=was[1] if was else None)
     try:
         hashed = _call_twice(limits, "hash_source", uri=uri).value
         probed = replace(probed, md5=hashed["md5"], num_bytes=hashed["bytes"])
-        probed = replace(probed, info=_call_twice(limits, "probe_source", uri=uri).value)
+        probed = replace(probed, info=_call_twice(limits, "probe_source", uri=uri, images=images).value)
     except MediaError as error:
         probed = replace(probed, failed=Failed.by("probe", error))
     if changed := _changed(uri, was):

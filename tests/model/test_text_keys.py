@@ -136,6 +136,40 @@ def test_it_runs_without_storage():
     assert out.is_meta
 
 
+def test_it_is_traced_without_storage():
+    """As the planner of memory and captures of a step do it: no length is read from a tensor."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        model = DiT(CONFIG.model_copy(update={"text_tokens": TOKENS}))
+        text = PackedText(torch.empty(5, CONFIG.caption_channels), torch.empty(2, dtype=torch.int64), 3)
+        out = model(torch.empty(2, 3, 5, 6, 10), torch.empty(2), text)
+        out.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_attends_to_packed_text_by_a_fused_kernel_and_waits_for_nothing():
+    """Scores in memory would be gigabytes per block at full size; a wait would end what the host has prepared."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    states, (x, t, *_) = captions((2, 60, 7)), inputs(3)
+    wide = {"hidden_size": 64}  # kernels want head dims that 8 divides
+    half = network(**wide).cuda().bfloat16()
+    x, t, text = x.cuda().bfloat16(), t.cuda(), pack_text(states, TOKENS).to("cuda", torch.bfloat16)
+    expect = network(**wide)(*inputs(3)[:2], pack_text(states, TOKENS))
+    half(x, t, text)  # tables of positions are made at the first call
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]):
+            out = half(x, t, text)
+            out.float().square().mean().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (out.float().cpu() - expect).abs().mean() < 0.05 * expect.abs().mean()
+
+
 def test_packing_cuts_and_says_what_it_cannot():
     text = pack_text(captions((2, 60, 7)), 5)
     assert (text.lengths.tolist(), text.longest, text.keys_per_caption) == ([2, 5, 5], 5, 5)

@@ -38,7 +38,9 @@ def curate(
     opened = store if isinstance(store, Store) else Store.open(store, create=True)
     with opened.committing():
         recipe = recipe or recipe_of()
-        found = list_inputs([str(i) for i in inputs], allow_http=allow_http, manifests=recipe.manifests)
+        found = list_inputs(
+            [str(i) for i in inputs], allow_http=allow_http, manifests=recipe.manifests, images=recipe.images
+        )
         summary, report = run_all(opened, recipe, found, quiet=True, **options)
     assert summary.adds_up
     summary.stage_seconds["annotated again"] = len(report.clips)

@@ -33,6 +33,7 @@ def _columns() -> list[pa.Field]:
         field("bitrate_bps", i64, "mean bit rate of the clip", unit="bit/s", computed_by="clips"),
         field("is_still", pa.bool_(), "a single picture, which the source shows from start_s to end_s or longer",
               computed_by="clips"),
+        field("is_image", pa.bool_(), "whether the source is a still image", computed_by="clips"),
         field("longest_frame_s", f64, "how long the frame that stands longest is shown", unit="s",
               computed_by="clips"),
         field("corrupt_frames", i64, "its frames that the decoder marked as corrupt, in the source", unit="frame",

@@ -18,6 +18,7 @@ def _columns() -> list[pa.Field]:
         field("bytes", i64, "file size", unit="byte", computed_by="ingest"),
         field("container", text, "container format", computed_by="probe"),
         field("codec", text, "video codec", computed_by="probe"),
+        field("is_image", pa.bool_(), "whether it is a still image", computed_by="probe"),
         field("pix_fmt", text, "pixel format of the stored frames", computed_by="probe"),
         field("width", i32, "width of the decoded picture, after rotation", unit="px", computed_by="probe"),
         field("height", i32, "height of the decoded picture, after rotation", unit="px", computed_by="probe"),

@@ -62,7 +62,9 @@ def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
     from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
-        found = list_inputs(recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests)
+        found = list_inputs(
+            recipe.inputs, allow_http=recipe.allow_http, manifests=recipe.manifests, images=recipe.images
+        )
     except NothingFound as nothing:
         _say_skipped(nothing.skipped, list_skipped)
         raise

@@ -15,7 +15,7 @@ from reelwright.model.sampling.guidance import Guidance
 from reelwright.model.sampling.schedules import Schedule
 from reelwright.model.sampling.settings import Memory, Settings, Shape
 from reelwright.model.sampling.solvers import Solution, timesteps
-from reelwright.model.text import load_text_encoder
+from reelwright.model.text import load_text_encoder, pad_text
 
 PROMPTS = ["a dog on the beach", "two cats in the sun, asleep"]
 SEEDS = [3, 4]
@@ -88,6 +88,20 @@ def test_cache_and_passes_change_nothing(generator: Generator, film: torch.Tenso
             made.append(generator.continuation(PROMPTS, film, SEEDS, how))
     for other in made[1:]:
         close(other, made[0])
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_prompts_without_padding_guide_as_padded_ones_do(generator: Generator, batched: bool) -> None:
+    """The empty prompt is one token: nearly all that the published network reads of it is padding."""
+    settings, model = QUICK.changed(batched=batched, negative=""), generator.model
+    x, t = torch.randn(2, 16, 3, 4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([700.0, 700.0])
+    with torch.no_grad():
+        found = generator.predictor(generator.encode_condition(PROMPTS, settings), settings)(x, t)
+        padded = [
+            model(x, t, *pad_text(generator.text_encoder.encode(texts), model.config.text_tokens))
+            for texts in (PROMPTS, ["", ""])
+        ]
+    torch.testing.assert_close(found, settings.guidance(*padded), rtol=1e-5, atol=1e-5)
 
 
 def test_image_to_video_begins_with_the_image(generator: Generator, film: torch.Tensor) -> None:
