@@ -11,9 +11,7 @@ MODULATION = "adaLN_modulation"
 """The part of a block that is computed, held and sharded in fp32."""
 
 
-def adapt(
-    model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, name: str = "default", seed: int = 0
-) -> None:
+def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, name: str = "default", seed: int = 0) -> None:
     """Put adapters on a DiT, before `parallelize`. Several may lie side by side, under names of their own.
 
     Under bf16 the frozen linears of the blocks are held in bf16, which changes no bit of a forward or backward pass:

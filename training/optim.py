@@ -30,10 +30,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> dict[str, Tensor]:
-    """"optim.<parameter>.<exp_avg | exp_avg_sq | step>": AdamW's own tensors, to be saved or filled in place.
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """ "optim.<parameter>.<exp_avg | exp_avg_sq | step>": AdamW's own tensors, to be saved or filled in place.
 
     What it makes at its first step is made here where it is not there yet. Rates and decay are the recipe's.
     """

@@ -27,6 +27,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,11 @@ def run(
         _announce(schedule, recipe, hooks.say)
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
+    rehearsal = None
     if recipe.compute.compile:
-        compile_for(schedule.shapes())
+        held_out = schedule.validation(recipe.validation.clips)
+        rehearsal = Rehearsal.of(recipe, schedule.shapes(), held_out)
+        compile_for(len(rehearsal.training) + len(rehearsal.validation))
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
@@ -85,7 +89,7 @@ def run(
     metadata |= {"left_out": sorted(schedule.failed), "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
-        metadata=metadata, resume_from=resumed, hooks=hooks,
+        metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,
     )  # fmt: skip
     return trainer.run()
 
@@ -191,8 +195,6 @@ def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None
     say(_plan_line(schedule, recipe))
     if schedule.plan.facts.note:
         say(schedule.plan.facts.note)
-    if recipe.compute.compile:
-        say(f"{schedule.shapes()} shapes of micro-batches, each compiled when it first comes")
 
 
 def _plan_line(schedule: Schedule, recipe: TrainRecipe) -> str:

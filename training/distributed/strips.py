@@ -1,10 +1,10 @@
 """Strips: the rows of a sample's token grid, dealt out to the ranks of a context group.
 
-    rows of tokens   0 ┌───────────┐
-                       │  rank 0   │   all frames and columns
-                     3 ├───────────┤
-                       │  rank 1   │
-                     5 └───────────┘
+rows of tokens   0 ┌───────────┐
+                   │  rank 0   │   all frames and columns
+                 3 ├───────────┤
+                   │  rank 1   │
+                 5 └───────────┘
 """
 
 from dataclasses import dataclass, field
