@@ -91,9 +91,8 @@ class Trainer(Generic[B]):
 
     recipe: settings of the run. data: its batches. model: on its device, parallelized, with the weights it starts from.
     folder: of the run; the newest checkpoint of the same recipe and snapshot in it is resumed. metadata: goes into
-    every checkpoint.json. rehearsal: shapes to
-    compile before the first step. resume_from: a checkpoint of another run; its weights, averages, optimizer state and step are
-    the start of a run that has no checkpoint of its own.
+    every checkpoint.json. resume_from: a checkpoint of another run; its weights, averages, optimizer state and step are
+    the start of a run that has no checkpoint of its own. rehearsal: shapes to compile before the first step.
     """
 
     recipe: TrainRecipe
@@ -213,7 +212,10 @@ class Trainer(Generic[B]):
         self.meter.end_step()
 
     def _loss(self, batch: B, t: Tensor | None = None, *, at: int | None = None) -> Loss:
-        """Compute the loss of a batch on this rank's device, of its strip where it has one; at: the step, if not this."""
+        """Compute the loss of a batch on this rank's device, of its strip where it has one.
+
+        at: the step whose attention computes it, if not this one.
+        """
         if self.sparse:
             self.sparse.at_step(self.step if at is None else at)
         if self.context:

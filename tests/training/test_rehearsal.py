@@ -48,7 +48,8 @@ def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):
         on_weights=lambda model, step: counts.append(counter.frame_count),
     )  # fmt: skip
     assert counts[0] >= 3, "before the first step, with and without gradients"
-    assert len(counts) == 4 and len(set(counts)) == 1, "and no more, whatever comes"
+    assert len(counts) == 4
+    assert len(set(counts)) == 1, "and no more, whatever comes"
     run(RECIPE, tmp_path / "b", data=Odd(RECIPE, world), model=plain)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)

@@ -38,32 +38,33 @@ def uniform(counters: np.ndarray, key: np.uint64) -> np.ndarray:
     return (mix(mix(counters.astype(np.uint64)) ^ key) >> np.uint64(11)) * 2.0**-53
 
 
-def permuted(places: np.ndarray, count: int, key: np.uint64) -> np.ndarray:
-    """Return the places of 0 … count - 1 in an order that the key decides.
+def permuted(places: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
+    """Return the places of 0 … count - 1 in the order that a key decides.
 
     Args:
-        places: int64, each in 0 … count - 1.
+        places: int64 [N], each in 0 … count - 1.
         count: length of the permutation.
-        key: another one gives another permutation.
+        keys: uint64, one or [N]: another key is another permutation.
 
     Returns:
-        int64 of the same shape; of all places, each place once.
+        int64 [N]; of all places under one key, each place once.
     """
     left = int(np.ceil(np.sqrt(count)))
     right = -(-count // left)  # left · right is count, or a little more: what leaves the range is permuted again
-    keys = [key_of(int(key), number) for number in range(ROUNDS)]
+    keys = np.broadcast_to(keys, places.shape)
     out = _feistel(places.astype(np.uint64), left, right, keys)
     while len(outside := np.flatnonzero(out >= np.uint64(count))):
-        out[outside] = _feistel(out[outside], left, right, keys)
+        out[outside] = _feistel(out[outside], left, right, keys[outside])
     return out.astype(np.int64)
 
 
-def _feistel(x: np.ndarray, left: int, right: int, keys: list[np.uint64]) -> np.ndarray:
-    wide = np.uint64(right)
+def _feistel(x: np.ndarray, left: int, right: int, keys: np.ndarray) -> np.ndarray:
+    wide, tall = np.uint64(right), np.uint64(left)
     high, low = x // wide, x % wide
-    for number, key in enumerate(keys):
+    for number in range(ROUNDS):
+        key = mix(keys + np.uint64(number))
         if number % 2:
-            high = (high + mix(low ^ key) % np.uint64(left)) % np.uint64(left)
+            high = (high + mix(low ^ key) % tall) % tall
         else:
             low = (low + mix(high ^ key) % wide) % wide
     return high * wide + low
@@ -80,10 +81,6 @@ def rows_of(serials: np.ndarray, edges: np.ndarray, clips: int, seed: int) -> np
         seed: of the run.
     """
     number, place = np.divmod(serials, clips)
-    out = np.empty(len(serials), np.int64)
-    for one in np.unique(number).tolist():
-        mine = number == one
-        point = permuted(place[mine], clips, key_of(seed, PERMUTE, one))
-        offset = float(uniform(np.array([one]), key_of(seed, OFFSET))[0])
-        out[mine] = np.searchsorted(edges, np.minimum(point + offset, np.nextafter(edges[-1], 0)), "right")
-    return out
+    point = permuted(place, clips, mix(number.astype(np.uint64)) ^ key_of(seed, PERMUTE))
+    at = point + uniform(number, key_of(seed, OFFSET))
+    return np.searchsorted(edges, np.minimum(at, np.nextafter(edges[-1], 0)), "right")

@@ -7,8 +7,10 @@ are made again when one of these has changed; deleting them costs time and nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
-FOLDER, CLIPS = "plan", "clips.arrow"
+FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
 NOTE = "reelwright.plan"
 FORMAT = 1
 """Of the files, and of the rules by which draws are made and arranged."""
@@ -44,7 +46,7 @@ def prepare(
     world: World,
     *,
     encoders: FreshSamples | None = None,
-    left_out: Collection[str] | None = None,
+    left_out: list[str] | None = None,
     recipe_path: str = "RECIPE",
 ) -> tuple[Schedule, Samples]:
     """Return the schedule and the samples of a run. Every rank calls it.
@@ -54,7 +56,7 @@ def prepare(
         folder: of the run; all ranks see it.
         world: this rank and the others.
         encoders: of what the recipe does not have precomputed.
-        left_out: clips that the run has left out before.
+        left_out: clips that the run has left out before, sorted.
         recipe_path: named in the command of an error.
 
     Raises:
@@ -63,9 +65,24 @@ def prepare(
     place = folder / FOLDER
     _first(world, lambda: _make(store, snapshot, recipe, place, encoders, left_out, recipe_path))
     schedule = Schedule(read_plan(place / CLIPS), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    _remember_starts(schedule, place / BLOCKS, writes=world.is_first)
     index = SampleIndex.read(place) if (place / LATENTS).exists() else None
     prints = fingerprints_of(recipe)
     return schedule, samples_for(lambda: StoredSamples(store, schedule, prints, index), encoders, schedule, prints)
+
+
+def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
+    """Let a run that goes on find its place without making the blocks before it."""
+    with suppress(OSError, ValueError):
+        schedule.starts = json.loads(path.read_text(encoding="utf-8"))
+    if writes:
+        schedule.remember = partial(_write_starts, path)
+
+
+def _write_starts(path: Path, starts: list[int]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(starts), encoding="utf-8")
+    unfinished.replace(path)
 
 
 def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:
@@ -103,17 +120,17 @@ def _make(
     recipe: TrainRecipe,
     place: Path,
     encoders: FreshSamples | None,
-    left_out: Collection[str] | None,
+    left_out: list[str] | None,
     recipe_path: str,
 ) -> None:
     """Make the files, unless they are there and of the same recipe, snapshot and store."""
     hashes = not encoders or recipe.data.encode.text == "precomputed"
     wants = not encoders or any(recipe.data.encode.stored)
-    key = _key(store, snapshot, recipe, left_out, [hashes, wants])
-    if _known(place / CLIPS) == key:
+    key, known = _key(store, snapshot, recipe, [hashes, wants]), _known(place / CLIPS)
+    if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
         return
-    (place / CLIPS).unlink(missing_ok=True)
-    (place / LATENTS).unlink(missing_ok=True)
+    for name in (CLIPS, LATENTS, BLOCKS):
+        (place / name).unlink(missing_ok=True)
     schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
     if wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
@@ -129,23 +146,21 @@ def _make(
     write_plan(plan, place / CLIPS, key)
 
 
-def _known(path: Path) -> dict[str, Any] | None:
-    """What a plan's file was made from; None where there is none, or none that can be read."""
+def _known(path: Path) -> dict[str, Any]:
+    """What is said of a plan's file; empty where there is none, or none that can be read."""
     try:
-        return map_table(path, NOTE)[1].get("key")
+        return map_table(path, NOTE)[1]
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
-        return None
+        return {}
 
 
-def _key(
-    store: Store, snapshot: str, recipe: TrainRecipe, left_out: Collection[str] | None, form: list[bool]
-) -> dict[str, Any]:
+def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: list[bool]) -> dict[str, Any]:
     """All that the files follow from, as JSON."""
     pinned = store.snapshots.show(snapshot)
     versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
     key = {
         "format": FORMAT, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
         "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions, "form": form,
-        "left_out": None if left_out is None else sorted(left_out), "store": store.uri,
+        "store": store.uri,
     }  # fmt: skip
     return json.loads(json.dumps(key))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -95,6 +95,8 @@ class Schedule:
     seed: int = 0
     failed: frozenset[str] = frozenset()
     block: int = BLOCK
+    remember: Callable[[list[int]], None] | None = field(default=None, repr=False)
+    """Told `starts` whenever a block was made for the first time, to set them where a run goes on."""
     plan: Plan = field(init=False, repr=False)
     mixture: Mixture = field(init=False, repr=False)
     starts: list[int] = field(init=False, repr=False)
@@ -252,6 +254,8 @@ class Schedule:
             self._blocks.popitem(last=False)
         if number == len(self.starts) - 1:
             self.starts.append(self.starts[-1] + len(block.batches))
+            if self.remember:
+                self.remember(self.starts)
         return block
 
     def _make(self, number: int) -> _Block:

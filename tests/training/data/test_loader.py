@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
@@ -334,6 +335,23 @@ def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
     size = len(pickle.dumps(schedule.plan))
     assert size < 1000 < len(pickle.dumps(make_schedule(encoded, "all", recipe).plan)), "sent as its address"
     assert pickle.loads(pickle.dumps(schedule.plan)).table == schedule.plan.table
+
+
+def test_a_resumed_run_finds_its_place_without_the_blocks_before_it(encoded, tmp_path):
+    recipe = recipe_of()
+    schedule, _ = prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"))
+    late = schedule.block_batches(1)[5]
+    expected = schedule.batch(late)
+    resumed, _ = prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"), left_out=[])
+    assert resumed.starts == schedule.starts
+    assert resumed.batch(late) == expected
+    assert list(resumed._blocks) == [1], "the first block was not made"
+
+
+def test_a_data_loader_of_spawned_workers_gives_the_same_batches(encoded):
+    loader = loader_of(encoded)
+    workers = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert facts(workers) == facts(loader)
 
 
 def test_all_ranks_stop_where_the_first_finds_something_missing(filled, tmp_path):
