@@ -332,7 +332,10 @@ class Trainer(Generic[B]):
             return
         saved = checkpoints.read_metadata(latest)
         if _made_from(saved) != _made_from(self.metadata):
-            raise TrainError(f"{latest} is of another recipe or snapshot; give this run another folder (--out)")
+            raise TrainError(
+                f"{latest} is of another recipe or snapshot, or of a version that drew samples in another order; give "
+                "this run another folder (--out)"
+            )
         checkpoints.load_tensors(latest, self._tensors())
         self.step = self.saved_at = saved["step"]
         self.guard.skipped = saved["guard"]["skipped"]
@@ -379,8 +382,8 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
     return per_rank
 
 
-def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"]
+def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str, int | None]:
+    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"], metadata.get("sampler")
 
 
 def _due(step: int, every: int) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelwright.training.batch import Batch
+from reelwright.training.batch import Batch, Task
 from reelwright.training.data.schedule import MicroBatch, Shape
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def compiled_alone(rehearsal: Rehearsal | None) -> AbstractContextManager[object
     return torch.compiler.set_stance("eager_on_recompile")
 
 
-def _task(shape: Shape) -> str:
+def _task(shape: Shape) -> Task:
     if shape.bucket.frames == 1:
         return "t2i"
     return ("t2v", "i2v")[shape.cond_frames] if shape.cond_frames < 2 else "continuation"

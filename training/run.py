@@ -20,7 +20,7 @@ from reelwright.training.batch import TASKS, Batch
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, Portion
 from reelwright.training.data.prepared import prepare
-from reelwright.training.data.schedule import Schedule
+from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -86,7 +86,7 @@ def run(
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
-    metadata |= {"left_out": sorted(schedule.failed), "resumed_from": origin}
+    metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
         metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,

@@ -60,7 +60,8 @@ def permuted(places: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
 
 def _feistel(x: np.ndarray, left: int, right: int, keys: np.ndarray) -> np.ndarray:
     wide, tall = np.uint64(right), np.uint64(left)
-    high, low = x // wide, x % wide
+    high: np.ndarray = x // wide
+    low: np.ndarray = x % wide
     for number in range(ROUNDS):
         key = mix(keys + np.uint64(number))
         if number % 2:

@@ -95,13 +95,13 @@ class Plan:
         """Size classes."""
         return self.image.shape[1]
 
-    def captions_of(self, row: int) -> list[str | bytes]:
+    def captions_of(self, row: int) -> list[Any]:
         """Return the captions of a clip, at least one: texts, or the 16 bytes of each one's hash."""
         if "captions" not in self.table.schema.names:
             return [""]
         return self.table.column("captions")[row].as_py() or [""]
 
-    def captions(self) -> list[str | bytes]:
+    def captions(self) -> list[Any]:
         """Return every caption that may be wanted, each once, the empty one first; as `captions_of` has them."""
         if "captions" not in self.table.schema.names:
             return [""]

@@ -27,7 +27,7 @@ from reelwright.training.data.mapped import map_table, write_table
 from reelwright.training.data.plan import Facts, Plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.sample_index import LATENTS, SampleIndex
-from reelwright.training.data.schedule import Schedule
+from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
@@ -35,7 +35,7 @@ from reelwright.training.recipe import TrainRecipe
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
 NOTE = "reelwright.plan"
 FORMAT = 1
-"""Of the files, and of the rules by which draws are made and arranged."""
+"""Of the files."""
 
 
 def prepare(
@@ -159,7 +159,7 @@ def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: list[bool]) -> 
     pinned = store.snapshots.show(snapshot)
     versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
     key = {
-        "format": FORMAT, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
+        "format": FORMAT, "sampler": VERSION, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
         "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions, "form": form,
         "store": store.uri,
     }  # fmt: skip

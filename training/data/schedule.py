@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,8 @@ from reelwright.training.data.rounds import Arrangement, Mixture, arrange, mixtu
 from reelwright.training.recipe import DataConfig, TaskConfig
 
 COLUMNS = ("clip_id", "weight", "width", "height", "fps", "num_frames", "source_md5")
+VERSION = 2
+"""Of the rules by which samples follow from the recipe: another one gives a run other samples, so it is another run."""
 BLOCK = 1 << 17
 """Draws that are arranged at a time, at least: whole passes where a pass is shorter."""
 BLOCKS_KEPT = 2  # in memory: a step may straddle two
@@ -209,11 +212,11 @@ class Schedule:
             if len(rows):
                 yield bucket, rows
 
-    def captions_of(self, row: int) -> list[str | bytes]:
+    def captions_of(self, row: int) -> list[Any]:
         """The captions of a clip, at least one: texts or their hashes, as the plan has them."""
         return self.plan.captions_of(row)
 
-    def captions(self) -> list[str | bytes]:
+    def captions(self) -> list[Any]:
         """Every caption that may be wanted, each once, the empty one first."""
         return self.plan.captions()
 
