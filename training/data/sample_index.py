@@ -80,8 +80,9 @@ class SampleIndex:
             )
             for one in of_latents["windows"]
         }
-        columns = (_numpy(texts, name) for name in ("hash", "place", "bytes"))
-        return cls((of_latents["version"], of_texts["version"]), windows, *columns, of_texts["width"])
+        hashes, text_places, text_bytes = (_numpy(texts, name) for name in ("hash", "place", "bytes"))
+        versions = (of_latents["version"], of_texts["version"])
+        return cls(versions, windows, hashes, text_places, text_bytes, of_texts["width"])
 
 
 def index_samples(store: Store, clip_ids: pa.Array, fingerprints: Fingerprints) -> SampleIndex:
