@@ -10,7 +10,7 @@ CORPUS ?= ../shared/corpus
 # Set in many containers; then every process that a test starts would compile our source again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test exhaustive lint types collect quality bench env clean
+.PHONY: demo test exhaustive lint types collect quality bench gpu env clean
 
 demo: $(VENV)/.ready  ## curate footage of yours (FOLDER=…) or some that it makes, freeze a snapshot, train on it, generate a clip
 	$(BIN)/python -m reelwright.pipelines.demo $(if $(FOLDER),--footage "$(FOLDER)") --out demo
@@ -48,6 +48,10 @@ bench: $(VENV)/.ready  ## cost against plain ffmpeg, scale of the store, memory 
 	$(BIN)/python -m benchmarks.kvcache
 	$(BIN)/python -m benchmarks.plan_memory
 	$(BIN)/python -m benchmarks.train $(CORPUS)
+
+# No environment is made: a rented GPU comes with a torch of its own. PYTHON names another one; GPU holds its options.
+gpu:  ## all that only a GPU shows, by weight; rows are in gpu-report/ as soon as they are measured
+	$(if $(wildcard $(VENV)/.ready),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(GPU)
 
 env: $(VENV)/.ready
 

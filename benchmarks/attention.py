@@ -164,7 +164,7 @@ def _cells(
     """Return a row's cells, in the order of COLUMNS."""
     tokens, best = q.shape[2], {kind: _least(ms, f"dense {kind}") for kind in "fb"}
     flash = {kind: ms.get(f"dense {kind} FLASH_ATTENTION", math.nan) for kind in "fb"}
-    work = 4 * DIM * _pairs(lists, *grids) / 1e9  # of a forward pass; milliseconds to TFLOP/s
+    work = 4 * DIM * pairs(lists, *grids) / 1e9  # of a forward pass; milliseconds to TFLOP/s
     speed = work / ms["attend f"], 4 * DIM * q.shape[0] * q.shape[1] * tokens**2 / 1e9 / flash["f"]
     names = ("select", "permute", "attend f", "attend b", "ours f", "ours b", "ordered f", "ordered b")
     cells = [str(tokens), f"{100 * sparsity:g} %"]
@@ -188,7 +188,7 @@ def _times(dense: float, ours: float) -> str:
     return f"{dense / ours:.1f}" if math.isfinite(dense) and math.isfinite(ours) else "–"
 
 
-def _pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:
+def pairs(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid) -> int:
     """Count the query-key pairs that are kept, over all heads."""
     device = lists.counts.device
     lengths_q, lengths_k = (g.offsets(device).diff().double() for g in (grid_q, grid_k))

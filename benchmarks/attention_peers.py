@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +20,13 @@ def both(attention: Callable[..., Tensor], tensors: list[Tensor]) -> Run:
     """Forward and backward of queries, keys and values, the last of `tensors` being the output's gradient."""
     *leaves, grad = tensors
     return lambda: torch.autograd.grad(attention(*leaves), leaves, grad.detach())
+
+
+def dense_kernels(cuda: bool) -> dict[str, Callable[..., Tensor]]:
+    """Return PyTorch's dense attention by each fused kernel of a device, by name; on a CPU there is one."""
+    if not cuda:
+        return {"": F.scaled_dot_product_attention}
+    return {name: partial(_dense, name) for name in ("CUDNN_ATTENTION", "FLASH_ATTENTION")}
 
 
 def dense_runs(tensors: list[Tensor]) -> dict[str, Run]:
@@ -37,8 +46,12 @@ def _dense(backend: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
 
 
-def flex_runs(tensors: list[Tensor], lists: BlockLists, grids: tuple[BlockGrid, BlockGrid]) -> dict[str, Run]:
+def flex_runs(
+    tensors: list[Tensor], lists: BlockLists, grids: tuple[BlockGrid, BlockGrid], *, plain_torch: bool = False
+) -> dict[str, Run]:
     """FlexAttention on the same blocks; tensors in block order. It has no backward pass on a CPU.
+
+    plain_torch: uncompiled, for a walk through.
 
     Its default tiles on Hopper are larger than 64-token blocks, and refused: the search finds those that divide them.
     """
@@ -46,12 +59,50 @@ def flex_runs(tensors: list[Tensor], lists: BlockLists, grids: tuple[BlockGrid, 
 
     plain = [x.detach() for x in tensors[:3]]
     mode = "max-autotune-no-cudagraphs" if plain[0].is_cuda else None
-    compiled = torch.compile(flex_attention, mode=mode, dynamic=False)
+    compiled = flex_attention if plain_torch else torch.compile(flex_attention, mode=mode, dynamic=False)
     mask = cache(lambda: _flex_mask(lists, *grids, plain[0].device))  # made in the run that is not counted
     runs: dict[str, Run] = {"flex f": lambda: compiled(*plain, block_mask=mask())}
     if plain[0].is_cuda:
         runs["flex b"] = both(lambda *x: compiled(*x, block_mask=mask()), tensors)
     return runs
+
+
+def other_runs(tensors: list[Tensor], lists: BlockLists, grids: tuple[BlockGrid, BlockGrid]) -> dict[str, Run]:
+    """Return other libraries' block-sparse kernels, where they are installed; all blocks must be full, 64 tokens each.
+
+    FastVideo's selects by itself, and its time has the selection in it; FlashInfer's takes one mask for all heads, the
+    first head's, and has no backward pass. Both are called as their documentation says, and have not run here.
+    """
+    runs: dict[str, Run] = {}
+    plain = [x.detach() for x in tensors[:3]]
+    if not plain[0].is_cuda:
+        return runs
+    if find_spec("fastvideo_kernel"):
+        attention = partial(
+            import_module("fastvideo_kernel").video_sparse_attn,
+            variable_block_sizes=grids[0].offsets(plain[0].device).diff(), topk=int(lists.counts.max()),
+        )  # fmt: skip
+        runs |= {"FastVideo f": lambda: attention(*plain), "FastVideo b": both(attention, tensors)}
+    if find_spec("flashinfer"):
+        wrapper = cache(lambda: _flashinfer(plain[0], lists, grids))
+        rows = cache(lambda: [x[0].transpose(0, 1).contiguous() for x in plain])  # [N, heads, D]
+        runs["FlashInfer f"] = lambda: wrapper().run(*rows())
+    return runs
+
+
+def _flashinfer(q: Tensor, lists: BlockLists, grids: tuple[BlockGrid, BlockGrid]) -> Any:
+    """Plan FlashInfer's kernel on the first head's blocks, as rows of compressed sparse blocks."""
+    flashinfer = import_module("flashinfer")
+    indices, counts = lists.indices[0, 0], lists.counts[0, 0]
+    starts = F.pad(counts.cumsum(0, dtype=torch.int32), (1, 0))
+    workspace = torch.empty(128 << 20, dtype=torch.uint8, device=q.device)
+    wrapper = flashinfer.BlockSparseAttentionWrapper(workspace)
+    heads, dim = q.shape[1], q.shape[3]
+    wrapper.plan(
+        starts, indices[indices >= 0], grids[0].tokens, grids[1].tokens, grids[0].capacity, grids[1].capacity,
+        heads, heads, dim, q_data_type=q.dtype,
+    )  # fmt: skip
+    return wrapper
 
 
 def _flex_mask(lists: BlockLists, grid_q: BlockGrid, grid_k: BlockGrid, device: torch.device) -> Any:

@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
         "lora": {"rank": 8, "alpha": 8} if lora else None,
     }
     for precision in ("fp32", "bf16")
-    for checkpointing in ("none", "selective", "full")
+    for checkpointing in ("none", "attention", "selective", "full")
     for lora in (False, True)
 }
 CASES["fp32.none.two_batches"] = CASES["fp32.none"] | {"data": {"batches_per_step": 2}}
@@ -128,6 +128,7 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
 
     from reelwright.model.dit import DiT
     from reelwright.model.lora.adapters import init_lora
+    from reelwright.model.text import pack_text
     from reelwright.training.adapters import adapt
     from reelwright.training.batch import Batch
     from reelwright.training.distributed.parallel import autocast, parallelize
@@ -151,9 +152,9 @@ def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
     objective = recipe.objective.build(model, recipe, world)
     size, tokens = (plan.batch, recipe.model.in_channels, *plan.bucket.latent), recipe.text.tokens
     count = plan.batch * plan.micro_batches
+    captions = [torch.randn(tokens, recipe.text.dim, device=device) for _ in range(plan.batch)]
     batch = Batch(
-        torch.randn(size, device=device), torch.randn(plan.batch, tokens, recipe.text.dim, device=device),
-        torch.ones(plan.batch, tokens, dtype=torch.bool, device=device), "t2v", 0, list(range(plan.batch)),
+        torch.randn(size, device=device), pack_text(captions, tokens), "t2v", 0, list(range(plan.batch)),
         ["clip"] * plan.batch, count, step=0, micro=0,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from reelwright.curation.shots import Shot
 from reelwright.curation.spans import pieces_of
 from reelwright.curation.timing import CLOCK_JUMP_S, Timing
 
-CUTTING_VERSION = 2  # raise when cutting or encoding changes what comes out
+CUTTING_VERSION = 3  # raise when cutting or encoding changes what comes out
 SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones
 SLACK_S = 1e-9  # times are sums of floats
 

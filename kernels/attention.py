@@ -102,12 +102,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, call: BlockSparseCall) -> tuple[Tens
 
 def put_in_order(x: Tensor, grid: BlockGrid, dim: int = 2) -> Tensor:
     """Permute the tokens along `dim` of x from (t, h, w) order into block order."""
-    return _Permuted.apply(x, grid.order(x.device), grid.inverse(x.device), dim)
+    return permuted(x, grid.order(x.device), grid.inverse(x.device), dim)
 
 
 def put_back(x: Tensor, grid: BlockGrid, dim: int = 2) -> Tensor:
     """Permute the tokens along `dim` of x from block order into (t, h, w) order."""
-    return _Permuted.apply(x, grid.inverse(x.device), grid.order(x.device), dim)
+    return permuted(x, grid.inverse(x.device), grid.order(x.device), dim)
+
+
+def permuted(x: Tensor, order: Tensor, inverse: Tensor, dim: int) -> Tensor:
+    """Permute along `dim` of x: the result's i-th is x's order[i]-th. inverse: order's, for the gradient."""
+    return _Permuted.apply(x, order, inverse, dim)
 
 
 class _Permuted(torch.autograd.Function):

@@ -2,7 +2,8 @@
 
 Selective checkpointing keeps products of matrices; kept scores of a long video would be gigabytes per layer.
 
-Scores are computed in fp64 and rounded to 2⁻¹⁶: equal keys then tie on every device, and ties go to the lowest block.
+Scores are computed in the type of the means (`means_dtype`) and rounded to 2⁻¹⁶: equal keys then tie on every device,
+and ties go to the lowest block.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reelwright.kernels.lists import chunk_bytes
+from reelwright.kernels.means import means_dtype, products
 
 STEP = 2.0**-16
 """Unit of scores: closer ones tie. e to its power is 1.00002."""
@@ -26,8 +28,8 @@ def best_blocks(
     """Keep the best key blocks of each query block.
 
     Args:
-        means_q: fp64 [B, heads, query blocks, D].
-        means_k: fp64 [B, heads, key blocks, D].
+        means_q: [B, heads, query blocks, D] of `means_dtype`.
+        means_k: [B, heads, key blocks, D].
         scale: factor of the scores.
         seen: bool [query blocks, key blocks]; None: all.
         rule: keep the best by "number", by "share" of those seen, or until their softmax reaches `keep` ("cdf").
@@ -45,7 +47,7 @@ def best_blocks(
             with torch.autocast(means_q.device.type, enabled=False):
                 return _by_triton(means_q, means_k, scale, seen, rule, keep)
     (batch, heads, rows, _), blocks = means_q.shape, means_k.shape[2]
-    indices = means_q.new_empty(batch, heads, rows, _width(blocks, rule, keep), dtype=torch.int32)
+    indices = means_q.new_empty(batch, heads, rows, list_width(blocks, rule, keep), dtype=torch.int32)
     counts = means_q.new_empty(batch, heads, rows, dtype=torch.int32)
     step = max(1, chunk_bytes(means_q.device) // (8 * max(1, batch * heads * blocks)))
     for first in range(0, rows, step):
@@ -63,7 +65,7 @@ def best_blocks(
 @best_blocks.register_fake
 def _(means_q: Tensor, means_k: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     counts = means_q.new_empty(means_q.shape[:3], dtype=torch.int32)
-    return counts.new_empty(*counts.shape, _width(means_k.shape[2], *options[2:4])), counts
+    return counts.new_empty(*counts.shape, list_width(means_k.shape[2], *options[2:4])), counts
 
 
 @torch.library.custom_op("reelwright::block_means", mutates_args=())
@@ -71,15 +73,15 @@ def block_means(x: Tensor, offsets: Tensor) -> Tensor:
     """Average blocks of tokens by Triton; see `triton.ranking.block_means`."""
     from reelwright.kernels.triton import ranking
 
-    return ranking.block_means(x, offsets)
+    return ranking.block_means(x, offsets, means_dtype(x))
 
 
 @block_means.register_fake
 def _(x: Tensor, offsets: Tensor) -> Tensor:
-    return x.new_empty(*x.shape[:2], offsets.shape[0] - 1, x.shape[-1], dtype=torch.float64)
+    return x.new_empty(*x.shape[:2], offsets.shape[0] - 1, x.shape[-1], dtype=means_dtype(x))
 
 
-def _width(blocks: int, rule: str, keep: float) -> int:
+def list_width(blocks: int, rule: str, keep: float) -> int:
     """Return R, the most key blocks that a row can keep."""
     if rule == "cdf":
         return blocks
@@ -93,8 +95,8 @@ def ranks_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
     exact: scores that fp64 has no digits left for are clamped, and then tie.
 
     Args:
-        means_q: fp64 [B, heads, query blocks, D].
-        means_k: fp64 [B, heads, key blocks, D].
+        means_q: [B, heads, query blocks, D] of `means_dtype`.
+        means_k: [B, heads, key blocks, D].
         scale: factor of the scores.
 
     Returns:
@@ -102,7 +104,7 @@ def ranks_of(means_q: Tensor, means_k: Tensor, scale: float) -> Tensor:
     """
     blocks = means_k.shape[2]
     with torch.autocast(means_q.device.type, enabled=False):
-        scores = means_q @ means_k.mT
+        scores = products(means_q, means_k).double()
     limit = 2**52 // blocks
     scores.mul_(scale / STEP).round_().clamp_(-limit, limit)
     return scores.mul_(blocks).add_(torch.arange(blocks - 1, -1, -1, device=scores.device))
@@ -116,7 +118,7 @@ def scores_of(ranks: Tensor) -> Tensor:
 
 def _top(ranks: Tensor, num_seen: Tensor | None, rule: str, keep: float) -> tuple[Tensor, Tensor | int]:
     """Return blocks, the best first where a row may not keep them all, and how many it keeps."""
-    width = _width(ranks.shape[-1], rule, keep)
+    width = list_width(ranks.shape[-1], rule, keep)
     best = ranks.topk(width, dim=-1, sorted=num_seen is not None).indices
     return best, width if num_seen is None else _kept(num_seen, width, rule, keep)
 
@@ -131,7 +133,7 @@ def _by_triton(
 ) -> tuple[Tensor, Tensor]:
     from reelwright.kernels.triton import ranking
 
-    width = _width(means_k.shape[2], rule, keep)
+    width = list_width(means_k.shape[2], rule, keep)
     kept: Tensor | float = keep
     if rule != "cdf" and seen is None:
         kept = torch.full(means_q.shape[2:3], width, dtype=torch.int32, device=means_q.device)

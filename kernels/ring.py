@@ -13,8 +13,10 @@ A frame of 6 rows over two ranks, in blocks of 2 × 2; numbers are the whole gri
                              2 2 3 3
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -26,8 +28,9 @@ from reelwright.kernels.blocks import REMEMBERED, BlockGrid, Triple, block_grids
 from reelwright.kernels.call import BlockSparseCall, acc_dtype, lse_dtype
 from reelwright.kernels.lists import BlockLists
 from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta, choose_backend
+from reelwright.kernels.ranking import list_width
 from reelwright.kernels.ring_comm import RingPass, merge
-from reelwright.kernels.selection import Select, choose, pooled, visible
+from reelwright.kernels.selection import Select, TopR, choose, pooled, visible
 
 
 def ring_block_sparse_attention(
@@ -76,7 +79,7 @@ def ring_block_sparse_attention(
         q, k, v = put_in_order(q, strip_q), put_in_order(k, strip_k), put_in_order(v, strip_k)
     q, k, v = autocast_types(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    calls = _calls(_chosen(q, k, strips, select, scale), strips, scale)
+    calls = _calls(_chosen(q, k, strips, select, scale), strips, scale, _most(select, strips))
     out = _Ring.apply(q, k, v, calls, strips)
     return out if in_block_order else put_back(out, strip_q)
 
@@ -131,34 +134,55 @@ def _chosen(q: Tensor, k: Tensor, strips: _Strips, select: Select, scale: float)
         given = whole.to(q.device)[..., mine, :]
         given = given if seen is None or isinstance(select, BlockLists) else given & seen
         return given.expand(*q.shape[:2], -1, -1)
-    means_q = pooled(q, strips.grid(strips.blocks_q, strips.rank))
-    lists = choose(means_q, _all_means(k, strips), scale, seen, select, choose_backend("auto", q))
+    gathered = _gather_means(k, strips)
+    means_q = pooled(q, strips.grid(strips.blocks_q, strips.rank))  # while the keys' travel
+    lists = choose(means_q, gathered(), scale, seen, select, choose_backend("auto", q))
     return lists.mask(key_blocks)
 
 
-def _all_means(k: Tensor, strips: _Strips) -> Tensor:
-    """Return fp64 [B, heads, key blocks, D]: the pooled keys of all ranks, as if pooled in one place."""
+def _gather_means(k: Tensor, strips: _Strips) -> Callable[[], Tensor]:
+    """Begin to gather the pooled keys of all ranks; the result waits for them.
+
+    Returns:
+        A function that returns [B, heads, key blocks, D], as if pooled in one place.
+    """
     own = pooled(k, strips.grid(strips.blocks_k, strips.rank))
     blocks = [strips.blocks(strips.blocks_k, rank, k.device) for rank in strips.ranks]
     most = max(map(len, blocks))
     sent = torch.nn.functional.pad(own, (0, 0, 0, most - own.shape[2])).contiguous()
     parts = [torch.empty_like(sent) for _ in strips.ranks]
-    dist.all_gather(parts, sent, group=strips.group)
-    means = own.new_empty(*own.shape[:2], strips.blocks_k.count, own.shape[-1])
-    for numbers, part in zip(blocks, parts, strict=True):
-        means[:, :, numbers] = part[:, :, : len(numbers)]
-    return means
+    work = dist.all_gather(parts, sent, group=strips.group, async_op=True)
+
+    def whole() -> Tensor:
+        work.wait()
+        means = own.new_empty(*own.shape[:2], strips.blocks_k.count, own.shape[-1])
+        for numbers, part in zip(blocks, parts, strict=True):
+            means[:, :, numbers] = part[:, :, : len(numbers)]
+        return means
+
+    return whole
 
 
-def _calls(mask: Tensor, strips: _Strips, scale: float) -> list[BlockSparseCall]:
-    """Make the call for each rank's keys, by rank, with lists of one width, for which a GPU is waited for once."""
+def _most(select: Select, strips: _Strips) -> int | None:
+    """Return how many key blocks a row keeps at most, as far as a rule says so beforehand."""
+    if not isinstance(select, TopR):
+        return None
+    return list_width(strips.blocks_k.count, "number" if isinstance(select.keep, int) else "share", float(select.keep))
+
+
+def _calls(mask: Tensor, strips: _Strips, scale: float, most: int | None) -> list[BlockSparseCall]:
+    """Make the call for each rank's keys, by rank.
+
+    Lists are as wide as a row may have blocks: `most` of them, all with one rank at worst. So the host waits for
+    nothing, in no layer. Without such a bound all would be very wide, and a GPU is waited for once.
+    """
     parts = [mask[..., strips.blocks(strips.blocks_k, rank, mask.device)] for rank in strips.ranks]
-    width = int(torch.stack([part.sum(-1).max() for part in parts]).max()) if mask.numel() else 0
+    if most is None:
+        most = int(torch.stack([part.sum(-1).max() for part in parts]).max()) if mask.numel() else 0
     strip_q = strips.grid(strips.blocks_q, strips.rank)
-    return [
-        BlockSparseCall.of(BlockLists.of_mask(part, width), strip_q, strips.grid(strips.blocks_k, rank), scale=scale)
-        for rank, part in enumerate(parts)
-    ]
+    lists = [BlockLists.of_mask(part, min(most, part.shape[-1])) for part in parts]
+    strips_k = [strips.grid(strips.blocks_k, rank) for rank in strips.ranks]
+    return [BlockSparseCall.of(*pair, scale=scale) for pair in zip(lists, repeat(strip_q), strips_k, strict=False)]
 
 
 class _Ring(torch.autograd.Function):

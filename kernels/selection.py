@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reelwright.kernels.blocks import BlockGrid
 from reelwright.kernels.lists import BlockLists, chunk_bytes
+from reelwright.kernels.means import means_dtype
 from reelwright.kernels.operator import choose_backend
 from reelwright.kernels.ranking import best_blocks, block_means
 
@@ -100,16 +101,17 @@ def pooled(x: Tensor, grid: BlockGrid, backend: str = "auto") -> Tensor:
         backend: auto, torch or triton. PyTorch takes some blocks at a time, since it copies to fp64 before it sums.
 
     Returns:
-        fp64 [B, heads, blocks, D].
+        [B, heads, blocks, D] of `means.means_dtype`.
     """
     if choose_backend(backend, x) == "triton":
         return block_means(x, grid.offsets(x.device))
-    means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=torch.float64)
+    dtype = means_dtype(x)
+    means = x.new_empty(*x.shape[:2], grid.count, x.shape[-1], dtype=dtype)
     for blocks, places in grid.by_size(x.device):
         step = max(1, chunk_bytes(x.device) // (8 * max(1, x[:, :, : places.shape[1]].numel())))
         for first in range(0, len(blocks), step):
             some = slice(first, first + step)
-            means[:, :, blocks[some]] = x[:, :, places[some]].mean(3, dtype=torch.float64)
+            means[:, :, blocks[some]] = x[:, :, places[some]].mean(3, dtype=dtype)
     return means
 
 
@@ -120,8 +122,8 @@ def choose(
     """Apply a rule to pooled queries and keys.
 
     Args:
-        means_q: fp64 [B, heads, query blocks, D], of `pooled`.
-        means_k: fp64 [B, heads, key blocks, D].
+        means_q: [B, heads, query blocks, D], of `pooled`.
+        means_k: [B, heads, key blocks, D].
         scale: factor of the scores.
         seen: bool [query blocks, key blocks], of `visible`.
         select: the rule.

@@ -58,7 +58,8 @@ class Layout:
 class Attend(Protocol):
     """q [B, heads, Nq, D], k and v [B, heads, Nk, D], tokens in the layout's order -> [B, heads, Nq, D].
 
-    It may have `arrange(layout)`, which says the order that it wants a network's tokens in.
+    It may have `arrange(layout)`, which says the order that it wants a network's tokens in, and `send(v)`, which begins
+    v's way to other ranks while q and k are normed; what it returns is then given as v.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor: ...
@@ -108,10 +109,15 @@ class SelfAttention(nn.Module):
         rope: RoPE of all keys; the queries' is its last N. cached: keys before RoPE and values that come before x's.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = self.q_norm(q), self.k_norm(k)
-        own = (k, v)
+        own_v, send = v, getattr(self.attend, "send", None)
         if cached is not None:
-            k, v = torch.cat((cached[0].to(k.dtype), k), dim=2), torch.cat((cached[1].to(v.dtype), v), dim=2)
+            v = torch.cat((cached[1].to(v.dtype), v), dim=2)
+        if send is not None:
+            v = send(v)
+        q, k = self.q_norm(q), self.k_norm(k)
+        own = (k, own_v)
+        if cached is not None:
+            k = torch.cat((cached[0].to(k.dtype), k), dim=2)
         out = self.attend(rotate(q, rope[-x.shape[1] :]), rotate(k, rope), v, layout)
         return self.proj(out.transpose(1, 2).flatten(2)), own
 

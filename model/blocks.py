@@ -33,7 +33,7 @@ class Modulation(nn.Sequential):
         super().__init__(nn.SiLU(), nn.Linear(width, parts * dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        with _no_autocast(t):
+        with no_autocast(t):
             return fp32_linear(self[1], F.silu(t.float()))
 
 
@@ -94,12 +94,12 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, pieces: Pieces) -> Tensor:
         shift, scale = self.adaLN_modulation(t).chunk(2, dim=-1)
-        with _no_autocast(x):
+        with no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale, pieces)
             return fp32_linear(self.linear, x)
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager:
+def no_autocast(x: Tensor) -> AbstractContextManager:
     """What is computed within keeps its type. Tensors without storage have no autocast to switch off."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 

@@ -4,6 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reelwright.model.blocks import fp32_linear, no_autocast
 
 MAX_PERIOD = 10000.0
 
@@ -24,7 +27,7 @@ class PatchEmbed(nn.Module):
 
 
 class TimestepEmbed(nn.Module):
-    """Timesteps in 0..1000 -> [..., dim]."""
+    """Timesteps in 0..1000 -> [..., dim], in fp32, as the published code computes them."""
 
     def __init__(self, sinusoids: int, dim: int) -> None:
         super().__init__()
@@ -32,7 +35,8 @@ class TimestepEmbed(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(sinusoids, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoids(t, self.sinusoids).to(self.mlp[0].weight.dtype))
+        with no_autocast(t):
+            return fp32_linear(self.mlp[2], F.silu(fp32_linear(self.mlp[0], sinusoids(t, self.sinusoids))))
 
 
 class TextEmbed(nn.Module):

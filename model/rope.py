@@ -1,9 +1,23 @@
 """3D rotary positions (Su et al., 2021) on a (t, h, w) token grid."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 BASE = 10000.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a part of each frame lies: its tokens, a row of their own, are those from `first` on, in (h, w) order,
+    of a frame of `columns` columns."""
+
+    first: int
+    columns: int
+
+
+Origin = tuple[int, int, int] | Span
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
@@ -15,22 +29,31 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
 def rotation(
     head_dim: int,
     grid: tuple[int, int, int],
-    origin: tuple[int, int, int] = (0, 0, 0),
+    origin: Origin = (0, 0, 0),
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """cos and sin of each token's angles, [N, D/2, 2] fp32; tokens of `grid` in (t, h, w) order, the first at `origin`.
 
-    Made anew in each pass: cosines are taken of the axes' few positions alone, so there is nothing worth keeping.
+    Made in each pass: cosines are taken of the axes' few positions alone, so there is nothing worth keeping.
     """
     parts = []
-    for axis, dim in enumerate(axis_dims(head_dim)):
+    for axis, (positions, dim) in enumerate(zip(_positions(grid, origin, device), axis_dims(head_dim), strict=True)):
         frequencies = BASE ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
-        positions = torch.arange(origin[axis], origin[axis] + grid[axis], dtype=torch.float64, device=device)
         angles = positions[:, None] * frequencies
         shape = [1, 1, 1, dim // 2, 2]
-        shape[axis] = grid[axis]
+        shape[2 if isinstance(origin, Span) and axis else axis] = len(positions)
         parts.append(torch.stack((angles.cos(), angles.sin()), dim=-1).float().view(shape).expand(*grid, -1, -1))
     return torch.cat(parts, dim=3).flatten(0, 2)
+
+
+def _positions(grid: tuple[int, int, int], origin: Origin, device: torch.device | str) -> list[Tensor]:
+    """Positions along t, h and w, fp64: of the axes of `grid`; of a span, h and w of each of its tokens."""
+    if isinstance(origin, Span):
+        tokens = torch.arange(origin.first, origin.first + grid[2], device=device)
+        places = [torch.arange(grid[0], device=device), tokens // origin.columns, tokens % origin.columns]
+        return [place.double() for place in places]
+    axes = zip(origin, grid, strict=True)
+    return [torch.arange(first, first + n, dtype=torch.float64, device=device) for first, n in axes]
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:

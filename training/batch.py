@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from reelwright.model.rope import Origin
     from reelwright.model.text import PackedText
 
 Task = Literal["t2i", "t2v", "i2v", "continuation"]
@@ -46,6 +47,39 @@ class Strip:
     first: int
     rows: int
 
+    @property
+    def origin(self) -> Origin:
+        """Where the part lies, for RoPE."""
+        return (0, self.first, 0)
+
+    def cut(self, x: Tensor, patch: tuple[int, int, int]) -> Tensor:
+        """Return the part of x [..., H, W]; patch: latent frames, rows and columns of a token."""
+        return x[..., self.first * patch[1] : (self.first + self.rows) * patch[1], :]
+
+
+@dataclass(frozen=True)
+class TokenStrip:
+    """Tokens of each frame that a rank computes, in (h, w) order: [first, first + tokens), of frames of `columns`."""
+
+    first: int
+    tokens: int
+    columns: int
+
+    @property
+    def origin(self) -> Origin:
+        """Where the part lies, for RoPE."""
+        from reelwright.model.rope import Span
+
+        return Span(self.first, self.columns)
+
+    def cut(self, x: Tensor, patch: tuple[int, int, int]) -> Tensor:
+        """Return the part of x [..., H, W] as one row of patches, [..., patch rows, tokens · patch columns]."""
+        _, high, wide = patch
+        rows = slice(self.first // self.columns, (self.first + self.tokens - 1) // self.columns + 1)
+        patches = x.unflatten(-1, (self.columns, wide)).unflatten(-3, (-1, high))[..., rows, :, :, :]
+        ordered = patches.transpose(-4, -3).flatten(-3, -2)  # [..., patch rows, tokens of these rows, patch columns]
+        return ordered.narrow(-2, self.first - rows.start * self.columns, self.tokens).flatten(-2)
+
 
 @dataclass
 class Batch:
@@ -57,8 +91,8 @@ class Batch:
     cond_frames: the first latent frames are clean. samples_in_step: of all ranks; the denominator of the loss.
     micro: index of the micro-batch in its step, over all ranks. wait_s: seconds that the loop waited for it.
     dropped: samples with the empty caption in place of their own. draws: of the seeds, if drawn ahead.
-    strip: rows that this rank computes; None: all. ready: when a GPU that encodes beside the training will have made
-    the tensors; None: they are made.
+    strip: part of each frame that this rank computes; None: all. ready: when a GPU that encodes beside the training
+    will have made the tensors; None: they are made.
     """
 
     latents: Tensor
@@ -74,7 +108,7 @@ class Batch:
     dropped: tuple[bool, ...] = ()
     bucket: str = ""
     draws: Draws | None = None
-    strip: Strip | None = None
+    strip: Strip | TokenStrip | None = None
     ready: torch.cuda.Event | None = None
 
     def to(self: B, device: torch.device) -> B:

@@ -34,7 +34,7 @@ from reelwright.training.objectives.base import Loss, Objective
 from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rehearsal import FOLDER, Rehearsal, compiled_alone, rehearse
-from reelwright.training.stopping import REQUEST, Stopping, watch
+from reelwright.training.stopping import REQUEST, Agreement, Stopping, watch
 from reelwright.training.validation import validate
 
 OBJECTIVE = "objective."
@@ -155,14 +155,14 @@ class Trainer(Generic[B]):
         if self.saved_at is None:  # a run that begins
             self._validate()
         batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
+        agreement = Agreement(self.world, stopping)
         self.model.train()
         self._tell_weights()
         while self.step < recipe.steps and not stopped_by:
-            stopped_by = self._gradients(batches, stopping)
+            stopped_by = self._gradients(batches, agreement)
             if stopped_by:
                 break
-            self._optimize()
-            stopped_by = self.world.largest(stopping.signal)
+            stopped_by = self._optimize(agreement)
             is_last = self.step == recipe.steps
             if _due(self.step, recipe.log.every) or is_last:
                 self._log_line()
@@ -174,12 +174,13 @@ class Trainer(Generic[B]):
                 self._save()
         return stopped_by
 
-    def _gradients(self, batches: Iterator[B], stopping: Stopping) -> int:
+    def _gradients(self, batches: Iterator[B], agreement: Agreement) -> int:
         """Accumulate the gradients of one step. Stops early and returns the signal if any rank received one, else 0."""
         self.meter.start_step()
+        agreement.begin_step()
         self.loss = torch.zeros((), device=self.world.device)
         for i in range(self.micros):
-            if i and (stopped_by := self.world.largest(stopping.signal)):
+            if i and (stopped_by := agreement.within(i)):
                 self.optimizer.zero_grad(set_to_none=True)
                 return stopped_by
             batch = next(batches).to(self.world.device)
@@ -193,11 +194,11 @@ class Trainer(Generic[B]):
             self.meter.add(batch, self.objective.flops(batch, attention))
         return 0
 
-    def _optimize(self) -> None:
-        """Clip, guard, step, average."""
+    def _optimize(self, agreement: Agreement) -> int:
+        """Clip, guard, step, average. Returns the signal to end by, 0: go on."""
         set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
         self.norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
-        (total,) = self.world.sum([self.loss.item()])
+        total, *words = self.world.sum([self.loss.item(), *agreement.words(self.micros)])
         changes = self.guard.allows(self.step + 1, total, self.norm)
         if changes:
             self.optimizer.step()
@@ -210,6 +211,7 @@ class Trainer(Generic[B]):
             self._tell_weights()
         self.losses.append(total)
         self.meter.end_step()
+        return agreement.heard(words)
 
     def _loss(self, batch: B, t: Tensor | None = None, *, at: int | None = None) -> Loss:
         """Compute the loss of a batch on this rank's device, of its strip where it has one.
@@ -315,7 +317,7 @@ class Trainer(Generic[B]):
 
     def _save(self) -> None:
         world = {"ranks": self.world.size, "data": self.world.data_size, "context": self.world.context_size}
-        guard = {"skipped": self.guard.skipped, "skipped_in_a_row": self.guard.skipped_in_a_row}
+        guard = self.guard.state()
         finished = self.step >= self.recipe.steps
         state = {"world": world, "guard": guard, "metrics": self.metrics, "finished": finished}
         self.saved_at = self.step
@@ -338,8 +340,7 @@ class Trainer(Generic[B]):
             )
         checkpoints.load_tensors(latest, self._tensors())
         self.step = self.saved_at = saved["step"]
-        self.guard.skipped = saved["guard"]["skipped"]
-        self.guard.skipped_in_a_row = saved["guard"]["skipped_in_a_row"]
+        self.guard.load(saved["guard"])
         self.metrics = saved["metrics"]
         self._say(f"resuming from step {self.step} of {self.recipe.steps} ({latest})")
 

@@ -130,6 +130,9 @@ class GuardConfig(Part):
     """A step whose loss or gradient is not finite, or whose norm leaps, changes no weight."""
 
     max_norm: float = Field(1e3, gt=0, description="gradient norm above which a step is skipped")
+    max_ratio: float = Field(
+        20.0, ge=0, description="skipped too: a norm so many times the median of the last 100 steps; 0: any is taken"
+    )
     max_skipped: int = Field(10, ge=0, description="skipped steps in a row after which the run stops")
 
 
@@ -152,8 +155,10 @@ class ComputeConfig(Part):
     precision: Literal["fp32", "bf16"] = Field(
         "bf16", description="bf16: autocast over fp32 weights (bf16 under lora), which travel between GPUs in bf16"
     )
-    checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="activations computed again in the backward pass: none, selective, full"
+    checkpointing: Literal["none", "attention", "selective", "full"] = Field(
+        "none",
+        description="activations computed again in the backward pass: none; attention (all but outputs of long "
+        "attention); selective (all but those and every matrix product's); full (all)",
     )
     compile: bool = Field(False, description="blocks by torch.compile")
 
@@ -237,16 +242,10 @@ class TrainRecipe(Part):
         trained = {name: objective[name] for name in TimestepShift.model_fields if name in objective}
         return {**data, "sampling": {**trained, **(sampling or {})}} if trained else data
 
-    @model_validator(mode="after")
-    def _check(self) -> "TrainRecipe":
-        ring = self.parallel.context > 1 and self.parallel.context_form == "ring"
-        if self.compute.compile and self.compute.checkpointing != "none" and ring:
-            raise ValueError(
-                "compute.compile, compute.checkpointing and a ring do not go together: the ring is in no graph, and "
-                "with checkpointing around it nothing would be compiled; set parallel.context_form: ulysses, "
-                "or one of the other two off"
-            )
-        return self
+    @property
+    def in_regions(self) -> bool:
+        """Whether no graph holds this recipe's attention: blocks are then compiled before and after it."""
+        return self.parallel.context > 1 and self.parallel.context_form == "ring" and self.attention.form == "sparse"
 
     @property
     def fingerprint(self) -> str:

@@ -17,10 +17,12 @@ from reelwright.model.lora.files import adapter_names
 from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
+from reelwright.training.budget.devices import peak_here
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, Portion
 from reelwright.training.data.prepared import prepare
 from reelwright.training.data.schedule import VERSION, Schedule
+from reelwright.training.distributed.context import attention_kernel
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -75,6 +77,9 @@ def run(
     data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
+        if world.device.type == "cuda":
+            hooks.say(f"dense attention by {attention_kernel(recipe, world)}")
+            hooks.say(_mfu_line(world.device))
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
     rehearsal = None
@@ -128,7 +133,7 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
         model = DiT(recipe.model)
     if recipe.lora:
         adapt(model, recipe.lora, recipe.compute, seed=recipe.seed)
-    parallelize(model, recipe.parallel, recipe.compute, world)
+    parallelize(model, recipe.parallel, recipe.compute, world, regions=recipe.in_regions)
     model.to_empty(device=world.device)
     if recipe.lora:
         init_lora(model, seed=recipe.seed)
@@ -195,6 +200,12 @@ def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None
     say(_plan_line(schedule, recipe))
     if schedule.plan.facts.note:
         say(schedule.plan.facts.note)
+
+
+def _mfu_line(device: torch.device) -> str:
+    """The peak that MFU divides by."""
+    name, peak = torch.cuda.get_device_name(device), peak_here(device)
+    return f"MFU is of {peak}" if peak else f"no MFU: the peak of {name!r} is not known (training/budget/devices.py)"
 
 
 def _plan_line(schedule: Schedule, recipe: TrainRecipe) -> str:

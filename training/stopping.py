@@ -1,19 +1,28 @@
 """What ends a run before its last step: SIGTERM, SIGINT, or a file in the run's folder. It ends after the micro-batch
 that it is in: a whole step may take longer than one is given.
 
-torchrun kills its processes 30 s after it has passed a signal on, or after --shutdown-timeout.
+Ranks must end at the same micro-batch. What each was told travels with the sum of losses that a step makes anyway, and
+within a step, which may be long, ranks ask one another about every `ASK_S`. torchrun kills its processes 30 s after it
+has passed a signal on, or after --shutdown-timeout.
 """
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reelwright.training.distributed.world import World
 
 EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}
 REQUEST = "stop"  # the file's name
+ASK_S = 5.0
+"""Seconds of a step after which ranks ask one another. A step that takes less asks nobody."""
 
 
 @dataclass
@@ -27,6 +36,42 @@ class Stopping:
     def signal(self) -> int:
         """The number of what asks for an end; 0: nothing does."""
         return self.noted or (requested(self.request) if self.request else 0)
+
+
+@dataclass
+class Agreement:
+    """How the ranks of a run end at the same micro-batch.
+
+    every: micro-batches between two questions within a step; measured in the step before, the same on all ranks.
+    """
+
+    world: "World"
+    stopping: Stopping
+    every: int = 1
+    _began: float = 0.0
+
+    def begin_step(self) -> None:
+        """Begin to measure a step."""
+        self._began = time.monotonic()
+
+    def within(self, micro: int) -> int:
+        """Return the signal to end by before micro-batch `micro` of a step; 0: go on. All ranks call it."""
+        if self.world.size == 1:
+            return self.stopping.signal
+        return self.world.largest(self.stopping.signal) if micro % self.every == 0 else 0
+
+    def words(self, micros: int) -> list[float]:
+        """Return this rank's numbers, to be summed over all ranks at the end of a step of `micros` micro-batches."""
+        asked = [float(self.stopping.signal == number) for number in EXIT_CODES]
+        return [*asked, (time.monotonic() - self._began) / micros]
+
+    def heard(self, sums: Sequence[float]) -> int:
+        """Take the sums of `words`; return the signal to end by, 0: go on. The same on all ranks."""
+        if self.world.size == 1:
+            return self.stopping.signal
+        *asked, seconds = sums
+        self.every = max(1, int(ASK_S * self.world.size / max(seconds, 1e-9)))
+        return max((int(number) for number, ranks in zip(EXIT_CODES, asked, strict=True) if ranks), default=0)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ COLOURFUL = 82.0  # Hasler & Süsstrunk's M of "highly colourful"
 WELL_EXPOSED, EXPOSURE_WIDTH = 0.5, 0.2  # of the range of grey (Mertens et al., 2007)
 BLUR = 9  # pixels (Crété-Roffet et al.)
 SEEN = 1.0  # mean grey levels between neighbours below which a part of the frame shows nothing but coding noise
+_OFF = np.arange(256, dtype=np.float32) / 255 - WELL_EXPOSED
+_EXPOSURES = np.exp(-(_OFF**2) / (2 * EXPOSURE_WIDTH**2))  # by grey
 THIRDS_WIDTH = 0.1  # standard deviation, in sides of the frame, of what lies on a power point
 
 
@@ -69,8 +71,7 @@ def measures(rgb: np.ndarray) -> dict[str, float]:
 
 
 def _exposure(gray: np.ndarray) -> float:
-    y = gray.astype(np.float32) / 255
-    return float(np.exp(-((y - WELL_EXPOSED) ** 2) / (2 * EXPOSURE_WIDTH**2)).mean())
+    return float(_EXPOSURES[gray].mean())
 
 
 def _contrast(gray: np.ndarray) -> float:

@@ -32,7 +32,7 @@ class Clusters(SetAnnotator):
     refit_growth: float = 0.2
     seed: int = 0
 
-    name, version = "clusters", 2
+    name, version = "clusters", 3
     profiles = ("cpu", "full")
     typical_s = 0.002
     needs = NEEDS

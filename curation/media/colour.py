@@ -63,6 +63,15 @@ def colour_of(frame: Any) -> Colour:
     )
 
 
+def state_range(frame: Any) -> None:
+    """Call a YUV frame that names no range limited, in place, which is how swscale reads it: libavfilter would convert
+    from unspecified to limited, pixel by pixel to the same values."""
+    format = frame.format
+    is_yuv = len(format.components) >= 3 and not format.is_rgb and not format.name.startswith("yuvj")
+    if is_yuv and int(frame.color_range) == 0:
+        frame.color_range = LIMITED
+
+
 def hdr_kind(frame: Any, side_data: dict[str, bytes]) -> str:
     """Kind of HDR of a source's frame: dolby_vision, hdr10plus, pq, hlg; sdr where nothing says otherwise."""
     if side_data.keys() & {"DOVI_METADATA", "DOVI_RPU_BUFFER"}:

@@ -19,6 +19,7 @@ from reelwright.curation.media.colour import (
     Colour,
     alike,
     colour_of,
+    state_range,
 )
 from reelwright.curation.media.decode import (
     UPRIGHT,
@@ -29,6 +30,7 @@ from reelwright.curation.media.decode import (
     side_data_of,
 )
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.light import x264_light
 from reelwright.curation.media.probe import square_size, upright_sar
 from reelwright.curation.media.tonemap import cube, peak_of
 
@@ -83,6 +85,7 @@ class ClipWriter:
         import av
 
         forget_unusual_tags(first)
+        state_range(first)
         self.duration_s = duration_s
         self.path, self.config = path, config
         self.rate = rate
@@ -111,13 +114,14 @@ class ClipWriter:
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
         out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else rate
         self.stream = self.container.add_stream("libx264", rate=out_rate or Fraction(30))
-        self._configure(width, height, 1 / out_rate if out_rate else video.time_base)
+        light = x264_light(side_data_of(first)) if self.colour.depth > 8 else []
+        self._configure(width, height, 1 / out_rate if out_rate else video.time_base, light)
         self.sound = self._sound(video) if config.audio == "aac" else None
         self.audio = AudioTrack(self.container) if self.sound and self.sound.parts else None
         self.width, self.height, self.frames_out = width, height, 0
         self.end_pts = 0
 
-    def _configure(self, width: int, height: int, time_base: Fraction) -> None:
+    def _configure(self, width: int, height: int, time_base: Fraction, light: list[str]) -> None:
         context = self.stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, _pixel_format(self.colour)
         context.time_base = self.stream.time_base = time_base
@@ -128,7 +132,7 @@ class ClipWriter:
             "threads": "1",
             # Even quality from first frame to last: mbtree starves a clip's last frames (-2.4 dB at equal size). And
             # the same bytes every time: with mbtree, x264 on AVX-512 gave other bytes from run to run.
-            "x264-params": "mbtree=0",
+            "x264-params": ":".join(["mbtree=0", *light]),
         }
         context.colorspace, context.color_range = self.colour.matrix, LIMITED
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
@@ -145,6 +149,7 @@ class ClipWriter:
     def write(self, frame: Any, index: int) -> None:
         """Filter and encode the clip's `index`-th source frame."""
         forget_unusual_tags(frame)
+        state_range(frame)
         frame = self._alike(frame)
         if self.rate:
             frame.pts, frame.time_base, frame.duration = index, self.in_time_base, 1

@@ -23,7 +23,7 @@ from reelwright.curation.shots.repeats import Distinct
 from reelwright.curation.shots.types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 4  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 5  # of the code whose results a fingerprint stands for: raise it whenever they may change
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from reelwright.curation.shots.blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
 from reelwright.curation.shots.flashes import without_flashes
-from reelwright.curation.shots.follow import followed
+from reelwright.curation.shots.follow import eased, followed
 from reelwright.curation.shots.footage import Footage
 from reelwright.curation.shots.types import Transition
 
@@ -21,13 +21,15 @@ SETTLED = 0.8  # similarity of frames half a transition apart where the shot bes
 SHORTEST_SHOT = 8  # frames; less between two gradual transitions is a piece of one
 
 
-def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transition]) -> list[Transition]:
-    """Let `loose` transitions reach as far as they do, and join those with no shot between them.
+def widen(
+    footage: Footage, exact: Sequence[Transition], wipes: Sequence[Transition], loose: Sequence[Transition]
+) -> list[Transition]:
+    """Let `loose` transitions and `wipes` reach as far as they do, and join those with no shot between them.
 
     None overlap; nor do those returned, which are in order.
     """
     state = states(footage)
-    found = without_flashes(footage, state, sorted([*exact, *loose], key=lambda t: t.first))
+    found = without_flashes(footage, state, sorted([*exact, *wipes, *loose], key=lambda t: t.first))
     wide: list[Transition] = []
     for index, t in enumerate(found):
         before = wide[-1].last + 1 if wide else 0
@@ -41,6 +43,8 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
                 last = max(mixed.last, _settled(footage, t.last, 1, after, length))
             begin, end = _faded(footage, state, first, -1, before, last), _faded(footage, state, last, 1, after, first)
             reached = Transition(begin, end, t.confidence)
+        elif t in wipes:
+            reached = eased(footage, t, (before, after))
         elif t.is_cut:
             reached = _with_its_fade(footage, state, t, before, after)
         if wide and _one_way(footage, state, wide[-1], reached):

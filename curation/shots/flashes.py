@@ -29,14 +29,31 @@ def _flashes(footage: Footage, state: np.ndarray, t: Transition, changes: np.nda
     before, after = t.first - 1, t.first if t.is_cut else t.last + 1
     if before < 0 or after >= len(footage):
         return False
-    reach = round(OFF_S * footage.rate)
-    around = changes[np.abs(changes - t.first) <= round(AROUND_S * footage.rate)]
+    slack = 0.5 / footage.rate  # times in a file are rounded
+    away = np.abs(footage.times_s[changes] - footage.times_s[t.first])
+    around = changes[away < AROUND_S + slack]
+    lasts_s = float(footage.times_s[t.last] - footage.times_s[t.first])
     is_lit = state[before] == state[after] == PICTURE  # two scenes may take turns as fast
-    if is_lit or len(around) < FEWEST or t.last - t.first > reach:
+    if is_lit or len(around) < FEWEST or lasts_s > OFF_S + slack:
         return False
-    near = around[np.abs(around - t.first) <= max(t.last - t.first + 2, reach)].tolist()
-    returns = any(_same(footage, state, before, c) for c in near if c > after)
-    return returns or any(_same(footage, state, c - 1, after) for c in near if 0 < c <= before)
+    reach_s = max(footage.seconds(t.first, min(t.last + 1, len(footage) - 1)), OFF_S) + slack
+    near = changes[away < reach_s].tolist()
+    if any(_same(footage, state, before, c) for c in near if c > after):
+        return True
+    if any(_same(footage, state, c - 1, after) for c in near if 0 < c <= before):
+        return True
+    return _is_cut_short(footage, state, t, near)
+
+
+def _is_cut_short(footage: Footage, state: np.ndarray, t: Transition, near: list[int]) -> bool:
+    """The file begins or ends while the light is off or blinding, and the scene on the other side flashes on."""
+    before, after = t.first - 1, t.first if t.is_cut else t.last + 1
+    slack = 0.5 / footage.rate
+    if (state[: before + 1] != PICTURE).all() and footage.seconds(0, before) < OFF_S + slack:
+        return any(state[c] == PICTURE and _same(footage, state, after, c) for c in near if c > after)
+    if (state[after:] != PICTURE).all() and footage.seconds(after, len(footage) - 1) < OFF_S + slack:
+        return any(state[c - 1] == PICTURE and _same(footage, state, c - 1, before) for c in near if 0 < c <= before)
+    return False
 
 
 def _same(footage: Footage, state: np.ndarray, i: int, j: int) -> bool:

@@ -6,6 +6,8 @@ new shot is there, whatever moves; within it the new one's share grows at a pace
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from reelwright.curation.shots.footage import Footage
@@ -15,6 +17,7 @@ NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two sh
 PACE = 0.4  # of the pace inside that still counts as going on
 EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
+TOUCHES = 2  # frames from an edge of those looked at, within which a transition may go on beyond it
 ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
 
@@ -29,6 +32,40 @@ def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transi
         if farther == (before, after) or max(farther) > FARTHEST:
             return Transition(t.first if first is None else first, t.last if last is None else last, t.confidence)
         before, after = farther
+
+
+def eased(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:
+    """`t`, whose front was seen at its steady pace, with the frames in which it begins and ends more slowly: at most as
+    many again on each side, within frames `limits`."""
+    beside = max(NEAREST, t.last - t.first + 1)
+    lo, hi = max(limits[0], t.first - beside), min(limits[1], t.last + beside)
+    seen = footage.grey[lo : hi + 1].reshape(hi - lo + 1, -1)
+    way = seen[-1] - seen[0]
+    reach = changing((seen - seen[0]) @ way / max(1.0, float(way @ way)))
+    if reach is None:
+        return t
+    return Transition(min(t.first, lo + reach[0]), max(t.last, lo + reach[1]), t.confidence)
+
+
+def found_whole(
+    find: Callable[[int, int], Transition | None], lo: int, hi: int, limits: tuple[int, int]
+) -> list[Transition]:
+    """What `find` sees in frames [lo, hi], then in more of them, within `limits`, as long as it reaches an edge of
+    those and grows: a part of a slide is a slide as well. The last one is the whole; none where there is none."""
+    seen: list[Transition] = []
+    while t := find(lo, hi):
+        length = t.last - t.first + 1
+        if seen and length <= seen[-1].last - seen[-1].first + 1:
+            break
+        seen.append(t)
+        farther = (
+            max(limits[0], lo - length) if t.first <= lo + TOUCHES else lo,
+            min(limits[1], hi + length) if t.last >= hi - TOUCHES else hi,
+        )
+        if farther == (lo, hi):
+            break
+        lo, hi = farther
+    return seen
 
 
 def _ends(footage: Footage, t: Transition, lo: int, hi: int) -> tuple[int | None, int | None]:

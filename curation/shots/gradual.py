@@ -26,6 +26,7 @@ SWEEP_CONTRAST = 3.0  # times the usual change; cameras and things on textured g
 WIPED = 0.62  # similarity a wipe leaves at most; a car in a street sweeps too, but leaves 0.66
 STANDING = 0.38  # share of the picture that may outlast a transition; real ones leave 0.26, a car that crosses 0.5
 IN_TRANSITION = 0.3  # network score of frames that belong to a transition found
+REST = 1.5  # times what three straight quarters change, that the fourth may: a slow pan is straight too
 PACE = 0.35  # of a blend's speed at its middle that still counts as blending
 EVEN = 3.0  # grey levels of change too small to have a direction
 
@@ -36,7 +37,8 @@ Span = tuple[int, int]
 class Window:
     """Frames [start, end] with different scenes at the ends, and how alike the changes of its quarters are.
 
-    middle: correlation of the two inner quarters' changes. straight: the same for three quarters in a row, its least.
+    middle: correlation of the two inner quarters' changes. straight: the same for three quarters in a row, its least,
+    if they and not the fourth make most of the change.
     """
 
     start: int
@@ -96,7 +98,11 @@ def _window(footage: Footage, start: int, end: int) -> Window:
     norm = np.square(change).sum(1)
     floor = change.shape[1] * EVEN**2 / 4
     line = (change[1:] * change[:-1]).sum(1) / np.sqrt(norm[1:] * norm[:-1] + floor**2)
-    return Window(start, end, float(max(line[:2].min(), line[1:].min())), float(line[1]))
+    straight = -1.0
+    for others, rest in ((slice(0, 3), 3), (slice(1, 4), 0)):
+        if norm[rest] < REST**2 * np.square(change[others].sum(0)).sum():  # else it is another change that they lead to
+            straight = max(straight, float(line[others.start : others.stop - 1].min()))
+    return Window(start, end, straight, float(line[1]))
 
 
 def _blends(footage: Footage, windows: list[Window], taken: list[Transition]) -> list[Transition]:

@@ -7,10 +7,11 @@ stays, and inside all pixels go the same share of their way at the same time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
-from reelwright.curation.shots.follow import changing
+from reelwright.curation.shots.follow import changing, found_whole
 from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 from reelwright.curation.shots.types import Transition
 
@@ -19,7 +20,7 @@ LEAST, MOST = 0.36, 0.9  # of the picture, that a window fills
 LINE = 0.3  # of a row or column within the window, that changes
 FILLED, OUTSIDE = 0.55, 0.06  # share of changed pixels within the window, and without
 UNLIKE = 0.5  # correlation of what the window shows, before and after
-FLAT = 12.0  # grey levels; less contrast in the window is a light or a plain thing
+FLAT, FAINT = 12.0, 4.0  # grey levels of contrast: less in both pictures is a light, less in one a plain thing
 TOGETHER = 0.08  # of the squared change, that pixels may differ in how far they are on their way
 BACK = 0.08  # of the change, that may be undone meanwhile
 BESIDE = 8  # frames beyond the transition from which its window is seen as it is
@@ -36,11 +37,14 @@ def find_inset_dissolves(
     """Dissolves in a window of the picture, within frames [start, end]; clear of those `taken`; none overlap."""
     found: list[Transition] = []
     for start, end in windows:
-        if any(t.first <= end and t.last >= start for t in [*taken, *found]):
+        known = [*taken, *found]
+        if any(t.first <= end and t.last >= start for t in known):
             continue
-        box = window_changed(footage.small[start], footage.small[end])
-        if box and (t := _dissolved(footage, start, end, box)):
-            found.append(t)
+        limits = (
+            max([0, *(t.last + 1 for t in known if t.last < start)]),
+            min([len(footage) - 1, *(t.first - 1 for t in known if t.first > end)]),
+        )
+        found += found_whole(partial(_dissolved, footage), start, end, limits)[-1:]
     return found
 
 
@@ -71,12 +75,14 @@ def window_changed(before: np.ndarray, after: np.ndarray) -> Box | None:
     if not (LEAST <= size <= MOST and inside > FILLED and outside < OUTSIDE):
         return None
     a, b = (f[box].astype(np.float32).mean(-1) for f in (before, after))
-    if min(a.std(), b.std()) < FLAT or np.corrcoef(a.ravel(), b.ravel())[0, 1] > UNLIKE:
+    is_plain = min(a.std(), b.std()) < FAINT or max(a.std(), b.std()) < FLAT
+    return None if is_plain or np.corrcoef(a.ravel(), b.ravel())[0, 1] > UNLIKE else box
+
+
+def _dissolved(footage: Footage, start: int, end: int) -> Transition | None:
+    box = window_changed(footage.small[start], footage.small[end])
+    if box is None:
         return None
-    return box
-
-
-def _dissolved(footage: Footage, start: int, end: int, box: Box) -> Transition | None:
     step = max(1, (end - start) // SAMPLES)
     _, apart = _shares(footage, np.arange(start, end + 1, step), box)
     if apart > TOGETHER:

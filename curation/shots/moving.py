@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.curation.shots.follow import EASED
+from reelwright.curation.shots.follow import EASED, found_whole
 from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 from reelwright.curation.shots.layouts import STEPS, WAYS, Atlas, atlas
 from reelwright.curation.shots.mattes import is_textured
@@ -29,7 +30,8 @@ LEAP = 0.35  # of the way gone from one frame to the next: more, and what lies b
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
-FLAT = 8.0  # grey levels; pictures with less contrast could be laid out anyhow
+FLAT = 4.0  # grey levels; pictures with less contrast could be laid out anyhow
+DETAIL = 0.5  # of the plainer picture's own detail that is seen where it should be
 SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
 REST = 4  # frames over which that is looked at
@@ -63,26 +65,28 @@ def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequ
 
     cuts: what seems a cut; some may be the jerks of a fast transition, found here as what they are.
     """
-    found: list[tuple[float, Transition]] = []
+    found: list[Transition] = []
     for start, end in windows:
         quarter = (end - start) // 4
-        lo = max([0, start - quarter, *(t.first for t in cuts if t.first <= start)])
-        hi = min([len(footage) - 1, end + quarter, *(t.first - 1 for t in cuts if t.first > end)])
-        if any(lo <= t.first and t.last <= hi for _, t in found):
+        limits = (
+            max([0, *(t.first for t in cuts if t.first <= start)]),
+            min([len(footage) - 1, *(t.first - 1 for t in cuts if t.first > end)]),
+        )
+        lo, hi = max(limits[0], start - quarter), min(limits[1], end + quarter)
+        if any(lo <= t.first and t.last <= hi for t in found):
             continue
         if kinds := _hints(footage, lo, hi):
-            fitted = _fitted(footage, lo, hi, np.array(kinds))
-            found += [fitted] if fitted else []
+            found += found_whole(partial(_fitted, footage, np.array(kinds)), lo, hi, limits)
     return _longest(found)
 
 
-def _longest(found: list[tuple[float, Transition]]) -> list[Transition]:
+def _longest(found: list[Transition]) -> list[Transition]:
     """Of those that overlap, the longest one that is explained about as well as any: half a cover is a cover too."""
     kept: list[Transition] = []
-    for unexplained, t in sorted(found, key=lambda f: (f[1].first - f[1].last, f[0])):
-        rivals = [u for u, other in found if t.first <= other.last and other.first <= t.last]
+    for t in sorted(found, key=lambda t: (t.first - t.last, -t.confidence)):
+        least = min(1 - u.confidence for u in found if t.first <= u.last and u.first <= t.last)
         clear = not any(t.first <= other.last and other.first <= t.last for other in kept)
-        if clear and unexplained <= WORSE * min(rivals) + 0.03:
+        if clear and 1 - t.confidence <= WORSE * least + 0.03:
             kept.append(t)
     return kept
 
@@ -107,12 +111,13 @@ def _hints(footage: Footage, lo: int, hi: int) -> list[int]:
     return [int(k) for k in kinds[likely] if _seamed(footage, lo, hi, half.names[k])]
 
 
-def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[float, Transition] | None:
-    """The transition in a window and what it leaves unexplained, fitted to the pictures just before and after it."""
+def _fitted(footage: Footage, kinds: np.ndarray, lo: int, hi: int) -> Transition | None:
+    """The transition in a window, fitted to the pictures just before and after it; its confidence is the share that it
+    explains."""
     for again in (False, True):
         fit = _best_fit(footage, lo, hi, kinds)
         moving = np.flatnonzero((fit.progress > FAINT) & (fit.progress < 1 - FAINT))
-        if fit.unexplained > HINT or len(moving) < SHORTEST - 1:
+        if fit.unexplained > (HINT if again else 1) or len(moving) < SHORTEST - 1:  # from afar, shots drift
             return None
         first, last = lo + 1 + int(moving[0]), lo + 1 + int(moving[-1])
         if not again:  # once more, between pictures closer by
@@ -125,7 +130,7 @@ def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[floa
         good
         and whole
         and _seamed(footage, lo, hi, fit.name)
-        and is_textured(footage, lo, hi)
+        and (is_textured(footage, lo, hi) or _shows_detail(footage, fit))
         and _rests(footage, first, last, fit)
     ):
         return None
@@ -133,7 +138,26 @@ def _fitted(footage: Footage, lo: int, hi: int, kinds: np.ndarray) -> tuple[floa
         return None
     first = _crept(footage, fit, lo, first, -1)
     last = _crept(footage, fit, hi, last, 1)
-    return fit.unexplained, Transition(first, last, float(1 - fit.unexplained))
+    return Transition(first, last, float(1 - fit.unexplained))
+
+
+def _shows_detail(footage: Footage, fit: Fit) -> bool:
+    """Whether the plainer picture's own detail, little as there is, goes where the layout says: a door has none."""
+    frames = np.stack([_soft(footage, t) for t in range(fit.lo, fit.hi + 1)])
+    ends = [frames[0], frames[-1]]
+    contrast = [float(picture.mean(-1).std()) for picture in ends]
+    plainer = int(np.argmin(contrast))
+    if contrast[plainer] < FLAT:
+        return False
+    full = atlas(HEIGHT, WIDTH)
+    kind = np.array([full.names.index(fit.name)])
+    stages = (fit.progress * STEPS).astype(int)
+    made = full.compose(ends[0], ends[1], kind)[0, stages]
+    ends[plainer] = np.full_like(ends[plainer], ends[plainer].mean((0, 1)))
+    plain = full.compose(ends[0], ends[1], kind)[0, stages]
+    seen = frames[1:-1].reshape(made.shape)
+    gained = np.square(seen - plain).sum() - np.square(seen - made).sum()
+    return bool(gained > DETAIL * np.square(made - plain).sum())
 
 
 def _pans(short: bool) -> np.ndarray:

@@ -141,20 +141,25 @@ class Repeats:
         asked, goes_on = _within(~np.isnan(self._goes_on), lo, hi), _within(self._goes_on > GOES_ON, lo, hi)
         is_clear = (self._steps[at] < NOTHING) | (4 * _within(between, lo, hi) <= _within(little, lo, hi))
         repeats = stands[at] & is_clear & (count >= FEWEST) & (count >= SHARE * (hi - lo)) & (2 * goes_on >= asked)
-        length = self._flash_lengths()
+        length, is_inside = self._flash_lengths()
         begins = (length > 0) & ~np.concatenate(([False], length[:-1] > 0))
-        flashes = (length[at] > 0) & ((length[at] <= self.flash) | (_within(begins, lo, hi) >= FLASHES))
+        is_short = is_inside & (length <= self.flash)  # a single one at an end of the file may be a fade, or a shot
+        flashes = (length[at] > 0) & (is_short[at] | (_within(begins, lo, hi) >= FLASHES))
         return np.where(flashes, FLASH, np.where(repeats, REPEAT, NEW)).astype(np.int8)
 
-    def _flash_lengths(self) -> np.ndarray:
-        """Of frames of black or white between clear pictures: how many there are in a row; else 0."""
+    def _flash_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of frames of black or white beside clear pictures: how many there are in a row, else 0; whether they have a
+        picture on both sides, and the file neither begins nor ends with them."""
         edges = np.flatnonzero(np.diff(np.pad(self._blank.astype(np.int8), 1)))
-        length = np.zeros(len(self._blank), int)
+        length, is_inside = np.zeros(len(self._blank), int), np.zeros(len(self._blank), bool)
         for lo, hi in zip(edges[::2], edges[1::2], strict=True):  # frames [lo, hi)
-            is_inside = lo > 0 and hi < len(length) and hi - lo <= self.flashing
-            if is_inside and min(self._contrast[lo - 1], self._contrast[hi]) > CLEAR_PICTURE:
-                length[lo:hi] = hi - lo
-        return length
+            begins, ends = lo == 0 and self._first == 0, hi == len(length) and self._has_ended
+            if (lo == 0 and not begins) or (hi == len(length) and not ends) or hi - lo > self.flashing:
+                continue
+            beside = ([] if begins else [lo - 1]) + ([] if ends else [hi])
+            if beside and self._contrast[beside].min() > CLEAR_PICTURE:
+                length[lo:hi], is_inside[lo:hi] = hi - lo, not (begins or ends)
+        return length, is_inside
 
     def _between_real_ones(self) -> np.ndarray:
         """Steps of nearly nothing with real ones before and after, near enough."""

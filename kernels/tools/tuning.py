@@ -21,7 +21,7 @@ import torch
 
 from reelwright.kernels.blocks import Triple, block_grids
 from reelwright.kernels.tools.inspection import compiled
-from reelwright.kernels.triton.tiles import KERNELS, TABLE, Tiles, table, table_key, tile_size
+from reelwright.kernels.triton.tiles import KERNELS, TABLE, Tiles, default_tiles, table, table_key, tile_size
 
 SHARED_BYTES = 227 << 10
 """Shared memory that a program may have on Hopper."""
@@ -43,9 +43,9 @@ def main() -> None:
     found = dict(table())
     with ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn")) as pool:
         for block, grid, dim in itertools.product(options.blocks, options.grids, options.dims):
-            sizes = tuple(_triple(part) for part in block.split(":"))
-            for key, best in _measured(dim, (sizes[0], sizes[-1]), _triple(grid), options.keep, until, pool.map):
-                found[key] = best
+            for key, best, figures in search(block, grid, dim, options.keep, until, pool.map):
+                print(f"{key}: {best}, {figures['ms']:.3f} ms, of {figures['choices']:.0f}", flush=True)
+                found[key] = asdict(best)
                 TABLE.write_text(json.dumps({"device": torch.cuda.get_device_name(), "tiles": found}, indent=1) + "\n")
     if time.monotonic() > until:
         print(f"{options.seconds:g} seconds have passed; for the rest, name --blocks, --grids and --dims")
@@ -79,26 +79,40 @@ def _fits(kernel: str, dtype: str, dim: int, blocks: tuple[int, int], full: bool
     return tensor_cores and code.spilled == 0 and code.shared <= SHARED_BYTES and code.resident(choice.warps) >= 1
 
 
-def _measured(
-    dim: int, block: tuple[Triple, Triple], grid: Triple, keep: float, until: float, each: Map
-) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield the fastest bf16 tiles of each kernel on a grid, with their key in the table."""
-    blocks_q, blocks_k = block_grids(grid, grid, block)
+def search(
+    block: str, grid: str, dim: int, keep: float, until: float, each: Map
+) -> Iterator[tuple[str, Tiles, dict[str, float]]]:
+    """Yield the fastest bf16 tiles of each kernel on a grid, as soon as its search is finished.
+
+    Args:
+        block: FRAMESxROWSxCOLUMNS of tokens, of queries and keys, or QUERIES:KEYS.
+        grid: FRAMESxROWSxCOLUMNS of tokens.
+        dim: D.
+        keep: share of the key blocks that are kept.
+        until: `time.monotonic` at which the search ends; half a search yields nothing.
+        each: how to map a function over choices: `map`, or a pool's.
+
+    Yields:
+        The key in the table, the tiles, and milliseconds of theirs, of the default's, and the number of choices.
+    """
+    sizes = tuple(_triple(part) for part in block.split(":"))
+    blocks_q, blocks_k = block_grids(_triple(grid), _triple(grid), (sizes[0], sizes[-1]))
     capacities = blocks_q.capacity, blocks_k.capacity
     full = all(side.count * side.capacity == side.tokens for side in (blocks_q, blocks_k))
     runs: dict[str, Callable[[Tiles], float]] = {}
     for kernel in KERNELS:
         if time.monotonic() > until:
             return
-        key = table_key(kernel, 2, dim, *capacities, full=full)
         choices = fitting(kernel, "bf16", dim, capacities, list(_choices(*capacities)), full=full, each=each)
-        runs = runs or _runs(dim, block, grid, keep)
+        runs = runs or _runs(dim, (sizes[0], sizes[-1]), _triple(grid), keep)
         timed = [(runs[kernel](choice), choice) for choice in choices if time.monotonic() < until]
         if not timed or len(timed) < len(choices):
             return  # half a search is no choice
         milliseconds, best = min(timed, key=lambda pair: pair[0])
-        print(f"{key}: {best}, {milliseconds:.3f} ms, of {len(choices)}", flush=True)
-        yield key, asdict(best)
+        usual = default_tiles(kernel, 2, dim, *capacities, full=full)
+        figures = {"ms": milliseconds, "default_ms": {choice: ms for ms, choice in timed}.get(usual, float("nan"))}
+        key = table_key(kernel, 2, dim, *capacities, full=full)
+        yield key, best, {**figures, "choices": float(len(choices))}
 
 
 def _runs(dim: int, block: tuple[Triple, Triple], grid: Triple, keep: float) -> dict[str, Callable[[Tiles], float]]:

@@ -11,6 +11,7 @@ import triton
 from torch import Tensor
 
 from reelwright.kernels.lists import chunk_bytes
+from reelwright.kernels.means import products
 from reelwright.kernels.triton import selection
 
 MAX_KEY_BLOCKS = 4096
@@ -19,18 +20,19 @@ TILE = 32
 """Rows of a block that are added at a time."""
 
 
-def block_means(x: Tensor, offsets: Tensor) -> Tensor:
+def block_means(x: Tensor, offsets: Tensor, dtype: torch.dtype) -> Tensor:
     """Average blocks of tokens.
 
     Args:
         x: [B, heads, N, D], in block order.
         offsets: int32 [blocks + 1]; block i is rows offsets[i] to offsets[i + 1].
+        dtype: of the sums and the means, fp64 or fp32.
 
     Returns:
-        fp64 [B, heads, blocks, D].
+        [B, heads, blocks, D] of `dtype`.
     """
     x, blocks, dim = x.contiguous(), offsets.numel() - 1, x.shape[-1]
-    out = x.new_empty(*x.shape[:2], blocks, dim, dtype=torch.float64)
+    out = x.new_empty(*x.shape[:2], blocks, dim, dtype=dtype)
     if out.numel():
         with torch.cuda.device_of(x):
             selection.means[(x.shape[0] * x.shape[1] * blocks,)](
@@ -46,8 +48,8 @@ def best_blocks(
     """Rank key blocks and keep the best, as `ranking.best_blocks`.
 
     Args:
-        means_q: fp64 [B, heads, query blocks, D].
-        means_k: fp64 [B, heads, key blocks, D].
+        means_q: [B, heads, query blocks, D], fp64 or fp32.
+        means_k: [B, heads, key blocks, D].
         factor: from products of means to `step`s, of which scores are whole numbers.
         step: scores closer than this are one.
         seen: bool [query blocks, key blocks]; None: all.
@@ -59,16 +61,16 @@ def best_blocks(
     counts = means_q.new_empty(batch, heads, rows, dtype=torch.int32)
     by_softmax = isinstance(kept, float)
     given = {
-        "factor_ptr": means_q.new_full((), factor),
+        "factor_ptr": means_q.new_full((), factor, dtype=torch.float64),
         "seen_ptr": counts if seen is None else seen.to(torch.uint8).contiguous(),
         "kept_ptr": counts if by_softmax else kept,
-        "p_ptr": means_q.new_full((), kept if by_softmax else 0.0),
+        "p_ptr": means_q.new_full((), kept if by_softmax else 0.0, dtype=torch.float64),
     }
     padded = triton.next_power_of_2(blocks)
     constants = {"PADDED": padded, "HIDES": seen is not None, "CDF": by_softmax, "STEP": step}
     chunk = max(1, chunk_bytes(means_q.device) // (8 * max(1, batch * heads * blocks)))
     for first in range(0, rows, chunk):
-        scores = means_q[:, :, first : first + chunk] @ means_k.mT
+        scores = products(means_q[:, :, first : first + chunk], means_k)
         if scores.numel():
             with torch.cuda.device_of(scores):
                 selection.ranked[(scores.numel() // blocks,)](

@@ -13,17 +13,17 @@ import triton.language as tl
 def means(
     x_ptr, out_ptr, offsets_ptr, blocks, seqlen, TILE: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr
 ):
-    """Average each block's rows of x [heads, seqlen, HEAD_DIM] in fp64: one program per block, head after head."""
+    """Average each block's rows of x [heads, seqlen, HEAD_DIM] in out's type: one program per block, head by head."""
     block = tl.program_id(0) % blocks
     head = (tl.program_id(0) // blocks).to(tl.int64)
     start = tl.load(offsets_ptr + block)
     count = tl.load(offsets_ptr + block + 1) - start
     offs_m, offs_d = tl.arange(0, TILE), tl.arange(0, PADDED_DIM)
-    total = tl.zeros([PADDED_DIM], tl.float64)
+    total = tl.zeros([PADDED_DIM], out_ptr.dtype.element_ty)
     for start_m in range(0, count, TILE):
         mask = (start_m + offs_m < count)[:, None] & (offs_d < HEAD_DIM)[None, :]
         ptrs = x_ptr + (head * seqlen + start + start_m + offs_m)[:, None] * HEAD_DIM + offs_d[None, :]
-        total += tl.sum(tl.load(ptrs, mask=mask, other=0.0).to(tl.float64), 0)
+        total += tl.sum(tl.load(ptrs, mask=mask, other=0.0).to(out_ptr.dtype.element_ty), 0)
     tl.store(out_ptr + (head * blocks + block) * HEAD_DIM + offs_d, total / count, mask=offs_d < HEAD_DIM)
 
 
@@ -34,15 +34,16 @@ def ranked(
 ):  # fmt: skip
     """Keep a row's best key blocks: one program per row of scores [heads, chunk, blocks], query blocks from `first`.
 
-    factor: from scores to STEPs. kept: int32 [rows], how many; with CDF until the softmax reaches p instead. seen:
-    uint8 [rows, blocks], with HIDES. Writes indices [heads, rows, width], ascending, and counts [heads, rows].
+    scores: fp64 or fp32. factor: from scores to STEPs. kept: int32 [rows], how many; with CDF until the softmax reaches
+    p instead. seen: uint8 [rows, blocks], with HIDES. Writes indices [heads, rows, width], ascending, and counts
+    [heads, rows].
     """
     row = first + tl.program_id(0) % chunk
     head = (tl.program_id(0) // chunk).to(tl.int64)
     offs_n = tl.arange(0, PADDED)
     valid = offs_n < blocks
     ptrs = scores_ptr + tl.program_id(0).to(tl.int64) * blocks + offs_n
-    score = tl.load(ptrs, mask=valid, other=0.0) * tl.load(factor_ptr)
+    score = tl.load(ptrs, mask=valid, other=0.0).to(tl.float64) * tl.load(factor_ptr)
     if HIDES:
         valid = valid & (tl.load(seen_ptr + row.to(tl.int64) * blocks + offs_n, mask=valid, other=0) != 0)
     limit = (tl.full([], 4503599627370496, tl.int64) // blocks).to(tl.float64)  # 2⁵²

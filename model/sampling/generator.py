@@ -146,6 +146,8 @@ class Generator:
             yield video[:, :, shown:]
             initial = _last(video, shape.overlap) if shape.overlap < shape.frames else video
             shown = initial.shape[2]
+            if settings.schedule.later_shift is not None:
+                settings = settings.changed(shift=settings.schedule.later_shift)
 
     @torch.no_grad()
     def encode_condition(

@@ -18,13 +18,15 @@ class Schedule:
     """At which noise levels the network is asked.
 
     shift: towards noise. distilled: sigmas of a distilled network, which wants 16 steps and guidance 1. bf16_t: round t
-    to bf16 before its sinusoid, as the published bf16 network does.
+    to bf16 before its sinusoid, as the published bf16 network does. later_shift: of segments that continue one before,
+    which have fewer noisy tokens; None: the first's.
     """
 
     steps: int = 50
     shift: float = SHIFT
     distilled: bool = False
     bf16_t: bool = False
+    later_shift: float | None = None
 
     def sigmas(self) -> Tensor:
         """Return the noise levels from 1 to 0, float64 [steps + 1]."""

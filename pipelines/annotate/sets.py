@@ -77,9 +77,7 @@ def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool =
     )  # fmt: skip
 
 
-def run_set(
-    store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int, keys: Keys
-) -> SetOutcome:
+def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int, keys: Keys) -> SetOutcome:
     """Run one on a worker and commit what it makes. A failure of its own is told, not raised."""
     import ray
 

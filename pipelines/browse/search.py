@@ -59,7 +59,7 @@ def _origins(store: Store, column: str) -> dict[str, int]:
     """The models that made the column, the one of most clips first. Raises UserError where it is empty."""
     counts: dict[str, int] = {}
     if f"{column}_model" in store.schema("clips").names:
-        query = f'SELECT {column}_model AS m, count(*) FROM clips WHERE m IS NOT NULL GROUP BY m ORDER BY 2 DESC, m'
+        query = f"SELECT {column}_model AS m, count(*) FROM clips WHERE m IS NOT NULL GROUP BY m ORDER BY 2 DESC, m"
         counts = dict(zip(*(c.to_pylist() for c in store.sql(query).columns), strict=True))
     if not counts:
         raise UserError(f"no clip has a {column} yet; {_how_to_fill(column, store)}")

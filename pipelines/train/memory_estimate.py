@@ -4,17 +4,24 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from reelwright.training.budget.memory import MemoryPlan, batch_size, plan_memory
+from reelwright.training.budget.devices import Peak, peak_here, peak_of
+from reelwright.training.budget.memory import MemoryPlan, batch_size, even_batches, plan_memory
+from reelwright.training.distributed.world import mesh_sizes
 from reelwright.training.recipe import TrainRecipe
 
 GIB = 1 << 30
 DEFAULT_GIB = 80.0
-DEFAULT_TFLOPS = 989.5
-"""Dense bf16 of an H100 SXM, from its data sheet."""
-MFU = 0.35
-"""Between the report's 33 and 38 %."""
-HEADROOM = 0.92
+DEFAULT_DEVICE = "H100"
+MFU = 0.2
+"""Measured by others at this size with FSDP2: NVIDIA's NeMo DFM (docs/performance-summary.md, NeMo Automodel) trains
+Wan 2.1 14B on 37,440 tokens at 175.9 TFLOP/s per H100 on 8 GPUs and 228.9 on 64, 18 and 23 % of its peak. The
+LongCat-Video report has 33 to 38 % on its own."""
+HEADROOM = 0.9
 """Share of a GPU's memory that a plan may fill: the allocator's fragments need the rest."""
+FEW_TOKENS = 8192
+"""Of a micro-batch: with fewer, a GPU waits for its weights to arrive and to be read."""
+NODE = 8
+"""GPUs of a node."""
 
 
 def print_plan(
@@ -27,14 +34,25 @@ def print_plan(
     seconds: float | None = None,
     say: Callable[[str], None] = print,
 ) -> MemoryPlan:
-    """Print the plan for `gpus` ranks. gpu_memory_gb: of one GPU (in GiB, as makers round it); peak_tflops: dense, of
-    its matrix units; both of this machine's GPU where not given, else an H100's. mfu: to tell a step's time by.
-    seconds: of a step, to ask its MFU.
+    """Print the plan for `gpus` ranks.
+
+    Args:
+        recipe: the run's.
+        gpus: its ranks. Where they do not divide the recipe's micro-batches, it says so and plans with more of them.
+        gpu_memory_gb: of one GPU, in GiB, as makers round it; None: of this machine's, else an H100's.
+        peak_tflops: dense, of its matrix units; None: as above.
+        mfu: to tell a step's time by; None: measured by others.
+        seconds: of a step, to ask its MFU.
+        say: prints a line.
     """
-    memory, tflops, device = _device(gpu_memory_gb, peak_tflops)
+    memory, device = _memory(gpu_memory_gb)
+    peak = Peak("", peak_tflops, "as given") if peak_tflops else _peak()
+    warnings = list(_warnings(recipe, gpus))
+    if (even := even_batches(recipe, gpus)) != recipe.data.batches_per_step:
+        recipe = with_settings(recipe, {"data.batches_per_step": even})
     plan = plan_memory(recipe, ranks=gpus)
-    verdict, times = _verdict(plan, memory, device), _time(plan, tflops, mfu or MFU, seconds)
-    for part in (_about(plan), _table(plan), verdict, times):
+    verdict, times = _verdict(plan, memory, device), _time(plan, peak, mfu, seconds)
+    for part in (_about(plan), _table(plan), verdict, times, warnings):
         for line in (*part, ""):
             say(line.rstrip())
     return plan
@@ -44,7 +62,7 @@ def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tupl
     """(settings, plan) of changes that make a recipe fit, from those that cost little to those that cost much."""
     room = memory_gib * GIB * HEADROOM
     for settings in _changes(recipe, gpus):
-        changed = _with(recipe, settings)
+        changed = with_settings(recipe, settings)
         plan = plan_memory(changed, ranks=gpus)
         if plan.total <= room:
             yield " ".join(f"--set {k}={_yaml(v)}" for k, v in settings.items()), plan
@@ -57,11 +75,12 @@ def _about(plan: MemoryPlan) -> Iterator[str]:
     yield f"network       {counts.all / 1e9:,.3f} B parameters, {recipe.model.depth} blocks; trained: {trained}"
     yield (
         f"micro-batch   {plan.batch} × {plan.bucket.key} (frames × height × width): "
-        f"{plan.batch * plan.bucket.tokens(recipe.model.patch_size):,} tokens; the largest of the recipe"
+        f"{plan.batch * plan.bucket.tokens(recipe.model.patch_size):,} tokens and "
+        f"{plan.batch * recipe.text.tokens:,} of captions; the worst of the recipe"
     )
     yield f"ranks         {plan.ranks}: replicate {replicate} × shard {shard} × context {context}"
     micros = recipe.data.batches_per_step
-    yield f"step          {micros} micro-batches, {plan.micro_batches} a rank; {plan.tokens:,} tokens at most"
+    yield f"step          {micros} micro-batches, {plan.micro_batches} per rank; {plan.tokens:,} tokens at most"
     zero = f", ZeRO-{3 if recipe.parallel.reshard_after_forward else 2}" if plan.ranks > 1 else ""
     extra = ", compile (its savings are not in the plan)" if recipe.compute.compile else ""
     yield f"compute       {recipe.compute.precision}, checkpointing {recipe.compute.checkpointing}{zero}{extra}"
@@ -72,7 +91,7 @@ def _table(plan: MemoryPlan) -> Iterator[str]:
     for kind, size in plan.bytes.items():
         yield f"{kind:{width}}  {size / GIB:10.2f} GiB  {'█' * round(40 * size / plan.total)}"
     if plan.sampling:
-        yield f"{'while sampling':{width}}  {plan.sampling / GIB:10.2f} GiB, and what decoding holds"
+        yield f"{'while sampling':{width}}  {plan.sampling / GIB:10.2f} GiB, decoding by tiles included"
     yield f"{'peak of a rank':{width}}  {plan.total / GIB:10.2f} GiB"
 
 
@@ -90,52 +109,89 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
         yield "  would fit   nothing tried; take more GPUs, or LoRA"
 
 
-def _time(plan: MemoryPlan, tflops: float, mfu: float, seconds: float | None) -> Iterator[str]:
-    peak, recipe = tflops * 1e12, plan.recipe
+def _time(plan: MemoryPlan, peak: Peak, mfu: float | None, seconds: float | None) -> Iterator[str]:
+    recipe, used = plan.recipe, mfu or MFU
     batch = batch_size(plan.costly, recipe.data, recipe.model)
-    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs a step of such, forward and backward"
-    step = plan.seconds(mfu=mfu, peak_flops=peak)
-    yield (
-        f"time          {step:,.2f} s a step at {mfu:.0%} MFU of {tflops:g} TFLOP/s a GPU: "
-        f"{plan.tokens_of(plan.costly) / step:,.0f} tokens/s"
-    )
+    yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs per step of such, forward and backward"
+    step = plan.seconds(mfu=used, peak_flops=peak.flops)
+    yield f"time          {step:,.2f} s per step at {used:.0%} MFU: {plan.tokens_of(plan.costly) / step:,.0f} tokens/s"
     yield f"              {recipe.steps:,} steps in {_duration(step * recipe.steps)} at most; other buckets cost less"
+    yield f"peak          {peak}"
+    if mfu is None:
+        yield "MFU           others measured 18 to 23 % at this size with FSDP2 on H100 (NeMo DFM); --mfu sets another"
     if seconds is not None:
-        yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak):.1%} for {seconds:g} s a step"
+        yield f"MFU needed    {plan.mfu(seconds=seconds, peak_flops=peak.flops):.1%} for {seconds:g} s per step"
     if recipe.compute.checkpointing != "none":
         yield f"              checkpointing {recipe.compute.checkpointing}: up to a third more is computed"
 
 
+def _warnings(recipe: TrainRecipe, gpus: int) -> Iterator[str]:
+    """What a person should know before so many GPUs are asked for."""
+    replicate, shard, context = mesh_sizes(recipe.parallel, gpus)
+    batches = recipe.data.batches_per_step
+    if (even := even_batches(recipe, gpus)) != batches:
+        fits = sorted({n * context for n in range(1, batches + 1) if batches % n == 0})
+        yield (
+            f"warning       {replicate * shard} ranks take batches, and do not divide the {batches} of a step: "
+            f"training refuses. Take {', '.join(map(str, fits))} GPUs, or data.batches_per_step={even}, as planned here"
+        )
+    if shard * context > NODE and (shard * context) % NODE == 0:
+        inside = replicate * shard * context // NODE
+        yield (
+            f"hint          weights are gathered over {shard * context} GPUs, so between nodes: "
+            f"--set parallel.replicate={inside} keeps that inside each node of {NODE} (HSDP), for more memory"
+        )
+
+
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
     """Settings to try, alone and then together."""
-    softer = [c for c in ("selective", "full") if c != recipe.compute.checkpointing]
-    if recipe.compute.checkpointing == "full":
-        softer = []
+    forms = ("selective", "attention", "full")
+    now = recipe.compute.checkpointing
+    softer = forms[forms.index(now) + 1 :] if now in forms else forms
     yield from ({"compute.checkpointing": c} for c in softer)
     memory: dict[str, Any] = {"compute.checkpointing": "full"} if softer else {}
-    if gpus > 1 and not recipe.parallel.reshard_after_forward:
-        memory |= {"parallel.reshard_after_forward": True}
-        yield dict(memory)
-    if gpus > 1 and recipe.parallel.gradients == "whole":
-        memory |= {"parallel.gradients": "sharded"}
-        yield dict(memory)
-    one = _smallest_batch(recipe)
-    if recipe.data.tokens_per_batch > one:
-        memory |= {"data.tokens_per_batch": one}
-        yield dict(memory)
+    sharded = _more_sharded(recipe, gpus)
+    for form in (None, *softer):
+        for setting in sharded:
+            yield {"compute.checkpointing": form} | setting if form else dict(setting)
+    memory |= sharded[-1] if sharded else {}
     context = 2
     while recipe.parallel.context < context <= gpus and gpus % context == 0 and recipe.model.num_heads % context == 0:
         yield memory | {"parallel.context": context}
         context *= 2
+    for tokens in _smaller_batches(recipe):
+        batches = recipe.data.batches_per_step * round(recipe.data.tokens_per_batch / tokens)
+        yield memory | {"data.tokens_per_batch": tokens, "data.batches_per_step": batches}
 
 
-def _smallest_batch(recipe: TrainRecipe) -> int:
+def _more_sharded(recipe: TrainRecipe, gpus: int) -> list[dict[str, Any]]:
+    """Settings that leave more of weights and gradients on other ranks, each with those before it."""
+    if gpus == 1:
+        return []
+    settings: dict[str, Any] = {}
+    found = []
+    if not recipe.parallel.reshard_after_forward:
+        settings = {"parallel.reshard_after_forward": True}
+        found.append(settings)
+    if recipe.parallel.gradients == "whole":
+        settings = settings | {"parallel.gradients": "sharded"}
+        found.append(settings)
+    return found
+
+
+def _smaller_batches(recipe: TrainRecipe) -> Iterator[int]:
+    """A half, a quarter … of a micro-batch's tokens, as long as that keeps a GPU busy and holds the longest sample."""
     from reelwright.training.data.buckets import buckets_of
 
-    return max(b.tokens(recipe.model.patch_size) for b in buckets_of(recipe.data))
+    least = max(FEW_TOKENS, *(b.tokens(recipe.model.patch_size) for b in buckets_of(recipe.data)))
+    tokens = recipe.data.tokens_per_batch // 2
+    while tokens >= least:
+        yield tokens
+        tokens //= 2
 
 
-def _with(recipe: TrainRecipe, settings: dict[str, Any]) -> TrainRecipe:
+def with_settings(recipe: TrainRecipe, settings: dict[str, Any]) -> TrainRecipe:
+    """Set `section.key` values over a recipe."""
     changed = recipe.model_dump(mode="json")
     for name, value in settings.items():
         section, key = name.split(".")
@@ -145,17 +201,26 @@ def _with(recipe: TrainRecipe, settings: dict[str, Any]) -> TrainRecipe:
     return TrainRecipe(**changed)
 
 
-def _device(memory: float | None, tflops: float | None) -> tuple[float, float, str]:
-    """(GiB, TFLOP/s, what it is)."""
+def _memory(given: float | None) -> tuple[float, str]:
+    """(GiB, what it is of)."""
     import torch
 
-    from reelwright.training.budget.throughput import peak_flops
-
+    if given:
+        return given, "as given"
     if torch.cuda.is_available():
         here = torch.device("cuda", 0)
-        name, size = torch.cuda.get_device_name(here), torch.cuda.get_device_properties(here).total_memory / GIB
-        return memory or round(size, 1), tflops or (peak_flops(here) or DEFAULT_TFLOPS * 1e12) / 1e12, name
-    return memory or DEFAULT_GIB, tflops or DEFAULT_TFLOPS, "as given" if memory else "an H100's, as no GPU is here"
+        return round(torch.cuda.get_device_properties(here).total_memory / GIB, 1), torch.cuda.get_device_name(here)
+    return DEFAULT_GIB, "an H100's, as no GPU is here"
+
+
+def _peak() -> Peak:
+    """Of this machine's GPU, if it is known, else an H100's."""
+    import torch
+
+    found = peak_here(torch.device("cuda", 0)) if torch.cuda.is_available() else None
+    found = found or peak_of(DEFAULT_DEVICE)
+    assert found is not None
+    return found
 
 
 def _duration(seconds: float) -> str:

@@ -26,9 +26,7 @@ OUTPUT = "output.log"  # what the first rank says; the driver shows it
 POLL_S = 0.5
 
 
-def run_on_ray(
-    job: Job, *, workers: int, address: str | None = None, say: Callable[[str], None] = print
-) -> int:
+def run_on_ray(job: Job, *, workers: int, address: str | None = None, say: Callable[[str], None] = print) -> int:
     """Train by `workers` ranks, on GPUs where the cluster has as many; returns an exit code.
 
     OUT must be a folder that all nodes see. Raises UserError with the first worker's own words if it fails.

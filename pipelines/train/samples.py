@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from reelwright.model.text import TextEncoder
+from reelwright.training.budget.sampling import SAMPLE_TILE_PX
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class SampleWriter:
             from reelwright.model.codec import load_codec
             from reelwright.model.text import load_text_encoder
 
-            self._codec = load_codec(self.recipe.codec, device=str(self.world.device))
+            codec = self.recipe.codec
+            by_tiles = codec.model_copy(update={"tile": codec.tile or SAMPLE_TILE_PX})  # beside AdamW's state
+            self._codec = load_codec(by_tiles, device=str(self.world.device))
             encoder = load_text_encoder(self.recipe.text, device=str(self.world.device))
             self._text = Remembered(encoder, [*self.recipe.samples.prompts, ""])
 

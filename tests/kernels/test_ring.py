@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from reelwright.kernels import CDF, TopR, block_sparse_attention
+from reelwright.kernels import CDF, BlockGrid, TopR, block_sparse_attention, ring
 from reelwright.kernels.ring import ring_block_sparse_attention
 from tests.training.ranks import ranks
 
@@ -27,6 +28,21 @@ def test_strips_see_the_whole(size, rows):
             room = (2e-6, 1e-5) if "fp32" in name else (1e-12, 1e-12)
             assert error < room[0], name
             assert max(slopes, default=0.0) < room[1], name
+
+
+def test_lists_of_top_r_are_made_without_asking_a_number_of_the_device():
+    """Tensors without storage have no numbers to ask for: whoever does fails."""
+    blocks = BlockGrid((4, 8, 4), (2, 2, 2))
+    strips = ring._Strips(None, 0, (4, 4), blocks, blocks)
+    for rank in (0, 1):
+        strips.blocks(blocks, rank, torch.device("cpu"))  # made once, before
+        strips.grid(blocks, rank).offsets()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        mask = torch.empty(1, 2, 8, blocks.count, dtype=torch.bool)
+        calls = ring._calls(mask, strips, 0.1, ring._most(TopR(0.3), strips))
+        assert [call.indices.shape[-1] for call in calls] == [5, 5]  # ceil(0.3 · 16), of 8 per rank
+        with pytest.raises(DataDependentOutputException):
+            ring._calls(mask, strips, 0.1, None)
 
 
 def _errors(rows):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelwright.kernels import (
@@ -12,6 +12,7 @@ from reelwright.kernels import (
     TopR,
     block_grids,
     causal_by_frame,
+    means,
     plane_and_time,
     ranking,
     select_blocks,
@@ -19,7 +20,7 @@ from reelwright.kernels import (
 )
 from reelwright.kernels import lists as lists_module
 from reelwright.kernels import selection as selection_module
-from reelwright.kernels.ranking import ranks_of, scores_of
+from reelwright.kernels.ranking import STEP, ranks_of, scores_of
 from reelwright.kernels.selection import pooled, visible
 
 
@@ -91,6 +92,47 @@ def test_lists_of_top_r_are_no_wider_than_they_need_be_when_compiled(cond_frames
     q = torch.randn(1, 1, 150, 8)
     compiled = torch.compile(lambda q: select_blocks(q, q, *grids, TopR(5)).indices, backend="eager", fullgraph=True)
     assert compiled(q).shape[-1] == 5
+
+
+@pytest.fixture
+def without_fp64(monkeypatch):
+    monkeypatch.setattr(means, "_has_fp64", lambda device: False)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=case(), keep=st.integers(1, 12) | st.floats(0, 1))
+def test_without_fp64_another_block_is_kept_only_where_scores_are_as_good_as_equal(without_fp64, case, keep):
+    q, k, *grids = case
+    q, k = q.bfloat16(), k.bfloat16()
+    found = pooled(q, grids[0]), pooled(k, grids[1])
+    assert {x.dtype for x in found} == {torch.float32}
+    exact = [pooled(x.double(), grid) for x, grid in zip((q, k), grids, strict=True)]  # fp64 stays fp64
+    scores = exact[0] @ exact[1].mT * q.shape[-1] ** -0.5
+    mask = select_blocks(q, k, *grids, TopR(keep)).mask(grids[1].count)
+    expect = select_blocks(q.double(), k.double(), *grids, TopR(keep)).mask(grids[1].count)
+    assert torch.equal(mask.sum(-1), expect.sum(-1))
+    low = scores.masked_fill(~mask, torch.inf).amin(-1)
+    bound = scores.masked_fill(~expect, torch.inf).amin(-1)
+    room = 2 * STEP + 1e-6 * scores.abs().amax(-1)
+    assert (low >= bound - room).all()
+
+
+def test_without_fp64_equal_halves_tie_and_the_lowest_blocks_win(without_fp64):
+    grid = BlockGrid((4, 10, 10), (3, 4, 4))
+    q = torch.randn(1, 3, 400, 128).half()
+    k = torch.randn(1, 3, 1, 128).half().expand(1, 3, 400, 128)
+    lists = select_blocks(q, k, grid, grid, TopR(5))
+    assert (lists.indices == torch.arange(5)).all()
+
+
+@pytest.mark.parametrize(
+    ("device", "has"),
+    [("NVIDIA H100 80GB HBM3", True), ("NVIDIA A100-SXM4-80GB", True), ("NVIDIA GB200", True),
+     ("AMD Instinct MI300X", True), ("NVIDIA H800", False), ("NVIDIA H20", False), ("NVIDIA GeForce RTX 4090", False),
+     ("NVIDIA L40S", False), ("NVIDIA RTX A1000", False)],
+)  # fmt: skip
+def test_which_gpus_have_fp64(device, has):
+    assert bool(means.FP64_UNITS.search(device)) is has
 
 
 def test_equal_keys_tie_and_the_lowest_blocks_win():

@@ -12,6 +12,7 @@ from benchmarks.parity import Vectors, base_errors
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
+from reelwright.model.first_weights import fill_rows, fill_uniform
 from tests.model.test_cache import CONFIG, inputs, stirred
 
 VECTORS = Path(__file__).parents[3] / "shared" / "parity"
@@ -188,3 +189,19 @@ def test_shapes_that_do_not_fit_are_named(model, change, says):
     x, t, text, mask = inputs()
     with pytest.raises(ModelError, match=says):
         model(**{"x": x, "t": t, "text": text, "text_mask": mask, **change})
+
+
+def test_a_part_of_a_weight_is_filled_as_the_whole_is():
+    """Rows in the middle of what one generator makes; a second axis that is cut."""
+    whole = torch.empty(200, 6)
+    fill_uniform(whole, 0.5, "7/a")
+    assert whole.abs().max() <= 0.5
+    assert abs(float(whole.std()) - 0.5 / 3**0.5) < 0.02
+    for first, rows in ((0, 200), (70, 10), (63, 66), (199, 1)):
+        part = torch.empty(rows, 6)
+        fill_rows(part, (first, 0), whole.shape, 0.5, "7/a")
+        assert torch.equal(part, whole[first : first + rows])
+    part = torch.empty(64, 2)
+    fill_rows(part, (64, 3), whole.shape, 0.5, "7/a")
+    assert torch.equal(part, whole[64:128, 3:5])
+    assert len({float(row) for row in whole[:, 0]}) == 200  # no generator twice

@@ -215,6 +215,40 @@ def test_a_plan_says_whether_it_fits_and_what_to_turn():
     assert "MFU needed" in said
 
 
+def test_a_plan_proposes_no_micro_batches_that_leave_a_gpu_idle():
+    """And a step that sees as many tokens as before."""
+    from reelwright.pipelines.train.memory_estimate import FEW_TOKENS, knobs, with_settings
+    from reelwright.training.recipe import DataConfig
+
+    data = DataConfig(sizes=("256p",), frames=(1,), ratios=("1:1",), tokens_per_batch=65536)
+    recipe = TrainRecipe(model=TINY, data=data, compute={"checkpointing": "full"})
+    proposed = [
+        (dict(pair.split("=") for pair in settings.split() if pair != "--set"), plan)
+        for settings, plan in knobs(recipe, gpus=1, memory_gib=1000)
+    ]
+    tokens = [plan.recipe.data.tokens_per_batch for _, plan in proposed]
+    assert tokens == [32768, 16384, FEW_TOKENS]
+    assert {plan.recipe.data.tokens_per_batch * plan.recipe.data.batches_per_step for _, plan in proposed} == {
+        65536 * 8
+    }
+    assert all(with_settings(recipe, {k: int(v) for k, v in given.items()}) == plan.recipe for given, plan in proposed)
+
+
+def test_a_plan_warns_of_gpus_that_do_not_divide_a_step():
+    from reelwright.pipelines.train.memory_estimate import print_plan
+    from reelwright.training.recipe import DataConfig
+
+    lines: list[str] = []
+    recipe = TrainRecipe(model=TINY, data=DataConfig(sizes=("64p",), ratios=("1:1",), batches_per_step=8))
+    plan = print_plan(recipe, gpus=16, gpu_memory_gb=80, say=lines.append)
+    said = "\n".join(lines)
+    assert "16 ranks take batches, and do not divide the 8 of a step" in said
+    assert "Take 1, 2, 4, 8 GPUs, or data.batches_per_step=16, as planned here" in said
+    assert plan.recipe.data.batches_per_step == 16
+    assert "--set parallel.replicate=2 keeps that inside each node of 8" in said
+    assert "others measured 18 to 23 %" in said
+
+
 def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
     """Of the same tokens, images cost much less attention than a video."""
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({
@@ -226,8 +260,9 @@ def test_a_plan_s_time_is_that_of_the_costliest_bucket(call, tmp_path):
     assert code == 0, said
     assert "× 1x256x256" in said
     assert "costliest     1 × 93x256x256" in said
-    assert "at 50% MFU of 1 TFLOP/s a GPU" in said
-    assert "for 2 s a step" in said
+    assert "at 50% MFU" in said
+    assert "peak          1 TFLOP/s per GPU, dense bf16 (as given)" in said
+    assert "for 2 s per step" in said
 
 
 def test_others_may_read_what_is_exported_and_imported(tmp_path, call):

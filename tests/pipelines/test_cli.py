@@ -205,6 +205,17 @@ def test_a_pipe_that_closes_is_no_error(store):
     assert made.stdout.strip() == "range"
 
 
+def test_show_has_written_its_file_before_its_reader_goes(store, tmp_path):
+    from reelwright.curation.store import Store
+
+    opened = Store.open(store)
+    clip_id, mp4 = next(opened.read_media(opened.read("clips", ["clip_id"])["clip_id"].to_pylist()))
+    line = f"{' '.join(REEL)} show {clip_id} -s {store} --video {tmp_path}/clip.mp4 | true"
+    made = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
+    assert made.stderr == ""
+    assert (tmp_path / "clip.mp4").read_bytes() == mp4
+
+
 def test_failures_are_listed_until_they_are_mended(call, store, tmp_path, ray_local):
     shown = call("failures", "--store", store, "--detail")
     assert "broken.mp4" in shown.stdout

@@ -219,6 +219,8 @@ def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, 
     about = read_about(tmp_path / "y-2.mp4")
     assert about["prompts"] == ["a cat", "a cat"]
     assert about["seed"] == 1
+    trained = [default_shift(find_source(run), Settings.of(width=48, height=64, frames=9), n) for n in (5, 5)]
+    assert about["settings"]["later_shift"] == about["settings"]["shift"] == pytest.approx(trained[0])
     lora = str(tmp_path / "a" / "lora.safetensors")
     assert [(one["file"], one["weight"]) for one in about["loras"]] == [(lora, 0.5)]
     assert about["begins_with"]["file"] == str(film)

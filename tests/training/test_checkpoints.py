@@ -2,17 +2,18 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import Shard as Shard0
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from reelwright.training.checkpoints import (
     Checkpoints,
-    _copy,
     find_checkpoint,
     load_tensors,
     read_metadata,
@@ -22,6 +23,7 @@ from reelwright.training.checkpoints import (
 from reelwright.training.distributed.world import start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
+from reelwright.training.shards import INDEX, Piece, Shard, Staging, read_index, read_into
 from tests.training.ranks import ranks
 from tests.training.steps import alone, begin
 
@@ -122,12 +124,64 @@ def test_damage_is_a_sentence(saved: Path) -> None:
         shard.write_bytes(damage)
         with pytest.raises(TrainError, match=says):
             read_tensors(saved)
+    (saved / INDEX).write_text("[")
+    with pytest.raises(TrainError, match="index cannot be read"):
+        tensor_names(saved)
+    (saved / INDEX).unlink()
+    with pytest.raises(TrainError, match="index cannot be read"):  # from the headers, which are damaged
+        tensor_names(saved)
     shard.unlink()
     with pytest.raises(TrainError, match="missing; the checkpoint is incomplete"):
         load_tensors(saved, {"model.a": torch.zeros(5, 3)})
     (saved / "checkpoint.json").write_text("{")
     with pytest.raises(TrainError, match="not JSON"):
         read_metadata(saved)
+
+
+def test_the_index_says_what_the_headers_say_and_torch_s_own_reader_opens_the_files(saved: Path) -> None:
+    """A checkpoint of an earlier version has no index."""
+    from torch.distributed import checkpoint as dcp
+
+    with_index = read_index(saved)
+    into = {name: torch.zeros_like(tensor) for name, tensor in TENSORS.items()}
+    dcp.load(into, storage_reader=dcp.HuggingFaceStorageReader(str(saved)), no_dist=True)
+    for name, tensor in TENSORS.items():
+        assert torch.equal(into[name], tensor)
+    (saved / INDEX).unlink()
+    assert read_index(saved) == with_index
+    assert read_tensors(saved, "ema.")["a"].dtype == torch.float64
+
+
+def test_a_rank_opens_only_files_that_hold_its_part(saved: Path) -> None:
+    """What one rank wrote is not read by another, however many there are."""
+    index = read_index(saved)
+    far = Shard(torch.zeros(2, 3), (3, 0))
+    other = Piece("of-another-rank.safetensors", (0, 0), (3, 3))
+    whole = {"model.a": replace(index["model.a"], pieces=(*index["model.a"].pieces, other))}
+    read_into(saved, whole, {"model.a": far})  # the other file does not exist
+    assert torch.equal(far.local, TENSORS["model.a"][3:])
+
+
+def test_a_rank_that_cannot_write_fails_the_save_on_every_rank(tmp_path: Path) -> None:
+    for said in ranks(2, _save_where_one_cannot, str(tmp_path)):
+        assert "not saved" in said[0]
+        assert said[1] == ["step-00000002"]
+
+
+def _save_where_one_cannot(folder: str) -> tuple[str, list[str]]:
+    """The second rank's tensor is of a type that no file takes; then both save again."""
+    world = start(ParallelConfig(), device="cpu")
+    checkpoints, mesh = Checkpoints(folder, 3, world=world), init_device_mesh("cpu", (2,))
+    dtype = torch.complex64 if world.rank else torch.float32
+    told = ""
+    for step, kind in ((1, dtype), (2, torch.float32)):
+        weights = DTensor.from_local(torch.ones(2, dtype=kind), mesh, [Shard0(0)], run_check=False)
+        checkpoints.save(step, {"model.w": weights}, {})
+        try:
+            checkpoints.wait()
+        except TrainError as error:
+            told = str(error)
+    return told, [path.name for path in checkpoints.all()]
 
 
 def test_other_tensors_are_a_sentence(saved: Path) -> None:
@@ -161,14 +215,13 @@ def _save_from_a_gpu_s_mesh(folder: str) -> tuple[str, list[float]]:
     os.environ.pop("LOCAL_RANK")  # by which a mesh would choose a GPU
     torch.distributed.init_process_group("gloo")
     mesh = DeviceMesh("cuda", [0])
-    shard = DTensor.from_local(torch.empty(4, device="meta"), mesh, [Shard(0)], run_check=False)
+    shard = DTensor.from_local(torch.empty(4, device="meta"), mesh, [Shard0(0)], run_check=False)
     weights = torch.ones_like(shard, device="cpu").cumsum(0) - 1
-    copied = _copy(weights)
-    assert isinstance(copied, DTensor)
+    copied = Staging().copy({"w": weights})["w"].local
     checkpoints = Checkpoints(folder, 1)
     path = checkpoints.save(1, {"model.w": weights}, {})
     checkpoints.wait()
-    return copied.to_local().device.type, read_tensors(path)["model.w"].tolist()
+    return copied.device.type, read_tensors(path)["model.w"].tolist()
 
 
 def _save_and_resume(folder: str) -> dict[str, list[float]]:

@@ -1,9 +1,11 @@
 """What counts as a bad step, and when too many are."""
 
+import json
+
 import pytest
 
 from reelwright.training.errors import TrainError
-from reelwright.training.guard import Guard
+from reelwright.training.guard import WINDOW, Guard
 from reelwright.training.recipe import GuardConfig
 
 NAN, INF = float("nan"), float("inf")
@@ -24,3 +26,36 @@ def test_past_the_limit_the_run_stops_with_what_to_do():
     with pytest.raises(TrainError, match=r"step 9: the gradient's norm is 50, above guard.max_norm 10.*optim.lr"):
         guard.allows(9, 1.0, 50.0)
     assert guard.skipped == 3
+
+
+def test_a_leap_over_the_median_of_the_last_steps_is_skipped_and_one_below_it_is_not() -> None:
+    guard = Guard(GuardConfig(max_ratio=20))
+    for step in range(WINDOW):
+        assert guard.allows(step, 1.0, 0.5 if step % 2 else 1.5)
+    assert guard.allows(WINDOW, 1.0, 9.9)
+    assert not guard.allows(WINDOW + 1, 1.0, 31.0)
+    assert guard.skipped == 1
+    assert Guard(GuardConfig(max_ratio=0), norms=guard.norms).allows(0, 1.0, 31.0)
+
+
+def test_a_leap_is_judged_only_where_there_are_steps_to_compare_with_and_resuming_knows_them() -> None:
+    guard = Guard(GuardConfig())
+    for step in range(WINDOW - 1):
+        guard.allows(step, 1.0, 1.0)
+    assert guard.allows(WINDOW, 1.0, 500.0)
+    later = Guard(GuardConfig())
+    later.load(json.loads(json.dumps(guard.state())))
+    assert later == guard
+    assert not later.allows(WINDOW + 1, 1.0, 500.0)
+    later.load({"skipped": 3, "skipped_in_a_row": 1})
+    assert (later.skipped, len(later.norms)) == (3, 0)
+
+
+def test_gradients_that_stay_large_end_the_run_with_a_sentence() -> None:
+    guard = Guard(GuardConfig(max_skipped=2))
+    for step in range(WINDOW):
+        guard.allows(step, 1.0, 1.0)
+    assert not guard.allows(WINDOW, 1.0, 100.0)
+    assert not guard.allows(WINDOW, 1.0, 100.0)
+    with pytest.raises(TrainError, match=r"guard\.max_ratio 20 times 1, the median"):
+        guard.allows(WINDOW, 1.0, 100.0)

@@ -1,95 +1,73 @@
 """What a forward and backward pass holds in memory, found by running it on tensors without storage.
 
 Two networks of few blocks are traced at their real width and size of batch, and the rest follows: every block holds the
-same. So a change of the network, of its checkpointing or of autocast is in the figure without a formula to keep up.
+same. So a change of the network, of its checkpointing, of context parallelism or of autocast is in the figure without a
+formula to keep up.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor, nn
-
-from reelwright.model.config import DiTConfig, LoRAConfig
-from reelwright.model.dit import DiT
-from reelwright.training.adapters import adapt, blocks_to_bf16
 from reelwright.training.budget.live_bytes import LiveBytes
-from reelwright.training.distributed.parallel import autocast, parallelize
-from reelwright.training.distributed.world import World
-from reelwright.training.recipe import ComputeConfig, ParallelConfig
+from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
+from reelwright.training.recipe import ParallelConfig, TrainRecipe
 
-DEPTHS = (2, 3)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A micro-batch on one rank. latent: (frames, rows, columns) of the rank's part; text: tokens of a caption."""
-
-    batch: int
-    latent: tuple[int, int, int]
-    text: int
+DEPTHS = (1, 2)
+"""Blocks of the traced networks; of adapted ones, one more: their first block is given what asks for no gradient."""
+DECIDING = {"model", "attention", "lora", "text", "objective", "compute"}
+"""Sections of a recipe that activations follow from, beside `parallel.context`."""
 
 
 @dataclass(frozen=True)
 class Activations:
     """Bytes. peak: of all but gradients of parameters, at most; block: what each block adds to it.
 
-    tail: what the last step of the backward pass holds beside gradients that are whole by then.
+    tail: what the last step of the backward pass holds beside gradients that are whole by then. growing: by how much a
+    block's own gradients, which grow as its activations go, raise the peak.
     """
 
     peak: int
     block: int
     tail: int
+    growing: int
 
 
-@lru_cache(maxsize=64)
-def trace(
-    config: DiTConfig,
-    shape: Shape,
-    compute: ComputeConfig,
-    *,
-    lora: LoRAConfig | None = None,
-    half_blocks: bool = False,
-) -> Activations:
-    """half_blocks: the blocks' weights are bf16 already, as FSDP gathers them; else autocast makes bf16 copies."""
-    few, more = (_trace(config.model_copy(update={"depth": d}), shape, compute, lora, half_blocks) for d in DEPTHS)
+def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activations:
+    """Trace a recipe's pass over a micro-batch, on the rank that has most of it.
+
+    Args:
+        recipe: what computes; ranks that share samples count, those that share weights do not.
+        shape: of the micro-batch.
+        half: the blocks' weights are bf16 already, as FSDP gathers them; else autocast makes bf16 copies.
+    """
+    parts = {name: getattr(recipe, name) for name in DECIDING}
+    context = {"context": recipe.parallel.context, "context_form": recipe.parallel.context_form}
+    alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context)})
+    return _traced(alike, shape, half)
+
+
+@lru_cache(maxsize=1024)
+def _traced(recipe: TrainRecipe, shape: Shape, half: bool) -> Activations:
+    least, most = (depth + bool(recipe.lora) for depth in DEPTHS)
+    few, more = (_trace(recipe, depth, shape, half) for depth in (least, most))
     block = max(0, more[0] - few[0])
-    return Activations(few[0] + (config.depth - DEPTHS[0]) * block, block, more[1])
+    return Activations(few[0] + (recipe.model.depth - least) * block, block, more[1], few[2] - few[0])
 
 
-def _trace(
-    config: DiTConfig, shape: Shape, compute: ComputeConfig, lora: LoRAConfig | None, half_blocks: bool
-) -> tuple[int, int]:
-    """(peak, tail) of a network of this depth."""
+def _trace(recipe: TrainRecipe, depth: int, shape: Shape, half: bool) -> tuple[int, int, int]:
+    """`measure` of a network of this depth."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with FakeTensorMode():
-        model = DiT(config)
-        if lora:
-            adapt(model, lora, compute)
-        if half_blocks:
-            blocks_to_bf16(model)
-        one = compute.model_copy(update={"compile": False})
-        parallelize(model, ParallelConfig(), one, World.alone("cpu"))
-        with LiveBytes() as live:
-            _step(model, config, shape, one)
-        return _peaks(live, [p.grad for p in model.parameters() if p.grad is not None])
+    shallow = recipe.model_copy(update={"model": recipe.model.model_copy(update={"depth": depth})})
+    with made_up_ranks(recipe.parallel, recipe.parallel.context) as world, FakeTensorMode():
+        return measure(TracedRun(shallow, world, shape, sharded=False, half=half))
 
 
-def _step(model: nn.Module, config: DiTConfig, shape: Shape, compute: ComputeConfig) -> None:
-    """The loop's forward and backward pass, with what `flow_loss` holds meanwhile."""
-    size = (shape.batch, config.in_channels, *shape.latent)
-    latents, target = torch.empty(size), torch.empty(size)
-    text = torch.empty(shape.batch, shape.text, config.caption_channels)
-    mask = torch.ones(shape.batch, shape.text, dtype=torch.bool)
-    with autocast(compute, torch.device("cpu")):
-        predicted = model(latents + target, torch.zeros(shape.batch, shape.latent[0]), text, mask)
-        loss = (predicted.float() - target).square().mean()
-    loss.backward()
-
-
-def _peaks(live: LiveBytes, gradients: list[Tensor]) -> tuple[int, int]:
-    line = live.timeline(apart=gradients)
+def measure(run: TracedRun) -> tuple[int, int, int]:
+    """(peak, tail, peak with gradients) of one micro-batch."""
+    with LiveBytes() as live:
+        run.micro_batch()
+    line = live.timeline(apart=[p.grad for p in run.model.parameters() if p.grad is not None])
     whole = line[-1][1]
     late = [rest + grads - whole for rest, grads in line if grads >= 0.6 * whole]
-    return max(rest for rest, _ in line), max(0, *late, 0)
+    return max(rest for rest, _ in line), max(0, *late, 0), max(rest + grads for rest, grads in line)

@@ -12,8 +12,10 @@ import torch
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.training.adapters import MODULATION, adapt
-from reelwright.training.budget.activations import Shape, trace
+from reelwright.training.budget.activations import Activations, trace
+from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
 from reelwright.training.budget.throughput import step_flops
+from reelwright.training.budget.traced import Shape
 from reelwright.training.data.buckets import Bucket, buckets_of
 from reelwright.training.distributed.world import mesh_sizes
 from reelwright.training.errors import TrainError
@@ -25,8 +27,9 @@ CUDA_BYTES = 2 << 30
 GATHERED_BLOCKS = 2
 """Blocks whose whole weights are there at once: the one that computes and the next, which is being fetched."""
 
-WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
-"""Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
+CAPTION_WEIGHT = 0.11
+"""Bytes that a caption's token holds over those of a grid's: 90 KB and 840 KB at 13.6 B with full checkpointing. It
+says only which buckets are traced."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Of the rank that holds most, in the largest micro-batch. bytes: by kind, in the order to show."""
+    """Of the rank that holds most, in the worst micro-batch. bytes: by kind, in the order to show."""
 
     recipe: TrainRecipe
     ranks: int
@@ -67,9 +70,8 @@ class MemoryPlan:
     """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
     recomputation; where attention is sparse, after its `dense_steps`."""
     sampling: int = 0
-    """Bytes while the recipe's samples are made, 0 if none are: no gradients and activations, but VAE, text encoder
-    and, with averaged weights, the others' copy. What decoding holds is not in it. Validation holds such a copy too, in
-    the place of the gradients, which are as large."""
+    """Bytes while the recipe's samples are made, 0 if none are; see `budget.sampling`. Validation holds a copy of
+    averaged weights too, in the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:
@@ -78,7 +80,7 @@ class MemoryPlan:
     @property
     def tokens(self) -> int:
         """Of a step, over all ranks, at most."""
-        return self.tokens_of(self.bucket)
+        return max(self.tokens_of(bucket) for bucket in buckets_of(self.recipe.data))
 
     def tokens_of(self, bucket: Bucket) -> int:
         """Of a step whose micro-batches are all of one bucket."""
@@ -97,57 +99,85 @@ class MemoryPlan:
 def plan_memory(
     recipe: TrainRecipe, *, ranks: int = 1, device: str = "cuda", bucket: Bucket | None = None
 ) -> MemoryPlan:
-    """bucket: the one to plan for; the one with most tokens in a micro-batch if none is given.
+    """Plan what a rank holds. Not in it: what the allocator cannot reuse (fragments).
 
-    Not in it: what the allocator cannot reuse (fragments), and what VAE and text encoder hold while they compute.
-    Raises TrainError where the ranks do not fit the recipe's layout.
+    Args:
+        recipe: the run's.
+        ranks: its processes.
+        device: cuda or cpu.
+        bucket: the one to plan for; None: the worst of the recipe's.
+
+    Raises:
+        TrainError: the ranks do not fit the recipe's layout.
     """
     replicate, shard, context = mesh_sizes(recipe.parallel, ranks)
-    data_ranks = replicate * shard
-    if recipe.data.batches_per_step % data_ranks:
-        raise TrainError(
-            f"data.batches_per_step {recipe.data.batches_per_step} is no multiple of the {data_ranks} ranks that "
-            f"take batches; set it to {math.ceil(recipe.data.batches_per_step / data_ranks) * data_ranks}"
-        )
+    micro_batches = micro_batches_of(recipe, ranks)
     costly = bucket or max(buckets_of(recipe.data), key=lambda b: _flops(recipe, b))
-    bucket = bucket or largest_bucket(recipe.data, recipe.model)
-    batch = batch_size(bucket, recipe.data, recipe.model)
-    micro_batches = recipe.data.batches_per_step // data_ranks
     counts = count_parameters(recipe.model, recipe.lora, recipe.compute)
-    sharded = ranks > 1
-    half = sharded and device == "cuda" and recipe.compute.precision == "bf16"
-    held = trace(
-        recipe.model, _shape(recipe, bucket, batch, context), recipe.compute, lora=recipe.lora, half_blocks=half
-    )
-    pieces = shard * context if sharded else 1
+    half = ranks > 1 and device == "cuda" and recipe.compute.precision == "bf16"
+    held = {b: trace(recipe, shape_of(recipe, b), half=half) for b in ([bucket] if bucket else heaviest(recipe))}
+    bucket = max(held, key=lambda b: held[b].peak)
+    pieces = shard * context if ranks > 1 else 1
     kinds = _weights(recipe, counts, pieces)
-    if sharded:
-        kinds |= _sharding(recipe, counts, pieces, half, micro_batches)
-        kinds["activations"] = held.peak
-    elif micro_batches > 1:
-        kinds["activations"] = held.peak  # from the second micro-batch on, beside whole gradients
-    else:
-        kinds["activations"] = max(held.tail, held.peak - kinds["gradients"])  # as one shrinks the other grows
+    if ranks > 1:
+        kinds |= {"gathered weights": _gathered(recipe, counts, half)}
+        kinds |= {"gradients being reduced": _being_reduced(recipe, counts, held[bucket], micro_batches)}
+    if ranks > 1 or micro_batches > 1:
+        kinds["activations"] = held[bucket].peak  # from the second micro-batch on, beside whole gradients
+    else:  # as one shrinks the other grows
+        kinds["activations"] = max(max(a.tail, a.peak - kinds["gradients"]) for a in held.values())
+    if context > 1 and recipe.parallel.context_form == "ring":
+        kinds["ring's buffers"] = _ring_bytes(recipe, bucket, context)
     latents, states = recipe.data.encode.stored
     if not (latents and states):
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
+    if latents and wants_samples(recipe):
+        kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
-    flops = _flops(recipe, costly) * recipe.data.batches_per_step
+    batch, flops = batch_size(bucket, recipe.data, recipe.model), _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryPlan(
         recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
-        _sampling(recipe, kinds),
+        sampling_bytes(recipe, kinds, whole=kinds.get("gathered weights", 0), half=half),
     )  # fmt: skip
 
 
-def largest_bucket(data: DataConfig, config: DiTConfig) -> Bucket:
-    """The bucket whose micro-batch has most tokens; of those, the longest sequence."""
+def micro_batches_of(recipe: TrainRecipe, ranks: int) -> int:
+    """Count the micro-batches of a rank's step. TrainError where they do not come out even."""
+    replicate, shard, _ = mesh_sizes(recipe.parallel, ranks)
+    if recipe.data.batches_per_step % (replicate * shard):
+        raise TrainError(
+            f"data.batches_per_step {recipe.data.batches_per_step} is no multiple of the {replicate * shard} ranks "
+            f"that take batches; set it to {even_batches(recipe, ranks)}"
+        )
+    return recipe.data.batches_per_step // (replicate * shard)
 
-    def tokens(bucket: Bucket) -> tuple[int, int]:
-        one = bucket.tokens(config.patch_size)
-        return batch_size(bucket, data, config) * one, one
 
-    return max(buckets_of(data), key=tokens)
+def even_batches(recipe: TrainRecipe, ranks: int) -> int:
+    """The next number of micro-batches per step that so many ranks divide."""
+    replicate, shard, _ = mesh_sizes(recipe.parallel, ranks)
+    return math.ceil(recipe.data.batches_per_step / (replicate * shard)) * replicate * shard
+
+
+def heaviest(recipe: TrainRecipe) -> list[Bucket]:
+    """The buckets one of whose micro-batches holds most: of images, of which each brings a caption, and of videos.
+
+    Bytes follow from tokens of grids and of captions, a caption's token at `CAPTION_WEIGHT`.
+    """
+
+    def weight(bucket: Bucket) -> float:
+        one = bucket.tokens(recipe.model.patch_size)
+        return batch_size(bucket, recipe.data, recipe.model) * (one + CAPTION_WEIGHT * recipe.text.tokens)
+
+    found = sorted(buckets_of(recipe.data), key=weight, reverse=True)
+    images, videos = ([b for b in found if (b.frames == 1) == still] for still in (True, False))
+    return images[:1] + videos[:1]
+
+
+def shape_of(recipe: TrainRecipe, bucket: Bucket) -> Shape:
+    """A whole micro-batch of a bucket; with a clean frame where the tasks have such, which takes copies."""
+    clean = bucket.frames > 1 and (recipe.tasks.i2v or recipe.tasks.continuation)
+    return Shape(batch_size(bucket, recipe.data, recipe.model), bucket.latent, 1 if clean else 0)
 
 
 def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
@@ -174,21 +204,6 @@ def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: Comput
     )
 
 
-def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -> int:
-    """Of the recipe's VAE and text encoder, or of one of them; the stand-ins have no weights."""
-    size = {"fp32": FP32, "bf16": BF16}
-    of_vae = WAN_VAE * size[recipe.codec.dtype] if vae and recipe.codec.kind == "wan" else 0
-    return of_vae + (UMT5_XXL * size[recipe.text.dtype] if text and recipe.text.kind == "umt5" else 0)
-
-
-def _sampling(recipe: TrainRecipe, kinds: dict[str, int]) -> int:
-    if not recipe.samples.every or not recipe.samples.prompts:
-        return 0
-    gone = {"gradients", "gradients being reduced", "activations", "VAE and text encoder"}
-    copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
-    return sum(size for kind, size in kinds.items() if kind not in gone) + copy + encoder_bytes(recipe)
-
-
 def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
     """Of a micro-batch."""
     patch, batch = recipe.model.patch_size, batch_size(bucket, recipe.data, recipe.model)
@@ -210,20 +225,28 @@ def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]
     }
 
 
-def _sharding(recipe: TrainRecipe, counts: Counts, pieces: int, half: bool, micro_batches: int) -> dict[str, int]:
-    """What FSDP2 adds: whole weights of the blocks at work and of the rest, and gradients on their way to shards."""
+def _ring_bytes(recipe: TrainRecipe, bucket: Bucket, context: int) -> int:
+    """What a ring's backward pass holds while it runs: two pairs of keys and values, two of their gradients in fp32,
+    and the queries' in fp32; a trace sees an operator's results alone.
+    """
+    size = BF16 if recipe.compute.precision == "bf16" else FP32
+    numbers = batch_size(bucket, recipe.data, recipe.model) * bucket.tokens(recipe.model.patch_size)
+    return math.ceil(numbers / context) * recipe.model.hidden_size * (4 * size + 5 * FP32)
+
+
+def _gathered(recipe: TrainRecipe, counts: Counts, half: bool) -> int:
+    """Whole weights of the blocks at work and of the rest, as FSDP2 gathers them."""
     size = BF16 if half else FP32
     blocks = GATHERED_BLOCKS if recipe.parallel.reshard_after_forward else counts.depth
     a_block = ((counts.blocks - counts.modulation) * size + counts.modulation * FP32) // counts.depth
-    gathered = min(blocks, counts.depth) * a_block + counts.rest * FP32
-    whole = recipe.parallel.gradients == "whole" and micro_batches > 1
-    trained = math.ceil(counts.trained_in_blocks / counts.depth)
-    on_the_way = counts.trained * FP32 if whole else trained * (size + FP32)
-    return {"gathered weights": gathered, "gradients being reduced": on_the_way}
+    return min(blocks, counts.depth) * a_block + counts.rest * FP32
 
 
-def _shape(recipe: TrainRecipe, bucket: Bucket, batch: int, context: int) -> Shape:
-    """The largest strip of token rows that a rank of a context group has."""
-    frames, rows, columns = bucket.latent
-    patch = recipe.model.patch_size[1]
-    return Shape(batch, (frames, math.ceil(rows // patch / context) * patch, columns), recipe.text.tokens)
+def _being_reduced(recipe: TrainRecipe, counts: Counts, held: Activations, micro_batches: int) -> int:
+    """Gradients on their way to shards: a block's own, and those of the block before in the backward pass, in fp32,
+    which FSDP2 keeps until the next block's are whole. That block's activations are gone by then.
+    """
+    if recipe.parallel.gradients == "whole" and micro_batches > 1:
+        return counts.trained * FP32
+    before = math.ceil(counts.trained_in_blocks / counts.depth) * FP32
+    return held.growing + max(0, before - held.block)

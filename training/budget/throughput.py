@@ -4,48 +4,13 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
-
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
 from reelwright.model.flops import train_flops
 from reelwright.model.lora.flops import lora_train_flops
 from reelwright.training.batch import Batch
+from reelwright.training.budget.devices import peak_flops
 from reelwright.training.distributed.world import World
 from reelwright.training.recipe import TrainRecipe
-
-# Dense bf16 peaks in TFLOP/s, from the makers' data sheets (NVIDIA's headline figures with sparsity, halved).
-# The first name that the device's own name contains counts, so longer ones come first.
-PEAK_TFLOPS = (
-    ("B200", 2250.0),
-    ("GH200", 989.5),
-    ("H200", 989.5),
-    ("H100 PCIe", 756.5),
-    ("H100 NVL", 835.5),
-    ("H100", 989.5),
-    ("H800 PCIe", 756.5),
-    ("H800", 989.5),
-    ("H20", 148.0),
-    ("A100", 312.0),
-    ("A800", 312.0),
-    ("L40S", 362.0),
-    ("L40", 181.0),
-    ("L4", 121.0),
-    ("A40", 149.7),
-    ("A10", 125.0),
-    ("RTX 6000 Ada", 364.2),
-    ("RTX 4090", 165.2),
-    ("RTX 3090", 71.0),
-    ("MI300X", 1307.4),
-    ("MI250X", 383.0),
-)
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """Dense bf16 FLOP/s of a GPU that the table has; None for others and for the CPU."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((tera * 1e12 for known, tera in PEAK_TFLOPS if known in name), None)
 
 
 def step_flops(

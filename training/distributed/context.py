@@ -1,40 +1,44 @@
-"""Context parallelism: the ranks of a group share a sample, each computing a strip of rows of its token grid.
+"""Context parallelism: the ranks of a group share a sample, each computing a part of each frame of its token grid.
 
-A strip has all frames, so that a rank's condition tokens come first, as in the whole. Only self-attention sees more
-than the strip: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`training.distributed.ring`).
+A part has all frames, so that a rank's condition tokens come first, as in the whole. Only self-attention sees more than
+the part: by all-to-all over heads (Ulysses, Jacobs et al., 2023), or by a ring (`training.distributed.ring`).
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
 from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
 
+from reelwright.kernels.attention import permuted
+from reelwright.kernels.blocks import REMEMBERED, BlockGrid, constant_for_compile
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
-from reelwright.model.sparse import SparseAttention
 from reelwright.training.batch import B
-from reelwright.training.distributed.strips import Strips, attention_types
+from reelwright.training.distributed.partial_attention import piece_backend, whole_backend
+from reelwright.training.distributed.strips import Strips, TokenStrips, attention_types
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import ParallelConfig
+from reelwright.training.recipe import ParallelConfig, TrainRecipe
 
 
 class ContextParallel:
-    """Deals out the rows of batches to the ranks of a context group."""
+    """Deals out the frames of batches to the ranks of a context group."""
 
-    def __init__(self, strips: Strips) -> None:
+    def __init__(self, strips: Strips | TokenStrips) -> None:
         self.strips = strips
 
     def share(self, batch: B, patch: tuple[int, int, int]) -> B:
-        """Return the batch with the strip of token rows that this rank computes; the attention uses it until the next.
+        """Return the batch with the part of each frame that this rank computes; the attention uses it until the next.
 
         Args:
             batch: latents [B, C, T, H, W], whole on every rank.
             patch: latent frames, rows and columns of a token.
         """
-        return replace(batch, strip=self.strips.divide(batch.latents.shape[3] // patch[1]))
+        height, width = batch.latents.shape[3:]
+        return replace(batch, strip=self.strips.divide(height // patch[1], width // patch[2]))
 
 
 def context_parallel(
@@ -56,57 +60,126 @@ def context_parallel(
             f"parallel.context {world.context_size} does not divide the model's {heads} heads; "
             "choose a divisor, or parallel.context_form: ring"
         )
-    strips = Strips(group, world.context_rank, world.context_size)
-    attend = UlyssesAttention(strips, inner) if parallel.context_form == "ulysses" else ring_attention(strips, inner)
-    set_attention(model, attend)
-    return ContextParallel(strips)
+    if parallel.context_form == "ulysses":
+        tokens = TokenStrips(group, world.context_rank, world.context_size)
+        set_attention(model, UlyssesAttention(tokens, inner))
+        return ContextParallel(tokens)
+    rows = Strips(group, world.context_rank, world.context_size)
+    set_attention(model, ring_attention(rows, inner))
+    return ContextParallel(rows)
+
+
+def attention_kernel(recipe: TrainRecipe, world: World) -> str:
+    """Name the kernel of a run's dense attention on its device: a ring's pieces have their own choice."""
+    dtype = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
+    ring = recipe.parallel.context > 1 and recipe.parallel.context_form == "ring"
+    name = (piece_backend if ring else whole_backend)(world.device, dtype, recipe.model.head_dim)
+    return f"{name}, in a ring" if ring else name
 
 
 class UlyssesAttention:
-    """An `Attend`: from strips with all heads to whole samples with some heads, and back after the inner attention.
+    """An `Attend`: from parts of frames with all heads to whole samples with some heads, and back afterwards.
 
-    The inner attention sees the whole token grid in its order, so any will do: in block order too, a strip's runs of
-    frames are parts of the whole's, if strips are cut between blocks. q, k, v [B, heads, N of the strip, D].
+    v travels while q and k are normed and turned; q and k travel together. What arrives is put into the order that the
+    inner attention wants (blocks, or (t, h, w)) by one gather, so a part need not be cut between blocks.
+    q, k, v [B, heads, N of the part, D]; v may be what `send` returned.
     """
 
-    def __init__(self, strips: Strips, inner: Attend = dense_attention) -> None:
+    def __init__(self, strips: TokenStrips, inner: Attend = dense_attention) -> None:
         self.strips, self.inner = strips, inner
-        if isinstance(inner, SparseAttention):
-            strips.multiple = max(high for _, high, _ in inner.block)
 
-    def arrange(self, layout: Layout) -> Layout:
-        """As the inner attention wants it, of strips that are cut between blocks."""
-        arrange = getattr(self.inner, "arrange", None)
-        return arrange(layout) if arrange and self.strips.even else layout
+    def send(self, v: Tensor) -> Tensor:
+        """Begin the values' way: [B, heads, N of the part, D] -> [N, 1, B, heads / size, D], to be waited for."""
+        return self._send([attention_types(v, v, v)[2]])
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        whole = replace(layout, rows=sum(self.strips.rows))
-        queries, keys = ([d * layout.columns for d in depths] for depths in layout.depths)
-        q, k, v = attention_types(q, k, v)
-        out = self.inner(self._gather(q, queries), self._gather(k, keys), self._gather(v, keys), whole)
-        return self._scatter(out, queries)
+        rows, columns = self.strips.grid
+        whole = replace(layout, rows=rows, columns=columns)
+        arrange = getattr(self.inner, "arrange", None)
+        whole = whole if arrange is None else arrange(whole)
+        v = v if v.ndim == 5 else self.send(v)
+        q, k, _ = attention_types(q, k, v)
+        order_q, order_k = self._orders(whole, q.device)
+        together = [[q, k]] if layout.query_frames == layout.frames else [[q], [k]]
+        sent = [self._send(parts) for parts in together]
+        orders = [order_q, order_k][: len(sent)]
+        queries, keys = (x for parts, order in zip(sent, orders, strict=True) for x in self._arrived(parts, order))
+        (values,) = self._arrived(v, order_k)
+        out = self.inner(queries, keys, values, whole)
+        return self._send_back(out, order_q)
 
-    def _gather(self, x: Tensor, runs: list[int]) -> Tensor:
-        """[B, heads, N of the strip, D] → [B, heads / size, N, D]. runs: tokens of each run of frames, of a row."""
+    def _orders(self, whole: Layout, device: torch.device) -> tuple["Order", "Order"]:
+        shares = self.strips.tokens
+        if whole.block is None:
+            return (exchange_order(whole.query_frames, shares, None, str(device)),
+                    exchange_order(whole.frames, shares, None, str(device)))  # fmt: skip
+        queries, keys = whole.grids
+        return (exchange_order(whole.query_frames, shares, _plain(queries), str(device)),
+                exchange_order(whole.frames, shares, _plain(keys), str(device)))  # fmt: skip
+
+    def _send(self, parts: Sequence[Tensor]) -> Tensor:
+        """P tensors [B, heads, N of the part, D] -> [N, P, B, heads / size, D], a rank's tokens after another's."""
+        strips, size = self.strips, self.strips.size
+        n = parts[0].shape[2]
+        frames = n // strips.tokens[strips.rank]
+        by_rank = [x.unflatten(1, (size, -1)).permute(1, 3, 0, 2, 4) for x in parts]
+        message = torch.stack(by_rank, dim=2).flatten(0, 1)
+        return all_to_all_single_autograd(message, [frames * t for t in strips.tokens], [n] * size, strips.group)
+
+    def _arrived(self, sent: Tensor, order: "Order") -> list[Tensor]:
+        """What `_send` began, in its order: P tensors [B, heads / size, N, D]."""
+        return list(permuted(wait_tensor(sent), *order, 0).permute(1, 2, 3, 0, 4).unbind(0))
+
+    def _send_back(self, x: Tensor, order: "Order") -> Tensor:
+        """[B, heads / size, N, D] -> [B, heads, N of the part, D]."""
         strips = self.strips
-        batch, heads, _, dim = x.shape
-        send = x.unflatten(1, (strips.size, heads // strips.size)).movedim(1, 0)
-        sizes = [[batch, heads // strips.size, rows * sum(runs), dim] for rows in strips.rows]
-        taken = _exchange(list(send), sizes, strips.group)
-        parts = [part.split([run * rows for run in runs], dim=2) for part, rows in zip(taken, strips.rows, strict=True)]
-        return torch.cat([piece for run in zip(*parts, strict=True) for piece in run], dim=2)
-
-    def _scatter(self, x: Tensor, runs: list[int]) -> Tensor:
-        """[B, heads / size, N, D] → [B, heads, N of the strip, D]."""
-        strips = self.strips
-        pieces = x.split([run * rows for run in runs for rows in strips.rows], dim=2)
-        send = [torch.cat(pieces[rank :: strips.size], dim=2) for rank in range(strips.size)]
-        return torch.cat(_exchange(send, [list(send[strips.rank].shape)] * strips.size, strips.group), dim=1)
+        frames = x.shape[2] // sum(strips.tokens)
+        n = frames * strips.tokens[strips.rank]
+        message = permuted(x.permute(2, 0, 1, 3), order[1], order[0], 0)
+        taken = [n] * strips.size
+        came = wait_tensor(
+            all_to_all_single_autograd(message, taken, [frames * t for t in strips.tokens], strips.group)
+        )
+        return came.unflatten(0, (strips.size, n)).permute(2, 0, 3, 1, 4).flatten(1, 2)
 
 
-def _exchange(send: list[Tensor], sizes: list[list[int]], group: dist.ProcessGroup) -> list[Tensor]:
-    """Piece r goes to rank r of the group; what comes back is of `sizes`, one from each rank."""
-    flat = torch.cat([piece.reshape(-1) for piece in send])
-    given, taken = [piece.numel() for piece in send], [math.prod(size) for size in sizes]
-    received = wait_tensor(all_to_all_single_autograd(flat, taken, given, group))
-    return [piece.view(size) for piece, size in zip(received.split(taken), sizes, strict=True)]
+Order = tuple[Tensor, Tensor]
+"""Places in the message, a rank's tokens after another's, of the tokens as they are wanted; and the inverse."""
+Blocks = tuple[tuple[int, int, int], tuple[int, int, int], int, tuple[int, int, int] | None]
+"""A `BlockGrid`'s fields: what a compiler takes for a constant."""
+
+
+@constant_for_compile
+def exchange_order(frames: int, shares: tuple[int, ...], blocks: Blocks | None, device: str) -> Order:
+    """Return where each token of the whole lies among those that ranks send, and the inverse; int64 [N] each.
+
+    Args:
+        frames: of the grid.
+        shares: tokens of each frame, by rank.
+        blocks: of the order that is wanted; None: (t, h, w).
+        device: of the tensors.
+    """
+    if active_fake_mode() is not None:  # tensors without storage are not to be remembered
+        return _exchange_order(frames, shares, blocks, device)
+    return _remembered_order(frames, shares, blocks, device)
+
+
+def _exchange_order(frames: int, shares: tuple[int, ...], blocks: Blocks | None, device: str) -> Order:
+    first, parts = 0, []
+    for share in shares:
+        parts.append(frames * first + share * torch.arange(frames)[:, None] + torch.arange(share))
+        first += share
+    order = torch.cat(parts, dim=1).flatten()
+    if blocks is not None:
+        order = order[BlockGrid(*blocks).order()]
+    return order.to(device), order.argsort().to(device)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _remembered_order(frames: int, shares: tuple[int, ...], blocks: Blocks | None, device: str) -> Order:
+    with torch.inference_mode(False), torch.device("cpu"):
+        return _exchange_order(frames, shares, blocks, device)
+
+
+def _plain(grid: BlockGrid) -> Blocks:
+    return grid.grid, grid.block, grid.split, grid.other

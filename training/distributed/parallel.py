@@ -4,6 +4,7 @@ The order is the one that torchtitan found to work. Names of weights stay what t
 replaced, not its module wrapped.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,28 +20,45 @@ from reelwright.training.recipe import ComputeConfig, ParallelConfig
 
 COMPILED_SHAPES = 128
 """Shapes of batches that are compiled for where nobody knows how many there are."""
+KEPT_KEYS = 2048
+"""Keys from which `checkpointing: attention` keeps an attention's output. Per byte of it, an attention costs 2 FLOPs
+per key to compute again, and a linear layer as many FLOPs as it has inputs (4,096 in the published network): with fewer
+keys, an attention is cheaper to make anew than the layers around it, which are made anew.
+"""
 MODES = 3
 """Each is compiled for training, for validation, and, as a later epoch may cut its batches otherwise, once more."""
 
 
 def parallelize(
-    model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World, *, backend: Any = "inductor"
+    model: nn.Module,
+    parallel: ParallelConfig,
+    compute: ComputeConfig,
+    world: World,
+    *,
+    backend: Any = "inductor",
+    half: bool | None = None,
+    regions: bool = False,
 ) -> nn.Module:
     """Put a recipe's parallelism and memory savings on a DiT (its `blocks`), in place, and return it.
 
     Adapters (LoRA) go on before, optimizers are made after: parameters become DTensors. Gradients are summed over all
     ranks, not averaged: a rank's loss is its part of the step's (a sum over its samples / samples of the step).
     Context parallelism is set on a model by `training.distributed.context`, as it also splits the batches. backend:
-    torch.compile's, where the recipe compiles.
+    torch.compile's, where the recipe compiles. half: blocks travel in bf16; None: on GPUs, where precision is bf16.
+    regions: attention is in no graph (a ring of sparse attention, `TrainRecipe.in_regions`). A block is then compiled
+    before and after it, within the checkpoint: a checkpoint is one operation of a graph, and one around such attention
+    would not be compiled at all. All of such a block is computed again, as what is kept is chosen within a graph.
     """
-    blocks = model.blocks
-    for block in blocks:
+    for block in model.blocks:
+        if compute.compile and regions:
+            block.forward = _compiled(block.forward, backend)
         if compute.checkpointing != "none":
-            block.forward = _recomputed(block.forward, compute.checkpointing)
-        if compute.compile:
+            block.forward = _recomputed(block.forward, "full" if regions else compute.checkpointing)
+        if compute.compile and not regions:
             block.forward = _compiled(block.forward, backend)
     if world.size > 1:
-        _shard(model, parallel, compute, world)
+        on_gpus = compute.precision == "bf16" and world.device.type == "cuda"
+        _shard(model, parallel, world, half=on_gpus if half is None else half)
     return model
 
 
@@ -58,19 +76,22 @@ def accumulate(model: nn.Module, parallel: ParallelConfig, *, last: bool) -> Non
     """Say before a micro-batch's backward whether it is the step's last.
 
     Gradients are reduced to shards after each micro-batch, which takes the least memory; replicas are summed once,
-    at the last. With `gradients: whole` they stay whole on every rank until the last: one reduction a step.
+    at the last. With `gradients: whole` they stay whole on every rank until the last: one reduction per step. Under
+    ZeRO-2 weights are gathered once per step: they stay whole between micro-batches, and go after the last. That takes
+    no more memory at the peak, which lies at the end of a forward pass, where they are whole anyway.
     """
     from torch.distributed.fsdp import FSDPModule
 
     if isinstance(model, FSDPModule):
         model.set_is_last_backward(last)
+        model.set_reshard_after_backward(last or parallel.reshard_after_forward)
         if parallel.gradients == "whole":
             model.set_requires_gradient_sync(last)
         else:
             model.set_requires_all_reduce(last)
 
 
-def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, world: World) -> None:
+def _shard(model: nn.Module, parallel: ParallelConfig, world: World, *, half: bool) -> None:
     """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -78,7 +99,7 @@ def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, w
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = _weights_mesh(world, parallel)
     reshard = parallel.reshard_after_forward
-    exact, rounded = _precision(compute, world, inner=False), _precision(compute, world, inner=True)
+    exact, rounded = _precision(half=False), _precision(half=half)
     for block in model.blocks:
         fully_shard(block.adaLN_modulation, mesh=mesh, reshard_after_forward=reshard, mp_policy=exact)
         fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=rounded)
@@ -89,8 +110,19 @@ def _shard(model: nn.Module, parallel: ParallelConfig, compute: ComputeConfig, w
             # backend knows, rather than NCCL's averages.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    _prefetch_backward(list(model.blocks))
     model.register_forward_hook(_let_go)
     register_fsdp_forward_method(model, "cache")
+
+
+def _prefetch_backward(blocks: list[Any]) -> None:
+    """Fetch, while a block's backward pass computes, the block before it and that one's modulation.
+
+    FSDP2 by itself fetches the unit before in forward order. Units alternate, so that would be this block's small
+    modulation alone, and the block before would be asked for when it is wanted.
+    """
+    for before, block in itertools.pairwise(blocks):
+        block.set_modules_to_backward_prefetch([before, before.adaLN_modulation])
 
 
 def _let_go(model: nn.Module, inputs: Any, output: Any) -> None:
@@ -105,25 +137,26 @@ def _let_go(model: nn.Module, inputs: Any, output: Any) -> None:
 
 def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
     """Ranks that weights are sharded over: those of `shard` and of `context` alike; replicas around them (HSDP)."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.distributed.device_mesh import init_device_mesh
 
     replicas, shards = parallel.replicate, world.size // parallel.replicate
     if shards * replicas != world.size:
         raise TrainError(f"parallel.replicate {replicas} does not divide the run's {world.size} ranks")
-    mesh = init_device_mesh(world.device.type, (replicas, shards), mesh_dim_names=("replicas", "shards"))
+    with unset_fake_temporarily():  # a mesh holds real numbers, also where a step is traced without storage
+        mesh = init_device_mesh(world.device.type, (replicas, shards), mesh_dim_names=("replicas", "shards"))
     return mesh if replicas > 1 else mesh["shards"]
 
 
-def _precision(compute: ComputeConfig, world: World, *, inner: bool) -> Any:
-    """Blocks travel in bf16 on GPUs: half the bytes, autocast rounds them anyway, and no rounded copies wait for the
-    backward pass.
+def _precision(*, half: bool) -> Any:
+    """Blocks travel in bf16 on GPUs (half): half the bytes, autocast rounds them anyway, and no rounded copies wait for
+    the backward pass.
 
     The rest (modulation, embedders, final layer) stays fp32, as the network computes there. Gradients are summed in
     fp32.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    half = inner and compute.precision == "bf16" and world.device.type == "cuda"
     return MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
@@ -145,31 +178,54 @@ def compile_for(shapes: int) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:
-    """A forward whose activations are made anew in the backward pass: all of them, or all but the costly ones."""
+    """A forward whose activations are made anew in the backward pass: all of them, or all but those worth keeping.
+
+    No random numbers are drawn in a block, so no generator's state is kept for its second pass.
+    """
     from torch.utils.checkpoint import checkpoint
 
-    extra = {"context_fn": _save_costly} if form == "selective" else {}
-    return partial(checkpoint, forward, use_reentrant=False, **extra)
+    extra = {} if form == "full" else {"context_fn": _KEEPING[form]}
+    return partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False, **extra)
 
 
-def _save_costly() -> Any:
+def _keep_attention() -> Any:
+    """Long attention is kept; linear layers, norms, RoPE and modulation are made anew."""
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    always, dense = frozenset(_long_attention()), frozenset(_dense_attention())
+
+    def policy(_: Any, operator: Any, *arguments: Any, **__: Any) -> bool:
+        """Arguments of every dense operator begin with q, k and v [B, heads, N, D]."""
+        return operator in always or (operator in dense and arguments[1].shape[2] >= KEPT_KEYS)
+
+    return create_selective_checkpoint_contexts(policy)
+
+
+def _keep_costly() -> Any:
     """Matrix products and attention are kept; norms, activations, RoPE and modulation are made anew."""
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
-    return create_selective_checkpoint_contexts(_costly())
-
-
-def _costly() -> list[Any]:
     aten = torch.ops.aten
-    import reelwright.kernels.operator  # they make the operators known
-    import reelwright.kernels.ranking  # noqa: F401
+    products = [aten.mm.default, aten.addmm.default, aten.bmm.default]
+    return create_selective_checkpoint_contexts([*products, *_long_attention(), *_dense_attention()])
 
+
+_KEEPING = {"attention": _keep_attention, "selective": _keep_costly}
+
+
+def _long_attention() -> list[Any]:
+    """Attention that is there for long videos alone, and the choice of its blocks."""
+    import reelwright.kernels.operator  # they make the operators known
+    import reelwright.kernels.ranking
+    import reelwright.training.distributed.ring  # noqa: F401
+
+    ours = torch.ops.reelwright
+    return [ours.block_sparse.default, ours.best_blocks.default, ours.ring_attention.default]
+
+
+def _dense_attention() -> list[Any]:
+    aten = torch.ops.aten
     return [
-        torch.ops.reelwright.block_sparse.default,
-        torch.ops.reelwright.best_blocks.default,
-        aten.mm.default,
-        aten.addmm.default,
-        aten.bmm.default,
         aten._scaled_dot_product_flash_attention.default,
         aten._scaled_dot_product_efficient_attention.default,
         aten._scaled_dot_product_cudnn_attention.default,

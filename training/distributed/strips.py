@@ -1,10 +1,11 @@
-"""Strips: the rows of a sample's token grid, dealt out to the ranks of a context group.
+"""Strips: parts of the frames of a sample's token grid, dealt out to the ranks of a context group.
 
-rows of tokens   0 ┌───────────┐
-                   │  rank 0   │   all frames and columns
-                 3 ├───────────┤
-                   │  rank 1   │
-                 5 └───────────┘
+A ring deals rows, or rows of whole blocks (`Strips`); where every rank sees every token anyway (Ulysses), tokens are
+dealt, so that the parts differ by one token per frame (`TokenStrips`). Three rows of 4 tokens over 2 ranks:
+
+    Strips     0 0 0 0    TokenStrips     0 0 0 0
+               0 0 0 0                    0 0 1 1
+               1 1 1 1                    1 1 1 1
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from reelwright.training.batch import Strip
+from reelwright.training.batch import Strip, TokenStrip
 from reelwright.training.errors import TrainError
 
 
@@ -26,17 +27,11 @@ class Strips:
     size: int
     rows: tuple[int, ...] = field(default=())
     multiple: int = 1
-    """Of rows, for all strips but the last. strict: of samples that have too few rows for it too, which then fail."""
-    strict: bool = False
+    """Of rows, for all strips but the last."""
 
-    @property
-    def even(self) -> bool:
-        """Whether the strips at hand are of such multiples."""
-        return not any(rows % self.multiple for rows in self.rows[:-1])
-
-    def divide(self, rows: int) -> Strip:
+    def divide(self, rows: int, columns: int = 1) -> Strip:
         """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
-        multiple = self.multiple if self.strict or rows > self.multiple * (self.size - 1) else 1
+        multiple = self.multiple
         units = -(-rows // multiple)
         if units < self.size:
             of = f" in blocks of {multiple}" if multiple > 1 else ""
@@ -49,6 +44,32 @@ class Strips:
         shares[-1] -= sum(shares) - rows
         self.rows = tuple(shares)
         return Strip(sum(self.rows[: self.rank]), self.rows[self.rank])
+
+
+@dataclass
+class TokenStrips:
+    """How many tokens of each frame every rank of a context group has; set by `ContextParallel.share`.
+
+    grid: (rows, columns) of a frame.
+    """
+
+    group: dist.ProcessGroup
+    rank: int
+    size: int
+    tokens: tuple[int, ...] = field(default=())
+    grid: tuple[int, int] = (0, 0)
+
+    def divide(self, rows: int, columns: int) -> TokenStrip:
+        """Share out a frame's tokens, the first ranks getting what does not divide; returns this rank's."""
+        each, more = divmod(rows * columns, self.size)
+        if not each:
+            raise TrainError(
+                f"parallel.context {self.size}: a frame has only {rows * columns} tokens to share; "
+                "use fewer context ranks or larger sizes"
+            )
+        self.tokens = tuple(each + (rank < more) for rank in range(self.size))
+        self.grid = (rows, columns)
+        return TokenStrip(sum(self.tokens[: self.rank]), self.tokens[self.rank], columns)
 
 
 def attention_types(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

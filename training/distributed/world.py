@@ -38,7 +38,7 @@ class World:
     mesh: "DeviceMesh | None" = None
     """(replicate, shard, context); None for one process."""
     hosts: "dist.ProcessGroup | None" = None
-    """All ranks again, over gloo, where the run computes on GPUs: words that wait for no GPU."""
+    """All ranks over gloo: words that wait for no GPU. None: the default group has gloo for CPU tensors."""
 
     @classmethod
     def alone(cls, device: str | torch.device | None = None) -> "World":
@@ -70,6 +70,12 @@ class World:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.hosts)
         return int(tensor)
 
+    def votes(self, name: str) -> "Votes":
+        """Begin votes of all ranks that no collective carries. name: of this one; no two may have the same."""
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        return Votes(_get_default_store().clone(), name, self.rank, self.size)
+
     def barrier(self) -> None:
         self.sum([0.0])
 
@@ -92,6 +98,38 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, op)
         return tensor.tolist()
+
+
+class Votes:
+    """Votes of all ranks by the process group's key-value store, from any thread: they mix with no collective.
+
+    A rank sends one word per vote and waits for one; rank 0 counts, and leaves last: the store may be its own.
+    """
+
+    def __init__(self, store: "dist.Store", name: str, rank: int, size: int) -> None:
+        self.store, self.name, self.rank, self.size = store, name, rank, size
+        self.store.set_timeout(timedelta(seconds=TIMEOUT_S))
+        self.number = 0
+
+    def count(self, yes: bool) -> int:
+        """Return how many ranks say yes, once all have voted. All ranks call it as often."""
+        key = f"{self.name}/{self.number}"
+        self.number += 1
+        self.store.set(f"{key}/{self.rank}", "1" if yes else "0")
+        if self.rank:
+            count = int(self.store.get(f"{key}/count"))
+            if self.store.add(f"{key}/read", 1) == self.size - 1:
+                self.store.set(f"{key}/read by all", "")
+            return count
+        keys = [f"{key}/{rank}" for rank in range(self.size)]
+        self.store.wait(keys)
+        count = sum(map(int, self.store.multi_get(keys)))
+        self.store.set(f"{key}/count", str(count))
+        if self.size > 1:
+            self.store.wait([f"{key}/read by all"])
+        for one in (*keys, f"{key}/count", f"{key}/read", f"{key}/read by all"):
+            self.store.delete_key(one)
+        return count
 
 
 def start(parallel: ParallelConfig, *, device: str | None = None) -> World:
@@ -153,7 +191,7 @@ def _world(rank: int, sizes: tuple[int, int, int], device: torch.device) -> Worl
         context_size=context,
         device=device,
         mesh=init_device_mesh(device.type, sizes, mesh_dim_names=DIMS),
-        hosts=dist.new_group(backend="gloo") if device.type == "cuda" else None,
+        hosts=None if "cpu:gloo" in dist.get_backend_config() else dist.new_group(backend="gloo"),
     )
 
 

@@ -35,7 +35,7 @@ class Objective(Protocol[B_contra]):
     """What a step learns. The trainer owns the optimizer, autocast, and the strips of context parallelism."""
 
     def loss(self, batch: B_contra, *, t: Tensor | None = None) -> Loss:
-        """Compute the loss of a batch, on the rows of `batch.strip` where it has one.
+        """Compute the loss of a batch, on `batch.strip`, a part of each frame, where it has one.
 
         Args:
             batch: a micro-batch on the device of the model.

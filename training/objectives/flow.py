@@ -88,7 +88,7 @@ def flow_loss(
     t: Tensor | None = None,
     patch: tuple[int, int, int] = (1, 2, 2),
 ) -> Loss:
-    """Compute the loss of a batch, or of the rows of its strip; the losses of all strips add up to the whole's.
+    """Compute the loss of a batch, or of its strip; the losses of all strips add up to the whole's.
 
     Args:
         model: the network; called as a `model.dit.DiT` is.
@@ -98,11 +98,10 @@ def flow_loss(
         patch: latent frames, rows and columns of a token.
     """
     noised = add_noise(batch, config, t=t, patch=patch)
-    x, target, origin = noised.x, noised.target, (0, 0, 0)
+    x, target = noised.x, noised.target
     if batch.strip is not None:
-        strip = batch.strip
-        rows = slice(strip.first * patch[1], (strip.first + strip.rows) * patch[1])
-        x, target, origin = x[..., rows, :], target[..., rows, :], (0, strip.first, 0)
+        x, target = batch.strip.cut(x, patch), batch.strip.cut(target, patch)
+    origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
     predicted = model(x, noised.t * T_SCALE, batch.text, cond_frames=batch.cond_frames, origin=origin)
     error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
     whole = noised.target[:, :, batch.cond_frames :]
@@ -172,9 +171,9 @@ def mean_density(config: FlowConfig, shift: float) -> float:
     A level t comes from the draw u = t / (s - (s - 1) t), and du/dt = s / (s - (s - 1) t)². So the mean over draws is
     the mean of du/dt over t ~ logit-normal: a smooth integral over z = (logit t - mean) / std.
     """
-    import torch
+    import numpy as np  # numbers also where a step is planned on tensors without storage
 
-    z = torch.linspace(-NORMAL_REACH, NORMAL_REACH, NORMAL_POINTS, dtype=torch.float64)
-    t = torch.sigmoid(config.logit_mean + config.logit_std * z)
-    per_level = shift / (shift - (shift - 1) * t).square()
-    return torch.trapezoid(per_level * torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi), z).item()
+    z = np.linspace(-NORMAL_REACH, NORMAL_REACH, NORMAL_POINTS)
+    t = 1 / (1 + np.exp(-(config.logit_mean + config.logit_std * z)))
+    per_level = shift / np.square(shift - (shift - 1) * t)
+    return float(np.trapezoid(per_level * np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi), z))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from reelwright.annotate.sets.clustering.lloyd import centroids_of, nearest
+
 MINI_BATCH_FROM = 20_000  # vectors; below, every round sees all of them
 BATCH = 4096
 STARTS = 4
@@ -69,27 +71,13 @@ def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None) -> Fi
     return Fit(centroids[used], ids, len(vectors), spread, next_id)
 
 
-def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each vector's nearest centroid, int [N], and its squared distance, float32 [N]."""
-    squares = (centroids**2).sum(axis=1)
-    labels = [np.zeros(0, np.intp)]
-    distances = [np.zeros(0, np.float32)]
-    for start in range(0, len(vectors), 16_384):
-        part = vectors[start : start + 16_384]
-        off = squares - 2 * part @ centroids.T
-        labels.append(off.argmin(axis=1))
-        distances.append(np.maximum(0, off.min(axis=1) + (part**2).sum(axis=1)))
-    return np.concatenate(labels), np.concatenate(distances)
-
-
 def _centroids(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-
     k = min(k, _distinct(vectors, k))
     if len(vectors) < MINI_BATCH_FROM:
-        model = KMeans(k, n_init=STARTS, random_state=seed)
-    else:
-        model = MiniBatchKMeans(k, batch_size=BATCH, n_init=STARTS, random_state=seed)
+        return centroids_of(vectors, k, starts=STARTS, seed=seed)
+    from sklearn.cluster import MiniBatchKMeans
+
+    model = MiniBatchKMeans(k, batch_size=BATCH, n_init=STARTS, random_state=seed)
     return np.asarray(model.fit(vectors).cluster_centers_, np.float32)
 
 

@@ -14,6 +14,7 @@ from reelwright.annotate.chat.base import Question
 from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.prompts import load_prompt
 from reelwright.annotate.chat.registry import open_chat
+from reelwright.annotate.sets.clustering.stop_words import ENGLISH
 
 Names = list[str | None]
 
@@ -83,12 +84,10 @@ def told_apart(names: Sequence[str | None], kept: Sequence[str | None]) -> Names
 
 def words(text: str) -> list[str]:
     """Return words that can name something, in lower case; Chinese, which has no spaces, as pairs of characters."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
     found = _WORD.findall(text.lower())
     pairs = [a + b for a, b in pairwise(found) if _HAN.match(a) and _HAN.match(b)]
     plain = [w.removesuffix("'s").removesuffix("’s") for w in found if not _HAN.match(w)]
-    return [w for w in plain if len(w) > 2 and w not in ENGLISH_STOP_WORDS and w not in _FILLER] + pairs
+    return [w for w in plain if len(w) > 2 and w not in ENGLISH and w not in _FILLER] + pairs
 
 
 def _ranked(count: Counter[str], overall: Counter[str], mean: float, captions: int) -> list[str]:

@@ -1,7 +1,5 @@
 """What the page says of sources, shots, failures and runs: aggregates by SQL, a few rows each, at any store's size."""
 
-
-
 from __future__ import annotations
 
 import json

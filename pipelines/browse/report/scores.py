@@ -1,7 +1,5 @@
 """Distributions of the numbers that clips have: quantiles and histograms of all columns in two passes, by SQL."""
 
-
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -48,9 +48,7 @@ def balance(
     columns = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     targets = None if target == "uniform" else read_targets(Path(target), columns)
     opened = Store.open(store)
-    found = balance_report(
-        opened, columns, where=where, snapshot=snapshot, targets=targets, cap=cap, alpha=alpha
-    )
+    found = balance_report(opened, columns, where=where, snapshot=snapshot, targets=targets, cap=cap, alpha=alpha)
     if as_json or as_csv:
         _write_for_machines(found, as_json)
         return

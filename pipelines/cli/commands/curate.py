@@ -12,7 +12,6 @@ from reelwright.pipelines.cli.commands.annotate import failed_before_in_words, p
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
-
     from reelwright.curation.ingest.inputs import Inputs, Skipped
     from reelwright.pipelines.annotate.context import Report
     from reelwright.pipelines.curate.sources import Summary

@@ -86,7 +86,10 @@ def generate(
     settings = _settings(source, size, asked)
     begins = read_beginning(image, video, settings, fps or source.fps)
     if shift is None:
-        settings = settings.changed(shift=default_shift(source, settings, begins.frames.shape[1] if begins else 0))
+        first = default_shift(source, settings, begins.frames.shape[1] if begins else 0)
+        given = min(settings.shape.overlap, settings.shape.frames)
+        later = default_shift(source, settings, given) if segments > 1 or prompts_file else None
+        settings = settings.changed(shift=first, later_shift=later)
     where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(where)
     precision = dtype if dtype != "auto" else ("bf16" if where.startswith("cuda") else "fp32")

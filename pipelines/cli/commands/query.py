@@ -111,11 +111,12 @@ def show(
         raise UserError(f"--video {video}: clips are mp4; name a file ending in .mp4")
     opened = Store.open(store)
     clip_id = find_clip(opened, clip)
-    row = {name: value for name, value in clip_row(opened, clip_id).items() if value is not None}
-    say(*(f"{name:{max(map(len, row))}}  {_shown(value, full)}" for name, value in row.items()))
     picture = out or (None if video else Path(f"{clip_id}.png"))
+    # before anything is printed: a reader that closes the pipe (`reel show … | head`) ends the command
     wrote = [write_clip(opened, clip_id, video)] if video else []
     wrote += [write_sheet(opened, clip_id, picture)] if picture else []
+    row = {name: value for name, value in clip_row(opened, clip_id).items() if value is not None}
+    say(*(f"{name:{max(map(len, row))}}  {_shown(value, full)}" for name, value in row.items()))
     say("", *(f"wrote {path}" for path in wrote))
 
 

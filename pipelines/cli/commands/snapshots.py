@@ -64,9 +64,7 @@ def create(
     per = LimitPer(*limit_per) if limit_per else None
     made = _same(opened, name, sql, limit, seed, weights, how, per) if job else None
     if made is None:
-        made = opened.snapshots.create(
-            name, sql, limit=limit, seed=seed, weights=weights, balance=how, limit_per=per
-        )
+        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights, balance=how, limit_per=per)
     say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
     if made.balance:
         say(_balance_text(made.balance))

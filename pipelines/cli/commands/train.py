@@ -72,9 +72,7 @@ def load_train_recipe(path: Path, settings: list[str], steps: int | None = None)
     return load(TrainRecipe, path, overrides, example="steps: 1000")
 
 
-def make_job(
-    recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = ""
-) -> "Job":
+def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = "") -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from reelwright.errors import UserError
     from reelwright.pipelines.recipes.locations import with_absolute_paths

@@ -34,6 +34,20 @@ def test_woven_fields_are_told_from_whole_frames(speed):
     assert score(frames[::2]) < 0.2
 
 
+@pytest.mark.parametrize("sigma", [0, 4])
+@pytest.mark.parametrize("speed", [0.5, 1.0, 1.5])
+def test_slow_movement_combs_by_less_than_the_pictures_detail_and_is_told_all_the_same(speed, sigma):
+    frames = panned(speed, 24)
+    assert score(list(noisy(woven(frames), sigma=sigma))) > 0.5
+    assert score(list(noisy(frames[::2], sigma=sigma))) < 0.2
+
+
+def test_slow_movement_up_and_down_is_no_combing_unless_woven():
+    frames = moved(texture(340, 320), np.zeros(24), np.arange(24) * 0.5, 240, 320)
+    assert score(frames[::2]) < 0.2
+    assert score(woven(frames)) > 0.5
+
+
 def test_noise_and_fine_lines_are_no_combing():
     stripes = np.full((240, 640, 3), 60, np.uint8)
     stripes[::2] = 190

@@ -16,6 +16,7 @@ from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.annotate.sets.cluster_names import ClusterNames
 from reelwright.annotate.sets.clustering.names import by_terms, told_apart
+from reelwright.annotate.sets.clustering.stop_words import ENGLISH
 from tests.annotate.chat.conftest import Server
 from tests.annotate.sets.embedded_clips import about, blobs, clips_of
 
@@ -178,3 +179,9 @@ def test_a_name_of_composed_captions_says_so() -> None:
     found, _ = ClusterNames()(clips, None)
     by = dict(zip(clips["cluster_id"].to_pylist(), found["cluster_named_by"].to_pylist(), strict=True))
     assert by == {0: "c-tf-idf", 1: "c-tf-idf of composed captions", 2: "c-tf-idf of composed captions"}
+
+
+def test_stop_words_are_those_of_scikit_learn() -> None:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    assert ENGLISH == ENGLISH_STOP_WORDS

@@ -132,3 +132,16 @@ def test_mini_batches_find_the_blobs_of_a_large_set() -> None:
 def test_a_number_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="max_k = 0"):
         Clusters(max_k=0)
+
+
+@pytest.mark.parametrize(("sizes", "k"), [([60, 50, 40, 30, 20], 5), ([200], 12), ([90, 60, 30], 9)])
+def test_a_fit_is_as_tight_as_scikit_learns(sizes: list[int], k: int) -> None:
+    from sklearn.cluster import KMeans
+
+    vectors, _ = blobs(sizes, width=2.0)
+    ours, theirs = [], []
+    for seed in range(4):
+        ours.append(fit(vectors, k, seed).spread)
+        theirs.append(KMeans(k, n_init=4, random_state=seed).fit(vectors).inertia_ / len(vectors))
+    assert np.mean(ours) < 1.02 * np.mean(theirs)
+    assert min(ours) > 0.98 * min(theirs), "nothing fits better than it should"

@@ -9,7 +9,8 @@ import pytest
 
 from reelwright.curation.media.colour import colour_of
 from reelwright.curation.media.cut import CutSpec, Cutter
-from reelwright.curation.media.encode import EncodeConfig, Encoded
+from reelwright.curation.media.decode import Video
+from reelwright.curation.media.encode import ClipWriter, EncodeConfig, Encoded
 from reelwright.curation.media.frames import Frames, sample
 from tests.curation.media.colours import decoded, frame_of, patches, rgb_of, worst_patch, write_frames
 
@@ -44,6 +45,18 @@ def test_a_clip_shows_the_colours_of_its_source(tmp_path, matrix, range, short_s
         assert frame.format.name == "yuv420p"
         assert frame.color_range in ((1,) if matrix != 2 else (0, 1))  # unspecified is read as limited
         assert {frame.colorspace, matrix} in ({matrix}, {5, 6})
+
+
+@pytest.mark.parametrize("range", [0, 1], ids=["no range", "limited"])
+def test_frames_that_need_no_conversion_reach_the_encoder_as_they_are(tmp_path, range):
+    with Video(str(source(tmp_path, "yuv420p", 2, range))) as video:
+        first = next(video.frames())
+        place = first.planes[0].buffer_ptr
+        whole = (0, 0, RGB.shape[1], RGB.shape[0])
+        writer = ClipWriter(str(tmp_path / "clip.mp4"), first, whole, video, Fraction(25), SHARP)
+        writer.graph.vpush(first)
+        assert writer.graph.vpull().planes[0].buffer_ptr == place, "no copy is made"
+        writer.container.close()
 
 
 RGB_KINDS = [("qtrle", "rgb24"), ("ffv1", "bgr0"), ("png", "rgb24"), ("ffv1", "gbrp10le")]

@@ -44,6 +44,22 @@ def crossing(num_frames: int, *, size: int, speed: float, drift: float) -> np.nd
     return frames * np.linspace(1, drift, num_frames, dtype=np.float32)[:, None, None, None]
 
 
+def turning_head(seed: int, num_frames: int, *, start: int, pace: float) -> np.ndarray:
+    """A head that fills four fifths of the width and turns from frame `start` on, before a view that drifts slowly:
+    float32 [T, 54, 96, 3]. pace: pixels a frame by which its skin moves."""
+    skin = scene(seed, 1)[0]
+    around = np.concatenate((skin, skin[:, ::-1]) * 2, 1)
+    frames = scene(seed + 50, num_frames, speed=0.05)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for t in range(num_frames):
+        turn = max(0, t - start) * pace
+        across = (x - WIDTH / 2 - turn / 4) / (WIDTH * 0.4)
+        inside = across**2 + ((y - HEIGHT * 0.55) / (HEIGHT * 0.6)) ** 2 < 1
+        at = WIDTH + np.arcsin(across.clip(-1, 1)) / np.pi * WIDTH + turn
+        frames[t][inside] = around[y, at.astype(int) % around.shape[1]][inside]
+    return frames
+
+
 def to_frames(frames: np.ndarray, *, noise: float = 1.0) -> np.ndarray:
     """float [T, H, W, 3] -> uint8, with a camera's noise."""
     grain = np.random.default_rng(0).normal(0, noise, frames.shape).astype(np.float32)

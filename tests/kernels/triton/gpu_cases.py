@@ -6,6 +6,7 @@ bf16, which the interpreter gets wrong; sizes it is too slow for; races; the com
 import pytest
 import torch
 
+from benchmarks.gpu.correctness import LONG, SHAPES, errors, last_rows
 from reelwright.kernels import (
     CDF,
     BlockLists,
@@ -17,15 +18,8 @@ from reelwright.kernels import (
     select_blocks,
 )
 from reelwright.kernels.operator import block_sparse, block_sparse_backward, block_sparse_delta
-from tests.kernels.oracle import block_of_token, dense, gradients, worst
 
 DEVICE, BACKEND = "cuda", "triton"
-SHAPES = {
-    "full 64 x 64": ((8, 24, 24), (4, 4, 4)),
-    "ragged 64 x 64": ((7, 22, 27), (4, 4, 4)),
-    "full 128 x 1024": ((8, 32, 32), ((2, 8, 8), (4, 16, 16))),
-    "ragged 128 x 1024": ((7, 27, 25), ((2, 8, 8), (4, 16, 16))),
-}
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -36,12 +30,6 @@ def problem(shape, dtype, dim):
     grids = block_grids(grid, grid, block)
     q, k, v, grad = torch.randn(4, 1, 2, grids[0].tokens, dim, device=DEVICE).to(dtype)
     return (q, k, v, grad), grids, select_blocks(q, k, *grids, TopR(1 / 3))
-
-
-def tokens_mask(lists, grids):
-    """bool [B, heads, Nq, Nk], tokens in block order."""
-    owners = [block_of_token(grid)[grid.order()].to(DEVICE) for grid in grids]
-    return lists.mask(grids[1].count)[..., owners[0], :][..., owners[1]]
 
 
 def passes(tensors, grids, lists):
@@ -55,16 +43,14 @@ def passes(tensors, grids, lists):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_compiled_kernels_are_as_exact_as_dense_attention(shape, dtype, dim):
     """Halves within twice the error of dense attention in their type; fp32 within 2e-6 and 1e-5."""
-    tensors, grids, lists = problem(shape, dtype, dim)
-    mask = tokens_mask(lists, grids)
-    exact = [dense(*tensors[:3], mask)[0], *gradients(*tensors[:3], mask, tensors[3])]
-    leaves = [x.detach().requires_grad_() for x in tensors[:3]]
-    out = torch.nn.functional.scaled_dot_product_attention(*leaves, attn_mask=mask)
-    peers = [out, *torch.autograd.grad(out, leaves, tensors[3])]
-    rooms = [2 * worst(a, b) for a, b in zip(peers, exact, strict=True)]
-    rooms = [2e-6, 1e-5, 1e-5, 1e-5] if dtype == torch.float32 else rooms
-    for found, truth, room in zip(passes(tensors, grids, lists), exact, rooms, strict=True):
-        assert worst(found, truth) <= room
+    found = errors(torch.device(DEVICE), *SHAPES[shape], dtype, dim)
+    assert found["right"], found
+
+
+def test_the_last_rows_of_150_k_tokens_and_32_heads_are_right():
+    """They lie past what 32 bits count."""
+    found = last_rows(torch.device(DEVICE), LONG, 32)
+    assert found["right"], found
 
 
 @pytest.mark.parametrize("shape", SHAPES)

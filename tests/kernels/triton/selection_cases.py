@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.kernels import CDF, BlockGrid, TopR, select_blocks
+from reelwright.kernels import CDF, BlockGrid, TopR, means, select_blocks
 from reelwright.kernels.ranking import best_blocks, block_means
 from reelwright.kernels.selection import pooled
 from reelwright.kernels.triton import ranking as triton_ranking
@@ -24,6 +24,19 @@ def chosen(case, rule, backend):
 @given(case=problems(), keep=st.integers(1, 12) | st.floats(0, 1))
 def test_top_r_s_lists_are_pytorch_s(case, keep):
     assert all(map(torch.equal, chosen(case, TopR(keep), "triton"), chosen(case, TopR(keep), "torch")))
+
+
+def test_without_fp64_top_r_s_lists_are_pytorch_s(monkeypatch):
+    """Halves, whose sums are exact in fp32, in blocks of a power of two: both pool to the bit."""
+    monkeypatch.setattr(means, "_has_fp64", lambda device: False)
+    torch.manual_seed(0)
+    grid = BlockGrid((4, 6, 8), (2, 2, 4))
+    q, k = torch.randn(2, 1, 2, grid.tokens, 8, device=DEVICE).half()
+    found = pooled(k, grid, "triton")
+    assert found.dtype == torch.float32
+    assert torch.equal(found, pooled(k, grid, "torch"))
+    case = q, k, grid, grid
+    assert all(map(torch.equal, chosen(case, TopR(5), "triton"), chosen(case, TopR(5), "torch")))
 
 
 @settings(max_examples=5, deadline=None)

@@ -142,6 +142,24 @@ def test_segments_are_continuations_of_one_another(generator: Generator) -> None
     close(seen[2], video[:, :, 8:13], 0)
 
 
+def test_a_segment_that_continues_one_samples_with_its_own_shift(generator: Generator) -> None:
+    """It has fewer noisy tokens, and was trained with their shift."""
+    seen: list[float] = []
+
+    class Spy(Generator):
+        def sample_latents(self, condition, settings, *args, **options):
+            seen.append(settings.schedule.shift)
+            return super().sample_latents(condition, settings, *args, **options)
+
+    spy = Spy(generator.model, generator.codec, generator.text_encoder)
+    video = spy.long(PROMPTS, 3, SEEDS, QUICK.changed(shift=3.0, later_shift=2.0))
+    assert seen == [3.0, 2.0, 2.0]
+    same = spy.long(PROMPTS, 2, SEEDS, QUICK.changed(shift=3.0))
+    assert seen[3:] == [3.0, 3.0]
+    close(video[:, :, :9], same[:, :, :9], 0)
+    assert (video[:, :, 9:13] - same[:, :, 9:13]).abs().max() > 1e-4
+
+
 def test_interactive_asks_for_a_prompt_when_the_last_frames_are_out(generator: Generator) -> None:
     asked: list[int] = []
     made: list[torch.Tensor] = []

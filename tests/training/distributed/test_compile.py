@@ -1,12 +1,13 @@
 """Compiled blocks compute what eager ones do, in one graph for all of them and each shape of batch."""
 
-from typing import Any
-
 import pytest
 import torch
-from pydantic import ValidationError
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.distributed.tensor import DTensor
 
+from reelwright.model.attention import dense_attention
+from reelwright.model.config import AttentionConfig
+from reelwright.model.sparse import use_attention
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import parallelize
 from reelwright.training.distributed.world import World, start
@@ -56,35 +57,50 @@ def _pass(model: torch.nn.Module, samples: int, cond: int, precision: str) -> li
     return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-def test_sharded_blocks_on_strips_are_one_graph() -> None:
-    """FSDP2 and Ulysses, with all activations made anew."""
-    _, expect = _loss(ParallelConfig(), World.alone("cpu"), PLAIN)
-    parts = ranks(2, _compiled_loss)
-    assert [graphs for graphs, _ in parts] == [1, 1]
-    assert sum(loss for _, loss in parts) == pytest.approx(expect, rel=1e-5)
+SPARSE = AttentionConfig(form="sparse", block=(1, 2, 2), keep=0.5)
+LAYOUTS: tuple[tuple[str, str, AttentionConfig], ...] = (
+    ("ulysses", "full", AttentionConfig()),
+    ("ring", "attention", AttentionConfig()),
+    ("ring", "full", SPARSE),
+)
+"""Form, checkpointing, attention."""
 
 
-def _compiled_loss() -> tuple[int, float]:
-    parallel = ParallelConfig(context=2)
-    compute = ComputeConfig(precision="fp32", checkpointing="full", compile=True)
-    return _loss(parallel, start(parallel, device="cpu"), compute)
+def test_sharded_blocks_on_strips_are_compiled_and_change_nothing() -> None:
+    """FSDP2 and context parallelism, with activations made anew. A dense ring is in the one graph; around a ring of
+    sparse attention there are several, as it is in none.
+    """
+    expect = [_pass_of_one(ParallelConfig(), World.alone("cpu"), PLAIN, of)[1] for of in (AttentionConfig(), SPARSE)]
+    for graphs, gradients in ranks(2, _compiled):
+        assert graphs[:2] == [1, 1]
+        assert graphs[2] > 1
+        for found, right in zip(gradients, (expect[0], expect[0], expect[1]), strict=True):
+            torch.testing.assert_close(torch.tensor(found), torch.tensor(right), rtol=1e-4, atol=1e-5)
 
 
-def _loss(parallel: ParallelConfig, world: World, compute: ComputeConfig) -> tuple[int, float]:
-    """Of a batch, forward and backward: graphs, and this rank's part of the loss."""
+def _compiled() -> tuple[list[int], list[list[float]]]:
+    found = []
+    for form, checkpointing, attention in LAYOUTS:
+        torch._dynamo.reset()
+        parallel = ParallelConfig.model_validate({"context": 2, "context_form": form})
+        options = {"precision": "fp32", "checkpointing": checkpointing, "compile": True}
+        compute = ComputeConfig.model_validate(options)
+        found.append(_pass_of_one(parallel, start(parallel, device="cpu"), compute, attention))
+    return [graphs for graphs, _ in found], [gradients for _, gradients in found]
+
+
+def _pass_of_one(
+    parallel: ParallelConfig, world: World, compute: ComputeConfig, attention: AttentionConfig
+) -> tuple[int, list[float]]:
+    """Of a batch with a clean frame, forward and backward: graphs, and the norm of every parameter's gradient."""
+    recipe = TrainRecipe(parallel=parallel, compute=compute, attention=attention)
     counter = CompileCounterWithBackend(BACKEND)
-    model = parallelize(tiny(), parallel, compute, world, backend=counter)
-    context = context_parallel(model, parallel, world)
-    batch = make_batch(0, 2)
+    model = parallelize(tiny(), parallel, compute, world, backend=counter, regions=recipe.in_regions)
+    attend = use_attention(model, attention)
+    context = context_parallel(model, parallel, world, attend or dense_attention)
+    batch = make_batch(0, 1)
     batch = context.share(batch, CONFIG.patch_size) if context else batch
-    loss = flow_loss(model, batch, FlowConfig()).total
-    loss.backward()
-    return counter.frame_count, loss.item()
-
-
-def test_a_ring_that_nothing_would_be_compiled_around_is_refused() -> None:
-    ring: dict[str, Any] = {"parallel": {"context": 2, "context_form": "ring"}, "compute": {"compile": True}}
-    TrainRecipe.model_validate(ring)
-    ring["compute"]["checkpointing"] = "full"
-    with pytest.raises(ValidationError, match="set parallel.context_form: ulysses"):
-        TrainRecipe.model_validate(ring)
+    flow_loss(model, batch, FlowConfig()).total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    whole = (g.full_tensor() if isinstance(g, DTensor) else g for g in gradients)
+    return counter.frame_count, [float(g.norm()) for g in whole]

@@ -1,9 +1,14 @@
 """Attention over strips on several ranks is attention over the whole."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from reelwright.model.attention import Layout, dense_attention
+from reelwright.model.attention import Attend, Layout, dense_attention
+from reelwright.model.rope import Span, rotation
+from reelwright.training.batch import Strip, TokenStrip
+from reelwright.training.distributed import partial_attention
 from reelwright.training.distributed.context import UlyssesAttention, context_parallel
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
@@ -12,7 +17,7 @@ from reelwright.training.distributed.partial_attention import (
     forward_plain,
 )
 from reelwright.training.distributed.ring import RingAttention
-from reelwright.training.distributed.strips import Strips
+from reelwright.training.distributed.strips import Strips, TokenStrips
 from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig
@@ -41,9 +46,11 @@ def _errors() -> dict[str, float]:
     parallel = ParallelConfig(context=3)
     world = start(parallel, device="cpu")
     assert world.context_group is not None
-    strips = Strips(world.context_group, world.context_rank, world.context_size)
+    place = world.context_group, world.context_rank, world.context_size
+    tokens, rows = TokenStrips(*place), Strips(*place)
     errors = {}
-    for attend in (UlyssesAttention(strips), RingAttention(strips)):
+    forms: list[tuple[Attend, Strips | TokenStrips]] = [(UlyssesAttention(tokens), tokens), (RingAttention(rows), rows)]
+    for attend, strips in forms:
         form = type(attend).__name__
         for name, layout in LAYOUTS.items():
             errors[f"{form} {name}"] = _error(attend, strips, layout, torch.float64)
@@ -51,30 +58,37 @@ def _errors() -> dict[str, float]:
     return errors
 
 
-def _error(attend: object, strips: Strips, layout: Layout, dtype: torch.dtype) -> float:
+def _error(attend: Attend, strips: Strips | TokenStrips, layout: Layout, dtype: torch.dtype) -> float:
     """Largest error of this rank's outputs and gradients, over their largest value."""
     torch.manual_seed(0)
     frames = layout.frames - layout.cached_frames, layout.frames, layout.frames
-    whole = [torch.randn(2, HEADS, f, layout.rows, COLUMNS, DIM, dtype=torch.float64) for f in frames]
+    whole = [torch.randn(2, HEADS, f, layout.frame_tokens, DIM, dtype=torch.float64) for f in frames]
     weight = torch.randn_like(whole[0])
-    mine = strips.divide(layout.rows)
-    rows = slice(mine.first, mine.first + mine.rows)
-    part = [x[:, :, :, rows].clone().to(dtype).requires_grad_() for x in whole]
+    mine = strips.divide(layout.rows, COLUMNS)
+    at, here = place_of(mine, layout)
+    part = [x[:, :, :, at].clone().to(dtype).requires_grad_() for x in whole]
     whole = [x.requires_grad_() for x in whole]
 
-    expect = dense_attention(*(x.flatten(2, 4) for x in whole), layout)
-    (expect * weight.flatten(2, 4)).sum().backward()
-    here = Layout(layout.frames, mine.rows, COLUMNS, layout.cond_frames, layout.cached_frames)
-    out = attend(*(x.flatten(2, 4) for x in part), here)  # type: ignore[operator]
-    (out * weight[:, :, :, rows].flatten(2, 4)).sum().backward()
+    expect = dense_attention(*(x.flatten(2, 3) for x in whole), layout)
+    (expect * weight.flatten(2, 3)).sum().backward()
+    out = attend(*(x.flatten(2, 3) for x in part), here)
+    (out * weight[:, :, :, at].flatten(2, 3)).sum().backward()
 
-    strip = expect.unflatten(2, weight.shape[2:5])[:, :, :, rows].flatten(2, 4)
+    strip = expect.unflatten(2, weight.shape[2:4])[:, :, :, at].flatten(2, 3)
     pairs = [(out, strip)]
     for found, right in zip(part, whole, strict=True):
         assert found.grad is not None
         assert right.grad is not None
-        pairs.append((found.grad, right.grad[:, :, :, rows]))
+        pairs.append((found.grad, right.grad[:, :, :, at]))
     return max(float((found - right).abs().max() / right.abs().max()) for found, right in pairs)
+
+
+def place_of(mine: Strip | TokenStrip, layout: Layout) -> tuple[slice, Layout]:
+    """A part's tokens of each frame, and its own layout."""
+    if isinstance(mine, TokenStrip):
+        return slice(mine.first, mine.first + mine.tokens), replace(layout, rows=1, columns=mine.tokens)
+    first = mine.first * layout.columns
+    return slice(first, first + mine.rows * layout.columns), replace(layout, rows=mine.rows)
 
 
 @pytest.mark.parametrize("keys", [1, 7])
@@ -89,6 +103,16 @@ def test_parts_of_keys_in_plain_operations_are_as_the_kernel_s(keys: int) -> Non
     torch.testing.assert_close(backward_plain(grad, q, k, v, out, lse), backward_piece(grad, q, k, v, out, lse))
 
 
+def test_a_kernel_that_is_wrong_or_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert partial_attention.piece_backend(cpu, torch.bfloat16, 64) == "cpu"
+    assert partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
+    with pytest.warns(UserWarning, match="attention by cudnn does not run here"):
+        assert not partial_attention._is_right("cudnn", cpu, torch.bfloat16, 16)
+    monkeypatch.setattr(partial_attention, "PROBE_ERROR", 1e-9)
+    assert not partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
+
+
 @pytest.mark.parametrize(("rows", "expect"), [(5, (2, 2, 1)), (3, (1, 1, 1)), (30, (10, 10, 10))])
 def test_rows_are_shared_out(rows: int, expect: tuple[int, ...]) -> None:
     found = [Strips(None, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
@@ -96,6 +120,38 @@ def test_rows_are_shared_out(rows: int, expect: tuple[int, ...]) -> None:
     assert found[0].rows == expect
     assert [c.rows for c in cut] == list(expect)
     assert [c.first for c in cut] == [sum(expect[:rank]) for rank in range(3)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(45, 80), (80, 45), (49, 74), (30, 52)])
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_ulysses_shares_differ_by_a_token_per_frame(rows: int, columns: int, size: int) -> None:
+    """720p (16:9, 9:16, about 2:3) and 480p: no rank has over 1.05 times its share."""
+    found = [TokenStrips(None, rank, size) for rank in range(size)]  # type: ignore[arg-type]
+    cut = [strips.divide(rows, columns) for strips in found]
+    assert found[0].tokens == tuple(c.tokens for c in cut)
+    assert sum(found[0].tokens) == rows * columns
+    assert [c.first for c in cut] == [sum(found[0].tokens[:rank]) for rank in range(size)]
+    assert max(found[0].tokens) * size / (rows * columns) <= 1.05
+
+
+def test_a_part_of_each_frame_is_its_patches_in_order_at_their_places() -> None:
+    """A latent whose numbers are those of its tokens; RoPE of the part is the whole's."""
+    rows, columns = 3, 5
+    tokens = torch.arange(rows * columns).view(rows, columns)
+    latent = tokens.repeat_interleave(2, 0).repeat_interleave(2, 1).expand(1, 4, 2, -1, -1)
+    whole = rotation(24, (2, rows, columns)).view(2, rows * columns, 12, 2)
+    for first, count in ((0, 4), (4, 3), (7, 8)):
+        part = TokenStrip(first, count, columns)
+        expect = torch.arange(first, first + count).repeat_interleave(2).expand(1, 4, 2, 2, -1)
+        assert torch.equal(part.cut(latent, (1, 2, 2)), expect)
+        assert part.origin == Span(first, columns)
+        found = rotation(24, (2, 1, count), part.origin).view(2, count, 12, 2)
+        assert torch.equal(found, whole[:, first : first + count])
+
+
+def test_too_few_tokens_are_a_sentence() -> None:
+    with pytest.raises(TrainError, match="only 2 tokens to share"):
+        TokenStrips(None, 0, 3).divide(1, 2)  # type: ignore[arg-type]
 
 
 def test_too_few_rows_are_a_sentence() -> None:

@@ -1,6 +1,8 @@
 """Whatever the layout of ranks, a run's losses are those of one process."""
 
+import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelwright.model.dit import DiT
-from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.parallel import accumulate, parallelize
 from reelwright.training.distributed.world import World, start
 from reelwright.training.recipe import ComputeConfig, ParallelConfig
 from tests.training.ranks import ranks
@@ -56,7 +58,7 @@ def _losses(layouts: dict[str, dict[str, object]]) -> dict[str, list[float]]:
 def _with_memory_savings() -> dict[str, list[float]]:
     """Activation checkpointing and sharding together, and with a ring whose collectives then run twice."""
     parallel = [ParallelConfig(), ParallelConfig(context=2, context_form="ring")]
-    computes = [ComputeConfig(precision="fp32", checkpointing=form) for form in ("full", "selective")]
+    computes = [ComputeConfig(precision="fp32", checkpointing=form) for form in ("full", "attention")]
     pairs = zip(parallel, computes, strict=True)
     return {f"{p.context} {c.checkpointing}": losses(p, start(p, device="cpu"), c) for p, c in pairs}
 
@@ -93,7 +95,7 @@ def _check_first_weights() -> None:
         torch.testing.assert_close(tensor.full_tensor(), expect[name].detach(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("form", ["full", "selective"])
+@pytest.mark.parametrize("form", ["full", "attention", "selective"])
 def test_activations_made_anew_change_nothing(form: str) -> None:
     assert alone({"checkpointing": form}, steps=2) == alone(steps=2)
 
@@ -108,13 +110,76 @@ def test_what_is_made_anew() -> None:
     assert none["silu"] < selective["silu"] == full["silu"]
 
 
-def _operations(form: str) -> Counter[str]:
+def test_long_attention_alone_is_kept() -> None:
+    """Of a clean frame's 1,024 keys and all frames' 3,072, the second are worth it; captions are not."""
+    none, attention, full = (_operations(form, side=64) for form in ("none", "attention", "full"))
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+    assert none[name] == 3 * CONFIG.depth
+    assert attention[name] == 5 * CONFIG.depth
+    assert full[name] == 6 * CONFIG.depth
+    assert attention["addmm"] == full["addmm"] > none["addmm"]
+
+
+def _operations(form: str, side: int = 16) -> Counter[str]:
     """How often each ran in forward and backward."""
     compute = ComputeConfig.model_validate({"precision": "fp32", "checkpointing": form})
     model = parallelize(tiny(), ParallelConfig(), compute, World.alone("cpu"))
     with _Count() as count:
-        model(torch.randn(1, 4, 3, 16, 16), torch.ones(1), torch.randn(1, 5, 16), cond_frames=1).sum().backward()
+        model(torch.randn(1, 4, 3, side, side), torch.ones(1), torch.randn(1, 5, 16), cond_frames=1).sum().backward()
     return count.seen
+
+
+def test_the_block_before_is_fetched_while_a_block_s_backward_computes() -> None:
+    """Under ZeRO-3 on two ranks; and under ZeRO-2, weights are fetched once per step."""
+    for order, gathered in ranks(2, _fetches):
+        for i in (3, 2, 1):
+            begun, fetched, wanted = (order.index(word) for word in (f"begin {i}", f"fetch {i - 1}", f"begin {i - 1}"))
+            assert begun < fetched < wanted
+            assert f"fetch {i - 1} modulation" in order[fetched : order.index(f"end {i}")]
+        assert gathered == 2 * 4 + 1
+
+
+def _fetches() -> tuple[list[str], int]:
+    """What begins, ends and is fetched in a backward pass of 4 blocks; units gathered in a step of two batches."""
+    from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
+
+    seen: list[str] = []
+    unshard = FSDPParamGroup.unshard
+
+    def noted(group: Any, *arguments: Any, **options: Any) -> None:
+        there = group.is_unsharded or group._all_gather_result is not None
+        unshard(group, *arguments, **options)
+        name = re.sub(r"blocks\.(\d+)(\.adaLN_)?", r"\1 ", group._module_fqn or "root").strip()
+        if not there:
+            seen.append(f"fetch {name}")
+
+    FSDPParamGroup.unshard = noted  # type: ignore[method-assign]
+    order = _backward(ParallelConfig(), seen)
+    gathered = _backward(ParallelConfig(reshard_after_forward=False), seen, clear=False)
+    FSDPParamGroup.unshard = unshard  # type: ignore[method-assign]
+    return order, sum(word.startswith("fetch") for word in gathered)
+
+
+def _backward(parallel: ParallelConfig, seen: list[str], *, clear: bool = True) -> list[str]:
+    """What is seen in a step of two micro-batches; with `clear`, in the last backward pass alone."""
+    model = parallelize(
+        tiny(config=CONFIG.model_copy(update={"depth": 4})), parallel, PLAIN, start(parallel, device="cpu")
+    )
+    for i, block in enumerate(model.blocks):
+        block.register_full_backward_pre_hook(partial(_note, seen, f"begin {i}"))
+        block.register_full_backward_hook(partial(_note, seen, f"end {i}"))
+    seen.clear()
+    for micro in range(2):
+        accumulate(model, parallel, last=micro == 1)
+        out = model(torch.randn(1, 4, 1, 4, 4), torch.ones(1), torch.randn(1, 5, 16))
+        if clear:
+            seen.clear()
+        out.sum().backward()
+    return list(seen)
+
+
+def _note(seen: list[str], word: str, *_: Any) -> None:
+    seen.append(word)
 
 
 class _Count(TorchDispatchMode):

@@ -1,6 +1,5 @@
 """Sparse attention on context ranks: both forms give what one process computes."""
 
-from dataclasses import replace
 
 import torch
 
@@ -11,9 +10,10 @@ from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention, use_attention
 from reelwright.training.distributed.context import UlyssesAttention, context_parallel
 from reelwright.training.distributed.ring import ring_attention
-from reelwright.training.distributed.strips import Strips
+from reelwright.training.distributed.strips import Strips, TokenStrips
 from reelwright.training.distributed.world import start
 from reelwright.training.recipe import ParallelConfig
+from tests.training.distributed.test_context import place_of
 from tests.training.ranks import ranks
 
 CONFIG = AttentionConfig(form="sparse", block=(2, 2, 2), keep=0.3)
@@ -28,7 +28,7 @@ def test_strips_see_the_whole() -> None:
 
 
 def test_a_network_in_block_order_on_ranks_is_that_of_one_process() -> None:
-    """Rows of 7 tokens in blocks of 2 on 2 ranks; of 2 tokens, which Ulysses leaves in (t, h, w) order."""
+    """7 rows in blocks of 2 on 2 ranks; 2 rows, fewer than blocks would be for both."""
     for found in ranks(2, _network_errors):
         assert found
         assert all(error < 1e-5 for error in found.values()), found
@@ -48,11 +48,11 @@ def _network_errors() -> dict[str, float]:
         with torch.no_grad():
             whole = model(latents, torch.tensor([300.0]), text, cond_frames=clean)
             context = context_parallel(model, ParallelConfig(context=2, context_form=form), world, attend)
-            mine = context.strips.divide(2 * rows // config.patch_size[1])
-            part = slice(2 * mine.first, 2 * (mine.first + mine.rows))
-            origin = (0, mine.first, 0)
-            strip = model(latents[:, :, :, part], torch.tensor([300.0]), text, cond_frames=clean, origin=origin)
-        errors[f"{form} {rows} {clean}"] = float((strip - whole[:, :, :, part]).abs().max() / whole.abs().max())
+            mine = context.strips.divide(rows, 5)
+            part = mine.cut(latents, config.patch_size)
+            strip = model(part, torch.tensor([300.0]), text, cond_frames=clean, origin=mine.origin)
+        expect = mine.cut(whole, config.patch_size)
+        errors[f"{form} {rows} {clean}"] = float((strip - expect).abs().max() / whole.abs().max())
     return errors
 
 
@@ -61,8 +61,9 @@ def _errors() -> dict[str, float]:
     assert world.context_group is not None
     errors = {}
     for form in ("ulysses", "ring"):
-        strips = Strips(world.context_group, world.context_rank, world.context_size)
+        place = world.context_group, world.context_rank, world.context_size
         inner = SparseAttention(CONFIG)
+        strips = Strips(*place) if form == "ring" else TokenStrips(*place)
         attend = ring_attention(strips, inner) if form == "ring" else UlyssesAttention(strips, inner)
         for name, layout in LAYOUTS.items():
             for order in ("raster", "block"):
@@ -70,28 +71,27 @@ def _errors() -> dict[str, float]:
     return errors
 
 
-def _error(attend, strips: Strips, layout: Layout, order: str) -> float:
+def _error(attend, strips: Strips | TokenStrips, layout: Layout, order: str) -> float:
     torch.manual_seed(0)
-    mine = strips.divide(layout.rows)
+    at, here = place_of(strips.divide(layout.rows, layout.columns), layout)
     frames = layout.frames - layout.cached_frames, layout.frames, layout.frames
-    whole = [torch.randn(1, 2, f, layout.rows, layout.columns, 8, dtype=torch.float64).requires_grad_() for f in frames]
-    rows = slice(mine.first, mine.first + mine.rows)
-    part = [x.detach()[:, :, :, rows].clone().requires_grad_() for x in whole]
+    whole = [torch.randn(1, 2, f, layout.frame_tokens, 8, dtype=torch.float64).requires_grad_() for f in frames]
+    part = [x.detach()[:, :, :, at].clone().requires_grad_() for x in whole]
     weight = torch.randn_like(whole[0])
-    expect = SparseAttention(CONFIG)(*(x.flatten(2, 4) for x in whole), layout)
-    right = [expect.view(weight.shape), *torch.autograd.grad(expect, whole, weight.flatten(2, 4))]
-    out = _attended(attend, [x.flatten(2, 4) for x in part], replace(layout, rows=mine.rows), order)
-    strip = weight[:, :, :, rows]
-    found = [out.view(strip.shape), *torch.autograd.grad(out, part, strip.flatten(2, 4))]
-    return max(float((a - b[:, :, :, rows]).abs().max()) for a, b in zip(found, right, strict=True))
+    expect = SparseAttention(CONFIG)(*(x.flatten(2, 3) for x in whole), layout)
+    right = [expect.view(weight.shape), *torch.autograd.grad(expect, whole, weight.flatten(2, 3))]
+    out = _attended(attend, [x.flatten(2, 3) for x in part], here, order)
+    strip = weight[:, :, :, at]
+    found = [out.reshape(strip.shape), *torch.autograd.grad(out, part, strip.flatten(2, 3))]
+    return max(float((a - b[:, :, :, at]).abs().max()) for a, b in zip(found, right, strict=True))
 
 
 def _attended(attend, strip: list[torch.Tensor], layout: Layout, order: str) -> torch.Tensor:
     """The strip's outputs in (t, h, w) order, computed in one of the orders."""
-    inner = getattr(attend, "inner", attend)
-    if order == "raster" or inner.arrange(layout).block is None:
+    arrange = getattr(attend, "arrange", None)  # Ulysses' parts are in (t, h, w) order
+    if order == "raster" or arrange is None or arrange(layout).block is None:
         return attend(*strip, layout)
-    arranged = attend.arrange(layout)
+    arranged = arrange(layout)
     queries, keys = arranged.grids
     q, k, v = (put_in_order(x, grid) for x, grid in zip(strip, (queries, keys, keys), strict=True))
     return put_back(attend(q, k, v, arranged), queries)

@@ -1,5 +1,7 @@
 """Who a process is, and what processes say to one another."""
 
+import threading
+
 import pytest
 import torch
 
@@ -44,6 +46,28 @@ def test_four_ranks_know_their_places() -> None:
     assert all(s["size"] == [4, 2, 2] for s in said)
     assert all(s["sum"] == [6.0, 4.0] and s["max"] == [3.0] for s in said)
     assert all(s["word"] == {"clips": ["ä", 3], "from": 2} for s in said)
+
+
+def test_votes_are_counted_from_threads_and_leave_nothing_behind() -> None:
+    for said in ranks(3, _vote):
+        assert said["counts"] == [0, 2, 3]
+        assert said["left"] == []
+
+
+def _vote() -> dict[str, object]:
+    world = start(ParallelConfig(), device="cpu")
+    votes, counts = world.votes("a vote"), []
+
+    def vote() -> None:
+        for yes in (False, world.rank > 0, True):
+            counts.append(votes.count(yes))
+
+    thread = threading.Thread(target=vote)
+    thread.start()
+    world.barrier()  # a collective meanwhile
+    thread.join()
+    world.barrier()
+    return {"counts": counts, "left": [key for key in votes.store.list_keys() if "a vote" in key]}
 
 
 def _say() -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Training speed and memory on GPUs: a DiT of 1.8 B parameters, bf16, 480p × 93 frames, random latents.
 
-    python -m benchmarks.gpu                                         # one GPU
-    torchrun --nproc-per-node 8 -m benchmarks.gpu --context 2        # eight, two to a sample
+    python -m benchmarks.gpu.training                                         # one GPU
+    torchrun --nproc-per-node 8 -m benchmarks.gpu.training --context 2        # eight, two to a sample
 
 Print `name value` lines, without and with torch.compile: MFU (against the dense bf16 peak of the device's data sheet,
 recomputation not counted), tokens/s over all GPUs, the peak of allocated memory against the plan of
@@ -12,10 +12,12 @@ Without a GPU it prints that nothing was measured.
 
 import argparse
 import gc
+import math
 import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
@@ -36,7 +38,9 @@ from reelwright.training.optim import clip_gradients, make_optimizer, optimizer_
 from reelwright.training.recipe import ComputeConfig, DataConfig, ParallelConfig, TrainRecipe
 
 BUCKET = Bucket(frames=93, height=480, width=832)
-CHECKPOINTING = ["none", "selective", "full"]
+CHECKPOINTING = [form for form in ("none", "selective", "attention", "full")
+                 if form in get_args(ComputeConfig.model_fields["checkpointing"].annotation)]  # fmt: skip
+"""From the least recomputation to the most."""
 MODEL = DiTConfig(hidden_size=2048, depth=24, num_heads=16)
 
 
@@ -74,10 +78,11 @@ def main() -> None:
 def choose(model: DiTConfig, parallel: ParallelConfig, world: World, checkpointing: str, compiled: bool) -> TrainRecipe:
     """Return the recipe; "auto" takes the least recomputation whose plan leaves a tenth of the memory free."""
     forms = CHECKPOINTING if checkpointing == "auto" else [checkpointing]
+    room = torch.cuda.mem_get_info(world.device)[1] if world.device.type == "cuda" else math.inf
     for form in forms:
         compute = ComputeConfig.model_validate({"precision": "bf16", "checkpointing": form, "compile": compiled})
         recipe = recipe_of(model, parallel, compute, world.size)
-        if plan_memory(recipe, ranks=world.size, bucket=BUCKET).total < 0.9 * torch.cuda.mem_get_info(world.device)[1]:
+        if plan_memory(recipe, ranks=world.size, bucket=BUCKET).total < 0.9 * room:
             break
     return recipe
 
@@ -102,7 +107,7 @@ def measure(recipe: TrainRecipe, world: World, bucket: Bucket, steps: int, *, wa
     context = context_parallel(model, recipe.parallel, world)
     parameters = dict(model.named_parameters())
     optimizer = make_optimizer(parameters, recipe.optim)
-    batch = _batch(recipe, world, bucket)
+    batch = random_batch(recipe, world, bucket)
     meter = Meter(recipe.model, world)
     objective = recipe.objective.build(model, recipe, world)
 
@@ -170,7 +175,8 @@ def _model(recipe: TrainRecipe, world: World) -> nn.Module:
     return parallelize(model, recipe.parallel, recipe.compute, world)
 
 
-def _batch(recipe: TrainRecipe, world: World, bucket: Bucket) -> Batch:
+def random_batch(recipe: TrainRecipe, world: World, bucket: Bucket) -> Batch:
+    """Return one random sample of a bucket, another on each data rank."""
     config, (frames, height, width) = recipe.model, bucket.latent
     generator = torch.Generator().manual_seed(world.data_rank)
     caption = config.text_tokens, config.caption_channels

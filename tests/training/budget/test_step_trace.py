@@ -1,0 +1,95 @@
+"""A step without ranks: its operations are those that are counted by hand, its collectives those of the layout."""
+
+import pytest
+
+from reelwright.model.config import DiTConfig
+from reelwright.training.budget.memory import plan_memory, shape_of
+from reelwright.training.budget.step_trace import Counts, StepTrace, trace_step
+from reelwright.training.budget.throughput import step_flops
+from reelwright.training.budget.traced import Shape
+from reelwright.training.recipe import TrainRecipe
+
+CONFIG = DiTConfig(hidden_size=256, depth=2, num_heads=8, caption_channels=64, adaln_tembed_dim=32)
+GRID = (3, 32, 32)  # 3,072 tokens: long enough to be kept
+SHAPE = Shape(1, (3, 64, 64))
+
+
+def _recipe(**over: object) -> TrainRecipe:
+    data = {"sizes": ["512x512"], "frames": [9], "tokens_per_batch": 3072, "batches_per_step": 16}
+    text = {"tokens": 64, "dim": 64}
+    return TrainRecipe.model_validate({"model": CONFIG, "data": data, "text": text, "tasks": {"t2v": 1}, **over})
+
+
+def _trace(ranks: int = 8, **over: object) -> StepTrace:
+    return trace_step(_recipe(**over), ranks, SHAPE)
+
+
+def test_operations_are_the_formula_s_and_a_kept_attention_is_computed_once() -> None:
+    """The kernel computes scores again in its backward pass: 2.5 times its forward, where MFU counts 2."""
+    none, attention, full = (_trace(compute={"checkpointing": form}).counts for form in ("none", "attention", "full"))
+    model = step_flops(
+        CONFIG, None, GRID, batch=1, cond_frames=0, text_tokens=64, attention=_recipe().attention
+    )  # fmt: skip
+    own = 4 * 3072**2 * 256 * CONFIG.depth
+    read = 4 * 3072 * 64 * 256 * CONFIG.depth
+    assert none.flops == pytest.approx(2 * (model + (own + read) / 2), rel=1e-3)  # 16 micro-batches on 8 ranks
+    assert none.attention_flops == 2 * 3.5 * (own + read)
+    assert attention.attention_flops == none.attention_flops + 2 * read
+    assert full.attention_flops == attention.attention_flops + 2 * own
+    products = [c.flops - c.attention_flops for c in (none, attention, full)]
+    assert products[0] < products[1] == products[2]
+
+
+def _calls(counts: Counts) -> dict[str, int]:
+    return {f"{of.kind} of {len(of.ranks)}": calls for of, calls in counts.calls.items()}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parallel", "expect"),
+    [
+        # 5 units (two blocks, their modulations, the rest); the rest is gathered once per micro-batch
+        (8, {}, {"all-gather of 8": 2 * (4 + 4 + 1), "reduce-scatter of 8": 2 * 5}),
+        (8, {"reshard_after_forward": False}, {"all-gather of 8": 5, "reduce-scatter of 8": 2 * 5}),
+        (8, {"replicate": 2, "reshard_after_forward": False},
+         {"all-gather of 4": 5, "reduce-scatter of 4": 2 * 5, "all-reduce of 2": 5}),
+        # q, k, v and the output, forward and backward, in 2 blocks and 8 micro-batches
+        (64, {"replicate": 4, "context": 8, "gradients": "whole", "reshard_after_forward": False},
+         {"all-gather of 16": 5, "reduce-scatter of 16": 5, "all-reduce of 4": 5}),
+    ],
+    ids=["ZeRO-3", "ZeRO-2", "HSDP", "HSDP, whole gradients, Ulysses"],
+)  # fmt: skip
+def test_collectives_are_those_of_the_layout(ranks: int, parallel: dict[str, object], expect: dict[str, int]) -> None:
+    found = _calls(_trace(ranks, parallel=parallel).counts)
+    exchanges = found.pop("all-to-all of 8", 0)
+    assert found == expect
+    assert (exchanges > 0) == ("context" in parallel)
+
+
+def test_a_gathered_weight_is_received_from_all_others_once() -> None:
+    """Blocks travel in bf16, the rest in fp32."""
+    trace = _trace(parallel={"reshard_after_forward": False})
+    counts = plan_memory(_recipe(), ranks=8).counts
+    gathered = sum(n for of, n in trace.counts.received.items() if of.kind == "all-gather")
+    size = 2 * (counts.blocks - counts.modulation) + 4 * (counts.modulation + counts.rest)
+    assert gathered == pytest.approx(7 / 8 * size, rel=0.01)
+
+
+WIDE = DiTConfig(hidden_size=1024, depth=4, num_heads=8, caption_channels=256, adaln_tembed_dim=64)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "over"),
+    [
+        (8, {"compute": {"checkpointing": "full"}}),
+        (8, {"compute": {"checkpointing": "attention"}, "parallel": {"context": 2, "reshard_after_forward": False}}),
+        (64, {"compute": {"checkpointing": "attention"}, "parallel": {"context": 2, "replicate": 8},
+              "lora": {"rank": 16, "alpha": 16}, "init": "x"}),
+    ],
+    ids=["ZeRO-3", "ZeRO-2, Ulysses", "LoRA, HSDP"],
+)  # fmt: skip
+def test_the_planner_s_memory_is_the_step_s(ranks: int, over: dict[str, object]) -> None:
+    data = {"sizes": ["832x480"], "frames": [33], "tokens_per_batch": 14040, "batches_per_step": 64}
+    recipe = _recipe(**{"model": WIDE, "data": data, "text": {"tokens": 64, "dim": 256}, **over})
+    plan = plan_memory(recipe, ranks=ranks)
+    held = trace_step(recipe, ranks, shape_of(recipe, plan.bucket)).peak
+    assert sum(plan.bytes.values()) - plan.bytes["CUDA and libraries"] == pytest.approx(held, rel=0.1)

@@ -1,0 +1,104 @@
+"""What a rank holds while it makes the recipe's samples: weights, a copy of averaged ones, encoders, a decoded tile.
+
+Gradients and activations are gone then. Every rank computes whole videos, also where ranks share a sample's tokens in
+training.
+"""
+
+from functools import lru_cache
+
+import torch
+
+from reelwright.model.config import STRIDE, DiTConfig
+from reelwright.model.dit import DiT
+from reelwright.training.adapters import blocks_to_bf16
+from reelwright.training.budget.live_bytes import LiveBytes
+from reelwright.training.distributed.parallel import autocast
+from reelwright.training.recipe import ComputeConfig, TrainRecipe
+
+FP32, BF16 = 4, 2
+WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
+"""Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
+SAMPLE_TILE_PX = 256
+"""Side of the tiles that samples are decoded in, unless the recipe's codec names another."""
+DECODED_NUMBERS_PER_PX = 4200
+"""Of Wan 2.1's decoder at its peak, per pixel of a tile: features of four frames, and its cache of the frames before.
+Traced on diffusers' AutoencoderKLWan (`python -m benchmarks.trace --vae`); it does not grow with the length."""
+COPIES_OF_A_VIDEO = 3
+"""Decoded tiles, the blended picture, and it in fp32."""
+GONE = {"gradients", "gradients being reduced", "gathered weights", "activations", "VAE of samples"}
+"""Kinds that are not there, or counted apart. Encoders of `encode: on_the_fly` stay, beside those of samples."""
+
+
+def wants_samples(recipe: TrainRecipe) -> bool:
+    """Whether a run makes videos."""
+    return bool(recipe.samples.every and recipe.samples.prompts)
+
+
+def sampling_bytes(recipe: TrainRecipe, kinds: dict[str, int], *, whole: int, half: bool) -> int:
+    """Bytes at the worst of three times: captions are encoded, the network runs, a video is decoded.
+
+    Args:
+        recipe: the run's.
+        kinds: what a rank holds while it trains.
+        whole: bytes of gathered weights while the network runs.
+        half: blocks are gathered in bf16.
+    """
+    if not wants_samples(recipe):
+        return 0
+    lasting = sum(size for kind, size in kinds.items() if kind not in GONE)
+    copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
+    encoding = encoder_bytes(recipe)
+    network = vae_bytes(recipe) + whole + _network_bytes(recipe, half)
+    return lasting + copy + max(encoding, network, vae_bytes(recipe) + decoded_bytes(recipe))
+
+
+def vae_bytes(recipe: TrainRecipe) -> int:
+    """Of the VAE's weights; the stand-in has none."""
+    return WAN_VAE * _size(recipe.codec.dtype) if recipe.codec.kind == "wan" else 0
+
+
+def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -> int:
+    """Of the recipe's VAE and text encoder, or of one of them; the stand-ins have no weights."""
+    of_text = UMT5_XXL * _size(recipe.text.dtype) if text and recipe.text.kind == "umt5" else 0
+    return (vae_bytes(recipe) if vae else 0) + of_text
+
+
+def decoded_bytes(recipe: TrainRecipe) -> int:
+    """While a sample is decoded, tile by tile."""
+    width, height = recipe.samples.size
+    video = 3 * recipe.samples.frames * width * height * FP32 * COPIES_OF_A_VIDEO
+    if recipe.codec.kind != "wan":
+        return video
+    tile = recipe.codec.tile or SAMPLE_TILE_PX
+    pixels = min(tile, width) * min(tile, height)
+    return video + DECODED_NUMBERS_PER_PX * pixels * _size(recipe.codec.dtype)
+
+
+def _network_bytes(recipe: TrainRecipe, half: bool) -> int:
+    """Of a pass over a whole video, and over it with the empty caption beside it where there is guidance."""
+    width, height = recipe.samples.size
+    latent = ((recipe.samples.frames - 1) // STRIDE[0] + 1, height // STRIDE[1], width // STRIDE[2])
+    copies = 1 if recipe.samples.guidance == 1 else 2
+    return _pass(recipe.model, latent, copies, recipe.text.tokens, recipe.compute, half)
+
+
+@lru_cache(maxsize=64)
+def _pass(
+    config: DiTConfig, latent: tuple[int, int, int], batch: int, text: int, compute: ComputeConfig, half: bool
+) -> int:
+    """At the peak of a forward pass without gradients; blocks follow one another, so one is enough."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), torch.no_grad():
+        model = DiT(config.model_copy(update={"depth": 1}))
+        if half:
+            blocks_to_bf16(model)
+        size = (batch, config.in_channels, *latent)
+        with LiveBytes() as live, autocast(compute, torch.device("cpu")):
+            states = torch.empty(batch, text, config.caption_channels)
+            model(torch.empty(size), torch.zeros(batch), states, torch.ones(batch, text, dtype=torch.bool))
+    return max(held for held, _ in live.timeline())
+
+
+def _size(dtype: str) -> int:
+    return {"fp32": FP32, "bf16": BF16}[dtype]
