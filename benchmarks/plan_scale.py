@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from reelwright.pipelines.recipes.files import load
-from reelwright.training.data.plan import Plan, plan_of
-from reelwright.training.data.prepared import read_plan, write_plan
+from reelwright.training.data.plan import Plan, plan_of, read_plan, write_plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import TrainRecipe

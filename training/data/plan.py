@@ -16,7 +16,7 @@ A row per clip, in the order of ids:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ import pyarrow.compute as pc
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
 from reelwright.training.data.holdout import held_out
+from reelwright.training.data.mapped import map_table, write_table
 from reelwright.training.data.rows import caption_note
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
 UNUSED, TRAINED, HELD_OUT = 0, 1, 2
+NOTE = "reelwright.plan"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,6 @@ class Plan:
         """A mapped plan is sent as its address."""
         if self.path is None:
             return Plan, (self.table, self.facts, self.buckets, self.tasks)
-        from reelwright.training.data.prepared import read_plan
-
         return read_plan, (self.path,)
 
     @property
@@ -158,6 +158,20 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     if "captions" in rows.schema.names:
         columns["captions"] = rows.column("captions").combine_chunks()
     return Plan(pa.table(columns).combine_chunks(), facts, assigned.buckets, names)
+
+
+def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:
+    """Write a plan as a file that `read_plan` maps. key: what it was made from."""
+    buckets = [[b.frames, b.height, b.width] for b in plan.buckets]
+    about = {"key": key, "facts": asdict(plan.facts), "buckets": buckets, "tasks": plan.tasks}
+    write_table(plan.table, path, NOTE, about)
+
+
+def read_plan(path: Path) -> Plan:
+    """Map a plan. A process that it is sent to maps it too."""
+    table, about = map_table(path, NOTE)
+    facts = Facts(**{**about["facts"], "failed": tuple(about["facts"]["failed"])})
+    return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
 
 
 def _draws(rows: pa.Table, trained: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.errors import UserError
-from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
-from reelwright.training.data.mapped import map_table, write_table
-from reelwright.training.data.plan import Facts, Plan
+from reelwright.training.data.mapped import map_table
+from reelwright.training.data.plan import NOTE, Plan, read_plan, write_plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.sample_index import LATENTS, SampleIndex
 from reelwright.training.data.schedule import VERSION, Schedule
@@ -33,7 +31,6 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
-NOTE = "reelwright.plan"
 FORMAT = 1
 """Of the files."""
 
@@ -83,20 +80,6 @@ def _write_starts(path: Path, starts: list[int]) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(starts), encoding="utf-8")
     unfinished.replace(path)
-
-
-def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:
-    """Write a plan as a file that `read_plan` maps. key: what it was made from."""
-    buckets = [[b.frames, b.height, b.width] for b in plan.buckets]
-    about = {"key": key, "facts": asdict(plan.facts), "buckets": buckets, "tasks": plan.tasks}
-    write_table(plan.table, path, NOTE, about)
-
-
-def read_plan(path: Path) -> Plan:
-    """Map a plan. A process that it is sent to maps it too."""
-    table, about = map_table(path, NOTE)
-    facts = Facts(**{**about["facts"], "failed": tuple(about["facts"]["failed"])})
-    return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
 
 
 def _first(world: World, make: Callable[[], None]) -> None:
