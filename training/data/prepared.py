@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
-from reelwright.errors import UserError
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
@@ -84,13 +83,13 @@ def _write_starts(path: Path, starts: list[int]) -> None:
 
 def _first(world: World, make: Callable[[], None]) -> None:
     """Let the first rank make something while the others wait; where it fails, all of them do."""
-    problem: UserError | None = None
+    problem: Exception | None = None
     if world.is_first:
         try:
             make()
-        except UserError as error:
+        except Exception as error:  # whatever it is, the others wait to hear of it
             problem = error
-    said = world.broadcast(str(problem) if problem else None)
+    said = world.broadcast(str(problem) or repr(problem) if problem else None)
     if problem:
         raise problem
     if said:
