@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.train import FOLDER, SNAPSHOT, make_store, recipe_of, write_sheet
 from reelwright.curation.store import Store
-from reelwright.pipelines.precompute.run import precompute
+from reelwright.pipelines.precompute.run import Options, precompute
 from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         store = make_store(args.corpus, folder / "store")
-        precompute(store, SNAPSHOT, recipe_of(args.steps), workers=1, quiet=True)
+        precompute(store, SNAPSHOT, recipe_of(args.steps), Options(workers=1, quiet=True))
         for weight_at in ("draw", "level"):
             report(weight_at, [train(store, args.steps, weight_at, seed, folder) for seed in range(args.seeds)])
 

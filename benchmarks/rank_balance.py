@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.pipelines.recipes.files import load
+from reelwright.recipe_files import load
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import TrainRecipe
 

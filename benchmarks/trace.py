@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reelwright.pipelines.recipes.files import load, parse_overrides
+from reelwright.recipe_files import load, parse_overrides
 from reelwright.training.budget.memory import MemoryPlan, plan_memory, shape_of
 from reelwright.training.budget.step_time import Rates, StepTime, step_time
 from reelwright.training.budget.step_trace import StepTrace, trace_step

@@ -30,7 +30,7 @@ from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.curate.run import run_all
-from reelwright.pipelines.precompute.run import precompute
+from reelwright.pipelines.precompute.run import Options, precompute
 from reelwright.pipelines.recipes.curation import load_recipe
 from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
@@ -91,7 +91,7 @@ def main() -> None:
 def measure(corpus: Path, folder: Path, recipe: TrainRecipe, sheet: Path) -> None:
     """Train, or go on training where `folder` has a run, print the figures and write the sheet."""
     store = make_store(corpus, folder / "store")
-    precompute(store, SNAPSHOT, recipe, workers=1, quiet=True)
+    precompute(store, SNAPSHOT, recipe, Options(workers=1, quiet=True))
     began, cpu = time.monotonic(), time.process_time()
     run(recipe, Clips(store, SNAPSHOT), folder / "run", World.alone("cpu"))
     seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu

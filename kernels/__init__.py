@@ -4,47 +4,46 @@ from reelwright.kernels import TopR, block_sparse_attention
 out = block_sparse_attention(q, k, v, grid_q=(24, 30, 52), grid_k=(24, 30, 52), select=TopR(1 / 16))
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reelwright.lazy import lazy
 
 if TYPE_CHECKING:
-    from reelwright.kernels.attention import attend, block_sparse_attention, put_back, put_in_order
-    from reelwright.kernels.blocks import BlockGrid, block_grids
-    from reelwright.kernels.call import BlockSparseCall
-    from reelwright.kernels.lists import BlockLists
-    from reelwright.kernels.patterns import causal_by_frame, plane_and_time, sliding_tile
-    from reelwright.kernels.selection import CDF, TopR, select_blocks
+    from reelwright.kernels.attention import attend as attend
+    from reelwright.kernels.attention import block_sparse_attention as block_sparse_attention
+    from reelwright.kernels.attention import put_back as put_back
+    from reelwright.kernels.attention import put_in_order as put_in_order
+    from reelwright.kernels.blocks import BlockGrid as BlockGrid
+    from reelwright.kernels.blocks import block_grids as block_grids
+    from reelwright.kernels.call import BlockSparseCall as BlockSparseCall
+    from reelwright.kernels.lists import BlockLists as BlockLists
+    from reelwright.kernels.patterns import causal_by_frame as causal_by_frame
+    from reelwright.kernels.patterns import plane_and_time as plane_and_time
+    from reelwright.kernels.patterns import sliding_tile as sliding_tile
+    from reelwright.kernels.selection import CDF as CDF
+    from reelwright.kernels.selection import TopR as TopR
+    from reelwright.kernels.selection import select_blocks as select_blocks
 
-__all__ = [
-    "CDF",
-    "BlockGrid",
-    "BlockLists",
-    "BlockSparseCall",
-    "TopR",
-    "attend",
-    "block_grids",
-    "block_sparse_attention",
-    "causal_by_frame",
-    "plane_and_time",
-    "put_back",
-    "put_in_order",
-    "select_blocks",
-    "sliding_tile",
-]
-
-_HOMES = {
-    "attention": ("attend", "block_sparse_attention", "put_back", "put_in_order"),
-    "blocks": ("BlockGrid", "block_grids"),
-    "call": ("BlockSparseCall",),
-    "lists": ("BlockLists",),
-    "patterns": ("causal_by_frame", "plane_and_time", "sliding_tile"),
-    "selection": ("CDF", "TopR", "select_blocks"),
+_HOME = {
+    "CDF": "selection",
+    "BlockGrid": "blocks",
+    "BlockLists": "lists",
+    "BlockSparseCall": "call",
+    "TopR": "selection",
+    "attend": "attention",
+    "block_grids": "blocks",
+    "block_sparse_attention": "attention",
+    "causal_by_frame": "patterns",
+    "plane_and_time": "patterns",
+    "put_back": "attention",
+    "put_in_order": "attention",
+    "select_blocks": "selection",
+    "sliding_tile": "patterns",
 }
 
+__all__ = list(_HOME)
 
-def __getattr__(name: str) -> Any:
-    """Load a name, and torch with it, when it is first used: importing the package costs nothing."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"reelwright.kernels.{module}"), name)
-    raise AttributeError(f"module 'reelwright.kernels' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for granted
+    __getattr__, __dir__ = lazy(__name__, _HOME)

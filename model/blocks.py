@@ -58,13 +58,21 @@ class Block(nn.Module):
         rope: Tensor,
         layout: Layout,
         cached: tuple[Tensor, Tensor] | None = None,
-        keep: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """x [B, N, C] tokens, modulation [B, T, 6 · C], text (none: no cross-attention).
+        """Compute a block.
 
-        modulation is `adaLN_modulation` of the timesteps. The caller computes it: it is fp32, and sharded as such,
-        where the rest of a block may be bf16. Returns x and, to keep, the block's own keys and values: what is given
-        out has a gradient in a compiled block, zeros that would be computed with.
+        Args:
+            x: tokens, [B, N, C].
+            modulation: `adaLN_modulation` of the timesteps, [B, T, 6 · C]. The caller computes it: it is fp32, and
+                sharded as such, where the rest of a block may be bf16.
+            text: states of the text at width C; None: no cross-attention, for tokens whose keys and values are kept.
+            rope: rotations of the keys' positions.
+            layout: where the tokens lie.
+            cached: keys and values of earlier tokens.
+
+        Returns:
+            x, and without text the block's own keys and values, else None: an output has a gradient in a compiled
+            block, and training would compute with its zeros.
         """
         pieces = pieces_of(layout)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
@@ -73,7 +81,7 @@ class Block(nn.Module):
         if text is not None:
             x = self._read(x, text, layout.cond_frames * layout.frame_tokens)
         x = gated(x, self.ffn(modulate(self.ffn_norm(x), shift2, scale2, pieces)), gate2, pieces)
-        return x, own if keep else None
+        return x, own if text is None else None
 
     def _read(self, x: Tensor, text: TextKeys, clean: int) -> Tensor:
         """Noisy tokens attend to text; to condition tokens nothing is added."""

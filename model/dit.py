@@ -115,10 +115,9 @@ class DiT(nn.Module):
             queries, keys = layout.grids
             tokens, rope = put_in_order(tokens, queries, dim=1), rope[keys.order(rope.device)]
         cache, layers = cache and cache.ordered(layout), []
-        keep = text is None
         for i, block in enumerate(self.blocks):
             vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
-            tokens, own = block(tokens, vectors, text, rope, layout, cached, keep)
+            tokens, own = block(tokens, vectors, text, rope, layout, cached)
             if own is not None:
                 layers.append(own)
         return tokens, layers

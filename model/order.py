@@ -1,7 +1,19 @@
-"""Vectors of latent frames over tokens that lie in (t, h, w) or in block order: modulation without a copy a token.
+"""Vectors of latent frames over tokens in (t, h, w) or block order: modulation without a copy per token.
 
-In either order tokens fall into a few pieces in which those of a frame lie regularly, so that its vector broadcasts
-over a view of them: one piece where the blocks divide the grid, a few more for the smaller blocks at its edges.
+In either order tokens fall into a few pieces in which the tokens of a frame lie regularly, so that the frame's vector
+broadcasts over a view of them: one piece if the blocks divide the grid, more for the smaller blocks at its edges. A
+frame of 3 rows and 5 columns in blocks of 1×2×2, its tokens numbered in block order, has four pieces, A to D:
+
+                  block    block    block
+                +--------+--------+----+
+        strip   |  0   1 |  4   5 |  8 |        memory:   0 1 2 3   4 5 6 7   8 9   10 11   12 13   14
+                |  2   3 |  6   7 |  9 |                  +-----+   +-----+   +-+   +---+   +---+   ++
+                +--------+--------+----+        piece:       A         A       B      C       C     D
+        strip   | 10  11 | 12  13 | 14 |
+                +--------+--------+----+
+
+A is 1 strip of 2 blocks of 4 tokens, C is 1 strip of 2 blocks of 2 tokens. A block of depth 2 holds its tokens of one
+frame, then those of the next; frames that share blocks are a group.
 """
 
 from collections.abc import Sequence
@@ -18,8 +30,16 @@ from reelwright.model.attention import Layout
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens as a view [B, groups, strips, blocks, depth, size, C]: blocks that have `depth` frames of `size` tokens,
-    in strips of rows, in groups of frames. An axis: (first token within the axis around it, count, tokens of one)."""
+    """Tokens as a view [B, groups, strips, blocks, depth, size, C].
+
+    Attributes:
+        frame: the first frame.
+        depth: frames of a block.
+        size: tokens of a block in one frame.
+        groups: of frames: (first token, how many groups, tokens per group).
+        strips: of rows within a group: (first token in the group, how many strips, tokens per strip).
+        blocks: within a strip: (first token in the strip, how many blocks, tokens per block).
+    """
 
     frame: int
     depth: int
@@ -29,13 +49,13 @@ class Piece:
     blocks: tuple[int, int, int]
 
     def tokens(self, x: Tensor) -> Tensor:
-        """View of x [B, N, C]."""
+        """Return the view of x [B, N, C]."""
         for dim, (first, count, each) in enumerate((self.groups, self.strips, self.blocks), start=1):
             x = x.narrow(dim, first, count * each).unflatten(dim, (count, each))
         return x.unflatten(4, (self.depth, self.size))
 
     def frames(self, x: Tensor) -> Tensor:
-        """View of x [B, T, C], one vector a frame, that broadcasts to the tokens'."""
+        """Return the view of x [B, T, C], one vector per frame, that broadcasts to `tokens`."""
         groups = self.groups[1]
         part = x.narrow(1, self.frame, groups * self.depth).unflatten(1, (groups, self.depth))
         return part[:, :, None, None, :, None]
@@ -43,7 +63,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Scattered:
-    """All tokens, in an order without pieces (blocks within blocks): a copy of its frame's vector for each."""
+    """All tokens, in an order without pieces (blocks within blocks): one copy of the frame's vector per token."""
 
     grid: BlockGrid
 
@@ -60,20 +80,20 @@ Pieces = tuple[Piece, ...] | tuple[Scattered]
 
 
 def pieces_of(layout: Layout) -> Pieces:
-    """Of a layout's queries."""
+    """Return the pieces of a layout's queries."""
     if layout.block is None:
         return raster(layout.query_frames, layout.frame_tokens)
     return in_blocks(layout.grids[0])
 
 
 def raster(frames: int, frame_tokens: int) -> Pieces:
-    """Of tokens in (t, h, w) order: frame after frame."""
+    """Return the one piece of tokens in (t, h, w) order: frame after frame."""
     one = (0, 1, frame_tokens)
     return (Piece(0, 1, frame_tokens, (0, frames, frame_tokens), one, one),)
 
 
 def in_blocks(grid: BlockGrid) -> Pieces:
-    """Of tokens in block order."""
+    """Return the pieces of tokens in block order."""
     if grid.other not in {None, grid.block}:
         return (Scattered(grid),)
     pieces = []
@@ -88,14 +108,14 @@ def in_blocks(grid: BlockGrid) -> Pieces:
 
 
 def _runs(first: int, last: int, size: int) -> list[tuple[int, int, int]]:
-    """An axis in parts of `size` and what is left: where each kind starts, how many there are, of what size."""
+    """Cut an axis into parts of `size` and a smaller last one: (start, number of parts, their size) of each kind."""
     whole, left = divmod(last - first, size)
     runs = (first, whole, size), (last - left, 1, left)
     return [run for run in runs if run[1] * run[2]]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, pieces: Pieces) -> Tensor:
-    """x [B, N, C] · (1 + scale) + shift, those [B, T, C] of frames; in fp32, in x's type."""
+    """Return x [B, N, C] · (1 + scale) + shift, both [B, T, C] per frame; computed in fp32, returned in x's type."""
     if len(pieces) > 1:
         return _Combined.apply(shift, x, 1 + scale, pieces, True)
     piece = pieces[0]
@@ -104,7 +124,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, pieces: Pieces) -> Tensor:
 
 
 def gated(x: Tensor, update: Tensor, gate: Tensor, pieces: Pieces) -> Tensor:
-    """x + gate [B, T, C] · update, both [B, N, C]; in fp32, in x's type."""
+    """Return x + gate · update, gate [B, T, C], the others [B, N, C]; computed in fp32, returned in x's type."""
     if len(pieces) > 1:
         return _Combined.apply(x, update, gate, pieces, False)
     piece = pieces[0]

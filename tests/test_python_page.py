@@ -2,14 +2,16 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from reelwright.curation.store import Store
+from reelwright import Store
 from tests import footage
 from tests.conftest import ROOT
 from tests.documents import Block, blocks
@@ -17,6 +19,7 @@ from tests.documents import Block, blocks
 BLOCKS = blocks("python", document=ROOT / "docs" / "python.md")
 NOT_OURS = {"pandas", "polars"}
 """Libraries that reelwright itself does not depend on; a block without its library is skipped."""
+LAZY = ["reelwright", "reelwright.curation.store", "reelwright.kernels", "reelwright.model", "reelwright.training"]
 
 
 @pytest.fixture
@@ -70,16 +73,12 @@ def fill(store: Store, folder: Path) -> None:
 
 def precompute(store: Store) -> None:
     """Encode what the page's training recipe draws, as `reel precompute` does, in this process."""
-    import yaml
-
-    from reelwright.model.codec import load_codec
-    from reelwright.model.text import load_text_encoder
+    from reelwright.model import load_codec, load_text_encoder
+    from reelwright.training import load_recipe, make_schedule
     from reelwright.training.data.encode import fingerprints_of, latents_row, text_rows
-    from reelwright.training.data.loader import make_schedule
     from reelwright.training.data.sandbox_decoder import SandboxDecoder
-    from reelwright.training.recipe import TrainRecipe
 
-    recipe = TrainRecipe.model_validate(yaml.safe_load(Path("configs/train/mini/demo.yaml").read_text("utf-8")))
+    recipe = load_recipe("configs/train/mini/demo.yaml")
     store.snapshots.create("all", "select clip_id from clips")
     plan, prints, dtype = make_schedule(store, "all", recipe), fingerprints_of(recipe), recipe.data.store_dtype
     codec, encoder = load_codec(recipe.codec), load_text_encoder(recipe.text)
@@ -116,17 +115,55 @@ def test_the_page_runs_as_printed_and_in_order(session: Path, subtests: pytest.S
     assert names["failures"] == []
 
 
-def test_every_public_name_of_the_page_is_exported_where_it_says() -> None:
-    from importlib import import_module
-
+def listed() -> dict[str, list[str]]:
+    """Names by module, as the page's table lists them."""
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     rows = re.findall(r"^\| `(reelwright[.\w]*)` \| (.*) \|$", page, re.MULTILINE)
-    listed = {module: re.findall(r"`(\w+)`", names) for module, names in rows}
-    assert len(listed) >= 9
-    for module, public in listed.items():
+    return {module: re.findall(r"`(\w+)`", names) for module, names in rows}
+
+
+def test_every_public_name_of_the_page_is_exported_where_it_says() -> None:
+    assert len(listed()) >= 5
+    for module, public in listed().items():
         exported = import_module(module)
-        there = getattr(exported, "__all__", dir(exported))
-        assert not [name for name in public if name not in there or not hasattr(exported, name)], module
+        assert not [name for name in public if name not in exported.__all__ or not hasattr(exported, name)], module
+
+
+def test_the_page_imports_from_the_listed_modules_alone() -> None:
+    used: dict[str, set[str]] = {}
+    for block in BLOCKS:
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reelwright"):
+                used.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    assert len(used) >= 5
+    assert not [(module, name) for module, names in used.items() for name in names - set(listed().get(module, ()))]
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_a_lazy_package_says_the_same_to_a_checker_as_to_a_program(package: str) -> None:
+    """Each export resolves to what its import for the type checker names; another name is refused."""
+    module = import_module(package)
+    for name, home in checked_imports(Path(str(module.__file__))).items():
+        assert getattr(module, name) is getattr(import_module(home), name)
+    assert set(checked_imports(Path(str(module.__file__)))) == set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        module.nothing
+
+
+def test_importing_the_packages_loads_no_heavy_library() -> None:
+    heavy = ("torch", "lance", "lancedb", "duckdb", "ray", "triton", "transformers")
+    packages = ", ".join({*listed(), *LAZY})
+    code = f"import sys, {packages}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def checked_imports(file: Path) -> dict[str, str]:
+    """The names that a package imports under TYPE_CHECKING, and where from."""
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            froms = [one for one in node.body if isinstance(one, ast.ImportFrom)]
+            return {alias.name: str(one.module) for one in froms for alias in one.names}
+    return {}
 
 
 def imports_of(block: Block) -> set[str]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from reelwright.curation.media.decode import Video
-from reelwright.curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded
+from reelwright.curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded, Framing, Timing
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sandbox_child import report_progress
 
@@ -176,5 +176,7 @@ class Cutter:
             rate = Fraction(1 / duration_s).limit_denominator(MAX_DENOMINATOR)
         if duration_s is None and rate is not None:
             duration_s = float(spec.num_frames / rate)
-        about = (self.video, rate, self.config, spec.size, duration_s)
-        return ClipWriter(path, first, spec.crop, *about, is_interlaced=spec.is_interlaced)
+        framing, timing = Framing(spec.crop, spec.size), Timing(rate, duration_s)
+        return ClipWriter(
+            path, first, self.video, self.config, framing, timing, is_interlaced=spec.is_interlaced
+        )

@@ -64,6 +64,23 @@ class Encoded:
     audio_note: str | None = None  # what of the source's sound did not come along
 
 
+@dataclass(frozen=True)
+class Framing:
+    """Where a clip's picture lies. upright_size: of the frames that `crop` lies in; None: the first frame's."""
+
+    crop: Crop
+    upright_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long frames are shown. rate: frames per second; None: each as long as its time says. duration_s: of all
+    frames; None: as long as the frames themselves say."""
+
+    rate: Fraction | None
+    duration_s: float | None = None
+
+
 class ClipWriter:
     """One mp4 being written."""
 
@@ -71,28 +88,34 @@ class ClipWriter:
         self,
         path: str,
         first: Any,
-        crop: Crop,
         video: Video,
-        rate: Fraction | None,
         config: EncodeConfig,
-        upright_size: tuple[int, int] | None = None,
-        duration_s: float | None = None,
+        framing: Framing,
+        timing: Timing,
         *,
         is_interlaced: bool = False,
     ) -> None:
-        """upright_size: of the frames that `crop` lies in, where that is not `first`'s. duration_s: how long the clip's
-        frames are shown; None: as long as the frames themselves say. is_interlaced: any of its frames is flagged so."""
+        """Open the file and build the filters.
+
+        Args:
+            path: the mp4 to write.
+            first: the clip's first decoded frame.
+            video: the source, open.
+            config: how to encode.
+            framing: where the picture lies.
+            timing: how long frames are shown.
+            is_interlaced: any of the clip's frames is flagged as interlaced.
+        """
         import av
 
         forget_unusual_tags(first)
         state_range(first)
-        self.duration_s = duration_s
         self.path, self.config = path, config
-        self.rate = rate
+        self.rate, self.duration_s = timing.rate, timing.duration_s
         self.source_time_base = video.time_base
         self.first_pts = first.pts
         orientation = orientation_of(first)
-        self.size = orientation.size(*upright_size) if upright_size else (first.width, first.height)
+        self.size = orientation.size(*framing.upright_size) if framing.upright_size else (first.width, first.height)
         self.format = first.format.name
         self.in_colour = colour_of(first)
         self.colour = _clip_colour(self.in_colour, config)
@@ -102,17 +125,18 @@ class ClipWriter:
             with open(table, "w") as file:
                 file.write(cube(self.in_colour.transfer, peak_of(side_data_of(first))))
         sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
-        width, height = clip_size(crop, sar, config.max_short_side)
-        self.in_time_base = 1 / rate if rate else video.time_base
+        width, height = clip_size(framing.crop, sar, config.max_short_side)
+        self.in_time_base = 1 / self.rate if self.rate else video.time_base
         source = _buffer(self._alike(first), self.in_colour, self.in_time_base)
-        deinterlace = config.deinterlace and (is_interlaced or first.interlaced_frame)
-        chain = _steps(
-            self.size, self.in_colour, self.colour, orientation, crop, (width, height), config, deinterlace, table
-        )
-        self.graph = _linked([source, *chain])
+        conversion = Conversion(
+            decoded_size=self.size, source=self.in_colour, clip=self.colour, orientation=orientation, crop=framing.crop,
+            size=(width, height), fps=config.fps, table=table,
+            deinterlace=config.deinterlace and (is_interlaced or first.interlaced_frame),
+        )  # fmt: skip
+        self.graph = _linked([source, *conversion.steps()])
         muxing = {"movflags": "+faststart", "fflags": "+bitexact"}
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
-        out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else rate
+        out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else self.rate
         self.stream = self.container.add_stream("libx264", rate=out_rate or Fraction(30))
         light = x264_light(side_data_of(first)) if self.colour.depth > 8 else []
         self._configure(width, height, 1 / out_rate if out_rate else video.time_base, light)
@@ -239,41 +263,50 @@ def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
     return "buffer", f"{size}:time_base={time_base}:pixel_aspect=1/1{tags}"
 
 
-def _steps(
-    decoded_size: tuple[int, int],
-    source: Colour,
-    clip: Colour,
-    orientation: Orientation,
-    crop: Crop,
-    size: tuple[int, int],
-    config: EncodeConfig,
-    deinterlace: bool,
-    table: str | None,
-) -> list[Step]:
-    """libavfilter chain from a decoded frame to a frame of the clip. table: file that maps HDR's colours to SDR's."""
-    x, y, w, h = crop
-    chain: list[Step] = []
-    if deinterlace:
-        chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
-    if source.has_alpha:
-        if source.depth == 8:  # it rounds down: in eight bits that shifts what is opaque by up to three levels
-            chain.append(("format", "yuva420p10le|yuva422p10le|yuva444p10le|gbrap10le"))
-        chain.append(("premultiply", "inplace=1"))  # on black: what is transparent there shows no hidden colour
-    chain += _turns(orientation)
-    if (x, y, w, h) != (0, 0, *orientation.size(*decoded_size)):
-        chain.append(("crop", f"{w}:{h}:{x}:{y}:exact=1"))
-    if (w, h) != size:
-        chain.append(("scale", f"{size[0]}:{size[1]}:flags=lanczos+accurate_rnd"))
-    if config.fps:
-        # "up": each output time shows the frame that was on then; "near" would show one up to half a step early.
-        chain.append(("fps", f"{Fraction(config.fps).limit_denominator(1001)}:round=up"))
-    if table:
-        untagged = f"in_color_matrix={MATRICES[BT2020]}:" if source.matrix == UNSPECIFIED else ""
-        chain += [("scale", f"{untagged}out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
-        chain += [("lut3d", f"file={_escaped(table)}:interp=tetrahedral")]
-    matrix = "" if clip.matrix == UNSPECIFIED else f":out_color_matrix={MATRICES[clip.matrix]}"
-    conversion = f"out_range=tv{matrix}:flags=bicubic+accurate_rnd+full_chroma_int"
-    return [*chain, ("scale", conversion), ("format", _pixel_format(clip)), ("setsar", "1"), ("buffersink", "")]
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """From a decoded frame to a frame of the clip.
+
+    decoded_size: of the frame as decoded. source, clip: colours before and after. crop: in upright pixels. size: of the
+    clip. fps: constant rate to resample to, if any. table: file that maps HDR's colours to SDR's.
+    """
+
+    decoded_size: tuple[int, int]
+    source: Colour
+    clip: Colour
+    orientation: Orientation
+    crop: Crop
+    size: tuple[int, int]
+    fps: float | None = None
+    deinterlace: bool = False
+    table: str | None = None
+
+    def steps(self) -> list[Step]:
+        """Return the chain of libavfilter's filters."""
+        x, y, w, h = self.crop
+        source, clip = self.source, self.clip
+        chain: list[Step] = []
+        if self.deinterlace:
+            chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
+        if source.has_alpha:
+            if source.depth == 8:  # it rounds down: in eight bits that shifts what is opaque by up to three levels
+                chain.append(("format", "yuva420p10le|yuva422p10le|yuva444p10le|gbrap10le"))
+            chain.append(("premultiply", "inplace=1"))  # on black: what is transparent there shows no hidden colour
+        chain += _turns(self.orientation)
+        if (x, y, w, h) != (0, 0, *self.orientation.size(*self.decoded_size)):
+            chain.append(("crop", f"{w}:{h}:{x}:{y}:exact=1"))
+        if (w, h) != self.size:
+            chain.append(("scale", f"{self.size[0]}:{self.size[1]}:flags=lanczos+accurate_rnd"))
+        if self.fps:
+            # "up": each output time shows the frame that was on then; "near" would show one up to half a step early.
+            chain.append(("fps", f"{Fraction(self.fps).limit_denominator(1001)}:round=up"))
+        if self.table:
+            untagged = f"in_color_matrix={MATRICES[BT2020]}:" if source.matrix == UNSPECIFIED else ""
+            chain += [("scale", f"{untagged}out_range=pc:flags=accurate_rnd+full_chroma_int"), ("format", "gbrp12le")]
+            chain += [("lut3d", f"file={_escaped(self.table)}:interp=tetrahedral")]
+        matrix = "" if clip.matrix == UNSPECIFIED else f":out_color_matrix={MATRICES[clip.matrix]}"
+        conversion = f"out_range=tv{matrix}:flags=bicubic+accurate_rnd+full_chroma_int"
+        return [*chain, ("scale", conversion), ("format", _pixel_format(clip)), ("setsar", "1"), ("buffersink", "")]
 
 
 def _escaped(path: str) -> str:

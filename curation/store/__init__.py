@@ -5,7 +5,9 @@ The only package that knows Lance. Importing it costs nothing: names below are l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reelwright.lazy import lazy
 
 if TYPE_CHECKING:
     from reelwright.curation.store.describe import ColumnInfo as ColumnInfo
@@ -34,10 +36,5 @@ _HOME = {
 
 __all__ = list(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+if not TYPE_CHECKING:  # a checker would take any name for granted
+    __getattr__, __dir__ = lazy(__name__, _HOME)

@@ -25,8 +25,8 @@ RENEW_S = 10.0
 LEASE_S = 60.0  # without a sign of life, before another machine's lock may be taken
 WATCH_S = 25.0  # how long such a lock is watched first: clocks of machines and servers differ, a renewal does not lie
 _held: dict[str, tuple[int, int]] = {}  # lock path -> (pid that took it, depth): the same process may take it again
-_mine: dict[str, dict[str, Any]] = {}  # lock path -> what this process wrote there
-_seen: dict[str, float] = {}  # lock path -> when it was surely this process's, on its own clock
+_owners: dict[str, dict[str, Any]] = {}  # lock path -> the owner that this process wrote there
+_confirmed_at: dict[str, float] = {}  # lock path -> when this process last saw its own owner there, monotonic
 _renewing = threading.Lock()
 _renewer: threading.Thread | None = None
 
@@ -42,13 +42,13 @@ def exclusive(store: Path, name: str) -> Iterator[None]:
     key = str(path)
     pid, depth = _held.get(key, (0, 0))
     if pid == os.getpid() and depth:
-        _still_mine(path)
+        _check_still_held(path)
         _held[key] = (pid, depth + 1)
     else:
         with writing_to(str(store)):
-            _mine[key] = _take(path)
-        _held[key], _seen[key] = (os.getpid(), 1), time.monotonic()
-        _renew_from_now_on()
+            _owners[key] = _take(path)
+        _held[key], _confirmed_at[key] = (os.getpid(), 1), time.monotonic()
+        _start_renewing()
     try:
         yield
     finally:
@@ -56,7 +56,7 @@ def exclusive(store: Path, name: str) -> Iterator[None]:
         _held[key] = (pid, depth - 1)
         if depth == 1 and pid == os.getpid():
             with _renewing:
-                if _read(path) == _mine.pop(key, None):
+                if _read(path) == _owners.pop(key, None):
                     path.unlink(missing_ok=True)
 
 
@@ -66,65 +66,65 @@ def is_held_here(store: Path, name: str) -> bool:
     return pid == os.getpid() and depth > 0
 
 
-def _still_mine(path: Path) -> None:
-    """A process that was stopped, with its machine perhaps, does not go on where another has begun."""
+def _check_still_held(path: Path) -> None:
+    """Raise StoreError if another process took the lock while this one, or its machine, was stopped."""
     key = str(path)
-    if time.monotonic() - _seen[key] < LEASE_S / 2:
+    if time.monotonic() - _confirmed_at[key] < LEASE_S / 2:
         return
-    if _read(path) != _mine.get(key):
+    if _read(path) != _owners.get(key):
         raise StoreError(
             f"another process took {path} while this one stood still for over {LEASE_S:g} s; what this one committed "
             "stays. Run the same command again."
         )
-    _seen[key] = time.monotonic()
+    _confirmed_at[key] = time.monotonic()
 
 
-def _renew_from_now_on() -> None:
-    global _renewer  # noqa: PLW0603 - one thread a process
+def _start_renewing() -> None:
+    global _renewer  # noqa: PLW0603 - one thread per process
     if _renewer is None or not _renewer.is_alive():
         _renewer = threading.Thread(target=_renew, name="reel-lock", daemon=True)
         _renewer.start()
 
 
 def _renew() -> None:
-    """Set the times of what is held here, for as long as this process lives."""
+    """Renew the locks of this process for as long as it lives."""
     while True:
         time.sleep(RENEW_S)
         with _renewing:
-            for key, owner in list(_mine.items()):
+            for key, owner in list(_owners.items()):
                 path = Path(key)
-                with suppress(OSError):  # a server that is away for a while
+                with suppress(OSError):  # a file server that does not answer for a while
                     if owner["pid"] == os.getpid() and _read(path) == owner:
                         os.utime(path)
-                        _seen[key] = time.monotonic()
+                        _confirmed_at[key] = time.monotonic()
 
 
 def _take(path: Path) -> dict[str, Any]:
-    """What it wrote there."""
+    """Take the lock and return the owner that was written. Raises StoreError if another process holds it."""
     path.parent.mkdir(exist_ok=True)
-    mine = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        me = _me()
-        mine.write_text(json.dumps(me))
+        owner = _this_process()
+        draft.write_text(json.dumps(owner))
         for _ in range(5):
             try:
-                os.utime(mine)
-                os.link(mine, path)  # atomic: fails if somebody holds it
-                return me
+                os.utime(draft)
+                os.link(draft, path)  # atomic: fails if there is a lock
+                return owner
             except FileExistsError:
-                _clear_if_stale(path, mine)
+                _clear_if_stale(path, draft)
         raise StoreError(f"{path} changes hands too quickly to be taken; try again in a moment.")
     finally:
-        mine.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
-def _clear_if_stale(path: Path, mine: Path) -> None:
+def _clear_if_stale(path: Path, draft: Path) -> None:
     owner = _read(path)
     if owner is None:
         return
     is_alive = _is_alive(owner)
     if is_alive is None and "lease_s" in owner:
-        is_alive = not _has_lapsed(path, mine, float(owner["lease_s"]))
+        is_alive = not _has_lapsed(path, draft, float(owner["lease_s"]))
     if is_alive is not False:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner.get("time", 0))))
         lapses = f"its lock lapses {owner['lease_s']:g} s after its last sign of life" if "lease_s" in owner else (
@@ -138,18 +138,18 @@ def _clear_if_stale(path: Path, mine: Path) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    if _read(aside) != owner:  # somebody took it between the look and the rename: give it back
+    if _read(aside) != owner:  # another process took it between the look and the rename: give it back
         os.link(aside, path)
     aside.unlink(missing_ok=True)
 
 
-def _has_lapsed(path: Path, mine: Path, lease_s: float) -> bool:
-    """Whether a lock was not renewed for its lease, by the clock of the file system that both files are on; and is not
-    renewed now, watched by our own."""
+def _has_lapsed(path: Path, draft: Path, lease_s: float) -> bool:
+    """Return whether a lock was not renewed for its lease, by the clock of the file system of both files, and is not
+    renewed while it is watched, by this process's clock. draft: a file of this process beside it."""
     try:
-        os.utime(mine)
+        os.utime(draft)
         last = path.stat().st_mtime_ns
-        if mine.stat().st_mtime_ns - last < lease_s * 1e9:
+        if draft.stat().st_mtime_ns - last < lease_s * 1e9:
             return False
         end = time.monotonic() + WATCH_S
         while time.monotonic() < end:
@@ -171,14 +171,15 @@ def _read(path: Path) -> dict[str, Any] | None:
         return {}
 
 
-def _me() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_space(), "time": time.time(),
-            "born": _born(os.getpid()), "lease_s": LEASE_S}  # fmt: skip
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_namespace(), "time": time.time(),
+            "born": _start_time(os.getpid()), "lease_s": LEASE_S}  # fmt: skip
 
 
 def _is_alive(owner: dict[str, Any]) -> bool | None:
-    """None where it cannot be told: a process of another machine, or of another container that has this one's name."""
-    if owner.get("host") not in (socket.gethostname(), None) or owner.get("space", _pid_space()) != _pid_space():
+    """Return whether the owner runs; None for a process of another machine, or of a container of the same name."""
+    namespace = _pid_namespace()
+    if owner.get("host") not in (socket.gethostname(), None) or owner.get("space", namespace) != namespace:
         return None
     pid = owner.get("pid")
     if not isinstance(pid, int):
@@ -189,18 +190,18 @@ def _is_alive(owner: dict[str, Any]) -> bool | None:
         return False
     except PermissionError:
         return True
-    return owner.get("born") in (None, _born(pid))  # a pid is used again: compare when its process began
+    return owner.get("born") in (None, _start_time(pid))  # a pid is used again: compare when its process began
 
 
-def _pid_space() -> str | None:
-    """Which processes this one sees (Linux): containers have spaces of their own, sometimes under one host's name."""
+def _pid_namespace() -> str | None:
+    """Return the namespace of this process's pids (Linux): containers with one host's name have different ones."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
 
 
-def _born(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -121,12 +121,12 @@ def describe(about: Mapping[str, Any]) -> str:
     rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
     power = "" if about["alpha"] == 1 else f" to the power {about['alpha']:g}"
     total = about["with_value"] + about["without_value"]
-    told = [f"weight ∝ {rule}{power}, mean 1, at most {about['cap']:g} ({about['at_cap']:,} clips at that)"]
+    parts = [f"weight ∝ {rule}{power}, mean 1, at most {about['cap']:g} ({about['at_cap']:,} clips at that)"]
     if about["without_value"]:
         of = f" ({about['other_version']:,} of another version)" if about["other_version"] else ""
-        told.append(f"{about['without_value']:,} clips without a {about['column']}{of} weigh 1")
-    told.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
-    return "; ".join(told) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
+        parts.append(f"{about['without_value']:,} clips without a {about['column']}{of} weigh 1")
+    parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
+    return "; ".join(parts) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
 
 
 def _known(values: pa.ChunkedArray, by: str) -> np.ndarray:

@@ -21,17 +21,20 @@ BT709 = 1  # the code of BT.709 as matrix, primaries and transfer (ITU-T H.273)
 LIMITED = 1
 
 
-def write_video(path: Path, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None) -> Path:
+def write_video(
+    path: Path | str, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None
+) -> Path:
     """Write one video, [3, F, H, W] in -1..1; `about` goes into its comment tag. Width and height must be even."""
-    with VideoWriter(path, fps) as writer:
+    with VideoWriter(Path(path), fps) as writer:
         writer.write(video)
         return writer.finish(about or {})
 
 
-def write_image(path: Path, image: "Tensor", about: Mapping[str, Any] | None = None) -> Path:
+def write_image(path: Path | str, image: "Tensor", about: Mapping[str, Any] | None = None) -> Path:
     """Write one picture, [3, H, W] in -1..1, as PNG; `about` goes into its text chunk "comment"."""
     import cv2
 
+    path = Path(path)
     picture = to_frames(image.unsqueeze(1))[0]
     data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
     text = b"comment\0\0\0\0\0" + json.dumps(about or {}, ensure_ascii=False).encode()

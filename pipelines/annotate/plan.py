@@ -86,13 +86,18 @@ def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: 
     return [found.clips - found.stale, found.stale - failed, found.waiting, failed]
 
 
-def noted_results(store: Store) -> int:
+def journaled_results(store: Store) -> int:
     """Results that wait in the journal: of a run that goes on, or of one that was killed."""
     return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
 
 
-def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
-    """The plan as a table, with a sum of what is known."""
+def plan_lines(rows: Sequence[Planned], journaled: int = 0) -> Iterable[str]:
+    """Yield the lines of the plan: a table, and sums of the times and costs that are known.
+
+    Args:
+        rows: one per annotator.
+        journaled: results that wait in the journal.
+    """
     width = max([len(r.name) for r in rows], default=4)
     yield f"{'annotator':{width}}  {'current':>9} {'stale':>9} {'waiting':>9} {'failed':>9} {'worker time':>12}  model"
     for r in rows:
@@ -106,8 +111,8 @@ def plan_lines(rows: Sequence[Planned], noted: int = 0) -> Iterable[str]:
     yield f"worker time {duration(total)}{beside}; ~ by a typical clip, the rest as measured in this store"
     if usd := sum(r.usage.get("usd", 0) for r in rows):
         yield f"models {usd:.2f} USD, by the recipe's prices"
-    if noted:
-        yield f"{noted:,} results that are computed and not merged yet count as stale here; a run merges them first"
+    if journaled:
+        yield f"{journaled:,} results that are computed and not merged yet count as stale here; a run merges them first"
 
 
 def measured_usage(store: Store) -> dict[str, tuple[float, float]]:

@@ -264,9 +264,9 @@ def _follow(stated: Any, store: Store | None) -> Thread:
     """The thread of the snapshot that a record states; none where it states none. Records may be anybody's."""
     if not isinstance(stated, Mapping):
         return Thread()
-    told = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
+    snapshot = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
     try:
-        return follow(told, store or _open_stated(told))
+        return follow(snapshot, store or _open_stated(snapshot))
     except StoreError as error:
         return Thread(warnings=[f"the way to the sources is lost: {error}"])
 

@@ -60,11 +60,11 @@ class Request:
     out: Path
     fps: float
     segments: int = 1  # rows of prompts, as far as that is known
-    begins: "Beginning | None" = None
+    initial: "InitialFrames | None" = None
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialFrames:
     """Frames that a video begins with, [3, F, H, W] in -1..1, and the file they are from."""
 
     frames: Tensor
@@ -72,18 +72,19 @@ class Beginning:
     note: str = ""  # what a person should know of how it was understood
 
 
-def read_beginning(image: Path | None, video: Path | None, settings: Settings, fps: float) -> Beginning | None:
+def read_initial_frames(image: Path | None, video: Path | None, settings: Settings, fps: float) -> InitialFrames | None:
     """An image, or the last `settings.shape.overlap` frames of a video. Raises UserError."""
     size = (settings.shape.width, settings.shape.height)
     if image is not None:
-        return Beginning(read_image(image, size).unsqueeze(1), image)
+        return InitialFrames(read_image(image, size).unsqueeze(1), image)
     if video is None:
         return None
     frames = read_end(video, size, settings.shape.overlap, fps)
     usable = frames.shape[1] - (frames.shape[1] - 1) % 4
-    begins = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
-    short = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-    return Beginning(frames[:, frames.shape[1] - usable :], video, short if usable < settings.shape.overlap else begins)
+    note = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
+    if usable < settings.shape.overlap:
+        note = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
+    return InitialFrames(frames[:, frames.shape[1] - usable :], video, note)
 
 
 def find_source(path: Path) -> Source:
@@ -105,28 +106,34 @@ def find_source(path: Path) -> Source:
     return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
 
 
-def load(
-    source: Source,
-    *,
-    codec: CodecConfig | None = None,
-    text: TextConfig | None = None,
-    loras: Sequence[tuple[Path, float]] = (),
-    ema: bool | None = None,
-    device: str = "cpu",
-    dtype: str = "fp32",
-    attention: AttentionConfig | None = None,
-    tile: int | None = None,
-) -> Loaded:
-    """Build the generator. codec, text, attention: instead of the recipe's; ema: None takes averaged weights where
-    there are any. tile: pixels of the VAE's tiles.
+@dataclass(frozen=True)
+class LoadOptions:
+    """What a generator is built with besides its source.
 
-    Raises UserError, ModelError or TrainError.
+    codec, text, attention: in place of the recipe's. loras: files or folders, with their weights. ema: None takes
+    averaged weights if there are any. tile: pixels of the VAE's tiles.
     """
-    codec, text = encoders(source, codec, text, on_gpu=device.startswith("cuda"), tile=tile)
-    loras = [(_lora_file(path), weight) for path, weight in loras]
-    model, which = _network(source, ema, device, DTYPES[dtype])
+
+    codec: CodecConfig | None = None
+    text: TextConfig | None = None
+    loras: Sequence[tuple[Path, float]] = ()
+    ema: bool | None = None
+    device: str = "cpu"
+    dtype: str = "fp32"
+    attention: AttentionConfig | None = None
+    tile: int | None = None
+
+
+def load(source: Source, options: LoadOptions | None = None) -> Loaded:
+    """Build the generator. Raises UserError, ModelError or TrainError."""
+    options = options or LoadOptions()
+    device, dtype = options.device, options.dtype
+    on_gpu = device.startswith("cuda")
+    codec, text = encoders(source, options.codec, options.text, on_gpu=on_gpu, tile=options.tile)
+    loras = [(_lora_file(path), weight) for path, weight in options.loras]
+    model, which = _network(source, options.ema, device, DTYPES[dtype])
     _merge_loras(model, loras)
-    attention = attention or (source.recipe.attention if source.recipe else AttentionConfig())
+    attention = options.attention or (source.recipe.attention if source.recipe else AttentionConfig())
     use_attention(model, attention)
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
     about = {
@@ -168,7 +175,7 @@ def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) ->
     Raises UserError or ModelError.
     """
     paths = out_paths(request.out, len(request.seeds))
-    given = request.begins.frames.expand(len(paths), -1, -1, -1, -1) if request.begins else None
+    given = request.initial.frames.expand(len(paths), -1, -1, -1, -1) if request.initial else None
     rows: list[list[str]] = []
     parts = loaded.generator.stream(
         _noted(request.prompts, rows),
@@ -220,7 +227,7 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
     """All that a video's making depends on, to be told when its prompts are known."""
 
     def tell() -> dict[str, Any]:
-        file = request.begins.file if request.begins else None
+        file = request.initial.file if request.initial else None
         return {
             "made_by": "reelwright",
             "prompts": [row[i] for row in rows],

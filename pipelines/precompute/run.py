@@ -62,40 +62,43 @@ class Summary:
         return self.wanted == self.before + self.made + self.failed + self.left and self.wanted_captions == captions
 
 
-def precompute(
-    store: Store,
-    snapshot: str,
-    recipe: TrainRecipe,
-    *,
-    limit: int | None = None,
-    address: str | None = None,
-    workers: int | None = None,
-    per_gpu: int = 1,
-    retry_failed: bool = False,
-    quiet: bool = False,
-) -> Summary:
-    """Encode what is missing, at most `limit` latents; Ray is started only where there is something to do.
+@dataclass(frozen=True)
+class Options:
+    """How `reel precompute` runs.
 
-    workers: processes that hold the networks; by default `per_gpu` per GPU of the cluster, or one per CPU where it has
-    none.
+    limit: latents to encode at most. retry_failed: try clips again that failed before. address: Ray cluster; None: this
+    machine. workers: processes that hold the networks; None: `per_gpu` per GPU of the cluster, or one per CPU where it
+    has no GPU. quiet: show no progress.
     """
+
+    limit: int | None = None
+    retry_failed: bool = False
+    address: str | None = None
+    workers: int | None = None
+    per_gpu: int = 1
+    quiet: bool = False
+
+
+def precompute(store: Store, snapshot: str, recipe: TrainRecipe, options: Options | None = None) -> Summary:
+    """Encode the latents and text states that are missing. Start Ray only if there are some."""
+    options = options or Options()
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     prints = fingerprints_of(recipe)
     with store.committing("latents"):
         missing = StoredSamples(store, plan, prints).missing().stored_by(recipe.data.encode)
-        failed = set() if retry_failed else failed_before(store, prints)
+        failed = set() if options.retry_failed else failed_before(store, prints)
         todo, known_failed = _without(missing, plan, failed)
         summary = Summary(
             missing.wanted, missing.wanted - missing.count, missing.wanted_captions,
             missing.wanted_captions - len(missing.captions), failed=known_failed, unused=plan.unused,
         )  # fmt: skip
-        chosen = _first(todo, limit)
+        chosen = _first(todo, options.limit)
         summary.left = sum(map(len, todo.values())) - sum(map(len, chosen.values()))
         if chosen or missing.captions:
-            with cluster(address), Progress("precompute", quiet=quiet) as progress:
+            with cluster(options.address), Progress("precompute", quiet=options.quiet) as progress:
                 run = _Run(store, snapshot, recipe, plan, prints, summary)
-                run.run(chosen, missing.captions, progress, workers=workers, per_gpu=per_gpu)
+                run.run(chosen, missing.captions, progress, workers=options.workers, per_gpu=options.per_gpu)
     return summary
 
 

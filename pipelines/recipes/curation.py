@@ -15,7 +15,7 @@ from reelwright.curation.ingest.inputs import ManifestConfig
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
-from reelwright.pipelines.recipes.files import RecipeError, load, parse_overrides
+from reelwright.recipe_files import RecipeError, load, parse_overrides
 
 __all__ = [
     "Batches", "CurateRecipe", "Limits", "Need", "OwnNeed", "RecipeError", "Resources", "load_recipe",

@@ -14,7 +14,7 @@ from types import FrameType
 COMMITTED = "what was committed stays in the store, and the same command goes on"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _asked = threading.Event()
-_raised = threading.Event()  # since `noted` began; a command that handles SIGINT itself says itself how it ended
+_raised = threading.Event()  # since `catch_sigint` began; a command that handles SIGINT itself says itself how it ended
 _left: list[str] = []
 _last = 0
 

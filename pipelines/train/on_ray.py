@@ -81,15 +81,15 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
         run_config=RunConfig(name="ray", storage_path=str(folder)),
     )
     request, fitted = folder / stopping.REQUEST, _begun(trainer.fit)
-    told = 0
+    passed_on = 0
     with stopping.watch() as asked:
         while not wait([fitted], timeout=POLL_S).done:
-            if asked.signal and not told:
-                stopping.ask(request, told := asked.signal)
+            if asked.signal and not passed_on:
+                stopping.ask(request, passed_on := asked.signal)
                 say("told the workers to stop after the micro-batch under way")
     if error := fitted.exception():
         raise UserError(_why(error)) from error
-    return told
+    return passed_on
 
 
 def _begun(call: Callable[[], Any]) -> Future[Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from reelwright.pipelines.recipes.files import RecipeError, load
+from reelwright.recipe_files import RecipeError, load
 from reelwright.training import registry
 from reelwright.training.checkpoints import Checkpoints, read_tensors
 from reelwright.training.logs import read_log

@@ -6,6 +6,7 @@ Weights, gradients, optimizer and averages follow from counts and the layout of 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -185,6 +186,7 @@ def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
     return max(1, data.tokens_per_batch // bucket.tokens(config.patch_size))
 
 
+@lru_cache(maxsize=64)
 def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: ComputeConfig) -> Counts:
     with torch.device("meta"):
         model = DiT(config)

@@ -7,7 +7,7 @@ parallelism and checkpointing really do, where the planner extrapolates from sma
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,8 +21,6 @@ from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
 from reelwright.training.recipe import TrainRecipe
 
 FP32 = 4
-SEEN = 3
-"""Micro-batches that are traced at most: the first, one between, the last; those between are alike."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,14 @@ class Counts:
         for name in ("flops", "attention_flops", "moved", "product_moved"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
 
+    def without(self, kind: str) -> Counts:
+        """These, less a kind of collective."""
+        kept = {name: Counter({of: n for of, n in getattr(self, name).items() if of.kind != kind}) for name in _BY_KIND}
+        return replace(self, **kept)
+
+
+_BY_KIND = ("received", "calls")
+
 
 @dataclass(frozen=True)
 class StepTrace:
@@ -88,12 +94,18 @@ def trace_step(recipe: TrainRecipe, ranks: int, shape: Shape) -> StepTrace:
 
 
 def _trace(run: TracedRun, micros: int) -> StepTrace:
-    lasting, whole, few = _lasting(run), Counts(), min(micros, SEEN)
+    """The first micro-batch and the last; those between are as the last, but for the sum over replicas."""
+    lasting, whole = _lasting(run), Counts()
+    few = min(micros, 3 if run.recipe.parallel.gradients == "whole" else 2)
     with _Recorder() as recorder:
         for i in range(few):
             run.micro_batch(last=i == few - 1)
-            between = 0 < i < few - 1
-            whole.add(recorder.take(), times=micros - few + 1 if between else 1)
+            seen = recorder.take()
+            whole.add(seen)
+            if few == 2 < micros and i == 1:
+                whole.add(seen.without("all-reduce"), times=micros - few)
+            elif few == 3 and i == 1:
+                whole.add(seen, times=micros - few)
     peak = max(size for size, _ in recorder.timeline())
     return StepTrace(whole, lasting + peak, lasting, micros)
 

@@ -20,7 +20,7 @@ def write(export: Export, placeholder: str) -> None:
 
     placeholder: what stands for the video in the question.
     """
-    told = 0
+    written = 0
     lines = (export.folder / "train.jsonl").open("w", encoding="utf-8", newline="\n")
     with lines, json_list(export.folder / "train.json") as add:
         for clip in export.clips():
@@ -36,8 +36,8 @@ def write(export: Export, placeholder: str) -> None:
                 }
                 add(item)
                 lines.write(dump_line(item))
-                told += 1
-    export.notes.append(f"{told:,} conversations; {export.empty_captions:,} clips without a caption are left out")
+                written += 1
+    export.notes.append(f"{written:,} conversations; {export.empty_captions:,} clips without a caption are left out")
 
 
 def answer(caption: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
 from reelwright.curation.store.sql_text import identifier
-from reelwright.curation.store.weighting import CAP, COLUMN, Balance
+from reelwright.curation.store.weighting import COLUMN, Balance
 from reelwright.errors import UserError, first_line
 from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.balance.measure import (
@@ -30,6 +30,7 @@ from reelwright.pipelines.browse.balance.measure import (
 
 CLUSTERS = ("cluster_name", "cluster_id")  # categories that have a place in caption-embedding space
 EMBEDDING = "caption_embedding"
+BALANCES = tuple(Balance(by) for by in COLUMN)
 
 
 def balance_report(
@@ -39,18 +40,24 @@ def balance_report(
     where: str | None = None,
     snapshot: str | None = None,
     targets: Mapping[str, Mapping[str, float]] | None = None,
-    cap: float = CAP,
-    alpha: float = 1.0,
+    balances: Sequence[Balance] = BALANCES,
     near: bool = True,
 ) -> BalanceReport:
-    """The balance of a store's clips, or of those that pass `where`, or of a snapshot's with its weights.
+    """Measure how evenly clips cover their categories.
 
-    by: columns; default those of CATEGORIES that the clips have values in. cap, alpha: of the weights that density and
-    clusters would give. near: look for the clusters nearest to scarce ones, which reads all embeddings. Raises
-    StoreError for columns and conditions that will not do.
+    Args:
+        store: the store; all of its clips unless `where` or `snapshot` chooses some.
+        by: columns of categories; empty: the columns of CATEGORIES that the clips have values in.
+        where: SQL condition over clips_full.
+        snapshot: measure this snapshot's clips, with its weights.
+        targets: {column: {category: part}} to compare with; other columns are compared with equal parts.
+        balances: weights to try on clips that no snapshot has weighed.
+        near: look for the clusters nearest to scarce clusters, which reads all embeddings.
+
+    Raises:
+        StoreError: a column or condition that cannot be used, or no clips.
     """
     where = validate_where(store, where)
-    balances = [Balance(one, cap, alpha) for one in COLUMN]
     schema = store.schema("clips") if snapshot is None else _pinned_schema(store, snapshot)
     for name in by:
         _refuse_other_than_categories(schema, name)

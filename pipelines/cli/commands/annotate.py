@@ -45,10 +45,10 @@ def annotate(
     opened = Store.open(store)
     where = validate_where(opened, where)
     if plan:
-        from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
+        from reelwright.pipelines.annotate.plan import journaled_results, make_plan, plan_lines
 
         planned = make_plan(opened, annotators, retry_failed=retry_failed, where=where)
-        say(*plan_lines(planned, noted_results(opened)))
+        say(*plan_lines(planned, journaled_results(opened)))
         return
     report = _run(opened, full, annotators, address, retry_failed, where, quiet)
     say(*_summary(report, store))

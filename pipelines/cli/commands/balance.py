@@ -38,6 +38,7 @@ def balance(
     "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give.
     """
     from reelwright.curation.store import Store
+    from reelwright.curation.store.weighting import COLUMN, Balance
     from reelwright.pipelines.browse.balance.rows import balance_report, read_targets
     from reelwright.pipelines.browse.standins import cluster_note
 
@@ -48,7 +49,8 @@ def balance(
     columns = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     targets = None if target == "uniform" else read_targets(Path(target), columns)
     opened = Store.open(store)
-    found = balance_report(opened, columns, where=where, snapshot=snapshot, targets=targets, cap=cap, alpha=alpha)
+    balances = [Balance(way, cap, alpha) for way in COLUMN]
+    found = balance_report(opened, columns, where=where, snapshot=snapshot, targets=targets, balances=balances)
     if as_json or as_csv:
         _write_for_machines(found, as_json)
         return

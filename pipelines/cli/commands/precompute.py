@@ -34,16 +34,17 @@ def precompute(
 ) -> None:
     """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
     from reelwright.curation.store import Store
+    from reelwright.pipelines.precompute.run import Options
     from reelwright.pipelines.precompute.run import precompute as run
-    from reelwright.pipelines.recipes.files import load, parse_overrides
     from reelwright.pipelines.recipes.locations import with_absolute_paths
-    from reelwright.training.recipe import TrainRecipe
+    from reelwright.recipe_files import parse_overrides
+    from reelwright.training.recipe_file import load_recipe
 
     recipe = named or recipe
     if recipe is None:
         raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
-    full = with_absolute_paths(load(TrainRecipe, recipe, overrides, example="data: {sizes: [256p]}"))
+    full = with_absolute_paths(load_recipe(recipe, overrides))
     if plan:
         from reelwright.pipelines.precompute.storage import plan_storage, storage_text
 
@@ -52,10 +53,10 @@ def precompute(
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
     interrupts.leaves(interrupts.COMMITTED)
-    summary = run(
-        opened, snapshot, full,
-        limit=limit, address=address, workers=workers, per_gpu=per_gpu, retry_failed=retry_failed, quiet=quiet,
-    )  # fmt: skip
+    options = Options(
+        limit=limit, retry_failed=retry_failed, address=address, workers=workers, per_gpu=per_gpu, quiet=quiet
+    )
+    summary = run(opened, snapshot, full, options)
     say(summary_text(summary, f"reel train {recipe} --snapshot {snapshot} --store {store}", store))
     if not summary.adds_up:
         raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")

@@ -26,7 +26,7 @@ def recipe(
 
     Without a kind it is a recipe of curation and annotation; train is one of `reel train` and `reel precompute`.
     """
-    from reelwright.pipelines.recipes.files import spelt_out
+    from reelwright.recipe_files import spelt_out
 
     words = list(what or [])
     kind = words.pop(0) if words and words[0] in KINDS else KINDS[0]
@@ -37,11 +37,12 @@ def recipe(
 
 
 def _load(kind: str, path: Path | None, settings: list[str]) -> "BaseModel":
-    if kind == "train":
-        from reelwright.pipelines.recipes.files import load, parse_overrides
-        from reelwright.training.recipe import TrainRecipe
+    from reelwright.recipe_files import parse_overrides
 
-        return load(TrainRecipe, path, parse_overrides(settings, example="optim.lr=1e-4"), example="steps: 1000")
-    from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
+    if kind == "train":
+        from reelwright.training.recipe_file import load_recipe as load_train_recipe
+
+        return load_train_recipe(path, parse_overrides(settings, example="optim.lr=1e-4"))
+    from reelwright.pipelines.recipes.curation import load_recipe
 
     return load_recipe(path, parse_overrides(settings))

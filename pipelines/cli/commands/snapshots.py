@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,6 @@ from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Snapshot, Store
-    from reelwright.curation.store.snapshot_query import LimitPer
     from reelwright.curation.store.snapshots import Snapshots
     from reelwright.curation.store.weighting import Balance
     from reelwright.pipelines.train.run import Job
@@ -59,12 +58,13 @@ def create(
     from reelwright.curation.store.snapshot_query import LimitPer
 
     opened = Store.open(store)
-    how = _balance(balance, balance_cap, balance_alpha)
+    asked = {"limit": limit, "seed": seed, "weights": weights,
+             "balance": _balance(balance, balance_cap, balance_alpha),
+             "limit_per": LimitPer(*limit_per) if limit_per else None}  # fmt: skip
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
-    per = LimitPer(*limit_per) if limit_per else None
-    made = _same(opened, name, sql, limit, seed, weights, how, per) if job else None
+    made = _same(opened, name, sql, asked) if job else None
     if made is None:
-        made = opened.snapshots.create(name, sql, limit=limit, seed=seed, weights=weights, balance=how, limit_per=per)
+        made = opened.snapshots.create(name, sql, **asked)
     say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
     if made.balance:
         say(_balance_text(made.balance))
@@ -98,24 +98,16 @@ def _balance_text(about: dict[str, Any]) -> str:
     return printable(describe(about))
 
 
-def _same(
-    store: "Store",
-    name: str,
-    sql: str,
-    limit: int | None,
-    seed: int,
-    weights: str | None,
-    balance: "Balance | None",
-    per: "LimitPer | None",
-) -> "Snapshot | None":
-    """The snapshot of this name, if it was made by this very query."""
+def _same(store: "Store", name: str, sql: str, asked: dict[str, Any]) -> "Snapshot | None":
+    """Return the snapshot of this name if it was made by this very query. asked: the other arguments of `create`."""
     found = next((s for s in store.snapshots.list() if s.name == name), None)
     if found is None:
         return None
     had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
-    asked = (sql, limit, seed, weights, asdict(balance) if balance else None, asdict(per) if per else None)
-    made_by = (found.sql, found.sample_limit, found.seed, found.weight_column, had, found.limit_per)
-    return found if made_by == asked else None
+    made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": found.weight_column, "balance": had,
+               "limit_per": found.limit_per}  # fmt: skip
+    wanted = {key: asdict(value) if is_dataclass(value) else value for key, value in asked.items()}
+    return found if found.sql == sql and made_by == wanted else None
 
 
 @snapshot.command(name="list", epilog="Example:  reel snapshot list --store STORE")

@@ -63,13 +63,13 @@ def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
     """Raises RecipeError."""
-    from reelwright.pipelines.recipes.files import load, parse_overrides
-    from reelwright.training.recipe import TrainRecipe
+    from reelwright.recipe_files import parse_overrides
+    from reelwright.training.recipe_file import load_recipe
 
     overrides: dict[str, Any] = parse_overrides(settings, example="optim.lr=1e-4")
     if steps is not None:
         overrides["steps"] = steps
-    return load(TrainRecipe, path, overrides, example="steps: 1000")
+    return load_recipe(path, overrides)
 
 
 def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = "") -> "Job":

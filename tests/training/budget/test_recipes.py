@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.pipelines.recipes.files import load, parse_overrides
+from reelwright.recipe_files import load, parse_overrides
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.recipe import TrainRecipe
 

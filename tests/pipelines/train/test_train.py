@@ -15,9 +15,9 @@ from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.commands.train import make_job
-from reelwright.pipelines.precompute.run import precompute
-from reelwright.pipelines.recipes.files import load
+from reelwright.pipelines.precompute.run import Options, precompute
 from reelwright.pipelines.train.run import Job
+from reelwright.recipe_files import load
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.data.buckets import main_bucket
 from reelwright.training.logs import read_log
@@ -47,7 +47,7 @@ def place(tmp_path_factory, ray_local) -> Path:
     curate(store, [folder / "in"])
     store.snapshots.create("all", SQL)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    precompute(store, "all", load(TrainRecipe, folder / "recipe.yaml"), workers=1, quiet=True)
+    precompute(store, "all", load(TrainRecipe, folder / "recipe.yaml"), Options(workers=1, quiet=True))
     return folder
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe
-from reelwright.pipelines.recipes.files import RecipeError, load, spelt_out
+from reelwright.recipe_files import RecipeError, load, spelt_out
 from reelwright.training.batch import TASKS
 from reelwright.training.data.buckets import buckets_of
 from reelwright.training.recipe import TrainRecipe

@@ -11,7 +11,7 @@ import pytest
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.context import Report
 from reelwright.pipelines.annotate.load import in_levels, load_annotators
-from reelwright.pipelines.annotate.plan import make_plan, noted_results, plan_lines
+from reelwright.pipelines.annotate.plan import journaled_results, make_plan, plan_lines
 from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.recipes.curation import RecipeError
 from reelwright.pipelines.runtime.progress import Progress
@@ -245,7 +245,7 @@ def test_what_a_killed_run_noted_is_kept_and_only_the_rest_is_done(store):
     assert 0 < noted < 6, errors
     assert store.count("clips", "lonely_pid IS NOT NULL") == 0
     recipe = recipe_of(annotators=["lonely"], parameters=slow)
-    lines = list(plan_lines(make_plan(store, load_annotators(recipe)), noted_results(store)))
+    lines = list(plan_lines(make_plan(store, load_annotators(recipe)), journaled_results(store)))
     assert f"{noted} results that are computed and not merged yet" in lines[-1]
     assert annotate(store, ["lonely"], parameters=slow).done == {"lonely": 6 - noted}
     assert store.count("clips", "lonely_pid IS NOT NULL") == 6

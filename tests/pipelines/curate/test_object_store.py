@@ -18,7 +18,7 @@ from reelwright.pipelines.curate.plan import make_plan
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
-from tests.pipelines.test_train import RECIPE
+from tests.pipelines.train.test_train import RECIPE
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

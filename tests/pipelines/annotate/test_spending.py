@@ -18,8 +18,8 @@ from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.annotate.spending import Spending, format_usage, no_usage, short
 from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE
+from tests.pipelines.annotate.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
 from tests.pipelines.helpers import recipe_of
-from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 EACH_USD = 0.002  # 1000 tokens in and 100 out, at 1 and 10 dollars a million

@@ -17,7 +17,7 @@ from reelwright.curation.store import Store
 from reelwright.model.codec import load_codec
 from reelwright.model.config import DiTConfig
 from reelwright.model.text import load_text_encoder
-from reelwright.pipelines.precompute.run import Summary, precompute
+from reelwright.pipelines.precompute.run import Options, Summary, precompute
 from reelwright.pipelines.precompute.storage import plan_storage, storage_text
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.training.data.buckets import Bucket, source_frames
@@ -31,7 +31,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 from tests.conftest import REEL
 from tests.footage import frames, luma_of, number_of, write
-from tests.pipelines.fragile import Fragile
+from tests.pipelines.precompute.fragile import Fragile
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = (20, 34, 34, 9, 34)
@@ -76,7 +76,7 @@ def store(made: Path, tmp_path: Path) -> Store:
 
 
 def run(store: Store, recipe: TrainRecipe | None = None, **options) -> Summary:
-    summary = precompute(store, "all", recipe or recipe_of(), workers=1, quiet=True, **options)
+    summary = precompute(store, "all", recipe or recipe_of(), Options(workers=1, quiet=True, **options))
     assert summary.adds_up
     return summary
 
@@ -131,7 +131,7 @@ def test_new_captions_or_another_encoder_make_only_their_own_rows(precomputed, t
     ids = store.read("clips", ["clip_id"])
     store.merge("clips", ids.append_column("caption", [["new words", None, None, None, None]]), on="clip_id")
     store.snapshots.create("later", "select clip_id from clips")
-    summary = precompute(store, "later", recipe_of(), workers=1, quiet=True, retry_failed=True)
+    summary = precompute(store, "later", recipe_of(), Options(workers=1, quiet=True, retry_failed=True))
     assert summary.adds_up
     assert (summary.made, summary.made_captions, summary.before, summary.failed) == (0, 1, 6, 2)
     assert len(store.read("failures")) == 4

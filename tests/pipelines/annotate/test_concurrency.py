@@ -10,8 +10,8 @@ from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat_server import SIDE, ChatServer, caption_of
+from tests.pipelines.annotate.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
 from tests.pipelines.helpers import recipe_of
-from tests.pipelines.many_clips import CLIPS, server, store  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 IN_FLIGHT = 40  # more than a thread pool would be given by default, and than Ray's batches hold

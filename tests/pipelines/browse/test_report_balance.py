@@ -15,7 +15,7 @@ from reelwright.curation.store.schema import field
 from reelwright.pipelines.browse.report import clusters as section
 from reelwright.pipelines.browse.report.clusters import clusters, project
 from reelwright.pipelines.browse.report.page import render
-from tests.pipelines.test_report import Reader
+from tests.pipelines.browse.test_report import Reader
 
 DIM = 8
 NAMES = ["<script>alert(1)</script>", '"><img src=x onerror=y>', "{{ 7 * 7 }} \u202egpj", "plain"]

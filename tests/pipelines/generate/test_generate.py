@@ -1,6 +1,7 @@
 """`reel generate`: from a checkpoint's folder to files that say how they were made; what it refuses, and how."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,14 @@ from reelwright.model.dit import DiT
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.conditions import read_end, read_image
-from reelwright.pipelines.generate.run import default_shift, encoders, find_source, load, read_beginning
+from reelwright.pipelines.generate.run import (
+    LoadOptions,
+    default_shift,
+    encoders,
+    find_source,
+    load,
+    read_initial_frames,
+)
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.sample_shape import sample_shape
@@ -165,7 +173,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     from typer.testing import CliRunner
 
     from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
 
+    load_commands()
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
@@ -259,7 +269,6 @@ REFUSED = {
     "no device": (("-p", "x", "--device", "abacus"), "--device abacus"),
     "kind": (("-p", "x", "--out", "x.gif"), ".mp4"),
     "keep of dense": (("-p", "x", "--keep", "0.5"), "--attention sparse"),
-    "attention": (("-p", "x", "--attention", "flash"), "--attention"),
 }
 
 
@@ -273,6 +282,31 @@ def test_what_is_refused_is_one_sentence(case: str, run: Path, here: Invoke) -> 
     assert isinstance(result.exception, ReelError), result.exception
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_a_choice_that_there_is_not_is_wrong_usage(here: Invoke) -> None:
+    result = here("generate", "run", "-p", "x", "--out", "x.mp4", "--attention", "flash")
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "'--attention'" in said
+    assert "'flash' is not one of 'auto', 'dense', 'sparse'" in said
+
+
+def test_the_help_shows_options_by_group(here: Invoke) -> None:
+    """Every option is listed once, under the heading of its group."""
+    said = here("generate", "--help").output
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n)+)", said, re.MULTILINE))
+    options = {name: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for name, text in sections.items()}
+    assert options == {
+        "Arguments": [],
+        "Options": ["--help"],
+        "Content": ["--prompt", "--prompts-file", "--image", "--video", "--negative", "--seed"],
+        "Size and length": ["--size", "--frames", "--fps", "--segments", "--overlap"],
+        "Sampling": ["--steps", "--guidance", "--rule", "--shift", "--distilled", "--attention", "--keep"],
+        "Weights": ["--weights", "--lora", "--codec", "--text-encoder"],
+        "Machine and memory": ["--device", "--dtype", "--tile", "--sequential", "--no-cache"],
+        "Output": ["--out", "--force", "--quiet"],
+    }
 
 
 def test_a_file_that_is_there_is_kept(run: Path, here: Invoke, tmp_path: Path) -> None:
@@ -289,7 +323,7 @@ def test_a_file_that_is_there_is_kept(run: Path, here: Invoke, tmp_path: Path) -
 def test_weights_are_the_averaged_ones_where_there_are_any(run: Path) -> None:
     newest, first = (find_source(run / "checkpoints" / f"step-000000{n}") for n in (20, 10))
     for source, ema, seed in ((newest, None, 1), (newest, False, 0), (first, None, 0)):
-        weights = load(source, ema=ema).generator.model.state_dict()
+        weights = load(source, LoadOptions(ema=ema)).generator.model.state_dict()
         for name, weight in network(seed).state_dict().items():
             torch.testing.assert_close(weights[name], weight)
 
@@ -302,8 +336,8 @@ def test_published_weights_need_to_be_told_their_codec(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="add --codec"):
         load(source)
     with pytest.raises(UserError, match="add --text-encoder"):
-        load(source, codec=CodecConfig())
-    loaded = load(source, codec=CodecConfig(), text=TextConfig(dim=64))
+        load(source, LoadOptions(codec=CodecConfig()))
+    loaded = load(source, LoadOptions(codec=CodecConfig(), text=TextConfig(dim=64)))
     assert loaded.about["weights_used"] == "published"
     assert default_shift(source, Settings()) == 12
 
@@ -365,7 +399,7 @@ def test_the_shift_is_that_of_training(run: Path) -> None:
 
 def test_a_short_video_begins_with_what_it_has(tmp_path: Path) -> None:
     short = write(tmp_path / "short.mp4", frames(7), fps=15)
-    begins = read_beginning(None, short, Settings.of(width=64, height=48), 15)
+    begins = read_initial_frames(None, short, Settings.of(width=64, height=48), 15)
     assert begins is not None
     assert begins.frames.shape == (3, 5, 48, 64)
     assert "only 7 frames" in begins.note
