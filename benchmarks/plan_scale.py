@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-
 from reelwright.pipelines.recipes.files import load
+
 from reelwright.training.data.plan import Plan, plan_of, read_plan, write_plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.schedule import Schedule

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from reelwright.curation.store import Store
 from reelwright.model.checkpoint import load_weights
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import init_lora
@@ -18,9 +17,8 @@ from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
-from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.loader import Loader, Portion
-from reelwright.training.data.prepared import prepare
+from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.context import attention_kernel
 from reelwright.training.distributed.parallel import compile_for, parallelize
@@ -30,20 +28,6 @@ from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rehearsal import Rehearsal
-
-
-@dataclass(frozen=True)
-class Clips:
-    """The clips of a run: a snapshot in a store.
-
-    samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
-    named in the command of an error.
-    """
-
-    store: Store
-    snapshot: str
-    samples: FreshSamples | None = None
-    recipe_path: str = "RECIPE"
 
 
 def run(
@@ -69,10 +53,7 @@ def run(
         TrainError, ModelError, StoreError: one sentence with what to do.
     """
     micro_batches(recipe, world)
-    schedule, samples = prepare(
-        clips.store, clips.snapshot, recipe, folder, world,
-        encoders=clips.samples, left_out=left_out_of(folder), recipe_path=clips.recipe_path,
-    )  # fmt: skip
+    schedule, samples = prepare(clips, recipe, folder, world, left_out=left_out_of(folder))
     loader = Loader(clips.store, clips.snapshot, schedule, recipe, samples=samples)
     data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
     if world.is_first:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,37 +35,44 @@ FORMAT = 1
 """Of the files."""
 
 
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a run: a snapshot in a store.
+
+    samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
+    named in the command of an error.
+    """
+
+    store: Store
+    snapshot: str
+    samples: FreshSamples | None = None
+    recipe_path: str = "RECIPE"
+
+
 def prepare(
-    store: Store,
-    snapshot: str,
-    recipe: TrainRecipe,
-    folder: Path,
-    world: World,
-    *,
-    encoders: FreshSamples | None = None,
-    left_out: list[str] | None = None,
-    recipe_path: str = "RECIPE",
+    clips: Clips, recipe: TrainRecipe, folder: Path, world: World, *, left_out: list[str] | None = None
 ) -> tuple[Schedule, Samples]:
     """Return the schedule and the samples of a run. Every rank calls it.
 
     Args:
-        store, snapshot, recipe: of the run.
+        clips: what the run trains on.
+        recipe: of the run.
         folder: of the run; all ranks see it.
         world: this rank and the others.
-        encoders: of what the recipe does not have precomputed.
         left_out: clips that the run has left out before, sorted.
-        recipe_path: named in the command of an error.
 
     Raises:
         TrainError: no clip can be used, or the store lacks what the recipe wants precomputed.
     """
     place = folder / FOLDER
-    _first(world, lambda: _make(store, snapshot, recipe, place, encoders, left_out, recipe_path))
+    _first(world, lambda: _make(clips, recipe, place, left_out))
     schedule = Schedule(read_plan(place / CLIPS), recipe.data, recipe.tasks, recipe.model, recipe.seed)
     _remember_starts(schedule, place / BLOCKS, writes=world.is_first)
     index = SampleIndex.read(place) if (place / LATENTS).exists() else None
     prints = fingerprints_of(recipe)
-    return schedule, samples_for(lambda: StoredSamples(store, schedule, prints, index), encoders, schedule, prints)
+    return schedule, samples_for(
+        lambda: StoredSamples(clips.store, schedule, prints, index), clips.samples, schedule, prints
+    )
 
 
 def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
@@ -96,16 +104,9 @@ def _first(world: World, make: Callable[[], None]) -> None:
         raise TrainError(said)
 
 
-def _make(
-    store: Store,
-    snapshot: str,
-    recipe: TrainRecipe,
-    place: Path,
-    encoders: FreshSamples | None,
-    left_out: list[str] | None,
-    recipe_path: str,
-) -> None:
+def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | None) -> None:
     """Make the files, unless they are there and of the same recipe, snapshot and store."""
+    store, snapshot, encoders = clips.store, clips.snapshot, clips.samples
     hashes = not encoders or recipe.data.encode.text == "precomputed"
     wants = not encoders or any(recipe.data.encode.stored)
     key, known = _key(store, snapshot, recipe, [hashes, wants]), _known(place / CLIPS)
@@ -117,7 +118,7 @@ def _make(
     if wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
         refuse_missing(
-            stored, recipe, encoders, f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
+            stored, recipe, encoders, f"reel precompute {clips.recipe_path} --snapshot {snapshot} --store {store.uri}"
         )
         stored.index.write(place)
     plan = schedule.plan

@@ -147,8 +147,8 @@ def test_several_windows_are_made_and_captions_that_are_not_wanted_are_not(store
     assert (summary.wanted, summary.made, summary.failed, summary.left) == (12, 9, 3, 0)
     assert (summary.wanted_captions, len(store.read("texts", ["caption"]))) == (0, 0)
     made = keys(store)
-    assert [key for clip, key in made if clip == "clip1"] == ["17x96x160", "1x96x160@1/4", "1x96x160@3/4"]
-    assert [key for clip, key in made if clip == "clip3"] == ["1x96x160"]  # 4 frames
+    assert [key for clip, key in made if clip == "clip1"] == ["17x80x128", "1x80x128@1/4", "1x80x128@3/4"]
+    assert [key for clip, key in made if clip == "clip3"] == ["1x80x128"]  # 4 frames
     failed = {f["error"].partition(":")[0] for f in store.read("failures").to_pylist()}
     assert failed == {key for clip, key in made if clip == "clip1"}
 

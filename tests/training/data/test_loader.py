@@ -30,7 +30,7 @@ from reelwright.training.data.encode import (
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, Portion, make_schedule
-from reelwright.training.data.prepared import prepare
+from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.distributed.world import World, start
@@ -322,16 +322,16 @@ def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
     recipe = recipe_of()
     expected = facts(loader_of(encoded))
     for _ in range(2):
-        schedule, samples = prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"))
+        schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
         assert schedule.plan.path == tmp_path / "plan" / "clips.arrow"
         assert isinstance(schedule.captions_of(0)[0], bytes), "captions travel as hashes"
         loader = Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=6), samples=samples)
         assert facts(loader) == expected
         made = {path: path.stat().st_mtime_ns for path in (tmp_path / "plan").iterdir()}
-    prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"))
+    prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
     assert {path: path.stat().st_mtime_ns for path in made} == made, "nothing has changed"
     other = recipe.model_copy(update={"tasks": TaskConfig(t2i=0, t2v=1)})
-    assert prepare(encoded, "all", other, tmp_path, World.alone("cpu"))[0].names == ["t2v"], "another recipe"
+    assert prepare(Clips(encoded, "all"), other, tmp_path, World.alone("cpu"))[0].names == ["t2v"], "another recipe"
     size = len(pickle.dumps(schedule.plan))
     assert size < 1000 < len(pickle.dumps(make_schedule(encoded, "all", recipe).plan)), "sent as its address"
     assert pickle.loads(pickle.dumps(schedule.plan)).table == schedule.plan.table
@@ -339,10 +339,10 @@ def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
 
 def test_a_resumed_run_finds_its_place_without_the_blocks_before_it(encoded, tmp_path):
     recipe = recipe_of()
-    schedule, _ = prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"))
+    schedule, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
     late = schedule.block_batches(1)[5]
     expected = schedule.batch(late)
-    resumed, _ = prepare(encoded, "all", recipe, tmp_path, World.alone("cpu"), left_out=[])
+    resumed, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"), left_out=[])
     assert resumed.starts == schedule.starts
     assert resumed.batch(late) == expected
     assert list(resumed._blocks) == [1], "the first block was not made"
@@ -363,7 +363,7 @@ def test_all_ranks_stop_where_the_first_finds_something_missing(filled, tmp_path
 def _refused(store: Store, folder: str) -> str:
     recipe = recipe_of(fps=12)
     try:
-        prepare(store, "all", recipe, Path(folder), start(recipe.parallel, device="cpu"))
+        prepare(Clips(store, "all"), recipe, Path(folder), start(recipe.parallel, device="cpu"))
     except TrainError as error:
         return str(error)
     return ""
