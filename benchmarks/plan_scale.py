@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from reelwright.pipelines.recipes.files import load
 
 from reelwright.training.data.plan import Plan, plan_of, read_plan, write_plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.schedule import Schedule
-from reelwright.training.recipe import TrainRecipe
+from reelwright.training.recipe_file import load_recipe
 
 RECIPE = Path(__file__).parent.parent / "configs/train/stage4-all-480p.yaml"
 SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))
@@ -53,7 +52,7 @@ def measured(name: str, what: str, path: Path, *more: str) -> None:
 
 
 def part(what: str, path: Path, clips: int) -> dict[str, float]:
-    recipe = load(TrainRecipe, RECIPE)
+    recipe = load_recipe(RECIPE)
     made = rows(clips) if what == "build" else None
     idle, wall, cpu = resident(), time.monotonic(), time.process_time()
     if made is not None:

@@ -17,9 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.recipe_files import load
 from reelwright.training.data.schedule import Schedule
-from reelwright.training.recipe import TrainRecipe
 
 CLIPS, STEPS = 20_000, 300
 STAGES = ("stage2-t2v-256p", "stage3-all-256p", "stage4-all-480p", "stage5-all-720p")
@@ -29,7 +27,7 @@ SHARES = (0.7, 0.15, 0.05, 0.1)
 
 def main() -> None:
     for path in map(Path, sys.argv[1:] or [f"configs/train/{stage}.yaml" for stage in STAGES]):
-        recipe = load(TrainRecipe, path)
+        recipe = load_recipe(path)
         plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
         measure(f"rank_balance.{path.stem}", plan)
 
