@@ -81,11 +81,11 @@ def rows(clips: int) -> pa.Table:
     rng = np.random.default_rng(0)
     sizes = np.array(SHAPES)[rng.choice(len(SHAPES), clips, p=(0.7, 0.15, 0.05, 0.1))]
     numbers = pa.array(np.arange(clips))
-    ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.string()), 24, "0")
-    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.string()), 200, "x")
+    ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.large_string()), 24, "0")
+    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.large_string()), 200, "x")
     offsets = pa.array(np.arange(0, CAPTIONS * clips + 1, CAPTIONS, dtype=np.int32))
     return pa.table({
-        "clip_id": ids, "source_md5": pa.compute.binary_slice(ids.cast(pa.binary()), 0, 23).cast(pa.string()),
+        "clip_id": ids, "source_md5": pa.compute.utf8_slice_codeunits(ids, 0, 23),
         "width": sizes[:, 0], "height": sizes[:, 1], "weight": rng.lognormal(size=clips), "fps": np.full(clips, 24.0),
         "num_frames": np.rint(24 * np.exp(rng.uniform(np.log(2), np.log(20), clips))).astype(np.int64),
         "captions": pa.ListArray.from_arrays(offsets, texts),

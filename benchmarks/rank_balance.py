@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.training.data.schedule import Schedule
+from reelwright.training.recipe_file import load_recipe
 
 CLIPS, STEPS = 20_000, 300
 STAGES = ("stage2-t2v-256p", "stage3-all-256p", "stage4-all-480p", "stage5-all-720p")

@@ -23,7 +23,7 @@ def held_out(
     clips are. Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with
     the largest is left.
     """
-    clips, named = pa.array(clip_ids, pa.string()), pa.array(sources, pa.string())
+    clips, named = pa.array(clip_ids, pa.large_string()), pa.array(sources, pa.large_string())
     units = pc.if_else(pc.fill_null(pc.not_equal(named, ""), False), named, clips).dictionary_encode()
     count = len(units.dictionary)
     by_source = share > 0 and count < len(units) and count >= SOURCES_HELD / share

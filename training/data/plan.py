@@ -120,7 +120,7 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     Raises:
         TrainError: no clip can be trained on.
     """
-    rows = rows.sort_by("clip_id")
+    rows = _large(rows).sort_by("clip_id")
     width, height, frames = _shape_of(rows, data.fps)
     assigned = assign(np.maximum(width, 1), np.maximum(height, 1), frames, data)
     names: list[Task] = [task for task in TASKS if getattr(tasks, task) > 0]
@@ -172,6 +172,12 @@ def read_plan(path: Path) -> Plan:
     table, about = map_table(path, NOTE)
     facts = Facts(**{**about["facts"], "failed": tuple(about["facts"]["failed"])})
     return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
+
+
+def _large(rows: pa.Table) -> pa.Table:
+    """Let text columns be longer than 2 GiB, in one piece."""
+    types = {pa.string(): pa.large_string(), pa.list_(pa.string()): pa.list_(pa.large_string())}
+    return rows.cast(pa.schema([field.with_type(types.get(field.type, field.type)) for field in rows.schema]))
 
 
 def _draws(rows: pa.Table, trained: np.ndarray) -> np.ndarray:
@@ -246,5 +252,5 @@ def _shape_of(rows: pa.Table, rate: float) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _column(rows: pa.Table, name: str) -> pa.Array:
     if name not in rows.schema.names:
-        return pa.nulls(rows.num_rows, pa.string() if name == "source_md5" else pa.float64())
+        return pa.nulls(rows.num_rows, pa.large_string() if name == "source_md5" else pa.float64())
     return rows.column(name).combine_chunks()

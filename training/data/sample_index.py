@@ -91,7 +91,7 @@ def index_samples(store: Store, clip_ids: pa.Array, fingerprints: Fingerprints) 
     keys, places = reader.keys(
         ["clip_id", "bucket", "bytes", "shape"], f"encoder_fingerprint = '{fingerprints.latents}'"
     )
-    rows = pc.index_in(keys.column("clip_id"), value_set=clip_ids).fill_null(-1).to_numpy()
+    rows = pc.index_in(keys.column("clip_id").cast(clip_ids.type), value_set=clip_ids).fill_null(-1).to_numpy()
     texts, text_places = text_reader.keys(
         ["caption_hash", "bytes", "shape"], f"encoder_fingerprint = '{fingerprints.texts}'"
     )
