@@ -2,7 +2,8 @@
 
     python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 4 GB
 
-Synthetic rows with three captions each are made into a plan and a file (`build`), as the first rank does once; then a
+Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`), as
+the first rank does once; then a
 process of its own maps the file, makes the schedule and its first step (`start`), as every rank does at each start, and
 again from a million draws on, with and without the file of blocks (`resume`). Prints `name value` lines: seconds of
 CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes, mapped pages included.
@@ -82,7 +83,7 @@ def rows(clips: int) -> pa.Table:
     sizes = np.array(SHAPES)[rng.choice(len(SHAPES), clips, p=(0.7, 0.15, 0.05, 0.1))]
     numbers = pa.array(np.arange(clips))
     ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.large_string()), 24, "0")
-    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.large_string()), 200, "x")
+    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.large_string()), 40, "x")
     offsets = pa.array(np.arange(0, CAPTIONS * clips + 1, CAPTIONS, dtype=np.int32))
     return pa.table({
         "clip_id": ids, "source_md5": pa.compute.utf8_slice_codeunits(ids, 0, 23),
