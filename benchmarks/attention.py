@@ -43,6 +43,7 @@ GRIDS = {
 }
 DIM = 128
 SPARSITIES = (0.5, 0.75, 0.875, 0.9375)
+BARS = "to beat, at 90 % on an H100: FastVideo's kernel, 8.1 × dense forward, 5.7 × dense backward (its own report)"
 COLUMNS = (
     "tokens", "left out", "selection", "permutation", "attention", "attention f + b", "forward", "fwd + bwd",
     "in order", "in order f + b", "TFLOP/s", "dense", "dense f + b", "Flash", "Flash f + b", "Flash TFLOP/s", "Flex",
@@ -55,6 +56,8 @@ def main() -> int:
     on_gpu = options.device == "cuda"
     dtype, name = (torch.bfloat16, torch.cuda.get_device_name()) if on_gpu else (torch.float32, "CPU")
     print(f"{name}, {torch.get_num_threads()} threads, {dtype}, D = {DIM}, blocks {options.block}, milliseconds\n")
+    if on_gpu:
+        print(BARS + "\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     failed = False
     for grid in options.grid or [GRIDS[n] for n in options.tokens or (GRIDS if on_gpu else [8192, 16384])]:
@@ -80,7 +83,7 @@ def _options() -> argparse.Namespace:
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--tokens", type=int, nargs="+", choices=list(GRIDS), help="default: all; the first two on cpu")
     sizes.add_argument("--grid", type=_triple, nargs="+", help="other sizes: FRAMESxROWSxCOLUMNS of tokens")
-    parser.add_argument("--sparsity", type=float, nargs="+", default=SPARSITIES)
+    parser.add_argument("--sparsity", type=float, nargs="+", help="default: 0.5 to 0.9375; 0.9 too on cuda")
     parser.add_argument("--heads", type=int, help="default: 16 on cuda, 2 on cpu")
     parser.add_argument("--block", default="4x4x4", help="of queries and keys, or QUERIES:KEYS")
     parser.add_argument("--repeats", type=int, help="default: 10 on cuda, 3 on cpu")
@@ -88,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-flex", action="store_true", help="leave FlexAttention out")
     parser.add_argument("--no-dense", action="store_true", help="leave dense attention, and the ratios to it, out")
     options = parser.parse_args()
+    options.sparsity = options.sparsity or (sorted({*SPARSITIES, 0.9}) if options.device == "cuda" else SPARSITIES)
     options.repeats = options.repeats or (10 if options.device == "cuda" else 3)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "no CUDA device here: nothing was measured\n")

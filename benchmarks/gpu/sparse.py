@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.attention import DIM, pairs
+from benchmarks.attention import BARS, DIM, pairs
 from benchmarks.attention_peers import both, dense_kernels, flex_runs, other_runs
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.machine import peak_tflops
@@ -35,7 +35,6 @@ BLOCKS: tuple[tuple[Triple, Triple], ...] = (
     ((4, 4, 4), (4, 4, 4)), ((2, 8, 8), (4, 16, 16)), ((4, 4, 8), (4, 4, 4)), ((4, 4, 8), (4, 4, 8)),
 )  # fmt: skip
 """The recipes' default, the report's fastest, 64-token blocks of queries in pairs, 128 × 128 (docs/kernels.md)."""
-BAR_FORWARD, BAR_BACKWARD = 8.1, 5.7
 Runs = dict[str, Callable[[], Any]]
 
 
@@ -52,7 +51,7 @@ def run(bench: Bench) -> None:
             bench.attempt(case, lambda p=problem, d=dense: _row(bench, *p, d), needs_s=3)
         if (grid, count) == (grids[-1], heads[0]):  # full blocks, which the others' kernels ask for
             _peers(bench, (q, k, v, grad), grid, dense)
-    bench.note(f"the bars: {BAR_FORWARD} × dense forward, {BAR_BACKWARD} × dense backward at 90 % (FastVideo, H100)")
+    bench.note(BARS)
 
 
 def _tensors(bench: Bench, grid: Triple, heads: int) -> list[Tensor]:

@@ -182,8 +182,6 @@ def _world(rank: int, sizes: tuple[int, int, int], device: torch.device) -> Worl
     from torch.distributed.device_mesh import init_device_mesh
 
     replicate, shard, context = sizes
-    config = dist.get_backend_config()
-    speaks = "cpu:gloo" in config or "fake" in config  # made-up ranks (`budget.traced`) say nothing
     return World(
         rank=rank,
         size=replicate * shard * context,
@@ -193,8 +191,13 @@ def _world(rank: int, sizes: tuple[int, int, int], device: torch.device) -> Worl
         context_size=context,
         device=device,
         mesh=init_device_mesh(device.type, sizes, mesh_dim_names=DIMS),
-        hosts=None if speaks else dist.new_group(backend="gloo"),
+        hosts=dist.new_group(backend="gloo") if device.type == "cuda" and not _speaks_gloo() else None,
     )
+
+
+def _speaks_gloo() -> bool:
+    """Whether the default group has gloo for CPU tensors: where Ray Train made it, it has NCCL alone."""
+    return "cpu:gloo" in dist.get_backend_config()
 
 
 def _device() -> torch.device:

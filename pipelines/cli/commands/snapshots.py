@@ -58,7 +58,7 @@ def create(
     from reelwright.curation.store.snapshot_query import LimitPer
 
     opened = Store.open(store)
-    asked = {"limit": limit, "seed": seed, "weights": weights,
+    asked: dict[str, Any] = {"limit": limit, "seed": seed, "weights": weights,
              "balance": _balance(balance, balance_cap, balance_alpha),
              "limit_per": LimitPer(*limit_per) if limit_per else None}  # fmt: skip
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
@@ -106,7 +106,10 @@ def _same(store: "Store", name: str, sql: str, asked: dict[str, Any]) -> "Snapsh
     had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
     made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": found.weight_column, "balance": had,
                "limit_per": found.limit_per}  # fmt: skip
-    wanted = {key: asdict(value) if is_dataclass(value) else value for key, value in asked.items()}
+    wanted = {
+        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for key, value in asked.items()
+    }
     return found if found.sql == sql and made_by == wanted else None
 
 
