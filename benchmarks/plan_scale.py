@@ -1,12 +1,12 @@
 """What a plan of many clips costs: to make once, and for each rank to start on.
 
-    python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 4 GB
+    python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
 
-Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`), as
-the first rank does once; then a
-process of its own maps the file, makes the schedule and its first step (`start`), as every rank does at each start, and
-again from a million draws on, with and without the file of blocks (`resume`). Prints `name value` lines: seconds of
-CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes, mapped pages included.
+Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`),
+as the first rank does once. Then a process of its own maps the file, makes the schedule and its first step (`start`),
+as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). Prints
+`name value` lines: seconds of CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes,
+mapped pages included.
 """
 
 import json
