@@ -30,7 +30,8 @@ class Samples(Protocol):
     """
 
     @property
-    def device(self) -> torch.device | None: ...
+    def device(self) -> torch.device | None:
+        """Device of the encoders; None: there are none, and what is returned is on the CPU."""
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""
@@ -50,6 +51,7 @@ class Missing:
 
     @property
     def count(self) -> int:
+        """Lacking latents."""
         return sum(map(len, self.latents.values()))
 
     def __bool__(self) -> bool:
@@ -63,8 +65,9 @@ class Missing:
 
 
 class StoredSamples:
-    """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each
-    table.
+    """Rows of the tables `latents` and `texts`.
+
+    Their places are looked up once; a batch is one fetch from each table.
     """
 
     device: torch.device | None = None
@@ -81,7 +84,7 @@ class StoredSamples:
         )
 
     def missing(self) -> Missing:
-        """What the schedule may draw and is not here."""
+        """Return what the schedule may draw and the store lacks."""
         latents, wanted = {}, 0
         for window, rows in wanted_windows(self.schedule):
             wanted += len(rows)
@@ -93,6 +96,7 @@ class StoredSamples:
         return Missing(latents, [c for c, here in zip(captions, found, strict=True) if not here], wanted, len(captions))
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
+        """Return float32 [B, C, T, H, W]."""
         import torch
 
         windows, places = drawn_windows(self.schedule, bucket, draws), np.empty(len(draws), np.int64)
@@ -113,6 +117,7 @@ class StoredSamples:
         return out
 
     def states(self, captions: Sequence[str]) -> list[Tensor]:
+        """Return [L_i, D] for each caption, in the type that states are stored in."""
         distinct, which = np.unique(numbers_of([caption_key(c) for c in captions]), return_inverse=True)
         at = self.index.find_texts(distinct)
         if at.min(initial=0) < 0:
