@@ -6,6 +6,7 @@ with n times the weight: a score s that occurs n times counts as one of s + log 
 for the whole batch, and weights in place of padding.
 """
 
+import sys
 from typing import NamedTuple
 
 import torch
@@ -76,8 +77,7 @@ def packed_keys(states: Tensor, text: PackedText, *, padded_to: int) -> TextKeys
     first = torch.arange(len(lengths), device=device) * keys - (lengths.cumsum(0) - lengths)
     place = torch.arange(len(states), device=device) + first.repeat_interleave(lengths, output_size=len(states))
     found = TextKeys(F.pad(states, (0, 0, 0, 1)), place, bias[:, None, None, :])
-    if not torch.compiler.is_compiling():
-        _mark_lengths(found)
+    _mark_lengths(found)
     return found
 
 
@@ -99,7 +99,12 @@ def _down_to_bf16(x: Tensor) -> Tensor:
 
 
 def _mark_lengths(keys: TextKeys) -> None:
-    """Let compiled blocks take captions of any length in one graph, whatever else is fixed in it."""
+    """Let compiled blocks take captions of any length in one graph, whatever else is fixed in it.
+
+    Where nothing is compiled, the compiler is not there: to import it takes seconds.
+    """
+    if torch.compiler.is_compiling() or "torch._dynamo" not in sys.modules:
+        return
     mark = torch._dynamo.maybe_mark_dynamic
     mark(keys.rows, 0)
     mark(keys.place, 0)

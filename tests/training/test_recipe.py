@@ -20,7 +20,8 @@ def recipe(**sections: Any) -> TrainRecipe:
     [
         {"steps": 7}, {"guard": {"max_norm": 5.0}}, {"compute": {"checkpointing": "full", "compile": True}},
         {"data": {"workers": 0, "prefetch": 9}}, {"parallel": {"context": 2}}, {"checkpoints": {"every": 1}},
-        {"optim": {"eps": 1e-8}}, {"data": {"fps": 15}},
+        {"optim": {"eps": 1e-8}}, {"data": {"fps": 15}}, {"data": {"encode": "precomputed"}},
+        {"data": {"encode": {"latents": "cached", "text": "on_the_fly", "cache_dir": "x"}}},
     ],
     ids=str,
 )  # fmt: skip
@@ -32,7 +33,8 @@ def test_what_can_change_while_a_run_goes_on_or_is_said_though_it_is_the_default
     "change",
     [
         {"optim": {"lr": 1e-5}}, {"data": {"batches_per_step": 4}}, {"compute": {"precision": "fp32"}}, {"lora": {}},
-        {"init": "x"}, {"seed": 1}, {"tasks": {"i2v": 1}}, {"attention": {"form": "sparse"}},
+        {"init": "x"}, {"seed": 1}, {"tasks": {"i2v": 1}}, {"attention": {"form": "sparse"}}, {"data": {"windows": 3}},
+        {"data": {"encode": {"latents": "on_the_fly"}}},
     ],
     ids=str,
 )  # fmt: skip
@@ -44,11 +46,12 @@ def test_what_decides_the_weights_is_another_run(change: dict[str, Any]) -> None
     ("sections", "expect"),
     [
         ({}, "44136fa355b3678a"),
+        ({"data": {"encode": "on_the_fly", "fps": 12}}, "f62595a3eb74b0ca"),
         ({"objective": {"shift_at_reference": 5.0, "weighting": "uniform"}, "lora": {}}, "e0fc7924a2e6d5b7"),
         ({"objective": {"kind": "flow", "shift_at_reference": 5.0, "weighting": "uniform"}, "lora": {}},
          "e0fc7924a2e6d5b7"),
     ],
-    ids=["defaults", "before objectives had kinds", "with its kind"],
+    ids=["defaults", "when latents and text were one decision", "before objectives had kinds", "with its kind"],
 )  # fmt: skip
 def test_runs_begun_before_keep_their_fingerprint(sections: dict[str, Any], expect: str) -> None:
     assert TrainRecipe.model_validate(sections).fingerprint == expect

@@ -64,7 +64,8 @@ class Missing:
 
 class StoredSamples:
     """Rows of the tables `latents` and `texts`. Their places are looked up once; a batch is one fetch from each
-    table."""
+    table.
+    """
 
     device: torch.device | None = None
 

@@ -39,7 +39,8 @@ NOTE = "reelwright.plan"
 @dataclass(frozen=True)
 class Facts:
     """Of all clips together. unused: reason -> clips. chances: float [patterns, tasks, sizes], probability of each
-    draw. expected: float [buckets, tasks], draws per pass."""
+    draw. expected: float [buckets, tasks], draws per pass.
+    """
 
     clips: int
     train: int
@@ -228,7 +229,8 @@ def _size_weights(data: DataConfig, sizes: int) -> np.ndarray:
 
 def _chances(can: np.ndarray, tasks: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(pattern of each clip [N], probability of each task × size for each pattern [P, tasks, sizes]): a task by its
-    weight among those the clip can do, then a size by its weight."""
+    weight among those the clip can do, then a size by its weight.
+    """
     flat = can.reshape(len(can), -1)
     bits = flat @ (1 << np.arange(flat.shape[1]))
     _, first, pattern = np.unique(bits, return_index=True, return_inverse=True)
@@ -241,7 +243,7 @@ def _chances(can: np.ndarray, tasks: np.ndarray, sizes: np.ndarray) -> tuple[np.
 
 
 def _shape_of(rows: pa.Table, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """width and height (0 where unknown) and frames at `rate` of every clip."""
+    """Width and height (0 where unknown) and frames at `rate` of every clip."""
     width, height, count, fps = (
         _column(rows, name).fill_null(0).to_numpy(zero_copy_only=False).astype(float)
         for name in ("width", "height", "num_frames", "fps")

@@ -40,7 +40,8 @@ BLOCKS_KEPT = 2  # in memory: a step may straddle two
 @dataclass(frozen=True)
 class Draw:
     """One sample. row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise,
-    timestep and caption."""
+    timestep and caption.
+    """
 
     clip_id: str
     index: int
@@ -51,7 +52,8 @@ class Draw:
 @dataclass(frozen=True)
 class MicroBatch:
     """Samples of one shape and task. cond_frames: clean latent frames at the beginning. validation: captions are not
-    drawn."""
+    drawn.
+    """
 
     bucket: Bucket
     task: Task
@@ -187,7 +189,8 @@ class Schedule:
 
     def validation(self, clips: int = 64) -> list[MicroBatch]:
         """Held-out clips, at most so many, each once for every task it can do, in the largest size it fills. Their
-        seeds come from the clip's id and the task: the same in every run."""
+        seeds come from the clip's id and the task: the same in every run.
+        """
         keys = hashes(self.clip_ids[int(row)].as_py() for row in self.held_out)
         chosen = self.held_out[np.argsort(keys, kind="stable")][:clips]
         keys = np.sort(keys)[:clips]
@@ -201,7 +204,8 @@ class Schedule:
 
     def wanted(self) -> Iterator[tuple[Bucket, np.ndarray]]:
         """(bucket, rows of the clips that may be drawn in it): what precomputing must have made. In order of the
-        buckets."""
+        buckets.
+        """
         reach = self.chances > 0
         as_image, as_video = (
             np.asarray(reach[:, of].any((1, 2)))[self.plan.pattern] for of in (self.still, ~self.still)
@@ -333,6 +337,7 @@ def latent_condition(task: Task, frames: int) -> int:
 
 def caption_choice(seed: int, captions: int, dropout: float) -> int:
     """Which of a clip's captions a draw gets; `captions`, one past the last, is the empty one. By the draw's seed
-    alone."""
+    alone.
+    """
     pick, drop = mix(np.array([seed, seed + 1], np.uint64) * np.uint64(2) + np.uint64(0x5EED)).tolist()
     return captions if drop < dropout * 2**64 else pick % captions

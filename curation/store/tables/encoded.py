@@ -13,7 +13,8 @@ def _latent_columns() -> list[pa.Field]:
     text, i32, i64 = pa.string(), pa.int32(), pa.int64()
     return [
         field("clip_id", text, "the clip: clips.clip_id", computed_by="encode"),
-        field("bucket", text, "frames x height x width of the bucket, in pixels", computed_by="encode"),
+        field("bucket", text, "frames x height x width of the bucket, in pixels; @ and a place in 0..1 for a window "
+              "beside the middle", computed_by="encode"),
         field("encoder_fingerprint", text, "VAE, frame rate and element type that made this row", computed_by="encode"),
         *_payload("latents", "VAE latents [C, T, H, W], C order, little endian"),
         field("shape", pa.list_(i32), "C, T, H, W", computed_by="encode"),
@@ -37,7 +38,7 @@ def _text_columns() -> list[pa.Field]:
 
 
 def _payload(name: str, meaning: str) -> tuple[pa.Field, pa.Field, pa.Field]:
-    """A tensor's bytes: as a blob, or in the row where they are few (see `reelwright.curation.store.encoded`)."""
+    """Return the fields of a tensor's bytes: a blob, or in the row where the tensor is small."""
     import lance
 
     blob = lance.blob_field(name)

@@ -168,6 +168,23 @@ def test_the_storage_that_is_planned_is_what_is_written(precomputed):
     assert f"to be stored: {planned.states / 1e3:,.1f} kB" in larger
 
 
+def test_the_command_plans_and_encodes_nothing(store, tmp_path):
+    from typer.testing import CliRunner
+
+    from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.main import load_commands
+
+    load_commands()
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of().model_dump(mode="json")))
+    arguments = ["precompute", str(recipe), "--snapshot", "all", "--store", str(store.path), "--plan"]
+    shown = CliRunner().invoke(app, [*arguments, "--set", "data.encode.text=cached"])
+    assert shown.exit_code == 0, shown.output
+    assert "5 clips, as fp32" in shown.output
+    assert "cached, so not in the store" in shown.output
+    assert not keys(store)
+
+
 def test_the_decoder_takes_the_frames_it_says(clips):
     decode = SandboxDecoder(12.5)
     found = decode(clips[1], Bucket(17, 96, 160), 0.5)
