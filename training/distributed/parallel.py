@@ -197,7 +197,7 @@ def _keep_attention() -> Any:
 
     def policy(_: Any, operator: Any, *arguments: Any, **__: Any) -> bool:
         """Arguments of every dense operator begin with q, k and v [B, heads, N, D]."""
-        return operator in always or (operator in dense and arguments[1].shape[2] >= KEPT_KEYS)
+        return operator in always or (operator in dense and bool(arguments[1].shape[2] >= KEPT_KEYS))
 
     return create_selective_checkpoint_contexts(policy)
 
