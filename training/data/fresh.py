@@ -179,19 +179,22 @@ class MixedSamples:
 
 
 def samples_of(
-    stored: Callable[[], StoredSamples], fresh: FreshSamples | None, schedule: Schedule, fingerprints: Fingerprints
+    stored: Callable[[], StoredSamples], given: Samples | None, schedule: Schedule, fingerprints: Fingerprints
 ) -> Samples:
     """Return the samples of a recipe, from where its `data.encode` says.
 
     Args:
         stored: makes the reader of the store, and refuses a store that lacks something.
-        fresh: encoders, for whatever is not precomputed; None: everything is.
+        given: encoders, for whatever is not precomputed; None: everything is. Other samples are returned as they are.
         schedule: of the run.
         fingerprints: of the recipe's encoders.
     """
     encode = schedule.data.encode
-    if fresh is None:
+    if given is None:
         return stored()
+    if not isinstance(given, FreshSamples):
+        return given
+    fresh = given
     sources: dict[str, Samples] = {"on_the_fly": fresh}
     if "precomputed" in (encode.latents, encode.text):
         sources["precomputed"] = stored()

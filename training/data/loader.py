@@ -11,7 +11,7 @@ from typing import overload
 from reelwright.curation.store import Store
 from reelwright.training.batch import Batch, draw
 from reelwright.training.data.encode import fingerprints_of
-from reelwright.training.data.fresh import FreshSamples, samples_of
+from reelwright.training.data.fresh import samples_of
 from reelwright.training.data.latents import Missing, Samples, StoredSamples
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
@@ -67,7 +67,7 @@ class Loader:
         data_size: int = 1,
         start_step: int = 0,
         stop_step: int | None = None,
-        samples: FreshSamples | None = None,
+        samples: Samples | None = None,
         recipe_path: str = "RECIPE",
         pin: bool = False,
     ) -> None:
