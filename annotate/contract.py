@@ -1,4 +1,4 @@
-"""What an annotator is: the columns it makes, what it needs for them, and the fingerprint of all that decides them."""
+"""The contract of an annotator: its columns, its inputs, and the fingerprint of all that decides the values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Need = Frames | Facts | Stored
 
 @dataclass(frozen=True)
 class Resources:
-    """What one running annotator occupies, and how it is fed.
+    """The resources of one running annotator, and how it is fed.
 
     Args:
         cpus: of its process.
@@ -108,7 +108,7 @@ def runtime(default: Any, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Computes(ABC):
-    """What annotators of clips and of sets have in common.
+    """The common part of annotators of clips and of sets.
 
     Parameters are fields: a subclass with some is a frozen dataclass too. A model is a `functools.cached_property`,
     loaded on first use and left behind when the annotator is pickled. `models` names what is loaded (id and content
@@ -140,7 +140,7 @@ class Computes(ABC):
 
     @property
     def resources(self) -> Resources:
-        """What it occupies. May be a class attribute."""
+        """Resources that it occupies. May be a class attribute."""
         return Resources()
 
     @property

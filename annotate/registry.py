@@ -1,4 +1,4 @@
-"""Which annotators there are: the files of the folders below, and what installed packages bring."""
+"""The registry of annotators: the files of the folders below, and what installed packages bring."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Profile:
-    """Mean luma of short cells of one frame: about 64 bytes a row and a column."""
+    """Mean luma of short cells of one frame: about 64 bytes per row and per column."""
 
     rows: np.ndarray  # uint8 [H, bins along x]
     columns: np.ndarray  # uint8 [W, bins along y]
@@ -80,11 +80,16 @@ def profile(luma: np.ndarray) -> Profile:
 
 
 def find_crop(profiles: Sequence[Profile], width: int, height: int, config: BorderConfig | None = None) -> Crop:
-    """Return the picture's rectangle in one shot, from profiles of frames sampled over it; the whole frame where in
-    doubt.
+    """Return the picture's rectangle in one shot; the whole frame where in doubt.
 
     Edges are rounded inwards to even pixels. Sample inside the shot: a frame of a neighbouring shot without bars
     forbids them here.
+
+    Args:
+        profiles: profiles of frames sampled over the shot.
+        width: frame width in pixels.
+        height: frame height in pixels.
+        config: thresholds; the defaults if None.
     """
     config = config or BorderConfig()
     full = (0, 0, width, height)
@@ -233,7 +238,7 @@ def _support(lit: np.ndarray) -> np.ndarray:
 
 
 def _edge(side: _Side | None, config: BorderConfig) -> _Edge:
-    """The best supported row at which a bar ends, if the bar is clean up to it and picture follows."""
+    """Find the best supported row at which a bar ends, if the bar is clean up to it and picture follows."""
     if side is None:
         return _Edge()
     count = side.support.size
@@ -255,7 +260,7 @@ def _min_bar_px(count: int, config: BorderConfig) -> int:
 
 
 def _refine(side: _Side, y: int, config: BorderConfig) -> _Edge:
-    """The edge near row y, placed at the first row past half of the step; none where luma only ramps up."""
+    """Place the edge near row y at the first row past half of the step; none where luma only ramps up."""
     count, reach = side.support.size, _slack(side.support.size) + 1
     before, after = max(0, y - reach), min(count - 1, y + reach)
     carries = side.contrast[after : after + reach].mean(axis=0) > config.min_step / 2  # [K] cells that see the step
@@ -276,7 +281,7 @@ def _refine(side: _Side, y: int, config: BorderConfig) -> _Edge:
 
 
 def _is_clean(side: _Side, y: int) -> bool:
-    """Whether rows [0, y) are bar in every frame: text is sparse and keeps clear of the picture."""
+    """Return whether rows [0, y) are bar in every frame: text is sparse and keeps clear of the picture."""
     slack = _slack(side.support.size)
     end = max(1, y - slack)
     written = (side.lit[:, :end].mean(axis=2) > WRITTEN).mean(axis=1)  # [T] share of rows
@@ -285,7 +290,7 @@ def _is_clean(side: _Side, y: int) -> bool:
 
 
 def _has_picture_behind(lit: np.ndarray, y: int) -> bool:
-    """Whether picture, not a line of text with bar behind it, follows row y."""
+    """Return whether picture, not a line of text with bar behind it, follows row y."""
     behind = lit[:, y + 1 : y + 1 + max(8, lit.shape[1] // 7)]
     return bool((~behind.any(axis=(0, 2))).mean() <= MAX_HOLLOW)
 
@@ -293,8 +298,10 @@ def _has_picture_behind(lit: np.ndarray, y: int) -> bool:
 def _paired(
     near: _Edge, far: _Edge, sides: tuple[_Side | None, _Side | None], min_support: float
 ) -> tuple[_Edge, _Edge]:
-    """Both edges as the other one bears them out. One whose mirror image is taken stays, or nothing would be left of
-    the pair."""
+    """Confirm each edge by the other one.
+
+    An edge whose mirror image is taken stays, or nothing would be left of the pair.
+    """
     first = _reconciled(near, far, sides, min_support)
     last = _reconciled(far, near, sides[::-1], min_support)
     if far.px and first is far:
@@ -305,7 +312,7 @@ def _paired(
 
 
 def _reconciled(edge: _Edge, opposite: _Edge, sides: tuple[_Side | None, _Side | None], min_support: float) -> _Edge:
-    """The edge if it is well seen or as thick as the opposite bar; else that bar's mirror image if it fits; else none.
+    """Return the edge if it is well seen or as thick as the opposite bar; else that bar's mirror image if it fits.
 
     sides: the edge's own side, then the opposite one.
     """
@@ -320,7 +327,7 @@ def _reconciled(edge: _Edge, opposite: _Edge, sides: tuple[_Side | None, _Side |
 
 
 def _is_picture(rows: np.ndarray, columns: np.ndarray, box: tuple[int, int, int, int], config: BorderConfig) -> bool:
-    """Whether the rectangle is large and filled enough to be a picture, not a title on black."""
+    """Return whether the rectangle is large and filled enough to be a picture, not a title on black."""
     x0, y0, x1, y1 = box
     width, height = columns.shape[1], rows.shape[1]
     if x1 - x0 < config.min_picture * width or y1 - y0 < config.min_picture * height:

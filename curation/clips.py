@@ -54,7 +54,7 @@ class PlannedClip:
     end_s: float
     longest_frame_s: float  # how long the frame that stands longest is shown
     corrupt_frames: int
-    true_fps: float | None = None  # distinct pictures a second in the source; None where none repeats
+    true_fps: float | None = None  # distinct pictures per second in the source; None where none repeats
     captions: tuple[str, ...] = ()
     is_image: bool = False
 
@@ -147,8 +147,15 @@ def _parts(times: np.ndarray, shot: Shot, timing: Timing, config: ClipConfig) ->
 def _pieces(
     times: np.ndarray, first: int, fps: float, config: ClipConfig, *, lost: bool
 ) -> Iterator[tuple[int, int, float]]:
-    """The clips of consecutive frames, numbered from `first`. times: [N + 1]. lost: when the last frame ended is not
-    known, since what came after it is missing."""
+    """Yield the clips of consecutive frames, numbered from `first`.
+
+    Args:
+        times: float64 [N + 1] seconds, as `Timing.times_s`.
+        first: number of the first frame.
+        fps: frame rate of the source.
+        config: lengths of clips.
+        lost: the end of the last frame is unknown, since the packets after it are missing.
+    """
     count, end_s = len(times) - 1, _end_of_last(times, fps, lost=lost)
     if end_s - times[0] >= config.min_s - SLACK_S:
         shown = np.append(times[:-1], end_s)
@@ -169,10 +176,16 @@ def _end_of_last(times: np.ndarray, fps: float, *, lost: bool) -> float:
 
 
 def divide(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple[int, int]]:
-    """Divide frames [start, end) into parts that last at most `max_s` each, to within a frame: the fewest even ones;
-    where pictures stand so long that those would not do, as few as reach.
+    """Divide frames [start, end) into parts that last at most `max_s` each, to within a frame.
 
-    times: float64 [N + 1] seconds, as `Timing.times_s`.
+    The parts are the fewest even ones. Where still pictures stand so long that even parts exceed `max_s`, each part is
+    as long as it may be.
+
+    Args:
+        times: float64 [N + 1] seconds, as `Timing.times_s`.
+        start: first frame.
+        end: frame after the last.
+        max_s: longest part in seconds.
     """
     span = times[end] - times[start]
     parts = max(1, math.ceil(span / max_s - 1e-6))

@@ -56,7 +56,7 @@ class ScannedShot:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one decode of a source found."""
+    """The findings of one decode of a source."""
 
     info: VideoInfo
     timing: Timing
@@ -74,16 +74,19 @@ class Scan:
 
     @property
     def frames_in_shots(self) -> int:
+        """Number of frames that lie in shots."""
         return sum(s.shot.num_frames for s in self.shots)
 
     @property
     def frames_lost(self) -> int:
-        """Count the frames that are in no shot, no transition and no dropped span (negative: in two): other than 0 is a
-        bug."""
+        """Count the frames that are in no shot, no transition and no dropped span (negative: in two).
+
+        Any number other than 0 is a bug.
+        """
         return self.timing.num_frames - self.frames_in_shots - self.frames_in_transitions - self.frames_dropped
 
     def true_fps(self, times_s: np.ndarray, start: int, end: int) -> float | None:
-        """Distinct pictures a second in frames [start, end); None where no frame there repeats another.
+        """Distinct pictures per second in frames [start, end); None where no frame there repeats another.
 
         times_s: `self.timing.times_s()`.
         """
@@ -94,6 +97,7 @@ class Scan:
 
     @property
     def corrupt_frames(self) -> int:
+        """Number of frames that are damaged."""
         return sum(end - start for start, end in self.corrupt)
 
     def corrupt_in(self, start: int, end: int) -> int:
@@ -212,7 +216,7 @@ class _Pass:
         )
 
     def _lengths_s(self) -> list[float]:
-        """How long the frames last by decoding times, and by the container."""
+        """Return how long the frames last by decoding times, and by the container."""
         lengths = [self.info.duration_s, (self.video.container.duration or 0) / 1e6] if self.info else []
         if self.decoded and len(self.pts) > 1:
             first, last = self.decoded
@@ -243,7 +247,7 @@ class _Borders:
         self.next_index = index + self.step
 
     def close(self, end: int, next_start: int) -> None:
-        """The shot that was open ends before frame `end`: find its crop, forget its samples and the transition's."""
+        """Close the open shot before frame `end`: find its crop, forget its samples and the transition's."""
         mine = [p for i, p in self.open if i < end]
         self.open = [(i, p) for i, p in self.open if i >= next_start]
         self.step = self.first_step
@@ -252,7 +256,7 @@ class _Borders:
             self.crops[end] = find_crop(keep, *self.size, self.config)
 
     def crop_of(self, shot: Shot, width: int, height: int) -> Crop:
-        """The crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
+        """Return the crop found for the shot; the whole picture, made even, where it was too short to be sampled."""
         return self.crops.get(shot.end) or whole_picture(width, height)
 
 
@@ -269,7 +273,7 @@ def _analysis_size(width: int, height: int, orientation: Orientation) -> tuple[i
 
 
 def _count_in(runs: Sequence[tuple[int, int]], start: int, end: int) -> int:
-    """How many of frames [start, end) lie in ascending runs [first, after the last]."""
+    """Return how many of frames [start, end) lie in ascending runs [first, after the last]."""
     first = bisect_right(runs, start, key=lambda run: run[1])
     after = bisect_left(runs, end, key=lambda run: run[0])
     return sum(min(end, b) - max(start, a) for a, b in runs[first:after])
@@ -284,8 +288,10 @@ def _add_to_runs(runs: list[tuple[int, int]], index: int) -> None:
 
 
 def scan_to_json(found: Scan) -> tuple[dict[str, Any], list[bytes]]:
-    """Turn a scan into JSON and one blob, for the way out of a sandbox: the timestamps (empty where they cannot be
-    trusted)."""
+    """Turn a scan into JSON and one blob, for the way out of a sandbox.
+
+    The blob holds the timestamps, and is empty where they cannot be trusted.
+    """
     timing = found.timing
     value = {
         "info": asdict(found.info),
@@ -339,7 +345,7 @@ def scan_from_json(value: dict[str, Any], pts: bytes) -> Scan:
 
 
 def _packed(numbers: np.ndarray, num_frames: int) -> str:
-    """Frame numbers as compressed bits, one a frame."""
+    """Frame numbers as compressed bits, one per frame."""
     is_in = np.zeros(num_frames, bool)
     is_in[numbers] = True
     return base64.b64encode(zlib.compress(np.packbits(is_in).tobytes())).decode()

@@ -13,8 +13,11 @@ SLACK_S = 1e-3  # manifests round times to milliseconds: a frame so close to a s
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames [start, end) of a shot that clips are cut from. whole: they are all that a span names, so that it is a
-    person's choice how long they last."""
+    """Frames [start, end) of a shot that clips are cut from.
+
+    Attributes:
+        whole: they are all the frames that a span names, so their length is a person's choice.
+    """
 
     start: int
     end: int

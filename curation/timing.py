@@ -25,9 +25,9 @@ class Timing:
     """When each frame of a source is shown.
 
     pts: int64 [N] timestamps in `time_base`, None where they cannot be trusted (missing, repeated or running back),
-    and frames are then told by their count alone. rate: constant frame rate, None for a variable one. fps: average.
-    holes: frames before which an else steady stream has a gap; a constant rate holds between them. Where frames are
-    counted, their times know nothing of it.
+    and frames are then identified by their count alone. rate: constant frame rate, None for a variable one. fps:
+    average. holes: frames before which an else steady stream has a gap; a constant rate holds between them. Where
+    frames are counted, their times know nothing of it.
     """
 
     pts: np.ndarray | None
@@ -39,6 +39,7 @@ class Timing:
 
     @property
     def is_vfr(self) -> bool:
+        """Whether the frame rate varies."""
         return self.rate is None
 
     def times_s(self) -> np.ndarray:
@@ -82,7 +83,7 @@ def timing_of(
 
 
 def _constant(seconds: np.ndarray, rates: list[Fraction], slack_s: float, holes: Sequence[int]) -> Fraction | None:
-    """The rate that all frames keep, between holes: a claimed one, or what is measured. None: there is none."""
+    """Return the rate that all frames keep between holes, claimed or measured; None if there is none."""
     runs = [seconds[a:b] for a, b in pairwise((0, *holes, len(seconds)))]
     longest = max(runs, key=len)
     measured = (
@@ -98,7 +99,7 @@ def _constant(seconds: np.ndarray, rates: list[Fraction], slack_s: float, holes:
 
 
 def _steps_with(stamps: np.ndarray, lost: Sequence[int]) -> np.ndarray:
-    """bool [N - 1]: between which frames some were lost."""
+    """Return bool [N - 1]: between which frames some were lost."""
     found = np.zeros(len(stamps) - 1, bool)
     after = np.searchsorted(stamps, np.asarray(lost, np.int64))
     found[after[(after > 0) & (after < len(stamps))] - 1] = True
@@ -106,8 +107,10 @@ def _steps_with(stamps: np.ndarray, lost: Sequence[int]) -> np.ndarray:
 
 
 def _holes(seconds: np.ndarray, tick_s: float, has_lost: np.ndarray) -> tuple[int, ...]:
-    """Frames before which a steady stream has a gap; none where pictures stand for different times anyhow, but for gaps
-    in which frames were lost. has_lost: bool [N - 1]."""
+    """Find the frames before which a steady stream has a gap.
+
+    Where pictures stand for different times anyhow, only gaps in which frames were lost count. has_lost: bool [N - 1].
+    """
     steps = np.diff(seconds)
     usual = float(np.median(steps))
     steady = np.abs(steps - usual) <= max(2 * tick_s, STEADY_JITTER * usual)
@@ -152,8 +155,10 @@ def _holes_of_counted(pts: Sequence[int | None], time_base: Fraction, fps: float
 
 
 def _length_by(known: np.ndarray, num_frames: int, time_base: Fraction) -> list[float]:
-    """How long the whole is by timestamps that came in a wrong order, such as those of decoding: none where they are
-    few, or do not keep a pace."""
+    """Estimate how long the whole is by timestamps that came in a wrong order, such as those of decoding.
+
+    Returns an empty list where they are few, or do not keep a pace.
+    """
     if len(known) < max(3, KNOWN_SHARE * num_frames):
         return []
     steps = np.diff(known)
@@ -163,7 +168,7 @@ def _length_by(known: np.ndarray, num_frames: int, time_base: Fraction) -> list[
 
 
 def _believed(num_frames: int, rates: list[Fraction], lengths_s: Iterable[float]) -> Fraction:
-    """The claimed rate by which so many frames last as long as they should; the first claim where none does."""
+    """Return the claimed rate by which so many frames last as long as they should; the first claim where none does."""
     for length_s in lengths_s if num_frames > 1 else ():
         agreeing = [r for r in rates if abs(num_frames / r - length_s) <= max(AGREES * length_s, 1.5 / r)]
         if agreeing:

@@ -10,7 +10,7 @@ from reelwright.kernels.lists import BlockLists
 
 
 class BlockSparseCall(NamedTuple):
-    """Which query blocks attend to which key blocks, and how the blocks lie in memory.
+    """One call: which query blocks attend to which key blocks, and how the blocks lie in memory.
 
     The fields are in the order of the operators' arguments, so that `block_sparse(q, k, v, *call)` passes them.
 

@@ -1,4 +1,4 @@
-"""Which key blocks each query block attends to, as lists; and the same seen from the keys, for the backward pass.
+"""Lists of the key blocks that each query block attends to; and the same seen from the keys, for the backward pass.
 
 A mask of 3 query blocks and 4 key blocks, its lists, and their transpose:
 

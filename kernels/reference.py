@@ -175,7 +175,8 @@ class Piece(Protocol):
     """
 
     @property
-    def hidden(self) -> Tensor | None: ...
+    def hidden(self) -> Tensor | None:
+        """Keys that are not seen, bool [g, n or 1, m]; None: all are."""
 
     def take_queries(self, rows: Tensor) -> Tensor:
         """Return this piece's rows [g, n, D] of a tiling's query rows."""
@@ -228,15 +229,19 @@ class GatherTiling:
         self.ragged_k = call.key_blocks * call.capacity_k != int(call.offsets_k[-1])
 
     def split_queries(self, tokens: Tensor) -> Tensor:
+        """Return query blocks of all heads, [B × heads × blocks, capacity, D]."""
         return _to_blocks(tokens, self.call.offsets_q, self.call.capacity_q)
 
     def split_keys(self, tokens: Tensor) -> Tensor:
+        """Return key blocks of all heads, [B × heads × blocks, capacity, D]."""
         return _to_blocks(tokens, self.call.offsets_k, self.call.capacity_k)
 
     def join_queries(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Return query blocks in the order of tokens, in the shape of `like`."""
         return _to_tokens(rows, self.call.offsets_q, like)
 
     def join_keys(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Return key blocks in the order of tokens, in the shape of `like`."""
         return _to_tokens(rows, self.call.offsets_k, like)
 
     def pieces(self) -> Iterator[Piece]:
@@ -299,18 +304,23 @@ class MaskTiling:
         self.call = call
 
     def split_queries(self, tokens: Tensor) -> Tensor:
+        """Return the queries of all heads, [B × heads, N, D]."""
         return tokens.flatten(0, 1)
 
     def split_keys(self, tokens: Tensor) -> Tensor:
+        """Return the keys of all heads, [B × heads, N, D]."""
         return tokens.flatten(0, 1)
 
     def join_queries(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Return rows of queries in the shape of `like`, [B, heads, N, D]."""
         return rows.view(*like.shape[:3], rows.shape[-1])
 
     def join_keys(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Return rows of keys in the shape of `like`, [B, heads, N, D]."""
         return rows.view(*like.shape[:3], rows.shape[-1])
 
     def pieces(self) -> Iterator[Piece]:
+        """Yield some query blocks of one head at a time, with all its keys and the mask of its lists."""
         call = self.call
         lengths_k = call.offsets_k.diff()
         kept = BlockLists(call.indices, call.counts).mask(call.key_blocks).flatten(0, 1)

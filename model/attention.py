@@ -32,10 +32,12 @@ class Layout:
 
     @property
     def frame_tokens(self) -> int:
+        """Number of tokens in a frame."""
         return self.rows * self.columns
 
     @property
     def query_frames(self) -> int:
+        """Number of frames that are computed, not read from the cache."""
         return self.frames - self.cached_frames
 
     @property
@@ -62,7 +64,8 @@ class Attend(Protocol):
     v's way to other ranks while q and k are normed; what it returns is then given as v.
     """
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor: ...
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend; the class says the shapes."""
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
@@ -84,7 +87,7 @@ def set_attention(model: nn.Module, attend: Attend) -> None:
 
 
 def arranged(model: nn.Module, layout: Layout) -> Layout:
-    """A layout in the order that the attention of `model` wants tokens in."""
+    """Return a layout in the order that the attention of `model` wants tokens in."""
     attend = next(module.attend for module in model.modules() if isinstance(module, SelfAttention))
     arrange = getattr(attend, "arrange", None)
     return layout if arrange is None else arrange(layout)
@@ -104,9 +107,16 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, rope: Tensor, layout: Layout, cached: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, N, C] -> (out [B, N, C], its own keys before RoPE and values [B, heads, N, D]).
+        """Attend from x to itself, and to cached keys before it.
 
-        rope: RoPE of all keys; the queries' is its last N. cached: keys before RoPE and values that come before x's.
+        Args:
+            x: [B, N, C].
+            rope: RoPE of all keys; the queries' is its last N.
+            layout: grid and order of the tokens.
+            cached: keys before RoPE and values that come before x's.
+
+        Returns:
+            Output [B, N, C], and x's own keys before RoPE and values, [B, heads, N, D].
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         own_v, send = v, getattr(self.attend, "send", None)
@@ -134,7 +144,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, text: TextKeys) -> Tensor:
-        """x [B, N, C] -> [B, N, C]."""
+        """Attend from x to the text: [B, N, C] -> [B, N, C]."""
         q = self.q_norm(self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
         k, v = self.kv_linear(text.rows).unflatten(-1, (2, self.heads, -1)).unbind(1)
         k, v = (text.keys_of(rows, len(x)) for rows in (self.k_norm(k), v))

@@ -23,6 +23,7 @@ class SwiGLU(nn.Module):
         self.w2 = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply it: x [..., C] -> [..., C]."""
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
@@ -33,6 +34,7 @@ class Modulation(nn.Sequential):
         super().__init__(nn.SiLU(), nn.Linear(width, parts * dim))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Project timestep embeddings: t [B, T, E] -> [B, T, parts · C], fp32."""
         with no_autocast(t):
             return fp32_linear(self[1], F.silu(t.float()))
 
@@ -101,6 +103,16 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(config.hidden_size, rows * columns * config.out_channels)
 
     def forward(self, x: Tensor, t: Tensor, pieces: Pieces) -> Tensor:
+        """Project tokens to patches.
+
+        Args:
+            x: tokens, [B, N, hidden].
+            t: timestep embeddings, [B, T, E].
+            pieces: views of the tokens by frame.
+
+        Returns:
+            Patches [B, N, patch · channels], fp32.
+        """
         shift, scale = self.adaLN_modulation(t).chunk(2, dim=-1)
         with no_autocast(x):
             x = modulate(self.norm_final(x.float()), shift, scale, pieces)
@@ -108,11 +120,11 @@ class FinalLayer(nn.Module):
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager:
-    """What is computed within keeps its type. Tensors without storage have no autocast to switch off."""
+    """Switch autocast off within. Tensors without storage have no autocast to switch off."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def fp32_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear in fp32 whatever its weights' type, and so what its adapters add."""
+    """Apply a linear in fp32 whatever its weights' type, and so its adapters."""
     out = F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
     return layer.adapted(out, x) if isinstance(layer, LoRALinear) else out

@@ -22,11 +22,11 @@ class KVCache:
     block: tuple[Triple, Triple] | None = None
 
     def to(self, device: torch.device | str) -> "KVCache":
-        """The same on another device."""
+        """Return the cache on another device."""
         return replace(self, layers=[(k.to(device), v.to(device)) for k, v in self.layers])
 
     def ordered(self, layout: Layout) -> "KVCache":
-        """The same in the order of a layout, of whose keys these are the first."""
+        """Return the cache in the order of a layout, of whose keys these are the first."""
         if self.block == layout.block:
             return self
         here, there = (_order(replace(layout, block=block), self.frames) for block in (self.block, layout.block))
@@ -35,7 +35,7 @@ class KVCache:
         return replace(self, layers=layers, block=layout.block)
 
     def expand(self, copies: int) -> "KVCache":
-        """The same for a batch that repeats its samples `copies` times (conditional and unconditional together)."""
+        """Repeat the samples of the cache `copies` times (conditional and unconditional together)."""
         return replace(self, layers=[(k.repeat(copies, 1, 1, 1), v.repeat(copies, 1, 1, 1)) for k, v in self.layers])
 
 

@@ -40,16 +40,18 @@ class KeyReport:
 
     @property
     def fits(self) -> bool:
+        """Whether all keys fit."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def summary(self) -> str:
+        """Return the counts of fitting, missing, unexpected and mismatched keys, in one line."""
         return (
             f"{len(self.fitting):,} keys fit; {len(self.missing):,} missing, {len(self.unexpected):,} unexpected, "
             f"{len(self.mismatched):,} of another shape"
         )
 
     def lines(self, most: int = 12) -> Iterator[str]:
-        """The summary, then up to `most` names of each kind."""
+        """Yield the summary, then up to `most` names of each kind."""
         yield self.summary()
         mismatched = [f"{n}: {list(ours)} in the model, {list(its)} in the file" for n, ours, its in self.mismatched]
         kinds = {"missing": self.missing, "unexpected": self.unexpected, "shape": mismatched}
@@ -77,11 +79,23 @@ def load_model(
     allow_missing: bool = False,
     allow_unexpected: bool = False,
 ) -> DiT:
-    """The network of a folder (config.json, diffusion_pytorch_model*.safetensors, index) or of one .safetensors file.
+    """Load the network of a folder or of one .safetensors file.
 
-    Needs the memory of the model once: it is built without storage and takes each tensor as it is read (mapped from the
-    file on the CPU), cast to `dtype` if one is given. config: instead of the folder's. Raises ModelError if the keys do
-    not fit; missing ones are initialised and unexpected ones dropped where that is allowed.
+    A folder holds config.json, diffusion_pytorch_model*.safetensors and their index.
+
+    It needs the memory of the model once: it is built without storage and takes each tensor as it is read (mapped from
+    the file on the CPU).
+
+    Args:
+        path: the folder or file.
+        config: network, instead of the folder's.
+        dtype: to cast weights to; as stored if None.
+        device: of the network.
+        allow_missing: initialise missing weights.
+        allow_unexpected: drop unexpected weights.
+
+    Raises:
+        ModelError: the keys do not fit.
     """
     weights = open_weights(path)
     config = config or read_config(path, weights)[0]
@@ -197,7 +211,7 @@ def _shards(weights: Any, max_bytes: int, dtype: torch.dtype | None) -> Iterator
 
 
 def _write_shards(shards: Iterator[dict[str, Tensor]], folder: Path) -> list[str]:
-    """How many there are is known at the end, and stands in each name."""
+    """Return how many there are is known at the end, and stands in each name."""
     held: list[list[str]] = []
     total = 0
     for i, tensors in enumerate(shards):

@@ -56,6 +56,7 @@ class DiTConfig(Part):
 
     @property
     def head_dim(self) -> int:
+        """Width of an attention head."""
         return self.hidden_size // self.num_heads
 
     @property
@@ -70,7 +71,7 @@ class DiTConfig(Part):
 
 
 class AttentionConfig(Part):
-    """Which self-attention a network computes by; the weights are the same."""
+    """The self-attention that a network computes by; the weights are the same."""
 
     form: Literal["dense", "sparse"] = "dense"
     block: tuple[int, int, int] = Field((4, 4, 4), description="frames, rows, columns of tokens in a block of queries")
@@ -97,7 +98,7 @@ LONGCAT_VIDEO = DiTConfig()
 
 
 class CodecConfig(Part):
-    """What turns video into latents and back."""
+    """The codec, which turns video into latents and back."""
 
     kind: Literal["dct", "wan"] = Field("dct", description="dct: a stand-in without weights; wan: Wan 2.1's VAE")
     path: str = Field("", description="folder or hub id of the VAE (kind wan)")
@@ -107,7 +108,7 @@ class CodecConfig(Part):
 
 
 class TextConfig(Part):
-    """What turns captions into states."""
+    """The text encoder, which turns captions into states."""
 
     kind: Literal["hashing", "umt5"] = Field("hashing", description="hashing: the stand-in that needs no weights")
     path: str = Field("", description="folder or hub id with the encoder and its tokenizer (kind umt5)")

@@ -108,7 +108,7 @@ class DiT(nn.Module):
         origin: Origin,
         cache: KVCache | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """The blocks: tokens [B, N, hidden] in the layout's order; without text, every block's keys and values too."""
+        """Run the blocks over tokens [B, N, hidden] in the layout's order; without text, return keys and values too."""
         rope = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
         tokens = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype))
         if layout.block is not None:
@@ -123,7 +123,7 @@ class DiT(nn.Module):
         return tokens, layers
 
     def _layout(self, grid: tuple[int, int, int], cond_frames: int = 0, cache: KVCache | None = None) -> Layout:
-        """Of tokens of `grid` after those of a cache, in the order that the attention wants."""
+        """Return the layout of tokens of `grid` after the tokens of a cache, in the order that the attention wants."""
         cached = cache.frames if cache else 0
         return arranged(self, Layout(grid[0] + cached, grid[1], grid[2], cond_frames, cached))
 
@@ -198,7 +198,7 @@ def _check_companions(x: Tensor, t: Tensor, text: Tensor | PackedText, mask: Ten
 
 
 def _per_frame(t: Tensor, frames: int, cond_frames: int) -> Tensor:
-    """t [B] or [B, T] -> [B, T]; t [B] is the noisy frames', and condition frames are at 0."""
+    """Expand t [B] or [B, T] to [B, T]; t [B] is the noisy frames', and condition frames are at 0."""
     if t.ndim == 1:
         t = t[:, None].expand(-1, frames)
         if cond_frames:

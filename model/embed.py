@@ -1,4 +1,4 @@
-"""What turns latents, timesteps and text states into the network's width."""
+"""Embedders of latents, timesteps and text states to the network's width."""
 
 import math
 
@@ -19,7 +19,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(channels, dim, kernel_size=patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of non-overlapping patches is one matrix product."""
+        """Embed patches; a convolution of non-overlapping patches is one matrix product."""
         _, rows, columns = self.proj.kernel_size
         b, c, t, h, w = x.shape
         x = x.reshape(b, c, t, h // rows, rows, w // columns, columns).permute(0, 2, 3, 5, 1, 4, 6)
@@ -35,6 +35,7 @@ class TimestepEmbed(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(sinusoids, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Embed timesteps: t [...] -> [..., E], fp32."""
         with no_autocast(t):
             return fp32_linear(self.mlp[2], F.silu(fp32_linear(self.mlp[0], sinusoids(t, self.sinusoids))))
 
@@ -47,11 +48,12 @@ class TextEmbed(nn.Module):
         self.y_proj = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
 
     def forward(self, text: Tensor) -> Tensor:
+        """Project text states to the network's width: [..., text width] -> [..., C]."""
         return self.y_proj(text.to(self.y_proj[0].weight.dtype))
 
 
 def sinusoids(t: Tensor, dim: int) -> Tensor:
-    """t [...] -> [..., dim] fp32: cosines, then sines, of t at dim/2 frequencies from 1 down to 1/10000."""
+    """Return cosines, then sines, of t [...] at dim/2 frequencies from 1 down to 1/10000: [..., dim] fp32."""
     half = dim // 2
     frequencies = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(MAX_PERIOD) / half))
     angles = t.float()[..., None] * frequencies

@@ -39,7 +39,7 @@ def train_flops(
 ) -> int:
     """Forward and backward pass: each product once forward, twice backward, but for gradients of the network's inputs.
 
-    recompute: the blocks are computed anew in the backward pass (full activation checkpointing). MFU leaves that out.
+    recompute: the blocks are computed again in the backward pass (full activation checkpointing). MFU leaves that out.
     """
     sizes = {"batch": batch, "cond_frames": cond_frames, "text_tokens": text_tokens}
     whole = 3 * forward_flops(config, grid, **sizes, attention=attention)
@@ -50,7 +50,7 @@ def train_flops(
 def _block_flops(
     config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig
 ) -> int:
-    """A sample's part of one block."""
+    """Count a sample's FLOPs in one block."""
     dim, (frames, rows, columns) = config.hidden_size, grid
     tokens, noisy = frames * rows * columns, (frames - cond_frames) * rows * columns
     modulation = _linear(frames, config.adaln_tembed_dim, 6 * dim)
@@ -83,12 +83,12 @@ def _kept_shares(grid: Grid, cond_frames: int, attention: AttentionConfig) -> tu
 
 
 def _share(blocks: int, keep: float) -> float:
-    """Of that many key blocks, as `kernels.TopR` rounds: up, at least one."""
+    """Return the share of key blocks that is kept, their number rounded as by `kernels.TopR`: up, at least one."""
     return max(1, math.ceil(blocks * keep - 1e-6)) / blocks
 
 
 def _input_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
-    """The layers that see latents, sinusoids and text states, none of which asks for a gradient."""
+    """Count the FLOPs of the layers that see latents, sinusoids and text states, none of which needs a gradient."""
     frames, rows, columns = grid
     patch = config.in_channels * config.patch_size[1] * config.patch_size[2]
     timesteps = _linear(frames, config.frequency_embedding_size, config.adaln_tembed_dim)
@@ -97,7 +97,7 @@ def _input_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
 
 
 def _embedding_flops(config: DiTConfig, grid: Grid, text_tokens: int) -> int:
-    """The second layers of the timestep's and the text's MLP."""
+    """Count the FLOPs of the second layers of the timestep's and the text's MLP."""
     timesteps = _linear(grid[0], config.adaln_tembed_dim, config.adaln_tembed_dim)
     return timesteps + _linear(text_tokens, config.hidden_size, config.hidden_size)
 

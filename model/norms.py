@@ -17,6 +17,7 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(dim, eps=EPS, elementwise_affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize in fp32 and return x's type: [..., C] -> [..., C]."""
         weight = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
@@ -30,12 +31,15 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., D]."""
+        """Normalize each head: x [..., D]."""
         return rms_norm(x.float()).to(x.dtype) * self.weight.to(x.dtype)
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x²) + eps) over the last dim. GPUs have a kernel for it, compilers fuse it, CPUs get `_RMSNorm`."""
+    """Return x / sqrt(mean(x²) + eps) over the last dim.
+
+    GPUs have a kernel for it, compilers fuse it, CPUs get `_RMSNorm`.
+    """
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return _RMSNorm.apply(x)
     return F.rms_norm(x, x.shape[-1:], None, EPS)
@@ -55,6 +59,6 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """d = scale · (g - y · mean(g · y))."""
+        """Return d = scale · (g - y · mean(g · y))."""
         y, scale = ctx.saved_tensors
         return torch.addcmul(grad, y, (grad * y).mean(-1, keepdim=True), value=-1).mul_(scale)

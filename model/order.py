@@ -68,10 +68,11 @@ class Scattered:
     grid: BlockGrid
 
     def tokens(self, x: Tensor) -> Tensor:
+        """Return tokens x [B, N, C] as they are."""
         return x
 
     def frames(self, x: Tensor) -> Tensor:
-        """x [B, T, C] -> [B, N, C]."""
+        """Repeat values of frames for their tokens: x [B, T, C] -> [B, N, C]."""
         frame_tokens = self.grid.grid[1] * self.grid.grid[2]
         return x.index_select(1, self.grid.order(x.device) // frame_tokens)
 

@@ -10,8 +10,10 @@ BASE = 10000.0
 
 @dataclass(frozen=True)
 class Span:
-    """Where a part of each frame lies: its tokens, a row of their own, are those from `first` on, in (h, w) order,
-    of a frame of `columns` columns."""
+    """The place of a part of each frame.
+
+    Its tokens, a row of their own, are those from `first` on, in (h, w) order, of a frame of `columns` columns.
+    """
 
     first: int
     columns: int
@@ -32,7 +34,7 @@ def rotation(
     origin: Origin = (0, 0, 0),
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """cos and sin of each token's angles, [N, D/2, 2] fp32; tokens of `grid` in (t, h, w) order, the first at `origin`.
+    """Return cos and sin of each token's angles, [N, D/2, 2] fp32.
 
     Made in each pass: cosines are taken of the axes' few positions alone, so there is nothing worth keeping.
     """
@@ -57,7 +59,7 @@ def _positions(grid: tuple[int, int, int], origin: Origin, device: torch.device 
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """x [..., N, D], its interleaved pairs turned by their token's angles (`rotation`) in fp32, in x's type."""
+    """Rotate the interleaved pairs of x [..., N, D] by their token's angles (`rotation`) in fp32; return x's type."""
     pairs = x.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses this, and knows no complex numbers
         (even, odd), (cos, sin) = pairs.unbind(-1), rope.unbind(-1)

@@ -48,6 +48,14 @@ class SparseAttention:
         return self.config.block, self.config.key_block or self.config.block
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend sparsely; densely while it is off or where the video has fewer than `min_frames`.
+
+        Args:
+            q: queries, [B, heads, Nq, D], in the layout's order.
+            k: keys, [B, heads, Nk, D].
+            v: values, [B, heads, Nk, D].
+            layout: grid and order of the tokens.
+        """
         config = self.config
         if not self.active or layout.frames < config.min_frames:
             return self.dense(q, k, v, layout)
@@ -68,7 +76,7 @@ class SparseAttention:
         )
 
     def _apart(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        """A condition that is short enough to be dense by itself, as it is when a cache of it is made."""
+        """Attend apart: a condition that is short enough is dense by itself, as it is when a cache of it is made."""
         clean = layout.cond_frames * layout.frame_tokens
         alone = replace(layout, frames=layout.cond_frames, cond_frames=0)
         condition = self(q[:, :, :clean], k[:, :, :clean], v[:, :, :clean], alone)

@@ -84,7 +84,7 @@ class Checkpoints:
         return sorted(path.parent for path in self.folder.glob(f"step-*/{METADATA}"))
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint."""
+        """Return the newest complete checkpoint."""
         return next(reversed(self.all()), None)
 
     def _run(self, path: Path, owned: dict[str, Shard], metadata: dict[str, Any], votes: Votes | None) -> None:
@@ -122,7 +122,11 @@ def has_checkpoint(run: Path | str) -> bool:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """A checkpoint's folder, from itself, from a run's folder or its checkpoints/ (the newest). TrainError if none."""
+    """Find a checkpoint's folder, from itself, from a run's folder or its checkpoints/ (the newest).
+
+    Raises:
+        TrainError: there is none.
+    """
     path = Path(path)
     if (path / METADATA).is_file():
         return path
@@ -203,7 +207,7 @@ def _together(action: Callable[[], None], votes: Votes | None) -> None:
 
 
 def _index(path: Path | str) -> dict[str, Entry]:
-    """The names, shapes and pieces of a checkpoint."""
+    """Read the names, shapes and pieces of a checkpoint."""
     for name, size in read_metadata(path).get("files", {}).items():
         file = Path(path) / name
         if not file.is_file():

@@ -27,7 +27,7 @@ class Ema:
             _local(self.average[name]).lerp_(_local(parameter.detach()).float(), 1 - decay)
 
     def tensors(self) -> dict[str, Tensor]:
-        """ "ema.<name>": the averages themselves, to be saved or filled."""
+        """Return "ema.<name>": the averages themselves, to be saved or filled."""
         return {f"ema.{name}": average for name, average in self.average.items()}
 
     @contextmanager

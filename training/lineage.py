@@ -39,7 +39,7 @@ class Lineage:
 
 
 def describe(recipe: TrainRecipe, snapshot: Snapshot, store: Store, encoder: str, parent: Any) -> dict[str, Any]:
-    """What every checkpoint of a run says of where it comes from. encoder: fingerprint of codec and text encoder."""
+    """Return the origin that every checkpoint of a run records. encoder: fingerprint of codec and text encoder."""
     facts = {
         "name": snapshot.name,
         "content_hash": snapshot.content_hash,
@@ -77,10 +77,17 @@ def code_version() -> str:
 
 
 def trace(path: Path, store: Store | None = None) -> Lineage:
-    """The thread of a checkpoint (a step's folder, or a run's: its newest).
+    """Trace a checkpoint (a step's folder, or a run's: its newest) back to its source files.
 
-    store: in place of the one that the checkpoint names, where that has moved. What cannot be followed any more is a
-    warning, not an error; a path without a checkpoint raises TrainError.
+    Args:
+        path: the folder.
+        store: in place of the one that the checkpoint names, where that has moved.
+
+    Returns:
+        The lineage; a link that cannot be followed any more is a warning, not an error.
+
+    Raises:
+        TrainError: the path has no checkpoint.
     """
     where = checkpoints.find_checkpoint(path)
     metadata = {"path": str(where), **checkpoints.read_metadata(where)}
@@ -100,8 +107,12 @@ class Thread:
 
 
 def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
-    """stated: the snapshot's name, content_hash and store. store: in place of that one. What cannot be followed any
-    more is a warning."""
+    """Follow a snapshot back to its source files. A link that cannot be followed any more is a warning.
+
+    Args:
+        stated: the snapshot's name, content_hash and store.
+        store: in place of that store.
+    """
     try:
         opened = store or Store.open(stated["store"])
         snapshot = opened.snapshots.show(stated["name"])
@@ -111,7 +122,7 @@ def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
 
 
 def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What it began as, what that began as, and so on."""
+    """Yield the checkpoint it began as, the one that began as, and so on."""
     parent = metadata.get("parent")
     while parent:
         yield parent
@@ -137,7 +148,7 @@ def _sources(store: Store, snapshot: Snapshot) -> list[Source]:
 
 
 def sources_of(store: Store, clips: Iterable[dict[str, Any]], sources_version: int | None = None) -> list[Source]:
-    """The files that clips are from, by uri. clips: rows with the columns PLACE."""
+    """Return the files that clips are from, by uri. clips: rows with the columns PLACE."""
     own: dict[str, list[dict[str, Any]]] = {}
     for row in clips:
         own.setdefault(row["source_md5"], []).append(row)

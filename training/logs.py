@@ -60,6 +60,7 @@ class Log:
             self.say(line)
 
     def close(self) -> None:
+        """Close the writers."""
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:
@@ -67,7 +68,7 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's log.jsonl; one that a crash cut short is left out."""
+    """Read the lines of a run folder's log.jsonl; a line that a crash cut short is left out."""
     path = folder / FILE
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -95,16 +96,19 @@ def _tensorboard(folder: Path, start_step: int) -> Any:
 
 
 def wandb_id(folder: Path) -> str:
-    """The same for a run that goes on, another for the same recipe and snapshot in another place.
+    """Return an id: the same for a resumed run, another for the same recipe and snapshot in another place.
 
-    W&B allows no / \\ # ? % : in it; docs.wandb.ai/ref/python/init.
+    W&B allows neither slashes, backslashes nor # ? % : in it; docs.wandb.ai/ref/python/init.
     """
     place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{place}"
 
 
 def _wandb(project: str, folder: Path, metadata: dict[str, Any]) -> Any:
-    """A run that goes on from an earlier checkpoint logs some steps again; W&B keeps what it had of them."""
+    """Open W&B's run.
+
+    A run that resumes from an earlier checkpoint logs some steps again; W&B keeps the earlier values.
+    """
     try:
         import wandb
     except ImportError as error:

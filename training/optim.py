@@ -26,14 +26,15 @@ def learning_rate(step: int, config: OptimConfig) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """ "optim.<parameter>.<exp_avg | exp_avg_sq | step>": AdamW's own tensors, to be saved or filled in place.
+    """Return "optim.<parameter>.<exp_avg | exp_avg_sq | step>": AdamW's own tensors, to be saved or filled in place.
 
-    What it makes at its first step is made here where it is not there yet. Rates and decay are the recipe's.
+    Tensors that AdamW makes at its first step are made here if they are missing. Rates and decay are the recipe's.
     """
     out = {}
     for name, parameter in parameters.items():

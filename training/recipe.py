@@ -110,8 +110,10 @@ class TaskConfig(Part):
 
 
 class SamplingConfig(TimestepShift):
-    """How videos are sampled, by `reel generate` and while training; a recipe that says its shift under `objective`
-    samples by that."""
+    """How videos are sampled, by `reel generate` and while training.
+
+    A recipe that says its shift under `objective` samples by that.
+    """
 
 
 class OptimConfig(Part):
@@ -224,7 +226,7 @@ class TrainRecipe(Part):
     @model_validator(mode="before")
     @classmethod
     def _unnamed_tasks_are_off(cls, data: Any) -> Any:
-        """A recipe that names tasks trains those alone: `tasks: {t2v: 1}` is no image training."""
+        """Switch off tasks that a recipe does not name: `tasks: {t2v: 1}` is no image training."""
         tasks = data.get("tasks") if isinstance(data, dict) else None
         if isinstance(tasks, dict) and set(TASKS) & set(tasks):
             return {**data, "tasks": {**dict.fromkeys(TASKS, 0.0), **tasks}}
@@ -249,10 +251,12 @@ class TrainRecipe(Part):
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of all that decides what is learned: not of how a run is logged, kept, guarded, spread over
-        ranks, made to fit, read ahead or ended, which may change while it goes on.
+        """16 hex digits over all settings that decide what is learned.
 
-        Settings at their defaults are left out, so that a field that a new version adds leaves running runs theirs.
+        Logging, checkpoints, guards, layout over ranks, memory savings, reading ahead and the number of steps are left
+        out: they may change while a run goes on. Settings at their defaults are left out too, so that a field that a
+            new
+        version adds leaves running runs their fingerprint.
         """
         same = {"checkpointing": ComputeConfig().checkpointing, "compile": ComputeConfig().compile}
         read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch, "encode": EncodeConfig()}

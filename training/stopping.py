@@ -1,7 +1,8 @@
-"""What ends a run before its last step: SIGTERM, SIGINT, or a file in the run's folder. It ends after the micro-batch
-that it is in: a whole step may take longer than one is given.
+"""Signals and requests that end a run before its last step: SIGTERM, SIGINT, or a file in the run's folder.
 
-Ranks must end at the same micro-batch. What each was told travels with the sum of losses that a step makes anyway, and
+A run ends after the micro-batch under way: a whole step may take longer than the time it is given.
+
+Ranks must end at the same micro-batch. Each rank's signal travels with the sum of losses that a step makes anyway, and
 within a step, which may be long, ranks ask one another about every `ASK_S`. torchrun kills its processes 30 s after it
 has passed a signal on, or after --shutdown-timeout.
 """
@@ -76,8 +77,11 @@ class Agreement:
 
 @contextmanager
 def watch(request: Path | None = None) -> Iterator[Stopping]:
-    """Note the first signal; a second one acts as it always does. Outside the main thread (Ray Train's workers) none is
-    seen: there `request`, a file, says what the driver was told. It is gone at the end."""
+    """Record the first signal; a second one acts as it always does.
+
+    Outside the main thread (Ray Train's workers) no signal is seen: there `request`, a file, passes on the driver's
+    signal. It is gone at the end.
+    """
     stopping = Stopping(request=request)
     with _handlers(stopping) if threading.current_thread() is threading.main_thread() else nullcontext():
         try:
@@ -111,7 +115,7 @@ def ask(request: Path, number: int) -> None:
 
 
 def requested(request: Path) -> int:
-    """The signal that a file stands for: SIGTERM where it is empty, as `touch` leaves it; 0 where it is not there."""
+    """Return the signal that a file stands for: SIGTERM where it is empty, as by `touch`; 0 where it does not exist."""
     try:
         said = request.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

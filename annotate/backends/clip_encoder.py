@@ -60,6 +60,7 @@ class ClipModel:
 
     @property
     def pinned(self) -> str:
+        """The revision of the weights: the one that was set, else the known one."""
         return self.revision or KNOWN.get(self.model, ("", 0))[0]
 
     @property

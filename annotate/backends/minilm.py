@@ -31,15 +31,16 @@ class MiniLM:
         ]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each token lies, without special ones, of the whole text."""
+        """Return where in the text each token lies, without special ones, of the whole text."""
         return self._whole.encode(text, add_special_tokens=False).offsets
 
     @property
     def num_special_tokens(self) -> int:
+        """Number of tokens that the tokenizer adds to a text."""
         return self._whole.num_special_tokens_to_add(is_pair=False)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 [N, dim]."""
+        """Return unit vectors, float32 [N, dim]."""
         ids = [encoded.ids for encoded in self._cut_off.encode_batch(list(texts))]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         found = np.zeros((len(ids), self.config["hidden_size"]), np.float32)
@@ -121,7 +122,7 @@ class MiniLM:
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    """x times the normal distribution function of x; erf by Abramowitz and Stegun's 7.1.26, to 1.5e-7."""
+    """Return x times the normal distribution function of x; erf by Abramowitz and Stegun's 7.1.26, to 1.5e-7."""
     z = np.abs(x) * np.float32(np.sqrt(0.5))
     t = 1 / (1 + np.float32(0.3275911) * z)
     tail = np.zeros_like(t)

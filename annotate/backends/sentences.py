@@ -145,7 +145,7 @@ class SentenceModel:
         return model.eval()
 
     def _windows(self, text: str) -> list[tuple[str, int]]:
-        """The text in pieces that the model reads whole, with the tokens of each."""
+        """Split the text into pieces that the model reads whole, with the tokens of each."""
         if self._bundled:
             longest = self._bundled.max_seq_length
             if len(text) <= longest // 4:

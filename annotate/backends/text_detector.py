@@ -35,6 +35,7 @@ class TextDetector:
 
     @property
     def model_id(self) -> str:
+        """Fingerprint of the model's file."""
         return model_id(self.path)
 
     @cached_property

@@ -32,6 +32,7 @@ class Caption(AsksAboutClip):
     }
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
+        """Ask for one caption per clip; a clip that got none has the exception instead."""
         texts = ask_text(self._chat, self._questions(clips), [clean] * len(clips), self.attempts)
         model = self.chat.model
         return [t if isinstance(t, Exception) else {"caption": t, "caption_model": model} for t in texts]

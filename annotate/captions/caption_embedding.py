@@ -47,10 +47,12 @@ class CaptionEmbedding(Annotator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
+        """The captions to choose from, each optional."""
         return tuple(Stored(column, optional=True) for column in self.of)
 
     @property
     def columns(self) -> Mapping[str, Column]:
+        """The embedding, as wide as the model makes it, and the caption it is of."""
         vector = pa.list_(pa.float32(), self._sentences.dim)
         return {
             "caption_embedding": Column(vector, "sentence embedding of the clip's caption", "unit vector"),
@@ -60,10 +62,12 @@ class CaptionEmbedding(Annotator):
 
     @property
     def resources(self) -> Resources:
+        """One process per model, in batches of 64 captions."""
         return Resources(gpus=self.gpus, batch=64, own_process=True)
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The sentence model."""
         return (self._sentences.id,)
 
     @property
@@ -80,6 +84,7 @@ class CaptionEmbedding(Annotator):
         return self.batch([captions])[0]
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any]]:
+        """Embed the first caption of each clip, in the order of `of`."""
         chosen = [first_caption(self.of, captions) for captions in clips]
         vectors = iter(self._sentences.embed([text for _, text in chosen if text]))
         return [self._row(column, next(vectors) if column else None) for column, _ in chosen]

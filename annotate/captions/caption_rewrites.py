@@ -68,20 +68,25 @@ class CaptionRewrites(AsksAModel, Annotator):
         self.check_parameters()
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the source's caption and the chat model's, None where there is none."""
+        """Rewrite one clip's captions.
+
+        Args:
+            inputs: the source's caption and the chat model's, None where there is none.
+        """
         (columns,) = self.batch([inputs])
         if isinstance(columns, Exception):
             raise columns
         return columns
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
+        """Rewrite all captions of the clips, with as many questions per call as the chat model takes."""
         items = [[*given("source", source), *given("caption", caption)] for source, caption in clips]
         wanted = [[(item, r) for item in some for r in self._wanted(item)] for some in items]
         texts = self._asked([r for pairs in wanted for _, r in pairs])
         return [self._columns(pairs, texts) for pairs in wanted]
 
     def _wanted(self, item: Item) -> list[Rewriting]:
-        """What the model is asked to make of a caption."""
+        """List the rewritings of a caption that the model is asked for."""
         made: list[Rewriting] = []
         if item.language not in rewriting.NAMES:
             return made

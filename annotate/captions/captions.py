@@ -63,10 +63,15 @@ class Captions(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The fingerprint of the compositions, which stand in the code."""
         return (compositions_fingerprint(),)
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the values of INPUTS, None where not known."""
+        """Collect and compose the captions of a clip.
+
+        Args:
+            inputs: the values of INPUTS, None where not known.
+        """
         known = dict(zip(INPUTS, inputs, strict=True))
         items = [
             *given("source", known["source_caption"]),

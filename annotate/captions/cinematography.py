@@ -26,9 +26,10 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Cinematography(AsksAboutClip):
-    """Shot size, lens, angle, style, colour tone and lighting in the terms of annotate/captions/writing/vocabulary.py,
-    "unclear" among them, as JSON, parsed strictly: an answer outside the vocabulary is asked again, and then the clip
-    fails.
+    """Shot size, lens, angle, style, colour tone and lighting, each a term of the vocabulary or "unclear".
+
+    The vocabulary is annotate/captions/writing/vocabulary.py. The answer is JSON, parsed strictly: one outside the
+    vocabulary is asked again, and then the clip fails.
     """
 
     prompt: str = runtime("cinematography")
@@ -43,9 +44,11 @@ class Cinematography(AsksAboutClip):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The chat model, the prompts and the vocabularies."""
         return (*super().models, vocabulary_fingerprint(*VOCABULARIES.values()))
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
+        """Ask one question per clip for all of its terms."""
         explained = "\n\n".join(f"{name}: {what}\n{described(VOCABULARIES[name])}" for name, what in QUESTIONS.items())
         questions = self._questions(clips, SCHEMA, vocabulary=explained, keys=", ".join(VOCABULARIES))
         return ask_json(self._chat, questions, check, self.attempts)

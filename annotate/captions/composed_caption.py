@@ -17,7 +17,7 @@ INPUTS = (
     "still_share", "brightness", "contrast", "colorfulness", "black_share", "blur_score", "text_coverage",
     "text_subtitle",
 )  # fmt: skip
-NOTHING = 0.001  # frame heights a second: coding noise
+NOTHING = 0.001  # frame heights per second: coding noise
 SURE = 0.5  # confidence from which the camera's motion is stated: more likely than not
 
 # (upper bound, words); the first bound that a value is below holds
@@ -26,7 +26,7 @@ CONTRAST = ((25, "low contrast"), (65, ""), (256, "strong contrast"))  # levels;
 COLOR = (  # between the steps of Hasler & Süsstrunk's (2003) scale: 0, 15, 33, 45, 59, 82
     (7.5, "almost no color"), (24, "muted colors"), (52, "moderate colors"), (70, "rich colors"), (1e9, "vivid colors")
 )  # fmt: skip
-MOVEMENT = (  # frame heights a second, mean over the frame
+MOVEMENT = (  # frame heights per second, mean over the frame
     (0.01, "hardly any movement"), (0.05, "little movement"), (0.25, "some movement"), (1, "much movement"),
     (1e9, "very fast movement"),
 )  # fmt: skip
@@ -35,8 +35,10 @@ DETAIL = ((10, "It is soft, without fine detail."), (300, ""), (1e12, "It is sha
 
 @dataclass(frozen=True)
 class ComposedCaption(Annotator):
-    """Shape, length, camera, movement, light, colour, detail and text of a clip in sentences, from other annotators'
-    columns; what is missing is left out. The same values give the same words.
+    """A clip in sentences, composed from other annotators' columns.
+
+    They say shape, length, camera, movement, light, colour, detail and text, and leave out what is not known. The same
+    values give the same words.
     """
 
     name, version = "composed_caption", 1
@@ -47,7 +49,11 @@ class ComposedCaption(Annotator):
     models = (vocabulary_fingerprint(CAMERA_MOTIONS),)
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the values of INPUTS, None where not known."""
+        """Compose the sentences of a clip.
+
+        Args:
+            inputs: the values of INPUTS, None where not known.
+        """
         known = {name: value for name, value in zip(INPUTS, inputs, strict=True) if value is not None}
         sentences = [_shape_and_camera(known), _movement(known), _light(known), _detail(known), _text(known)]
         caption = " ".join(filter(None, sentences))

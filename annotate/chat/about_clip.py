@@ -1,4 +1,4 @@
-"""What annotators that ask a chat model about a clip have in common."""
+"""The common part of annotators that ask a chat model about a clip."""
 
 from __future__ import annotations
 
@@ -44,10 +44,15 @@ class AsksAboutClip(AsksAModel, Annotator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
+        """The frames that the questions show, and the columns that they quote."""
         return self.sampling.needs
 
     def __call__(self, *inputs: Any) -> dict[str, Any]:
-        """inputs: the values of `needs`."""
+        """Ask about one clip.
+
+        Args:
+            inputs: the values of `needs`.
+        """
         (columns,) = self.batch([self.kept(*inputs)])
         if isinstance(columns, Exception):
             raise columns

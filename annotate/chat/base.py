@@ -1,4 +1,4 @@
-"""What a chat is: questions in, answers out, whichever backend gives them."""
+"""The contract of a chat: questions in, answers out, whichever backend gives them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Chat(ABC):
 
     @property
     def waiting_reason(self) -> str:
-        """What it waits for, such as a server that is away; empty while all is well."""
+        """Reason for which it waits, such as a server that is away; empty while all is well."""
         return ""
 
     @abstractmethod

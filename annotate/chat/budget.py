@@ -1,4 +1,4 @@
-"""What questions have cost, against the limits of a chat model."""
+"""The cost of questions so far, against the limits of a chat model."""
 
 from __future__ import annotations
 

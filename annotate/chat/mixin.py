@@ -1,4 +1,4 @@
-"""What annotators that ask a chat model have in common, whether about a clip, about texts or about all clips."""
+"""The common part of annotators that ask a chat model, whether about a clip, about texts or about all clips."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ class AsksAModel:
 
     @property
     def resources(self) -> Resources:
+        """The needs of the chat backend; none while no model is set."""
         return self.chat.resources(batch=self.clips_a_call) if self.chat.model else Resources()
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The chat model and its prompts; none while no model is set."""
         if not self.chat.model:
             return ()
         prompts = [load_prompt(getattr(self, parameter)) for parameter in self.prompt_parameters]
@@ -53,12 +55,15 @@ class AsksAModel:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Names of the environment variables that hold the chat model's keys."""
         return self.chat.keys
 
     def prepare(self) -> None:
+        """Open the chat model."""
         self._chat  # noqa: B018 - opened on first use
 
     def per_process(self, processes: int) -> Self:
+        """Return a copy with the share of the limits for one of `processes` concurrent processes."""
         share: Any = {"chat": self.chat.per_process(processes)}
         return replace(self, **share)  # type: ignore[type-var]
 

@@ -198,7 +198,7 @@ class ChatModel:
 
     @property
     def options(self) -> Options:
-        """What the chosen backend needs; the keys of other backends are not looked at."""
+        """Keys that the chosen backend needs; the keys of other backends are ignored."""
         return self._part(_OPTIONS[self.backend])
 
     @property

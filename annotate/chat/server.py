@@ -79,13 +79,16 @@ class ServerChat(Chat):
         self._ahead = asyncio.Semaphore(options.concurrency + ENCODERS)
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Ask the server all questions, several at a time."""
         return event_loop.run(self._ask_all(questions))
 
     @property
     def waiting_reason(self) -> str:
+        """Reason for which requests wait; empty while the server answers."""
         return self.health.why
 
     def close(self) -> None:
+        """Close the connections and end the threads that encode pictures."""
         if self._session is not None:
             event_loop.run(self._session.close())
         self._encoders.shutdown(wait=False, cancel_futures=True)

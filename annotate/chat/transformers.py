@@ -39,6 +39,7 @@ class TransformersChat(Chat):
         self._control = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Ask in batches on this process's device, questions with pictures apart from questions without."""
         found: list[Answer | Exception] = [ChatError("not asked")] * len(questions)
         with self._lock:
             for seeing in (True, False):  # a batch has pictures in all its questions or in none
@@ -50,7 +51,7 @@ class TransformersChat(Chat):
         return found
 
     def _answers(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
-        """A batch; where it fails, half and half, so that a question costs only itself."""
+        """Answer a batch; if it fails, answer it in two halves, so that a question costs only itself."""
         import torch
 
         if spent := self.budget.spent():
@@ -99,7 +100,7 @@ class TransformersChat(Chat):
         return answer if text else ChatError(f"{self.chat.model} gave an empty answer")
 
     def _inputs(self, questions: Sequence[Question]) -> Any:
-        """The model's inputs, padded on the left."""
+        """Return the model's inputs, padded on the left."""
         prompts = [
             self._processor.apply_chat_template(self._messages(q), tokenize=False, add_generation_prompt=True)
             for q in questions
@@ -151,7 +152,7 @@ class TransformersChat(Chat):
 
 
 def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any]:
-    """Whether it sees, its processor (of text alone: its tokenizer) and the model."""
+    """Return whether it sees, its processor (of text alone: its tokenizer) and the model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING

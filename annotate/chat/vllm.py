@@ -52,13 +52,16 @@ class VllmChat(Chat):
         self._await_first()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """Ask the engines, each several questions at a time."""
         return event_loop.run(self._ask_all(questions))
 
     @property
     def waiting_reason(self) -> str:
+        """Reason for which requests wait; empty while the engines answer."""
         return next((server.waiting_reason for server in self._servers if server.waiting_reason), "")
 
     def close(self) -> None:
+        """Close the connections and end the engines."""
         import ray
 
         for server in self._servers:

@@ -35,8 +35,11 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Engine:
-    """The actor. Its GPUs are the engine's (Ray sets CUDA_VISIBLE_DEVICES). Binds the node's address, and answers under
-    /v1 only to who has the key."""
+    """A Ray actor that serves one vLLM engine.
+
+    Its GPUs are the engine's (Ray sets CUDA_VISIBLE_DEVICES). It binds the node's address, and answers under /v1 only
+    to requests with the key.
+    """
 
     def __init__(self, command: str, arguments: Sequence[str], key: str) -> None:
         import ray

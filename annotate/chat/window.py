@@ -7,10 +7,10 @@ import time
 
 
 class Window:
-    """An asynchronous context manager that lets `most` in. Half as many after an overload, and then one more for each
-    window of answers: additive increase, multiplicative decrease, as in TCP (RFC 5681).
+    """An asynchronous context manager that lets `most` requests in at once.
 
-    A request sent before the last decrease says nothing new, so it decreases nothing.
+    An overload halves the number, and each window of answers adds one: additive increase, multiplicative decrease, as
+    in TCP (RFC 5681). A request sent before the last decrease says nothing new, so it decreases nothing.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What the camera does in a clip: stands, pans, tilts, zooms, rolls, shakes, or some of it together."""
+"""The camera's motion in a clip: it stands, pans, tilts, zooms, rolls, shakes, or some of it together."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from reelwright.curation.media.frames import ClipFacts
 
 
 class CameraMotion(Annotator):
-    """The motion that the picture's border and most of the rest agree on, from frame to frame; its path over the clip
-    named by a classifier that was trained on a virtual camera (docs/camera_motion.md).
+    """The motion that the picture's border and most of the rest agree on, from frame to frame.
 
-    All columns are null where most of the time nothing can be measured: a clip of one frame, or without detail (black,
-    blank sky).
+    A classifier that was trained on a virtual camera names its path over the clip (docs/camera_motion.md). All columns
+    are null where most of the time nothing can be measured: a clip of one frame, or without detail (black, blank sky).
     """
 
     name, version = "camera_motion", 2
@@ -39,6 +38,7 @@ class CameraMotion(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The classifier's weights."""
         return (f"camera/weights.json:{weights_hash()}",)
 
     def __call__(self, by_rate: np.ndarray, by_count: np.ndarray, clip: ClipFacts) -> dict[str, Any]:

@@ -62,10 +62,13 @@ def _combed(frame: np.ndarray, following: np.ndarray) -> float:
 
 
 def _ahead(frame: np.ndarray, following: np.ndarray) -> float:
-    """Return how far every other line is ahead of its neighbours, or behind: 0 not at all, 1 half a field's time or
-    more, as noise hides a part of it.
+    """Return how far every other line is ahead of its neighbours, or behind.
 
-    frame, following: uint8 [H, W].
+    0 is not at all, 1 half a field's time or more, as noise hides a part of it.
+
+    Args:
+        frame: uint8 [H, W].
+        following: the next frame, uint8 [H, W].
     """
     if len(frame) < 2 * CELL:
         return 0.0

@@ -20,7 +20,7 @@ CHANGED = 1.0  # mean grey levels by which a cell must differ between frames; co
 NOISE = 1.6  # the same in standard deviations of the noise: two noisy frames of one picture differ by 1.13
 TEXTURED = 6.0  # mean local range of grey levels from which a cell that did not change did not move
 LEAST_SIDE = 16  # pixels of a frame that flow is measured on: the coarsest step of DIS halves them twice and fits 8
-STILL = 0.01  # frame heights a second below which a pair of frames is still
+STILL = 0.01  # frame heights per second below which a pair of frames is still
 _UNIT = "frame heights per second"
 
 

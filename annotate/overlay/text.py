@@ -42,6 +42,7 @@ class Text(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The text detector."""
         return (self._detector.model_id,)
 
     @cached_property

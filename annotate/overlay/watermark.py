@@ -64,6 +64,7 @@ class Watermark(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The text detector."""
         return (self._detector.model_id,)
 
     @cached_property
@@ -77,7 +78,7 @@ class Watermark(Annotator):
         return {"watermark_score": score, "watermark_box": claimed}
 
     def _best(self, frames: np.ndarray) -> tuple[float, Box | None]:
-        """The most likely overlay, in pixels of the frames."""
+        """Return the score and the box of the most likely overlay, in pixels of the frames."""
         seen = measure(frames)
         steady = steady_cells(seen)
         lines = self._lines(seen.picture) if steady.sum() >= LEAST_CELLS else []

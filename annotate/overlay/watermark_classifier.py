@@ -43,14 +43,17 @@ class WatermarkClassifier(Annotator):
 
     @property
     def needs(self) -> Frames:
+        """Frames in colour, at the height that the classifier takes."""
         return Frames(count=self.frames, height=self.height, color="rgb")
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The classifier."""
         return (self.classifier.id,)
 
     @property
     def resources(self) -> Resources:
+        """One process per classifier, in batches of 8 clips."""
         return Resources(gpus=self.gpus, batch=8, own_process=True)
 
     @cached_property
@@ -62,6 +65,7 @@ class WatermarkClassifier(Annotator):
         return self.batch([(frames,)])[0]
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any]]:
+        """Score each clip by the mean over its frames."""
         found = self._classify([frame for (clip,) in clips for frame in clip])
         ends = np.cumsum([len(clip) for (clip,) in clips])
         return [{"watermark_classifier_score": float(part.mean())} for part in np.split(found, ends[:-1])]

@@ -53,9 +53,11 @@ class WatermarkVlm(AsksAboutClip):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The chat model, the prompt and the vocabulary of kinds."""
         return (*super().models, vocabulary_fingerprint(WATERMARKS))
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any] | Exception]:
+        """Ask one question per clip for the kinds of marks in it."""
         kinds = {name: term for name, term in WATERMARKS.items() if name != NO_WATERMARK}
         questions = self._questions(clips, SCHEMA, vocabulary=described(kinds))
         found = ask_json(self._chat, questions, check, self.attempts)

@@ -22,9 +22,10 @@ THIRDS_WIDTH = 0.1  # standard deviation, in sides of the frame, of what lies on
 
 
 class AestheticStandin(Annotator):
-    """Not the LAION score and no opinion of anybody's: the geometric mean of five measures from 0 to 1, none of them
-    trained, so that a clip has to do well on all. It ranks the dark, flat, blurred and washed-out last; it does not
-    know what a picture shows. `aesthetics` has the model.
+    """Not the LAION score: the geometric mean of five measures from 0 to 1, so that a clip has to do well on all.
+
+    None of them is trained. It ranks the dark, flat, blurred and washed-out last; it does not know the subject of a
+    picture. `aesthetics` has the model.
 
     Mean over frames of (exposure · contrast · colour · sharpness · composition) ^ 1/5:
     exposure: mean of exp(-(y - 0.5)² / 2 · 0.2²) over the pixels' greys (Mertens et al., 2007).
@@ -34,7 +35,7 @@ class AestheticStandin(Annotator):
         a style: (1 + M / 82) / 2.
     sharpness: one less Crété-Roffet's blur (2007), of the sharpest third of the frame.
     composition: mean of how simple it is (one less the area that holds the middle 90 % of the edges, after Ke et al.)
-        and how near what stands out (spectral residual: Hou & Zhang, 2007) lies to where the lines of thirds cross.
+        and how near salient parts (spectral residual: Hou & Zhang, 2007) lie to where the lines of thirds cross.
     """
 
     name, version = "aesthetic_standin", 1
@@ -113,7 +114,7 @@ def _middle(weights: np.ndarray) -> float:
 
 
 def _thirds(gray: np.ndarray) -> float:
-    """What stands out, each part weighed by its nearness to the closest power point."""
+    """Weigh each salient part by its nearness to the closest power point."""
     standing_out = _spectral_residual(cv2.resize(gray, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32))
     places = (np.arange(64) + 0.5) / 64
     off = np.minimum(abs(places - 1 / 3), abs(places - 2 / 3))
@@ -123,7 +124,11 @@ def _thirds(gray: np.ndarray) -> float:
 
 
 def _spectral_residual(gray: np.ndarray) -> np.ndarray:
-    """What the log spectrum has over its local mean, back in the picture, squared and smoothed: float32 [64, 64]."""
+    """Return the excess of the log spectrum over its local mean, back in the picture, squared and smoothed.
+
+    Returns:
+        float32 [64, 64].
+    """
     spectrum = np.fft.fft2(gray)
     loudness = np.log(np.abs(spectrum) + 1e-6)
     residual = loudness - cv2.blur(loudness, (3, 3))

@@ -20,8 +20,9 @@ SAC_LOGOS_AVA = HeadFile()
 
 @dataclass(frozen=True)
 class Aesthetics(Annotator):
-    """LAION-Aesthetics predictor V2 (Schuhmann, 2022): layers over the unit CLIP ViT-L/14 embedding of a frame, trained
-    on ratings from 1 to 10. Frames are scored one by one, then pooled.
+    """LAION-Aesthetics predictor V2 (Schuhmann, 2022), trained on ratings from 1 to 10.
+
+    Its layers lie over the unit CLIP ViT-L/14 embedding of a frame. Frames are scored one by one, then pooled.
 
     Args:
         clip: the encoder, the one that the head was trained over.
@@ -47,14 +48,17 @@ class Aesthetics(Annotator):
 
     @property
     def needs(self) -> Frames:
+        """Frames in colour."""
         return Frames(count=self.frames, height=448, color="rgb")  # twice what the model takes: it scales by itself
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The encoder and the head."""
         return (self.clip.id, self.head.id)
 
     @property
     def resources(self) -> Resources:
+        """One process per encoder, in batches of 8 clips."""
         return Resources(gpus=self.gpus, batch=8, own_process=True)
 
     @cached_property
@@ -70,6 +74,7 @@ class Aesthetics(Annotator):
         return self.batch([(frames,)])[0]
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any]]:
+        """Score the frames of each clip, and pool."""
         head = self._head  # first: it says what is wrong with it before the large model is loaded
         scores = head(self._encoder.embed_images([frame for (clip,) in clips for frame in clip]))
         ends = np.cumsum([len(clip) for (clip,) in clips])

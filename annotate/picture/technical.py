@@ -26,6 +26,7 @@ class Technical(Annotator):
     }
 
     def __call__(self, clip: ClipFacts) -> dict[str, Any]:
+        """Return bits per pixel, the mean distance of keyframes in seconds, and whether there is sound."""
         pixels = clip.width * clip.height * clip.num_frames
         return {
             "bits_per_pixel": 8 * clip.video_bytes / pixels,

@@ -38,10 +38,12 @@ class VisualEmbedding(Annotator):
 
     @property
     def needs(self) -> Frames:
+        """Frames in colour."""
         return Frames(count=self.frames, height=448, color="rgb")  # twice what the model takes: it scales by itself
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:
+        """The embedding, as wide as the encoder makes it."""
         vector = pa.list_(pa.float32(), self.clip.dim)
         return {
             "visual_embedding": Column(vector, "mean CLIP image embedding of the clip's frames", "unit vector"),
@@ -50,10 +52,12 @@ class VisualEmbedding(Annotator):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The encoder."""
         return (self.clip.id,)
 
     @property
     def resources(self) -> Resources:
+        """One process per encoder, in batches of 8 clips."""
         return Resources(gpus=self.gpus, batch=8, own_process=True)
 
     @cached_property
@@ -65,6 +69,7 @@ class VisualEmbedding(Annotator):
         return self.batch([(frames,)])[0]
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any]]:
+        """Embed each clip as the mean of its frames' embeddings, made unit."""
         frames = [frame for (clip,) in clips for frame in clip]
         ends = np.cumsum([len(clip) for (clip,) in clips])
         parts = np.split(self._encoder.embed_images(frames), ends[:-1])

@@ -60,9 +60,11 @@ class ClusterNames(AsksAModel, SetAnnotator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
+        """The cluster of each clip, the vectors, and captions, each optional."""
         return (Stored("cluster_id"), *NEEDS, *(Stored(column, optional=True) for column in self.of))
 
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+        """Name clusters; a cluster close to one that was named in an earlier call keeps that name."""
         rows, vectors, model = vectors_of(clips)
         groups = groups_of(clips["cluster_id"].to_numpy()[rows], vectors)
         before = Named.from_json(state["named"]) if state and state["model"] == model else Named.none()
@@ -79,7 +81,7 @@ class ClusterNames(AsksAModel, SetAnnotator):
         return done
 
     def _names(self, groups: Groups, clips: pa.Table, kept: names.Names) -> Sequence[str | Exception | None]:
-        """The kept ones, and new ones of the others."""
+        """Return the kept names, and new ones for the other clusters."""
         columns = [clips[column].to_pylist() for column in self.of]
         captions = [first_caption(self.of, one)[1] for one in zip(*columns, strict=True)]
         texts = [[text for i in members[:NAMED_BY] if (text := captions[i])] for members in groups.members]
@@ -90,7 +92,7 @@ class ClusterNames(AsksAModel, SetAnnotator):
         return [old or new for old, new in zip(kept, made, strict=True)]
 
     def _of_composed(self, groups: Groups, clips: pa.Table) -> list[bool]:
-        """Whether most captions of each cluster are composed from measurements, so that its name is too."""
+        """Return whether most captions of each cluster are composed from measurements, so that its name is too."""
         columns = [clips[column].to_pylist() for column in self.of]
         of = [first_caption(self.of, one)[0] for one in zip(*columns, strict=True)]
         return [2 * sum(of[i] == COMPOSED for i in members) > len(members) for members in groups.members]

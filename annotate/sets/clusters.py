@@ -44,6 +44,7 @@ class Clusters(SetAnnotator):
                 raise ValueError(f"clusters: {name} = {getattr(self, name)}; it must be at least {least}")
 
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+        """Assign each clip to a cluster; ids stay as long as clusters stay near where they were."""
         rows, vectors, model = vectors_of(clips)
         if not len(rows):
             return {"cluster_id": pa.nulls(len(clips), pa.int32())}, state

@@ -45,6 +45,7 @@ class Density(SetAnnotator):
                 raise ValueError(f"density: {name} = {getattr(self, name)}; it must be at least 1")
 
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+        """Weigh how crowded each clip's neighbourhood is, exactly up to `exact_up_to` clips."""
         rows, vectors, _ = vectors_of(clips)
         ids = clips["clip_id"].take(pa.array(rows)).to_pylist()
         exact = len(ids) <= self.exact_up_to

@@ -17,17 +17,16 @@ from reelwright.annotate.sets.duplicates.vectors import LikeVectors
 
 @dataclass(frozen=True)
 class NearDuplicates(SetAnnotator):
-    """A group is a clip and those within the threshold of it that no earlier group has, in order of clip_id; the group
-    is named after that clip, so it is its smallest id.
+    """Group near-duplicates: a clip and all clips within the threshold of it that no earlier group has.
 
-    Likeness is not handed on: a chain of clips, each like the next, is no group. Nothing is left to chance either: all
-    pairs within the threshold are found.
+    Clips are taken in order of clip_id, and the group is named after its first clip, so it is its smallest id. Likeness
+    is not transitive: a chain of clips, each like the next, is no group. All pairs within the threshold are found.
 
     by: "hash" compares `frame_hash`: bits by which frames differ, mean over the best match of the two clips' frames
         that keeps their order, at most max_bits. A frame of a copy differs by 0 to 2 of 64 bits, of other footage by
         some 30. A clip half of whose frames or more are flat is alone.
         "embedding" compares `visual_embedding`: cosine at least min_cosine. That finds crops and mirrored copies too,
-        and takes what shows the same things for the same.
+        and takes different footage of the same things for duplicates.
     """
 
     by: Literal["hash", "embedding"] = "hash"
@@ -51,9 +50,11 @@ class NearDuplicates(SetAnnotator):
 
     @property
     def needs(self) -> Stored:
+        """The column that is compared."""
         return Stored("frame_hash" if self.by == "hash" else "visual_embedding")
 
     def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+        """Return the group of each clip, and its size."""
         first = group(len(clips), self._neighbours(clips[self.needs.column].combine_chunks()))
         count = np.bincount(first, minlength=len(clips))[first]
         groups = clips["clip_id"].combine_chunks().take(pa.array(first))

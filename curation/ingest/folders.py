@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 
 class Folders:
-    """Folders that are walked in one listing. skip: is told of each path that is left out, and why.
+    """Folders that are walked in one listing. skip: called with each path that is left out, and the reason.
 
     Linked folders come last, from `linked`: what can be reached without a link is named without.
     """
@@ -19,7 +19,7 @@ class Folders:
         self._links: deque[tuple[str, str]] = deque()
 
     def files(self, root: str, pattern: str = "") -> Iterator[str]:
-        """Paths below `root`; with a glob `pattern` that has `**`, those that match it; of others nothing is told."""
+        """Paths below `root`; with a glob `pattern` that has `**`, the matching ones; others are not reported."""
         matches = re.compile(as_regex(pattern)).fullmatch if pattern else None
         hidden_too = any(part.startswith(".") for part in pattern.split("/"))
         folders = [root] if self._is_new(root, pattern) else []
@@ -37,7 +37,7 @@ class Folders:
                     yield path
 
     def linked(self) -> Iterator[str]:
-        """The same of the linked folders that were met; call it when everything that was named is walked."""
+        """Yield inputs of the linked folders that were met; call it when everything that was named is walked."""
         while self._links:
             yield from self.files(*self._links.popleft())
 
@@ -50,7 +50,7 @@ class Folders:
             return []
 
     def _is_new(self, folder: str, pattern: str) -> bool:
-        """Note a folder as walked, by where it is on the disk; one that is walked by another name is told of."""
+        """Note a folder as walked, by where it is on the disk; report one that was walked under another name."""
         try:
             about = os.stat(folder)
         except OSError:
@@ -71,8 +71,10 @@ def fixed_part(pattern: str) -> str:
 
 
 def as_regex(pattern: str) -> str:
-    """Turn a glob into a regular expression: `**` is any folders that are not hidden, `*` and `?` stay within a
-    name."""
+    """Turn a glob into a regular expression.
+
+    `**` matches any folders that are not hidden; `*` and `?` stay within a name.
+    """
     parts = pattern.split("/")
     made = ""
     for i, part in enumerate(parts):

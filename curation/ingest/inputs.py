@@ -110,8 +110,12 @@ class Inputs:
 
 
 def protocol_of(uri: str, allow_http: bool) -> str:
-    """Return the protocol of a URI. Raises IngestError for the web where it is not allowed, for chains, which hide a
-    protocol, and for what else fsspec opens: archives and caches over any address, other machines' shells."""
+    """Return the protocol of a URI.
+
+    Raises:
+        IngestError: the URI is of the web where that is not allowed, is a chain (which hides a protocol), or has a
+            protocol that reaches further than a file: archives and caches over any address, other machines' shells.
+    """
     if "::" in uri:
         raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
     protocol = uri.partition("://")[0].lower()
@@ -127,8 +131,10 @@ class WebError(IngestError):
 
 
 def is_unicode(name: str) -> bool:
-    """Return whether a name is Unicode: the store's columns hold nothing else, and the name must find the file
-    again."""
+    """Return whether a name is Unicode.
+
+    The store's columns hold nothing else, and the name must find the file again.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -29,8 +29,13 @@ UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, RecursionErr
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a list. number: from 1. line: where it begins, in files of lines. values: by column, or what else stands
-    there; None where `error` says why there are none."""
+    """A row of a list.
+
+    Attributes:
+        number: counted from 1.
+        line: line at which it begins, in text files.
+        values: by column, or the value that stands in place of a row; None where `error` gives the reason.
+    """
 
     number: int
     values: Any
@@ -81,8 +86,10 @@ def read_rows(path: str, file: BinaryIO, known: Iterable[str]) -> Iterator[Row]:
 
 
 def column_name(name: Any) -> str:
-    """Return a column's name as it is compared: headers are written with spaces, in capitals, with a stray byte order
-    mark."""
+    """Return a column's name as it is compared.
+
+    Headers are written with spaces, in capitals, with a stray byte order mark.
+    """
     return "_".join(str(name).strip("\ufeff \t\r\n").casefold().replace("-", " ").split())
 
 
@@ -202,7 +209,7 @@ def _parquet_rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def _named(row: Any) -> Any:
-    """A row's columns under the names they are compared by; the first of two that are alike stands."""
+    """Rename a row's columns to the names they are compared by; of two that are alike the first stands."""
     if not isinstance(row, Mapping):
         return {"uri": row} if isinstance(row, str) else row
     named: dict[str, Any] = {}
@@ -283,8 +290,10 @@ def _header(lines: _Lines, delimiter: str, known: set[str]) -> tuple[list[str], 
 def _record(
     lines: _Lines, at: int, line: str, delimiter: str, is_row: Callable[[str], bool]
 ) -> tuple[list[str] | None, str | None]:
-    """(cells of the row that begins with `line`, None), or (None, what is wrong with it): then the row ends with its
-    line, and the lines after it are rows."""
+    """Return (cells of the row that begins with `line`, None), or (None, the reason it has none).
+
+    A row that cannot be read ends with its line, and the lines after it are rows.
+    """
     taken: list[tuple[int, str | None]] = []
     texts = [line]
     error = "a quote is not closed"
@@ -310,7 +319,7 @@ def _record(
 
 
 def _up_to_a_quote(lines: _Lines, most: int) -> list[tuple[int, str | None]]:
-    """The next lines as far as the first with a quote in it, which may close one; `most` of them."""
+    """Read at most `most` lines up to the first with a quote in it, which may close one."""
     taken = []
     for at, line in lines:
         taken.append((at, line))

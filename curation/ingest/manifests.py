@@ -75,7 +75,7 @@ def read_manifest(
 
 
 def _input(path: str, row: Row, allow_http: bool, config: ManifestConfig) -> Input:
-    """Raises ValueError with what is wrong with the row."""
+    """Return the input that a row names; raise ValueError with the reason if the row is wrong."""
     if row.error:
         raise ValueError(row.error)
     values = row.values
@@ -113,7 +113,7 @@ def _uri(row: Mapping[str, Any]) -> str:
 
 
 def _address(manifest: str, uri: str, allow_http: bool) -> str:
-    """Where a row's file is. Raises ValueError for what no run reads."""
+    """Return where a row's file is. Raises ValueError for what no run reads."""
     _check(uri, "the path")
     if "://" in manifest:
         uri = _beside(manifest, uri)
@@ -124,8 +124,10 @@ def _address(manifest: str, uri: str, allow_http: bool) -> str:
 
 
 def _beside(manifest: str, uri: str) -> str:
-    """What a row of a remote manifest names: nothing of this machine, so that a list from elsewhere reads no local
-    file."""
+    """Resolve a uri in a remote manifest, relative to the manifest.
+
+    It may name no file of this machine, so that a list from elsewhere reads no local file.
+    """
     if FILE.match(uri) or uri.startswith("/"):
         raise IngestError(f"{uri} is a local file; a remote manifest's rows are URIs or relative to it")
     return uri if "://" in uri else f"{manifest.rpartition('/')[0]}/{uri}"
@@ -149,7 +151,7 @@ def _text(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def _plain(value: Any, column: str) -> str:
-    """A value as text. Raises ValueError for what is no single value."""
+    """Return a value as text; raise ValueError for one that is no single value."""
     if isinstance(value, (Mapping, list, tuple, bytes)):
         raise ValueError(f"column {column} holds {_kind(value)}; give a text" +
                          (", or a list of texts" if column in CAPTION_COLUMNS else ""))  # fmt: skip
@@ -184,7 +186,7 @@ def _note_unread(row: Mapping[str, Any], config: ManifestConfig, unread: set[str
 
 
 def _opened(path: str) -> Any:
-    """A binary file, of this machine or by fsspec."""
+    """Open a binary file, of this machine or by fsspec."""
     if "://" not in path:
         try:
             return open(path, "rb")

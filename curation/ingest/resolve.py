@@ -99,8 +99,7 @@ def reasons_in_words(skipped: Sequence[Skipped], most: int = 5) -> str:
 
 
 def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
-    """Return lines to read before a run: files that are skipped, ids that repeat, rows and columns that are not
-    used."""
+    """Return lines to read before a run: skipped files, repeated ids, unused rows and columns."""
     lines = []
     if found.skipped:
         reasons = reasons_in_words(found.skipped)
@@ -187,7 +186,7 @@ class _Finder:
         return (Input(path) for path in paths if self._is_video(path))
 
     def _is_video(self, path: str, *, local: bool = True) -> bool:
-        """Whether a file that was found, not named, is a video by its name; why not is noted."""
+        """Return whether a file that was found, not named, is a video by its name; if not, the reason is recorded."""
         reason = _why_not(path, local, self._suffixes)
         if reason:
             self._skip(path, reason)
@@ -216,7 +215,7 @@ class _Finder:
 
 
 def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
-    """Why a file is not taken; empty where it is. The words are the same for all of a kind. wanted: suffixes."""
+    """Return why a file is not taken; empty where it is. The words are the same for all of a kind. wanted: suffixes."""
     name = path.rsplit("/", 1)[-1]
     suffix = suffix_of(name)
     if name.startswith("."):
@@ -237,7 +236,10 @@ def _why_not(path: str, local: bool, wanted: Collection[str]) -> str:
 
 
 def _by_content(path: str, suffix: str) -> str:
-    """The same for a local file whose name says nothing: a video may be in it, and taking it is the user's to say."""
+    """Return why a local file without a video extension is skipped, by its first bytes.
+
+    It may hold a video; the user decides whether to take it, by naming the file itself.
+    """
     try:
         is_regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
@@ -253,7 +255,7 @@ def _by_content(path: str, suffix: str) -> str:
 
 
 def _shown(suffix: str) -> str:
-    """A suffix as it is named in a count: what comes after a sentence's full stop is none."""
+    """Return a suffix as a count names it; text after the full stop of a sentence is not one."""
     if not suffix:
         return "no suffix"
     return suffix if len(suffix) <= 9 and suffix[1:].isprintable() and " " not in suffix else "an odd suffix"

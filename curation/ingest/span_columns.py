@@ -21,8 +21,11 @@ PAIR_TEXT = re.compile(r"""[\[(]\s*['"]?([\d:.,]+?)['"]?\s*,\s*['"]?([\d:.,]+?)[
 
 
 def spans_of(row: Mapping[str, Any]) -> list[Span] | None:
-    """Return the spans that a row names, without captions; None where it names none. Raises ValueError with the
-    reason."""
+    """Return the spans that a row names, without captions; None where it names none.
+
+    Raises:
+        ValueError: a span is wrong; the text gives the reason.
+    """
     if COLUMNS.isdisjoint(row):
         return None
     start, end = _given(row, STARTS), _given(row, ENDS)
@@ -57,8 +60,10 @@ def seconds(value: Any) -> float:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value stands for a missing one: null, NaN (which tables write for null), or blank text of
-    either."""
+    """Return whether a value stands for a missing one.
+
+    That is null, NaN (which tables write for null), or blank text of either.
+    """
     if isinstance(value, float):
         return math.isnan(value)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a file is by its name: a video, a list of videos, or something else that need not be looked at."""
+"""The kind of a file by its name: a video, a list of videos, or something else that need not be looked at."""
 
 import os
 
@@ -18,7 +18,7 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".js
 PACKED_SUFFIXES = frozenset({".csv.gz", ".tsv.gz", ".txt.gz", ".jsonl.gz", ".ndjson.gz", ".json.gz"})
 UNFINISHED_SUFFIXES = frozenset({".part", ".crdownload", ".download", ".partial", ".aria2", ".ytdl", ".!qb", ".!ut"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"})
-"""Of still images, which a run takes where its recipe says so."""
+"""Suffixes of still images, which a run takes where its recipe says so."""
 OTHER_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".svg", ".psd", ".cr2",
     ".cr3", ".nef", ".arw", ".dng", ".mp3", ".wav", ".flac", ".aac", ".m4a", ".ogg", ".opus", ".wma", ".aiff", ".mid",

@@ -1,5 +1,7 @@
-"""Carry a span of a source's sound into a clip, as AAC. Sound never costs the picture: what does not decode is left out
-and noted."""
+"""Carry a span of a source's sound into a clip, as AAC.
+
+Sound never costs the picture: packets that do not decode are left out, and a note says so.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,8 +24,12 @@ MAX_AHEAD_S = 60.0  # sound in a file lies this near its picture; what is furthe
 
 @dataclass(frozen=True)
 class Sound:
-    """Sound of a clip: (first sample's place in the clip, float32 [2, samples]) in order, at RATE_HZ; and what is wrong
-    with it, if anything."""
+    """Sound of a clip.
+
+    Attributes:
+        parts: (place of the first sample in the clip, float32 [2, samples]) in order, at RATE_HZ.
+        note: the fault of the sound, if any.
+    """
 
     parts: list[tuple[int, np.ndarray]]
     note: str | None
@@ -56,8 +62,10 @@ class AudioTrack:
 
 
 def read_sound(uri: str, start_s: float, end_s: float) -> Sound:
-    """Read the sound of `uri` in [start_s, end_s), container time. Never fails for what the file holds: see
-    `Sound.note`."""
+    """Read the sound of `uri` in [start_s, end_s), container time.
+
+    It never fails for the content of the file: see `Sound.note`.
+    """
     import av
 
     reader = _Reader(start_s, end_s)

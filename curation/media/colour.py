@@ -1,4 +1,4 @@
-"""What a frame's colour tags say (ITU-T H.273), in ffmpeg's words, and conversions in which pixels and tags agree."""
+"""A frame's colour tags (ITU-T H.273), in ffmpeg's words, and conversions in which pixels and tags agree."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ class Colour:
 
     @property
     def hdr(self) -> str:
-        """What its transfer says: pq, hlg, else sdr."""
+        """Kind of its transfer: pq, hlg, else sdr."""
         return HDR_KINDS.get(self.transfer, "sdr")
 
     def names(self) -> dict[str, Any]:
@@ -64,8 +64,10 @@ def colour_of(frame: Any) -> Colour:
 
 
 def state_range(frame: Any) -> None:
-    """Call a YUV frame that names no range limited, in place, which is how swscale reads it: libavfilter would convert
-    from unspecified to limited, pixel by pixel to the same values."""
+    """Mark a YUV frame that names no range as limited, in place, which is how swscale reads it.
+
+    Without the mark, libavfilter would convert from unspecified to limited, pixel by pixel to the same values.
+    """
     format = frame.format
     is_yuv = len(format.components) >= 3 and not format.is_rgb and not format.name.startswith("yuvj")
     if is_yuv and int(frame.color_range) == 0:
@@ -82,8 +84,10 @@ def hdr_kind(frame: Any, side_data: dict[str, bytes]) -> str:
 
 
 def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any:
-    """`frame` at this size, in this pixel format, matrix and range: a stream may change them half-way, and what filters
-    it may not. The very frame where nothing differs."""
+    """Convert `frame` to this size, pixel format, matrix and range; return the very frame where nothing differs.
+
+    A stream may change them half-way, and a filter graph may not.
+    """
     from av.video.reformatter import Interpolation
 
     own = colour_of(frame)
@@ -104,5 +108,5 @@ def alike(frame: Any, size: tuple[int, int], format: str, colour: Colour) -> Any
 
 
 def _as_swscale(matrix: int) -> int:
-    """swscale's number of a matrix: BT.601 is 5 there, and stands for what is unspecified."""
+    """Return libswscale's number of a matrix: BT.601 is 5 there, and stands for an unspecified one."""
     return 5 if matrix in (UNSPECIFIED, 5, 6) else matrix

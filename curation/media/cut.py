@@ -45,6 +45,7 @@ class CutSpec:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames in the clip."""
         return self.end_frame - self.start_frame
 
 

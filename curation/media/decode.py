@@ -28,7 +28,7 @@ CONTAINERS = (
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
-MAX_LOST = 1_000_000  # packets of which it is noted when they were to be shown
+MAX_LOST = 1_000_000  # lost packets whose times are kept
 STATE_DURATION = ("matroska", "webm", "flv", "asf", "mxf", "mov")  # containers that say how long they are
 MAX_WAITING = 256  # packets in a decoder whose frames have not come yet; decoders hold back 16, threads a few more
 UNSPECIFIED = 2  # of colour tags (ITU-T H.273)
@@ -49,9 +49,11 @@ class Orientation:
 
     @property
     def degrees(self) -> int:
+        """Degrees clockwise, 0 to 270."""
         return 90 * self.turns
 
     def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) of an upright frame from those of a decoded one, in pixels."""
         return (height, width) if self.turns % 2 else (width, height)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
@@ -72,10 +74,16 @@ class Video:
     """
 
     def __init__(self, uri: str, *, threads: int = 1, listens: bool = False) -> None:
-        """listens: note for `heard` what libav says meanwhile; with one thread alone.
+        """Open a video.
 
-        Raises MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first bytes
-        tell what it is instead, `empty text pointer playlist not_video encrypted truncated`.
+        Args:
+            uri: a path or a URI that fsspec opens.
+            threads: decoder threads.
+            listens: keep libav's log messages for `heard`; needs threads = 1.
+
+        Raises:
+            MediaError: `io` (cannot be read), `no_video`, `open` (not a video container) or, where its first bytes tell
+                its kind, `empty text pointer playlist not_video encrypted truncated`.
         """
         self.uri = uri
         self.file = _remote_file(uri)
@@ -108,11 +116,14 @@ class Video:
 
     @property
     def time_base(self) -> Fraction:
+        """Seconds per tick of timestamps."""
         return self.stream.time_base or Fraction(1, 90000)
 
     def frames(self) -> Iterator[Any]:
-        """Yield decoded `av.VideoFrame`s in presentation order. Damaged packets are skipped and counted in
-        `decode_errors`."""
+        """Yield decoded `av.VideoFrame`s in presentation order.
+
+        Damaged packets are skipped and counted in `decode_errors`.
+        """
         import av
 
         packets = self.container.demux(self.stream, *self._sound())
@@ -149,7 +160,7 @@ class Video:
 
     @property
     def heard(self) -> Heard:
-        """What libav said while `frames` decoded, and when what was read ends."""
+        """Log of libav while `frames` decoded, and the end of the packets read."""
         if self.ear is None:
             return NOTHING_HEARD
         said = self.ear.said
@@ -194,8 +205,10 @@ class Video:
 
 
 def _alpha_decoder(stream: Any) -> Any:
-    """A decoder that sees the transparency of a WebM's pictures, which ffmpeg's own ones drop; None where it has none,
-    or this build no such decoder."""
+    """Return a decoder that sees the transparency of a WebM's pictures, which ffmpeg's own decoders drop.
+
+    None where the stream has no transparency, or this build no such decoder.
+    """
     import av
 
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
@@ -224,10 +237,10 @@ def rate_claims(video: Video) -> list[Fraction | None]:
 
 
 def side_data_of(frame: Any) -> dict[str, bytes]:
-    """A decoded frame's side data by the name of its kind, such as `DISPLAYMATRIX`.
+    """Return a decoded frame's side data by the name of its kind, such as `DISPLAYMATRIX`.
 
-    Kinds that this PyAV has no name for (3D views, say) are passed over; so is what comes after the first of them,
-    which PyAV does not hand out.
+    Kinds that this PyAV has no name for (3D views, for example) are skipped, and so are all kinds after the first of
+    them, which PyAV does not hand out.
     """
     try:
         sides = frame.side_data
@@ -279,7 +292,7 @@ def forget_unusual_tags(frame: Any) -> list[str]:
 
 @functools.cache
 def _quarter_turns() -> dict[tuple[int, int, int, int], Orientation]:
-    """(a, b, c, d) of the matrix [x' y'] = [x y]·[[a b] [c d]], y down, to the orientation it stands for."""
+    """Return the orientations by (a, b, c, d) of their matrix [x' y'] = [x y]·[[a b] [c d]], y down."""
     found = {}
     for turns in range(4):
         cos, sin = round(math.cos(turns * math.pi / 2)), round(math.sin(turns * math.pi / 2))
@@ -296,7 +309,7 @@ def _from_matrix(matrix: np.ndarray) -> Orientation:
 
 
 def _remote_file(uri: str) -> Any:
-    """An fsspec file for a URI; None for a local path, which the demuxer reads itself (faster)."""
+    """Open a URI by fsspec; return None for a local path, which the demuxer reads itself (faster)."""
     if "://" not in uri:
         return None
     from reelwright.curation.media.remote import open_seekable
@@ -336,7 +349,7 @@ def _reason(error: Any) -> str:
 
 
 def _footage(container: Any, uri: str) -> tuple[Any, tuple[str, ...]]:
-    """The stream that is curated, and a phrase for each other one."""
+    """Return the stream that is curated, and a phrase for each other one."""
 
     @contextlib.contextmanager
     def reopened() -> Iterator[Any]:

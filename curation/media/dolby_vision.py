@@ -1,4 +1,4 @@
-"""Which profile of Dolby Vision an MP4 says it has: its configuration record, a box of the sample entry."""
+"""The profile of Dolby Vision that an MP4 claims: its configuration record, a box of the sample entry."""
 
 from typing import Any, BinaryIO
 
@@ -10,8 +10,12 @@ MAX_DEPTH = 6
 
 
 def dolby_vision_profile(path: str, file: Any = None) -> int | None:
-    """Return the profile number of the first Dolby Vision track; None where the file has no such record. file: already
-    open."""
+    """Return the profile number of the first Dolby Vision track; None where the file has no such record.
+
+    Args:
+        path: path or URI of the file.
+        file: the file, if it is open already.
+    """
     if file is not None:
         place = file.tell()
         try:

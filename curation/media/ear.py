@@ -1,4 +1,4 @@
-"""What libav says while it reads and decodes: its errors tell of damage that no frame is marked with."""
+"""libav's log while it reads and decodes: its errors report damage that no frame is marked with."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ MAX_SAID = 80  # characters of a message that are kept: it may hold what is in t
 
 @dataclass(frozen=True)
 class Heard:
-    """What one decode of a file made libav say.
+    """libav's log over one decode of a file.
 
     decoder_errors: packets that decoded with errors. decoder_said, container_said: the first message of each, empty
     where there was none. ends_s: when the last packet of picture or sound ends; claimed_s: when the container says that
@@ -26,8 +26,10 @@ NOTHING_HEARD = Heard()
 
 
 class Ear:
-    """Listens to libav's log inside of `with ear.to("decoder"):`, in this thread and no longer: a log that is open
-    while libav's own threads end could make them wait for one another."""
+    """Listen to libav's log inside of `with ear.to("decoder"):`, in this thread and no longer.
+
+    A log that is open while libav's own threads end could make them wait for one another.
+    """
 
     def __init__(self) -> None:
         self.errors: Counter[str] = Counter()  # calls in which libav reported an error and went on, by whom
@@ -37,6 +39,7 @@ class Ear:
         self._logs: list[tuple[int, str, str]] = []
 
     def to(self, who: str) -> Self:
+        """Attribute the messages of the coming `with` block to `who`."""
         self._who = who
         return self
 

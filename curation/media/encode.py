@@ -74,8 +74,12 @@ class Framing:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long frames are shown. rate: frames per second; None: each as long as its time says. duration_s: of all
-    frames; None: as long as the frames themselves say."""
+    """How long frames are shown.
+
+    Attributes:
+        rate: frames per second; None: each as long as its time says.
+        duration_s: of all frames; None: as long as the frames themselves say.
+    """
 
     rate: Fraction | None
     duration_s: float | None = None
@@ -162,7 +166,7 @@ class ClipWriter:
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
 
     def _sound(self, video: Video) -> Sound | None:
-        """The sound of the clip's span; None where the source has none."""
+        """Read the sound of the clip's span; None where the source has none."""
         if not video.container.streams.audio:
             return None
         if self.first_pts is None or self.duration_s is None:
@@ -186,6 +190,7 @@ class ClipWriter:
         return alike(frame, self.size, self.format, self.in_colour)
 
     def finish(self) -> Encoded:
+        """Flush the encoder, close the file, and return the facts of the clip."""
         self.graph.vpush(None)
         self._drain()
         for packet in self.stream.encode():
@@ -257,7 +262,7 @@ Step = tuple[str, str]  # a libavfilter filter and its arguments
 
 
 def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
-    """Where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
+    """Return where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
     size = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}"
     tags = "" if colour.is_rgb else f":colorspace={colour.matrix}:range={colour.range}"
     return "buffer", f"{size}:time_base={time_base}:pixel_aspect=1/1{tags}"
@@ -310,7 +315,7 @@ class Conversion:
 
 
 def _escaped(path: str) -> str:
-    """A path as a value of libavfilter's arguments."""
+    """Escape a path for libavfilter's arguments."""
     return "".join(f"\\{c}" if c in "\\:'" else c for c in path)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with one file, as a fact that fits a row of `failures`."""
+"""A failure of one file, as a fact that fits a row of `failures`."""
 
 from dataclasses import dataclass
 from typing import Literal

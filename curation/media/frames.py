@@ -28,7 +28,7 @@ class Frames:
     """Frames that a consumer wants from a clip: how many, how large, in which colours.
 
     Samples are the middles of equal parts of the clip, so they are spread evenly; a clip with fewer frames gives all
-    of them, once each. Give `count`, or `rate` in samples a second, if need be with the `least` and `most` of them.
+    of them, once each. Give `count`, or `rate` in samples per second, if need be with the `least` and `most` of them.
 
     height: frames are scaled so that the shorter side has this many pixels: the height of a landscape frame, the width
         of a portrait one, which would otherwise be judged on a third of the pixels.
@@ -48,7 +48,7 @@ class Frames:
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.rate is None):
-            raise ValueError("Frames wants either count (frames a clip) or rate (frames a second)")
+            raise ValueError("Frames wants either count (frames per clip) or rate (frames per second)")
         if self.count is not None and (self.least or self.most):
             raise ValueError("Frames: least and most go with rate; count is both")
         if self.least and self.most and self.least > self.most:
@@ -66,7 +66,7 @@ class Frames:
         return [(2 * k + 1) * usable // (2 * count) for k in range(count)]
 
     def frame_indices(self, num_frames: int, fps: float) -> list[int]:
-        """Every frame in the order of the samples; with `pairs` two a sample (a clip too short repeats its last)."""
+        """Every frame in the order of the samples; with `pairs` two per sample (a clip too short repeats its last)."""
         first = self.indices(num_frames, fps)
         return [min(j, num_frames - 1) for i in first for j in (i, i + self.step)] if self.pairs else first
 
@@ -103,7 +103,7 @@ def sample(mp4: bytes, needs: Sequence[Frames]) -> list[np.ndarray]:
 
 
 def read(mp4: bytes, needs: Sequence[Frames] = ()) -> tuple[ClipFacts, list[np.ndarray]]:
-    """The facts and `sample` from one pass over the bytes; without needs nothing is decoded."""
+    """Return the facts and `sample` from one pass over the bytes; without needs nothing is decoded."""
     import av
 
     try:
@@ -165,10 +165,10 @@ def _sample_packets(
 
 
 def decode_wanted(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
-    """The frames with these presentation times, exactly as a full decode gives them, on one thread.
+    """Yield the frames with these presentation times, exactly as a full decode gives them, on one thread.
 
-    H.264 frames that no other frame refers to and nobody wants are left out, half of the work at x264's defaults; so
-    is all that follows the last wanted packet (in decoding order: after it the decoder is flushed).
+    H.264 frames that no other frame refers to and nobody wants are skipped, half of the work at x264's defaults. So are
+    all packets after the last wanted one (in decoding order: after it the decoder is flushed).
     """
     context.thread_count, context.thread_type = 1, "NONE"  # parallelism is over clips
     last = max((i for i, p in enumerate(packets) if p.pts in wanted), default=-1)

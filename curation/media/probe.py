@@ -1,4 +1,4 @@
-"""What a file says of itself, without decoding more than one frame. Run it inside a `Sandbox`."""
+"""The facts that a file states, without decoding more than one frame. Run it inside a `Sandbox`."""
 
 import hashlib
 import os

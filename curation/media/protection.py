@@ -66,6 +66,6 @@ def _scheme(file: BinaryIO, start: int, end: int, depth: int = 0) -> str | None:
 
 
 def _is_scrambled(head: bytes) -> bool:
-    """Whether most packets of a transport stream say that they are scrambled."""
+    """Return whether most packets of a transport stream say that they are scrambled."""
     packets = [head[i : i + 4] for i in range(0, len(head) - 4, TS_PACKET) if head[i] == 0x47]
     return sum(p[3] >> 6 != 0 for p in packets) > len(packets) // 2

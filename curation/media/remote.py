@@ -14,14 +14,22 @@ WEB = ("http://", "https://")
 
 
 def open_stream(uri: str) -> Any:
-    """Open a file that is read once from its beginning. One request on the web, so the server needs no ranges. Raises
-    what the file system raises."""
+    """Open a file that is read once from its beginning.
+
+    It is one request on the web, so the server needs no ranges. Errors of the file system pass through.
+    """
     return _open(uri, 0 if _is_web(uri) else BLOCK_BYTES)
 
 
 def open_seekable(uri: str) -> Any:
-    """Open a file in which one may seek: where a server answers no request for a range of bytes, a copy without a name
-    in the folder for temporary files. Raises MediaError `io`."""
+    """Open a file in which one may seek.
+
+    Where a server answers no request for a range of bytes, a copy without a name is made in the folder for temporary
+    files.
+
+    Raises:
+        MediaError: `io`.
+    """
     try:
         file = _open(uri, BLOCK_BYTES)
         if not _is_web(uri) or _answers_ranges(file):
@@ -36,8 +44,11 @@ def open_seekable(uri: str) -> Any:
 
 
 def _open(uri: str, block_bytes: int) -> Any:
-    """By the file system's `open`, which takes a block size in all of them; `fsspec.open` hands it to the file system's
-    constructor, and some of those hand it on to a library that knows no such option (seen: s3fs)."""
+    """Open a file by the file system's `open`, which takes a block size in all of them.
+
+    `fsspec.open` hands the block size to the file system's constructor, and some of those hand it on to a library that
+    has no such option (seen: s3fs).
+    """
     import fsspec
 
     files, path = fsspec.core.url_to_fs(uri)
@@ -62,7 +73,7 @@ def _answers_ranges(file: Any) -> bool:
 
 
 def _downloaded(uri: str, stream: Any) -> Any:
-    """The whole of `stream` in a file that is gone with this process, however that ends."""
+    """Copy `stream` to a file that is gone with this process, however that ends."""
     copy, size = tempfile.TemporaryFile(prefix="reel-"), 0  # noqa: SIM115 - the caller closes it
     try:
         while block := stream.read(BLOCK_BYTES):

@@ -32,7 +32,7 @@ STDERR_TAIL_CHARS = 2000
 
 @dataclass(frozen=True)
 class Reply:
-    """What a sandboxed function returned: JSON-like `value`, and byte strings too large for JSON."""
+    """The result of a sandboxed function: JSON-like `value`, and byte strings too large for JSON."""
 
     value: Any
     blobs: list[bytes] = field(default_factory=list)

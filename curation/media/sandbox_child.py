@@ -89,7 +89,10 @@ def _send(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """A hung decoder must not outlive a worker that was killed with SIGKILL (Linux)."""
+    """Kill this process once its parent is gone (Linux).
+
+    A hung decoder must not outlive a worker that was killed with SIGKILL.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""What a file is that no demuxer takes for a video: empty, a web page, a pointer, a playlist, a picture, cut off.
+"""The kind of a file that no demuxer takes for a video: empty, a web page, a pointer, a playlist, a picture, cut off.
 
 A bounded look at its first bytes and at an MP4's boxes; nothing is decoded.
 """
@@ -74,8 +74,13 @@ def looks_like(head: bytes) -> str | None:
 
 
 def why_not_opened(uri: str, file: Any, reason: str) -> MediaError:
-    """Explain why no demuxer opened a file. file: an open binary file, None for a local path. reason: in
-    the demuxer's words."""
+    """Explain why no demuxer opened a file.
+
+    Args:
+        uri: path or URI of the file.
+        file: the open binary file; None for a local path.
+        reason: the demuxer's own words.
+    """
     with contextlib.suppress(Exception), _looked_at(uri, file) as (stream, size):
         return _why(stream, size, reason)
     return MediaError("open", f"not a readable video file ({reason})")
@@ -91,8 +96,12 @@ def why_no_video(uri: str) -> MediaError:
 
 
 def refuse_protected(uri: str, file: Any) -> None:
-    """Raise MediaError (`encrypted`) for a file that opens and says that its pictures are encrypted. file: as for
-    `why_not_opened`; it is left where it stood."""
+    """Raise MediaError (`encrypted`) for a file that opens and says that its pictures are encrypted.
+
+    Args:
+        uri: path or URI of the file.
+        file: the open binary file, whose position is kept; None for a local path.
+    """
     stood, found = file.tell() if file is not None else 0, None
     with contextlib.suppress(OSError, ValueError), _looked_at(uri, file) as (stream, size):
         stream.seek(0)
@@ -127,7 +136,7 @@ def first_bytes(uri: str, file: Any, count: int = 32) -> bytes:
 
 @contextlib.contextmanager
 def _looked_at(uri: str, file: Any) -> Iterator[tuple[Any, int]]:
-    """(an open file, its size in bytes)."""
+    """Yield (an open file, its size in bytes)."""
     if file is not None:
         yield file, file.seek(0, os.SEEK_END)
         return
@@ -213,7 +222,7 @@ def _begins(start: str, words: str) -> bool:
 
 
 def _as_text(head: bytes) -> str | None:
-    """The bytes as text, if they are text: nearly all of it letters and blanks."""
+    """Return the bytes as text, if they are text: nearly all of it letters and blanks."""
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in head:
         return None

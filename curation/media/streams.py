@@ -54,8 +54,10 @@ def choose_stream(container: Any, reopen: Callable[[], Any]) -> Chosen | None:
 
 
 def choose_sound(container: Any) -> Any:
-    """Return the sound that belongs to the footage: the first stream with the default flag that has a decoder, else the
-    first; None where there is none."""
+    """Return the sound that belongs to the footage; None where there is none.
+
+    That is the first stream with the default flag that has a decoder, else the first one that has.
+    """
     streams = list(container.streams.audio)
     known = [s for s in streams if s.codec_context is not None and s.codec_context.codec is not None]
     return next((s for s in known if "default" in dispositions(s)), next(iter(known or streams), None))

@@ -33,7 +33,7 @@ def pq_to_nits(signal: np.ndarray) -> np.ndarray:
 
 
 def nits_to_pq(nits: np.ndarray) -> np.ndarray:
-    """The inverse of `pq_to_nits`."""
+    """Invert `pq_to_nits`."""
     y = np.power(np.asarray(nits) / PEAK_NITS, M1)
     return np.power((C1 + C2 * y) / (1 + C3 * y), M2)
 
@@ -79,7 +79,7 @@ def peak_of(side_data: Mapping[str, bytes]) -> float:
 
 @functools.lru_cache(maxsize=4)
 def cube(transfer: int, peak_nits: float) -> str:
-    """The table as the text of a .cube file, whose red runs fastest."""
+    """Return the table as the text of a .cube file, whose red runs fastest."""
     axis = np.linspace(0, 1, POINTS)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
     table = to_sdr(np.stack([red, green, blue], -1).reshape(-1, 3), transfer, peak_nits)

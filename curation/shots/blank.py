@@ -30,6 +30,7 @@ class Run:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames."""
         return self.last - self.first + 1
 
 
@@ -52,8 +53,10 @@ def is_long(footage: Footage, run: Run) -> bool:
 
 
 def is_dip(footage: Footage, state: np.ndarray, first: int, last: int) -> bool:
-    """Whether frames [first, last], which may be none, are black or white between pictures, and not for long enough to
-    be a shot."""
+    """Return whether frames [first, last], which may be none, are a dip to black or white between pictures.
+
+    A stretch that is long enough to be a shot is no dip.
+    """
     if last < first:
         return True
     run = _run_of(state, first)
@@ -74,7 +77,7 @@ def long_runs(footage: Footage, state: np.ndarray) -> list[Run]:
 
 
 def _run_of(state: np.ndarray, at: int) -> Run:
-    """The frames around `at` that are in its state."""
+    """Return the frames around `at` that are in its state."""
     others = np.flatnonzero(state != state[at])
     place = int(np.searchsorted(others, at))
     first = int(others[place - 1]) + 1 if place else 0
@@ -91,8 +94,10 @@ def _settled(footage: Footage, run: Run) -> Run:
 
 
 def without_long_runs(found: list[Transition], runs: list[Run]) -> list[Transition]:
-    """Transitions, in order, that leave scenes that show nothing to be shots: ending where one begins, beginning where
-    it ends."""
+    """Return the transitions, in order, that leave empty scenes to be shots.
+
+    A transition ends where such a scene begins, and begins where it ends.
+    """
     pieces = found
     for run in runs:
         pieces = [piece for t in pieces for piece in _outside(t, run)]

@@ -37,7 +37,7 @@ def detect(footage: Footage, network: Network, *, fps: float, threshold: float) 
     exact += find_inset_dissolves(footage, insets, exact)
     exact += [t for t in find_mattes(footage, wide_first, exact) if separates(footage, t)]
     wipes, blends = find_gradual(footage, scores, exact, windows, threshold=threshold)
-    return widen(footage, exact, wipes, blends), scores.frames_seen
+    return widen(footage, exact + wipes, blends), scores.frames_seen
 
 
 def gaps_for(fps: float) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ class CutEvidence:
 
     @property
     def contrast(self) -> float:
+        """Ratio of the two similarities' distances from 1."""
         return (1 - self.across) / (1.02 - self.within)
 
 
@@ -55,8 +56,11 @@ def weigh(footage: Footage, t: int, *, alike: float) -> CutEvidence | None:
 
 
 def is_jump(footage: Footage, evidence: CutEvidence) -> bool:
-    """A jump cut within one framing: nearly all of the picture is found again, displaced, yet most of it has changed in
-    one frame by far more than it does in any frame around. A caption that appears changes fewer places."""
+    """Return whether a cut is a jump within one framing.
+
+    Nearly all of the picture is found again, displaced, yet most of it has changed in one frame by far more than it
+    does in any frame around. A caption that appears changes fewer places.
+    """
     t, step = evidence.at, footage.step
     before, after = step[max(1, t - NEAR) : t], step[t + 1 : t + 1 + NEAR]
     if evidence.contrast < JUMP_CONTRAST or len(before) < NEAR or len(after) < NEAR:

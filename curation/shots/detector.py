@@ -46,7 +46,7 @@ class ShotDetector(ABC):
         return self._judged(self._distinct.push(frames)) if len(frames) else []
 
     def flush(self) -> list[Transition]:
-        """The transitions left at the end of the frames; nothing may be pushed after it."""
+        """Return the transitions left at the end of the frames; nothing may be pushed after it."""
         found = self._judged(self._distinct.flush()) + [self._in_source(t) for t in self._flush()]
         self.settled = self._distinct.numbers[-1]
         return found
@@ -66,8 +66,11 @@ class ShotDetector(ABC):
         return found
 
     def _in_source(self, t: Transition) -> Transition:
-        """A cut is where its first picture appears; a gradual one lasts as long as its last picture stands. Flashes
-        between two shots belong to neither."""
+        """Map a transition to the source's frames.
+
+        A cut is where its first picture appears; a gradual one lasts as long as its last picture stands. Flashes
+        between two shots belong to neither.
+        """
         numbers, flashes = self._distinct.numbers, self._distinct.flashes
         first = numbers[t.first]
         if not t.is_cut:
@@ -94,7 +97,11 @@ class ShotDetector(ABC):
 
 
 def make_detector(config: ShotConfig, fps: float) -> ShotDetector:
-    """The detector `config` names. Raises MissingNetwork if it needs a network that is not installed."""
+    """Make the detector that `config` names.
+
+    Raises:
+        MissingNetwork: it needs a network that is not installed.
+    """
     kinds: dict[str, Callable[[ShotConfig, float], ShotDetector]] = {
         "cascade": CascadeDetector,
         "transnetv2": TransNetDetector,
@@ -175,7 +182,7 @@ class CascadeDetector(_Blocks):
         return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
 
     def _end_of(self, after: int) -> int:
-        """The source's frame at which picture `after` - 1 ends."""
+        """Return the source's frame at which picture `after` - 1 ends."""
         numbers = self._distinct.numbers
         return numbers[after] if after < len(numbers) else numbers[after - 1] + 1
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from reelwright.curation.shots.blank import PICTURE, is_dip, long_runs, longest_dip, states, without_long_runs
 from reelwright.curation.shots.flashes import without_flashes
-from reelwright.curation.shots.follow import eased, followed
+from reelwright.curation.shots.follow import followed
 from reelwright.curation.shots.footage import Footage
 from reelwright.curation.shots.types import Transition
 
@@ -21,15 +21,13 @@ SETTLED = 0.8  # similarity of frames half a transition apart where the shot bes
 SHORTEST_SHOT = 8  # frames; less between two gradual transitions is a piece of one
 
 
-def widen(
-    footage: Footage, exact: Sequence[Transition], wipes: Sequence[Transition], loose: Sequence[Transition]
-) -> list[Transition]:
-    """Let `loose` transitions and `wipes` reach as far as they do, and join those with no shot between them.
+def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transition]) -> list[Transition]:
+    """Let `loose` transitions reach as far as they do, and join those with no shot between them.
 
     None overlap; nor do those returned, which are in order.
     """
     state = states(footage)
-    found = without_flashes(footage, state, sorted([*exact, *wipes, *loose], key=lambda t: t.first))
+    found = without_flashes(footage, state, sorted([*exact, *loose], key=lambda t: t.first))
     wide: list[Transition] = []
     for index, t in enumerate(found):
         before = wide[-1].last + 1 if wide else 0
@@ -43,8 +41,6 @@ def widen(
                 last = max(mixed.last, _settled(footage, t.last, 1, after, length))
             begin, end = _faded(footage, state, first, -1, before, last), _faded(footage, state, last, 1, after, first)
             reached = Transition(begin, end, t.confidence)
-        elif t in wipes:
-            reached = eased(footage, t, (before, after))
         elif t.is_cut:
             reached = _with_its_fade(footage, state, t, before, after)
         if wide and _one_way(footage, state, wide[-1], reached):
@@ -88,7 +84,7 @@ def _faded(footage: Footage, state: np.ndarray, at: int, way: int, limit: int, o
 
 
 def _nearest_blank(state: np.ndarray, at: int, way: int, origin: int) -> int:
-    """The last frame of black or white that a fade in this direction comes from; -1 if it comes from none."""
+    """Return the last frame of black or white that a fade in this direction comes from; -1 if it comes from none."""
     begin = max(0, min(len(state) - 1, origin - way * LOOK))
     back = state[begin : at + 1] if way > 0 else state[at : begin + 1][::-1]
     there = np.flatnonzero(back != PICTURE)
@@ -113,7 +109,7 @@ def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
 
 
 def _with_its_fade(footage: Footage, state: np.ndarray, cut: Transition, before: int, after: int) -> Transition:
-    """A cut from black, or to it, at which a picture begins to show or ends: the fade that it is the end of."""
+    """Extend a cut from or to black, at which a picture begins to show or ends, to the fade that it ends."""
     for at, way, limit in ((cut.first, 1, after), (cut.first - 1, -1, before)):
         back = at - way
         if 0 <= back < len(footage) and state[back] != PICTURE and _begins_to_show(footage, at, way):

@@ -46,7 +46,7 @@ def _flashes(footage: Footage, state: np.ndarray, t: Transition, changes: np.nda
 
 
 def _is_cut_short(footage: Footage, state: np.ndarray, t: Transition, near: list[int]) -> bool:
-    """The file begins or ends while the light is off or blinding, and the scene on the other side flashes on."""
+    """Return whether the file begins or ends while the light is off or blinding, and its other side flashes on."""
     before, after = t.first - 1, t.first if t.is_cut else t.last + 1
     slack = 0.5 / footage.rate
     if (state[: before + 1] != PICTURE).all() and footage.seconds(0, before) < OFF_S + slack:

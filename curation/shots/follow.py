@@ -17,6 +17,7 @@ NEAREST, FARTHEST = 12, 96  # frames beyond the transition from which the two sh
 PACE = 0.4  # of the pace inside that still counts as going on
 EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
+WORSE, BIT = 1.6, 0.03  # times the share that is left unexplained, and a bit, that is about as well explained
 TOUCHES = 2  # frames from an edge of those looked at, within which a transition may go on beyond it
 ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
 
@@ -34,28 +35,23 @@ def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transi
         before, after = farther
 
 
-def eased(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:
-    """`t`, whose front was seen at its steady pace, with the frames in which it begins and ends more slowly: at most as
-    many again on each side, within frames `limits`."""
-    beside = max(NEAREST, t.last - t.first + 1)
-    lo, hi = max(limits[0], t.first - beside), min(limits[1], t.last + beside)
-    seen = footage.grey[lo : hi + 1].reshape(hi - lo + 1, -1)
-    way = seen[-1] - seen[0]
-    reach = changing((seen - seen[0]) @ way / max(1.0, float(way @ way)))
-    if reach is None:
-        return t
-    return Transition(min(t.first, lo + reach[0]), max(t.last, lo + reach[1]), t.confidence)
+def is_as_clear(t: Transition, other: Transition) -> bool:
+    """Whether `t` is explained about as well as `other`."""
+    return 1 - t.confidence <= WORSE * (1 - other.confidence) + BIT
 
 
 def found_whole(
     find: Callable[[int, int], Transition | None], lo: int, hi: int, limits: tuple[int, int]
 ) -> list[Transition]:
-    """What `find` sees in frames [lo, hi], then in more of them, within `limits`, as long as it reaches an edge of
-    those and grows: a part of a slide is a slide as well. The last one is the whole; none where there is none."""
+    """Return the transitions that `find` sees in frames [lo, hi], then in more frames.
+
+    The frames grow within `limits`, as long as the transition reaches their edge and grows: a part of a slide is a
+    slide as well. The last transition is the whole; the list is empty where there is none.
+    """
     seen: list[Transition] = []
     while t := find(lo, hi):
         length = t.last - t.first + 1
-        if seen and length <= seen[-1].last - seen[-1].first + 1:
+        if seen and not (length > seen[-1].last - seen[-1].first + 1 and is_as_clear(t, seen[-1])):
             break
         seen.append(t)
         farther = (
@@ -69,8 +65,10 @@ def found_whole(
 
 
 def _ends(footage: Footage, t: Transition, lo: int, hi: int) -> tuple[int | None, int | None]:
-    """Where the transition begins and ends if frames `lo` and `hi` are of the two shots; None where they are not: it is
-    on its way there already."""
+    """Return where the transition begins and ends if frames `lo` and `hi` are of the two shots.
+
+    None stands for an end whose frame is on its way already.
+    """
     frames = footage.grey[lo : hi + 1].reshape(hi - lo + 1, -1)
     old, new = frames[0], frames[-1]
     if _correlation(old, new) > ALIKE:
@@ -87,8 +85,11 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def changing(share: np.ndarray) -> tuple[int, int] | None:
-    """First and last frame between the shots, from the new shot's share of each frame, 0 at first to 1 at last; none
-    where it does not rise so. Followed outwards from its middle half, as shares drift a little in the shots too."""
+    """Return the first and last frame between the shots, from the new shot's share of each frame.
+
+    The share is 0 at first and 1 at last; None where it does not rise so. It is followed outwards from its middle half,
+    as shares drift a little in the shots too.
+    """
     middle = int(np.abs(share - 0.5).argmin())
     under, over = np.flatnonzero(share[: middle + 1] < 0.25), np.flatnonzero(share[middle:] > 0.75)
     if not (len(under) and len(over)):

@@ -84,7 +84,7 @@ class Footage:
         return found.clip(0, 1)
 
     def _pooled(self, i: np.ndarray, j: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """Matches of j in i and of i in j [N, 18] -> similarity [N]; flat pictures are compared by their colour."""
+        """Turn matches of j in i and of i in j [N, 18] to a similarity [N]; flat pictures go by their colour."""
         textured_i, textured_j = self.texture[i], self.texture[j]
         shift = np.abs(self._colour[i] - self._colour[j]).mean((1, 2))
         flat = (2 - textured_i.mean(1) - textured_j.mean(1)) * 0.5  # weighs one block of eighteen at most

@@ -62,7 +62,7 @@ def is_inset_cut(footage: Footage, t: int) -> bool:
 
 
 def window_changed(before: np.ndarray, after: np.ndarray) -> Box | None:
-    """The window in which frames, uint8 RGB [27, 48, 3], show different pictures, if all the rest is unchanged."""
+    """Find the window in which frames, uint8 RGB [27, 48, 3], show different pictures, if all the rest is unchanged."""
     changed = np.abs(after.astype(np.int16) - before).max(-1) > CHANGED
     if not LEAST * FILLED < changed.mean() < MOST:
         return None
@@ -101,7 +101,7 @@ def _dissolved(footage: Footage, start: int, end: int) -> Transition | None:
 
 
 def _stays(footage: Footage, before: int, after: int, box: Box) -> bool:
-    """The window is the same one when looked at from farther away: no front that was on its way made it."""
+    """Return whether the window is the same one from farther away: no front that was on its way made it."""
     farther = [(before, min(len(footage) - 1, after + BESIDE)), (max(0, before - BESIDE), after)]
     for a, b in farther:
         other = window_changed(footage.small[a], footage.small[b])

@@ -45,7 +45,7 @@ class Atlas:
 
 @lru_cache(maxsize=2)
 def atlas(height: int, width: int) -> Atlas:
-    """The layouts for pictures of this size."""
+    """Make the layouts for pictures of this size."""
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
     layouts = dict(_layouts(y, x))
     stages = (np.arange(STEPS) + 0.5) / STEPS
@@ -107,7 +107,7 @@ def _sliding(y: np.ndarray, x: np.ndarray, way: str, *, old_moves: bool, new_mov
 
 
 def _panned(y: np.ndarray, x: np.ndarray, way: str, share: float) -> Layout:
-    """A camera turns by this share of the picture: the old picture where it still reaches, the new one beyond."""
+    """Turn the camera by this share of the picture: the old picture where it still reaches, the new one beyond."""
     dx, dy = WAYS[way]
 
     def layout(p: float) -> Sources:
@@ -119,7 +119,7 @@ def _panned(y: np.ndarray, x: np.ndarray, way: str, share: float) -> Layout:
 
 
 def _squeezed(y: np.ndarray, x: np.ndarray, way: str) -> Layout:
-    """The old picture is pressed together against the side it leaves by, the new one unfolds behind it."""
+    """Press the old picture together against the side it leaves by; the new one unfolds behind it."""
 
     def layout(p: float) -> Sources:
         new = _entered(y, x, way, p)
@@ -148,7 +148,7 @@ def _doors(y: np.ndarray, x: np.ndarray, upright: bool, closing: bool) -> Layout
 
 
 def _scaled(y: np.ndarray, x: np.ndarray, tall: bool, wide: bool, *, shrinks: bool) -> Layout:
-    """The new picture grows from the middle over the old one, or the old one shrinks into it, either way or in both."""
+    """Grow the new picture from the middle over the old one, or shrink the old one into it, either way or in both."""
 
     def layout(p: float) -> Sources:
         size = 1 - p if shrinks else p
@@ -160,7 +160,7 @@ def _scaled(y: np.ndarray, x: np.ndarray, tall: bool, wide: bool, *, shrinks: bo
 
 
 def _cube(y: np.ndarray, x: np.ndarray, p: float) -> Sources:
-    """A cube turns by p quarter turns, its front three half widths before the eye, and shows its next face."""
+    """Turn a cube by p quarter turns, its front three half widths before the eye, to show its next face."""
     picture, sy, sx = np.full(y.shape, BLACK), y.copy(), x.copy()
     for face, turn in ((OLD, p * np.pi / 2), (NEW, (p - np.sign(p)) * np.pi / 2)):
         cos, sin = np.cos(turn), np.sin(turn)
@@ -173,6 +173,6 @@ def _cube(y: np.ndarray, x: np.ndarray, p: float) -> Sources:
 
 
 def _through_black(y: np.ndarray, x: np.ndarray, p: float, distance: np.ndarray) -> Sources:
-    """The old picture closes to its middle, then the new one opens."""
+    """Close the old picture to its middle, then open the new one."""
     picture = np.where(distance < abs(2 * p - 1), NEW if p > 0.5 else OLD, BLACK)
     return picture, y, x

@@ -62,7 +62,7 @@ def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Seq
 
 
 def _switched(footage: Footage, lo: int, hi: int) -> Transition | None:
-    """The transition in frames [lo, hi], if they hold one."""
+    """Return the transition in frames [lo, hi], if they hold one."""
     report_progress(None)
     for _ in range(2):
         reach = changing(_course(footage.small[lo : hi + 1]).share)
@@ -115,14 +115,14 @@ def is_textured(footage: Footage, before: int, after: int) -> bool:
 
 
 def _calm_beside(footage: Footage, first: int, last: int) -> bool:
-    """The picture changes more in frames [first, last] than it does before and after."""
+    """Return whether the picture changes more in frames [first, last] than it does before and after."""
     inside = float(footage.step[first : last + 2].mean())
     before, after = footage.step[max(1, first - BESIDES) : first], footage.step[last + 2 : last + 2 + BESIDES]
     return all(inside > CALM * float(side.mean()) for side in (before, after) if len(side))
 
 
 def _returns(footage: Footage, before: int, after: int) -> bool:
-    """What was seen before is soon seen again, or what is seen after was seen shortly before: something crossed it."""
+    """Return whether something crossed: the earlier picture is soon seen again, or the later one was seen before."""
     later = np.arange(after, min(len(footage), after + RETURN), 4)
     earlier = np.arange(before, max(-1, before - RETURN), -4)
     pairs = [(np.full(len(later), before), later), (earlier, np.full(len(earlier), after))]

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
-from reelwright.curation.shots.follow import EASED, found_whole
+from reelwright.curation.shots.follow import EASED, found_whole, is_as_clear
 from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
 from reelwright.curation.shots.layouts import STEPS, WAYS, Atlas, atlas
 from reelwright.curation.shots.mattes import is_textured
@@ -28,7 +28,6 @@ PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
 BACK = 0.08  # of the way that noise may seem to go back
 LEAP = 0.35  # of the way gone from one frame to the next: more, and what lies between was never seen
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
-WORSE = 1.6  # times the best fit's unexplained share, of one that explains more frames
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 4.0  # grey levels; pictures with less contrast could be laid out anyhow
 DETAIL = 0.5  # of the plainer picture's own detail that is seen where it should be
@@ -41,8 +40,10 @@ CREEP = 0.006  # of the way gone, by how far a frame leans towards the next stag
 
 @dataclass(frozen=True)
 class Fit:
-    """How well one layout explains the frames between lo and hi: the share it does not (0 to 1, or more), and the
-    progress of each frame [n]."""
+    """How well one layout explains the frames between lo and hi.
+
+    It has the share that is not explained (0 to 1, or more), and the progress of each frame [n].
+    """
 
     name: str
     lo: int
@@ -52,18 +53,23 @@ class Fit:
 
     @property
     def kind(self) -> str:
+        """Name of the layout's kind, without its direction."""
         return self.name.partition(" ")[0]
 
     @property
     def in_order(self) -> bool:
+        """Whether progress hardly runs back and takes no leap."""
         gone = np.diff(self.progress)
         return float(np.clip(-gone, 0, None).sum()) < BACK and float(gone.max(initial=0)) < LEAP
 
 
 def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequence[Transition]) -> list[Transition]:
-    """Moving transitions within windows [start, end] whose ends differ, the widest windows first; none overlap.
+    """Find moving transitions within windows [start, end] whose ends differ, the widest windows first; none overlap.
 
-    cuts: what seems a cut; some may be the jerks of a fast transition, found here as what they are.
+    Args:
+        footage: the pictures.
+        windows: [start, end] in frames.
+        cuts: suspected cuts; some may be the jerks of a fast transition, which is found here.
     """
     found: list[Transition] = []
     for start, end in windows:
@@ -84,9 +90,9 @@ def _longest(found: list[Transition]) -> list[Transition]:
     """Of those that overlap, the longest one that is explained about as well as any: half a cover is a cover too."""
     kept: list[Transition] = []
     for t in sorted(found, key=lambda t: (t.first - t.last, -t.confidence)):
-        least = min(1 - u.confidence for u in found if t.first <= u.last and u.first <= t.last)
+        rivals = [u for u in found if t.first <= u.last and u.first <= t.last]
         clear = not any(t.first <= other.last and other.first <= t.last for other in kept)
-        if clear and 1 - t.confidence <= WORSE * least + 0.03:
+        if clear and all(is_as_clear(t, u) for u in rivals):
             kept.append(t)
     return kept
 
@@ -112,8 +118,10 @@ def _hints(footage: Footage, lo: int, hi: int) -> list[int]:
 
 
 def _fitted(footage: Footage, kinds: np.ndarray, lo: int, hi: int) -> Transition | None:
-    """The transition in a window, fitted to the pictures just before and after it; its confidence is the share that it
-    explains."""
+    """Fit a transition in a window to the pictures just before and after it.
+
+    Its confidence is the share that it explains.
+    """
     for again in (False, True):
         fit = _best_fit(footage, lo, hi, kinds)
         moving = np.flatnonzero((fit.progress > FAINT) & (fit.progress < 1 - FAINT))
@@ -167,8 +175,10 @@ def _pans(short: bool) -> np.ndarray:
 
 
 def _crept(footage: Footage, fit: Fit, rest: int, at: int, way: int) -> int:
-    """From a transition's first (way -1) or last frame (way 1) on, as far as frames lean from the picture at `rest`
-    towards the transition's stages."""
+    """Follow a transition from its first (way -1) or last frame (way 1) on.
+
+    It reaches as far as frames lean from the picture at `rest` towards the transition's stages.
+    """
     full = atlas(HEIGHT, WIDTH)
     kind = np.array([full.names.index(fit.name)])
     pictures = [_soft(footage, t) for t in (fit.lo, fit.hi)]
@@ -204,8 +214,19 @@ def _soft(footage: Footage, t: int) -> np.ndarray:
 def _explain(
     layouts: Atlas, frames: np.ndarray, old: np.ndarray, new: np.ndarray, kinds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """frames: float32 [n, H, W, C] -> squared error [n, k] and stage [n, k] of each layout's best stage, and the
-    error [n] of the best mixture of the two pictures at rest."""
+    """Explain frames by layouts.
+
+    Args:
+        layouts: the layouts.
+        frames: float32 [n, H, W, C].
+        old: the picture at rest before.
+        new: the picture at rest after.
+        kinds: layouts to try, [k].
+
+    Returns:
+        Squared error [n, k] and stage [n, k] of each layout's best stage, and the error [n] of the best mixture of the
+        two pictures at rest.
+    """
     seen = frames.reshape(len(frames), -1)
     made = layouts.compose(old, new, kinds).reshape(len(kinds) * STEPS, -1)
     error = np.square(seen).sum(1)[:, None] - 2 * seen @ made.T + np.square(made).sum(1)[None]
@@ -231,7 +252,7 @@ def _seamed(footage: Footage, before: int, after: int, name: str) -> bool:
 
 
 def _rests(footage: Footage, first: int, last: int, fit: Fit) -> bool:
-    """What moves in the transition stands, or nearly so, before it and after it."""
+    """Return whether the moving picture stands, or nearly so, before the transition and after it."""
     kind, _, way = fit.name.partition(" ")
     if kind not in ("push", "cover", "uncover"):
         return True

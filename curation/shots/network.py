@@ -59,7 +59,11 @@ def weights_digest() -> str:
 
 @lru_cache(maxsize=1)
 def load_network() -> TransNet:
-    """The network, read once a process. Raises MissingNetwork."""
+    """Load the network, once per process.
+
+    Raises:
+        MissingNetwork: it is not installed.
+    """
     return TransNet()
 
 
@@ -152,7 +156,7 @@ def _band(features: Tensor, torch: Any) -> Tensor:
 
 
 def _colour_histograms(frames: Tensor, torch: Any) -> Tensor:
-    """Counts over 8x8x8 RGB bins: uint8 [T, H, W, 3] -> float [T, 512]."""
+    """Count pixels over 8x8x8 RGB bins: uint8 [T, H, W, 3] -> float [T, 512]."""
     levels = (frames >> 5).long().flatten(1, 2)
     bins = (levels[..., 0] << 6) + (levels[..., 1] << 3) + levels[..., 2]
     counts = torch.zeros(len(frames), 512)

@@ -63,7 +63,7 @@ class Distinct:
         return self._hand_out(self._repeats.push(before, small), keep=1)
 
     def flush(self) -> np.ndarray:
-        """The pictures left at the end."""
+        """Return the pictures left at the end."""
         shape = self._waiting[0].shape if self._waiting else (HEIGHT, WIDTH, 3)
         left = self._hand_out(self._repeats.flush(), keep=0)
         self.numbers.append(self._told)
@@ -97,8 +97,15 @@ class Repeats:
         self._has_ended = False
 
     def push(self, before: np.ndarray, small: np.ndarray) -> np.ndarray:
-        """small: uint8 [n, 27, 48, 3], the next frames; before: the one before each -> NEW, REPEAT or FLASH of each
-        frame that can be told now, in order."""
+        """Take the next frames.
+
+        Args:
+            before: the frame before each, as `small`.
+            small: uint8 [n, 27, 48, 3], the next frames.
+
+        Returns:
+            NEW, REPEAT or FLASH of each frame that can be classified now, in order.
+        """
         steps = _local_change(before, small)
         if self._first + len(self._steps) == 0:
             steps[:1] = START  # nothing is repeated by a first frame
@@ -132,7 +139,7 @@ class Repeats:
         return told
 
     def _tell(self, begin: int, end: int) -> np.ndarray:
-        """NEW, REPEAT or FLASH of frames [begin, end) of those held."""
+        """Classify frames [begin, end) of the frames held: NEW, REPEAT or FLASH."""
         at = np.arange(begin, end)
         lo, hi = (at - self.around).clip(0), (at + self.around + 1).clip(max=len(self._steps))
         stands = self._between_real_ones()
@@ -148,8 +155,12 @@ class Repeats:
         return np.where(flashes, FLASH, np.where(repeats, REPEAT, NEW)).astype(np.int8)
 
     def _flash_lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of frames of black or white beside clear pictures: how many there are in a row, else 0; whether they have a
-        picture on both sides, and the file neither begins nor ends with them."""
+        """Return the lengths of flashes: frames of black or white beside clear pictures.
+
+        Returns:
+            How many there are in a row, else 0; and whether they have a picture on both sides, and the file neither
+            begins nor ends with them.
+        """
         edges = np.flatnonzero(np.diff(np.pad(self._blank.astype(np.int8), 1)))
         length, is_inside = np.zeros(len(self._blank), int), np.zeros(len(self._blank), bool)
         for lo, hi in zip(edges[::2], edges[1::2], strict=True):  # frames [lo, hi)
@@ -162,7 +173,7 @@ class Repeats:
         return length, is_inside
 
     def _between_real_ones(self) -> np.ndarray:
-        """Steps of nearly nothing with real ones before and after, near enough."""
+        """Return the steps of nearly nothing with real ones before and after, near enough."""
         steps, reach = self._steps, self.longest
         padded = np.pad(steps, reach, constant_values=(0.0, START if self._has_ended else 0.0))
         highest = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)  # [i]: of steps [i - reach, i)
@@ -196,10 +207,16 @@ def _moves_to(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def true_rate(distinct: Sequence[int] | np.ndarray, times_s: np.ndarray, start: int, end: int, fps: float) -> float:
-    """Distinct pictures a second in frames [start, end): the median over stretches of two seconds; `fps` where none
-    repeats.
+    """Return the distinct pictures per second in frames [start, end).
 
-    distinct: numbers of the frames that repeat none, in order. times_s: [N + 1], as `Timing.times_s`.
+    It is the median over stretches of two seconds; `fps` where no frame repeats.
+
+    Args:
+        distinct: numbers of the frames that repeat no other, in order.
+        times_s: [N + 1], as `Timing.times_s`.
+        start: first frame.
+        end: frame after the last.
+        fps: frame rate of the source.
     """
     numbers = np.asarray(distinct, np.int64)
     numbers = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]

@@ -35,7 +35,7 @@ def _same_share(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _commonest_gain(before: np.ndarray, after: np.ndarray) -> float:
-    """The brightness ratio most pixels share, which is the background's as long as more of it is seen than of others.
+    """Return the brightness ratio of most pixels: the background's, as long as more of it is seen than of other things.
 
     A least-squares fit would follow the thing that moved, which differs most.
     """

@@ -20,6 +20,7 @@ class Transition:
 
     @property
     def is_cut(self) -> bool:
+        """Whether it is a hard cut."""
         return self.first == self.last
 
 
@@ -36,6 +37,7 @@ class Shot:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames."""
         return self.end - self.start
 
 

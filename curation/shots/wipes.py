@@ -29,7 +29,7 @@ class Sweep:
 
 
 def find_sweep(footage: Footage, start: int, end: int) -> Sweep | None:
-    """The clearest sweep that lies within frames [start, end], if any."""
+    """Return the clearest sweep that lies within frames [start, end], if any."""
     report_progress(None)
     change = np.abs(np.diff(footage.grey[start : end + 1], axis=0)).reshape(end - start, -1)
     best: Sweep | None = None

@@ -35,8 +35,7 @@ class Captions:
     kinds: tuple[str, ...] = ()
 
     def best_first(self, kinds: Sequence[str] = ()) -> Captions:
-        """Order them by `kinds`, or a model's before a manifest's before the rest: for formats that take one
-        caption."""
+        """Order captions by `kinds`, or a model's before a manifest's before the rest, for formats of one caption."""
         order = [*kinds, *(kind for kind in (CAPTION, SOURCE) if kind not in kinds)]
         pairs = sorted(
             zip(self.texts, self.kinds, strict=True), key=lambda p: order.index(p[1]) if p[1] in order else len(order)
@@ -87,8 +86,10 @@ class Wanted:
 
 
 def source_captions(store: Connection, version: int | None = None) -> dict[str, list[str]]:
-    """Return manifests' captions of whole files by md5. Of files with the same bytes, the one that was cut goes
-    first."""
+    """Return manifests' captions of whole files by md5.
+
+    Of files with the same bytes, the one that was cut goes first.
+    """
     names = store.dataset("sources", version).schema.names
     columns = [name for name in ("captions", "caption") if name in names]
     if not columns or "md5" not in names:
@@ -104,7 +105,7 @@ def source_captions(store: Connection, version: int | None = None) -> dict[str, 
 
 
 def _read(value: Any, kind: str, kinds: Collection[str] = ()) -> Captions:
-    """The captions in a cell, each once; of structs that say their kind, those that are wanted."""
+    """Read the captions in a cell, each once; of structs that say their kind, only the wanted kinds."""
     found: dict[str, str] = {}
     for item in value if isinstance(value, list | tuple) else [value]:
         its, text = (item.get("kind") or kind, item.get("text")) if isinstance(item, dict) else (kind, item)

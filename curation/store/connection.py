@@ -271,7 +271,7 @@ def _normal_uri(uri: str | Path) -> str:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A store is made in a new or empty directory, or completed where one was begun."""
+    """Refuse a directory that holds anything but a store: a store begins in a new or empty one."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file; give --store a directory.")
     try:

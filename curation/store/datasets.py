@@ -55,8 +55,11 @@ def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Data
 
 
 def to_table(rows: pa.Table | Sequence[dict[str, Any]], table: str, schema: pa.Schema) -> pa.Table:
-    """Return `rows` with the columns and types of `schema`: columns not given are null; unknown ones raise
-    StoreError."""
+    """Return `rows` with the columns and types of `schema`; columns not given are null.
+
+    Raises:
+        StoreError: a column is unknown, or a value does not fit its type.
+    """
     given = rows.schema.names if isinstance(rows, pa.Table) else list({k: None for row in rows for k in row})
     for name in given:
         if name not in schema.names:
@@ -155,6 +158,7 @@ def _same_type(have: pa.DataType, want: pa.DataType) -> bool:
 
 
 def refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
+    """Raise StoreError if `rows` to merge into `table` lack the key column `on`, or hold a key twice."""
     if on not in rows.schema.names:
         raise StoreError(f"rows to merge into {table} lack the column '{on}' that they are matched by.")
     distinct = pc.count_distinct(rows.column(on), mode="all").as_py()
@@ -163,6 +167,7 @@ def refuse_repeats(rows: pa.Table, on: str, table: str) -> None:
 
 
 def cast_all(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    """Cast `rows` to the types of `schema`; raise StoreError naming `table` for a value that does not fit."""
     try:
         return rows.cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
@@ -186,7 +191,7 @@ def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
 
 
 def _compact(rows: pa.Table) -> pa.Table:
-    """The same rows in batches with memory of their own: Lance's pool counts a slice as all that it is a slice of."""
+    """Copy the rows to memory of their own: Lance's pool counts a slice as all that it is a slice of."""
     pieces = [rows.slice(i, BATCH_ROWS) for i in range(0, rows.num_rows, BATCH_ROWS)]
     return pa.concat_tables([piece.take(pa.array(range(piece.num_rows))) for piece in pieces])
 

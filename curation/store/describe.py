@@ -38,6 +38,7 @@ class ColumnInfo:
 
 
 def table_info(dataset: Dataset, table: str) -> TableInfo:
+    """Return the rows, bytes and newest version of a table."""
     size = datasets.stored_bytes(dataset)
     if length := table_of(table).payload_bytes:
         size += sum(dataset.to_table(columns=[length]).column(0).drop_null().to_pylist())
@@ -45,8 +46,10 @@ def table_info(dataset: Dataset, table: str) -> TableInfo:
 
 
 def columns_info(dataset: Dataset, table: str) -> list[ColumnInfo]:
-    """Return each column, in the order of the schema. A maker's fingerprints are counted once for all of its
-    columns."""
+    """Return each column, in the order of the schema.
+
+    A maker's fingerprints are counted once for all of its columns.
+    """
     rows = dataset.count_rows()
     about = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
     makers = {one.get("computed_by", "") for one in about}

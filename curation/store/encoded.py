@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """A table at the version that it had when the reader was made. For any thread, and for spawned processes; a forked
-    one is refused, for Lance's own threads do not survive a fork."""
+    """A table at the version that it had when the reader was made.
+
+    It serves any thread, and spawned processes. A forked process is refused: Lance's own threads do not survive a fork.
+    """
 
     def __init__(self, store: Connection, table: str) -> None:
         self.store, self.table = store, table
@@ -52,10 +54,14 @@ class Reader:
         return rows.drop_columns(["_rowaddr"]), order[np.searchsorted(everything[order], address)]
 
     def tensors(self, places: Sequence[int] | np.ndarray, *, inline: bool) -> list[Any]:
-        """Return the tensors' bytes (buffers) at `places`, in that order. inline: whether they are kept in the row
-        (`is_inline`).
+        """Return the tensors' bytes (buffers) at `places`, in that order.
 
-        Raises StoreError when the version is gone.
+        Args:
+            places: row numbers.
+            inline: whether the tensors are kept in the row (`is_inline`).
+
+        Raises:
+            StoreError: the version is gone.
         """
         blob, column = table_of(self.table).payload
         indices = [int(p) for p in places]
@@ -71,7 +77,7 @@ class Reader:
             ) from error
 
     def _dataset(self) -> Any:
-        """This thread's handle: a handle is not for two threads at once."""
+        """Return this thread's handle: a handle is not for two threads at once."""
         if os.getpid() != self._pid:
             raise StoreError("the store cannot be read in a forked process; start the process with 'spawn'.")
         if not hasattr(self._opened, "dataset"):

@@ -34,7 +34,7 @@ def unresolved(store: Connection, stage: str | None = None) -> pa.RecordBatchRea
 
 
 def _resolved_conditions(store: Connection) -> list[str]:
-    """SQL conditions on `failures_latest f`, each of which means that a later attempt worked."""
+    """Return SQL conditions on `failures_latest f`, each of which means that a later attempt worked."""
     annotators = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     fingerprints = {name: f"c.{identifier(f'{name}_fingerprint')}" for name in annotators}
     same = [(name, f"{column} = f.fingerprint") for name, column in fingerprints.items()]
@@ -55,7 +55,7 @@ def _resolved_conditions(store: Connection) -> list[str]:
 
 
 def _by_stage(cases: Sequence[tuple[str, str]], otherwise: str = "FALSE") -> str:
-    """SQL for the condition that belongs to the failure's stage."""
+    """Return SQL for the condition that belongs to the failure's stage."""
     whens = " ".join(f"WHEN {literal(name)} THEN {condition}" for name, condition in cases)
     return f"CASE f.stage {whens} ELSE {otherwise} END" if cases else otherwise
 

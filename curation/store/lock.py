@@ -144,8 +144,15 @@ def _clear_if_stale(path: Path, draft: Path) -> None:
 
 
 def _has_lapsed(path: Path, draft: Path, lease_s: float) -> bool:
-    """Return whether a lock was not renewed for its lease, by the clock of the file system of both files, and is not
-    renewed while it is watched, by this process's clock. draft: a file of this process beside it."""
+    """Return whether a lock was not renewed for its lease, and is not renewed while it is watched.
+
+    The lease goes by the clock of the file system of both files, the watch by this process's clock.
+
+    Args:
+        path: the lock.
+        draft: a file of this process beside it.
+        lease_s: time after which an unrenewed lock lapses, in seconds.
+    """
     try:
         os.utime(draft)
         last = path.stat().st_mtime_ns

@@ -125,11 +125,18 @@ def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
 
 
 def delete_old_versions(store: Connection, older_than: timedelta) -> int:
-    """Delete versions that no tag pins and that have not been the newest for `older_than`, and all files that no
-    version has, such as those of a killed run; return the bytes freed. Whoever began to read since then reads on.
+    """Delete versions that no tag pins and that have not been the newest for `older_than`.
 
-    It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
-    files younger than a week are left for a run that may still want them.
+    All files that no version has are deleted too, such as those of a killed run. A reader that began since then reads
+    on. It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
+    files younger than a week are kept for a run that may still want them.
+
+    Args:
+        store: the store.
+        older_than: time since a version was replaced.
+
+    Returns:
+        Bytes freed.
     """
     with _all_locks(store):
         return sum(_drop_versions(store, table, older_than).bytes_removed for table in schemas())

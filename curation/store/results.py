@@ -116,7 +116,7 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _write_json(reader: pa.RecordBatchReader, out: IO[bytes]) -> int:
-    """An array with one object per line, so that it is both valid JSON and easy to look through."""
+    """Write an array with one object per line, so that it is both valid JSON and easy to look through."""
     count = 0
     out.write(b"[")
     for row in _objects(reader):

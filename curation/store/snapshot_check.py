@@ -28,12 +28,15 @@ class SnapshotCheck:
 
     @property
     def is_sound(self) -> bool:
+        """Whether no problem was found."""
         return not self.problems
 
 
 def content_hash(rows: pa.Table) -> str:
-    """Return `sha256:` over one line `clip_id TAB weight NEWLINE` per clip, sorted by clip id; weights by
-    `float.hex`."""
+    """Return `sha256:` over one line `clip_id TAB weight NEWLINE` per clip.
+
+    Lines are sorted by clip id; weights are written by `float.hex`.
+    """
     ids, weights = rows.column("clip_id").to_pylist(), rows.column("weight").to_pylist()
     digest = hashlib.sha256()
     for clip_id, weight in sorted(zip(ids, weights, strict=True)):

@@ -134,7 +134,7 @@ def _first_word(query: str) -> str:
 def _guarded(
     reader: pa.RecordBatchReader, con: Any, store: Connection, query: str, close: bool
 ) -> pa.RecordBatchReader:
-    """The same rows, with mistakes found only while running explained, and the connection kept until they end."""
+    """Return the same rows; explain mistakes found while running, and keep the connection until the end."""
     import duckdb
 
     def batches() -> Any:

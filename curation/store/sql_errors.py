@@ -93,7 +93,7 @@ def _unknown_column(name: str, alias: str | None, store: Connection, query: str,
 
 
 def _not_passed_on(name: str, alias: str | None, candidates: list[str]) -> StoreError:
-    """A column of a subquery or a WITH, or one that a subquery does not return."""
+    """Explain a column of a subquery or a WITH that the subquery does not return."""
     alike = look_alikes(name, candidates)
     shown = ", ".join(alike or candidates[:FEW])
     hint = f"; columns {'that look alike' if alike else 'there'}: {shown}" if shown else ""

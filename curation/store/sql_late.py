@@ -68,7 +68,7 @@ def row_id_query(con: Any, query: str, columns: list[str]) -> str | None:
 
 
 def _eligible(tree: dict[str, Any], columns: set[str]) -> dict[str, Any] | None:
-    """The SELECT node, if its rows are rows of clips, picked by WHERE, ORDER BY columns and LIMIT alone."""
+    """Return the SELECT node, if its rows are rows of clips, picked by WHERE, ORDER BY columns and LIMIT alone."""
     if tree["error"] or len(tree["statements"]) != 1:
         return None
     node = tree["statements"][0]["node"]
@@ -90,7 +90,7 @@ def _eligible(tree: dict[str, Any], columns: set[str]) -> dict[str, Any] | None:
 
 
 def _is_wide(node: dict[str, Any]) -> bool:
-    """Whether the query returns columns that WHERE and ORDER BY do not read anyway."""
+    """Return whether the query returns columns that WHERE and ORDER BY do not read anyway."""
     parts = list(_walk(node["select_list"]))
     if any(part["class"] == "STAR" for part in parts):
         return True
@@ -126,7 +126,7 @@ def _looks_at_one_row(expression: dict[str, Any]) -> bool:
 
 
 def _renames(expression: dict[str, Any]) -> bool:
-    """An alias could hide the column that ORDER BY names."""
+    """Return whether an alias could hide the column that ORDER BY names."""
     return bool(expression.get("alias"))
 
 

@@ -32,9 +32,11 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
 
     @property
     def schema(self) -> pa.Schema:
+        """Columns of the table, with those that are absent from this version."""
         return self._fields
 
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **options: Any) -> Any:
+        """Return a Lance scanner over `columns` under `filter`, or an Arrow one where columns are absent."""
         names = list(self._fields.names if columns is None else columns)
         try:
             if self._absent.keys() & names:
@@ -45,7 +47,7 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
             return self._filtered_here(names, filter)
 
     def _filtered_here(self, names: list[str], filter: Any) -> Any:
-        """For a filter that Lance cannot run: Arrow runs it over all columns, since which it reads is not told."""
+        """For a filter that Lance cannot run: Arrow runs it over all columns, since it does not say which it reads."""
         everything = self._with_absent(self._there, self._fields.names, None)
         return pads.Scanner.from_batches(everything, columns=names, filter=filter)
 

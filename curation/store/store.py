@@ -20,6 +20,7 @@ from reelwright.curation.store.snapshots import Snapshots
 class Store(Connection):
     """A store: tables of sources, shots, clips and what is known of them. Open one with `Store.open`.
 
+    Example:
         store = Store.open("demo/store")
         rows = store.sql("select clip_id, caption from clips where duration_s > 2").to_pandas()
         for clip_id, mp4 in store.read_media(row["clip_id"] for row in rows.to_dict("records")):
@@ -109,8 +110,11 @@ class Store(Connection):
     # --- latents and text states ---------------------------------------------------------------------------------
 
     def write_encoded(self, table: str, rows: Sequence[dict[str, Any]]) -> str:
-        """Write rows of `latents` or `texts` to files that nobody sees yet, on a worker; return JSON for
-        `commit_encoded`."""
+        """Write rows of `latents` or `texts` to files that nobody sees yet, on a worker.
+
+        Returns:
+            JSON for `commit_encoded`.
+        """
         return encoded.write_fragments(self, table, rows)
 
     def commit_encoded(self, table: str, fragments: Iterable[str]) -> None:
@@ -132,6 +136,7 @@ class Store(Connection):
     def snapshots(self) -> Snapshots:
         """Frozen, named sets of clips.
 
+        Example:
             store.snapshots.create("sharp", "select clip_id from clips where blur_score > 100")
             weights = store.snapshots.rows("sharp")
         """
@@ -153,13 +158,18 @@ class Store(Connection):
         maintenance.compact(self)
 
     def merge_small_files(self) -> list[str]:
-        """Merge small files, where there are very many, of the tables that a run of curation appends to; return the
-        names of the tables."""
+        """Merge small files, where there are very many, of the tables that a run of curation appends to.
+
+        Returns:
+            Names of the merged tables.
+        """
         return small_files.merge_small_files(self)
 
     def cleanup(self, older_than: timedelta = timedelta(days=7)) -> list[CleanupReport]:
-        """Compact, then delete versions that no snapshot pins and files that no version has; see
-        `maintenance.cleanup`."""
+        """Compact, then delete versions that no snapshot pins and files that no version has.
+
+        See `maintenance.cleanup`.
+        """
         return maintenance.cleanup(self, older_than)
 
     def delete_old_versions(self, older_than: timedelta = timedelta(days=7)) -> int:

@@ -62,10 +62,12 @@ def nearest(
 
 
 def index_vectors(store: Connection, table: str, column: str) -> bool:
-    """Make the index of a column of vectors where the table is large enough for one, or bring it up to date where
-    enough rows lie outside; returns whether it did either.
+    """Create or update the index of a column of vectors, where the table is large enough.
 
-    Call it once a run has merged its vectors; nothing is wrong without it, only slower.
+    Call it once a run has merged its vectors; without it nothing is wrong, only slower.
+
+    Returns:
+        Whether the index was created or updated.
     """
     with store.writing(table) as dataset:
         _width(dataset, table, column)

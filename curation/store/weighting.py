@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from reelwright.curation.store.errors import StoreError
 
 COLUMN = {"density": "density", "cluster": "cluster_id"}
-"""What a set can be balanced by, and the column of clips that says it."""
+"""Properties that a set can be balanced by, and their columns in clips."""
 
 CAP = 10.0
 MAX_ALPHA = 16.0  # beyond, a set is its rarest clips and nothing else
@@ -29,8 +29,16 @@ FLOOR = 1e-9  # of the largest weight before the cap: every clip can still be dr
 
 @dataclass(frozen=True)
 class Balance:
-    """by: density or cluster. cap: the largest weight, where the mean is 1. alpha: near 0 leaves all alike, 1 makes
-    weights inversely proportional, so that uncapped clusters get equal mass. Raises StoreError for other values.
+    """Settings of a balance.
+
+    Attributes:
+        by: density or cluster.
+        cap: the largest weight, where the mean is 1.
+        alpha: near 0 leaves all clips alike; 1 makes weights inversely proportional, so that uncapped clusters get
+            equal mass.
+
+    Raises:
+        StoreError: a value is none of these.
     """
 
     by: str
@@ -48,8 +56,13 @@ class Balance:
 
 @dataclass(frozen=True)
 class Weighed:
-    """weights: float64 [N], mean 1. The counts are of clips; other_version: those whose value was made by another
-    version of the annotator than most, so that it cannot be compared; they are without a value too."""
+    """Weights of clips, and counts of clips.
+
+    Attributes:
+        weights: float64 [N], mean 1.
+        other_version: clips whose value was made by another version of the annotator than most, so that it cannot be
+            compared; they count as clips without a value too.
+    """
 
     weights: np.ndarray
     with_value: int
@@ -60,6 +73,7 @@ class Weighed:
 
     @property
     def effective_size(self) -> float:
+        """Number of clips of equal weight that would give the same variance."""
         return effective_size(self.weights)
 
     def facts(self) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def _known(values: pa.ChunkedArray, by: str) -> np.ndarray:
 
 
 def _foreign(made: pa.ChunkedArray, known: np.ndarray) -> tuple[str | None, np.ndarray]:
-    """(the fingerprint of most values, clips that carry another). Of two as frequent, the first by name."""
+    """Return (the fingerprint of most values, clips that carry another); of two as frequent, the first by name."""
     marks = np.array([m or "" for m in made.to_pylist()], dtype=object)
     names, counts = np.unique(marks[known].astype(str), return_counts=True)
     usual = str(names[np.argmax(counts)]) if len(names) else ""

@@ -155,6 +155,7 @@ def _usage(ptx: str, arch: int) -> tuple[int, int]:
 
 
 def main() -> None:
+    """Compile the kernels for an architecture and print their registers, shared memory, spills and occupancy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", type=int, default=90, help="compute capability, times 10")
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 96, 128])

@@ -30,6 +30,7 @@ Map = Callable[..., Iterable[bool]]
 
 
 def main() -> None:
+    """Measure tiles on this GPU and write `tuned.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[128])
     parser.add_argument("--blocks", nargs="+", default=["4x4x4", "2x8x8:4x16x16", "4x4x8", "4x8x8"], help="q or q:k")

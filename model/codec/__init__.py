@@ -7,7 +7,11 @@ __all__ = ["Codec", "codec_fingerprint", "latent_size", "load_codec", "pixel_fra
 
 
 def load_codec(config: CodecConfig, *, device: str = "cpu") -> Codec:
-    """The codec that a recipe names. Raises ModelError when its weights or its library are not there."""
+    """Load the codec that a recipe names.
+
+    Raises:
+        ModelError: its weights or its library are not there.
+    """
     if config.kind == "dct":
         from reelwright.model.codec.dct import DCTCodec
 

@@ -1,4 +1,4 @@
-"""What a codec is: 4 frames × 8 × 8 pixels become one latent position of 16 channels; the first frame stands alone."""
+"""A codec: 4 frames × 8 × 8 pixels become one latent position of 16 channels; the first frame stands alone."""
 
 from abc import ABC, abstractmethod
 

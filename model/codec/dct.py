@@ -52,8 +52,11 @@ STILL = (  # of a block of one frame, in the same channels as MOVING
 
 
 class DCTCodec(Codec):
-    """Exact to the same bits for the same machine; linear, so a still scene has the same shared channels in every
-    latent frame."""
+    """Three-dimensional DCT of luma and chroma in blocks of 4×8×8.
+
+    It gives the same bits on the same machine; it is linear, so a still scene has the same shared channels in every
+    latent frame.
+    """
 
     name = "dct-standin"
 

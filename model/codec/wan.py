@@ -26,7 +26,11 @@ class WanCodec(Codec):
     name = "wan"
 
     def __init__(self, config: CodecConfig, *, device: str = "cpu") -> None:
-        """Raises ModelError when the weights or diffusers are missing, or the VAE is none of Wan 2.1's kind."""
+        """Load the VAE.
+
+        Raises:
+            ModelError: the weights or diffusers are missing, or the VAE is not of Wan 2.1's kind.
+        """
         self.fingerprint = wan_fingerprint(config)
         self.device, self.dtype = torch.device(device), DTYPES[config.dtype]
         self.vae = _load(config, self.dtype).to(device)
@@ -46,7 +50,7 @@ class WanCodec(Codec):
 
 
 def wan_fingerprint(config: CodecConfig) -> str:
-    """Of weights, precision and tile, without loading the network."""
+    """Return the fingerprint of weights, precision and tile, without loading the network."""
     if config.tile % TILE_STEP_PX:
         raise ModelError(f"codec.tile is {config.tile} pixels; it must be a multiple of {TILE_STEP_PX}, or 0 for none")
     folder = resolve(config.path, "vae", revision=config.revision)

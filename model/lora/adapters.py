@@ -93,7 +93,7 @@ def adapter_prefixes(model: nn.Module) -> list[str]:
 
 
 def set_lora_weights(model: nn.Module, weights: Mapping[str, float]) -> None:
-    """Weigh adapters by name (0: off); those not named keep theirs. Merged layers are merged anew."""
+    """Weigh adapters by name (0: off); adapters without a weight keep theirs. Merged layers are merged again."""
     there = {n for _, layer in lora_layers(model) for n in layer.lora}
     if unknown := sorted(set(weights) - there):
         raise ModelError(f"no adapter is called {unknown[0]!r}; there are: {', '.join(sorted(there)) or 'none'}")

@@ -27,7 +27,7 @@ _STATE_KEY = re.compile(r"(?P<layer>.+)\.lora\.(?P<name>\w+)\.(?P<part>down\.wei
 
 @dataclass
 class LayerWeights:
-    """What a file holds for one layer: down [blocks · rank, in], ups of [out / blocks, rank], scale = alpha / rank."""
+    """A file's tensors for one layer: down [blocks · rank, in], ups of [out / blocks, rank], scale = alpha / rank."""
 
     down: Tensor
     ups: list[Tensor] = field(default_factory=list)
@@ -35,10 +35,12 @@ class LayerWeights:
 
     @property
     def rank(self) -> int:
+        """Rank of each up matrix."""
         return self.down.shape[0] // len(self.ups)
 
     @property
     def alpha(self) -> float:
+        """Alpha: scale times rank."""
         return float(self.scale) * self.rank
 
 
@@ -80,7 +82,7 @@ def save_lora(model: nn.Module, path: str | Path, *, name: str = "default") -> N
 
 
 def lora_state(model: nn.Module, *, name: str = "default") -> dict[str, Tensor]:
-    """The adapter's whole tensors under published keys, on the CPU."""
+    """Return the adapter's whole tensors under published keys, on the CPU."""
     state = {
         f"{layer}.lora.{name}.{key}": (v.full_tensor() if isinstance(v, DTensor) else v).detach().cpu()
         for layer, adapter in named_adapters(model, name)
@@ -102,7 +104,7 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def read_lora(path: str | Path) -> dict[str, LayerWeights]:
-    """A file's weights by layer (module name)."""
+    """Read a file's weights by layer (module name)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -130,7 +132,7 @@ def parse_lora(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Lay
 
 
 def to_published(state: Mapping[str, Tensor], *, name: str = "default") -> dict[str, Tensor]:
-    """A model's state under `….lora.NAME.…` as published keys; other entries are left out."""
+    """Return a model's state under `….lora.NAME.…` as published keys; other entries are left out."""
     matches = [m for m in map(_STATE_KEY.fullmatch, state) if m and m["name"] == name]
     fused = {m["layer"] for m in matches if m["part"] == "up.1.weight"}
     return {_file_key(m["layer"], m["part"], m["layer"] in fused): state[m.string] for m in matches}

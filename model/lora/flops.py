@@ -1,5 +1,6 @@
-"""Floating-point operations of a training step of LoRA: frozen weights have no gradients, and what comes before the
-first adapter has none at all.
+"""Floating-point operations of a training step of LoRA.
+
+Frozen weights have no gradients, and layers before the first adapter have no gradient at all.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from reelwright.model.lora.adapters import FUSED
 
 @dataclass(frozen=True)
 class Product:
-    """A linear layer at work on `rows` vectors of a stream (tokens "x", timesteps "t", "text"); or attention, whose
-    FLOPs are `attention`.
+    """A linear layer at work on `rows` vectors of a stream, or attention.
+
+    The stream is "x" (tokens), "t" (timesteps) or "text". Attention's FLOPs are `attention`.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Product:
 
     @property
     def forward(self) -> int:
+        """FLOPs of its forward pass."""
         return self.attention or 2 * self.rows * self.inside * self.out
 
 
@@ -54,7 +57,7 @@ def lora_train_flops(
 def products(
     config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig = DENSE
 ) -> Iterator[Product]:
-    """A sample's, in the order of the forward pass."""
+    """Yield the products of a sample, in the order of the forward pass."""
     dim, width, (frames, rows, columns) = config.hidden_size, config.adaln_tembed_dim, grid
     tokens, noisy = frames * rows * columns, (frames - cond_frames) * rows * columns
     patch = config.patch_size[1] * config.patch_size[2]
@@ -82,7 +85,7 @@ def products(
 
 
 def _backward(one: Product, live: bool) -> int:
-    """Of what is frozen: the input's gradient, where it is asked for; of attention those of both products' sides."""
+    """Count a frozen product's backward FLOPs: the input's gradient if `live`; both inputs' for attention."""
     return (2 if one.attention else 1) * one.forward if live else 0
 
 

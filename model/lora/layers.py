@@ -1,4 +1,4 @@
-"""What an adapter is, and the linear layer that has some."""
+"""Adapters, and the linear layer that carries them."""
 
 import math
 import re
@@ -23,11 +23,11 @@ class LoRALinear(nn.Linear):
         self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
+        """Apply the layer and its adapters: x [..., in] -> [..., out]."""
         return self.adapted(F.linear(x, self.weight, self.bias), x)
 
     def adapted(self, out: Tensor, x: Tensor) -> Tensor:
-        """The base layer's output with what the adapters add, in x's type, or autocast's."""
+        """Add the adapters to the base layer's output, in x's type, or autocast's."""
         if self.base is None:
             for adapter in self.lora.values():
                 if adapter.strength:
@@ -36,6 +36,7 @@ class LoRALinear(nn.Linear):
 
     @torch.no_grad()
     def merge(self) -> None:
+        """Add the adapters to the weight; its old value is kept on the CPU."""
         if self.base is not None:
             return
         self.base = _local(self.weight).detach().to("cpu", copy=True)
@@ -46,6 +47,7 @@ class LoRALinear(nn.Linear):
 
     @torch.no_grad()
     def unmerge(self) -> None:
+        """Put the weight back to its value before `merge`."""
         if self.base is not None:
             _local(self.weight).copy_(self.base)
             self.base = None
@@ -71,19 +73,20 @@ class Adapter(nn.Module):
         self.strength = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> the update of the output [..., out], in x's dtype, or autocast's."""
+        """Return the update of the output, x [..., in] -> [..., out], in x's dtype, or autocast's."""
         low = F.linear(x, self.down.weight.to(x.dtype)).chunk(len(self.up), dim=-1)
         parts = [F.linear(part, up.weight.to(x.dtype)) for part, up in zip(low, self.up, strict=True)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)) * (self.strength * self.scale)
 
     def update(self) -> Tensor:
-        """What merging adds to the weight, [out, in] fp32."""
+        """Return the matrix that merging adds to the weight, [out, in] fp32."""
         downs = _full(self.down.weight).float().chunk(len(self.up))
         products = [_full(up.weight).float() @ down for up, down in zip(self.up, downs, strict=True)]
         return torch.cat(products) * (self.strength * self.scale)
 
     @torch.no_grad()
     def reset(self, *, seed: int) -> None:
+        """Draw the first matrix from a seed and zero the second, so that the adapter begins without effect."""
         bound = 1 / math.sqrt(self.down.in_features)  # Kaiming-uniform with a = √5, as nn.Linear has it
         noise = torch.rand(tuple(self.down.weight.shape), generator=torch.Generator().manual_seed(seed))
         assign(self.down.weight, noise * (2 * bound) - bound)
@@ -135,7 +138,7 @@ def like(target: Tensor, value: Tensor) -> Tensor:
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, LoRALinear]]:
-    """(module name, layer) of each adapted layer."""
+    """Return (module name, layer) of each adapted layer."""
     return [(n, m) for n, m in model.named_modules() if isinstance(m, LoRALinear)]
 
 
@@ -145,6 +148,7 @@ def named_adapters(model: nn.Module, name: str) -> Iterator[tuple[str, Adapter]]
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put `layer` in the place of the module called `name`."""
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, layer)
 

@@ -34,6 +34,7 @@ class Guidance:
 
     @property
     def is_off(self) -> bool:
+        """Whether guidance changes nothing, so that one pass per step is enough."""
         return self.scale == 1
 
     def __call__(self, cond: Tensor, uncond: Tensor) -> Tensor:

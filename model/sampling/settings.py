@@ -40,7 +40,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept in memory to save time.
+    """Values kept in memory to save time.
 
     cache: keys and values of the condition, computed once. batched: with and without the prompt in one pass, at twice
     the memory.

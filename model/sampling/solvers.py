@@ -20,7 +20,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found. A solver that returns more subclasses it.
+    """The result of a solver. A solver that returns more subclasses it.
 
     latents: [B, …] at the last sigma. log_probs: float32 [B, steps] of each step's draw, for stochastic solvers.
     """

@@ -135,7 +135,11 @@ class VideoWriter:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What `write_video` or `write_image` put into a file. Raises UserError where there is nothing of the kind."""
+    """Read the facts that `write_video` or `write_image` put into a file.
+
+    Raises:
+        UserError: the file holds none.
+    """
     import av
 
     try:

@@ -18,7 +18,11 @@ __all__ = [
 
 
 def load_text_encoder(config: TextConfig, *, device: str = "cpu") -> TextEncoder:
-    """The encoder that a recipe names. Raises ModelError when its weights or its library are not there."""
+    """Load the encoder that a recipe names.
+
+    Raises:
+        ModelError: its weights or its library are not there.
+    """
     if config.kind == "hashing":
         from reelwright.model.text.hashing import HashingEncoder
 

@@ -1,4 +1,4 @@
-"""What a text encoder is."""
+"""The contract of a text encoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

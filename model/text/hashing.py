@@ -39,6 +39,7 @@ class HashingEncoder(TextEncoder):
         self.fingerprint = f"hashing-standin-v{VERSION}-{dim}x{tokens}"
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return one state per text, [tokens, width]."""
         return [self._encode(text) for text in texts]
 
     def _encode(self, text: str) -> Tensor:

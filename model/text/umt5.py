@@ -22,11 +22,18 @@ TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json", "s
 
 
 class UMT5Encoder(TextEncoder):
-    """Texts are cleaned, tokenized with the end token, cut to `tokens`; padding is masked, so a state does not depend
-    on the texts beside it."""
+    """UMT5's encoder.
+
+    Texts are cleaned, tokenized with the end token, cut to `tokens`; padding is masked, so a state does not depend on
+    the texts beside it.
+    """
 
     def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
-        """Raises ModelError when weights, tokenizer or transformers are missing."""
+        """Load the encoder.
+
+        Raises:
+            ModelError: weights, tokenizer or transformers are missing.
+        """
         self.fingerprint, self.tokens = umt5_fingerprint(config), config.tokens
         self.device = torch.device(device)
         folder = resolve(config.path, "text_encoder", revision=config.revision)
@@ -36,7 +43,10 @@ class UMT5Encoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """Texts of about one length are encoded together: the shorter ones are padded to the longest."""
+        """Return one state per text, [tokens, width].
+
+        Texts of about one length are encoded together, since the shorter ones are padded to the longest.
+        """
         cleaned = [clean_text(text) for text in texts]
         order = sorted(range(len(cleaned)), key=lambda i: len(cleaned[i]))
         states: dict[int, Tensor] = {}
@@ -46,7 +56,10 @@ class UMT5Encoder(TextEncoder):
         return [states[i] for i in range(len(cleaned))]
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
-        """Padding is on the right, so that the host knows the lengths and need not wait for the device."""
+        """Encode a batch.
+
+        Padding is on the right, so that the host knows the lengths and need not wait for the device.
+        """
         tokens = self.tokenizer(
             texts, padding=True, padding_side="right", truncation=True, max_length=self.tokens, return_tensors="pt"
         )
@@ -57,7 +70,7 @@ class UMT5Encoder(TextEncoder):
 
 
 def umt5_fingerprint(config: TextConfig) -> str:
-    """Of weights, tokenizer, length and precision, without loading the network."""
+    """Return the fingerprint of weights, tokenizer, length and precision, without loading the network."""
     folder = resolve(config.path, "text_encoder", revision=config.revision)
     tokenizer = _tokenizer_folder(folder)
     files = [hashlib.sha256((tokenizer / name).read_bytes()).hexdigest() for name in _present(tokenizer)]

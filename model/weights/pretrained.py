@@ -61,7 +61,7 @@ def _rows(tensor) -> bytes:  # type: ignore[no-untyped-def] # safetensors' slice
 
 
 def _is_provenance(key: str) -> bool:
-    """Whether a config's key tells of the saving alone (`_name_or_path`, `transformers_version`)."""
+    """Return whether a config's key tells of the saving alone (`_name_or_path`, `transformers_version`)."""
     return key.startswith("_") or key.endswith("_version")
 
 

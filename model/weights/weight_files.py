@@ -17,15 +17,15 @@ STEM = "diffusion_pytorch_model"
 ANCHOR = "x_embedder.proj.weight"
 """A tensor that every checkpoint of the network has: what stands before this name is a prefix."""
 SUBFOLDERS = ("dit", "transformer")
-"""Where a whole published pipeline keeps the network."""
+"""The folder of the network in a whole published pipeline."""
 
 
 class TensorFiles(Mapping[str, Tensor]):
-    """Tensors of one or more safetensors files by name, in the order of the files. A prefix before all names (`model.`)
-    is taken off.
+    """Tensors of one or more safetensors files by name, in the order of the files.
 
-    A tensor is read when asked for; on the CPU it is mapped: its pages come from the file as they are used. One file is
-    open at a time, so pages of tensors that were cast or copied are given back when the next is opened.
+    A prefix before all names (`model.`) is taken off. A tensor is read when asked for; on the CPU it is mapped: its
+    pages come from the file as they are used. One file is open at a time, so pages of tensors that were cast or copied
+    are given back when the next is opened.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -55,14 +55,16 @@ class TensorFiles(Mapping[str, Tensor]):
         return len(self._where)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor."""
         return {self._shown(name): shape for name, (shape, _) in self._shapes.items()}
 
     def dtypes(self) -> list[str]:
-        """safetensors' names of the dtypes that occur: F32, BF16."""
+        """Return the dtypes that occur, by safetensors' names: F32, BF16."""
         return sorted({dtype for _, dtype in self._shapes.values()})
 
     @property
     def num_bytes(self) -> int:
+        """Size of the files in bytes."""
         return sum(f.stat().st_size for f in self.files)
 
     def _shown(self, stored: str) -> str:
@@ -81,7 +83,7 @@ class TensorFiles(Mapping[str, Tensor]):
 
 
 def open_weights(path: str | Path) -> TensorFiles:
-    """A folder in diffusers' layout, the pipeline's folder above it, or one .safetensors file."""
+    """Open a folder in diffusers' layout, the pipeline's folder above it, or one .safetensors file."""
     path = Path(path)
     if path.is_file():
         return TensorFiles([path])
@@ -99,7 +101,11 @@ def open_weights(path: str | Path) -> TensorFiles:
 
 
 def weights_folder(path: str | Path) -> Path:
-    """The folder itself, or the `dit` or `transformer` folder in it. Raises ModelError if there is neither."""
+    """Return the folder itself, or the `dit` or `transformer` folder in it.
+
+    Raises:
+        ModelError: there is neither.
+    """
     path = Path(path)
     if not path.is_dir():
         raise ModelError(f"{path}: no such file or folder")
@@ -108,8 +114,13 @@ def weights_folder(path: str | Path) -> Path:
 
 
 def read_config(path: str | Path, weights: TensorFiles | None = None) -> tuple[DiTConfig, dict[str, Any]]:
-    """(config, the config's other fields) of a folder's config.json; for a single file, from its metadata's `config`,
-    else from the shapes of its tensors. Raises ModelError for another network's config or one that is not valid."""
+    """Return (config, the config's other fields) of a folder's config.json.
+
+    For a single file, it comes from its metadata's `config`, else from the shapes of its tensors.
+
+    Raises:
+        ModelError: the config is another network's, or not valid.
+    """
     path = Path(path)
     file = path.parent / "config.json" if path.is_file() else weights_folder(path) / "config.json"
     if file.is_file():
@@ -123,7 +134,7 @@ def read_config(path: str | Path, weights: TensorFiles | None = None) -> tuple[D
 
 
 def parse_config(text: str, source: str | Path) -> tuple[DiTConfig, dict[str, Any]]:
-    """The fields that DiTConfig knows, and the others (block sparse attention, …)."""
+    """Split a config into the fields that DiTConfig knows, and the others (block sparse attention, …)."""
     try:
         fields = json.loads(text)
     except ValueError as error:
@@ -171,7 +182,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]], source: str | Path = "the 
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """A safetensors file, readable as any new file there is: the library makes it for its owner alone."""
+    """Write a safetensors file, with the permissions of any new file: the library makes it for its owner alone."""
     from safetensors.torch import save_file
 
     save_file(dict(tensors), str(path), metadata=dict(metadata))
@@ -189,6 +200,7 @@ def shard_names(count: int) -> list[str]:
 
 
 def write_index(folder: Path, where: Mapping[str, str], total_bytes: int) -> None:
+    """Write diffusers' index: the file of each tensor, and the size of all."""
     index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(where.items()))}
     (folder / f"{STEM}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 

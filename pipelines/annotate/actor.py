@@ -63,7 +63,7 @@ class AnnotatorActor:
         return [replace(results[0], usage=take_usage(self.annotator)), *results[1:]]
 
     def waiting_reason(self) -> str:
-        """What it waits for: its model, or a server; empty while all is well."""
+        """Return the reason for which it waits, its model or a server; empty while all is well."""
         if self.refusal:
             return ""
         return waiting_reason(self.annotator) if self.is_prepared else "its model is not loaded yet"

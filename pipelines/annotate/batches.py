@@ -32,9 +32,14 @@ class Batch:
 def batches_of(
     store: Store, staleness: Staleness, annotators: Mapping[str, Annotator], *, clips: int, frame_bytes: int
 ) -> Iterator[Batch]:
-    """What is stale of these annotators, in the table's order for each combination of them.
+    """Yield the clips that are stale, in the table's order for each combination of annotators.
 
-    clips: at most so many a batch. frame_bytes: at most so many bytes of sampled frames, but for a single clip.
+    Args:
+        store: the store.
+        staleness: state of each clip under each annotator.
+        annotators: by name.
+        clips: most clips per batch.
+        frame_bytes: most bytes of sampled frames per batch; a batch of one clip may exceed it.
     """
     reader = _Rows(store, staleness, annotators)
     for names, places in _combinations(staleness, list(annotators)):
@@ -58,7 +63,7 @@ def _combinations(staleness: Staleness, names: Sequence[str]) -> Iterator[tuple[
 
 
 def _frame_bytes(staleness: Staleness, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
-    """place -> bytes of the frames that its annotators look at; of a lone one, what it keeps of them."""
+    """Return place -> bytes of the frames that its annotators look at; for a lone one, the bytes that it keeps."""
     share = annotators[0].kept_share if len(annotators) == 1 else 1.0
     needs = {n for a in annotators for n in needs_of(a) if isinstance(n, Frames)}
     facts = staleness.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()
@@ -75,7 +80,7 @@ def _bytes_of(need: Frames, clip: Mapping[str, Any]) -> int:
 
 
 def _fill(part: np.ndarray, start: int, weights: Mapping[int, int], clips: int, frame_bytes: int) -> int:
-    """Where the batch that begins at `start` ends."""
+    """Return where the batch that begins at `start` ends."""
     stop, held = start, 0
     while stop < len(part) and stop - start < clips:
         held += weights[int(part[stop])]
@@ -100,7 +105,7 @@ class _Rows:
         self._of_sources: dict[str, dict[str, Any]] = {}
 
     def read(self, names: Sequence[str], places: np.ndarray) -> list[dict[str, Any]]:
-        """A dict a clip, in the order of `places`; empty where the annotators read nothing."""
+        """Read one dict per clip, in the order of `places`; empty where the annotators read nothing."""
         wanted = {n.column for name in names for n in stored_needs(self.annotators[name])}
         if not wanted:
             return [{} for _ in places]

@@ -38,7 +38,7 @@ def keys_of(annotators: Mapping[str, Computes]) -> Keys:
 
 @contextmanager
 def keys_in_environment(keys: Mapping[str, str]) -> Iterator[None]:
-    """The keys in this process's environment, for as long as it is entered."""
+    """Set the keys in this process's environment within the `with` block."""
     before = {name: os.environ.get(name) for name in keys}
     os.environ.update(keys)
     try:

@@ -34,11 +34,14 @@ class Lane(Protocol):
     """Takes batches as it has room for them; false once all are done."""
 
     def __bool__(self) -> bool: ...
-    def next_done(self, timeout_s: float) -> list[Outcome]: ...
+    def next_done(self, timeout_s: float) -> list[Outcome]:
+        """Return the outcomes that arrive within `timeout_s` seconds."""
+
     def stop(self, name: str) -> None:
         """Hand this annotator no more clips."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End what the lane holds: queued work is dropped."""
 
 
 class TaskLane:
@@ -66,14 +69,17 @@ class TaskLane:
         return bool(self.flow) or not self.exhausted
 
     def next_done(self, timeout_s: float) -> list[Outcome]:
+        """Start tasks while there is room, and return the outcomes that arrive within `timeout_s` seconds."""
         self._feed()
         return [_outcome(done.context, done.value) for done in self.flow.next_done(timeout_s)]
 
     def stop(self, name: str) -> None:
+        """Hand this annotator no more clips; with no annotator left, the lane is done."""
         self.names.discard(name)
         self.exhausted |= not self.names
 
     def close(self) -> None:
+        """Drop the tasks in flight."""
         self.flow.forget()
 
     def _feed(self) -> None:
@@ -124,6 +130,7 @@ class ActorLane:
         return bool(self.actors) or not self.exhausted
 
     def next_done(self, timeout_s: float) -> list[Outcome]:
+        """Hand out batches while actors are free, and return the outcomes that arrive within `timeout_s` seconds."""
         self._feed()
         if not self.actors:
             return []
@@ -131,11 +138,12 @@ class ActorLane:
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
     def stop(self, name: str) -> None:
-        """What is queued is forgotten; what is in flight is waited for."""
+        """Forget queued batches; wait for those in flight."""
         self.exhausted = True
         self.actors.queue.clear()
 
     def close(self) -> None:
+        """End the actors."""
         self.actors.close()
 
     def _feed(self) -> None:
@@ -149,7 +157,7 @@ class ActorLane:
             self.actors.queue.append(Work("annotate", (rows,), batch.clip_ids))
 
     def _outcomes(self, result: Any) -> Iterator[Outcome]:
-        """A batch may come back in pieces, where its actor was lost."""
+        """Yield the outcomes of a batch, which comes back in pieces where its actor was lost."""
         items = [self.waiting.pop(clip_id) for clip_id in result.work.items]
         batch = items[0][0]
         places = tuple(place for _, place in items)
@@ -161,7 +169,7 @@ class ActorLane:
 
 
 def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
-    """What one actor occupies, and how many there are: the recipe's word, else a share of the cluster."""
+    """Return the resources of one actor, and the number of actors: by the recipe, else a share of the cluster."""
     import ray
 
     own, wants, need = recipe.resources.annotators.get(annotator.name), annotator.resources, need_of(annotator, recipe)

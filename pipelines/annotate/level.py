@@ -103,7 +103,7 @@ class Level:
                 lane.stop(name)
 
     def _is_refused(self, name: str) -> bool:
-        """Whether a limit on cost forbids it to go on."""
+        """Return whether a limit on cost forbids it to go on."""
         why = self.spending.refusal(name)
         if why:
             self.stopped.add(name)

@@ -17,7 +17,11 @@ PART_COLUMNS = {"source_caption": "span_caption"}  # -> column of clips that goe
 
 
 def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str, Computes]:
-    """The recipe's annotators by name, in its order; `only` some of them. Raises RecipeError."""
+    """Load the recipe's annotators by name, in its order; `only` some of them.
+
+    Raises:
+        RecipeError: an annotator is unknown or refuses its parameters.
+    """
     chosen = recipe.annotator_params()
     names = [name for name, _ in chosen]
     for name in only:
@@ -57,8 +61,10 @@ def producers_of(store: Store) -> dict[str, str]:
 
 
 def prepare_columns(store: Store, annotators: Mapping[str, Computes]) -> None:
-    """Merge what a killed run left in the journal, and add the columns that are missing. A column that its own
-    annotator now makes in another type (an embedding of another width) starts anew."""
+    """Merge the journal that a killed run left, and add missing columns.
+
+    A column that its own annotator now makes in another type (an embedding of another width) starts empty.
+    """
     Journal(store).merge()
     schema = store.schema("clips")
     for name, annotator in annotators.items():
@@ -69,7 +75,7 @@ def prepare_columns(store: Store, annotators: Mapping[str, Computes]) -> None:
 
 
 def _fits(have: "pa.Field", want: "pa.Field", name: str) -> bool:
-    """Whether a column can stay as it is; what is wrong with one that somebody else made, the store will say."""
+    """Return whether a column can stay as it is; what is wrong with one that somebody else made, the store will say."""
     is_ours = (have.metadata or {}).get(b"computed_by", b"").decode() == name
     sizes = [getattr(f.type, "list_size", None) for f in (have, want)]
     return not is_ours or sizes[0] == sizes[1]

@@ -18,7 +18,12 @@ Found = tuple[tuple[str, ...], str, str]
 
 
 def pin_models(recipe: CurateRecipe, only: Sequence[str] = ()) -> CurateRecipe:
-    """The recipe with the commit of every hub's model of its annotators (`only`: of some), where it can be had."""
+    """Return the recipe with the commit of each hub model of its annotators, where the hub can be asked.
+
+    Args:
+        recipe: the recipe.
+        only: names of the annotators; all if empty.
+    """
     parameters = recipe.parameters
     for name, own in recipe.annotator_params():
         for path, model, revision in _hub_models(name, own) if not only or name in only else ():

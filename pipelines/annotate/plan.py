@@ -17,10 +17,13 @@ from reelwright.pipelines.annotate.staleness import CURRENT, FAILED, STALE, WAIT
 
 @dataclass(frozen=True)
 class Planned:
-    """Clips of one annotator by where they stand. seconds: of a worker, for what is stale and waiting; None: unknown.
-    usage: of a chat model, for the same; {} where it asks none.
+    """Clips of one annotator by state.
 
-    waiting: for a column that another annotator fills; where that one is to run too, they follow in the same run.
+    Attributes:
+        waiting: clips that wait for a column of another annotator; if that one is to run too, they follow in the same
+            run.
+        seconds: of a worker, for the clips that are stale or waiting; None: unknown.
+        usage: of a chat model, for the same clips; {} where it asks none.
     """
 
     name: str
@@ -37,7 +40,7 @@ class Planned:
 def make_plan(
     store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
 ) -> list[Planned]:
-    """A row an annotator, in their order."""
+    """Return one row per annotator, in execution order."""
     measured, used = measured_seconds(store), measured_usage(store)
     of_clips = {n: a for n, a in annotators.items() if isinstance(a, Annotator)}
     staleness = staleness_of(store, of_clips, retry_failed=retry_failed, where=where)
@@ -57,7 +60,7 @@ def make_plan(
 
 
 def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
-    """What so many clips use at this price; tokens: of a clip as measured, else as typical."""
+    """Estimate the usage of so many clips; tokens: per clip as measured, else as typical."""
     chat, tokens = chat_of(annotator), tokens or annotator.typical_tokens
     if chat is None or tokens is None:
         return {}
@@ -66,7 +69,7 @@ def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) 
 
 
 def _that_follow(annotators: Mapping[str, Computes], staleness: Staleness) -> dict[str, np.ndarray]:
-    """Annotator -> bool [clips]: what it reads will be made anew by this run, so that its value will be too."""
+    """Annotator -> bool [clips]: whether this run recomputes the columns that it reads, and so its value."""
     made_by = {column: name for name, a in annotators.items() for column in a.columns}
     out: dict[str, np.ndarray] = {}
     for name in (n for level in in_levels(annotators) for n in level):
@@ -129,7 +132,7 @@ def measured_usage(store: Store) -> dict[str, tuple[float, float]]:
 
 
 def measured_seconds(store: Store) -> dict[str, float]:
-    """Annotator -> worker seconds a clip, as the newest run that ran it took."""
+    """Annotator -> worker seconds per clip, as the newest run that ran it took."""
     rows = store.read("runs", ["counts", "stage_seconds", "ended_at"], filter="command = 'annotate'").to_pylist()
     found: dict[str, float] = {}
     for row in sorted(rows, key=lambda r: r["ended_at"]):

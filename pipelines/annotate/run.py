@@ -29,7 +29,7 @@ from reelwright.pipelines.runtime.progress import Progress
 
 
 def runs_while_cutting(annotator: Computes) -> bool:
-    """Whether it can share the decode of a clip that was just cut: nothing else of the clip exists yet."""
+    """Return whether it can share the decode of a clip that was just cut: nothing else of the clip exists yet."""
     is_light = isinstance(annotator, Annotator) and not annotator.resources.own_process
     return is_light and all(isinstance(need, Frames | Facts) for need in needs_of(annotator))
 
@@ -37,7 +37,7 @@ def runs_while_cutting(annotator: Computes) -> bool:
 def is_current(
     store: Store, annotators: Mapping[str, Computes], *, retry_failed: bool = False, where: str | None = None
 ) -> bool:
-    """Whether `annotate_stale` would find nothing to do."""
+    """Return whether `annotate_stale` would find nothing to do."""
     of_clips, of_sets = _kinds(annotators)
     if not staleness_of(store, of_clips, retry_failed=retry_failed, where=where).is_current:
         return False
@@ -45,7 +45,7 @@ def is_current(
 
 
 def failed_before(store: Store, annotators: Mapping[str, Computes], *, where: str | None = None) -> int:
-    """How many annotations failed in earlier runs, and are not tried again unless that is asked for."""
+    """Return how many annotations failed in earlier runs, and are not tried again unless that is asked for."""
     of_clips, of_sets = _kinds(annotators)
     sets = [set_staleness(store, a) for a in of_sets.values()]
     return staleness_of(store, of_clips, where=where).failed + sum(bool(s.stale) and s.failed for s in sets)
@@ -61,10 +61,18 @@ def annotate_stale(
     retry_failed: bool = False,
     where: str | None = None,
 ) -> None:
-    """Annotate what is missing or stale, and note it in `report`. Needs Ray to be running. Interrupted, it keeps what
-    is done.
+    """Annotate the clips whose values are missing or stale, and record it in `report`.
 
-    where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
+    It needs Ray to be running. Interrupted, it keeps finished results.
+
+    Args:
+        store: the store.
+        recipe: the recipe.
+        annotators: by name.
+        progress: the display.
+        report: of the run.
+        retry_failed: try clips again that failed before.
+        where: a SQL condition on clips; annotators of sets look at all clips nevertheless.
     """
     prepare_columns(store, annotators)
     levels = in_levels(annotators)

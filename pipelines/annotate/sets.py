@@ -49,6 +49,7 @@ class SetStaleness:
 
     @property
     def is_current(self) -> bool:
+        """Whether it need not run: it is up to date, or failed and is not to be retried."""
         return not self.stale or self.failed
 
 
@@ -65,7 +66,7 @@ class SetOutcome:
 
 
 def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool = False) -> SetStaleness:
-    """Reads ids and fingerprints alone."""
+    """Compare the fingerprint of the set's members with the stored one; reads ids and fingerprints alone."""
     clips = _members(store, annotator, [f"{annotator.name}_fingerprint"])
     expected = _expected(annotator, clips)
     current = 0
@@ -107,8 +108,12 @@ def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usa
 def _compute(
     store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
 ) -> tuple[pa.Table, str, Usage, Exception | None]:
-    """On the worker: clip_id, the columns and the fingerprint of every member, the new state as JSON, what was used and
-    what came in the way of doing all: then the fingerprints are null, and the next run goes on."""
+    """Compute a set on the worker.
+
+    Returns:
+        clip_id, the columns and the fingerprint of every member; the new state as JSON; the usage; and the error that
+        kept it from finishing, if any: then the fingerprints are null, and the next run goes on.
+    """
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
     members = _members(store, annotator, [], version)
@@ -150,7 +155,7 @@ def _members(store: Store, annotator: SetAnnotator, more: list[str], version: in
 
 
 def _expected(annotator: SetAnnotator, members: pa.Table) -> str:
-    """Changes with the clips, and with what was read of any of them."""
+    """Return the fingerprint of the set; it changes with its clips, and with the values read of any of them."""
     reads = sorted(c for c in members.column_names if c not in ("clip_id", f"{annotator.name}_fingerprint"))
     return fingerprint_with(annotator, {"clips": digest_of(members.select(["clip_id", *reads]))})
 
@@ -184,7 +189,7 @@ def _of_sources(store: Store, clips: pa.Table, column: str) -> pa.Array:
 
 
 def _load_state(store: Store, annotator: SetAnnotator) -> Any:
-    """The newest state that this code, with these parameters and models, left."""
+    """Load the newest state that this code, with these parameters and models, left."""
     rows = store.read("annotator_states", filter=f"annotator = '{annotator.name}'").to_pylist()
     mine = [r for r in rows if r["fingerprint"] == annotator.fingerprint]
     return json.loads(max(mine, key=lambda r: r["at"])["state"]) if mine else None

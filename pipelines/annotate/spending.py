@@ -16,6 +16,7 @@ Usage = dict[str, Counter[str]]  # annotator -> {"input_tokens", "output_tokens"
 
 
 def no_usage() -> Usage:
+    """Return an empty count."""
     return defaultdict(Counter)
 
 
@@ -27,11 +28,12 @@ class Spending:
         self.limits = {n: chat.max_cost_usd for n, a in annotators.items() if (chat := chat_of(a))}
 
     def add(self, usage: Mapping[str, Mapping[str, float]]) -> None:
+        """Add usage, by annotator and unit."""
         for name, used in usage.items():
             self.used[name].update(used)
 
     def refusal(self, name: str) -> str:
-        """Why this annotator may spend no more; empty where it may, or costs nothing."""
+        """Return why this annotator may spend no more; empty where it may, or costs nothing."""
         if name not in self.limits:
             return ""
         spent, total = self.used[name]["usd"], sum(u["usd"] for u in self.used.values())

@@ -23,7 +23,7 @@ FACTS = ("clip_id", "source_md5", "width", "height", "num_frames", "fps")
 class Staleness:
     """One look at the clips.
 
-    clips: a row a clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
+    clips: one row per clip, in the table's order: FACTS and fingerprints. states: annotator -> uint8 [clips].
     expected: annotator -> the fingerprint that would be current, for each clip.
     """
 
@@ -33,6 +33,7 @@ class Staleness:
     version: int
 
     def count(self, name: str, state: int) -> int:
+        """Count the clips in this state."""
         return int((self.states[name] == state).sum())
 
     @property
@@ -49,7 +50,10 @@ class Staleness:
 def staleness_of(
     store: Store, annotators: Mapping[str, Annotator], *, retry_failed: bool = False, where: str | None = None
 ) -> Staleness:
-    """Reads fingerprints, not values, as long as nothing is stale; `where` is a SQL condition on `clips_full`."""
+    """Return the state of each clip under each annotator.
+
+    It reads fingerprints, not values, as long as nothing is stale. `where` is a SQL condition on `clips_full`.
+    """
     producers, schema = producers_of(store), store.schema("clips").names
     columns = {f"{n}_fingerprint" for a in annotators.values() for n in [a.name, *_reads(a, producers)]}
     version = store.dataset("clips").version
@@ -71,7 +75,7 @@ def staleness_of(
 
 
 def _reads(annotator: Computes, producers: Mapping[str, str]) -> list[str]:
-    """The annotators whose columns it reads."""
+    """List the annotators whose columns it reads."""
     return sorted({producers[n.column] for n in stored_needs(annotator) if n.column in producers})
 
 
@@ -104,7 +108,7 @@ def _same(clips: pa.Table, column: str, expected: pa.Array) -> np.ndarray:
 
 
 def _mark_waiting(store: Store, annotator: Annotator, clips: pa.Table, states: np.ndarray, version: int) -> None:
-    """A clip without a value that the annotator cannot do without waits for it."""
+    """Mark the clips that lack a value which the annotator requires: they wait for it."""
     schema = store.schema("clips").names
     for need in stored_needs(annotator):
         if need.optional:
@@ -125,7 +129,7 @@ def _mark_waiting(store: Store, annotator: Annotator, clips: pa.Table, states: n
 
 
 def _given(store: Store, column: str) -> str:
-    """SQL condition on clips: the column has a value. A store of an earlier version may lack it."""
+    """Return a SQL condition on clips: the column has a value. A store of an earlier version may lack it."""
     return f"{column} IS NOT NULL" if column in store.schema("clips").names else "false"
 
 

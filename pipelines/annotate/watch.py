@@ -18,6 +18,7 @@ class Watch:
         self._asked_at, self._asking = time.monotonic(), list[Any]()
 
     def look(self, actors: Sequence[Any]) -> None:
+        """Ask the actors now and then why they wait, without waiting for the answer, and print a new reason."""
         import ray
 
         if not self._asking and time.monotonic() - self._asked_at >= LOOK_S:

@@ -25,8 +25,13 @@ FILMED = (".mp4", ".png")  # what `reel generate` writes
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of where something comes from. facts: said by it, in words, in their order. parents: as of a
-    checkpoint. made_of: other things it was made of, as far as they are there."""
+    """The origin of a file or a clip.
+
+    Attributes:
+        facts: recorded facts in words, in order.
+        parents: records above it, as of a checkpoint.
+        made_of: other files or clips it was made of, as far as they exist.
+    """
 
     kind: str
     path: str
@@ -39,7 +44,17 @@ class Origin:
 
 
 def find_origin(what: str, store: Store | None = None) -> Origin | Lineage:
-    """what: a path, or the id of a clip of `store`. Raises UserError, StoreError or TrainError, in a sentence."""
+    """Find the origin of a file, a folder or a clip.
+
+    Args:
+        what: a path, or the id of a clip of `store`.
+        store: the store of clips and snapshots.
+
+    Raises:
+        UserError: nothing is known of it.
+        StoreError: the store cannot be read.
+        TrainError: the checkpoint cannot be read.
+    """
     if "://" in what:
         return _remote_export(what, store)
     path = Path(what).expanduser()
@@ -134,7 +149,7 @@ def _export_above(path: Path) -> Path | None:
 
 
 def _exported_file(path: Path, export: Path, store: Store | None) -> Origin:
-    """A clip's file in an export; any other file of it stands for the whole."""
+    """Return the origin of a clip's file in an export; any other file stands for the whole export."""
     clip_id = marker.read_clips(export).get(path.stem) if path.suffix in (".mp4", ".txt") else None
     if clip_id is None:
         return _export(export, store)
@@ -174,7 +189,7 @@ def _clip(what: str, store: Store | None) -> Origin:
 
 
 def _weights(path: Path, store: Store | None) -> Origin:
-    """A folder or a file of weights. Without a record beside them their hash is all that can be said."""
+    """Return the origin of a folder or a file of weights; without a record beside them only their hash is known."""
     from reelwright.model.checkpoint import weights_hash
     from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora, read_note
@@ -203,7 +218,7 @@ def _weights(path: Path, store: Store | None) -> Origin:
 
 
 def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
-    """What imported weights were imported from, where that is there and says something."""
+    """Yield the origin of the source that weights were imported from, if it exists and has a record."""
     from reelwright.pipelines.weights.convert import read_note
 
     if source.exists() and read_note(source) is not None:
@@ -229,7 +244,7 @@ def _generated(path: Path, store: Store | None) -> Origin:
 
 
 def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the checkpoint that a file was made with began as, if it is still there."""
+    """List the parents of the checkpoint that a file was made with, if it still exists."""
     from reelwright.training import checkpoints
     from reelwright.training.errors import TrainError
 
@@ -261,7 +276,7 @@ def _places_of(said: Mapping[str, Any], *names: str) -> list[Path]:
 
 
 def _follow(stated: Any, store: Store | None) -> Thread:
-    """The thread of the snapshot that a record states; none where it states none. Records may be anybody's."""
+    """Follow the snapshot that a record names; empty where it names none. Records may be anybody's."""
     if not isinstance(stated, Mapping):
         return Thread()
     snapshot = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
@@ -272,7 +287,7 @@ def _follow(stated: Any, store: Store | None) -> Thread:
 
 
 def _open_stated(said: Mapping[str, Any]) -> Store:
-    """The store that a record names. A remote one is opened only where the user names it: records come with files."""
+    """Open the store that a record names. A remote one is opened only if the user names it: records come with files."""
     place = said.get("store")
     if not isinstance(place, str) or not place:
         raise StoreError("no store is named; say which with --store.")
@@ -282,7 +297,7 @@ def _open_stated(said: Mapping[str, Any]) -> Store:
 
 
 def _stated(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The snapshot that a record names, in a line."""
+    """Describe the snapshot that a record names, in a line."""
     stated = said.get("snapshot")
     if not isinstance(stated, Mapping):
         return {}

@@ -21,8 +21,13 @@ CAPTION, VISUAL = "caption_embedding", "visual_embedding"
 
 @dataclass(frozen=True)
 class Found:
-    """rows: score (cosine, 1 is the same), clip_id, caption, caption_of (the column that it is of), source; the best
-    first. note: what was not searched, and which captions are stand-ins."""
+    """The clips that a search found.
+
+    Attributes:
+        rows: score (cosine, 1 is the same), clip_id, caption, caption_of (the column that it is of), source; the best
+            first.
+        note: which clips were not searched, and which captions are stand-ins.
+    """
 
     rows: pa.Table
     note: str = ""
@@ -31,10 +36,18 @@ class Found:
 def search(
     store: Store, text: str, n: int, *, column: str = CAPTION, where: str | None = None, model: str = ""
 ) -> Found:
-    """The `n` clips whose vectors in `column` lie nearest to that of a text.
+    """Find the `n` clips whose vectors in `column` lie nearest to the vector of a text.
 
-    model: folder of the model that made the column, where it is not where it was. Raises UserError where there is no
-    such column, or not its model.
+    Args:
+        store: the store.
+        text: the query.
+        n: most clips.
+        column: of embeddings.
+        where: a SQL condition on clips.
+        model: folder of the model that made the column, if it has moved.
+
+    Raises:
+        UserError: there is no such column, or not its model.
     """
     if not text.strip():
         raise UserError("there is nothing to look for; say what, as in: reel search 'a dog on a beach'")
@@ -45,7 +58,11 @@ def search(
 
 
 def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where: str | None = None) -> Found:
-    """The `n` clips nearest to a clip, without itself. Raises UserError where it has no vector."""
+    """Find the `n` clips nearest to a clip, without itself.
+
+    Raises:
+        UserError: the clip has no vector.
+    """
     counts = _origins(store, column)
     row = store.read("clips", [column, f"{column}_model"], filter=f"clip_id = {literal(clip_id)}").to_pylist()[0]
     if row[column] is None:
@@ -56,7 +73,11 @@ def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where:
 
 
 def _origins(store: Store, column: str) -> dict[str, int]:
-    """The models that made the column, the one of most clips first. Raises UserError where it is empty."""
+    """Return the models that made the column, the one of most clips first.
+
+    Raises:
+        UserError: the column is empty.
+    """
     counts: dict[str, int] = {}
     if f"{column}_model" in store.schema("clips").names:
         query = f"SELECT {column}_model AS m, count(*) FROM clips WHERE m IS NOT NULL GROUP BY m ORDER BY 2 DESC, m"
@@ -67,7 +88,10 @@ def _origins(store: Store, column: str) -> dict[str, int]:
 
 
 def _how_to_fill(column: str, store: Store) -> str:
-    """The command that fills a column, as it runs. CLIP, which `visual_embedding` needs, comes with no package."""
+    """Return the command that fills a column, as it runs.
+
+    CLIP, which `visual_embedding` needs, comes with no package.
+    """
     from reelwright.annotate import in_profile
 
     profile, model = ("", "") if column in in_profile("cpu") else ("--profile full ", ", which loads CLIP from the hub")

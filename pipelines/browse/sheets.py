@@ -28,6 +28,7 @@ class Ends(Frames):
     """First, middle and last frame: whether a clip begins and ends where its shot does."""
 
     def indices(self, num_frames: int, fps: float) -> list[int]:
+        """Return the first, the middle and the last frame."""
         return sorted({0, num_frames // 2, num_frames - 1})
 
 
@@ -66,7 +67,7 @@ def strip(mp4: bytes, tile_height: int) -> np.ndarray:
 
 
 def clip_row(store: Store, clip_id: str) -> dict[str, Any]:
-    """The clip's row, with the uri and more of its source."""
+    """Return the clip's row, with the uri and more of its source."""
     return store.sql("SELECT * FROM clips_full WHERE clip_id = ?", params=[clip_id]).to_pylist()[0]
 
 
@@ -92,7 +93,11 @@ def _mp4(store: Store, clip_id: str) -> bytes:
 
 
 def find_clip(store: Store, prefix: str) -> str:
-    """The clip that this is the id of, or the beginning of the id. Raises StoreError for none, or for several."""
+    """Return the clip with this id, or with an id that begins so.
+
+    Raises:
+        StoreError: there is none, or there are several.
+    """
     wanted = prefix.strip().lower()
     query = f"SELECT clip_id FROM clips WHERE starts_with(clip_id, $p) ORDER BY clip_id LIMIT {LOOK_ALIKES + 1}"
     found = store.sql(query, params={"p": wanted}).column(0).to_pylist() if wanted else []
@@ -148,7 +153,7 @@ def to_jpeg(picture: np.ndarray, quality: int) -> bytes:
 
 
 def _tiles(mp4: bytes, need: Frames, tile_height: int) -> tuple[ClipFacts, list[np.ndarray]]:
-    """The frames that are needed, each `tile_height` high."""
+    """Return the frames that are needed, each `tile_height` high."""
     from dataclasses import replace
 
     import cv2

@@ -7,7 +7,7 @@ BETTER = "docs/captioning.md has a model write captions"
 
 
 def search_note(composed: int, found: int) -> str:
-    """What to know of clips that were found by such captions; empty where there are none."""
+    """Describe the limits of clips that were found by such captions; empty where there are none."""
     if not composed:
         return ""
     return (
@@ -17,7 +17,7 @@ def search_note(composed: int, found: int) -> str:
 
 
 def cluster_note(store: Store) -> str:
-    """What to know of clusters' names that are made of such captions; empty where there are none."""
+    """Describe the limits of clusters' names that are made of such captions; empty where there are none."""
     from reelwright.annotate.sets.cluster_names import OF_COMPOSED
 
     if "cluster_named_by" not in store.schema("clips").names:

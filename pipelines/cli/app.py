@@ -46,8 +46,10 @@ def say(*lines: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text of a file or its name on one line: what could drive a terminal is written as an escape, as are bytes of a
-    name that are not UTF-8."""
+    """Write the text of a file, or its name, on one line.
+
+    Characters that could drive a terminal are escaped, as are bytes of a name that are not UTF-8.
+    """
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 

@@ -25,12 +25,12 @@ def refuse_uris(app: typer.Typer) -> None:
 
 
 def path(value: str | Path) -> Path:
-    """A path of this machine."""
+    """Return a path of this machine; refuse a URI."""
     return Path(text(value))
 
 
 def text(value: Any) -> str:
-    """The same as a text."""
+    """Return a path of this machine as text; refuse a URI."""
     if "://" in str(value):
         raise typer.BadParameter(
             f"{value} is a URI, and here a path of this machine is meant; write to a local folder and copy it. URIs "

@@ -42,8 +42,11 @@ def _names() -> set[str]:
 
 
 def main() -> None:
-    """Entry point of the `reel` command. Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some
-    files failed and --strict was given, 4 a limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    """Run the `reel` command.
+
+    Exit codes: 0 fine, 1 an error, 2 wrong usage, 3 the run finished but some files failed and --strict was given, 4 a
+    limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
     set_process_defaults()
     os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
@@ -68,8 +71,11 @@ def main() -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """End an interrupted process. Exit functions run, so Ray ends its own; the interpreter is not taken down beneath
-    threads of libraries that still compute (seen: SIGSEGV after the last word, once in eight interrupts)."""
+    """End an interrupted process.
+
+    Exit functions run, so Ray ends its own; the interpreter is not taken down beneath threads of libraries that still
+    compute (seen: SIGSEGV after the last word, once in eight interrupts).
+    """
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -42,6 +42,7 @@ class GroupedCommand(TyperCommand):
     """A command whose help shows options without a group first, then group by group."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments first, then options under the headings of their groups."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -55,7 +56,7 @@ class GroupedCommand(TyperCommand):
 
 
 def _options(group: Any) -> list[inspect.Parameter]:
-    """The fields of a group as parameters, with its heading."""
+    """Return the fields of a group as parameters, with its heading."""
     hints = get_type_hints(group, include_extras=True)
     parameters = []
     for field in fields(group):

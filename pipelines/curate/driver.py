@@ -114,8 +114,10 @@ class Curation:
                 self.flow.add("probe", Source(item), item.uri, self.limits, self.recipe.images)
 
     def _begin_in_order(self) -> None:
-        """Sources are probed in any order and begun in order of uri: so who survives does not depend on who was read
-        first."""
+        """Begin sources in order of uri, though they are probed in any order.
+
+        Which duplicate survives then does not depend on which was read first.
+        """
         while self.to_begin and self.to_begin[0].uri in self.probed:
             self._begin(self.probed.pop(self.to_begin.popleft().uri))
 
@@ -194,7 +196,7 @@ class Curation:
                 raise TypeError(f"stage '{done.stage}' handed back a {type(other).__name__}")
 
     def _failed(self, done: Done, failed: Failed) -> None:
-        """A stage that handed back a failure alone, or whose worker was lost for good."""
+        """Record the failure of a stage, or of a worker that was lost for good."""
         match done.stage:
             case "probe":
                 self._probed(done.context, Probed(failed=failed))
@@ -315,7 +317,10 @@ class Curation:
             self._finish(twin, "duplicate", duplicate_of=source.item.uri)
 
     def _release_duplicates(self, source: Source, why: Failed) -> None:
-        """The same bytes fail in the same way, unless they could not be read; a file of the same id gets its turn."""
+        """Fail the duplicates of a source in the same way, unless it could not be read.
+
+        A file of the same id gets its turn.
+        """
         twins = self.waiting.pop(source.item.uri, [])
         for one in (source, *twins):
             if one.probed.md5:

@@ -59,7 +59,7 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
 
 
 def _history(recipe: CurateRecipe, files: Any) -> History | None:
-    """What the store knows; None where there is no store yet."""
+    """Read the store's history; None where there is no store yet."""
     if not Store.exists(recipe.store):
         return None
     keep_ids = recipe.manifests.repeated_ids == "keep"
@@ -84,8 +84,10 @@ def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress)
 
 
 def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[str]]:
-    """Seconds that the recipe's annotators take a clip, as the store's runs or the corpus measured them; and those of
-    which neither knows."""
+    """Return the seconds per clip that the recipe's annotators take, and the annotators whose time is unknown.
+
+    The store's runs measured them, or the corpus.
+    """
     names = [name for name, _ in recipe.annotator_params()]
     stated = {name: seconds for name in names if (seconds := typical_s(name)) is not None}
     known = stated | (measured_seconds(store) if store else {})
@@ -111,7 +113,7 @@ def _lines(
         "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,
         f"cut (decode, encode {recipe.encode.preset})": megapixels * ENCODE_S_PER_MEGAPIXEL[recipe.encode.preset],
         f"annotate about {clips} new clips": clips * each_s,
-        f"annotate {max([r.stale for r in stale], default=0)} stored clips anew": sum(r.seconds or 0 for r in stale),
+        f"annotate {max([r.stale for r in stale], default=0)} stored clips again": sum(r.seconds or 0 for r in stale),
     }
     for name, cost in costs.items():
         yield f"  {name:36} {cost / 60:10.1f} CPU minutes"

@@ -23,7 +23,7 @@ class Source:
     clips_with_faulty_sound: int = 0
     note: str | None = None
     changed: Failed | None = None  # if the file was written while it was cut
-    move: Move | None = None  # what it is cut anew as
+    move: Move | None = None  # its place, where it is re-cut
 
     @property
     def md5(self) -> str:
@@ -60,4 +60,5 @@ class Summary:
 
     @property
     def adds_up(self) -> bool:
+        """Whether the counts add up."""
         return self.ok + self.duplicate + self.failed == self.inputs

@@ -21,6 +21,7 @@ PROMPT = "fishing boat at sunset"
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Curate, report, snapshot, train and generate on made footage or a folder of videos."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--footage", type=Path, help="a folder of videos; default: some are made")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for what comes out")
@@ -99,7 +100,7 @@ def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | Non
 
 
 def _compare(store: str, prompt: str, video: Path) -> None:
-    """A picture of the generated clip under one that it was trained on."""
+    """Put a picture of the generated clip under one of a clip that it was trained on."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.browse.sheets import clips_sheet, write_whole
 
@@ -112,7 +113,7 @@ def _compare(store: str, prompt: str, video: Path) -> None:
 
 
 def _with_captions(folder: Path) -> Path:
-    """A manifest of made footage whose captions are the files' names: what the network is told."""
+    """Write a manifest of made footage whose captions are the files' names, which the network is conditioned on."""
     manifest = folder.parent / "footage.csv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reelwright.curation.store import Store
 
 ENOUGH = 3  # clips; with fewer a looser condition is tried
-SECONDS = 1.1  # of a clip that fills the recipe's 9 frames at 8 a second
+SECONDS = 1.1  # of a clip that fills the recipe's 9 frames at 8 per second
 CONDITIONS: tuple[tuple[str, str], ...] = (
     ("motion_score > 0.01 and blur_score > 20", ""),
     ("motion_score > 0.01", "few clips are sharp, so soft ones are taken too"),
@@ -28,7 +28,7 @@ class Choice:
 
 
 def choose(store: Store) -> Choice:
-    """The strictest condition that finds enough clips, or the one that finds most."""
+    """Choose the strictest condition that finds enough clips, or the one that finds most."""
     lacking = [column for column in ("motion_score", "blur_score") if column not in store.schema("clips").names]
     best = Choice("", ())
     for condition, note in CONDITIONS:
@@ -44,7 +44,7 @@ def choose(store: Store) -> Choice:
 
 
 def snapshot_name(store: Store, clips: Sequence[str], name: str = "demo") -> tuple[str, bool]:
-    """(a snapshot's name for these clips, whether it is there): demo, or demo-2 … where demo froze other clips."""
+    """Return (a snapshot's name for these clips, whether it exists): demo, or demo-2 … where demo froze other clips."""
     there = {one.name for one in store.snapshots.list()}
     tried, number = name, 1
     while tried in there:

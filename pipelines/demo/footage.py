@@ -145,7 +145,7 @@ def _shot(scene: Scene, num_frames: int) -> Iterator[np.ndarray]:
 
 
 def _edited(rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The film's shots joined: a dissolve overlaps two shots, a fade takes its frames from both sides of black."""
+    """Join the film's shots: a dissolve overlaps two shots, a fade takes its frames from both sides of black."""
     held: list[np.ndarray] = []
     for maker, num_frames, begins, length in FILM:
         frames = list(_shot(maker(rng, WIDTH, HEIGHT), num_frames))
@@ -182,7 +182,7 @@ def _grainy(frames: Iterable[np.ndarray], rng: np.random.Generator) -> Iterator[
 
 
 def _with_text(frame: np.ndarray, text: str) -> np.ndarray:
-    """The line in white with a dark edge, centred near the bottom."""
+    """Draw the line in white with a dark edge, centred near the bottom."""
     import cv2
 
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.72
@@ -224,7 +224,7 @@ def _encode(
 
 
 def _tune(seconds: float) -> np.ndarray:
-    """A slow scale, float32 [samples]."""
+    """Make a slow scale, float32 [samples]."""
     t = np.arange(int(seconds * SOUND_HZ)) / SOUND_HZ
     steps = np.array((0, 3, 5, 7, 10, 12))
     pitch_hz = 220 * 2 ** (steps[(t * 2).astype(int) % len(steps)] / 12)

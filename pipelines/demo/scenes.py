@@ -13,7 +13,7 @@ Scene = Callable[[float], np.ndarray]
 Color = Sequence[float]
 
 MAX_S = 10.0  # a camera that pans has scenery for this long
-CLOUD_SPEED = 8.0  # px a second
+CLOUD_SPEED = 8.0  # px per second
 
 
 def landscape(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -90,7 +90,7 @@ def city_night(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 def ferris_wheel(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """A wheel with coloured gondolas that turns before evening clouds."""
+    """Draw a wheel with coloured gondolas that turns before evening clouds."""
     sky = _gradient(width, height, (226, 132, 120), (250, 220, 190))
     cloud = _clouds(rng, width, height)
     colors = [tuple(int(v) for v in rng.integers(40, 230, 3)) for _ in range(12)]
@@ -232,7 +232,10 @@ def _clouds(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def _hills(
     rng: np.random.Generator, width: int, height: int, speed: float, top: float, color: np.ndarray
 ) -> np.ndarray:
-    """A ridge, as the lowest rows of the picture that it reaches into; `speed` in px a second decides how wide."""
+    """Draw a ridge, as the lowest rows of the picture that it reaches into.
+
+    `speed` in px per second decides its width.
+    """
     wide = int(width + speed * MAX_S) + 2
     crest = height * (top + 0.16 * (_noise(rng, 2, wide)[0] - 0.5) + 0.03 * _noise(rng, 2, wide * 6)[0][:wide])
     first = int(crest.min())

@@ -30,9 +30,10 @@ def read_image(path: Path, size: tuple[int, int]) -> "Tensor":
 
 
 def read_end(path: Path, size: tuple[int, int], count: int, fps: float) -> "Tensor":
-    """The last `count` frames of a video at a constant rate, [3, F, H, W] in -1..1; fewer if it is shorter.
+    """Read the last `count` frames of a video at a constant rate, [3, F, H, W] in -1..1; fewer if it is shorter.
 
-    Raises UserError.
+    Raises:
+        UserError: the video cannot be read.
     """
     return _in_sandbox("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps})
 
@@ -134,7 +135,7 @@ def _frames_from(path: str, size: tuple[int, int], begin_s: float) -> list[tuple
 
 
 def _upright(frame: Any, video: Video, size: tuple[int, int]) -> np.ndarray:
-    """The frame turned, with square pixels, at the size that is wanted."""
+    """Turn the frame upright, make its pixels square, and scale it to `size`."""
     import cv2
 
     forget_unusual_tags(frame)  # swscale refuses them

@@ -73,7 +73,11 @@ class InitialFrames:
 
 
 def read_initial_frames(image: Path | None, video: Path | None, settings: Settings, fps: float) -> InitialFrames | None:
-    """An image, or the last `settings.shape.overlap` frames of a video. Raises UserError."""
+    """Read the first frames: an image, or the last `settings.shape.overlap` frames of a video.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     size = (settings.shape.width, settings.shape.height)
     if image is not None:
         return InitialFrames(read_image(image, size).unsqueeze(1), image)
@@ -88,7 +92,11 @@ def read_initial_frames(image: Path | None, video: Path | None, settings: Settin
 
 
 def find_source(path: Path) -> Source:
-    """A training checkpoint, the newest of a run, or published weights. Raises UserError."""
+    """Find a training checkpoint, the newest of a run, or published weights.
+
+    Raises:
+        UserError: the path is none of these.
+    """
     from reelwright.pipelines.weights.convert import recipe_of
     from reelwright.training.checkpoints import find_checkpoint, read_metadata
     from reelwright.training.errors import TrainError
@@ -151,7 +159,7 @@ def load(source: Source, options: LoadOptions | None = None) -> Loaded:
 
 
 def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
-    """The run's name, or what the record beside weights says of where they are from: `reel lineage` goes on there."""
+    """Return the run's name, or the origin in the record beside weights: `reel lineage` continues there."""
     if is_run:
         return {"run": path.parent.parent.name}
     note = read_note(path)
@@ -160,7 +168,7 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
 
 
 def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
-    """The shift that the run trained so many noisy tokens with; the published one for published weights."""
+    """Return the shift that the run trained so many noisy tokens with; the published one for published weights."""
     if source.recipe is None:
         return SHIFT
 
@@ -224,7 +232,7 @@ def _noted(prompts: Iterable[Sequence[str]], rows: list[list[str]]) -> Iterator[
 
 
 def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> Callable[[], dict[str, Any]]:
-    """All that a video's making depends on, to be told when its prompts are known."""
+    """All settings that a video depends on; prompts are added later."""
 
     def tell() -> dict[str, Any]:
         file = request.initial.file if request.initial else None
@@ -308,7 +316,7 @@ def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
 
 
 def _lora_file(path: Path) -> Path:
-    """A file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
+    """Return a LoRA file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
     from reelwright.pipelines.weights.convert import LORA_FILE
 
     found = path / LORA_FILE if path.is_dir() else path

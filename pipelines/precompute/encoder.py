@@ -51,7 +51,7 @@ class Encoder:
         self._text: Any = None
 
     def check(self) -> str:
-        """Why this node cannot encode, or ""."""
+        """Return why this node cannot encode, or ""."""
         from reelwright.training.data.encode import fingerprints_of
 
         try:

@@ -58,6 +58,7 @@ class Summary:
 
     @property
     def adds_up(self) -> bool:
+        """Whether the counts add up."""
         captions = self.before_captions + self.made_captions + self.failed_captions
         return self.wanted == self.before + self.made + self.failed + self.left and self.wanted_captions == captions
 
@@ -196,8 +197,11 @@ class _Run:
         self.failures.append(row | {"at": datetime.now(UTC)})
 
     def _commit(self, *, last: bool = False) -> None:
-        """Another run may hold the lock of `failures` (a curation does, all along): then they wait for the next
-        commit."""
+        """Commit the encoded rows and the failures.
+
+        Another run may hold the lock of `failures` (a curation does, from beginning to end): then they wait for the
+        next commit.
+        """
         self.committed_at = time.monotonic()
         for table, written in self.fragments.items():
             if written:
@@ -239,8 +243,10 @@ def _check(actors: Actors) -> None:
 
 
 def _work(plan: Schedule, todo: dict[Window, np.ndarray], captions: list[str]) -> Iterator[Work]:
-    """Captions first, so that the text encoder can leave; then the longest buckets, so that none of them is left to
-    the end."""
+    """Yield captions first, so that the text encoder can leave; then the longest buckets.
+
+    The longest are then not left to the end.
+    """
     for start in range(0, len(captions), CAPTIONS_A_TASK):
         yield Work("encode_captions", (), tuple(captions[start : start + CAPTIONS_A_TASK]))
     for window, rows in sorted(todo.items(), key=lambda item: item[0].bucket.tokens(), reverse=True):
@@ -253,7 +259,7 @@ def _work(plan: Schedule, todo: dict[Window, np.ndarray], captions: list[str]) -
 
 
 def _without(missing: Missing, plan: Schedule, failed: set[tuple[str, str]]) -> tuple[dict[Window, np.ndarray], int]:
-    """What is missing and has not failed, and how many have."""
+    """Return the missing windows that have not failed, and how many have."""
     if not failed:
         return missing.latents, 0
     todo, count = {}, 0

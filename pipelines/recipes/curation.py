@@ -140,7 +140,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        """The recipe with every default spelt out, as the `runs` table keeps it."""
+        """Return the recipe with every default spelt out, as the `runs` table keeps it."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
 
 

@@ -10,9 +10,9 @@ Encoder = TypeVar("Encoder", CodecConfig, TextConfig)
 
 
 def with_absolute_paths(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with its `init`, `cache_dir`, and what of `codec.path` and `text.path` is there, as absolute paths.
+    """Return the recipe with absolute paths: `init`, `cache_dir`, and `codec.path` and `text.path` if they exist.
 
-    What is not there is a hub id, or will be refused by its name as it was written.
+    A path that does not exist is a hub id, or will be refused by its name as it was written.
     """
     init = str(Path(recipe.init).expanduser().absolute()) if recipe.init else ""
     cache = recipe.data.encode.cache_dir and str(Path(recipe.data.encode.cache_dir).expanduser().absolute())

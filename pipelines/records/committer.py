@@ -83,14 +83,15 @@ class Committer:
         self.open.bytes += num_bytes
 
     def add_source(self, row: dict[str, Any], shots: Sequence[dict[str, Any]] = ()) -> None:
-        """A source that is done: all its clips were added."""
+        """Record a source that is done: all its clips were added."""
         self.sources.append(_FinishedSource(row | {"ingested_at": datetime.now(UTC)}, list(shots), self.open_number))
 
     def add_failure(self, row: dict[str, Any]) -> None:
+        """Record a failure at the present time."""
         self.failures.append(row | {"at": datetime.now(UTC)})
 
     def add_time(self, uri: str, mtime_ns: int) -> None:
-        """A file whose time changed and whose bytes did not: note it, or every run would read the file again."""
+        """Record the new time of a file whose bytes did not change, or every run would read the file again."""
         self.times[uri] = mtime_ns
 
     def flush_if_due(self) -> None:
@@ -109,7 +110,7 @@ class Committer:
         self._commit_finished()
 
     def written(self, number: int, fragment: str) -> None:
-        """A worker wrote group `number`: commit it, and the sources that waited for it."""
+        """Commit group `number`, which a worker wrote, and the sources that waited for it."""
         group = self.groups[number]
         self.store.commit_media([fragment])
         self.store.append("clips", group.rows)
@@ -137,8 +138,10 @@ class Committer:
             self.times = {}
 
     def _drop_replaced(self, rows: list[dict[str, Any]]) -> None:
-        """Rows that failed or were duplicates, and those of the same bytes. A good version of other bytes keeps its
-        row: without it, its clips would belong to nobody."""
+        """Delete rows that failed or were duplicates, and rows of the same bytes.
+
+        A good version of other bytes keeps its row: without it, its clips would belong to nobody.
+        """
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]
             uris, md5s = (literals([r[key] or "" for r in some]) for key in ("uri", "md5"))

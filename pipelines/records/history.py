@@ -1,4 +1,4 @@
-"""What a store already has of a run's inputs: what is done, what a killed run left, how often a thing has failed."""
+"""A store's history of a run's inputs: finished sources, leftovers of a killed run, counts of failures."""
 
 import os
 from collections import Counter
@@ -119,7 +119,7 @@ class History:
                 self.note_done(row)
 
     def _note_survivor(self, row: dict[str, Any]) -> None:
-        """A duplicate's bytes and id lead to its survivor; a failed file speaks for nothing."""
+        """Map a duplicate's bytes and id to its survivor; a failed file maps to nothing."""
         if row["state"] == "failed":
             return
         survivor = row["duplicate_of"] or row["uri"]
@@ -129,18 +129,18 @@ class History:
             self.by_source_id.setdefault(row["source_id"], survivor)
 
     def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
-        """Whether a duplicate gave way to a file that then failed, and never was good."""
+        """Return whether a duplicate gave way to a file that then failed, and never was good."""
         if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
     def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
-        """Whether a duplicate is one by its id alone, and such files are kept now."""
+        """Return whether a duplicate is one by its id alone, and such files are kept now."""
         survivor = rows.get(row["duplicate_of"])
         return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
 
     def id_of(self, item: Input) -> str | None:
-        """The id by which an input may repeat another."""
+        """Return the id by which an input may repeat another."""
         return None if self.keep_ids else item.source_id
 
     def forget_mended_rows(self, inputs: Inputs) -> None:
@@ -154,7 +154,7 @@ class History:
                 self.store.delete("sources", f"uri IN ({literals(gone[at : at + DELETE_CHUNK])})")
 
     def restored(self, uri: str, md5: str | None) -> dict[str, Any] | None:
-        """The whole row of an earlier good version of a file, if these are its bytes again: its clips are there."""
+        """Return the row of an earlier good version of a file, if these are its bytes again: its clips still exist."""
         if (uri, md5) not in self.earlier:
             return None
         names = literals([uri]), literals([md5 or ""])
@@ -177,7 +177,7 @@ class History:
         if row["state"] == "ok":
             self.done_md5s.add(row["md5"])
         if row["state"] == "ok" and row["num_clips"] == 0:
-            self.no_clip[row["no_clip_reason"] or "no reason noted"] += 1
+            self.no_clip[row["no_clip_reason"] or "no reason recorded"] += 1
 
     def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
         self.todo.append(item)
@@ -258,8 +258,10 @@ class History:
         return sum(md5 in self.done_md5s for md5 in lost.values())
 
     def _incomplete(self, *, every: bool) -> set[str]:
-        """MD5s of sources that are ok, but for clips that could not be cut. every: for whatever reason; else because
-        the file could not be read then."""
+        """Return the MD5s of sources that are ok, but for clips that could not be cut.
+
+        every: whatever the reason; else only where the file could not be read then.
+        """
         return set(self._lost_clips("" if every else f" AND {UNREAD}").values())
 
     def _lost_clips(self, condition: str) -> dict[str, str]:
@@ -277,7 +279,7 @@ class History:
     def clear_leftovers(self) -> None:
         """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
 
-        Clips of sources that are cut anew are treated alike: what the new settings would make the same is kept.
+        Clips of sources that are re-cut are treated alike: clips that the new settings would make the same are kept.
         """
         again = sorted(self.recut_md5s)
         for start in range(0, len(again), DELETE_CHUNK):
@@ -299,10 +301,10 @@ class History:
             self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
 
     def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
-        """Which of a source's clips are there already, cut in this way; all others that it has are deleted.
+        """Return which of a source's clips are there already, cut in this way; all others that it has are deleted.
 
         It comes before anything of the source is committed, so that a source that is ok has no clips but its own. A
-        source that is cut anew loses its row first: killed from here on, it is one that was not finished.
+        source that is re-cut loses its row first: killed from here on, it is one that was not finished.
         """
         if source_md5 in self.recut_md5s:
             self.store.delete("sources", f"md5 = '{source_md5}' AND state = 'ok'")
@@ -328,7 +330,7 @@ class History:
         self._delete("media", clip_ids)
 
     def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
-        """How often this has failed before."""
+        """Return how often this has failed before."""
         if self._attempts is None:
             rows = self.store.read("failures", ["uri", "stage", "clip_id", "attempts"]).to_pylist()
             self._attempts = {}
@@ -343,7 +345,7 @@ class History:
 
 
 def _touched(row: dict[str, Any]) -> bool:
-    """Whether a local file's size or time is not what the store noted; remote ones are taken to stay as they are."""
+    """Return whether a local file's size or time differs from the store's record; remote files count as unchanged."""
     if "://" in row["uri"] or row["mtime_ns"] is None:
         return False
     try:
@@ -354,7 +356,7 @@ def _touched(row: dict[str, Any]) -> bool:
 
 
 def is_readable(uri: str) -> bool:
-    """Whether a local file opens and gives a byte, or is empty; a remote one is asked when it is read."""
+    """Return whether a local file opens and gives a byte, or is empty; a remote one is asked when it is read."""
     if "://" in uri:
         return True
     try:
@@ -368,5 +370,5 @@ def is_readable(uri: str) -> bool:
 
 
 def _vacated(earlier: Collection[tuple[str, str]], rows: dict[str, Any]) -> set[tuple[str, str]]:
-    """Of files that were good and have had other bytes since: what they do not hold any more."""
+    """Return (uri, MD5) of good files that have had other bytes since: the old bytes."""
     return {(uri, md5) for uri, md5 in earlier if rows[uri]["md5"] not in (None, md5)}

@@ -21,8 +21,12 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class Move:
-    """What was at `old` is at `item.uri`. is_recut: the run writes the source's new row itself. is_vacated: there is a
-    file at `old`, of other bytes."""
+    """A file that was at `old` and is at `item.uri`.
+
+    Attributes:
+        is_recut: the run writes the source's new row itself.
+        is_vacated: there is a file at `old`, of other bytes.
+    """
 
     old: str
     md5: str
@@ -35,8 +39,13 @@ class Move:
 
 @dataclass
 class Moves:
-    """good: the row of each source that is ok, by MD5. vacated: (uri, MD5) of files known to have other bytes by now.
-    inputs: uris of this run."""
+    """Files whose bytes were found at another address.
+
+    Attributes:
+        good: the row of each source that is ok, by MD5.
+        vacated: (uri, MD5) of files known to have other bytes by now.
+        inputs: uris of this run.
+    """
 
     good: dict[str, dict[str, Any]]
     vacated: set[tuple[str, str]]
@@ -46,14 +55,14 @@ class Moves:
     recut: dict[str, Move] = field(default_factory=dict)  # by the new address
 
     def source_of(self, uri: str, md5: str | None) -> dict[str, Any] | None:
-        """The row of a source whose file is gone and whose bytes are at `uri`, if there is one."""
+        """Return the row of a source whose file is gone and whose bytes are at `uri`, if there is one."""
         row = self.good.get(md5 or "")
         if row is None or row["uri"] == uri:
             return None
         return row if (row["uri"], row["md5"]) in self.vacated or is_gone(row["uri"]) else None
 
     def address_of(self, md5: str | None) -> str:
-        """Where the store says that these bytes are; '' if it knows none of them."""
+        """Return where the store says that these bytes are; '' if it knows none of them."""
         return self.good[md5]["uri"] if md5 in self.good else ""
 
     def add(self, row: Mapping[str, Any], item: Input, probed: Probed, *, is_recut: bool = False) -> Move:
@@ -72,18 +81,18 @@ class Moves:
         return move
 
     def forget(self, move: Move) -> None:
-        """It was to be cut anew at its new address, and could not be."""
+        """Forget a move: the file was to be re-cut at its new address, and could not be."""
         self.made -= 1
         self.pending.remove(move)
 
     def keep(self, store: Store, row: dict[str, Any], move: Move) -> dict[str, Any]:
-        """The new row of a source that is cut anew where it is now, with what its old one said and this does not."""
+        """Return the new row of a source that is re-cut where it is now, with the old row's values that it lacks."""
         store.ensure_columns("sources", [schemas()["sources"].field("moved_from")])
         old = self.good[move.md5] | {"uri": move.old}
         return row | {key: moved_row(old, move)[key] for key in ("source_id", "licence", "caption", "moved_from")}
 
     def commit(self, store: Store) -> None:
-        """Write what was noted: first the new rows, then the old ones go, so that a crash loses no source."""
+        """Write the recorded moves: first the new rows, then the old ones go, so that a crash loses no source."""
         pending, self.pending = self.pending, []
         if pending:
             store.ensure_columns("sources", [schemas()["sources"].field("moved_from")])
@@ -92,7 +101,7 @@ class Moves:
 
 
 def is_gone(uri: str) -> bool:
-    """Whether there is surely no file at this address; False where that cannot be told."""
+    """Return whether there is surely no file at this address; False where that is unknown."""
     try:
         if "://" not in uri:
             os.stat(uri)
@@ -109,7 +118,7 @@ def is_gone(uri: str) -> bool:
 
 
 def moved_row(row: Mapping[str, Any], move: Move) -> dict[str, Any]:
-    """A source's row at its new address; what a manifest says of it now goes before what one said."""
+    """Return a source's row at its new address; a manifest's present values take precedence over earlier ones."""
     own = row["source_id"] if row["source_id"] != move.old else move.item.uri
     return {
         **row,

@@ -31,7 +31,7 @@ def source_row(
     *,
     clips_with_faulty_sound: int = 0,
 ) -> dict[str, Any]:
-    """A row of `sources`: what the container says, and over it what decoding showed."""
+    """Return a row of `sources`: the container's claims, and over them the facts that decoding showed."""
     info = asdict(scan.info) if scan else probed.info
     row: dict[str, Any] = {
         "source_id": item.source_id or item.uri,
@@ -99,7 +99,7 @@ def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]
 def failure_row(
     uri: str, source_md5: str | None, clip_id: str | None, why: Failed, attempts: int, fingerprint: str
 ) -> dict[str, Any]:
-    """A row of `failures`."""
+    """Return a row of `failures`."""
     return {
         "uri": uri,
         "source_md5": source_md5,
@@ -123,7 +123,7 @@ def _sar(text: str) -> float:
 
 
 def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int) -> str | None:
-    """What a reader should know of how the file decoded."""
+    """Return a note on how the file decoded."""
     timing = scan.timing
     notes = []
     if scan.decode_errors:

@@ -25,8 +25,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Result:
-    """value: what the call returned; None where the call failed on a single item, or took its actor down, for the
-    reason `lost`."""
+    """The result of a call.
+
+    Attributes:
+        value: returned by the call; None where the call failed on a single item, or took its actor down, for the reason
+            `lost`.
+    """
 
     work: Work
     value: Any
@@ -63,6 +67,7 @@ class Actors:
 
     @property
     def actors(self) -> Sequence[Any]:
+        """The actors that run now."""
         return self._actors
 
     def __bool__(self) -> bool:
@@ -105,9 +110,10 @@ class Actors:
         return [Result(work, value)]
 
     def _replace(self, actor: Any, why: str) -> list[Result]:
-        """A new actor for a lost one. Its calls are queued again: the first, which it was at, item by item and alone.
+        """Replace a lost actor. Its calls are queued again: the first, which it was at, item by item and alone.
 
-        The first may be innocent: what it returned is lost when the call behind it ends the process at once."""
+        The first may be innocent: its result is lost when the call behind it ends the process at once.
+        """
         import ray
 
         refs = [ref for ref, (other, _) in self._in_flight.items() if other is actor]

@@ -46,8 +46,11 @@ def cluster(address: str | None = None) -> Iterator[None]:
 
 
 def _folder() -> dict[str, str]:
-    """Where a Ray of this machine keeps its sockets, if not where it would by itself: below a long TMPDIR their paths
-    would exceed what a socket may have. What it spills to a disk stays below TMPDIR. Raises UserError."""
+    """Return Ray's options for the folder of its sockets; none where Ray's own folder will do.
+
+    Below a long TMPDIR the paths of sockets would exceed their limit. Objects that Ray spills to a disk stay below
+    TMPDIR. Raise UserError if there is no folder with a short path.
+    """
     from ray._common.utils import get_default_ray_temp_dir
 
     usual = get_default_ray_temp_dir()

@@ -1,4 +1,4 @@
-"""What processes of ours find in their environment, unless somebody said otherwise."""
+"""Defaults of the environment of our processes, unless it is set already."""
 
 import os
 

@@ -20,9 +20,12 @@ class Need(Protocol):
     """CPUs and GPUs that one task of a stage occupies on the cluster."""
 
     @property
-    def cpus(self) -> float: ...
+    def cpus(self) -> float:
+        """CPUs of one task."""
+
     @property
-    def gpus(self) -> float: ...
+    def gpus(self) -> float:
+        """GPUs of one task."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Flow:
         return bool(self._in_flight) or any(self._queues.values())
 
     def slots(self) -> int:
-        """How many tasks may be in flight: follows the cluster as nodes come and go."""
+        """Return how many tasks may be in flight: follows the cluster as nodes come and go."""
         return RUN_AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def next_done(self, timeout_s: float = 1.0) -> list[Done]:
@@ -83,7 +86,8 @@ class Flow:
         """Start nothing more, and wait for nothing: what runs ends when this process leaves Ray, or by itself.
 
         It is not cancelled: where a task ends at that moment, Ray (2.60) aborts the whole process ("Tried to complete
-        task that was not pending")."""
+        task that was not pending").
+        """
         for queue in self._queues.values():
             queue.clear()
         self._in_flight.clear()

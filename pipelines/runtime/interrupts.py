@@ -1,7 +1,7 @@
 """Ctrl-C that cannot be lost, and SIGTERM, which ends a command in the same order.
 
 Python drops a KeyboardInterrupt that happens to be raised where exceptions are ignored: in `__del__`, in a weak
-reference's callback, in logging's handlers around a fork (seen while Ray starts its processes). So it is noted too,
+reference's callback, in logging's handlers around a fork (seen while Ray starts its processes). So it is recorded too,
 and the loops of a run ask.
 """
 
@@ -21,8 +21,10 @@ _last = 0
 
 @contextmanager
 def catch_sigint() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM raise KeyboardInterrupt, and are noted as well. Nothing changes outside the main
-    thread, nor for a signal that is ignored (SIGINT of a script's `reel … &`)."""
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt within the block, and record them.
+
+    Nothing changes outside the main thread, nor for a signal that is ignored (SIGINT of a script's `reel … &`).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -50,7 +52,7 @@ def kept() -> Iterator[None]:
 
 
 def exit_code() -> int:
-    """Of a command that was stopped: 130 by Ctrl-C, 143 by SIGTERM, as shells have it."""
+    """Return the exit code of a command that was stopped: 130 by Ctrl-C, 143 by SIGTERM, as shells have it."""
     return 128 + (_last or signal.SIGINT)
 
 

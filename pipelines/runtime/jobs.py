@@ -58,19 +58,25 @@ def run_job(
 
 
 def train_job_id(name: str, wanted: str, snapshot: str, store: str) -> str:
-    """The same for the same recipe, to the same step, on the same snapshot, whose content never changes."""
+    """Return a job's id: the same for the same recipe, to the same step, on the same snapshot.
+
+    A snapshot's content never changes.
+    """
     digest = hashlib.sha256(json.dumps([wanted, snapshot, store]).encode()).hexdigest()[:8]
     return f"train-{name}-{snapshot}-{digest}"
 
 
 def _attempts(client: Any, job: str) -> dict[str, Any]:
-    """Id -> JobStatus of what was submitted as `job`, `job-2`, `job-3` …"""
+    """Return id -> JobStatus of all jobs submitted as `job`, `job-2`, `job-3` and so on."""
     name = re.compile(rf"{re.escape(job)}(-\d+)?")
     return {j.submission_id: j.status for j in client.list_jobs() if name.fullmatch(j.submission_id or "")}
 
 
 def _next_attempt(job: str, earlier: Collection[str]) -> str:
-    """The server refuses an id that it knows, so that of two who submit at once only one begins."""
+    """Return the id of the next attempt.
+
+    The server refuses an id that it knows, so that of two who submit at once only one begins.
+    """
     numbers = [int(one.removeprefix(job).removeprefix("-") or 1) for one in earlier]
     return f"{job}-{max(numbers) + 1}" if numbers else job
 

@@ -59,7 +59,7 @@ def print_plan(
 
 
 def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryPlan]]:
-    """(settings, plan) of changes that make a recipe fit, from those that cost little to those that cost much."""
+    """Yield (settings, plan) of changes that make a recipe fit, from the cheapest to the dearest."""
     room = memory_gib * GIB * HEADROOM
     for settings in _changes(recipe, gpus):
         changed = with_settings(recipe, settings)
@@ -126,7 +126,7 @@ def _time(plan: MemoryPlan, peak: Peak, mfu: float | None, seconds: float | None
 
 
 def _warnings(recipe: TrainRecipe, gpus: int) -> Iterator[str]:
-    """What a person should know before so many GPUs are asked for."""
+    """Yield warnings to read before so many GPUs are asked for."""
     replicate, shard, context = mesh_sizes(recipe.parallel, gpus)
     batches = recipe.data.batches_per_step
     if (even := even_batches(recipe, gpus)) != batches:
@@ -144,7 +144,7 @@ def _warnings(recipe: TrainRecipe, gpus: int) -> Iterator[str]:
 
 
 def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
-    """Settings to try, alone and then together."""
+    """Yield settings to try, alone and then together."""
     forms = ("selective", "attention", "full")
     now = recipe.compute.checkpointing
     softer = forms[forms.index(now) + 1 :] if now in forms else forms
@@ -165,7 +165,7 @@ def _changes(recipe: TrainRecipe, gpus: int) -> Iterator[dict[str, Any]]:
 
 
 def _more_sharded(recipe: TrainRecipe, gpus: int) -> list[dict[str, Any]]:
-    """Settings that leave more of weights and gradients on other ranks, each with those before it."""
+    """Return settings that leave more of weights and gradients on other ranks, each with the settings before it."""
     if gpus == 1:
         return []
     settings: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def _more_sharded(recipe: TrainRecipe, gpus: int) -> list[dict[str, Any]]:
 
 
 def _smaller_batches(recipe: TrainRecipe) -> Iterator[int]:
-    """A half, a quarter … of a micro-batch's tokens, as long as that keeps a GPU busy and holds the longest sample."""
+    """Yield a half, a quarter … of a micro-batch's tokens, as long as it fills a GPU and holds the longest sample."""
     from reelwright.training.data.buckets import buckets_of
 
     least = max(FEW_TOKENS, *(b.tokens(recipe.model.patch_size) for b in buckets_of(recipe.data)))

@@ -65,8 +65,10 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> int:
-    """Train until the end, or until a signal, which the workers are told by a file: they are on other nodes, and Ray
-    would abort them. Returns the signal, 0 if none came."""
+    """Train until the end, or until a signal; return the signal, 0 if none came.
+
+    Workers learn of it by a file: they are on other nodes, and Ray would abort them.
+    """
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -86,14 +88,14 @@ def _fit(job: Job, folder: Path, workers: int, say: Callable[[str], None]) -> in
         while not wait([fitted], timeout=POLL_S).done:
             if asked.signal and not passed_on:
                 stopping.ask(request, passed_on := asked.signal)
-                say("told the workers to stop after the micro-batch under way")
+                say("asked the workers to stop after the micro-batch under way")
     if error := fitted.exception():
         raise UserError(_why(error)) from error
     return passed_on
 
 
 def _begun(call: Callable[[], Any]) -> Future[Any]:
-    """What `call` will return, from a thread: this one stays free for signals. It holds up nobody's exit."""
+    """Call in a thread, so that this one stays free for signals. It delays no exit."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -107,7 +109,7 @@ def _begun(call: Callable[[], Any]) -> Future[Any]:
 
 
 def on_gpus(workers: int, gpus: float) -> bool:
-    """Whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
+    """Return whether ranks take a GPU each: where the cluster has none, they compute on CPUs. UserError for too few."""
     if 0 < gpus < workers:
         raise UserError(
             f"the cluster has {gpus:g} GPUs for {workers} workers, which take one each; give --workers {int(gpus)}, "
@@ -117,7 +119,7 @@ def on_gpus(workers: int, gpus: float) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """The last line of the innermost cause: a worker's own sentence."""
+    """Return the last line of the innermost cause: a worker's own sentence."""
     failures = getattr(error, "worker_failures", None)
     text = str(next(iter(failures.values()))) if failures else str(error)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]

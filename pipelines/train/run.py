@@ -50,10 +50,12 @@ class Job:
         return Path(self.out).absolute() / f"{self.name}-{self.snapshot}-{digest}"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON."""
         return {**vars(self), "recipe": self.recipe.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Job":
+        """Read a job that `to_json` made."""
         return cls(**{**data, "recipe": TrainRecipe.model_validate(data["recipe"])})
 
 
@@ -79,13 +81,13 @@ def run_here(job: Job, *, say: Say = print) -> int:
 
 
 def finished_step(folder: Path, steps: int) -> int | None:
-    """The last step of a run that has done `steps`; None for one that has not, or has not begun."""
+    """Return the last step of a run that has done `steps`; None if it has not, or has not begun."""
     step = saved_step(folder)
     return step if step is not None and step >= steps else None
 
 
 def saved_step(folder: Path) -> int | None:
-    """That of a run's newest checkpoint; None where there is none."""
+    """Return the step of a run's newest checkpoint; None where there is none."""
     from reelwright.training.checkpoints import Checkpoints, read_metadata
 
     latest = Checkpoints(folder / "checkpoints", 1).latest()
@@ -93,11 +95,12 @@ def saved_step(folder: Path) -> int | None:
 
 
 def already(folder: Path) -> str:
+    """Say that a run is finished."""
     return f"this recipe has been trained on this snapshot: {folder} is finished, nothing to do"
 
 
 def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
-    """What a person wants to know when a run ends."""
+    """Return the lines that a person reads at the end of a run."""
     if not finished:
         return f"stopped after step {step} of {job.recipe.steps}, and saved; the same command goes on from there"
     return "\n".join([
@@ -108,7 +111,7 @@ def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
 
 
 def generate_command(weights: str, recipe: TrainRecipe) -> str:
-    """A `reel generate` that runs as it is printed, at the size that was trained."""
+    """Return a `reel generate` that runs as it is printed, at the size that was trained."""
     from reelwright.training.sample_shape import sample_shape
 
     _, _, frames = sample_shape(recipe)
@@ -117,7 +120,7 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
-    """What every process of a run does, however it was started."""
+    """Train; every process of a run calls this, however it was started."""
     from reelwright.pipelines.train.samples import SampleWriter
     from reelwright.training.loop import Hooks
     from reelwright.training.run import Clips, run
@@ -164,7 +167,7 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
 
 
 def as_yaml(recipe: TrainRecipe) -> str:
-    """The recipe with every default spelt out."""
+    """Return the recipe with every default spelt out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -211,8 +214,10 @@ class RunFolderBusy(UserError):
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two processes never train in one. The lock goes with its process, however that ends.
-    What the last run was asked to do is forgotten."""
+    """Hold a run's folder: two processes never train in one.
+
+    The lock goes with its process, however that ends. A stop request to the last run is forgotten.
+    """
     import fcntl
 
     from reelwright.training.stopping import REQUEST

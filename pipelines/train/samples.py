@@ -1,4 +1,4 @@
-"""Videos of the recipe's prompts while a run trains: RUN/samples/step-00000100/0.mp4 …"""
+"""Videos of the recipe's prompts while a run trains, in RUN/samples/step-00000100/0.mp4 and so on."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class SampleWriter:
-    """Called by the loop on every rank. Prompts are dealt to ranks, each of which writes its own; one that runs out
-    makes another's anew and keeps nothing, as a sharded network's forward passes need all ranks.
+    """Write samples; the loop calls it on every rank.
 
-    The text encoder is loaded once, for the prompts, and let go: beside a large network there is no room for it.
+    Prompts are dealt to ranks, each of which writes its own. A rank without a prompt of its own repeats another's and
+    keeps nothing, as a sharded network's forward passes need all ranks. The text encoder is loaded once, for the
+    prompts, and freed: beside a large network there is no room for it.
     """
 
     def __init__(self, recipe: TrainRecipe, folder: Path, world: "World", say: Callable[[str], None] = print) -> None:
@@ -28,6 +29,7 @@ class SampleWriter:
         self._text: Any = None
 
     def __call__(self, model: nn.Module, step: int) -> None:
+        """Generate this rank's samples of a step."""
         from reelwright.model.sampling.generator import Generator
 
         self._load()
@@ -46,7 +48,7 @@ class SampleWriter:
             self.say(f"step {step}: samples in {where}")
 
     def _settings(self) -> Any:
-        """The recipe's, with the timestep shift that this size is trained with."""
+        """Return the recipe's settings, with the timestep shift that this size is trained with."""
         from reelwright.model.codec import latent_size
         from reelwright.model.sampling.settings import Settings
 
@@ -93,4 +95,5 @@ class Remembered(TextEncoder):
         self._states = dict(zip(texts, encoder.encode(list(texts)), strict=True))
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the stored state of each text."""
         return [self._states[text] for text in texts]

@@ -49,17 +49,18 @@ class Written:
 
 
 def is_lora(weights: Iterable[str]) -> bool:
+    """Return whether names are those of a LoRA file."""
     return any(name.startswith(f"lora{DOT}") for name in weights)
 
 
 def meta_model(config: DiTConfig) -> DiT:
-    """The network without storage."""
+    """Build the network without storage."""
     with torch.device("meta"):
         return DiT(config)
 
 
 def report_keys(weights: TensorFiles, config: DiTConfig) -> KeyReport:
-    """A folder's keys against the network of `config`."""
+    """Compare a folder's keys with the network of `config`."""
     return compare_keys(meta_model(config), weights.shapes())
 
 
@@ -87,14 +88,14 @@ def import_weights(
 
 
 def check_lora(path: Path, config: DiTConfig) -> dict[str, LayerWeights]:
-    """A LoRA file's layers, if all are linears of the network of `config` and of its sizes; else ModelError."""
+    """Read a LoRA file's layers; raise ModelError unless all are linears of the network of `config`."""
     layers = read_lora(path)
     check_layers(meta_model(config), layers, {}, path)
     return layers
 
 
 def import_lora(source: Path, out: Path) -> Written:
-    """A checked copy, in a folder."""
+    """Copy a LoRA file to a folder, once it has been checked."""
     weights = open_weights(source)
     return _write_lora({name: weights[name] for name in weights}, out, {"kind": "lora", "source": str(source)})
 
@@ -102,7 +103,7 @@ def import_lora(source: Path, out: Path) -> Written:
 def export_weights(
     checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | None, max_shard_bytes: int, base: Path | None = None
 ) -> Written:
-    """A training checkpoint's network in the published layout; adapters are merged into it."""
+    """Write a training checkpoint's network in the published layout; adapters are merged into it."""
     path = find_checkpoint(checkpoint)
     recipe = recipe_of(path)
     shapes = {n.removeprefix("model."): s for n, s in tensor_names(path).items() if n.startswith("model.")}
@@ -116,8 +117,10 @@ def export_weights(
 
 
 def exported_recipe(weights: Path) -> TrainRecipe | None:
-    """The recipe that exported weights were trained by, which says their codec, text encoder, sizes and noise levels;
-    None for weights of others."""
+    """Return the recipe that exported weights were trained by; None for weights of others.
+
+    It says their codec, text encoder, sizes and noise levels.
+    """
     try:
         return TrainRecipe(**(read_note(weights) or {})["recipe"])
     except (ValueError, KeyError, TypeError):
@@ -139,7 +142,7 @@ def network_tensors(checkpoint: Path, *, ema: bool, base: Path | None = None) ->
 
 
 def export_lora(checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | None, name: str) -> Written:
-    """A training checkpoint's adapter as a LoRA file with published keys."""
+    """Write a training checkpoint's adapter as a LoRA file with published keys."""
     path = find_checkpoint(checkpoint)
     there = adapter_names(tensor_names(path))
     if name not in there:
@@ -183,7 +186,7 @@ def _tensors(path: Path, ema: bool) -> Iterator[tuple[str, Tensor]]:
 
 
 def _base(path: Path, recipe: TrainRecipe, base: Path | None) -> Iterator[tuple[str, Tensor]]:
-    """The weights that a LoRA run began with, in the order of names; averages where `reel train` takes them."""
+    """Yield the weights that a LoRA run began with, in the order of names; averages where `reel train` takes them."""
     began = (read_metadata(path).get("parent") or {}).get("path")
     place = base or Path(began or recipe.init)
     if not place.exists():
@@ -216,6 +219,7 @@ def _scale(recipe: TrainRecipe) -> float:
 
 
 def recipe_of(path: Path) -> TrainRecipe:
+    """Return the recipe of a checkpoint; raise UserError if it cannot be read."""
     try:
         return TrainRecipe(**read_metadata(path)["recipe"])
     except (KeyError, TypeError, ValueError) as error:
@@ -236,7 +240,7 @@ def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> 
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """What about.json in a folder of weights, or beside a file of them, says; None where there is none to read."""
+    """Read about.json in a folder of weights, or beside a file of them; None where there is none to read."""
     note = (path if path.is_dir() else path.parent) / ABOUT
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
@@ -256,4 +260,5 @@ def _finish(out: Path, note: dict[str, Any]) -> Written:
 
 
 def numel(shape: tuple[int, ...]) -> int:
+    """Return the number of elements of a tensor of this shape."""
     return torch.Size(shape).numel()

@@ -24,6 +24,7 @@ def describe(path: Path) -> list[str]:
 
 
 def config_line(config: DiTConfig) -> str:
+    """Describe a network in a line."""
     return (
         f"{config.depth} blocks, hidden {config.hidden_size}, {config.num_heads} heads, "
         f"{config.in_channels} latent channels, patch {'×'.join(map(str, config.patch_size))}, "
@@ -32,6 +33,7 @@ def config_line(config: DiTConfig) -> str:
 
 
 def lora_line(layers: dict[str, LayerWeights]) -> str:
+    """Describe a LoRA in a line: its layers, ranks and alphas."""
     ranks = sorted({w.rank for w in layers.values()})
     alphas = sorted({w.alpha for w in layers.values()})
     kinds = sorted({name.partition(".")[2].partition(".")[2] or name for name in layers})

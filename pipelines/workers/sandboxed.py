@@ -32,7 +32,7 @@ def probe_source(uri: str, images: bool) -> dict[str, Any]:
 
 
 def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[dict[str, Any], list[bytes]]:
-    """A `Scan` as `scan_to_json` writes it."""
+    """Scan a source; return a `Scan` as `scan_to_json` writes it."""
     found = scan(uri, ShotConfig(**shots), BorderConfig(**borders), ScanLimits(max_frames=max_frames))
     return scan_to_json(found)
 
@@ -98,7 +98,7 @@ def _loaded(annotators: list) -> list[Annotator]:
 
 @functools.cache
 def _annotator(name: str, params: str) -> Annotator:
-    """Loaded once a process: an annotator keeps its model."""
+    """Load an annotator once per process: it keeps its model."""
     found = load(name, json.loads(params))
     assert isinstance(found, Annotator)
     return found

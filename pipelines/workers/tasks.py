@@ -196,8 +196,11 @@ def _annotate_one(
 
 
 def _call_twice(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
-    """Call again in a fresh sandbox before the file is blamed: the first may have been killed for what others did, for
-    example by the OOM killer, or have grown over many files."""
+    """Call again in a fresh sandbox before the file is blamed.
+
+    The first may have been killed because of other processes, for example by the OOM killer, or have grown over many
+    files.
+    """
     try:
         return _call(limits, function, **kwargs)
     except MediaError as error:

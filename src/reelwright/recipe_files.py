@@ -55,14 +55,14 @@ def parse_overrides(pairs: Sequence[str], *, example: str = "clips.max_s=10") ->
 
 
 def spelt_out(recipe: BaseModel) -> str:
-    """The recipe as YAML with every default written down, and each setting's description after it."""
+    """Return the recipe as YAML with every default written down, and each setting's description after it."""
     lines = list(_lines(recipe, ""))
     width = min(COMMENT_AT, max(len(line) for line, _ in lines))
     return "\n".join(f"{line:{width}}  # {comment}" if comment else line for line, comment in lines)
 
 
 def _lines(part: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
-    """(line, what is said of it)"""
+    """Yield (line, its description)."""
     data = part.model_dump(mode="json")
     for name, field in type(part).model_fields.items():
         value, about = getattr(part, name), field.description or _choices(field)
@@ -76,13 +76,13 @@ def _lines(part: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
 
 
 def _choices(field: FieldInfo) -> str:
-    """The words that a setting takes, if it takes words."""
+    """List the words that a setting takes, if it takes words."""
     words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     return f"one of {', '.join(map(str, words))}" if words else ""
 
 
 def _flow(value: Any) -> str:
-    """A value of YAML on one line."""
+    """Write a value of YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
     return text.strip().removesuffix("...").strip()
 
@@ -93,7 +93,7 @@ def _first_line(part: BaseModel) -> str:
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a section that may be left out."""
+    """Return the class of a section that may be left out."""
     kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
@@ -119,7 +119,7 @@ def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _explain(error: ValidationError, kind: type[BaseModel], where: str, see: str) -> str:
-    """The first thing wrong, as a sentence."""
+    """Explain the first mistake, as a sentence."""
     first = error.errors()[0]
     place = ".".join(str(p) for p in first["loc"]) or "recipe"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -130,7 +130,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str, see: str
 
 
 def _settings(kind: type[BaseModel], section: tuple[int | str, ...]) -> str:
-    """The names that a section takes."""
+    """List the names that a section takes."""
     for name in section:
         found = kind.model_fields.get(str(name))
         kinds = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []

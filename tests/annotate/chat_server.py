@@ -30,7 +30,7 @@ SIDE = 64  # pixels: the shorter side at which a number's picture is neither sca
 
 
 def numbered_clip(number: int, frames: int = 12) -> bytes:
-    """An mp4 of 256 x 64 pixels at 12 frames a second that shows the number."""
+    """An mp4 of 256 x 64 pixels at 12 frames per second that shows the number."""
     return encode(numbered_frames([number] * frames, SIDE), fps=12)
 
 

@@ -12,8 +12,10 @@ from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
 from reelwright.training.recipe import ParallelConfig, TrainRecipe
 
-DEPTHS = (1, 2)
-"""Blocks of the traced networks; of adapted ones, one more: their first block is given what asks for no gradient."""
+DEPTHS = (2, 3)
+"""Blocks of the traced networks. One is too few to extrapolate from: with the second, gradients of captions are summed,
+and with adapters the first block is given what asks for no gradient.
+"""
 DECIDING = {"model", "attention", "lora", "text", "objective", "compute"}
 """Sections of a recipe that activations follow from, beside `parallel.context`."""
 
@@ -48,10 +50,9 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
 
 @lru_cache(maxsize=1024)
 def _traced(recipe: TrainRecipe, shape: Shape, half: bool) -> Activations:
-    least, most = (depth + bool(recipe.lora) for depth in DEPTHS)
-    few, more = (_trace(recipe, depth, shape, half) for depth in (least, most))
+    few, more = (_trace(recipe, depth, shape, half) for depth in DEPTHS)
     block = max(0, more[0] - few[0])
-    return Activations(few[0] + (recipe.model.depth - least) * block, block, more[1], few[2] - few[0])
+    return Activations(few[0] + (recipe.model.depth - DEPTHS[0]) * block, block, more[1], few[2] - few[0])
 
 
 def _trace(recipe: TrainRecipe, depth: int, shape: Shape, half: bool) -> tuple[int, int, int]:

@@ -59,7 +59,7 @@ _SLOWER = {"laptop", "mobile", "max-q", "mig", "d", "vgpu"}
 
 
 def peak_of(name: str) -> Peak | None:
-    """The peak of a device by the name that it gives itself; None where nobody knows it."""
+    """Return the peak of a device by the name that it gives itself; None if it is unknown."""
     words = re.split(r"[\s_/]+", name.lower().replace("-", " ").replace("max q", "max-q"))
     if _SLOWER & set(words):
         return None
@@ -68,7 +68,7 @@ def peak_of(name: str) -> Peak | None:
 
 
 def peak_here(device: torch.device) -> Peak | None:
-    """The peak of a GPU of this machine; None for the CPU, and for GPUs that nobody knows."""
+    """Return the peak of a GPU of this machine; None for the CPU and for unknown GPUs."""
     return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 

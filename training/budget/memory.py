@@ -35,8 +35,10 @@ says only which buckets are traced."""
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: of the blocks, of their modulation alone, of the rest, those that are trained, and of them in the
-    blocks. bytes: of all.
+    """Numbers of parameters, and their bytes.
+
+    They are the parameters of the blocks, of the blocks' modulation alone, of the rest, of all that is trained, and of
+    the trained ones in the blocks. bytes: of all.
     """
 
     blocks: int
@@ -49,6 +51,7 @@ class Counts:
 
     @property
     def all(self) -> int:
+        """Parameters in all."""
         return self.blocks + self.rest
 
 
@@ -76,6 +79,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
+        """Bytes at the peak, of training or of sampling."""
         return max(sum(self.bytes.values()), self.sampling)
 
     @property
@@ -89,11 +93,11 @@ class MemoryPlan:
         return batch_size(bucket, data, model) * bucket.tokens(model.patch_size) * data.batches_per_step
 
     def seconds(self, *, mfu: float, peak_flops: float) -> float:
-        """A step's time. peak_flops: of one rank's device."""
+        """Estimate the time of a step. peak_flops: of one rank's device."""
         return self.flops / (mfu * peak_flops * self.ranks)
 
     def mfu(self, *, seconds: float, peak_flops: float) -> float:
-        """The utilisation that a step's time needs."""
+        """Return the utilisation that a step's time needs."""
         return self.flops / (seconds * peak_flops * self.ranks)
 
 
@@ -155,13 +159,13 @@ def micro_batches_of(recipe: TrainRecipe, ranks: int) -> int:
 
 
 def even_batches(recipe: TrainRecipe, ranks: int) -> int:
-    """The next number of micro-batches per step that so many ranks divide."""
+    """Return the next number of micro-batches per step that so many ranks divide."""
     replicate, shard, _ = mesh_sizes(recipe.parallel, ranks)
     return math.ceil(recipe.data.batches_per_step / (replicate * shard)) * replicate * shard
 
 
 def heaviest(recipe: TrainRecipe) -> list[Bucket]:
-    """The buckets one of whose micro-batches holds most: of images, of which each brings a caption, and of videos.
+    """Return the buckets whose micro-batches hold most: of images, each of which brings a caption, and of videos.
 
     Bytes follow from tokens of grids and of captions, a caption's token at `CAPTION_WEIGHT`.
     """
@@ -176,18 +180,19 @@ def heaviest(recipe: TrainRecipe) -> list[Bucket]:
 
 
 def shape_of(recipe: TrainRecipe, bucket: Bucket) -> Shape:
-    """A whole micro-batch of a bucket; with a clean frame where the tasks have such, which takes copies."""
+    """Return the shape of a whole micro-batch; with a clean frame where a task has one, which takes copies."""
     clean = bucket.frames > 1 and (recipe.tasks.i2v or recipe.tasks.continuation)
     return Shape(batch_size(bucket, recipe.data, recipe.model), bucket.latent, 1 if clean else 0)
 
 
 def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
-    """Samples of a micro-batch, as `reelwright.training.data.schedule` has them."""
+    """Return the samples of a micro-batch, as `reelwright.training.data.schedule` has them."""
     return max(1, data.tokens_per_batch // bucket.tokens(config.patch_size))
 
 
 @lru_cache(maxsize=64)
 def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: ComputeConfig) -> Counts:
+    """Count the parameters of a network on tensors without storage."""
     with torch.device("meta"):
         model = DiT(config)
     if lora:
@@ -216,7 +221,7 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
-    """What lies on a rank throughout; all that is trained in fp32. Gradients: after the backward pass."""
+    """Count the bytes that lie on a rank throughout, trained weights in fp32; gradients after the backward pass."""
     mine = math.ceil(counts.trained / pieces)
     averages = {"averaged weights": mine * FP32} if recipe.optim.ema else {}
     return {
@@ -228,8 +233,10 @@ def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]
 
 
 def _ring_bytes(recipe: TrainRecipe, bucket: Bucket, context: int) -> int:
-    """What a ring's backward pass holds while it runs: two pairs of keys and values, two of their gradients in fp32,
-    and the queries' in fp32; a trace sees an operator's results alone.
+    """Count the bytes that a ring's backward pass holds while it runs.
+
+    They are two pairs of keys and values, two of their gradients in fp32, and the queries' in fp32; a trace sees an
+    operator's results alone.
     """
     size = BF16 if recipe.compute.precision == "bf16" else FP32
     numbers = batch_size(bucket, recipe.data, recipe.model) * bucket.tokens(recipe.model.patch_size)
@@ -245,8 +252,10 @@ def _gathered(recipe: TrainRecipe, counts: Counts, half: bool) -> int:
 
 
 def _being_reduced(recipe: TrainRecipe, counts: Counts, held: Activations, micro_batches: int) -> int:
-    """Gradients on their way to shards: a block's own, and those of the block before in the backward pass, in fp32,
-    which FSDP2 keeps until the next block's are whole. That block's activations are gone by then.
+    """Count the bytes of gradients on their way to shards.
+
+    They are a block's own, and the gradients of the block before in the backward pass, in fp32, which FSDP2 keeps until
+    the next block's are whole. That block's activations are gone by then.
     """
     if recipe.parallel.gradients == "whole" and micro_batches > 1:
         return counts.trained * FP32

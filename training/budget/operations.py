@@ -15,7 +15,7 @@ def operator_flops(func: Any, args: Any, out: Any) -> tuple[int, int]:
 
 
 def _attention(q: Any, keys: int) -> int:
-    """q [B, heads, N, D]."""
+    """Return the shape of attention's result for q [B, heads, N, D]."""
     return 4 * q.numel() * keys
 
 

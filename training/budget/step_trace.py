@@ -57,7 +57,9 @@ class Counts:
 
     def without(self, kind: str) -> Counts:
         """These, less a kind of collective."""
-        kept: dict[str, Any] = {name: Counter({of: n for of, n in getattr(self, name).items() if of.kind != kind}) for name in _BY_KIND}
+        kept: dict[str, Any] = {
+            name: Counter({of: n for of, n in getattr(self, name).items() if of.kind != kind}) for name in _BY_KIND
+        }
         return replace(self, **kept)
 
 

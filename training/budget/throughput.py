@@ -54,6 +54,7 @@ class Meter:
     _began: float = field(default_factory=time.perf_counter)
 
     def start_step(self) -> None:
+        """Start timing a step."""
         self._began = time.perf_counter()
 
     def add(self, batch: Batch, flops: int) -> None:
@@ -71,6 +72,7 @@ class Meter:
         self.flops += share * flops
 
     def end_step(self) -> None:
+        """Add the time since `start_step`."""
         self.seconds += time.perf_counter() - self._began
 
     def read(self) -> dict[str, float]:

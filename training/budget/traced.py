@@ -1,5 +1,4 @@
-"""A rank's network and its micro-batches by the trainer's own code, for tensors without storage and ranks that are not
-there.
+"""A rank's network and its micro-batches by the trainer's own code, on tensors without storage and absent ranks.
 
 Within FakeTensorMode nothing is computed or allocated; outside it, this is a real pass over empty tensors.
 """
@@ -119,14 +118,18 @@ class TracedRun:
 
 
 def _traceable(recipe: TrainRecipe) -> ParallelConfig:
-    """A ring of sparse attention chooses blocks by numbers; Ulysses' strips hold as much."""
+    """Return the layout to trace: Ulysses in place of a ring of sparse attention, which chooses blocks by numbers.
+
+    Ulysses' strips hold as much.
+    """
     sparse_ring = recipe.parallel.context_form == "ring" and recipe.attention.form == "sparse"
     return recipe.parallel.model_copy(update={"context_form": "ulysses"}) if sparse_ring else recipe.parallel
 
 
 def shaped_attention(config: AttentionConfig) -> Callable[..., Tensor]:
-    """A recipe's attention for tensors without storage: which blocks are kept follows from numbers that are not there,
-    so that lists of the right size stand for them.
+    """Return a recipe's attention for tensors without storage.
+
+    The choice of blocks follows from numbers that do not exist here, so lists of the right size stand for them.
     """
     return dense_attention if config.form == "dense" else _Shaped(config, sparse=partial(_shaped, config))
 

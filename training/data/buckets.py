@@ -49,13 +49,19 @@ class Bucket:
 
 
 def buckets_of(data: DataConfig) -> list[Bucket]:
-    """Every bucket of a recipe, ordered by frames, then height, then width. Raises TrainError for a size that is
-    none."""
+    """Return every bucket of a recipe, ordered by frames, then height, then width.
+
+    Raises:
+        TrainError: a size is not valid.
+    """
     return sorted({Bucket(f, h, w) for name in data.sizes for w, h in _shapes(name, data.ratios) for f in data.frames})
 
 
 def main_bucket(data: DataConfig) -> Bucket:
-    """The largest bucket of a recipe in its class' own shape: the most frames, of the largest size, 832x480 of 480p."""
+    """Return the largest bucket of a recipe in its class' own shape.
+
+    It has the most frames, of the largest size, such as 832x480 of 480p.
+    """
     size = max(data.sizes, key=lambda name: (_area(_shapes(name, data.ratios)), name))
     own = CLASSES.get(size, (1, 1))
     shapes = _shapes(size, data.ratios)
@@ -66,8 +72,11 @@ def main_bucket(data: DataConfig) -> Bucket:
 def nearest(
     width: int, height: int, num_frames: int, fps: float, buckets: Sequence[Bucket], *, rate: float = 15
 ) -> Bucket:
-    """The bucket of one clip among those of one size class: the nearest ratio (the larger on a tie), then the longest
-    it fills when sampled `rate` times a second; the shortest there is where it fills none."""
+    """Return the bucket of one clip among the buckets of one size class.
+
+    It has the nearest ratio (the larger on a tie), then the most frames that the clip fills when sampled `rate` times
+    per second; the fewest where it fills none.
+    """
     ratio = min(abs(math.log(width / height * b.height / b.width)) for b in buckets)
     near = [b for b in buckets if math.isclose(abs(math.log(width / height * b.height / b.width)), ratio, abs_tol=1e-9)]
     frames = samples(num_frames, fps, rate)
@@ -75,14 +84,23 @@ def nearest(
 
 
 def samples(num_frames: int, fps: float, rate: float) -> int:
-    """Frames of a clip sampled `rate` times a second: sample k shows the time (k + 1/2) / rate. A clip slower than that
-    repeats frames, so that its motion keeps its speed."""
+    """Count the frames of a clip sampled `rate` times per second: sample k shows the time (k + 1/2) / rate.
+
+    A clip slower than that repeats frames, so that its motion keeps its speed.
+    """
     return max(1, round(num_frames * rate / fps))
 
 
 def source_frames(num_frames: int, fps: float, rate: float, count: int, at: float = 0.5) -> list[int]:
-    """Frames of the clip that `count` samples show. at: place of the window in the clip, 0 its beginning and 1 its
-    end."""
+    """Return the frames of the clip that `count` samples show.
+
+    Args:
+        num_frames: frames of the clip.
+        fps: its frames per second.
+        rate: samples per second.
+        count: number of samples.
+        at: place of the window in the clip, 0 its beginning and 1 its end.
+    """
     first = math.floor(at * max(0, samples(num_frames, fps, rate) - count) + 0.5)
     if count == 1:
         return [min(num_frames - 1, int(at * num_frames))]

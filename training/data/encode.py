@@ -123,7 +123,7 @@ def text_rows(captions: Sequence[str], encoder: TextEncoder, *, dtype: str, fing
 
 
 def to_bytes(tensor: torch.Tensor, dtype: str) -> bytes:
-    """The elements in C order, little endian as every machine we run on."""
+    """Write the elements in C order, little endian as every machine we run on."""
     import torch
 
     from reelwright.model.dtypes import DTYPES
@@ -132,7 +132,7 @@ def to_bytes(tensor: torch.Tensor, dtype: str) -> bytes:
 
 
 def read_into(out: np.ndarray, data: bytes | memoryview, dtype: str) -> None:
-    """The elements in `data` (as `to_bytes` wrote them) into a float32 array of their number, in one pass."""
+    """Read the elements in `data` (as `to_bytes` wrote them) into a float32 array of their number, in one pass."""
     flat = out.reshape(-1)
     if dtype == "bf16":  # the upper half of a float32
         np.left_shift(np.frombuffer(data, "<u2"), 16, out=flat.view(np.uint32), dtype=np.uint32)
@@ -141,4 +141,5 @@ def read_into(out: np.ndarray, data: bytes | memoryview, dtype: str) -> None:
 
 
 def item_bytes(dtype: str) -> int:
+    """Return the bytes per element."""
     return {"bf16": 2, "fp16": 2, "fp32": 4}[dtype]

@@ -117,6 +117,7 @@ class CachedSamples:
 
     @property
     def device(self) -> torch.device | None:
+        """Device of the encoders."""
         return self.fresh.device
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:

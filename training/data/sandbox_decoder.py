@@ -43,7 +43,11 @@ class SandboxDecoder:
         self._all: list[Any] = []
 
     def __call__(self, mp4: bytes, bucket: Bucket, at: float) -> "Decoded":
-        """Raises MediaError when the clip does not decode."""
+        """Decode a window of a clip in a sandbox.
+
+        Raises:
+            MediaError: the clip does not decode.
+        """
         from reelwright.training.data.encode import Decoded
 
         with tempfile.TemporaryDirectory(prefix="reel-") as folder:
@@ -58,6 +62,7 @@ class SandboxDecoder:
         return Decoded(about["numbers"], frames, about["width"], about["height"])
 
     def close(self) -> None:
+        """End the sandboxes."""
         for sandbox in self._all:
             sandbox.close()
 

@@ -93,6 +93,7 @@ class UlyssesAttention:
         return self._send([attention_types(v, v, v)[2]])
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend to the whole sample: each rank takes some heads of all tokens, and gives back its strip."""
         rows, columns = self.strips.grid
         whole = replace(layout, rows=rows, columns=columns)
         arrange = getattr(self.inner, "arrange", None)
@@ -127,7 +128,7 @@ class UlyssesAttention:
         return all_to_all_single_autograd(message, [frames * t for t in strips.tokens], [n] * size, strips.group)
 
     def _arrived(self, sent: Tensor, order: "Order") -> list[Tensor]:
-        """What `_send` began, in its order: P tensors [B, heads / size, N, D]."""
+        """Wait for the tensors that `_send` began, in its order: P tensors [B, heads / size, N, D]."""
         return list(permuted(wait_tensor(sent), *order, 0).permute(1, 2, 3, 0, 4).unbind(0))
 
     def _send_back(self, x: Tensor, order: "Order") -> Tensor:

@@ -63,9 +63,9 @@ def parallelize(
 
 
 def autocast(compute: ComputeConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """What the forward pass runs under: bf16 products over fp32 weights, or nothing.
+    """Return the context of the forward pass: bf16 products over fp32 weights, or nothing.
 
-    Its cache of rounded weights is off: a weight is used once a forward, and the cache would keep all of them.
+    Its cache of rounded weights is off: a weight is used once per forward pass, and the cache would keep all of them.
     """
     if compute.precision == "fp32":
         return nullcontext()
@@ -149,11 +149,11 @@ def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
 
 
 def _precision(*, half: bool) -> Any:
-    """Blocks travel in bf16 on GPUs (half): half the bytes, autocast rounds them anyway, and no rounded copies wait for
-    the backward pass.
+    """Return FSDP2's precision policy.
 
-    The rest (modulation, embedders, final layer) stays fp32, as the network computes there. Gradients are summed in
-    fp32.
+    Blocks travel in bf16 on GPUs (half): half the bytes, autocast rounds them anyway, and no rounded copies wait for
+    the backward pass. The rest (modulation, embedders, final layer) stays fp32, as the network computes there.
+    Gradients are summed in fp32.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -169,8 +169,9 @@ def _compiled(forward: Callable[..., Any], backend: Any) -> Callable[..., Any]:
 
 
 def compile_for(shapes: int) -> None:
-    """Let blocks be compiled for so many shapes. Past PyTorch's limits it would run the rest uncompiled, and say so
-    only in a log.
+    """Let blocks be compiled for so many shapes.
+
+    Past PyTorch's limits it would run the rest uncompiled, and say so only in a log.
     """
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, MODES * shapes)
@@ -178,7 +179,7 @@ def compile_for(shapes: int) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:
-    """A forward whose activations are made anew in the backward pass: all of them, or all but those worth keeping.
+    """Return a forward whose activations are recomputed in the backward pass: all, or all but those worth keeping.
 
     No random numbers are drawn in a block, so no generator's state is kept for its second pass.
     """

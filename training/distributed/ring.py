@@ -24,7 +24,7 @@ Grid = tuple[int, int, int]
 
 
 def ring_attention(strips: Strips, inner: Attend) -> Attend:
-    """The ring of an attention: dense, or a `SparseAttention`, whose strips are then cut between blocks."""
+    """Make the ring of an attention: dense, or a `SparseAttention`, whose strips are then cut between blocks."""
     from reelwright.kernels.ring import ring_block_sparse_attention
 
     if not isinstance(inner, SparseAttention):
@@ -49,6 +49,7 @@ class RingAttention:
         self.group = strips.group.group_name
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attend to the whole sample: keys and values travel round the ring of ranks."""
         clean = layout.cond_frames * layout.frame_tokens
         route = (self.group, list(self.strips.rows), layout.columns, layout.frames, layout.cond_frames, clean)
         out, _ = torch.ops.reelwright.ring_attention(*attention_types(q, k, v), *route)
@@ -64,7 +65,7 @@ class RingAttention:
     " -> (Tensor, Tensor)",
 )
 def _forward(q: Tensor, k: Tensor, v: Tensor, *route: Any) -> tuple[Tensor, Tensor]:
-    """The strip's outputs [B, heads, N, D] and their log-sum-exp [B, heads, N]. All ranks of the group call it.
+    """Return the strip's outputs [B, heads, N, D] and their log-sum-exp [B, heads, N]. All ranks of the group call it.
 
     route: as `_Route`'s fields.
     """
@@ -142,8 +143,15 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Route:
-    """group: name of the ranks' process group. rows: of each rank's strip. columns, frames: of the keys' grid.
-    cond_frames: frames that condition queries see. clean: condition queries of this strip.
+    """The arguments of a ring besides its tensors.
+
+    Attributes:
+        group: name of the ranks' process group.
+        rows: of each rank's strip.
+        columns: of the keys' grid.
+        frames: of the keys' grid.
+        cond_frames: frames that condition queries see.
+        clean: condition queries of this strip.
     """
 
     group: str

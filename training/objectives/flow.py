@@ -44,6 +44,7 @@ class FlowConfig(TimestepShift, ObjectiveConfig):
     condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Flow:
+        """Build the flow objective."""
         return Flow(self, model, recipe)
 
 
@@ -56,15 +57,18 @@ class Flow:
     recipe: TrainRecipe
 
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
+        """Return the flow-matching loss of a batch; see `flow_loss`."""
         return flow_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
 
     def after_step(self, step: int) -> None:
         """Nothing follows the weights."""
 
     def tensors(self) -> dict[str, Tensor]:
+        """Return no tensors: it has no state."""
         return {}
 
     def flops(self, batch: Batch, attention: AttentionConfig) -> int:
+        """Count the FLOPs of a batch's forward and backward pass."""
         from reelwright.training.budget.throughput import batch_flops
 
         return batch_flops(self.recipe, batch, attention)

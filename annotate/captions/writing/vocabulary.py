@@ -105,7 +105,7 @@ QUESTIONS: Mapping[str, str] = {
     "color_tone": "what the colours of the whole picture have in common",
     "lighting": "the light on the main subject",
 }
-"""What is asked of each property."""
+"""The question about each property."""
 
 CAMERA_MOTIONS: Mapping[str, Term] = {
     "static": Term("", "the camera holds still", "镜头静止不动"),
@@ -118,4 +118,4 @@ CAMERA_MOTIONS: Mapping[str, Term] = {
     "roll": Term("", "the camera rolls", "镜头旋转"),
     "shake": Term("", "the camera shakes", "镜头晃动"),
 }
-"""What captions say of the classes of `camera_motion` (measured, never asked); of other classes they say nothing."""
+"""Phrases of captions for the classes of `camera_motion` (measured, never asked); of other classes they say nothing."""

@@ -1,4 +1,4 @@
-"""What the camera does to a flow field: the affine motion that most of it follows."""
+"""The camera's part of a flow field: the affine motion that most of it follows."""
 
 from __future__ import annotations
 

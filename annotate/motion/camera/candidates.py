@@ -103,7 +103,7 @@ def _refined(p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, fit:
 
 
 def _closeness(p: np.ndarray, q: np.ndarray, near: float, fit: Similarity) -> np.ndarray:
-    """float [N]: 1 for points that move just so, 0 from `near` pixels off."""
+    """Return float [N]: 1 for points that move exactly as `fit`, 0 from `near` pixels off."""
     return np.clip(1 - _squared(fit[0] * p + fit[1] - q) / near**2, 0, None)
 
 

@@ -53,6 +53,7 @@ class Classifier:
         return directed(family, camera.net), float(chances.max()) * camera.measured
 
     def to_json(self) -> str:
+        """Return the weights as JSON, with the names of families and features."""
         content = {
             "families": self.families, "features": FEATURES, "mean": _plain(self.mean), "scale": _plain(self.scale),
             "hidden": [[_plain(w), _plain(b)] for w, b in self.hidden],

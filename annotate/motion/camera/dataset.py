@@ -43,6 +43,7 @@ def make_examples(sources: Sequence[Source], count: int, seed: int) -> list[Exam
 
 
 def make_example(sources: Sequence[Source], family: str, rng: np.random.Generator) -> Example:
+    """Film a clip of a family on a virtual camera and measure its features."""
     shot, scene, frames, indices = filmed(sources, family, rng)
     times_s = np.array(indices) / shot.fps
     size = frames.shape[1:]
@@ -52,8 +53,11 @@ def make_example(sources: Sequence[Source], family: str, rng: np.random.Generato
 def filmed(
     sources: Sequence[Source], family: str, rng: np.random.Generator
 ) -> tuple[Shot, Scene, np.ndarray, list[int]]:
-    """A shot, its scene, its frames as the annotator gets them and their numbers; drawn again until the background can
-    be seen (annotate/motion/camera/visible.py)."""
+    """Film a shot whose background can be seen (annotate/motion/camera/visible.py); other shots are drawn again.
+
+    Returns:
+        The shot, its scene, its frames as the annotator gets them, and their numbers.
+    """
     while True:
         shot = draw_shot(family, rng)
         scene = draw_scene(shot, sources, rng)
@@ -98,7 +102,7 @@ def _with_errors_of(lenders: Sequence[Example], family: str, rng: np.random.Gene
 
 
 def _motion_of(path: np.ndarray, short: int) -> np.ndarray:
-    """A path's steps as `measure` gives them: about the centre of the frame, not of the picture."""
+    """Return a path's steps as `measure` gives them: about the centre of the frame, not of the picture."""
     p = (path[:, :2] - (path[0, :2] + path[-1, :2]) / 2) @ (1, 1j) * short
     turn = np.diff(path[:, 2:], axis=0)
     b = p[1:] - np.exp(turn @ (1, 1j)) * p[:-1]
@@ -157,6 +161,7 @@ def save(examples: Sequence[Example]) -> bytes:
 
 
 def restore(data: bytes) -> list[Example]:
+    """Read examples back from the bytes of an .npz file."""
     file = np.load(io.BytesIO(data), allow_pickle=False)
     examples = []
     for k, ((family, source), size) in enumerate(zip(file["names"], file["sizes"], strict=True)):

@@ -1,4 +1,4 @@
-"""What a clip's camera path looks like, in numbers that do not depend on size, frame rate or direction."""
+"""The shape of a clip's camera path, in numbers that do not depend on size, frame rate or direction."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class CameraPath:
-    """path: float [T, 4], how the content has moved since the first frame, in shorter sides of the picture: right,
-    down, outwards (by zoom; mean over the pixels), clockwise (by roll; mean over the pixels). times_s: float [T].
-    tremble: path less its smooth part. measured: share of the time in which motion could be measured.
+    """The camera's path over a clip.
+
+    Attributes:
+        path: float [T, 4], how the content has moved since the first frame, in shorter sides of the picture: right,
+            down, outwards (by zoom; mean over the pixels), clockwise (by roll; mean over the pixels).
+        times_s: float [T].
+        tremble: path less its smooth part.
+        measured: share of the time in which motion could be measured.
     """
 
     times_s: np.ndarray
@@ -38,10 +43,12 @@ class CameraPath:
 
     @property
     def net(self) -> np.ndarray:
+        """Motion from the first to the last frame, [4]."""
         return self.path[-1] - self.path[0]
 
     @property
     def duration_s(self) -> float:
+        """Time from the first to the last frame, in seconds."""
         return float(self.times_s[-1] - self.times_s[0])
 
 

@@ -1,4 +1,4 @@
-"""What the camera does from frame to frame: the similarity that most of the picture, its border first, follows."""
+"""The camera's motion from frame to frame: the similarity that most of the picture, its border first, follows."""
 
 from __future__ import annotations
 
@@ -43,8 +43,14 @@ class Steps:
 
 @dataclass(frozen=True)
 class _Points:
-    """Tracked points of a step. at: float [N, 2], pixels; p, q: where they are before and after, complex [N] from the
-    centre. weight: float [N]; what was lost of its sum, 1, follows nothing. near: pixels within which a point follows.
+    """Tracked points of a step.
+
+    Attributes:
+        at: float [N, 2], pixels.
+        p: where they are before, complex [N] from the centre.
+        q: where they are after, complex [N] from the centre.
+        weight: float [N]; the part of the sum, 1, that is missing belongs to points that were lost.
+        near: pixels within which a point follows.
     """
 
     at: np.ndarray
@@ -121,7 +127,7 @@ def _track(a: np.ndarray, b: np.ndarray, corner: float) -> tuple[np.ndarray, np.
 
 
 def _corners(gray: np.ndarray, corner: float) -> np.ndarray:
-    """The best corner of each cell: float32 [N, 2]."""
+    """Return the best corner of each cell: float32 [N, 2]."""
     strength = cv2.cornerMinEigenVal(gray, 5)
     rows, columns = gray.shape[0] // CELL, gray.shape[1] // CELL
     cells = strength[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL).swapaxes(1, 2)
@@ -133,8 +139,10 @@ def _corners(gray: np.ndarray, corner: float) -> np.ndarray:
 
 
 def _weights(at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Of points (x, y), sum 1: more at the border, and less in a block that is full of them: a plain wall has fewer
-    than the subject before it."""
+    """Weigh points (x, y), sum 1: more at the border, and less in a block that is full of them.
+
+    A plain wall has fewer points than the subject before it.
+    """
     size = np.array(shape[::-1])
     off_centre = 2 * at / size - 1  # 0 at the centre, 1 at the border
     block = _block(at, shape)
@@ -150,5 +158,5 @@ def _spread(at: np.ndarray, follows: np.ndarray, shape: tuple[int, ...]) -> floa
 
 
 def _block(at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Number of the block, of 4 x 4, that each point lies in."""
+    """Return the number of the block, of 4 x 4, that each point lies in."""
     return (4 * at / np.array(shape[::-1])).astype(int).clip(0, 3) @ (1, 4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FAMILIES = ("static", "pan", "tilt", "zoom", "roll", "shake", "other")
-RATES = (8, 10, 12, 15, 16, 20, 24, 25, 30, 50, 60)  # frames a second
+RATES = (8, 10, 12, 15, 16, 20, 24, 25, 30, 50, 60)  # frames per second
 REACH = 0.55  # mean distance of pixels from the centre in shorter sides: what a radian or a unit of log scale moves
 DEEPEST = 1.2  # log of the scale that a zoom goes through at most
 PAN, TILT, ZOOM, ROLL = range(4)
@@ -16,8 +16,11 @@ PAN, TILT, ZOOM, ROLL = range(4)
 
 @dataclass(frozen=True)
 class Shot:
-    """What the camera does in a clip. path: float [T, 4]: content right and down in shorter sides, log of the scale,
-    radians clockwise."""
+    """The camera's motion in a clip.
+
+    Attributes:
+        path: float [T, 4]: content right and down in shorter sides, log of the scale, radians clockwise.
+    """
 
     family: str
     fps: int
@@ -25,6 +28,7 @@ class Shot:
 
 
 def draw_shot(family: str, rng: np.random.Generator) -> Shot:
+    """Draw a shot of a family: its frame rate, its length, and the camera's path."""
     fps = int(rng.choice(RATES))
     duration = _log_uniform(rng, 0.35, 6.0)
     if family in ("shake", "other"):  # below, a jolt and a move are the same thing
@@ -90,7 +94,7 @@ _MAKERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 def _distance(t: np.ndarray, rng: np.random.Generator) -> float:
-    """How far the picture moves in a clip, in shorter sides: fast enough and far enough to be seen."""
+    """Return how far the picture moves in a clip, in shorter sides: fast enough and far enough to be seen."""
     return float(np.clip(_log_uniform(rng, 0.025, 1.0) * t[-1], 0.03, 2.5))
 
 
@@ -117,25 +121,25 @@ def _progress(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _slight(t: np.ndarray, way: float, rng: np.random.Generator) -> np.ndarray:
-    """The tremble of a hand that does its best: shorter and slower than the move."""
+    """Draw the tremble of a hand that does its best: shorter and slower than the move."""
     tremble = _tremble(t, rng)
     strength = min(_log_uniform(rng, 1e-4, 8e-3), 0.05 * way, 0.4 * way / _length(tremble))
     return strength * rng.choice([0, 1]) * tremble
 
 
 def _rough(t: np.ndarray, way: float, rng: np.random.Generator) -> np.ndarray:
-    """A shake as fast as the move that goes on through it, and not as far."""
+    """Draw a shake as fast as the move that goes on through it, and not as far."""
     tremble = _tremble(t, rng, (1.5, 8.0))
     return min(rng.uniform(1.5, 3) * way / _length(tremble), 0.25 * way) * tremble
 
 
 def _length(path: np.ndarray) -> float:
-    """How far the picture's centre goes in all."""
+    """Return how far the picture's centre goes in all."""
     return float(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
 
 
 def _tremble(t: np.ndarray, rng: np.random.Generator, band: tuple[float, float] = (0.7, 7.0)) -> np.ndarray:
-    """Sums of sines in a band of frequencies (Hz), rms 1 of the shifts: [T, 4]."""
+    """Draw sums of sines in a band of frequencies (Hz), rms 1 of the shifts: [T, 4]."""
     waves = np.zeros((len(t), 4))
     for axis in range(4):
         for _ in range(rng.integers(2, 6)):

@@ -62,6 +62,7 @@ class Source:
 
     @property
     def is_picture(self) -> bool:
+        """Whether it is a still picture."""
         return len(self.frames) == 1
 
     @cached_property
@@ -100,7 +101,10 @@ def refuse_test_material(corpus: Path) -> None:
 
 
 def _shown(file: dict, first: int, last: int) -> set[tuple[str, str]]:
-    """The sources that these frames of a file can show: of a montage with one source a shot, those of their shots."""
+    """Return the sources that these frames of a file can show.
+
+    In a montage with one source per shot, they are those of the shots that the frames lie in.
+    """
     shots = file.get("shots")
     sources = file["sources"]
     if len(sources) == 1 or not shots or len(shots) != len(sources):

@@ -31,6 +31,7 @@ DECAY = 3.0  # L2 on the weights
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the classifier on clips of a virtual camera over the footage of a corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="folder with truth.json")
     parser.add_argument("--clips", type=int, default=455, help="clips to film for training")

@@ -47,6 +47,7 @@ class Scene:
 
 
 def draw_scene(shot: Shot, sources: Sequence[Source], rng: np.random.Generator) -> Scene:
+    """Draw the picture, subject, foreground, light and marks that a shot films."""
     size = SIZES[rng.integers(len(SIZES))]
     scene = _view(size, sources, rng)
     frames = len(shot.path)
@@ -71,15 +72,19 @@ def film(scene: Scene, shot: Shot, indices: Sequence[int], rng: np.random.Genera
 
 
 def film_background(scene: Scene, shot: Shot, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """What of these frames is background: float [T, H, W], it alone, as sharp as it is filmed but without light, grain
-    and all that moves before it; bool [T, H, W], where none of the layers does."""
+    """Film the background of these frames without anything before it.
+
+    Returns:
+        float [T, H, W], the background alone, as sharp as it is filmed but without light, grain and moving layers; and
+        bool [T, H, W], true where no layer hides it.
+    """
     alone = replace(scene, background=scene.background.still, layers=[])
     frames = [np.mean([_exposed(alone, shot, m) for m in _moments(scene, i)], axis=0) for i in indices]
     return np.stack(frames), np.stack([_free(scene, shot, i) for i in indices])
 
 
 def _view(size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Scene:
-    """Where the camera stands; footage is shown nearly whole, as its subject would fill a part of it."""
+    """Return where the camera stands; footage is shown nearly whole, as its subject would fill a part of it."""
     picture = rng.random() > FOOTAGE
     wanted = [source for source in sources if source.is_picture == picture] or sources
     background = wanted[int(rng.integers(len(wanted)))]
@@ -137,7 +142,7 @@ def _played(source: Source, seconds: float) -> int:
 def _warp(
     picture: np.ndarray, state: np.ndarray, fit: float, centre: tuple[float, float], size: tuple[int, int]
 ) -> np.ndarray:
-    """The picture as the frame shows it; beyond its edges it is mirrored, which moves as scenery does."""
+    """Return the picture as the frame shows it; beyond its edges it is mirrored, which moves as scenery does."""
     matrix = _matrix(state, fit, centre, size)
     flags = cv2.INTER_AREA if fit < 1 else cv2.INTER_LINEAR
     return cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
@@ -170,7 +175,7 @@ def _overlaid(frame: np.ndarray, layer: Layer, matrix: np.ndarray) -> np.ndarray
 
 
 def _subject(shot: Shot, size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Layer:
-    """A moving thing of 2 to 45 % of the frame; one that the camera follows is smaller and in the middle."""
+    """Draw a moving thing of 2 to 45 % of the frame; one that the camera follows is smaller and in the middle."""
     frames = len(shot.path)
     short = min(size)
     followed = rng.random() < 0.2
@@ -195,7 +200,7 @@ def _subject(shot: Shot, size: tuple[int, int], sources: Sequence[Source], rng: 
 
 
 def _foreground(frames: int, size: tuple[int, int], sources: Sequence[Source], rng: np.random.Generator) -> Layer:
-    """A ragged strip at the bottom or a side, nearer to the camera: parallax."""
+    """Draw a ragged strip at the bottom or a side, nearer to the camera: parallax."""
     mask = np.zeros(size[::-1], np.uint8)
     reach = rng.uniform(0.1, 0.3)
     if rng.random() < 0.6:
@@ -216,7 +221,7 @@ def _cutout(size: tuple[int, int], sources: Sequence[Source], rng: np.random.Gen
 
 
 def _mark(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A logo in a corner or two lines of subtitles: uint8 [H, W], 0 where the picture shows through."""
+    """Draw a logo in a corner or two lines of subtitles: uint8 [H, W], 0 where the picture shows through."""
     mark = np.zeros(size[::-1], np.uint8)
     if rng.random() < 0.5:
         corner = (int(size[0] * rng.choice([0.05, 0.75])), int(size[1] * rng.choice([0.15, 0.93])))

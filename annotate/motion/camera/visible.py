@@ -19,14 +19,19 @@ CHECKED = 6  # frames that are looked at, evenly over the clip
 
 
 def background_shows(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> bool:
-    """shown: uint8 [T, H, W], frames as the annotator gets them. alone: float [T, H, W], the background without light,
-    grain, subjects or compression. free: bool [T, H, W], where nothing stands before it."""
+    """Return whether enough of the background can be seen to tell its motion.
+
+    Args:
+        shown: uint8 [T, H, W], frames as the annotator gets them.
+        alone: float [T, H, W], the background without light, grain, subjects or compression.
+        free: bool [T, H, W], where nothing stands before the background.
+    """
     shares = np.array([shares_of_blocks(*frame) for frame in zip(shown, alone, free, strict=True)])
     return bool(np.mean((shares[:, 0] >= BLOCKS) & (shares[:, 0] >= shares[:, 1])) >= FRAMES)
 
 
 def shares_of_blocks(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> tuple[float, float]:
-    """Of a frame's 16 blocks, which share shows the background, and which is mostly covered by what stands before."""
+    """Return the shares of a frame's 16 blocks that show the background, and that are mostly covered."""
     showing = _blocks(_seen(shown, alone, free)) > 0
     covered = _blocks(1 - _mean(free)) >= COVERED
     return float(showing.mean()), float(covered.mean())
@@ -40,11 +45,10 @@ def _blocks(cells: np.ndarray) -> np.ndarray:
 
 
 def _seen(shown: np.ndarray, alone: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Of each cell, whether what is left of the background in it has edges in all directions that stand out of what
-    else is in it: bool [rows, columns].
+    """Return the cells in which the background has visible edges in all directions: bool [rows, columns].
 
-    What is shown = contrast * background + noise, by least squares over the cell: texture that darkness or compression
-    took away is contrast that is lost, all else is noise. The slope is the root of the structure tensor's lesser
+    The shown picture is contrast * background + noise, by least squares over the cell: texture that darkness or
+    compression took away is lost contrast, all else is noise. The slope is the root of the structure tensor's lesser
     eigenvalue, the mean square slope in the direction with least.
     """
     shown, alone = shown.astype(np.float64), alone.astype(np.float64)

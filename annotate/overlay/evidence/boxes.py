@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one line; all 0..1.
+    """Evidence for one line; all values 0..1.
 
     stays: the share of its structure that is there in the worst quarter of the frames. holds: what is left of the
     structure where and when its place changes: little where something opaque passes before it. seen_through: share of
@@ -127,7 +127,7 @@ def _tight(seen: Persistence, box: Box) -> Box:
 
 
 def _every_way(seen: Persistence, box: Box) -> bool:
-    """Whether its edges run in different directions, by the eigenvalues of the structure tensor."""
+    """Return whether its edges run in different directions, by the eigenvalues of the structure tensor."""
     gy, gx = np.gradient(_pixels(seen, box))
     tensor = np.array([[np.mean(gx * gx), np.mean(gx * gy)], [np.mean(gx * gy), np.mean(gy * gy)]])
     low, high = np.linalg.eigvalsh(tensor)
@@ -141,8 +141,10 @@ def steady_cells(seen: Persistence) -> np.ndarray:
 
 
 def _agreement(kept: np.ndarray) -> np.ndarray:
-    """1 where structure is as strong as in the median picture; a translucent mark is up to three times so before
-    another background, lettering that comes and goes is more."""
+    """Return 1 where structure is as strong as in the median picture.
+
+    A translucent mark is up to three times as strong before another background, lettering that comes and goes is more.
+    """
     return np.where(kept > 3, 3 / np.maximum(kept, 3), np.clip(kept, -1, 1))
 
 
@@ -169,7 +171,7 @@ def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
 
 
 def _masks(shape: tuple[int, ...], box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bool [h, w] each: the box, the box with a margin of two cells, a ring around that."""
+    """Return bool [h, w] each: the box, the box with a margin of two cells, a ring around that."""
     x0, y0, x1, y1 = _cell_limits(box, shape)
     margin = min(20, max(6, x1 - x0))
     planes = [np.zeros(shape, bool) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What of a clip's fine structure stays in its place, frame by frame, and where the picture changes at all."""
+"""The fine structure that stays in its place, frame by frame, and the places where the picture changes at all."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def _comparators(count: int) -> list[tuple[int, int]]:
 
 
 def structure_of(picture: np.ndarray) -> np.ndarray:
+    """Return a picture's fine structure, float32: the picture less its local mean."""
     return cv2.subtract(picture, cv2.blur(picture, (FINE, FINE)), dtype=cv2.CV_32F)
 
 
@@ -103,8 +104,10 @@ def _novel(stays: np.ndarray, energy: np.ndarray, power: np.ndarray) -> np.ndarr
 
 
 def _lasting(fine: list[np.ndarray], novel: np.ndarray) -> np.ndarray:
-    """The structure of the frames in which its place changed [H, W]: edges of a still scene that were covered for a
-    while fade, those of an overlay do not."""
+    """Return the structure of the frames in which its place changed, [H, W].
+
+    Edges of a still scene that were covered for a while fade, those of an overlay do not.
+    """
     weights = novel + 0.05
     weights /= weights.sum(axis=0)
     total = np.zeros_like(fine[0])

@@ -1,4 +1,4 @@
-"""What the scene looks like when the camera's motion is taken out of it."""
+"""The scene without the camera's motion."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def symbol_score(evidence: Evidence) -> float:
 
 
 def _camera(evidence: Evidence, still: float, moves: float) -> float:
-    """How surely the camera's motion would have taken away a thing of the scene from this place."""
+    """Return how surely the camera's motion would have taken away a thing of the scene from this place."""
     if evidence.follows is None:
         return _ramp(evidence.scene_still, still, moves)
     return _ramp(evidence.follows, 0.85, 0.6) * _ramp(evidence.scene_still, 0.75, 0.5)

@@ -14,8 +14,14 @@ from reelwright.annotate.sets.clustering.kmeans import NEW
 
 @dataclass(frozen=True)
 class Groups:
-    """ids: of the clusters that have members, in order. members: rows of each, nearest to its middle first. centers:
-    float32 [K, D], their means. spread: mean squared distance of members to theirs."""
+    """Members of clusters.
+
+    Attributes:
+        ids: of the clusters that have members, in order.
+        members: rows of each, nearest to its middle first.
+        centers: float32 [K, D], their means.
+        spread: mean squared distance of members to their center.
+    """
 
     ids: list[int]
     members: list[np.ndarray]
@@ -49,6 +55,7 @@ class Named:
 
     @classmethod
     def none(cls) -> Named:
+        """Return the state before any cluster has a name."""
         return cls([], [], np.zeros((0, 0), np.float32))
 
     def still(self, groups: Groups) -> list[str | None]:
@@ -62,10 +69,12 @@ class Named:
         return found
 
     def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON."""
         values = base64.b64encode(self.centers.astype("<f4").tobytes()).decode()
         return {"ids": self.ids, "names": list(self.names), "centers": values, "dim": self.centers.shape[1]}
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> Named:
+        """Read a state that `to_json` made."""
         centers = np.frombuffer(base64.b64decode(state["centers"]), "<f4").reshape(-1, state["dim"])
         return cls(state["ids"], state["names"], centers)

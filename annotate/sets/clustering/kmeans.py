@@ -18,8 +18,15 @@ NEW = 1e-4  # mean squared distance that counts as none
 
 @dataclass(frozen=True)
 class Fit:
-    """centroids: float32 [K, D]; ids: of each. vectors: how many it was fitted to. spread: their mean squared distance
-    to their centroid. next_id: the first that no cluster ever had."""
+    """A k-means fit.
+
+    Attributes:
+        centroids: float32 [K, D].
+        ids: of each centroid.
+        vectors: number of vectors it was fitted to.
+        spread: their mean squared distance to their centroid.
+        next_id: the first id that no cluster ever had.
+    """
 
     centroids: np.ndarray
     ids: np.ndarray
@@ -39,6 +46,7 @@ class Fit:
         return len(vectors) > (1 + growth) * self.vectors or spread > (1 + growth) * self.spread + NEW
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fit as JSON."""
         values = self.centroids.astype("<f4").tobytes()
         return {"centroids": base64.b64encode(values).decode(), "dim": self.centroids.shape[1],
                 "ids": self.ids.tolist(), "vectors": self.vectors, "spread": self.spread,
@@ -46,6 +54,7 @@ class Fit:
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> Fit:
+        """Read a fit that `to_json` made."""
         values = np.frombuffer(base64.b64decode(state["centroids"]), "<f4").reshape(-1, state["dim"])
         return cls(values, np.array(state["ids"]), state["vectors"], state["spread"], state["next_id"])
 
@@ -82,7 +91,7 @@ def _centroids(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def _distinct(vectors: np.ndarray, enough: int) -> int:
-    """How many vectors differ, counted only as far as matters."""
+    """Return how many vectors differ, counted only as far as matters."""
     found: set[bytes] = set()
     for vector in vectors:
         found.add(np.round(vector, 4).tobytes())
@@ -92,8 +101,11 @@ def _distinct(vectors: np.ndarray, enough: int) -> int:
 
 
 def _ids(centroids: np.ndarray, sizes: np.ndarray, spread: float, before: Fit | None) -> tuple[np.ndarray, int]:
-    """Ids of the new clusters, and the next free one: those of old clusters whose centroid lies nearer than clips do to
-    theirs, matched so that centroids move least in all (Hungarian assignment); else new ids, by size."""
+    """Return the ids of the new clusters, and the next free one.
+
+    A new cluster takes the id of an old one whose centroid lies nearer than clips do to theirs, matched so that
+    centroids move least in all (Hungarian assignment). The others get new ids, by size.
+    """
     ids = np.full(len(sizes), -1)
     if before is not None:
         from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]

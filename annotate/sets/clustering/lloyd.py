@@ -42,8 +42,10 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _plus_plus(vectors: np.ndarray, k: int, rng: np.random.Generator) -> list[int]:
-    """Rows of k starting points, each drawn by its squared distance to those before; of a few draws, the one that
-    leaves least distance. vectors: float64 [N, D]."""
+    """Draw rows of k starting points, each by its squared distance to those before.
+
+    Of a few draws, the one that leaves least distance is kept. vectors: float64 [N, D].
+    """
     squares = (vectors**2).sum(axis=1)
     tries = 2 + int(np.log(k))
     chosen = [int(rng.integers(len(vectors)))]

@@ -59,8 +59,10 @@ def by_terms(clusters: Sequence[Sequence[str]]) -> Names:
 def by_model(
     clusters: Sequence[Sequence[str]], chat: ChatModel, prompt: str, attempts: int
 ) -> list[str | Exception | None]:
-    """Return a short name of each cluster from its captions, the most typical first; None where it has no captions; the
-    model's ChatError or Postponed where it gives no name.
+    """Return a short name of each cluster from its captions, the most typical first.
+
+    Returns:
+        Per cluster a name; None where it has no captions; the model's ChatError or Postponed where it gives no name.
     """
     filled = load_prompt(prompt)
     shown = ["\n".join(f"- {' '.join(text[:SHOWN].split())}" for text in texts) for texts in clusters]
@@ -104,7 +106,10 @@ def _ranked(count: Counter[str], overall: Counter[str], mean: float, captions: i
 
 
 def _same_stem(a: str, b: str) -> bool:
-    """dog and dogs, animated and animation; by their beginnings, so now and then wrong, which costs a name one word."""
+    """Return whether two words have one stem: dog and dogs, animated and animation.
+
+    It goes by their beginnings, so it is now and then wrong, which costs a name one word.
+    """
     short, long = sorted((a, b), key=len)
     shared = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
     return (shared == len(short) and len(long) - len(short) <= 2) or shared >= max(4, 0.55 * len(long))

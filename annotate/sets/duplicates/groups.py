@@ -10,6 +10,8 @@ FIRST_BLOCK, LARGEST_BLOCK = 16, 2048
 
 
 class Neighbours(Protocol):
+    """A search for items that are alike."""
+
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Every pair (i, j), i < j, of items that are alike, i in `block` and free[j]: int64 [P, 2], each once.
 

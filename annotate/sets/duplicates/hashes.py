@@ -72,6 +72,7 @@ class LikeHashes:
         self.orders = [np.argsort(_bits(self.values, *band), kind="stable") for band in self.bands]
 
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Find pairs within `max_bits`; see `Neighbours`."""
         asking = np.zeros(len(self.hashes), bool)
         asking[block] = True
         frames = np.flatnonzero(asking[self.clip])

@@ -30,6 +30,7 @@ class LikeVectors:
         self.short = np.concatenate([part, rest[:, None]], axis=1)
 
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """Find pairs of at least the cosine; see `Neighbours`."""
         others = np.flatnonzero(free)
         others = others[np.searchsorted(others, block[0]) :] if len(block) else others[:0]
         found = [np.zeros((0, 2), np.int64)]
@@ -42,7 +43,7 @@ class LikeVectors:
         return np.concatenate(found)
 
     def _alike(self, pairs: np.ndarray) -> np.ndarray:
-        """Those of the pairs with such a cosine, computed in an order of their own: the same wherever a pair comes."""
+        """Return the pairs with such a cosine, computed in an order of their own: the same wherever a pair comes."""
         kept = [pairs[:0]]
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]

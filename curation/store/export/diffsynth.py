@@ -17,8 +17,10 @@ from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:
-    """Write `videos/<name>.mp4`, metadata.csv and metadata.jsonl; paths are relative to the export
-    (--dataset_base_path)."""
+    """Write `videos/<name>.mp4`, metadata.csv and metadata.jsonl.
+
+    Paths are relative to the export (--dataset_base_path).
+    """
     table = export.folder / "metadata.csv"
     lines = export.folder / "metadata.jsonl"
     with table.open("w", encoding="utf-8", newline="") as as_csv, lines.open("w", encoding="utf-8") as as_json:

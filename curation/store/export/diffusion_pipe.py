@@ -16,8 +16,10 @@ from reelwright.curation.store.export.selection import Export
 
 
 def write(export: Export) -> None:
-    """Write `videos/<name>.mp4`, `videos/captions.json`, and dataset.toml with the absolute path the folder will
-    have."""
+    """Write `videos/<name>.mp4`, `videos/captions.json`, and dataset.toml.
+
+    dataset.toml names the absolute path the folder will have.
+    """
     (export.folder / VIDEOS).mkdir()
     with (export.folder / VIDEOS / "captions.json").open("w", encoding="ascii", newline="\n") as file:
         separator = "{\n"

@@ -1,8 +1,7 @@
-"""FastVideo (github.com/hao-ai-lab/FastVideo): videos/ and videos2caption.json, the `merged` data set of its new
-preprocessing.
+"""FastVideo (github.com/hao-ai-lab/FastVideo): videos/ and videos2caption.json.
 
-It resamples by index to --train_fps and keeps the first --num_frames; what is shorter then, or longer than twice that
-in seconds, it drops, and so it does with clips that have no caption.
+That is the `merged` data set of its new preprocessing. It resamples by index to --train_fps and keeps the first
+--num_frames. It drops clips that are then shorter, that are longer than twice that in seconds, or that have no caption.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ FEWEST = 17
 
 
 def write(export: Export) -> None:
-    """Write `videos/<name>.mp4`, and videos2caption.json with fps, num_frames and resolution, which it cannot do
-    without."""
+    """Write `videos/<name>.mp4`, and videos2caption.json with the fps, num_frames and resolution that it requires."""
     with json_list(export.folder / "videos2caption.json") as add:
         for clip in export.clips():
             file = save(clip, export).partition("/")[2]

@@ -1,4 +1,4 @@
-"""What formats have in common: the clips' files, lines of JSON, and the little TOML that trainers' settings need."""
+"""The common part of formats: the clips' files, lines of JSON, and the little TOML that trainers' settings need."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ ROWS = 1_000  # rows of a Parquet row group
 
 
 def write(export: Export) -> None:
+    """Write `videos/<name>.mp4`, and clips.parquet with every column and the file's path."""
     import pyarrow.parquet as pq
 
     schema = pa.schema([pa.field("file", pa.string()), *(f for f in export.schema if f.name != "file")])

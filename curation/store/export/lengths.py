@@ -18,7 +18,7 @@ SHORTEST = 5
 """Frames of the shortest length that is no still."""
 
 Lengths = Counter[tuple[int, float]]
-"""(frames, frames a second) -> clips."""
+"""(frames, frames per second) -> clips."""
 
 
 def packed(frames: int, pack: int = 4) -> int:
@@ -40,9 +40,15 @@ def at_rate(lengths: Lengths, rate: float | None) -> Counter[int]:
 
 
 def buckets(lengths: Iterable[Counter[int]], longest: int = LONGEST, most: int = BUCKETS) -> list[int]:
-    """The frame buckets, at most so many, ascending, that drop no clip of `SHORTEST` frames or more and cut the fewest
-    frames off the others; `[1]` where no clip is so long. lengths: frames -> clips, at each rate that they are for.
-    longest: frames that no bucket exceeds.
+    """Return the frame buckets that drop no clip of `SHORTEST` frames or more and cut the fewest frames off the others.
+
+    Args:
+        lengths: frames -> clips, at each rate that they are for.
+        longest: frames that no bucket exceeds.
+        most: number of buckets, at most.
+
+    Returns:
+        Frames, ascending; `[1]` where no clip is as long as `SHORTEST`.
     """
     every: Counter[int] = Counter()
     for one in lengths:

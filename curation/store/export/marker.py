@@ -1,4 +1,4 @@
-"""What an export says of itself: where its clips are from, and that the folder is one of ours.
+"""The record of an export: the origin of its clips, and a mark that the folder is one of ours.
 
 `reelwright-export.json` has the facts, `reelwright-clips.tsv` one line `clip_id TAB weight TAB name` per clip.
 """
@@ -26,9 +26,18 @@ CLIPS = "reelwright-clips.tsv"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """path: a URI as a text. caption_kinds: kind of the caption of each clip that has one -> clips; the others are
-    `empty_captions`, so clips == empty_captions + their sum. variant_kinds: kind -> captions, of all that clips have.
-    bytes, files: without those that say what the export is. notes: lines on what a trainer makes of it."""
+    """Outcome of an export.
+
+    Attributes:
+        path: the export's folder, a URI as text.
+        clips: number of clips; equals `empty_captions` plus the sum of `caption_kinds`.
+        bytes: size of all files but those that describe the export.
+        files: number of the same files.
+        caption_kinds: kind of a clip's caption -> clips.
+        empty_captions: clips without a caption.
+        variant_kinds: kind -> captions, over all captions of the clips.
+        notes: lines on how a trainer will treat the clips.
+    """
 
     format: str
     path: Path | str
@@ -96,7 +105,7 @@ def read_clips(folder: Path) -> dict[str, str]:
 
 
 def _plain(clip_id: str) -> str:
-    """An id without what would break the line; ours are hex digits."""
+    """Strip an id of characters that would break the line; our own ids are hex digits."""
     return " ".join(clip_id.split())
 
 

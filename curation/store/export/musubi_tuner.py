@@ -18,8 +18,10 @@ Rate = int | None
 
 
 def write(export: Export) -> None:
-    """Write `videos/<name>.mp4`, metadata-<rate>fps.jsonl with the absolute paths the files will have, and
-    dataset.toml."""
+    """Write `videos/<name>.mp4`, metadata-<rate>fps.jsonl and dataset.toml.
+
+    Both hold the absolute paths the files will have.
+    """
     exact: defaultdict[Rate, Counter[float]] = defaultdict(Counter)
     for clip in export.clips():
         rate = max(1, round(clip.fps)) if clip.fps else None

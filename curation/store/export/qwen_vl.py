@@ -1,4 +1,4 @@
-"""Qwen-VL's fine-tuning, and Qwen-VL-Series-Finetune: conversations with `<video>`, once a file, in the question."""
+"""Qwen-VL's fine-tuning, and Qwen-VL-Series-Finetune: conversations with `<video>`, once per file, in the question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported: clips of a query or a snapshot with their columns, captions and bytes, as one stream."""
+"""The selection to export: clips of a query or a snapshot with their columns, captions and bytes, as one stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no '.': WebDataset splits nam
 OWN_COLUMNS = pa.schema(
     [("caption", pa.string()), ("caption_kind", pa.string()), ("caption_variants", pa.list_(pa.string()))]
 )
-"""What an export adds to the columns of a clip, or puts in their place."""
+"""Columns that an export adds to a clip's, or puts in their place."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,12 @@ class Export:
 
     @property
     def num_clips(self) -> int:
+        """Number of clips."""
         return len(self.chosen)
 
     @property
     def empty_captions(self) -> int:
+        """Number of clips without a caption."""
         return self.num_clips - self.caption_kinds.total()
 
     def clips(self) -> Iterator[Clip]:
@@ -165,7 +167,7 @@ class Export:
 
 
 def _number(value: Any) -> float:
-    """A finite number above 0, or 0: a query may return anything under the name of a clip's column."""
+    """Return a finite number above 0, or 0: a query may return anything under the name of a clip's column."""
     return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else 0.0
 
 

@@ -38,7 +38,7 @@ def _text_columns() -> list[pa.Field]:
 
 
 def _payload(name: str, meaning: str) -> tuple[pa.Field, pa.Field, pa.Field]:
-    """A tensor's bytes: as a blob, or in the row where they are few (see `reelwright.curation.store.encoded`)."""
+    """Return the fields of a tensor's bytes: a blob, or in the row where the tensor is small."""
     import lance
 
     blob = lance.blob_field(name)

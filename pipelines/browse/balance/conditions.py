@@ -6,7 +6,11 @@ from reelwright.curation.store import Store, StoreError
 
 
 def validate_where(store: Store, where: str | None) -> str | None:
-    """The condition, once it has been shown to be one over `clips_full`; None for an empty one. Raises StoreError."""
+    """Return the condition once it is known to be one over `clips_full`; None for an empty one.
+
+    Raises:
+        StoreError: it is not.
+    """
     where = (where or "").strip().rstrip(";")
     if not where:
         return None

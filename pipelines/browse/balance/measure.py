@@ -31,8 +31,16 @@ MAX_CATEGORIES = 5_000  # a column of more values, such as captions, sorts nothi
 
 @dataclass(frozen=True)
 class Category:
-    """One value of a column. share: of the clips that have a value; weighted: weighting -> share after it. ratio: share
-    over target. verdict: over, under or empty. more_clips: to collect; more_hours: at the length of its clips."""
+    """One value of a column.
+
+    Attributes:
+        share: of the clips that have a value.
+        weighted: weighting -> share after it.
+        ratio: share over target.
+        verdict: over, under or empty.
+        more_clips: clips to collect to reach the target.
+        more_hours: the same at the mean length of its clips.
+    """
 
     name: str
     clips: int
@@ -50,8 +58,13 @@ class Category:
 
 @dataclass(frozen=True)
 class ColumnBalance:
-    """One column; categories by falling share. clips: that have a value. effective: weighting ("none" is none) -> how
-    many equally large categories would be as even (exp of the entropy of shares; Hill, 1973)."""
+    """One column; categories by falling share.
+
+    Attributes:
+        clips: clips that have a value.
+        effective: weighting ("none" is none) -> how many equally large categories would be as even (exp of the entropy
+            of shares; Hill, 1973).
+    """
 
     column: str
     clips: int
@@ -89,16 +102,20 @@ def measure(
     weights: Mapping[str, np.ndarray] | None = None,
     targets: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[ColumnBalance]:
-    """The balance of each column of `by`.
+    """Return the balance of each column of `by`.
 
-    clips: one row a clip, with the columns of `by`, duration_s and perhaps density. weights: weighting -> [N].
-    targets: column -> category -> its part of the whole, in any unit; uniform for columns that are not there.
+    Args:
+        clips: one row per clip, with the columns of `by`, duration_s and perhaps density.
+        by: columns.
+        weights: weighting -> [N].
+        targets: column -> category -> its part of the whole, in any unit; columns without targets are compared with a
+            uniform distribution.
     """
     return [_column(clips, name, weights or {}, (targets or {}).get(name)) for name in by]
 
 
 def weightings(clips: pa.Table, balances: Sequence[Balance]) -> tuple[list[Weighting], dict[str, np.ndarray]]:
-    """(what each costs, its weights [N]) of those that the clips' columns allow."""
+    """Return (the cost of each weighting, its weights [N]), for the weightings that the clips' columns allow."""
     found, weights = [], {}
     for balance in balances:
         name = COLUMN[balance.by]
@@ -116,7 +133,7 @@ def weightings(clips: pa.Table, balances: Sequence[Balance]) -> tuple[list[Weigh
 
 
 def given_weighting(name: str, weights: np.ndarray) -> Weighting:
-    """What the weights that a snapshot holds cost."""
+    """Return the cost of the weights that a snapshot holds."""
     return Weighting(name, effective_size(weights), 0, 0)
 
 
@@ -180,8 +197,13 @@ def to_collect(counts: np.ndarray, target: np.ndarray, under: np.ndarray) -> np.
 
 
 def nearest(names: Sequence[str], sums: np.ndarray, count: int = 3) -> dict[str, list[str]]:
-    """Category -> the categories whose mean embedding is closest by cosine, the closest first. sums: [K, D] of the
-    embeddings of each category's clips; of length 0 where it has none."""
+    """Return category -> the categories whose mean embedding is closest by cosine, the closest first.
+
+    Args:
+        names: of the K categories.
+        sums: [K, D], sums of the embeddings of each category's clips; of length 0 where it has none.
+        count: categories per category.
+    """
     norms = np.linalg.norm(sums, axis=1)
     unit = sums / np.maximum(norms, 1e-30)[:, None]
     alike = unit @ unit.T

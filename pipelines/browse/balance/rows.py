@@ -85,8 +85,10 @@ def balance_report(
 def read_clips(
     store: Store, schema: pa.Schema, by: Sequence[str], *, where: str | None, snapshot: str | None
 ) -> pa.Table:
-    """clip_id, duration_s, the columns of `by`, and density and cluster_id with what made them ("density:made"), where
-    the clips have those; of a snapshot, its weight too."""
+    """Read clip_id, duration_s, the columns of `by`, and density and cluster_id with their makers ("density:made").
+
+    Columns that the clips lack are left out; a snapshot's clips have their weight too.
+    """
     wanted = {name: name for name in ("clip_id", "duration_s", *by, *COLUMN.values()) if name in schema.names}
     for name in COLUMN.values():
         mark = f"{maker(schema, name)}_fingerprint"
@@ -96,9 +98,10 @@ def read_clips(
 
 
 def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
-    """A YAML or JSON file {column: {category: part}}; parts are in any unit, and at least one is above 0.
+    """Read a YAML or JSON file {column: {category: part}}; parts are in any unit, and at least one is above 0.
 
-    Raises UserError with a sentence where the file is something else.
+    Raises:
+        UserError: the file is something else.
     """
     import yaml
 
@@ -120,7 +123,7 @@ def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def maker(schema: pa.Schema, column: str) -> str:
-    """The annotator that wrote a column."""
+    """Return the annotator that wrote a column."""
     about = schema.field(column).metadata if column in schema.names else None
     return (about or {}).get(b"computed_by", b"").decode()
 
@@ -130,7 +133,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _word(key: Any) -> str:
-    """A category as Arrow writes it."""
+    """Write a category as Arrow does."""
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
@@ -196,7 +199,7 @@ def _embedding_sums(
 
 
 def embeddings(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """(unit vectors float64 [M, D] of the rows that have a finite one not 0, which rows those are [N])."""
+    """Return (unit vectors float64 [M, D] of the rows that have a finite one not 0, a mask [N] of these rows)."""
     flat = column.combine_chunks()
     has = np.asarray(flat.is_valid().to_numpy(zero_copy_only=False))
     values = flat.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float64)

@@ -21,8 +21,12 @@ NUMBER = 20.0, 16.0  # width and height of a cluster's number
 
 @dataclass(frozen=True)
 class Cluster:
-    """A row of the table. colour: 1 to SHOWN, also its number on the map. at: where on the map that number goes; None
-    where it would cover a larger cluster's."""
+    """A row of the table.
+
+    Attributes:
+        colour: 1 to SHOWN, also its number on the map.
+        at: place of that number on the map; None where it would cover a larger cluster's.
+    """
 
     colour: int
     category: Category
@@ -32,9 +36,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Clusters:
-    """clusters: those shown, the largest first. others: clusters not shown, and their clips; other_path: their points,
-    and those of clips without a cluster. points: on the map, of `with_embedding` clips. explained: the part of the
-    embeddings' variance that the map shows. weightings: of the report's, by name. longest: share of the longest bar."""
+    """The section on clusters.
+
+    Attributes:
+        clusters: the clusters shown, the largest first.
+        others: number of clusters not shown.
+        other_clips: their clips.
+        other_path: points of the others, and of clips without a cluster.
+        points: number of points on the map, of `with_embedding` clips.
+        explained: the part of the embeddings' variance that the map shows.
+        longest: share of the longest bar.
+    """
 
     column: str
     clusters: list[Cluster]
@@ -52,7 +64,10 @@ class Clusters:
 
 
 def clusters(store: Store, where: str | None) -> Clusters | None:
-    """What the section shows; None where no clip has a cluster. where: a condition that has been checked."""
+    """Return the section's content; None where no clip has a cluster.
+
+    where: a condition that has been validated.
+    """
     names = store.schema("clips").names
     column = next((c for c in CLUSTERS if c in names and _any(store, c, where)), None)
     if column is None:
@@ -152,7 +167,7 @@ def _path(points: np.ndarray) -> str:
 
 
 def _numbers_at(groups: list[np.ndarray]) -> list[tuple[float, float] | None]:
-    """The middle of each group of points, where no earlier group's number is in the way."""
+    """Return the middle of each group of points; None where an earlier group's number is in the way."""
     at: list[tuple[float, float] | None] = []
     for points in groups:
         x, y = np.median(points, axis=0).tolist() if len(points) else (0.0, 0.0)

@@ -29,6 +29,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Bar:
+    """A bar of a chart."""
+
     label: str
     count: int
     share: float  # of the longest bar
@@ -56,6 +58,8 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Run:
+    """A run of a command, as the report lists it."""
+
     run_id: str
     command: str
     state: str
@@ -76,10 +80,12 @@ class Sources:
 
     @property
     def other(self) -> int:
+        """Files without a known state."""
         return self.found - self.ok - self.duplicate - self.failed
 
 
 def count_sources(store: Store) -> Sources:
+    """Count the store's sources by state."""
     row = _one(
         store,
         "SELECT count(*) AS found, count(*) FILTER (state = 'ok') AS ok, "
@@ -115,7 +121,7 @@ def funnel(store: Store, chosen: str, where: str | None) -> list[Stage]:
 
 
 def _in_transitions(store: Store) -> str:
-    """What of the sources' frames is in no shot, in words; nothing where that was not counted."""
+    """Say how many of the sources' frames are in no shot; empty where that was not counted."""
     row = _one(
         store,
         "SELECT coalesce(sum(frames_in_transitions), 0)::BIGINT AS between, "
@@ -128,7 +134,7 @@ def _in_transitions(store: Store) -> str:
 
 
 def distributions(store: Store, chosen: str) -> list[Bars]:
-    """What clips and sources are made of, by their most frequent values."""
+    """Return the most frequent values of clips and sources."""
     size = "width || '×' || height"
     crop = (
         "SELECT CASE WHEN crop_w = s.display_width AND crop_h = s.display_height THEN 'whole picture' ELSE "
@@ -149,8 +155,10 @@ def distributions(store: Store, chosen: str) -> list[Bars]:
 
 
 def categories(store: Store, chosen: str) -> list[Bars]:
-    """Annotators' text columns that hold words of a small vocabulary, such as a camera motion; no captions and no ids
-    of clips."""
+    """Return annotators' text columns that hold words of a small vocabulary, such as a camera motion.
+
+    Captions and ids of clips are left out.
+    """
     found = []
     for f in store.schema("clips"):
         about = f.metadata or {}
@@ -171,9 +179,12 @@ def categories(store: Store, chosen: str) -> list[Bars]:
 
 
 def failure_groups(store: Store) -> tuple[list[dict[str, Any]], int]:
-    """(groups of failures that say the same, but for numbers: stage, message, count, examples; how many more groups).
+    """Group failures that say the same, but for numbers.
 
     A file that failed several times in the same way counts once.
+
+    Returns:
+        Groups of stage, message, count and examples; and how many more groups there are.
     """
     alike = r"regexp_replace(coalesce(error, ''), '[0-9]+', '…', 'g')"
     query = (
@@ -200,17 +211,19 @@ def duplicates(store: Store) -> tuple[list[dict[str, Any]], int]:
 
 
 def snapshots(store: Store) -> list[dict[str, Any]]:
+    """List the newest snapshots."""
     columns = "name, num_clips, content_hash, created_at"
     return store.sql(f"SELECT {columns} FROM snapshots ORDER BY created_at DESC LIMIT {MAX_ROWS}").to_pylist()
 
 
 def runs(store: Store) -> list[Run]:
-    """The last runs, the newest first."""
+    """Return the last runs, the newest first."""
     query = f"SELECT * FROM runs ORDER BY started_at DESC NULLS LAST LIMIT {MAX_ROWS}"
     return [_run(row) for row in store.sql(query).to_pylist()]
 
 
 def media_bytes(store: Store) -> int:
+    """Return the size of all clips' media, in bytes."""
     return _one(store, "SELECT coalesce(sum(size), 0)::BIGINT AS bytes FROM media")["bytes"]
 
 
@@ -230,7 +243,7 @@ def _run(row: dict[str, Any]) -> Run:
 
 
 def _object(text: str | None) -> dict[str, Any]:
-    """A JSON object; empty where the text is none."""
+    """Parse a JSON object; empty for no text."""
     try:
         value = json.loads(text or "{}")
     except ValueError:

@@ -29,7 +29,7 @@ def write_report(store: Store, out: Path, *, where: str | None = None) -> Path:
 
 
 def render(store: Store, where: str | None = None) -> str:
-    """The page as text."""
+    """Return the page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -86,7 +86,7 @@ def _visible(value: Any) -> Any:
 
 
 def number(value: float) -> str:
-    """1,234,567"""
+    """Format a number: 1,234,567."""
     return f"{value:,}"
 
 
@@ -105,7 +105,7 @@ def short(value: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A length of time with two units at most: 4.2 s, 3 min 20 s, 1,234.5 h."""
+    """Format a length of time with two units at most: 4.2 s, 3 min 20 s, 1,234.5 h."""
     if seconds is None:
         return "–"
     if seconds < 60:
@@ -116,7 +116,7 @@ def span(seconds: float | None) -> str:
 
 
 def size(num_bytes: float | None) -> str:
-    """1.2 MB"""
+    """Format a size: 1.2 MB."""
     value = float(num_bytes or 0)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -126,7 +126,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def when(moment: datetime | None) -> str:
-    """2026-01-31 14:05 UTC"""
+    """Format a time: 2026-01-31 14:05 UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else "–"
 
 

@@ -47,6 +47,8 @@ class Pick:
 
 @dataclass(frozen=True)
 class Sheet:
+    """Clips picked for the report under one title: a sample, or clips with extreme values of a column."""
+
     title: str
     column: str
     meaning: str

@@ -50,11 +50,11 @@ class Score:
         return self.lowest < self.start - 1e-9 or self.highest > self.start + self.step * len(self.buckets) * (1 + 1e-9)
 
     def at(self, value: float) -> float:
-        """Where a value is drawn, in buckets from the left."""
+        """Return where a value is drawn, in buckets from the left."""
         return min(max((value - self.start) / self.step, 0.0), float(len(self.buckets)))
 
     def label(self, bucket: int) -> str:
-        """What a bucket holds, in words."""
+        """Describe a bucket in words."""
         low, high = self.start + bucket * self.step, self.start + (bucket + 1) * self.step
         if self.is_cut and bucket == len(self.buckets) - 1:
             return f"{low:.4g} and more: {self.buckets[bucket]:,}"

@@ -119,7 +119,7 @@ def _summary(report: "Report", store: str) -> list[str]:
 
 
 def unmeasured_lines(unmeasured: "Mapping[str, int]", why: "Mapping[str, str]") -> list[str]:
-    """How many clips have nothing to measure, by annotator. why: the reason of one of them."""
+    """Return how many clips have nothing to measure, by annotator. why: the reason of one of them."""
     return [
         f"{count:,} {'clip' if count == 1 else 'clips'} could not be measured by {name} ({printable(why[name])})"
         for name, count in unmeasured.items()
@@ -127,11 +127,11 @@ def unmeasured_lines(unmeasured: "Mapping[str, int]", why: "Mapping[str, str]") 
 
 
 def failed_before_in_words(counts: "Mapping[str, int]", store: str) -> str:
-    """What failed in earlier runs and stays so, and what to do. counts: by what it is, in the singular."""
+    """Say which clips failed in earlier runs and stay so, and how to retry them. counts: by kind, in the singular."""
     some = [f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
     return f"{' and '.join(some)} failed before (reel failures --store {store}; --retry-failed tries them again)"
 
 
 def postponed_lines(report: "Report") -> list[str]:
-    """Why clips were left for another run."""
+    """Return why clips were left for another run."""
     return [f"{name} stopped early: {why}; the same command goes on" for name, why in report.why_postponed.items()]

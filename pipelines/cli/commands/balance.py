@@ -150,6 +150,6 @@ def _advice(column: "ColumnBalance") -> list[str]:
 
 
 def _name(text: str) -> str:
-    """A category in a sentence."""
+    """Write a category as it stands in a sentence."""
     shown = printable(text)
     return f'"{shown if len(shown) <= MAX_NAME else shown[: MAX_NAME - 1] + "…"}"'

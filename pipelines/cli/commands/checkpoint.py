@@ -26,13 +26,16 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Published folder, .safetensors file, or LoRA file.")],
     out: Out,
     base: Annotated[Path | None, typer.Option(help="Weights a LoRA is for; else the published.")] = None,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Draw missing tensors anew.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Draw missing tensors at random.")] = False,
     allow_unexpected: Annotated[bool, typer.Option("--allow-unexpected", help="Drop unexpected tensors.")] = False,
     max_shard: MaxShard = "5GB",
     dtype: Dtype = None,
 ) -> None:
-    """Check published weights, or a LoRA file, against the network, and copy them to a folder that `reel train` and
-    `reel generate` take. What does not fit is listed, and nothing is written."""
+    """Check published weights, or a LoRA file, against the network.
+
+    Copy them to a folder that `reel train` and `reel generate` take. Keys that do not fit are listed, and nothing is
+    written.
+    """
     from reelwright.model.weights.weight_files import open_weights
     from reelwright.pipelines.weights.convert import is_lora
 

@@ -29,7 +29,7 @@ def curate(
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show counts, hours and expected cost; write nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
-    recut: Annotated[bool, typer.Option("--recut", help="Cut anew what was cut under other settings.")] = False,
+    recut: Annotated[bool, typer.Option("--recut", help="Re-cut clips whose cutting settings changed.")] = False,
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     list_skipped: Annotated[
@@ -57,7 +57,7 @@ def curate(
 
 
 def _found(recipe: "CurateRecipe", list_skipped: bool) -> "Inputs":
-    """What the recipe names; with `list_skipped`, the files that are skipped are printed."""
+    """List the inputs that the recipe names; with `list_skipped`, print the skipped files."""
     from reelwright.curation.ingest.resolve import NothingFound, list_inputs
 
     try:
@@ -100,7 +100,7 @@ def _run(
 def _recipe(
     inputs: list[str], store: str, path: Path | None, settings: list[str], allow_http: bool, profile: str | None
 ) -> "CurateRecipe":
-    """The recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
+    """Return the recipe that the arguments describe; a single YAML file among the inputs is the recipe itself."""
     from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides
 
     overrides: dict[str, Any] = parse_overrides(settings)
@@ -140,7 +140,7 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         reasons = ", ".join(f"{count} {why}" for why, count in sorted(summary.no_clip.items(), key=lambda p: -p[1]))
         lines.append(f"{sum(summary.no_clip.values())} of the ok sources gave no clip: {reasons}")
     if summary.cut_otherwise:
-        lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them anew")
+        lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them again")
     if summary.moved:
         lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:

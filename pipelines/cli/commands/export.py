@@ -60,7 +60,7 @@ def export(
 
 
 def summary(done: "ExportResult", kinds: tuple[str, ...] = ()) -> list[str]:
-    """Counts that add up, what the trainer will make of it, and what to tell it."""
+    """Return counts that add up, how the trainer will treat the clips, and its options to set."""
     from reelwright.curation.store.export import FORMATS
 
     lines = [f"wrote {done.clips:,} clips, {done.bytes / 1e6:,.1f} MB, to {done.path}"]

@@ -177,7 +177,7 @@ def _prompts(content: ContentOptions, segments: int) -> tuple[Any, int]:
 
 
 def _typed() -> Iterator[list[str]]:
-    """A prompt a line of standard input, until it ends or a line is empty."""
+    """Read one prompt per line of standard input, until it ends or a line is empty."""
     while True:
         if sys.stdin.isatty():
             print("prompt of the next segment (empty: done): ", end="", file=sys.stderr, flush=True)

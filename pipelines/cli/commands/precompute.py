@@ -63,7 +63,7 @@ def precompute(
 
 
 def summary_text(s: "Summary", train: str, store: str) -> str:
-    """Counts that add up, and the next command."""
+    """Return counts that add up, and the next command."""
     lines = [
         f"{s.wanted:,} latents = {s.before:,} there before + {s.made:,} encoded + {s.failed:,} failed"
         f" + {s.left:,} left",

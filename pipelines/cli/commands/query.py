@@ -48,7 +48,7 @@ def sql(
 
 
 def _query(given: str, file: Path | None) -> str:
-    """The query's text, from wherever it is. Raises UserError."""
+    """Return the query's text, from the argument, the file or standard input; raise UserError."""
     if file is None and not given:
         raise UserError('no query was given; write one: reel sql "select count(*) from clips", or name --file FILE.sql')
     if file is not None and given:
@@ -121,7 +121,7 @@ def show(
 
 
 def _shown(value: Any, full: bool) -> str:
-    """A value on one line; of a vector its beginning, unless `full`."""
+    """Write a value on one line; of a vector its beginning, unless `full`."""
     from reelwright.curation.store.results import shown
 
     is_vector = isinstance(value, list) and len(value) > FEW_NUMBERS and isinstance(value[0], (int, float))

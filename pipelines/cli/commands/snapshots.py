@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,9 +58,13 @@ def create(
     from reelwright.curation.store.snapshot_query import LimitPer
 
     opened = Store.open(store)
-    asked: dict[str, Any] = {"limit": limit, "seed": seed, "weights": weights,
-             "balance": _balance(balance, balance_cap, balance_alpha),
-             "limit_per": LimitPer(*limit_per) if limit_per else None}  # fmt: skip
+    asked: dict[str, Any] = {
+        "limit": limit,
+        "seed": seed,
+        "weights": weights,
+        "balance": _balance(balance, balance_cap, balance_alpha),
+        "limit_per": LimitPer(*limit_per) if limit_per else None,
+    }
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
     made = _same(opened, name, sql, asked) if job else None
     if made is None:
@@ -83,7 +87,7 @@ def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
 
 
 def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
-    """What the options ask for; those not given are the defaults of `Balance`."""
+    """Return the balance that the options ask for; options not given are the defaults of `Balance`."""
     from reelwright.curation.store.weighting import Balance
 
     given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
@@ -106,10 +110,7 @@ def _same(store: "Store", name: str, sql: str, asked: dict[str, Any]) -> "Snapsh
     had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
     made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": found.weight_column, "balance": had,
                "limit_per": found.limit_per}  # fmt: skip
-    wanted = {
-        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for key, value in asked.items()
-    }
+    wanted = asked | {key: asdict(asked[key]) for key in ("balance", "limit_per") if asked[key]}
     return found if found.sql == sql and made_by == wanted else None
 
 

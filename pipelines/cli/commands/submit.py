@@ -58,10 +58,11 @@ def train(
     working_dir: WorkingDir = None,
     no_wait: NoWait = False,
 ) -> None:
-    """Submit `reel train …`: where a job of the same recipe on the same snapshot waits or runs, say so; after one that
-    has ended, go on.
+    """Submit `reel train …`, once per recipe and snapshot.
 
-    The recipe is read here, to know it again, and there: as a path that both see, or within --working-dir.
+    Where a job of the same recipe on the same snapshot waits or runs, it is named; after one that has ended, training
+    resumes. The recipe is read here, to recognise it later, and on the cluster: as a path that both see, or within
+    --working-dir.
     """
     from reelwright.pipelines.cli.commands.train import load_train_recipe
     from reelwright.pipelines.runtime.jobs import run_job, train_job_id

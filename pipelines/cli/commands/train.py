@@ -31,7 +31,7 @@ def train(
     resume_from: ResumeFrom = "",
     workers: Annotated[int, typer.Option(help="Ray Train workers; 0: this process (or torchrun's).")] = 0,
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show memory a rank needs, and --snapshot's captions.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show memory per rank, and --snapshot's captions.")] = False,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --plan: ranks to plan for.")] = 1,
     gpu_memory: Annotated[float | None, typer.Option(min=0.1, help="With --plan: GiB of a GPU.")] = None,
     peak_tflops: Annotated[float | None, typer.Option(min=0.1, help="With --plan: a GPU's dense peak.")] = None,
@@ -53,7 +53,7 @@ def train(
 
 
 def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
-    """What there is to know of the captions that would be trained on."""
+    """Print the limits of the captions that would be trained on."""
     from reelwright.curation.store import Store
     from reelwright.training.data.rows import caption_note, snapshot_rows
 
@@ -62,7 +62,11 @@ def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
 
 
 def load_train_recipe(path: Path, settings: list[str], steps: int | None = None) -> "TrainRecipe":
-    """Raises RecipeError."""
+    """Read a training recipe.
+
+    Raises:
+        RecipeError: it is not valid.
+    """
     from reelwright.recipe_files import parse_overrides
     from reelwright.training.recipe_file import load_recipe
 

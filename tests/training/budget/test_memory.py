@@ -36,6 +36,15 @@ def test_a_trace_of_few_blocks_without_storage_is_a_real_pass_of_all(checkpointi
     assert trace(recipe, SHAPE).peak == pytest.approx(peak, rel=0.02)
 
 
+def test_captions_longer_than_their_images_are_extrapolated_too():
+    """Their gradients are summed from the second block on: once, not per block."""
+    deep = SMALL.model_copy(update={"depth": 12})
+    recipe = TrainRecipe(model=deep, compute={"checkpointing": "full"}, text={"tokens": 64})
+    shape = Shape(4, (1, 8, 8))
+    peak, *_ = measure(TracedRun(recipe, World.alone("cpu"), shape, sharded=False))
+    assert trace(recipe, shape).peak == pytest.approx(peak, rel=0.02)
+
+
 def test_live_bytes_counts_what_is_made_until_it_is_freed_and_no_views():
     there = torch.zeros(100)
     with LiveBytes() as live:

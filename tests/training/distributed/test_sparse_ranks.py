@@ -1,6 +1,5 @@
 """Sparse attention on context ranks: both forms give what one process computes."""
 
-
 import torch
 
 from reelwright.kernels import put_back, put_in_order
