@@ -26,7 +26,7 @@ from reelwright.model.text import PackedText, pack_text
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import fingerprints_of, text_rows, to_bytes
 from reelwright.training.data.latents import StoredSamples
-from reelwright.training.data.loader import Loader
+from reelwright.training.data.loader import Loader, Portion
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 
@@ -76,13 +76,14 @@ def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, fol
     store, plan = Store.open(folder / "store", create=True), plan_of(recipe, bucket, ids)
     write_both(store, folder, recipe, bucket, ids, written)
     samples = StoredSamples(store, plan, fingerprints_of(recipe))
-    epoch = len(plan.epoch_batches(0)) // plan.data.batches_per_step
+    epoch = len(plan.train) // batch
     shards = sorted(map(str, folder.glob("*.tar")))
     numbers = iter(range(10_000))
 
     def ours() -> Iterable[Any]:
         start = next(numbers) * epoch
-        return Loader(store, "", plan, recipe, samples=samples, start_step=start, stop_step=start + epoch)
+        portion = Portion(start_step=start, stop_step=start + epoch)
+        return Loader(store, "", plan, recipe, portion=portion, samples=samples)
 
     runs: dict[str, Callable[[], Iterable[Any]]] = {
         "store": ours,

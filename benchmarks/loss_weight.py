@@ -19,10 +19,11 @@ import torch
 from benchmarks.train import FOLDER, SNAPSHOT, make_store, recipe_of, write_sheet
 from reelwright.curation.store import Store
 from reelwright.pipelines.precompute.run import Options, precompute
+from reelwright.training.data.prepared import Clips
 from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.run import Clips, run
+from reelwright.training.run import run
 
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 TOKENS = 3 * 4 * 6  # of 9 frames of 96 × 64: latents of 3 × 8 × 12, tokens of 2 × 2

@@ -1,11 +1,13 @@
 """How long ranks wait for the costliest of the micro-batches that are computed side by side, from a plan alone.
 
-    python -m benchmarks.rank_balance [RECIPE]                     # configs/train/stage4-all-480p.yaml
+    python -m benchmarks.rank_balance [RECIPE …]                   # stages 2 to 5 of configs/train
 
 Sharded ranks go through a step in lockstep: a round costs what its costliest micro-batch does. Prints `name value`
-lines for 8 to 64 data ranks: `idle` is the share of the ranks' time in which they wait, with a step's micro-batches in
-the order in which they were drawn and as `Schedule.step` sorts them; `steps_per_s` is the gain. Costs are FLOPs of the
-forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing, square and 4:3.
+lines: `idle_RANKS` is the share of the ranks' time in which they wait, for 8 to 64 data ranks; `shares_off` is how far
+the samples of a step are from the tasks' expected shares, at most over the tasks, in the median step and in the one
+that 95 of 100 stay below; `samples` is the samples of a step (5th, 50th and 95th of 100); `shapes` what is compiled.
+Costs are FLOPs of the forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing,
+square and 4:3. Steps are taken from a whole block of draws, evenly, its left-overs included.
 """
 
 import sys
@@ -15,27 +17,36 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reelwright.recipe_files import load
 from reelwright.training.data.schedule import Schedule
-from reelwright.training.recipe import TrainRecipe
+from reelwright.training.recipe_file import load_recipe
 
-CLIPS, STEPS = 20_000, 200
+CLIPS, STEPS = 20_000, 300
+STAGES = ("stage2-t2v-256p", "stage3-all-256p", "stage4-all-480p", "stage5-all-720p")
 SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))
 SHARES = (0.7, 0.15, 0.05, 0.1)
 
 
 def main() -> None:
-    recipe = load(TrainRecipe, Path(sys.argv[1] if len(sys.argv) > 1 else "configs/train/stage4-all-480p.yaml"))
-    plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
-    per_step = recipe.data.batches_per_step
-    drawn = [[plan.cost(plan.batch(k)) for k in range(i * per_step, (i + 1) * per_step)] for i in range(STEPS)]
-    dealt = [[plan.cost(micro) for micro in plan.step(i)] for i in range(STEPS)]
+    for path in map(Path, sys.argv[1:] or [f"configs/train/{stage}.yaml" for stage in STAGES]):
+        recipe = load_recipe(path)
+        plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+        measure(f"rank_balance.{path.stem}", plan)
+
+
+def measure(name: str, plan: Schedule) -> None:
+    per_step = plan.data.batches_per_step
+    whole = len(plan.block_batches(0)) // per_step
+    steps = [plan.step(int(i)) for i in np.unique(np.linspace(0, whole - 1, STEPS).astype(int))]
+    costs = [[plan.cost(micro) for micro in step] for step in steps]
     for ranks in (ranks for ranks in (8, 16, 32, 64) if per_step % ranks == 0):
-        before, after = (sum(lockstep(costs, ranks) for costs in steps) for steps in (drawn, dealt))
-        least = sum(map(sum, drawn)) / ranks
-        print(f"rank_balance.{ranks}.idle_as_drawn {1 - least / before:.3f}")
-        print(f"rank_balance.{ranks}.idle_sorted {1 - least / after:.3f}")
-        print(f"rank_balance.{ranks}.steps_per_s {before / after:.3f}")
+        idle = 1 - sum(map(sum, costs)) / ranks / sum(lockstep(of, ranks) for of in costs)
+        print(f"{name}.idle_{ranks} {idle:.3f}")
+    drawn = np.array([[sum(len(m.samples) for m in step if m.task == t) for t in plan.names] for step in steps], float)
+    expected = np.array(plan.plan.facts.expected).sum(0)
+    off = abs(drawn / drawn.sum(1, keepdims=True) - expected / expected.sum()).max(1)
+    print(f"{name}.shares_off {np.median(off):.3f} {np.quantile(off, 0.95):.3f}")
+    print(f"{name}.samples", *np.quantile(drawn.sum(1), (0.05, 0.5, 0.95)).astype(int))
+    print(f"{name}.shapes {len(plan.shapes())} bands {plan.mixture.bands}", flush=True)
 
 
 def lockstep(costs: Sequence[int], ranks: int) -> int:

@@ -37,11 +37,12 @@ from reelwright.training.checkpoints import find_checkpoint
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import make_schedule
+from reelwright.training.data.prepared import Clips
 from reelwright.training.data.schedule import Draw
 from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.run import Clips, run
+from reelwright.training.run import run
 
 FOLDER = "natural"  # of the corpus
 CURATE = {"encode.preset": "ultrafast", "encode.crf": 20, "encode.max_short_side": 256, "clips.max_s": 1.3,

@@ -14,6 +14,7 @@ from reelwright.lazy import lazy
 if TYPE_CHECKING:
     from reelwright.training.batch import Batch as Batch
     from reelwright.training.data.loader import Loader as Loader
+    from reelwright.training.data.loader import Portion as Portion
     from reelwright.training.data.loader import make_schedule as make_schedule
     from reelwright.training.errors import TrainError as TrainError
     from reelwright.training.objectives.base import Loss as Loss
@@ -28,6 +29,7 @@ _HOME = {
     "Loss": "objectives.base",
     "Objective": "objectives.base",
     "ObjectiveConfig": "registry",
+    "Portion": "data.loader",
     "TrainError": "errors",
     "TrainRecipe": "recipe",
     "load_recipe": "recipe_file",

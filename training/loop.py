@@ -33,6 +33,7 @@ from reelwright.training.logs import Log
 from reelwright.training.objectives.base import Loss, Objective
 from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rehearsal import FOLDER, Rehearsal, compiled_alone, rehearse
 from reelwright.training.stopping import REQUEST, Agreement, Stopping, watch
 from reelwright.training.validation import validate
 
@@ -91,7 +92,7 @@ class Trainer(Generic[B]):
     recipe: settings of the run. data: its batches. model: on its device, parallelized, with the weights it starts from.
     folder: of the run; the newest checkpoint of the same recipe and snapshot in it is resumed. metadata: goes into
     every checkpoint.json. resume_from: a checkpoint of another run; its weights, averages, optimizer state and step are
-    the start of a run that has no checkpoint of its own.
+    the start of a run that has no checkpoint of its own. rehearsal: shapes to compile before the first step.
     """
 
     recipe: TrainRecipe
@@ -102,6 +103,7 @@ class Trainer(Generic[B]):
     metadata: Mapping[str, Any]
     resume_from: Path | None = None
     hooks: Hooks = Hooks()
+    rehearsal: Rehearsal | None = None
 
     step: int = field(init=False, default=0)  # optimizer steps done
     saved_at: int | None = field(init=False, default=None)  # the step of the newest checkpoint
@@ -134,7 +136,11 @@ class Trainer(Generic[B]):
         metadata, say = dict(self.metadata), self.hooks.say
         self.log = Log(self.folder, self.recipe.log, self.world, start_step=self.step, metadata=metadata, say=say)
         try:
-            with watch(self.folder / REQUEST if self.world.is_first else None) as stopping:
+            self._rehearse()
+            with (
+                compiled_alone(self.rehearsal),
+                watch(self.folder / REQUEST if self.world.is_first else None) as stopping,
+            ):
                 stopped_by = self._steps(stopping)
             self._save_unless_saved()
         finally:
@@ -207,10 +213,13 @@ class Trainer(Generic[B]):
         self.meter.end_step()
         return agreement.heard(words)
 
-    def _loss(self, batch: B, t: Tensor | None = None) -> Loss:
-        """Compute the loss of a batch on this rank's device, of its strip where it has one."""
+    def _loss(self, batch: B, t: Tensor | None = None, *, at: int | None = None) -> Loss:
+        """Compute the loss of a batch on this rank's device, of its strip where it has one.
+
+        at: the step whose attention computes it, if not this one.
+        """
         if self.sparse:
-            self.sparse.at_step(self.step)
+            self.sparse.at_step(self.step if at is None else at)
         if self.context:
             batch = self.context.share(batch, self.recipe.model.patch_size)
         with autocast(self.recipe.compute, self.world.device):
@@ -219,6 +228,28 @@ class Trainer(Generic[B]):
     def _tell_weights(self) -> None:
         if self.hooks.on_weights:
             self.hooks.on_weights(self.model, self.step)
+
+    def _rehearse(self) -> None:
+        """Compile for all shapes that come; where attention turns sparse later, for both forms of it."""
+        if self.rehearsal is None or self.step >= self.recipe.steps:
+            return
+        turns = [self.step, self.recipe.attention.dense_steps] if self.sparse else [self.step]
+
+        def compute(batch: Any, backward: bool) -> None:
+            batch = batch.to(self.world.device)
+            for step in dict.fromkeys(max(self.step, at) for at in turns):
+                self.model.train(backward)
+                accumulate(self.model, self.recipe.parallel, last=True)
+                with torch.set_grad_enabled(backward):
+                    t = None if backward else torch.full((len(batch.seeds),), 0.5)
+                    total = self._loss(batch, t, at=step).total
+                if backward:
+                    total.backward()
+                    self.optimizer.zero_grad(set_to_none=True)
+
+        cache = self.folder / FOLDER / f"rank-{self.world.rank:05d}.bin"
+        rehearse(self.rehearsal, compute, cache=cache, say=self._say)
+        self.model.train()
 
     # --- now and then ------------------------------------------------------------------------------------------------
 
@@ -303,7 +334,10 @@ class Trainer(Generic[B]):
             return
         saved = checkpoints.read_metadata(latest)
         if _made_from(saved) != _made_from(self.metadata):
-            raise TrainError(f"{latest} is of another recipe or snapshot; give this run another folder (--out)")
+            raise TrainError(
+                f"{latest} is of another recipe or snapshot, or of a version that drew samples in another order; give "
+                "this run another folder (--out)"
+            )
         checkpoints.load_tensors(latest, self._tensors())
         self.step = self.saved_at = saved["step"]
         self.guard.load(saved["guard"])
@@ -349,8 +383,8 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
     return per_rank
 
 
-def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"]
+def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str, int | None]:
+    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"], metadata.get("sampler")
 
 
 def _due(step: int, every: int) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from reelwright.curation.store import Store
 from reelwright.model.checkpoint import load_weights
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import init_lora
@@ -18,10 +17,9 @@ from reelwright.training import checkpoints
 from reelwright.training.adapters import adapt, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
-from reelwright.training.data.fresh import FreshSamples
-from reelwright.training.data.loader import Loader, make_schedule
-from reelwright.training.data.rows import caption_note
-from reelwright.training.data.schedule import Schedule
+from reelwright.training.data.loader import Loader, Portion
+from reelwright.training.data.prepared import Clips, prepare
+from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.context import attention_kernel
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
@@ -29,20 +27,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
 from reelwright.training.recipe import TrainRecipe
-
-
-@dataclass(frozen=True)
-class Clips:
-    """The clips of a run: a snapshot in a store.
-
-    samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
-    named in the command of an error.
-    """
-
-    store: Store
-    snapshot: str
-    samples: FreshSamples | None = None
-    recipe_path: str = "RECIPE"
+from reelwright.training.rehearsal import Rehearsal
 
 
 def run(
@@ -68,9 +53,9 @@ def run(
         TrainError, ModelError, StoreError: one sentence with what to do.
     """
     micro_batches(recipe, world)
-    schedule = schedule_of(clips.store, clips.snapshot, recipe, folder)
-    data = SnapshotData(clips, schedule, recipe, world)
-    encoder = data.loader(0).encoder_fingerprint  # refuses at once what is not precomputed
+    schedule, samples = prepare(clips, recipe, folder, world, left_out=left_out_of(folder))
+    loader = Loader(clips.store, clips.snapshot, schedule, recipe, samples=samples)
+    data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
         if world.device.type == "cuda":
@@ -78,58 +63,46 @@ def run(
             hooks.say(_mfu_line(world.device))
     resumed = checkpoints.find_checkpoint(resume_from) if resume_from else None
     model, parent = build(recipe, world)
+    rehearsal = None
     if recipe.compute.compile:
-        compile_for(schedule.shapes())
+        held_out = schedule.validation(recipe.validation.clips)
+        rehearsal = Rehearsal.of(recipe, schedule.shapes(), held_out)
+        compile_for(len(rehearsal.training) + len(rehearsal.validation))
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
-    metadata |= {"left_out": sorted(schedule.failed), "resumed_from": origin}
+    metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
-        metadata=metadata, resume_from=resumed, hooks=hooks,
+        metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,
     )  # fmt: skip
     return trainer.run()
 
 
-def schedule_of(store: Store, snapshot: str, recipe: TrainRecipe, folder: Path) -> Schedule:
-    """Make the schedule of a run. A resumed run leaves out the clips that it left out before, whatever was encoded
-    since: else it would draw other samples.
+def left_out_of(folder: Path) -> list[str] | None:
+    """Return the clips that a run has left out so far, None where it is to begin. It leaves them out when it goes on,
+    whatever was encoded since: else it would draw other samples.
     """
     latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
-    left_out = checkpoints.read_metadata(latest).get("left_out") if latest else None
-    return make_schedule(store, snapshot, recipe, left_out=left_out)
+    return checkpoints.read_metadata(latest).get("left_out") if latest else None
 
 
 @dataclass
 class SnapshotData:
     """The loop's data, from a store."""
 
-    clips: Clips
-    schedule: Schedule
-    recipe: TrainRecipe
+    loader: Loader
     world: World
 
     def batches(self, start_step: int) -> Iterator[Batch]:
-        return iter(self.loader(start_step))
+        return iter(self.loader.of(Portion(
+            self.world.data_rank, self.world.data_size, start_step, self.loader.recipe.steps,
+            pin=self.world.device.type == "cuda",
+        )))  # fmt: skip
 
     def validation(self) -> Sequence[Batch]:
-        return self.loader(0).validation(self.recipe.validation.clips)
-
-    def loader(self, start_step: int) -> Loader:
-        return Loader(
-            self.clips.store,
-            self.clips.snapshot,
-            self.schedule,
-            self.recipe,
-            data_rank=self.world.data_rank,
-            data_size=self.world.data_size,
-            start_step=start_step,
-            stop_step=self.recipe.steps,
-            samples=self.clips.samples,
-            recipe_path=self.clips.recipe_path,
-            pin=self.world.device.type == "cuda",
-        )
+        return self.loader.validation(self.loader.recipe.validation.clips)
 
 
 def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None]:
@@ -206,10 +179,8 @@ def _tasks(recipe: TrainRecipe) -> str:
 
 def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
     say(_plan_line(schedule, recipe))
-    if note := caption_note(schedule.rows):
-        say(note)
-    if recipe.compute.compile:
-        say(f"{schedule.shapes()} shapes of micro-batches, each compiled when it first comes")
+    if schedule.plan.facts.note:
+        say(schedule.plan.facts.note)
 
 
 def _mfu_line(device: torch.device) -> str:

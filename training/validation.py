@@ -1,6 +1,7 @@
 """Loss on held-out clips with noise that never changes: per task and band of noise levels, comparable between steps."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -24,9 +25,8 @@ def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig
     names = [(task, band) for task in TASKS for band in range(config.bands)]
     sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     rounds = -(-len(batches) // world.data_size)
-    for i in range(rounds):
-        mine = i * world.data_size + world.data_rank
-        batch = batches[min(mine, len(batches) - 1)]
+    order = [i * world.data_size + world.data_rank for i in range(rounds)]
+    for mine, batch in zip(order, _read_ahead(batches, [min(i, len(batches) - 1) for i in order]), strict=True):
         for band in range(config.bands):
             errors = loss_of(batch, timesteps(batch.seeds, band, config.bands)).per_sample
             if mine < len(batches):
@@ -35,6 +35,17 @@ def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig
     totals = world.sum([*sums.values(), *counts.values()])
     found = {n: (s, c) for n, s, c in zip(names, totals, totals[len(names) :], strict=False) if c}
     return _table(found, config.bands) if found else {}
+
+
+def _read_ahead(batches: Sequence[Batch], order: Sequence[int]) -> Iterator[Batch]:
+    """The batches in an order, the next of which a thread reads while one is computed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reel-validation") as pool:
+        waiting = [pool.submit(batches.__getitem__, i) for i in order[:1]]
+        for i in order[1:]:
+            waiting.append(pool.submit(batches.__getitem__, i))
+            yield waiting.pop(0).result()
+        for last in waiting:
+            yield last.result()
 
 
 def timesteps(seeds: Sequence[int], band: int, bands: int) -> Tensor:

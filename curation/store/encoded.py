@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """A table at the version that it had when the reader was made.
+    """A table at a version, by default the one that it has when the reader is made.
 
     It serves any thread, and spawned processes. A forked process is refused: Lance's own threads do not survive a fork.
     """
 
-    def __init__(self, store: Connection, table: str) -> None:
+    def __init__(self, store: Connection, table: str, version: int | None = None) -> None:
         self.store, self.table = store, table
-        self.version: int = store.dataset(table).version
+        self.version: int = store.dataset(table).version if version is None else version
         self._opened, self._pid = threading.local(), os.getpid()
         _refuse_old(store.schema(table), table)
 

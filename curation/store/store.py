@@ -126,9 +126,9 @@ class Store(Connection):
         """Merge the small files of many workers where that makes reading faster."""
         maintenance.merge_encoded(self)
 
-    def reader(self, table: str) -> encoded.Reader:
-        """Return a reader of `table` as it is now, which reads rows by place from many threads."""
-        return encoded.Reader(self, table)
+    def reader(self, table: str, version: int | None = None) -> encoded.Reader:
+        """Return a reader of `table` as it is now, or at a version, which reads rows by place from many threads."""
+        return encoded.Reader(self, table, version)
 
     # --- snapshots and upkeep ------------------------------------------------------------------------------------
 

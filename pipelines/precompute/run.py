@@ -216,7 +216,7 @@ class _Run:
                 raise
 
     def _md5(self, clip_id: str) -> str | None:
-        return self.plan.rows.column("source_md5")[self._rows[clip_id]].as_py()
+        return self.plan.plan.table.column("source_md5")[self._rows[clip_id]].as_py()
 
     @cached_property
     def _rows(self) -> dict[str, int]:

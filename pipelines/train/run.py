@@ -122,8 +122,9 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """Train; every process of a run calls this, however it was started."""
     from reelwright.pipelines.train.samples import SampleWriter
+    from reelwright.training.data.prepared import Clips
     from reelwright.training.loop import Hooks
-    from reelwright.training.run import Clips, run
+    from reelwright.training.run import run
 
     recipe = job.recipe
     writer = SampleWriter(recipe, folder, world, say) if recipe.samples.every and recipe.samples.prompts else None

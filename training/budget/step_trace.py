@@ -69,7 +69,8 @@ _BY_KIND = ("received", "calls")
 @dataclass(frozen=True)
 class StepTrace:
     """counts: of the whole step. peak: bytes of the rank that holds most, while it computes. lasting: of them, weights,
-    optimizer state and averages."""
+    optimizer state and averages.
+    """
 
     counts: Counts
     peak: int

@@ -180,22 +180,19 @@ class MixedSamples:
 
 
 def samples_of(
-    stored: Callable[[], StoredSamples], given: Samples | None, schedule: Schedule, fingerprints: Fingerprints
+    stored: Callable[[], StoredSamples], fresh: FreshSamples | None, schedule: Schedule, fingerprints: Fingerprints
 ) -> Samples:
     """Return the samples of a recipe, from where its `data.encode` says.
 
     Args:
         stored: makes the reader of the store, and refuses a store that lacks something.
-        given: encoders, for whatever is not precomputed; None: everything is. Other samples are returned as they are.
+        fresh: encoders, for whatever is not precomputed; None: everything is.
         schedule: of the run.
         fingerprints: of the recipe's encoders.
     """
     encode = schedule.data.encode
-    if given is None:
+    if fresh is None:
         return stored()
-    if not isinstance(given, FreshSamples):
-        return given
-    fresh = given
     sources: dict[str, Samples] = {"on_the_fly": fresh}
     if "precomputed" in (encode.latents, encode.text):
         sources["precomputed"] = stored()

@@ -5,12 +5,17 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 SOURCES_HELD = 2  # whole sources are held out once that many are to be expected among them
 
 
 def held_out(
-    clip_ids: Sequence[str], sources: Sequence[str | None], usable: np.ndarray, share: float
+    clip_ids: Sequence[str] | pa.Array,
+    sources: Sequence[str | None] | pa.Array,
+    usable: np.ndarray,
+    share: float,
 ) -> tuple[Literal["source", "clip"], np.ndarray]:
     """What was held out (whole sources or single clips), and which clips ([N] bool).
 
@@ -18,14 +23,17 @@ def held_out(
     clips are. Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with
     the largest is left.
     """
-    units = [s or c for s, c in zip(sources, clip_ids, strict=True)]
-    by_source = share > 0 and len(set(units)) < len(units) and len(set(units)) >= SOURCES_HELD / share
-    names, of = np.unique(np.array(units if by_source else clip_ids, dtype=object), return_inverse=True)
+    clips, named = pa.array(clip_ids, pa.large_string()), pa.array(sources, pa.large_string())
+    units = pc.if_else(pc.fill_null(pc.not_equal(named, ""), False), named, clips).dictionary_encode()
+    count = len(units.dictionary)
+    by_source = share > 0 and count < len(units) and count >= SOURCES_HELD / share
+    chosen_by = units if by_source else clips.dictionary_encode()
+    names, of = chosen_by.dictionary, chosen_by.indices.to_numpy()
     alive = np.bincount(of, weights=usable, minlength=len(names)) > 0
     kind: Literal["source", "clip"] = "source" if by_source else "clip"
     if share == 0 or alive.sum() < 2:
         return kind, np.zeros(len(units), bool)
-    keys = hashes(names)
+    keys = hashes(name.as_py() for name in names)
     chosen = np.asarray(keys < np.uint64(share * 2**64))
     places = np.flatnonzero(alive)[np.argsort(keys[alive])]
     if not chosen[places].any():

@@ -6,13 +6,18 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass
 from typing import overload
+
+from torch.utils.data import IterableDataset, get_worker_info
 
 from reelwright.curation.store import Store
 from reelwright.training.batch import Batch, draw
 from reelwright.training.data.encode import fingerprints_of
-from reelwright.training.data.fresh import samples_of
-from reelwright.training.data.latents import Missing, Samples, StoredSamples
+from reelwright.training.data.fresh import FreshSamples
+from reelwright.training.data.fresh import samples_of as samples_for
+from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
 from reelwright.training.data.side_stream import side_stream
@@ -48,12 +53,28 @@ def make_schedule(
     return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(lost))
 
 
-class Loader:
-    """Iterates this rank's batches from `start_step` on, without end unless `stop_step` (exclusive) says where.
+@dataclass(frozen=True)
+class Portion:
+    """Which batches a loader reads.
+
+    data_rank, data_size: those of one of so many data ranks. start_step, stop_step: of these steps, the last one
+    exclusive; None: without end. pin: into memory that a GPU copies from while it computes.
+    """
+
+    data_rank: int = 0
+    data_size: int = 1
+    start_step: int = 0
+    stop_step: int | None = None
+    pin: bool = False
+
+
+class Loader(IterableDataset[Batch]):
+    """Iterates the batches of its portion.
 
     Threads read `recipe.data.prefetch` micro-batches ahead. The handles of the store are opened in the thread that
-    reads; a loader may be sent to a spawned process, not to a forked one. Raises TrainError where
-    something is not precomputed, with the command that mends it, and where the network does not fit the encoders.
+    reads; a loader may be sent to a spawned process, not to a forked one. It is a data set of whole batches:
+    `DataLoader(loader, batch_size=None, num_workers=1, multiprocessing_context="spawn")`; several workers share the
+    batches, and their order is that of one.
     """
 
     def __init__(
@@ -63,42 +84,55 @@ class Loader:
         schedule: Schedule,
         recipe: TrainRecipe,
         *,
-        data_rank: int = 0,
-        data_size: int = 1,
-        start_step: int = 0,
-        stop_step: int | None = None,
+        portion: Portion = Portion(),
         samples: Samples | None = None,
         recipe_path: str = "RECIPE",
-        pin: bool = False,
     ) -> None:
-        """samples: encoders of whatever the recipe does not have precomputed; None: all is read from the store.
-        recipe_path: for the message alone. pin: into memory that a GPU copies from while it computes.
+        """Make sure that there is all that the schedule may draw.
+
+        Args:
+            store, snapshot: of the clips.
+            schedule: which samples a step has.
+            recipe: of the run.
+            portion: which batches.
+            samples: of the clips, or encoders (`FreshSamples`) of whatever the recipe does not have precomputed; None:
+                all is read from the store.
+            recipe_path: named in the command of an error.
+
+        Raises:
+            TrainError: something is not precomputed, the data ranks cannot share a step, or, while iterating, the
+                network does not fit the encoders.
         """
-        if schedule.data.batches_per_step % data_size:
+        super().__init__()
+        if schedule.data.batches_per_step % portion.data_size:
             raise TrainError(
-                f"data.batches_per_step is {schedule.data.batches_per_step}, which {data_size} data ranks cannot share "
-                f"equally; make it a multiple of {data_size}"
+                f"data.batches_per_step is {schedule.data.batches_per_step}, which {portion.data_size} data ranks "
+                f"cannot share equally; make it a multiple of {portion.data_size}"
             )
-        self.schedule, self.recipe = schedule, recipe
-        self.data_rank, self.data_size = data_rank, data_size
-        self.start_step, self.stop_step = start_step, stop_step
-        self.pin = pin
+        self.schedule, self.recipe, self.portion = schedule, recipe, portion
         fingerprints = fingerprints_of(recipe)
         self.encoder_fingerprint = fingerprints.both
+        encoders = samples if isinstance(samples, FreshSamples) else None
 
         def stored() -> StoredSamples:
             found = StoredSamples(store, schedule, fingerprints)
-            encode = recipe.data.encode if samples else EncodeConfig()
             command = f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
-            _refuse_missing(found.missing().stored_by(encode), command)
+            refuse_missing(found, recipe, encoders, command)
             return found
 
-        self.samples: Samples = samples_of(stored, samples, schedule, fingerprints)
+        ready = samples if encoders is None else None
+        self.samples: Samples = ready or samples_for(stored, encoders, schedule, fingerprints)
+
+    def of(self, portion: Portion) -> Loader:
+        """Return a loader of other batches of the same samples."""
+        other = copy(self)
+        other.portion = portion
+        return other
 
     @property
     def batches_per_step(self) -> int:
         """Micro-batches of a step on this rank."""
-        return self.schedule.data.batches_per_step // self.data_size
+        return self.schedule.data.batches_per_step // self.portion.data_size
 
     def __iter__(self) -> Iterator[Batch]:
         if not self.schedule.data.workers:
@@ -133,12 +167,16 @@ class Loader:
 
     def _work(self) -> Iterator[tuple[MicroBatch, int, int, int]]:
         """(micro-batch, step, its index in the step, samples of the step) of this rank."""
-        step = self.start_step
-        while self.stop_step is None or step < self.stop_step:
+        step, portion, worker = self.portion.start_step, self.portion, get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)  # of the portion, in a DataLoader
+        number = 0
+        while portion.stop_step is None or step < portion.stop_step:
             micros = self.schedule.step(step)
             total = sum(len(m.samples) for m in micros)
-            for index in range(self.data_rank, len(micros), self.data_size):
-                yield micros[index], step, index, total
+            for index in range(portion.data_rank, len(micros), portion.data_size):
+                if number % stride == first:
+                    yield micros[index], step, index, total
+                number += 1
             step += 1
 
     def _read(self, micro: MicroBatch, step: int, index: int, total: int) -> Batch:
@@ -155,7 +193,7 @@ class Loader:
                 total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draw(seeds, latents.shape),
                 ready=ready(),
             )  # fmt: skip
-        return batch.pinned() if self.pin else batch
+        return batch.pinned() if self.portion.pin else batch
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""
@@ -191,7 +229,9 @@ class _Lazy(Sequence[Batch]):
         return self.loader._read(self.micros[i], -1, range(len(self.micros))[i], total)
 
 
-def _refuse_missing(missing: Missing, command: str) -> None:
+def refuse_missing(stored: StoredSamples, recipe: TrainRecipe, encoders: FreshSamples | None, command: str) -> None:
+    """Raise TrainError where the store lacks what a recipe wants precomputed: all, where it has no encoders."""
+    missing = stored.missing().stored_by(recipe.data.encode if encoders else EncodeConfig())
     if missing:
         raise TrainError(
             f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of "

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
 from reelwright.curation.store.snapshot_record import Snapshot
 from reelwright.training.errors import TrainError
 
+HASHED_AT_A_TIME = 1 << 16  # captions that are Python objects at once
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
@@ -37,12 +40,17 @@ def snapshot_rows(store: Store, name: str, caption_column: str = LIST_COLUMN, ki
 
 def caption_note(rows: pa.Table) -> str:
     """How many clips of `snapshot_rows` have captions that say nothing of what is seen; empty if none has."""
-    captions, composed = rows.column("captions").to_pylist(), rows.column("only_composed").to_pylist()
-    none = sum(texts == [""] for texts in captions)
-    drawn = sum(only and texts != [""] for texts, only in zip(captions, composed, strict=True))
+    captions, composed = rows.column("captions").combine_chunks(), rows.column("only_composed")
+    single = pc.equal(pc.list_value_length(captions), 1)
+    first = captions.flatten().take(
+        pc.subtract(captions.offsets[1:], 1)
+    )  # the last of each clip's, of which all have one
+    empty = pc.and_(single, pc.equal(first, ""))
+    none = pc.sum(empty).as_py() or 0
+    drawn = pc.sum(pc.and_(composed, pc.invert(empty))).as_py() or 0
     if not none and not drawn:
         return ""
-    left = sum(composed) - drawn
+    left = (pc.sum(composed).as_py() or 0) - drawn
     unused = f" ({left:,} have a composed one: data.caption_kinds with composed in it takes that)" if left else ""
     return (
         f"{none:,} of {len(rows):,} clips have no caption{unused}, {drawn:,} only one composed from measurements, "
@@ -53,6 +61,22 @@ def caption_note(rows: pa.Table) -> str:
 def caption_hash(text: str) -> str:
     """Key of a caption's row in `texts`: 32 hex digits."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def caption_key(caption: str | bytes) -> str:
+    """Return the hash of a caption that is given as text, or as the 16 bytes of its hash."""
+    return caption.hex() if isinstance(caption, bytes) else caption_hash(caption)
+
+
+def hashed(captions: pa.Array) -> pa.Array:
+    """Return lists of captions as lists of their hashes, 16 bytes each."""
+    kind, parts = pa.binary(16), []
+    texts = captions.flatten()
+    for start in range(0, len(texts), HASHED_AT_A_TIME):
+        some = texts.slice(start, HASHED_AT_A_TIME).to_pylist()
+        parts.append(pa.array([bytes.fromhex(caption_hash(text)) for text in some], kind))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(captions), 0))]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.concat_arrays([pa.array([], kind), *parts]))
 
 
 def _captions(store: Store, snapshot: Snapshot, rows: pa.Table, wanted: Wanted) -> tuple[pa.Array, pa.Array]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelwright.training.data.buckets import Bucket
-from reelwright.training.data.schedule import mix
+from reelwright.training.data.draws import mix
 from reelwright.training.recipe import DataConfig
 
 if TYPE_CHECKING:

@@ -192,10 +192,10 @@ def test_what_training_draws_follows_the_weights(seed):
         "num_frames": [40] * len(cluster), "source_md5": [f"s{i}" for i in range(len(cluster))],
     })  # fmt: skip
     data = DataConfig(sizes=("64p",), frames=(1, 17), tokens_per_batch=900, batches_per_step=4, holdout=0.0)
-    plan = Schedule(rows, data, TaskConfig(t2v=1), DiTConfig(), seed)
+    plan = Schedule(rows, data, TaskConfig(t2v=1), DiTConfig(), seed, block=len(cluster))
     drawn = Counter()
     for epoch in range(4):
-        for k in plan.epoch_batches(epoch):
+        for k in plan.block_batches(epoch):
             drawn.update(int(cluster[int(d.clip_id, 16)]) for d in plan.batch(k).samples)
     total = sum(drawn.values())
     assert total == 4 * len(cluster)

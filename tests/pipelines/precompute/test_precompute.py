@@ -24,7 +24,7 @@ from reelwright.training.data.buckets import Bucket, source_frames
 from reelwright.training.data.encode import encode_frames, fingerprints_of
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
-from reelwright.training.data.loader import Loader, make_schedule
+from reelwright.training.data.loader import Loader, Portion, make_schedule
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.schedule import Draw
 from reelwright.training.errors import TrainError
@@ -115,7 +115,7 @@ def check_latents(store: Store, clips: list[bytes]) -> None:
     codec, decode = load_codec(recipe.codec), SandboxDecoder(recipe.data.fps)
     plan = make_schedule(store, "all", recipe)
     seen = set()
-    for batch in Loader(store, "all", plan, recipe, stop_step=4):
+    for batch in Loader(store, "all", plan, recipe, portion=Portion(stop_step=4)):
         bucket = Bucket(*map(int, batch.bucket.split("x")))
         for i, clip in enumerate(batch.clip_ids):
             expected = encode_frames(decode(clips[int(clip[4:])], bucket, 0.5).frames, codec)
@@ -258,7 +258,7 @@ def test_encoding_on_the_fly_decodes_real_clips_and_gives_the_same_text(precompu
     fresh = FreshSamples(stored_media(store, "all"), load_codec(recipe.codec), text, decode)
     plan = make_schedule(store, "all", recipe_of())  # without the clip that is cut off
     stored = StoredSamples(store, plan, fingerprints_of(recipe))
-    for batch in Loader(store, "all", plan, recipe, samples=fresh, stop_step=2):
+    for batch in Loader(store, "all", plan, recipe, portion=Portion(stop_step=2), samples=fresh):
         assert batch.latents.isfinite().all()
     for made, kept in zip(fresh.states(["film 0", ""]), stored.states(["film 0", ""]), strict=True):
         torch.testing.assert_close(made, kept, rtol=0, atol=0)

@@ -1,6 +1,7 @@
 """Where clips go: shapes of the published classes, the nearest ratio, the longest length, sizes a clip fills."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -121,3 +122,23 @@ def test_source_frames_exist_go_forward_and_keep_the_clip_s_speed(count, fps, at
     assert (steps >= 0).all()
     if want > 1 and picked[-1] < count - 1:
         assert abs((picked[-1] - picked[0]) / (want - 1) - fps / 15) <= 1 / (want - 1) + 1e-9
+
+
+def test_a_sample_shows_the_source_frame_at_the_middle_of_its_time():
+    """Frame f is on the screen from f / fps to (f + 1) / fps; sample k stands for the time (k + 1/2) / rate."""
+    assert source_frames(40, 30, 15, 5, at=0) == [1, 3, 5, 7, 9]
+    assert source_frames(40, 24, 15, 5, at=0) == [0, 2, 4, 5, 7]
+    assert source_frames(40, 15, 15, 5, at=0) == [0, 1, 2, 3, 4]
+    assert source_frames(40, 10, 15, 5, at=0) == [0, 1, 1, 2, 3]
+    assert source_frames(41, 24, 15, 1, at=0.5) == [20]
+
+
+@given(count=st.integers(2, 400), fps=st.integers(5, 120), at=st.fractions(0, 1), want=st.integers(2, 93))
+def test_source_frames_are_those_on_the_screen(count, fps, at, want):
+    n = samples(count, fps, 15)
+    if want > n:
+        return
+    first = math.floor(at * (n - want) + Fraction(1, 2))
+    times = [(first + k + Fraction(1, 2)) / 15 for k in range(want)]
+    on_screen = [min(count - 1, max(f for f in range(count + fps) if Fraction(f, fps) <= t)) for t in times]
+    assert source_frames(count, fps, 15, want, at) == on_screen

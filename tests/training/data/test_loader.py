@@ -2,11 +2,14 @@
 remedy."""
 
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from reelwright.curation.store import Store
 from reelwright.model.config import DiTConfig
@@ -26,14 +29,17 @@ from reelwright.training.data.encode import (
 )
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
-from reelwright.training.data.loader import Loader, make_schedule
+from reelwright.training.data.loader import Loader, Portion, make_schedule
+from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
+from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
-from reelwright.training.run import schedule_of
+from reelwright.training.run import left_out_of
 from tests.training.ranks import ranks
 
+PORTION = {"data_rank", "data_size", "start_step"}
 CAPTIONS = ["a red fox", "a fox in the snow"]
 
 
@@ -102,7 +108,8 @@ def encoded(filled: Store) -> Store:
 
 def loader_of(store: Store, recipe: TrainRecipe | None = None, **options) -> Loader:
     recipe = recipe or recipe_of()
-    return Loader(store, "all", make_schedule(store, "all", recipe), recipe, **{"stop_step": 6, **options})
+    portion = Portion(**{name: options.pop(name) for name in PORTION & set(options)} | {"stop_step": 6})
+    return Loader(store, "all", make_schedule(store, "all", recipe), recipe, portion=portion, **options)
 
 
 def facts(batches) -> list[tuple]:
@@ -219,7 +226,7 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
         assert "clip03" not in batch.clip_ids
         assert batch.clip_ids[0] not in before or batch.bucket[0] == "1" or batch.latents.isfinite().all()
     reader = StoredSamples(store, plan, prints)
-    again = Schedule(plan.rows, plan.data, plan.tasks, plan.config, failed=plan.failed)
+    again = Schedule(plan.plan, plan.data, plan.tasks, plan.config)
     draws = [d for m in again.step(0) for d in m.samples]
     expected = StoredSamples(encoded, make_schedule(encoded, "all", recipe), prints)
     bucket = Bucket(1, 64, 64)
@@ -229,12 +236,12 @@ def test_clips_that_failed_to_encode_are_left_out(encoded, tmp_path):
 def test_a_run_goes_on_without_what_it_left_out_though_it_is_encoded_since(encoded, tmp_path):
     recipe, left_out = recipe_of(), ["clip03", "clip07"]
     checkpoints = Checkpoints(tmp_path / "checkpoints", 1)
-    assert not schedule_of(encoded, "all", recipe, tmp_path).failed
+    assert left_out_of(tmp_path) is None
     checkpoints.save(1, {"model.w": torch.zeros(1)}, {"left_out": left_out})
     checkpoints.wait()
-    plan = schedule_of(encoded, "all", recipe, tmp_path)
+    plan = make_schedule(encoded, "all", recipe, left_out=left_out_of(tmp_path))
     assert plan.unused == {"failed to encode": 2}
-    seen = {d.clip_id for k in plan.epoch_batches(0) for d in plan.batch(k).samples}
+    seen = {d.clip_id for k in range(200) for d in plan.batch(k).samples}
     assert seen
     assert not seen & set(left_out)
 
@@ -309,3 +316,54 @@ def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
     assert caption_note(snapshot_rows(store, "all", kinds=["caption"])) == note
     store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
     assert caption_note(snapshot_rows(store, "good")) == ""
+
+
+def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
+    recipe = recipe_of()
+    expected = facts(loader_of(encoded))
+    for _ in range(2):
+        schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+        assert schedule.plan.path == tmp_path / "plan" / "clips.arrow"
+        assert isinstance(schedule.captions_of(0)[0], bytes), "captions travel as hashes"
+        loader = Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=6), samples=samples)
+        assert facts(loader) == expected
+        made = {path: path.stat().st_mtime_ns for path in (tmp_path / "plan").iterdir()}
+    prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+    assert {path: path.stat().st_mtime_ns for path in made} == made, "nothing has changed"
+    other = recipe.model_copy(update={"tasks": TaskConfig(t2i=0, t2v=1)})
+    assert prepare(Clips(encoded, "all"), other, tmp_path, World.alone("cpu"))[0].names == ["t2v"], "another recipe"
+    size = len(pickle.dumps(schedule.plan))
+    assert size < 1000 < len(pickle.dumps(make_schedule(encoded, "all", recipe).plan)), "sent as its address"
+    assert pickle.loads(pickle.dumps(schedule.plan)).table == schedule.plan.table
+
+
+def test_a_resumed_run_finds_its_place_without_the_blocks_before_it(encoded, tmp_path):
+    recipe = recipe_of()
+    schedule, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+    late = schedule.block_batches(1)[5]
+    expected = schedule.batch(late)
+    resumed, _ = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"), left_out=[])
+    assert resumed.starts == schedule.starts
+    assert resumed.batch(late) == expected
+    assert list(resumed._blocks) == [1], "the first block was not made"
+
+
+def test_a_data_loader_of_spawned_workers_gives_the_same_batches(encoded):
+    loader = loader_of(encoded)
+    workers = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert facts(workers) == facts(loader)
+
+
+def test_all_ranks_stop_where_the_first_finds_something_missing(filled, tmp_path):
+    found = ranks(2, _refused, filled, str(tmp_path))
+    assert found[0] == found[1]
+    assert "reel precompute" in found[0]
+
+
+def _refused(store: Store, folder: str) -> str:
+    recipe = recipe_of(fps=12)
+    try:
+        prepare(Clips(store, "all"), recipe, Path(folder), start(recipe.parallel, device="cpu"))
+    except TrainError as error:
+        return str(error)
+    return ""

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelwright.model.config import DiTConfig
+from reelwright.training.data.draws import permuted
+from reelwright.training.data.draws import rows_of as rows_drawn
 from reelwright.training.data.holdout import hashes, held_out
-from reelwright.training.data.schedule import Schedule, caption_choice, systematic
+from reelwright.training.data.schedule import Schedule, caption_choice
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
@@ -31,7 +33,7 @@ def rows_of(count: int, seed: int = 0, *, weights=None, sources: int = 0) -> pa.
     })  # fmt: skip
 
 
-def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> Schedule:
+def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, block: int = 64, **data) -> Schedule:
     options = {
         "sizes": ("64p", "128p"),
         "frames": (1, 17, 33),
@@ -39,16 +41,21 @@ def plan_of(count: int = 60, seed: int = 0, tasks: TaskConfig = ALL, **data) -> 
         "batches_per_step": 4,
         "holdout": 0.1,
     }
-    return Schedule(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed)
+    return Schedule(rows_of(count), DataConfig(**(options | data)), tasks, DiTConfig(), seed, block=block)
 
 
-def draws(plan: Schedule, epoch: int) -> list[tuple[str, int]]:
-    return [(d.clip_id, d.index) for k in plan.epoch_batches(epoch) for d in plan.batch(k).samples]
+def draws(plan: Schedule, number: int) -> list[tuple[str, int]]:
+    """Clip and index of the draws of a pass: as many as there are training clips."""
+    size, found = len(plan.train), []
+    first, last = number * size, (number + 1) * size
+    for block in range(first // plan.block, -(-last // plan.block)):
+        found += [(d.clip_id, d.index) for k in plan.block_batches(block) for d in plan.batch(k).samples]
+    return [(clip, index) for clip, index in found if first <= index < last]
 
 
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(3, 80), seed=st.integers(-5, 2**40), epoch=st.integers(0, 3))
-def test_in_an_epoch_every_clip_appears_as_often_as_its_weight_says(count, seed, epoch):
+def test_in_a_pass_every_clip_appears_as_often_as_its_weight_says(count, seed, epoch):
     plan = plan_of(count, seed)
     seen = Counter(clip for clip, _ in draws(plan, epoch))
     ids = plan.clip_ids.take(plan.train).to_pylist()
@@ -58,18 +65,42 @@ def test_in_an_epoch_every_clip_appears_as_often_as_its_weight_says(count, seed,
         assert abs(seen[clip] - expected) < 1 + 1e-9
 
 
-@given(weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=200), seed=st.integers(0, 1000))
-def test_systematic_draws_are_within_one_of_what_is_expected(weights, seed):
+@given(
+    weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=200),
+    seed=st.integers(0, 1000),
+    number=st.integers(0, 9),
+)
+def test_a_pass_draws_each_clip_within_one_of_its_weight(weights, seed, number):
     expected = np.array(weights) * len(weights) / sum(weights)
-    counts = np.bincount(systematic(expected, np.random.default_rng(seed)), minlength=len(weights))
-    assert counts.sum() == len(weights)
+    edges = np.cumsum(expected) * (len(weights) / np.cumsum(expected)[-1])
+    serials = np.arange(number * len(weights), (number + 1) * len(weights))
+    rows = rows_drawn(serials, edges, len(weights), seed)
+    counts = np.bincount(rows, minlength=len(weights))
+    assert counts.sum() == len(weights) == len(counts)
     assert (abs(counts - expected) < 1 + 1e-6).all()
+    some = np.random.default_rng(seed).permutation(len(serials))[:10]
+    assert (rows_drawn(serials[some], edges, len(weights), seed) == rows[some]).all(), "each draw by its number alone"
+
+
+@given(count=st.integers(1, 3000), key=st.integers(0, 2**63))
+def test_a_permutation_holds_each_place_once(count, key):
+    order = permuted(np.arange(count), count, np.uint64(key))
+    assert (np.sort(order) == np.arange(count)).all()
+
+
+def test_passes_are_in_orders_of_their_own_without_pattern():
+    """Neighbours of one order are no neighbours in the next; places rank as random numbers do."""
+    one, other = (permuted(np.arange(5000), 5000, np.uint64(key)) for key in (1, 2))
+    for order in (one, other):
+        assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.05
+        assert abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.05
 
 
 def test_no_sample_is_seen_twice_and_none_is_left_over():
     plan = plan_of()
-    indices = [i for epoch in range(4) for _, i in draws(plan, epoch)]
-    assert sorted(indices) == list(range(4 * len(plan.train)))
+    indices = [d.index for block in range(4) for k in plan.block_batches(block) for d in plan.batch(k).samples]
+    assert sorted(indices) == list(range(4 * plan.block))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
@@ -82,20 +113,80 @@ def test_ranks_share_each_step_without_overlap_and_the_step_does_not_depend_on_t
         assert sorted(mine) == sorted(d.index for m in alone.step(i) for d in m.samples)
 
 
-def test_what_is_computed_side_by_side_costs_about_the_same():
-    plan = plan_of(200, batches_per_step=8)
-    for i in range(5):
-        costs = [plan.cost(m) for m in plan.step(i)]
-        assert costs == sorted(costs, reverse=True)
-        drawn = [plan.cost(plan.batch(k)) for k in range(8 * i, 8 * i + 8)]
-        assert sorted(drawn) == costs[::-1]
-        assert sum(costs[::4]) <= max(drawn[:4]) + max(drawn[4:])  # two rounds of four ranks
+def footage(count: int = 4000) -> pa.Table:
+    """Clips of 2 to 20 s in four shapes, as long as they come."""
+    rng = np.random.default_rng(0)
+    sizes = np.array(((1280, 720), (720, 1280), (1080, 1080), (1440, 1080)))[
+        rng.choice(4, count, p=(0.7, 0.15, 0.05, 0.1))
+    ]
+    return (
+        rows_of(count, weights=[1.0] * count)
+        .set_column(2, "width", pa.array(sizes[:, 0]))
+        .set_column(3, "height", pa.array(sizes[:, 1]))
+        .set_column(
+            5, "num_frames", pa.array(np.rint(24 * np.exp(rng.uniform(np.log(2.5), np.log(20), count))).astype(int))
+        )
+    )
 
 
-def test_shapes_are_those_that_an_epoch_has():
-    plan = plan_of(200)
-    batches = [plan.batch(k) for k in plan.epoch_batches(0)]
-    assert plan.shapes() == len({(m.bucket, len(m.samples), m.cond_frames) for m in batches}) > 20
+MIXED = {"sizes": ("480p",), "frames": (1, 33, 61, 93), "tokens_per_batch": 40_000, "batches_per_step": 64}
+
+
+def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_share():
+    plan = Schedule(footage(), DataConfig(**MIXED), ALL, DiTConfig(), 0, block=30_000)
+    whole = len(plan.block_batches(0)) // 64
+    steps = [plan.step(i) for i in range(0, whole - 6)]
+    for ranks in (8, 16, 32, 64):
+        costs = [[plan.cost(m) for m in step] for step in steps]
+        lockstep = sum(max(of[i : i + ranks]) for of in costs for i in range(0, 64, ranks))
+        assert 1 - sum(map(sum, costs)) / ranks / lockstep < 0.05
+    expected = np.array(plan.plan.facts.expected).sum(0)
+    expected /= expected.sum()
+    shares = np.array([_samples(plan, step) for step in steps], float)
+    shares /= shares.sum(1, keepdims=True)
+    off = abs(shares - expected).max(1)
+    assert np.quantile(off, 0.9) < 0.04, np.sort(off)[-20:]
+    assert (shares.min(1) == 0).mean() < 0.01, "next to no step is without a task"
+
+
+def _samples(plan: Schedule, step: list) -> list[int]:
+    """Of each task."""
+    return [sum(len(m.samples) for m in step if m.task == task) for task in plan.names]
+
+
+@settings(max_examples=10, deadline=None)
+@given(per_step=st.sampled_from([1, 2, 3, 8, 64]), seed=st.integers(0, 99), block=st.sampled_from([7, 64, 500]))
+def test_steps_are_whole_and_no_draw_is_lost_however_blocks_end(per_step, seed, block):
+    plan = plan_of(60, seed, batches_per_step=per_step, block=block)
+    last = plan.block_batches(3).stop
+    steps = [plan.step(i) for i in range(last // per_step)]
+    assert all(len(step) == per_step for step in steps)
+    seen = [d.index for step in steps for m in step for d in m.samples]
+    assert len(seen) == len(set(seen))
+    rest = [d.index for k in range(last // per_step * per_step, last) for d in plan.batch(k).samples]
+    assert sorted(seen + rest) == list(range(4 * plan.block))
+
+
+def test_shapes_are_known_before_the_first_draw_and_few():
+    plan = plan_of(200, block=20_000, batches_per_step=8)
+    known, seen = plan.shapes(), Counter(plan.batch(k).shape for k in plan.block_batches(0))
+    assert known == [*dict.fromkeys(known)]
+    assert sum(n for shape, n in seen.items() if shape not in known) / seen.total() < 0.02
+    left_over = [n for shape, n in seen.items() if shape not in known]
+    assert max(left_over) <= plan.mixture.bands * len(plan.names), "one per kind"
+    assert len({(shape.bucket, shape.cond_frames) for shape in known if shape.bucket.frames > 1}) == len(
+        [shape for shape in known if shape.bucket.frames > 1]
+    ), "one number of samples per bucket of clips"
+
+
+def test_a_handful_of_clips_fills_its_micro_batches():
+    """Four clips and three tasks gave 1.3 samples per micro-batch where blocks were single passes."""
+    rows = rows_of(4, weights=[1.0] * 4)
+    rows = rows.set_column(5, "num_frames", pa.array([100] * 4)).set_column(4, "fps", pa.array([15.0] * 4))
+    data = DataConfig(sizes=("64p",), frames=(17,), tokens_per_batch=320, batches_per_step=1, holdout=0)
+    plan = Schedule(rows, data, TaskConfig(t2i=0, t2v=2, i2v=1, continuation=1), DiTConfig(), block=2000)
+    sizes = [len(plan.batch(k).samples) for k in range(200)]
+    assert np.mean(sizes) > 3.9
 
 
 def test_resuming_at_step_k_gives_the_tail():
@@ -128,13 +219,12 @@ def test_tasks_and_sizes_are_drawn_by_their_weights():
     rows = rows.set_column(2, "width", pa.array([640] * 400)).set_column(3, "height", pa.array([320] * 400))
     rows = rows.set_column(5, "num_frames", pa.array([200] * 400))
     data = DataConfig(sizes=("128p", "64p"), size_weights=(3, 1), frames=(1, 33), batches_per_step=1, holdout=0)
-    plan = Schedule(rows, data, ALL, DiTConfig())
+    plan = Schedule(rows, data, ALL, DiTConfig(), block=4000)
     tasks, sizes = Counter(), Counter()
-    for epoch in range(10):
-        for k in plan.epoch_batches(epoch):
-            m = plan.batch(k)
-            tasks[m.task] += len(m.samples)
-            sizes[m.bucket.height * m.bucket.width > 8000] += len(m.samples)
+    for k in plan.block_batches(0):
+        m = plan.batch(k)
+        tasks[m.task] += len(m.samples)
+        sizes[m.bucket.height * m.bucket.width > 8000] += len(m.samples)
     assert tasks["t2v"] / 4000 == pytest.approx(0.4, abs=0.03)
     assert tasks["t2i"] / 4000 == pytest.approx(0.2, abs=0.03)
     assert sizes[True] / 4000 == pytest.approx(0.75, abs=0.03)

@@ -1,0 +1,100 @@
+"""What a plan of many clips costs: to make once, and for each rank to start on.
+
+    python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
+
+Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`),
+as the first rank does once. Then a process of its own maps the file, makes the schedule and its first step (`start`),
+as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). Prints
+`name value` lines: seconds of CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes,
+mapped pages included.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from reelwright.training.data.plan import Plan, plan_of, read_plan, write_plan
+from reelwright.training.data.rows import hashed
+from reelwright.training.data.schedule import Schedule
+from reelwright.training.recipe_file import load_recipe
+
+RECIPE = Path(__file__).parent.parent / "configs/train/stage4-all-480p.yaml"
+SHAPES = ((1280, 720), (720, 1280), (1080, 1080), (1440, 1080))
+CAPTIONS = 3
+LATE = 1_000_000  # draws
+
+
+def main() -> None:
+    counts = [int(n) for n in sys.argv[1:]] or [1_000_000]
+    for clips in counts:
+        with tempfile.TemporaryDirectory(prefix="reel-plan-") as folder:
+            path = Path(folder) / "clips.arrow"
+            measured(f"plan_scale.{clips}", "build", path, str(clips))
+            print(f"plan_scale.{clips}.file_mib {path.stat().st_size / 2**20:.0f}")
+            measured(f"plan_scale.{clips}", "start", path)
+            measured(f"plan_scale.{clips}", "resume", path)
+
+
+def measured(name: str, what: str, path: Path, *more: str) -> None:
+    """Run a part in a process of its own, and print what it says."""
+    command = [sys.executable, "-m", "benchmarks.plan_scale", "--part", what, str(path), *more]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for key, value in json.loads(said.splitlines()[-1]).items():
+        print(f"{name}.{what}.{key} {value:.2f}", flush=True)
+
+
+def part(what: str, path: Path, clips: int) -> dict[str, float]:
+    recipe = load_recipe(RECIPE)
+    made = rows(clips) if what == "build" else None
+    idle, wall, cpu = resident(), time.monotonic(), time.process_time()
+    if made is not None:
+        plan = plan_of(made, recipe.data, recipe.tasks)
+        at = plan.table.schema.get_field_index("captions")
+        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
+        write_plan(Plan(table, plan.facts, plan.buckets, plan.tasks), path, {})
+    else:
+        schedule = Schedule(read_plan(path), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+        late = what == "resume" and LATE // schedule.block
+        while late and len(schedule.starts) <= late:
+            schedule.block_batches(len(schedule.starts) - 1)
+        step = schedule.starts[-1] // recipe.data.batches_per_step
+        for micro in schedule.step(step):
+            for draw in micro.samples:
+                schedule.captions_of(draw.row)
+    return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "mib": resident() - idle}
+
+
+def resident() -> float:
+    """MiB, at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def rows(clips: int) -> pa.Table:
+    rng = np.random.default_rng(0)
+    sizes = np.array(SHAPES)[rng.choice(len(SHAPES), clips, p=(0.7, 0.15, 0.05, 0.1))]
+    numbers = pa.array(np.arange(clips))
+    ids: Any = pa.compute.utf8_lpad(numbers.cast(pa.large_string()), 24, "0")
+    texts = pa.compute.utf8_lpad(pa.array(np.arange(CAPTIONS * clips)).cast(pa.large_string()), 40, "x")
+    offsets = pa.array(np.arange(0, CAPTIONS * clips + 1, CAPTIONS, dtype=np.int32))
+    return pa.table({
+        "clip_id": ids, "source_md5": pa.compute.utf8_slice_codeunits(ids, 0, 23),
+        "width": sizes[:, 0], "height": sizes[:, 1], "weight": rng.lognormal(size=clips), "fps": np.full(clips, 24.0),
+        "num_frames": np.rint(24 * np.exp(rng.uniform(np.log(2), np.log(20), clips))).astype(np.int64),
+        "captions": pa.ListArray.from_arrays(offsets, texts),
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    if "--part" in sys.argv:
+        print(json.dumps(part(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 0)))
+    else:
+        main()

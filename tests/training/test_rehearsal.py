@@ -1,0 +1,71 @@
+"""Every shape is compiled before the first step, nothing after it, and what is learned stays the same."""
+
+import os
+from dataclasses import replace
+
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from reelwright.model.dit import DiT
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.schedule import Shape
+from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.world import World
+from reelwright.training.rehearsal import Rehearsal, open_own
+from tests.training.made_up import MadeUp, recipe_of, run
+
+SHAPES = [Shape(Bucket(9, 32, 32), 2, 0), Shape(Bucket(9, 32, 32), 2, 1)]  # of MadeUp's t2v and i2v
+RECIPE = recipe_of(
+    steps=3, data={"batches_per_step": 1}, model={"depth": 1}, compute={"compile": True}, validation={"every": 0}
+)
+
+
+class Odd(MadeUp):
+    """Clips alone; the third step's micro-batch has one sample: a shape that nobody knew."""
+
+    def validation(self):
+        return []
+
+    def _batch(self, step, micro, per_step):
+        batch = super()._batch(step % 2 + 1, 0, per_step)
+        batch.step = step
+        if step != 2:
+            return batch
+        text = batch.text._replace(
+            states=batch.text.states[: int(batch.text.lengths[0])], lengths=batch.text.lengths[:1]
+        )
+        text = text._replace(longest=int(text.lengths[0]))
+        return replace(batch, latents=batch.latents[:1], text=text, seeds=batch.seeds[:1], clip_ids=batch.clip_ids[:1])
+
+
+def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):
+    torch._dynamo.reset()
+    counter, counts, world = CompileCounterWithBackend("eager"), [], World.alone("cpu")
+    model, plain = (DiT(RECIPE.model).init_weights(0) for _ in range(2))
+    parallelize(model, RECIPE.parallel, RECIPE.compute, world, backend=counter)
+    run(
+        RECIPE, tmp_path / "a", data=Odd(RECIPE, world), model=model, rehearsal=Rehearsal(RECIPE, SHAPES, SHAPES[:1]),
+        on_weights=lambda model, step: counts.append(counter.frame_count),
+    )  # fmt: skip
+    assert counts[0] >= 3, "before the first step, with and without gradients"
+    assert len(counts) == 4
+    assert len(set(counts)) == 1, "and no more, whatever comes"
+    run(RECIPE, tmp_path / "b", data=Odd(RECIPE, world), model=plain)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_what_was_compiled_is_read_from_a_file_of_ones_own_alone(tmp_path):
+    """Nor by a link: the artifacts are code."""
+    path, link = tmp_path / "rank.bin", tmp_path / "link.bin"
+    path.write_bytes(b"artifacts")
+    link.symlink_to(path)
+    for mode, ours in ((0o600, True), (0o644, True), (0o664, False), (0o602, False)):
+        path.chmod(mode)
+        handle = open_own(path)
+        assert (handle is not None) == ours
+        if handle is not None:
+            os.close(handle)
+    path.chmod(0o600)
+    assert open_own(link) is None
+    assert open_own(tmp_path / "none") is None

@@ -1,0 +1,149 @@
+"""A run's plan and the places of its samples, made once by the first rank, and mapped by all of them.
+
+The files lie beside the run, in `plan/`. They follow from the recipe, the snapshot and the store's versions alone, and
+are made again when one of these has changed; deleting them costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from reelwright.curation.store import Store
+from reelwright.training.data.encode import fingerprints_of
+from reelwright.training.data.fresh import FreshSamples
+from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
+from reelwright.training.data.mapped import map_table
+from reelwright.training.data.plan import NOTE, Plan, read_plan, write_plan
+from reelwright.training.data.rows import hashed
+from reelwright.training.data.sample_index import LATENTS, SampleIndex
+from reelwright.training.data.schedule import VERSION, Schedule
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.recipe import TrainRecipe
+
+FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
+FORMAT = 1
+"""Of the files."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a run: a snapshot in a store.
+
+    samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
+    named in the command of an error.
+    """
+
+    store: Store
+    snapshot: str
+    samples: FreshSamples | None = None
+    recipe_path: str = "RECIPE"
+
+
+def prepare(
+    clips: Clips, recipe: TrainRecipe, folder: Path, world: World, *, left_out: list[str] | None = None
+) -> tuple[Schedule, Samples]:
+    """Return the schedule and the samples of a run. Every rank calls it.
+
+    Args:
+        clips: what the run trains on.
+        recipe: of the run.
+        folder: of the run; all ranks see it.
+        world: this rank and the others.
+        left_out: clips that the run has left out before, sorted.
+
+    Raises:
+        TrainError: no clip can be used, or the store lacks what the recipe wants precomputed.
+    """
+    place = folder / FOLDER
+    _first(world, lambda: _make(clips, recipe, place, left_out))
+    schedule = Schedule(read_plan(place / CLIPS), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    _remember_starts(schedule, place / BLOCKS, writes=world.is_first)
+    index = SampleIndex.read(place) if (place / LATENTS).exists() else None
+    prints = fingerprints_of(recipe)
+    return schedule, samples_for(
+        lambda: StoredSamples(clips.store, schedule, prints, index), clips.samples, schedule, prints
+    )
+
+
+def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
+    """Let a run that goes on find its place without making the blocks before it."""
+    with suppress(OSError, ValueError):
+        schedule.starts = json.loads(path.read_text(encoding="utf-8"))
+    if writes:
+        schedule.remember = partial(_write_starts, path)
+
+
+def _write_starts(path: Path, starts: list[int]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(starts), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _first(world: World, make: Callable[[], None]) -> None:
+    """Let the first rank make something while the others wait; where it fails, all of them do."""
+    problem: Exception | None = None
+    if world.is_first:
+        try:
+            make()
+        except Exception as error:  # whatever it is, the others wait to hear of it
+            problem = error
+    said = world.broadcast(str(problem) or repr(problem) if problem else None)
+    if problem:
+        raise problem
+    if said:
+        raise TrainError(said)
+
+
+def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | None) -> None:
+    """Make the files, unless they are there and of the same recipe, snapshot and store."""
+    store, snapshot, encoders = clips.store, clips.snapshot, clips.samples
+    hashes = not encoders or recipe.data.encode.text == "precomputed"
+    wants = not encoders or any(recipe.data.encode.stored)
+    key, known = _key(store, snapshot, recipe, [hashes, wants]), _known(place / CLIPS)
+    if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
+        return
+    for name in (CLIPS, LATENTS, BLOCKS):
+        (place / name).unlink(missing_ok=True)
+    schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
+    if wants:
+        stored = StoredSamples(store, schedule, fingerprints_of(recipe))
+        refuse_missing(
+            stored, recipe, encoders, f"reel precompute {clips.recipe_path} --snapshot {snapshot} --store {store.uri}"
+        )
+        stored.index.write(place)
+    plan = schedule.plan
+    if hashes and "captions" in plan.table.schema.names:
+        at = plan.table.schema.get_field_index("captions")
+        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
+        plan = Plan(table, plan.facts, plan.buckets, plan.tasks)
+    write_plan(plan, place / CLIPS, key)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What is said of a plan's file; empty where there is none, or none that can be read."""
+    try:
+        return map_table(path, NOTE)[1]
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+        return {}
+
+
+def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: list[bool]) -> dict[str, Any]:
+    """All that the files follow from, as JSON."""
+    pinned = store.snapshots.show(snapshot)
+    versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
+    key = {
+        "format": FORMAT, "sampler": VERSION, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
+        "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions, "form": form,
+        "store": store.uri,
+    }  # fmt: skip
+    return json.loads(json.dumps(key))
