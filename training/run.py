@@ -81,8 +81,9 @@ def run(
 
 
 def left_out_of(folder: Path) -> list[str] | None:
-    """Return the clips that a run has left out so far, None where it is to begin. It leaves them out when it goes on,
-    whatever was encoded since: else it would draw other samples.
+    """Return the clips that a run has left out so far; None before it begins.
+
+    A resumed run leaves them out whatever was encoded since: else it would draw other samples.
     """
     latest = checkpoints.Checkpoints(folder / "checkpoints", 1).latest()
     return checkpoints.read_metadata(latest).get("left_out") if latest else None
@@ -96,17 +97,19 @@ class SnapshotData:
     world: World
 
     def batches(self, start_step: int) -> Iterator[Batch]:
+        """Yield this rank's batches from a step on."""
         return iter(self.loader.of(Portion(
             self.world.data_rank, self.world.data_size, start_step, self.loader.recipe.steps,
             pin=self.world.device.type == "cuda",
         )))  # fmt: skip
 
     def validation(self) -> Sequence[Batch]:
+        """Return the held-out batches."""
         return self.loader.validation(self.loader.recipe.validation.clips)
 
 
 def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None]:
-    """The network as a run begins with it, and what its weights come from (None: random).
+    """Return the network as a run begins with it, and where its weights come from (None: random).
 
     It is laid out before it has storage, so that no rank ever holds the whole of a sharded network.
     """
@@ -143,7 +146,7 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
 
 
 def _existing(path: Path) -> Path:
-    """The path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-SNAPSHOT-HASH."""
+    """Return the path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-NAME-HASH."""
     if path.exists():
         return path
     runs = sorted(run for run in path.parent.glob(f"{escape(path.name)}-*") if checkpoints.has_checkpoint(run))
@@ -184,7 +187,7 @@ def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None
 
 
 def _mfu_line(device: torch.device) -> str:
-    """The peak that MFU divides by."""
+    """Say which peak MFU divides by."""
     name, peak = torch.cuda.get_device_name(device), peak_here(device)
     return f"MFU is of {peak}" if peak else f"no MFU: the peak of {name!r} is not known (training/budget/devices.py)"
 

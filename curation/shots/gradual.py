@@ -129,7 +129,7 @@ def _blend_extent(footage: Footage, window: Window) -> Span:
 
 
 def _along(footage: Footage, begin: int, end: int) -> Span:
-    """The run of frames that go on as those from `begin` to `end` do, at no less than PACE of their pace."""
+    """Return the run of frames that go on as those from `begin` to `end` do, at no less than PACE of their pace."""
     start, stop = max(0, begin - 3 * (end - begin)), min(len(footage) - 1, end + 3 * (end - begin))
     line = (footage.grey[end] - footage.grey[begin]).reshape(-1)
     step = np.diff(footage.grey[start : stop + 1], axis=0).reshape(stop - start, -1) @ line  # [i] leads to frame i + 1
@@ -160,7 +160,7 @@ def _clear_of(new: list[Transition], taken: list[Transition]) -> list[Transition
 
 
 def _stretches(spans: list[Span], gap: int) -> Iterator[Span]:
-    """Runs of spans that follow closely, as one span each."""
+    """Join runs of spans that follow closely to one span each."""
     start = end = -1
     last = -gap
     for s, e in spans:
@@ -188,7 +188,7 @@ def _wipes_in(footage: Footage, start: int, end: int, gap: int) -> list[Transiti
 
 
 def _peaks(at: np.ndarray, score: np.ndarray, stride: int, threshold: float) -> list[Transition]:
-    """Runs of frames the network holds for one transition each."""
+    """Return the runs of frames that the network takes for one transition each."""
     strength = np.sqrt(score[:, 0] * score[:, 1])
     inside = (score[:, 1] > IN_TRANSITION) | (strength > threshold)
     edges = np.flatnonzero(np.diff(np.pad(inside.astype(np.int8), 1)))

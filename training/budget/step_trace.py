@@ -56,7 +56,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
 
     def without(self, kind: str) -> Counts:
-        """These, less a kind of collective."""
+        """Return the counts less a kind of collective."""
         kept: dict[str, Any] = {
             name: Counter({of: n for of, n in getattr(self, name).items() if of.kind != kind}) for name in _BY_KIND
         }
@@ -68,7 +68,9 @@ _BY_KIND = ("received", "calls")
 
 @dataclass(frozen=True)
 class StepTrace:
-    """counts: of the whole step. peak: bytes of the rank that holds most, while it computes. lasting: of them, weights,
+    """What a step does and holds.
+
+    counts: of the whole step. peak: bytes of the rank that holds most, while it computes. lasting: of them, weights,
     optimizer state and averages.
     """
 
@@ -97,7 +99,7 @@ def trace_step(recipe: TrainRecipe, ranks: int, shape: Shape) -> StepTrace:
 
 
 def _trace(run: TracedRun, micros: int) -> StepTrace:
-    """The first micro-batch and the last; those between are as the last, but for the sum over replicas."""
+    """Trace the first micro-batch and the last; those between equal the last, but for the sum over replicas."""
     lasting, whole = _lasting(run), Counts()
     few = min(micros, 3 if run.recipe.parallel.gradients == "whole" else 2)
     with _Recorder() as recorder:

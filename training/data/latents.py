@@ -31,7 +31,7 @@ class Samples(Protocol):
 
     @property
     def device(self) -> torch.device | None:
-        """Return where the encoders compute; None: on the CPU."""
+        """Device of the encoders; None: there are none, and what is returned is on the CPU."""
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""
@@ -51,7 +51,7 @@ class Missing:
 
     @property
     def count(self) -> int:
-        """Return the latents that are missing."""
+        """Lacking latents."""
         return sum(map(len, self.latents.values()))
 
     def __bool__(self) -> bool:
@@ -84,7 +84,7 @@ class StoredSamples:
         )
 
     def missing(self) -> Missing:
-        """Return what the schedule may draw and is not here."""
+        """Return what the schedule may draw and the store lacks."""
         latents, wanted = {}, 0
         for window, rows in wanted_windows(self.schedule):
             wanted += len(rows)
@@ -96,7 +96,7 @@ class StoredSamples:
         return Missing(latents, [c for c, here in zip(captions, found, strict=True) if not here], wanted, len(captions))
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
-        """Return the latents of the window that each draw shows, float32 [B, C, T, H, W]."""
+        """Return float32 [B, C, T, H, W]."""
         import torch
 
         windows, places = drawn_windows(self.schedule, bucket, draws), np.empty(len(draws), np.int64)
@@ -117,7 +117,7 @@ class StoredSamples:
         return out
 
     def states(self, captions: Sequence[str]) -> list[Tensor]:
-        """Return [L_i, D] for each caption, in the stored type."""
+        """Return [L_i, D] for each caption, in the type that states are stored in."""
         distinct, which = np.unique(numbers_of([caption_key(c) for c in captions]), return_inverse=True)
         at = self.index.find_texts(distinct)
         if at.min(initial=0) < 0:

@@ -38,8 +38,10 @@ NOTE = "reelwright.plan"
 
 @dataclass(frozen=True)
 class Facts:
-    """Of all clips together. unused: reason -> clips. chances: float [patterns, tasks, sizes], probability of each
-    draw. expected: float [buckets, tasks], draws per pass.
+    """Facts of all clips together.
+
+    unused: reason -> clips. chances: float [patterns, tasks, sizes], probability of each draw. expected: float
+    [buckets, tasks], draws per pass.
     """
 
     clips: int
@@ -82,13 +84,14 @@ class Plan:
             object.__setattr__(self, name, flat.values.to_numpy().reshape(len(flat), -1))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A mapped plan is sent as its address."""
+        """Send a mapped plan as its address."""
         if self.path is None:
             return Plan, (self.table, self.facts, self.buckets, self.tasks)
         return read_plan, (self.path,)
 
     @property
     def clip_ids(self) -> pa.Array:
+        """Ids of the clips, by row."""
         return self.table.column("clip_id").chunk(0)
 
     @property
@@ -115,7 +118,8 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
 
     Args:
         rows: `snapshot_rows`, in any order.
-        data, tasks: of the recipe.
+        data: of the recipe.
+        tasks: of the recipe.
         failed: ids of clips to leave out.
 
     Raises:
@@ -182,7 +186,7 @@ def _large(rows: pa.Table) -> pa.Table:
 
 
 def _draws(rows: pa.Table, trained: np.ndarray) -> np.ndarray:
-    """Expected draws of each row in a pass: they sum to the training clips."""
+    """Return the expected draws of each row in a pass: they sum to the training clips."""
     weights = np.where(trained, _column(rows, "weight").to_numpy(zero_copy_only=False).astype(float), 0)
     return weights * (trained.sum() / weights.sum())
 
@@ -228,8 +232,9 @@ def _size_weights(data: DataConfig, sizes: int) -> np.ndarray:
 
 
 def _chances(can: np.ndarray, tasks: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pattern of each clip [N], probability of each task × size for each pattern [P, tasks, sizes]): a task by its
-    weight among those the clip can do, then a size by its weight.
+    """Return the pattern of each clip [N] and each pattern's probability of a task × size [P, tasks, sizes].
+
+    A task is drawn by its weight among the tasks that the clip can do, then a size by its weight.
     """
     flat = can.reshape(len(can), -1)
     bits = flat @ (1 << np.arange(flat.shape[1]))

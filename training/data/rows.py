@@ -19,11 +19,12 @@ CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
 def snapshot_rows(store: Store, name: str, caption_column: str = LIST_COLUMN, kinds: Collection[str] = ()) -> pa.Table:
-    """clip_id, weight, width, height, fps, num_frames, source_md5, captions (list of text, at least one) and
-    only_composed (whether all that it has is composed from measurements, by no person or model) of every clip.
+    """Return a row per clip of a snapshot.
 
-    Which captions, and in which order: see `curation.store.captions`; the empty one where there is none. Columns that
-    the store lacks count as empty.
+    Columns: clip_id, weight, width, height, fps, num_frames, source_md5, captions (list of text, at least one) and
+    only_composed (whether every caption is composed from measurements, by no person or model). Which captions, and in
+    which order: see `curation.store.captions`; the empty one where there is none. Columns that the store lacks count as
+    empty.
     """
     snapshot = store.snapshots.show(name)
     wanted = Wanted(caption_column, tuple(kinds))

@@ -39,8 +39,10 @@ BLOCKS_KEPT = 2  # in memory: a step may straddle two
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample. row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise,
-    timestep and caption.
+    """One sample.
+
+    row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise, timestep and
+    caption.
     """
 
     clip_id: str
@@ -51,8 +53,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one shape and task. cond_frames: clean latent frames at the beginning. validation: captions are not
-    drawn.
+    """Samples of one shape and task.
+
+    cond_frames: clean latent frames at the beginning. validation: captions are not drawn.
     """
 
     bucket: Bucket
@@ -63,6 +66,7 @@ class MicroBatch:
 
     @property
     def shape(self) -> Shape:
+        """Shape that a compiled network meets."""
         return Shape(self.bucket, len(self.samples), self.cond_frames)
 
 
@@ -86,9 +90,11 @@ class _Block:
 
 @dataclass
 class Schedule:
-    """rows: a plan, or COLUMNS of the snapshot's clips and their captions, in any order
+    """Which samples each step has. Not for two threads at once.
+
+    rows: a plan, or COLUMNS of the snapshot's clips and their captions, in any order
     (`training.data.rows.snapshot_rows`). failed: clips to leave out, where a plan is yet to be made. block: draws that
-    are arranged at a time. Not for two threads at once.
+    are arranged at a time.
 
     Raises TrainError when no clip can be used.
     """
@@ -126,6 +132,7 @@ class Schedule:
 
     @property
     def clip_ids(self) -> pa.Array:
+        """Ids of the clips, by row."""
         return self.plan.clip_ids
 
     @property
@@ -154,7 +161,7 @@ class Schedule:
         return np.diff(self.plan.edges, prepend=0)[self.train]
 
     def step(self, i: int) -> list[MicroBatch]:
-        """The `batches_per_step` micro-batches of step i (from 0), by falling cost."""
+        """Return the `batches_per_step` micro-batches of step i (from 0), by falling cost."""
         per_step = self.data.batches_per_step
         return sorted((self.batch(k) for k in range(i * per_step, (i + 1) * per_step)), key=self.cost, reverse=True)
 
@@ -163,7 +170,7 @@ class Schedule:
         return self._cost(micro.bucket, len(micro.samples), micro.cond_frames)
 
     def batch(self, k: int) -> MicroBatch:
-        """The k-th micro-batch since step 0."""
+        """Return the k-th micro-batch since step 0."""
         while k >= self.starts[-1]:
             self._made(len(self.starts) - 1)
         number = bisect_right(self.starts, k) - 1
@@ -188,8 +195,9 @@ class Schedule:
         return range(self.starts[number], self.starts[number + 1])
 
     def validation(self, clips: int = 64) -> list[MicroBatch]:
-        """Held-out clips, at most so many, each once for every task it can do, in the largest size it fills. Their
-        seeds come from the clip's id and the task: the same in every run.
+        """Return micro-batches of held-out clips, each clip once per task that it can do, in the largest size it fills.
+
+        Their seeds come from the clip's id and the task: the same in every run. clips: how many, at most.
         """
         keys = hashes(self.clip_ids[int(row)].as_py() for row in self.held_out)
         chosen = self.held_out[np.argsort(keys, kind="stable")][:clips]
@@ -203,9 +211,7 @@ class Schedule:
         return out
 
     def wanted(self) -> Iterator[tuple[Bucket, np.ndarray]]:
-        """(bucket, rows of the clips that may be drawn in it): what precomputing must have made. In order of the
-        buckets.
-        """
+        """Yield each bucket and the rows of the clips that may be drawn in it, which precomputing must have made."""
         reach = self.chances > 0
         as_image, as_video = (
             np.asarray(reach[:, of].any((1, 2)))[self.plan.pattern] for of in (self.still, ~self.still)
@@ -217,19 +223,19 @@ class Schedule:
                 yield bucket, rows
 
     def captions_of(self, row: int) -> list[Any]:
-        """The captions of a clip, at least one: texts or their hashes, as the plan has them."""
+        """Return the captions of a clip, at least one: texts or their hashes, as the plan has them."""
         return self.plan.captions_of(row)
 
     def captions(self) -> list[Any]:
-        """Every caption that may be wanted, each once, the empty one first."""
+        """Return every caption that may be wanted, each once, the empty one first."""
         return self.plan.captions()
 
     def capacity(self, bucket: Bucket) -> int:
-        """Samples of a micro-batch in this bucket, at most."""
+        """Return how many samples a micro-batch in this bucket has at most."""
         return max(1, self.data.tokens_per_batch // bucket.tokens(self.config.patch_size))
 
     def shapes(self) -> list[Shape]:
-        """The shapes of full micro-batches that the clips can fill, the most frequent first.
+        """Return the shapes of full micro-batches that the clips can fill, the most frequent first.
 
         Left-overs of a block, a few micro-batches, have other numbers of samples.
         """
@@ -245,7 +251,7 @@ class Schedule:
         return sorted(often, key=lambda shape: -often[shape])
 
     def about(self) -> dict[str, int | str]:
-        """Counts for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
+        """Return counts for a person: training, held-out and unused clips, and clips that are enlarged too much."""
         facts = self.plan.facts
         counts: dict[str, int | str] = {"clips": facts.clips, "train": facts.train, "held_out": facts.held_out}
         return counts | {"held_out_by": facts.held_out_by, "enlarged": facts.enlarged, **facts.unused}
@@ -300,7 +306,7 @@ class Schedule:
         )  # fmt: skip
 
     def _conditions(self, bucket: Bucket, task: Task) -> list[int]:
-        """The clean latent frames that a micro-batch may have."""
+        """Return the numbers of clean latent frames that a micro-batch may have."""
         fits = [f for f in self.tasks.condition_frames if f < bucket.frames] if task == "continuation" else [1]
         return [latent_condition(task, f) for f in fits]
 
@@ -336,8 +342,9 @@ def latent_condition(task: Task, frames: int) -> int:
 
 
 def caption_choice(seed: int, captions: int, dropout: float) -> int:
-    """Which of a clip's captions a draw gets; `captions`, one past the last, is the empty one. By the draw's seed
-    alone.
+    """Return which of a clip's captions a draw gets, by the draw's seed alone.
+
+    `captions`, one past the last, stands for the empty one.
     """
     pick, drop = mix(np.array([seed, seed + 1], np.uint64) * np.uint64(2) + np.uint64(0x5EED)).tolist()
     return captions if drop < dropout * 2**64 else pick % captions

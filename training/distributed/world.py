@@ -56,14 +56,15 @@ class World:
         return self.mesh.get_group("context") if self.mesh is not None and self.context_size > 1 else None
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Sums over all ranks, in double precision."""
+        """Return sums over all ranks, in double precision."""
         return self._reduce(values, dist.ReduceOp.SUM)
 
     def max(self, values: Sequence[float]) -> list[float]:
+        """Return the largest over all ranks, number by number."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
     def largest(self, number: int) -> int:
-        """The largest of all ranks' numbers. It waits for the other processes, not for what GPUs have yet to do."""
+        """Return the largest of all ranks' numbers. It waits for other processes, and not for work of their GPUs."""
         if self.size == 1:
             return number
         tensor = torch.tensor(number)
@@ -77,6 +78,7 @@ class World:
         return Votes(_get_default_store().clone(), name, self.rank, self.size)
 
     def barrier(self) -> None:
+        """Wait until every rank is here."""
         self.sum([0.0])
 
     def broadcast(self, value: Any, *, source: int = 0) -> Any:
@@ -133,7 +135,7 @@ class Votes:
 
 
 def start(parallel: ParallelConfig, *, device: str | None = None) -> World:
-    """This process's World, from what torchrun or Ray Train left in the environment; alone where they did not start it.
+    """Return this process's World, by the environment that torchrun or Ray Train left; alone where neither started it.
 
     Ray Train makes the process group itself, before it calls a worker; it is used as it is.
     """
