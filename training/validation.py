@@ -38,7 +38,7 @@ def validate(loss_of: LossOf, batches: Sequence[Batch], config: ValidationConfig
 
 
 def _read_ahead(batches: Sequence[Batch], order: Sequence[int]) -> Iterator[Batch]:
-    """The batches in an order, the next of which a thread reads while one is computed."""
+    """Yield the batches in an order, the next of which a thread reads while one is computed."""
     with ThreadPoolExecutor(1, thread_name_prefix="reel-validation") as pool:
         waiting = [pool.submit(batches.__getitem__, i) for i in order[:1]]
         for i in order[1:]:

@@ -91,7 +91,8 @@ class Loader(IterableDataset[Batch]):
         """Make sure that there is all that the schedule may draw.
 
         Args:
-            store, snapshot: of the clips.
+            store: with the clips.
+            snapshot: of them.
             schedule: which samples a step has.
             recipe: of the run.
             portion: which batches.
@@ -149,7 +150,7 @@ class Loader(IterableDataset[Batch]):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def validation(self, clips: int) -> Sequence[Batch]:
-        """The held-out batches, the same on every rank; read when they are looked at."""
+        """Return the held-out batches, the same on every rank; read when they are looked at."""
         return _Lazy(self, self.schedule.validation(clips))
 
     def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:

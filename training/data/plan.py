@@ -38,7 +38,9 @@ NOTE = "reelwright.plan"
 
 @dataclass(frozen=True)
 class Facts:
-    """Of all clips together. unused: reason -> clips. chances: float [patterns, tasks, sizes], probability of each
+    """Of all clips together.
+
+    unused: reason -> clips. chances: float [patterns, tasks, sizes], probability of each
     draw. expected: float [buckets, tasks], draws per pass.
     """
 
@@ -82,13 +84,14 @@ class Plan:
             object.__setattr__(self, name, flat.values.to_numpy().reshape(len(flat), -1))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A mapped plan is sent as its address."""
+        """Send a mapped plan as its address."""
         if self.path is None:
             return Plan, (self.table, self.facts, self.buckets, self.tasks)
         return read_plan, (self.path,)
 
     @property
     def clip_ids(self) -> pa.Array:
+        """Return the clips' ids, in order."""
         return self.table.column("clip_id").chunk(0)
 
     @property
@@ -115,7 +118,8 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
 
     Args:
         rows: `snapshot_rows`, in any order.
-        data, tasks: of the recipe.
+        data: of the recipe.
+        tasks: of the recipe.
         failed: ids of clips to leave out.
 
     Raises:
@@ -182,7 +186,7 @@ def _large(rows: pa.Table) -> pa.Table:
 
 
 def _draws(rows: pa.Table, trained: np.ndarray) -> np.ndarray:
-    """Expected draws of each row in a pass: they sum to the training clips."""
+    """Return the expected draws of each row in a pass: they sum to the training clips."""
     weights = np.where(trained, _column(rows, "weight").to_numpy(zero_copy_only=False).astype(float), 0)
     return weights * (trained.sum() / weights.sum())
 

@@ -130,7 +130,7 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """What is said of a plan's file; empty where there is none, or none that can be read."""
+    """Return what is said of a plan's file; empty where there is none, or none that can be read."""
     try:
         return map_table(path, NOTE)[1]
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):

@@ -40,6 +40,7 @@ class Mixture:
 
     @property
     def bands(self) -> int:
+        """Return the number of bands."""
         return len(self.size)
 
     def groups(self, bucket: np.ndarray, task: np.ndarray, serials: np.ndarray, seed: int) -> np.ndarray:
@@ -99,7 +100,7 @@ def _bands(cost: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def _side_size(beside: float, clips: float, window: int, most: int) -> int:
-    """Samples of a micro-batch of pictures, so that they have their share of a window in whole micro-batches.
+    """Return the samples of a micro-batch of pictures, so that they have their share of a window in whole micro-batches.
 
     beside: pictures per clip. clips: of a micro-batch. most: that fit.
     """

@@ -39,7 +39,9 @@ BLOCKS_KEPT = 2  # in memory: a step may straddle two
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample. row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise,
+    """One sample.
+
+    row: index of the clip in `Schedule.clip_ids`. index: of the draw, since step 0. seed: of its noise,
     timestep and caption.
     """
 
@@ -51,7 +53,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one shape and task. cond_frames: clean latent frames at the beginning. validation: captions are not
+    """Samples of one shape and task.
+
+    cond_frames: clean latent frames at the beginning. validation: captions are not
     drawn.
     """
 
@@ -63,6 +67,7 @@ class MicroBatch:
 
     @property
     def shape(self) -> Shape:
+        """Return what a network is compiled for."""
         return Shape(self.bucket, len(self.samples), self.cond_frames)
 
 
@@ -126,6 +131,7 @@ class Schedule:
 
     @property
     def clip_ids(self) -> pa.Array:
+        """Return the clips' ids, in order."""
         return self.plan.clip_ids
 
     @property
@@ -154,7 +160,7 @@ class Schedule:
         return np.diff(self.plan.edges, prepend=0)[self.train]
 
     def step(self, i: int) -> list[MicroBatch]:
-        """The `batches_per_step` micro-batches of step i (from 0), by falling cost."""
+        """Return the `batches_per_step` micro-batches of step i (from 0), by falling cost."""
         per_step = self.data.batches_per_step
         return sorted((self.batch(k) for k in range(i * per_step, (i + 1) * per_step)), key=self.cost, reverse=True)
 
@@ -163,7 +169,7 @@ class Schedule:
         return self._cost(micro.bucket, len(micro.samples), micro.cond_frames)
 
     def batch(self, k: int) -> MicroBatch:
-        """The k-th micro-batch since step 0."""
+        """Return the k-th micro-batch since step 0."""
         while k >= self.starts[-1]:
             self._made(len(self.starts) - 1)
         number = bisect_right(self.starts, k) - 1
@@ -217,7 +223,7 @@ class Schedule:
                 yield bucket, rows
 
     def captions_of(self, row: int) -> list[Any]:
-        """The captions of a clip, at least one: texts or their hashes, as the plan has them."""
+        """Return the captions of a clip, at least one: texts or their hashes, as the plan has them."""
         return self.plan.captions_of(row)
 
     def captions(self) -> list[Any]:
@@ -225,11 +231,11 @@ class Schedule:
         return self.plan.captions()
 
     def capacity(self, bucket: Bucket) -> int:
-        """Samples of a micro-batch in this bucket, at most."""
+        """Return the samples of a micro-batch in this bucket, at most."""
         return max(1, self.data.tokens_per_batch // bucket.tokens(self.config.patch_size))
 
     def shapes(self) -> list[Shape]:
-        """The shapes of full micro-batches that the clips can fill, the most frequent first.
+        """Return the shapes of full micro-batches that the clips can fill, the most frequent first.
 
         Left-overs of a block, a few micro-batches, have other numbers of samples.
         """
@@ -245,7 +251,7 @@ class Schedule:
         return sorted(often, key=lambda shape: -often[shape])
 
     def about(self) -> dict[str, int | str]:
-        """Counts for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
+        """Count for a person: training, held-out and unused clips, and those enlarged beyond what they fill."""
         facts = self.plan.facts
         counts: dict[str, int | str] = {"clips": facts.clips, "train": facts.train, "held_out": facts.held_out}
         return counts | {"held_out_by": facts.held_out_by, "enlarged": facts.enlarged, **facts.unused}
@@ -300,7 +306,7 @@ class Schedule:
         )  # fmt: skip
 
     def _conditions(self, bucket: Bucket, task: Task) -> list[int]:
-        """The clean latent frames that a micro-batch may have."""
+        """Return the clean latent frames that a micro-batch may have."""
         fits = [f for f in self.tasks.condition_frames if f < bucket.frames] if task == "continuation" else [1]
         return [latent_condition(task, f) for f in fits]
 
