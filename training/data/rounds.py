@@ -100,7 +100,7 @@ def _bands(cost: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def _side_size(beside: float, clips: float, window: int, most: int) -> int:
-    """Return the samples of a micro-batch of pictures, so that they have their share of a window in whole micro-batches.
+    """Return the samples of a micro-batch of pictures: they have their share of a window in whole micro-batches.
 
     beside: pictures per clip. clips: of a micro-batch. most: that fit.
     """

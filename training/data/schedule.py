@@ -91,7 +91,9 @@ class _Block:
 
 @dataclass
 class Schedule:
-    """rows: a plan, or COLUMNS of the snapshot's clips and their captions, in any order
+    """Samples of every step.
+
+    rows: a plan, or COLUMNS of the snapshot's clips and their captions, in any order
     (`training.data.rows.snapshot_rows`). failed: clips to leave out, where a plan is yet to be made. block: draws that
     are arranged at a time. Not for two threads at once.
 
