@@ -26,7 +26,7 @@ def hash_source(uri: str) -> dict[str, Any]:
     return md5_of(uri)
 
 
-def probe_source(uri: str, images: bool) -> dict[str, Any]:
+def probe_source(uri: str, images: bool = False) -> dict[str, Any]:
     """`VideoInfo` of a file. images: whether still images are taken."""
     return probe(uri, images=images)
 

@@ -10,7 +10,7 @@ import pytest
 from reelwright.curation.media.colour import colour_of
 from reelwright.curation.media.cut import CutSpec, Cutter
 from reelwright.curation.media.decode import Video
-from reelwright.curation.media.encode import ClipWriter, EncodeConfig, Encoded
+from reelwright.curation.media.encode import ClipWriter, EncodeConfig, Encoded, Framing, Timing
 from reelwright.curation.media.frames import Frames, sample
 from tests.curation.media.colours import decoded, frame_of, patches, rgb_of, worst_patch, write_frames
 
@@ -52,8 +52,8 @@ def test_frames_that_need_no_conversion_reach_the_encoder_as_they_are(tmp_path, 
     with Video(str(source(tmp_path, "yuv420p", 2, range))) as video:
         first = next(video.frames())
         place = first.planes[0].buffer_ptr
-        whole = (0, 0, RGB.shape[1], RGB.shape[0])
-        writer = ClipWriter(str(tmp_path / "clip.mp4"), first, whole, video, Fraction(25), SHARP)
+        whole = Framing((0, 0, RGB.shape[1], RGB.shape[0]))
+        writer = ClipWriter(str(tmp_path / "clip.mp4"), first, video, SHARP, whole, Timing(Fraction(25)))
         writer.graph.vpush(first)
         assert writer.graph.vpull().planes[0].buffer_ptr == place, "no copy is made"
         writer.container.close()

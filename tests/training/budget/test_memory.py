@@ -144,7 +144,7 @@ def test_a_tile_is_planned_while_a_sample_is_decoded_not_a_whole_picture():
     codecs = ({"codec": {**ENCODERS["codec"], "tile": tile}} for tile in (0, 512))
     small, large = (TrainRecipe.model_validate({**SAMPLED, **samples, **codec}) for codec in codecs)
     first, second = (plan_memory(r, device="cpu").sampling for r in (small, large))
-    assert second - first == pytest.approx((512 * 480 - 256 * 256) * 2 * 4200, rel=0.01)
+    assert second - first == pytest.approx((512 * 480 - 256 * 256) * 2 * DECODED_NUMBERS_PER_PX, rel=0.01)
 
 
 def test_captions_decide_which_micro_batch_is_the_worst():
