@@ -8,6 +8,7 @@ from reelwright.model.dit import DiT
 from reelwright.training.budget.activations import measure, trace
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.budget.memory import heaviest, plan_memory, shape_of
+from reelwright.training.budget.sampling import DECODED_NUMBERS_PER_PX
 from reelwright.training.budget.traced import Shape, TracedRun
 from reelwright.training.data.buckets import Bucket, buckets_of
 from reelwright.training.distributed.world import World
