@@ -7,6 +7,7 @@ from reelwright.model.attention import CrossAttention, Layout, SelfAttention, de
 from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.rope import rotation
+from reelwright.model.text.keys import padded_keys
 
 
 @pytest.mark.parametrize("cond_frames", [0, 1, 3, 4])
@@ -53,6 +54,6 @@ def test_masked_text_has_no_effect_and_no_text_at_all_is_finite():
     layer = CrossAttention(16, 2)
     x, text, mask = torch.randn(2, 5, 16), torch.randn(2, 7, 16), torch.ones(2, 7, dtype=torch.bool)
     mask[0, 3:], mask[1] = False, False
-    found = layer(x, text, mask)
-    torch.testing.assert_close(found[:1], layer(x[:1], text[:1, :3], None))
+    found = layer(x, padded_keys(text, mask, zero_pad=False))
+    torch.testing.assert_close(found[:1], layer(x[:1], padded_keys(text[:1, :3], None, zero_pad=False)))
     torch.testing.assert_close(found[1], layer.proj.bias.expand(5, 16))

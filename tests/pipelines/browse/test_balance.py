@@ -269,7 +269,8 @@ def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: S
     from reelwright.pipelines.cli.commands.snapshots import _same
 
     query = "SELECT clip_id FROM clips WHERE density > 6"
+    asked = {"limit": None, "seed": 0, "weights": None, "limit_per": None}
     made = store.snapshots.create("again", query, balance=Balance("density", cap=4))
-    assert _same(store, "again", query, None, 0, None, Balance("density", cap=4), None) == made
+    assert _same(store, "again", query, asked | {"balance": Balance("density", cap=4)}) == made
     for other in (None, Balance("density"), Balance("cluster", cap=4), Balance("density", cap=4, alpha=2)):
-        assert _same(store, "again", query, None, 0, None, other, None) is None
+        assert _same(store, "again", query, asked | {"balance": other}) is None
