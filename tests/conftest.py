@@ -30,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parents[1]
 REEL = (sys.executable, "-m", "reelwright.pipelines.cli")
+LONG_FILES = ("tests/test_documents.py", "tests/quality/test_cases.py")  # minutes each, of `make exhaustive`
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -71,8 +72,9 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that wait first: they take longest."""
-    items.sort(key=lambda item: _group(item.nodeid) != "waits")
+    """Put the longest groups first, so that no process ends long before the other."""
+    longest = {"waits": 0, **{file: i for i, file in enumerate(LONG_FILES, 1)}}
+    items.sort(key=lambda item: longest.get(_group(item.nodeid), len(longest)))
 
 
 class Groups(LoadScopeScheduling):
