@@ -93,5 +93,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
 @functools.cache
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
+    if file in LONG_FILES:  # they start a Ray of their own, and beside the others that wait
+        return file
     text = (ROOT / file).read_text("utf-8")
     return "waits" if "ray_local" in text or "pytest.mark.waits" in text else file
