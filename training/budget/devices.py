@@ -1,4 +1,7 @@
-"""Peaks of GPUs: dense bf16 products with fp32 sums, as MFU divides by them."""
+"""Peaks of GPUs: dense bf16 products with fp32 sums, as MFU divides by them.
+
+Each names the document that states it; the figures were written from memory of these, so check one that matters.
+"""
 
 import re
 from dataclasses import dataclass
