@@ -2,7 +2,8 @@
 
 Run as a process of its own: prints its port. A question reads `token=T faults=429,cut delay=0.1 answer=…`: its first
 request meets the first fault, the next the second, and those after the last one an answer after `delay` seconds: the
-`answer`, else the token and the numbers that are drawn into its pictures (see `numbered_frames`).
+`answer`, else the token and the numbers that are drawn into its pictures (see `numbered_frames`). With `together=N`
+nothing is said to it before N requests have once been here at the same time.
 """
 
 import asyncio
@@ -40,10 +41,13 @@ class Faulty:
         self.keys: set[str] = set()
         self.peers: set[str] = set()
         self.at_once = self.most_at_once = 0
+        self.changed = asyncio.Condition()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        async with self.changed:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.changed.notify_all()
         self.peers.add(str(request.transport.get_extra_info("peername")))
         self.keys.add(request.headers.get("Authorization", ""))
         try:
@@ -56,6 +60,8 @@ class Faulty:
         asked = dict(re.findall(r"(\w+)=(\S+)", text))
         token = asked["token"]
         self.bodies[token] = {k: v for k, v in body.items() if k != "messages"} | {"pictures": len(pictures)}
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.most_at_once >= int(asked.get("together", 0)))
         faults = asked["faults"].split(",") if "faults" in asked else []
         fault = faults[self.seen[token]] if self.seen[token] < len(faults) else ""
         self.seen[token] += 1

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.waits
 
 def test_every_answer_lands_on_its_question(server):
     """Hundreds of questions of several threads, with delays that shuffle the order and a fault for every third."""
-    chat = open_chat(server.chat(concurrency=32))
+    chat = open_chat(server.chat(concurrency=32, timeout_s=60.0))
     draw = random.Random(1)
     faults = ["429", "500", "reset", "cut", "notjson", "empty"]
     found: dict[int, str] = {}
@@ -33,8 +33,8 @@ def test_every_answer_lands_on_its_question(server):
         questions = []
         for n in numbers:
             fault = f"faults={draw.choice(faults)}" if n % 3 == 0 else ""
-            delay = draw.uniform(0.1, 0.3)  # so long that a busy machine fills the window
-            text = f"token=t{n} {fault} delay={delay:.3f}"
+            delay = draw.uniform(0.0, 0.2)
+            text = f"token=t{n} {fault} delay={delay:.3f} together=32"
             questions.append(Question(text, frames=numbered_frames([n, n + 1000])))
         for n, answer in zip(numbers, chat.ask(questions), strict=True):
             assert isinstance(answer, Answer), answer
@@ -50,7 +50,7 @@ def test_every_answer_lands_on_its_question(server):
     }
     stats = server.stats()
     assert all(stats["seen"][f"t{n}"] == 1 + (n % 3 == 0) for n in range(400))
-    assert 16 < stats["most_at_once"] <= 32  # one window for all threads
+    assert stats["most_at_once"] == 32  # one window for all threads
     assert stats["connections"] < 200  # kept open, but for those that the server cut
 
 
