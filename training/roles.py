@@ -5,8 +5,8 @@ and the trainer's backward pass find it. A pass in another role happens inside `
 activation checkpointing computes blocks again there, and would do so with the adapters of whichever role is on. `Roles`
 refuses a backward pass in another role than its forward pass had.
 
-A switch sets a number per adapted layer. Compiled blocks depend on it: they have one graph per role and shape, made when
-a role first plays, and none is made again by later switches. FSDP2 gathers a block's adapters of all roles with it.
+A switch sets a number per adapted layer. Compiled blocks depend on it: they have one graph per role and shape, made
+when a role first plays; later switches make none again. FSDP2 gathers a block's adapters of all roles with it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch._guards import active_fake_mode
 
 from reelwright.model.dtypes import DTYPES
@@ -66,14 +66,12 @@ class Teacher:
         return cfg(cond, uncond * fit.view(-1, 1, 1, 1, 1), self.guidance.scale)
 
 
-def make_teacher(
-    config: DistillationConfig, model: nn.Module, roles: Roles, recipe: TrainRecipe, world: World
-) -> Teacher:
+def make_teacher(config: DistillationConfig, roles: Roles, recipe: TrainRecipe, world: World) -> Teacher:
     """Make the teacher of a recipe's distillation; the negative prompt is encoded here, once."""
     negative = None
     if not config.teaching.is_off:
         states = encode_texts([config.negative], recipe, world)
-        negative = states.to(next(model.parameters()).device)
+        negative = states.to(next(roles.model.parameters()).device)
     role = "teacher" if config.teacher else BASE
     return Teacher(roles, config.teaching, negative, role=role, group=world.context_group)
 

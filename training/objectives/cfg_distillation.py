@@ -53,7 +53,7 @@ class CfgDistillation:
 
         self.config, self.recipe = config, recipe
         self.roles = Roles(model, {part.name: part.name for part in config.adapters})
-        self.teacher = make_teacher(config, model, self.roles, recipe, world)
+        self.teacher = make_teacher(config, self.roles, recipe, world)
 
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
         """Return the mean squared error between student and guided teacher, eq. 3."""
