@@ -131,8 +131,6 @@ def test_a_consistent_student_of_a_straight_teacher_has_no_loss(base: Path, kind
     objective, batch = objective_of(recipe), batch_of(kind)
     noised = add_noise(batch, FlowConfig())
     objective.roles.model = Straight(objective.roles.model, noised.target)
-    objective.roles._adapters = set()
-    objective.roles.worn = dict.fromkeys(objective.roles.worn)
     assert objective.loss(batch).total < 1e-7
     objective.roles.model.answer = -noised.target
     assert objective.loss(batch).total < 1e-7  # consistent too, wherever it leads
@@ -303,9 +301,7 @@ def test_teachers_are_counted(objective: dict[str, Any], beside: int, base: Path
     expect += beside * forward_flops(recipe.model, grid, **sizes)
     assert batch_flops(recipe, batch, dense) == expect
     assert objective_of(recipe).flops(batch, dense) == expect
-    flow = recipe.model_copy(update={"objective": FlowConfig()})
-    small = {"sizes": ["64x64"], "frames": [9], "tokens_per_batch": 64}
-    plans = [plan_memory(r.model_copy(update={"data": r.data.model_copy(update=small)}), device="cpu") for r in
-             (distilling(base, objective, data=small), flow)]  # fmt: skip
+    small = distilling(base, objective, data={"sizes": ["64x64"], "frames": [9], "tokens_per_batch": 64})
+    plans = [plan_memory(r, device="cpu") for r in (small, small.model_copy(update={"objective": FlowConfig()}))]
     assert plans[0].flops > (1 + 0.25 * beside) * plans[1].flops
     assert plans[0].bytes["activations"] >= plans[1].bytes["activations"]
