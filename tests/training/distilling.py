@@ -1,5 +1,6 @@
 """A small random network with the adapters of a distillation, and runs of the loop on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 
 from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import lora_parameters
+from reelwright.training.batch import Batch
 from reelwright.training.checkpoints import Checkpoints, read_tensors
 from reelwright.training.distributed.world import World, start
 from reelwright.training.logs import read_log
@@ -68,3 +70,17 @@ def on_rank(recipe: dict[str, Any], folder: str) -> None:
     """Train as one rank of a run; for `ranks`."""
     given = TrainRecipe.model_validate(recipe)
     train(given, Path(folder), start(given.parallel, device="cpu"))
+
+
+class Power(Exception):
+    pass
+
+
+class Killed(MadeUp):
+    """The power goes in step 5, after the checkpoint of step 4."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        for batch in super().batches(start_step):
+            if batch.step == 5:
+                raise Power
+            yield batch

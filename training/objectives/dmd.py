@@ -8,8 +8,8 @@ The student samples in `steps` steps of the distilled sampler, by Euler without 
     (4) δ = (x̂0_critic(y) - x̂0_teacher(y)) / mean |G - x̂0_teacher(y)|, x̂0 = y + t v; the teacher is guided
     (5) L_dmd = mean over noisy frames of ½ |G - stop(G - δ)|², whose gradient is δ: from the student's distribution to
         the teacher's
-    (6) L_anchor = mean of |v_student(x_k, σ_k) - (r_k+1 - x_k) / (σ_k - σ_k+1)|², r_k+1 is where the reference, the student
-        of more steps that this one began as, goes from x_k in `anchor_steps` of its own
+    (6) L_anchor = mean of |v_student(x_k, σ_k) - (r_k+1 - x_k) / (σ_k - σ_k+1)|², where the reference, the student that
+        this one began as, of more steps, goes from x_k to r_k+1 in `anchor_steps` of its own
     (7) L = L_dmd + anchor L_anchor
 
     (8) critic: flow matching on the student's clips, |v_critic(y) - (G - ε')|², `critic_steps` times per step

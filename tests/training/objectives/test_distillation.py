@@ -25,8 +25,8 @@ from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
 from tests.training.batches import make_batch
-from tests.training.distilling import awake, distilling, on_rank, save_base, saved, train
-from tests.training.made_up import KINDS, MadeUp
+from tests.training.distilling import Killed, Power, awake, distilling, on_rank, save_base, saved, train
+from tests.training.made_up import KINDS
 from tests.training.ranks import ranks
 
 ALONE = World.alone("cpu")
@@ -134,7 +134,7 @@ def test_a_consistent_student_of_a_straight_teacher_has_no_loss(base: Path, kind
     assert objective.loss(batch).total < 1e-7
     objective.roles.model.answer = -noised.target
     assert objective.loss(batch).total < 1e-7  # consistent too, wherever it leads
-    calls = iter([noised.target, noised.target, -noised.target, noised.target])  # teacher (2), target, student
+    calls = iter([noised.target, noised.target, noised.target, -noised.target])  # teacher (2), target, student
     objective.roles.model.forward = lambda *_, **__: next(calls)
     assert objective.loss(batch).total > 1e-4
 
@@ -232,20 +232,6 @@ def test_a_recipe_without_lora_is_refused(base: Path) -> None:
 
 
 # --- in the loop ---------------------------------------------------------------------------------------------------
-
-
-class Power(Exception):
-    pass
-
-
-class Killed(MadeUp):
-    """The power goes in step 5, after the checkpoint of step 4."""
-
-    def batches(self, start_step: int) -> Any:
-        for batch in super().batches(start_step):
-            if batch.step == 5:
-                raise Power
-            yield batch
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o["kind"])
