@@ -22,7 +22,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention
 from reelwright.model.text import PackedText
 from reelwright.training.adapters import adapt_all, blocks_to_bf16
-from reelwright.training.batch import Batch, Draws, Task
+from reelwright.training.batch import Batch, Draws, PairBatch, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
 from reelwright.training.distributed.world import World, start
@@ -111,10 +111,11 @@ class TracedRun:
         states = torch.empty(num * tokens, config.caption_channels)
         draws = Draws(torch.empty(num, dtype=torch.float64), torch.empty(num, size[2]), torch.empty(size))
         task: Task = "i2v" if self.shape.cond_frames else "t2v"
-        return Batch(
+        batch = Batch(
             torch.empty(size), PackedText(states, torch.full((num,), tokens), tokens), task, self.shape.cond_frames,
             list(range(num)), [""] * num, num, step=0, micro=0, draws=draws,
         )  # fmt: skip
+        return PairBatch.of(batch, torch.empty(size)) if self.recipe.data.pair else batch
 
 
 def _traceable(recipe: TrainRecipe) -> ParallelConfig:
