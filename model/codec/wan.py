@@ -4,6 +4,7 @@ Time needs no tiles: diffusers runs the VAE over 4 frames at a time with a cache
 with the area of a frame and hardly with the length. Space is cut into overlapping, blended tiles when `tile` is set.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,6 +44,12 @@ class WanCodec(Codec):
     def _encode(self, video: Tensor) -> Tensor:
         posterior = self.vae.encode(video.to(self.device, self.dtype)).latent_dist
         return (posterior.mode().float() - self.mean) / self.std
+
+    def _sample(self, video: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        posterior = self.vae.encode(video.to(self.device, self.dtype)).latent_dist
+        shape = posterior.mode().shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+        return (posterior.mode().float() + posterior.std.float() * noise - self.mean) / self.std
 
     def _decode(self, latents: Tensor) -> Tensor:
         raw = latents.to(self.device, torch.float32) * self.std + self.mean
