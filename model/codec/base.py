@@ -1,7 +1,8 @@
 """A codec: 4 frames × 8 × 8 pixels become one latent position of 16 channels; the first frame stands alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -55,6 +56,11 @@ class Codec(ABC):
             raise ModelError(f"latents must be [B, {self.channels}, T, h, w], got {list(latents.shape)}")
         with torch.autocast(latents.device.type, enabled=False):
             return self._decode(latents).clamp_(-1, 1)
+
+    @contextmanager
+    def tiled(self, tile: int) -> Iterator[None]:
+        """Work on spatial tiles of so many pixels within; 0: on whole frames. A codec without tiles ignores it."""
+        yield
 
     @abstractmethod
     def _encode(self, video: Tensor) -> Tensor: ...

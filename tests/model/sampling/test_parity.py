@@ -146,10 +146,9 @@ def test_noise_of_a_continuation_may_be_rounded(generator: Generator, film: torc
 def test_latents_of_a_posterior_are_drawn_from_each_sample_s_seed(tmp_path: Path, film: torch.Tensor) -> None:
     codec = load_codec(CodecConfig(kind="wan", path=str(save_vae(tmp_path))))
     video = film[:, :, :5]
-    noise = torch.Generator().manual_seed
 
     def draw(*seeds: int) -> torch.Tensor:
-        return codec.sample(video[: len(seeds)], [noise(s) for s in seeds])
+        return codec.sample(video[: len(seeds)], [torch.Generator().manual_seed(s) for s in seeds])
 
     both, mode = draw(3, 4), codec.encode(video)
     close(draw(3, 4), both, 0)
