@@ -13,7 +13,7 @@ from reelwright.model.lora.layers import lora_layers
 def only_adapters(model: nn.Module, weights: Mapping[str, float]) -> Iterator[None]:
     """Within, the named adapters alone are on, with these weights; after it all is as it was, bit for bit.
 
-    Merged layers are unmerged within, so that no weight is rounded once more, and merged again from the base afterwards.
+    Merged layers are unmerged within, so that no weight is rounded twice, and merged again from the base afterwards.
 
     Args:
         model: with all adapters attached.

@@ -1,7 +1,7 @@
 """Coarse to fine: a video of the first stage, enlarged and half drowned in noise, is sampled again at the larger size.
 
-Source: LongCat-Video technical report, section 3.4.1, and the published sampler. A long video is refined in windows that
-overlap, each a continuation of the refined frames before it, so frames that are out never change.
+Source: LongCat-Video technical report, section 3.4.1, and the published sampler. A long video is refined in windows
+that overlap, each a continuation of the refined frames before it, so frames that are out never change.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reelwright.model.errors import ModelError
 from reelwright.model.refinement.noise import noised_start
-from reelwright.model.refinement.padding import output_condition, output_frames
+from reelwright.model.refinement.padding import output_condition
 from reelwright.model.refinement.plan import Refinement, RefinementPlan
 from reelwright.model.sampling.generator import Condition, Generator
 from reelwright.model.sampling.settings import Settings
@@ -161,11 +161,6 @@ def windows(frames: int, window: int = WINDOW, overlap: int = OVERLAP) -> list[t
         )
     starts = range(0, frames - overlap, window - overlap)
     return [(start, min(start + window, frames)) for start in starts]
-
-
-def refined_frames(frames: int, *, spatial_only: bool = False) -> int:
-    """Return how many frames a video of the first stage becomes, in however many windows."""
-    return output_frames(frames, spatial_only=spatial_only)
 
 
 def noise_of(seed: int) -> torch.Generator:
