@@ -240,4 +240,3 @@ def _write_shards(shards: Iterator[dict[str, Tensor]], folder: Path) -> list[str
 
 def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-

@@ -150,9 +150,7 @@ class Generator:
                 settings = settings.changed(shift=settings.schedule.later_shift)
 
     @torch.no_grad()
-    def encode_condition(
-        self, prompts: Sequence[str], settings: Settings, initial: Tensor | None = None
-    ) -> Condition:
+    def encode_condition(self, prompts: Sequence[str], settings: Settings, initial: Tensor | None = None) -> Condition:
         """Encode prompts and initial frames.
 
         Args:
