@@ -33,7 +33,7 @@ def make_schedule(
 ) -> Schedule:
     """Make the schedule of a recipe over a snapshot, without clips that `reel precompute` could not encode.
 
-    left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
+    left_out: clips left out when a resumed run began: a clip encoded since would change every draw.
     Raises TrainError when the snapshot has no clip that can be used.
     """
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
