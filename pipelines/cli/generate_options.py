@@ -1,4 +1,4 @@
-"""The options of `reel generate`, in groups, and what they mean together."""
+"""The options of `reel generate`, in groups, and their joint meaning."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AttentionForm(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ContentOptions:
-    """What a video shows."""
+    """The content of a video."""
 
     heading: ClassVar[str] = "Content"
 
@@ -65,7 +65,7 @@ class ContentOptions:
     video: Annotated[
         Path | None, typer.Option(help="Video to go on from. OUT begins with its last frames, not with all of it.")
     ] = None
-    negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = ""
+    negative: Annotated[str, typer.Option(help="Text that guidance leads away from.")] = ""
     seed: Annotated[int, typer.Option(min=0, help="Of the first video; the next has the next one.")] = 0
 
 

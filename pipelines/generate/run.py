@@ -1,4 +1,4 @@
-"""`reel generate`: a checkpoint, its codec and text encoder, and what is asked of them, to files."""
+"""`reel generate`: videos and pictures from a checkpoint with its codec and text encoder."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """`reel train`: one run a recipe and snapshot, in this process, under torchrun, or as Ray Train workers.
 
-A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where it stopped, or says that it is done.
+A run lives in OUT/<recipe>-<snapshot>-<hash>: the same command again resumes it, or says that it is done.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ CLAIM = "run.lock"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is; all of it travels to workers as JSON."""
+    """The definition of a run; it travels to workers as JSON."""
 
     recipe: TrainRecipe
     name: str
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The same recipe (of what decides the weights) on the same snapshot has the same folder."""
+        """Return the run's folder: the same for the same snapshot and the same settings that decide weights."""
         content = Store.open(self.store).snapshots.show(self.snapshot).content_hash
         begins = f" {self.resume_from}" if self.resume_from else ""
         digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()[:8]

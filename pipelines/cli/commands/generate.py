@@ -44,8 +44,8 @@ def generate(
 ) -> None:
     """Generate video from text, an image or the end of a video, with weights trained here or published.
 
-    Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. What was asked, the seed
-    and where the weights come from stand in the file's comment tag.
+    Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. The request, the seed
+    and the origin of the weights stand in the file's comment tag.
     """
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
@@ -83,7 +83,7 @@ def generate(
 
 
 def _attention(source: "Source", sampling: SamplingOptions) -> "AttentionConfig":
-    """Return the attention that was asked for, on top of what the network was trained with. Raises UserError."""
+    """Return the requested attention, on top of the one that the network was trained with. Raises UserError."""
     from reelwright.model.config import AttentionConfig
 
     trained = source.recipe.attention if source.recipe else AttentionConfig()
