@@ -218,10 +218,11 @@ def train(stage: str, footage: Footage, steps: int, seed: int, folder: Path) -> 
     outcome = trainer.run()
     if not outcome.finished:
         sys.exit(f"stopped at step {outcome.step} of {stage}; with --keep the same command goes on")
-    assert trainer.ema is not None
+    ema = trainer.state.ema
+    assert ema is not None
     with torch.no_grad():
-        for name, parameter in trainer.parameters.items():
-            parameter.copy_(trainer.ema.average[name])
+        for name, parameter in trainer.state.parameters.items():
+            parameter.copy_(ema.average[name])
     return model.eval()
 
 
