@@ -46,7 +46,7 @@ from reelwright.training.run import build
 FOLDER = "natural"  # of the corpus
 WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
 TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
-CLIPS, PLACES = 12, (0.15, 0.4, 0.65, 0.9)
+CLIPS, PLACES = 8, (0.15, 0.4, 0.65, 0.9)
 STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 SAMPLES = 8  # of a step
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
@@ -188,7 +188,7 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         objective["teacher"] = str(folder / "cfg")
     base = stage == "base"
     return TrainRecipe.model_validate({
-        "model": {"hidden_size": 128, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
+        "model": {"hidden_size": 96, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
                   "text_tokens": 16},
         "text": {"kind": "hashing", "dim": 64, "tokens": 16},
         "data": {"batches_per_step": 1, "caption_dropout": 0.1 if base else 0.0, "store_dtype": "fp32"},
