@@ -77,8 +77,8 @@ class DmdConfig(DistillationConfig):
             raise ValueError(f"renoise {list(self.renoise)} must be two levels between 0 and 1, the lower one first")
         if self.steps * self.anchor_steps > POINTS:
             raise ValueError(
-                f"steps {self.steps} times anchor_steps {self.anchor_steps} must be at most {POINTS}, the points of the "
-                "sampler; lower one of them"
+                f"steps {self.steps} times anchor_steps {self.anchor_steps} must be at most {POINTS}, the points of "
+                "the sampler; lower one of them"
             )
         if self.anchor and not self.start:
             raise ValueError(
