@@ -228,7 +228,7 @@ def recipe_of(path: Path) -> TrainRecipe:
 
 def _lineage(path: Path, ema: bool) -> dict[str, Any]:
     found = read_metadata(path)
-    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
     return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
 
 
