@@ -238,7 +238,7 @@ def recipe_of(path: Path) -> TrainRecipe:
 def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
     """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
-    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
     return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
 
 
