@@ -205,6 +205,7 @@ class SampleConfig(Part):
     frames: int = Field(93, ge=1, description="of a video; 4k + 1")
     steps: int = Field(50, ge=1, description="sampling steps")
     guidance: float = Field(4.0, ge=0, description="how far to lead away from the empty prompt; 1: none")
+    distilled: bool = Field(False, description="by the points of a distilled network, which wants guidance 1")
 
 
 class CheckpointConfig(Part):

@@ -21,7 +21,7 @@ from reelwright.model.config import AttentionConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention
 from reelwright.model.text import PackedText
-from reelwright.training.adapters import adapt, blocks_to_bf16
+from reelwright.training.adapters import adapt_all, blocks_to_bf16
 from reelwright.training.batch import Batch, Draws, PairBatch, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
@@ -82,7 +82,7 @@ class TracedRun:
         self.compute = recipe.compute.model_copy(update={"compile": False})
         self.model = DiT(recipe.model)
         if recipe.lora:
-            adapt(self.model, recipe.lora, self.compute)
+            adapt_all(self.model, recipe)
         if self.half and not self.sharded:
             blocks_to_bf16(self.model)
         of_weights = self.world if self.sharded else World.alone("cpu")
