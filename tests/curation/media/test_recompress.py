@@ -9,8 +9,8 @@ from reelwright.curation.media.recompress import recompress
 
 def picture(t: int) -> np.ndarray:
     y, x = np.mgrid[:48, :64]
-    waves = [128 + 100 * np.sin((x + 2 * t) / 3 + k) * np.cos(y / (4 + k)) for k in range(3)]
-    return np.stack(waves, -1).astype(np.uint8)
+    wave = 128 + 100 * np.sin((x + 2 * t) / 3) * np.cos(y / 4)
+    return np.repeat(wave[..., None], 3, -1).astype(np.uint8)  # grey: chroma has half the resolution at any rate
 
 
 FRAMES = np.stack([picture(t) for t in range(9)])
