@@ -153,7 +153,8 @@ def export_lora(checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | 
     tensors = to_published(state, name=name)
     for layer in {n.rpartition(".lora.")[0] for n in state}:  # a checkpoint of parameters alone has no scale
         tensors.setdefault(f"lora{DOT}{layer.replace('.', DOT)}.alpha_scale", torch.tensor(_scale(recipe)))
-    return _write_lora(tensors, out, _lineage(path, ema) | {"kind": "lora"})
+    note = {"kind": "lora", "objective": recipe.objective.model_dump(mode="json")}
+    return _write_lora(tensors, out, _lineage(path, ema) | note)
 
 
 def merge_stream(tensors: Iterable[tuple[str, Tensor]], scale: float) -> Iterator[tuple[str, Tensor]]:
