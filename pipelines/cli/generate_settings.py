@@ -111,9 +111,9 @@ class Asked:
         shape, sampling, machine = self.shape, self.sampling, self.machine
         asked = {"frames": shape.frames, "overlap": shape.overlap, "steps": sampling.steps,
                  "guidance": sampling.guidance, "shift": sampling.shift}  # fmt: skip
-        known = {name: value for name, value in asked.items() if value is not None}
-        known |= {"rule": sampling.rule.value, "negative": self._negative(text), "zero_init": sampling.zero_init}
-        known |= {"enhance_hf": sampling.enhance_hf}
+        known: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        known |= {"rule": sampling.rule.value, "negative": self._negative(text)}
+        known |= {"zero_init": sampling.zero_init, "enhance_hf": sampling.enhance_hf}
         known |= {"cache": not machine.no_cache, "batched": not machine.sequential, "offload": machine.offload_cache}
         return known
 

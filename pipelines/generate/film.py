@@ -154,5 +154,6 @@ def _tag(file: Path) -> dict[str, Any] | None:
 
 def _prompt_of(tag: dict[str, Any] | None, *, is_long: bool) -> str:
     prompts = (tag or {}).get("prompts")
-    alone = isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], str)
-    return prompts[0] if alone and not is_long else ""
+    if is_long or not isinstance(prompts, list) or len(prompts) != 1:
+        return ""
+    return prompts[0] if isinstance(prompts[0], str) else ""

@@ -1,5 +1,6 @@
 """Coarse to fine: the second stage of `reel generate --refine` and of `reel refine`."""
 
+from collections.abc import Generator as Yields
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ def refined_parts(
     prompts: Sequence[str],
     seeds: Sequence[int],
     on_step: OnStep | None = None,
-) -> Iterator[Tensor]:
+) -> Yields[Tensor, None, None]:
     """Yield refined frames window by window, [B, 3, n, H, W]; network and codec are as before when it ends."""
     refiner = Refiner(generator, stage.how, bf16_t=stage.bf16_t)
     overlap = max(stage.overlap, LEAST_OVERLAP)
