@@ -55,11 +55,15 @@ def distilled_sigmas(steps: int = 16, shift: float = SHIFT) -> Tensor:
 
     A distilled network samples without guidance.
     """
+    points = torch.arange(DISTILLED_POINTS, 0, -1, dtype=torch.float64) / DISTILLED_POINTS
+    return _with_end(shifted(points[distilled_points(steps)], shift))
+
+
+def distilled_points(steps: int) -> list[int]:
+    """Return which of the 50 points, counted from the top, a distilled network's steps begin at."""
     if not 1 <= steps <= DISTILLED_POINTS:
         raise ModelError(f"{steps} steps: a distilled network samples in 1 to {DISTILLED_POINTS}")
-    points = torch.arange(DISTILLED_POINTS, 0, -1, dtype=torch.float64) / DISTILLED_POINTS
-    picked = [math.floor(k * DISTILLED_POINTS / steps) for k in range(steps)]
-    return _with_end(shifted(points[picked], shift))
+    return [math.floor(k * DISTILLED_POINTS / steps) for k in range(steps)]
 
 
 def with_tail(levels: Tensor) -> Tensor:
