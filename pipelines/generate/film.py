@@ -23,7 +23,7 @@ from reelwright.pipelines.generate.refine import (
     recorded_versions,
     refined_parts,
 )
-from reelwright.pipelines.generate.run import Loaded, write_videos
+from reelwright.pipelines.generate.run import Loaded, memory_may_end, write_videos
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def refine_film(
             "versions": recorded_versions(),
         }
 
-    with closing(parts):
+    with closing(parts), memory_may_end("--tile 128, --dtype bf16, a smaller --to or a smaller --window"):
         return write_videos(parts, [out], film.fps * stage.how.times, [tell])[0]
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -186,18 +186,22 @@ def generate(
         segments=request.segments,
     )
     about = [_about(loaded, request, rows, i) for i in range(len(paths))]
-    try:
+    with memory_may_end("--tile 256, --sequential, --offload-cache, --dtype bf16, a smaller --size or fewer --frames"):
         if request.out.suffix.lower() == ".png":
             picture = torch.cat(list(parts), 2)
             return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
         if request.refine is not None:
             return _refined(loaded, request, request.refine, parts, rows, about, on_refine)
         return write_videos(parts, paths, request.fps, about)
+
+
+@contextmanager
+def memory_may_end(hint: str) -> Iterator[None]:
+    """Say in a sentence that the device's memory is not enough, and what to try."""
+    try:
+        yield
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            "the device's memory is not enough; try --tile 256, --sequential, --offload-cache, --dtype bf16, a smaller "
-            "--size or fewer --frames"
-        ) from error
+        raise UserError(f"the device's memory is not enough; try {hint}") from error
 
 
 def out_paths(out: Path, count: int) -> list[Path]:

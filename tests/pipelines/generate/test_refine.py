@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from reelwright.curation.media.frames import Frames, read
+from reelwright.model.checkpoint import weights_hash
 from reelwright.model.config import LoRAConfig
 from reelwright.model.lora.adapters import add_lora, save_lora
 from reelwright.model.sampling.guidance import NEGATIVE
 from reelwright.model.sampling.video_file import read_about
+from reelwright.model.weights.weight_files import open_weights
 from reelwright.pipelines.generate.conditions import read_shown, read_span
 from reelwright.pipelines.generate.loras import LoRA, check_stack, find_lora
 from reelwright.pipelines.generate.spool import Spool
@@ -37,7 +39,8 @@ def save_adapter(path: Path, seed: int, note: dict[str, Any] | None = None) -> P
                 weight.copy_(torch.randn(weight.shape, generator=noise))
     save_lora(model, path, name="a")
     if note is not None:
-        (path.parent / "about.json").write_text(json.dumps({"kind": "lora", **note}))
+        digest = weights_hash(open_weights(path))
+        (path.parent / "about.json").write_text(json.dumps({"kind": "lora", "sha256": digest, **note}))
     return path
 
 
