@@ -156,10 +156,21 @@ PARITY = {"posterior": True, "cut_levels": True, "fit_condition": True, "bf16_no
 
 
 def second_stage(
-    options: StageOptions, lora: LoRA | None, machine: MemoryOptions, *, window: int, overlap: int, bf16_t: bool
+    options: StageOptions, lora: LoRA | None, machine: MemoryOptions, settings: Settings
 ) -> SecondStage:
-    """Return how a video is refined. Raises UserError."""
+    """Return how a video is refined: its windows are the first stage's segments. Raises UserError."""
+    from reelwright.model.config import STRIDE
+    from reelwright.model.refinement.refiner import LEAST_OVERLAP
     from reelwright.pipelines.generate.refine import TILE_PX, SecondStage
 
     tile = TILE_PX if machine.tile is None else machine.tile
-    return SecondStage(lora, options.refinement(), options.attention(), tile, window, overlap, bf16_t)
+    overlap = max(settings.shape.overlap, LEAST_OVERLAP)
+    return SecondStage(
+        lora,
+        options.refinement(),
+        options.attention(),
+        tile,
+        window=max(settings.shape.frames, overlap + STRIDE[0]),
+        overlap=overlap,
+        bf16_t=settings.schedule.bf16_t,
+    )

@@ -13,7 +13,7 @@ from reelwright.errors import UserError
 from reelwright.model.config import AttentionConfig
 from reelwright.model.lora.swap import only_adapters
 from reelwright.model.refinement.plan import Refinement
-from reelwright.model.refinement.refiner import LEAST_OVERLAP, FirstStage, Refiner
+from reelwright.model.refinement.refiner import FirstStage, Refiner
 from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sparse import attending_by
 from reelwright.pipelines.generate.loras import LoRA
@@ -65,9 +65,9 @@ def refined_parts(
 ) -> Yields[Tensor, None, None]:
     """Yield refined frames window by window, [B, 3, n, H, W]; network and codec are as before when it ends."""
     refiner = Refiner(generator, stage.how, bf16_t=stage.bf16_t)
-    overlap = max(stage.overlap, LEAST_OVERLAP)
+    windows = {"window": stage.window, "overlap": stage.overlap}
     with refining(generator, stage):
-        yield from refiner.stream(first, prompts, seeds, window=stage.window, overlap=overlap, on_step=on_step)
+        yield from refiner.stream(first, prompts, seeds, **windows, on_step=on_step)
 
 
 @contextmanager

@@ -77,10 +77,6 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
-    stage = second_stage(
-        refine, finer, machine, window=settings.shape.frames, overlap=settings.shape.overlap,
-        bf16_t=settings.schedule.bf16_t,
-    ) if finer else None  # fmt: skip
     loaded = load(source, options)
     request = Request(
         prompts=prompts,
@@ -90,7 +86,7 @@ def generate(
         fps=asked.fps,
         segments=len(prompts) if isinstance(prompts, list) else 1,
         initial=initial,
-        refine=stage,
+        refine=second_stage(refine, finer, machine, settings) if finer else None,
     )
     if not output.quiet:
         notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]

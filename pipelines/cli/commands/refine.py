@@ -71,6 +71,7 @@ def refine(
 
     `reel generate --refine` does the same right after generating.
     """
+    from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.generate.film import Film, refine_film
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
@@ -80,9 +81,11 @@ def refine(
     lora = _lora(weights.lora, source)
     device, dtype = machine.device_and_dtype()
     second = second_stage(
-        stage, lora, machine, window=what.window, overlap=what.overlap,
-        bf16_t=source.recipe is None and dtype == "bf16",
-    )  # fmt: skip
+        stage,
+        lora,
+        machine,
+        Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
+    )
     begins = (what.image, what.video)
     subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
     options = LoadOptions(
