@@ -239,7 +239,9 @@ def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
     """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
-    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
+    objective = (found.get("recipe") or {}).get("objective")
+    said = {"objective": objective} if objective else {}  # what weights or a LoRA are for
+    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}, **said}
 
 
 def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> Written:
