@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\nlook at   {'   and   '.join(pages)}")
     if video:
         picture = video.with_suffix(".png")
-        print(f"          {video}   and   {picture}   (above: it was trained on it; below: what the toy made of its title)")
+        print(f"          {video}   and   {picture}   "
+              "(above: it was trained on it; below: what the toy made of its title)")  # fmt: skip
     if choice.note:
         print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
     at = shlex.quote(store)
