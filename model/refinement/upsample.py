@@ -1,24 +1,20 @@
 """The up-sampler of refinement: bilinear in space, then linear in time, corners aligned; in fp32 on values in -1..1.
 
 Sampling and the pairs of training call the same function. The published sampler does it in bf16 on 0..255.
-"""
 
-from typing import Literal
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from reelwright.model.errors import ModelError
-
-Timing = Literal["published", "exact"]
-"""Where an output frame lies between the frames of the first stage.
-
+Where an output frame lies between the frames of the first stage (`Timing`):
 published: corners aligned, frame j of M at j (F - 1) / (M - 1). The last frame stands at the last frame, so F frames
 that become 2F are stretched: 93 frames at 15 per second become 186 at 30 that are 0.5 % slower.
 exact: frame j at j / 2, the time that it is shown at; past the last frame it is the last frame.
 Where M = 2F - 1, or M = F, they agree.
 """
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reelwright.model.config import Timing
+from reelwright.model.errors import ModelError
 
 
 def upsample(
