@@ -95,7 +95,7 @@ def import_lora(source: Path, out: Path) -> Written:
     weights = open_weights(source)
     tensors = {name: weights[name] for name in weights}
     if not any(name.startswith(f"lora{DOT}") for name in tensors):
-        tensors = published_tensors(read_lora(weights.files[0]))
+        tensors = published_tensors(read_lora(source))
     return _write_lora(tensors, out, {"kind": "lora", "source": str(source)})
 
 
