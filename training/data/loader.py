@@ -10,6 +10,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import overload
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reelwright.curation.store import Store
@@ -43,11 +46,13 @@ def make_schedule(
         return schedule
     fingerprints = fingerprints_of(recipe)
     condition = f"stage = '{STAGE}' AND fingerprint = '{fingerprints.latents}' AND clip_id IS NOT NULL"
-    failed = set(store.read("failures", ["clip_id"], condition).column(0).to_pylist())
-    if not failed:
+    failed = store.read("failures", ["clip_id"], condition).column(0).unique()
+    if not len(failed):
         return schedule
-    missing = StoredSamples(store, schedule, fingerprints).missing().latents.values()
-    lost = failed & {schedule.clip_ids[int(row)].as_py() for rows in missing for row in rows}
+    missing, _ = StoredSamples(store, schedule, fingerprints).missing_latents()
+    rows_of_lost = np.unique(np.concatenate([np.empty(0, np.int64), *missing.values()]))
+    ids = schedule.clip_ids.take(pa.array(rows_of_lost))
+    lost = ids.filter(pc.is_in(ids, value_set=failed.cast(ids.type))).to_pylist()
     if not lost:
         return schedule
     return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(lost))

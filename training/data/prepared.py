@@ -22,8 +22,7 @@ from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
 from reelwright.training.data.mapped import map_table
-from reelwright.training.data.plan import NOTE, Plan, read_plan, write_plan
-from reelwright.training.data.rows import hashed
+from reelwright.training.data.plan import NOTE, read_plan, write_plan
 from reelwright.training.data.sample_index import LATENTS, SampleIndex
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.world import World
@@ -115,18 +114,15 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
     for name in (CLIPS, LATENTS, BLOCKS):
         (place / name).unlink(missing_ok=True)
     schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
+    if hashes:  # of each caption once, here
+        schedule = Schedule(schedule.plan.with_hashes(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
         refuse_missing(
             stored, recipe, encoders, f"reel precompute {clips.recipe_path} --snapshot {snapshot} --store {store.uri}"
         )
         stored.index.write(place)
-    plan = schedule.plan
-    if hashes and "captions" in plan.table.schema.names:
-        at = plan.table.schema.get_field_index("captions")
-        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
-        plan = Plan(table, plan.facts, plan.buckets, plan.tasks)
-    write_plan(plan, place / CLIPS, key)
+    write_plan(schedule.plan, place / CLIPS, key)
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted
 from reelwright.training.errors import TrainError
 
 HASHED_AT_A_TIME = 1 << 16  # captions that are Python objects at once
+HASH = pa.binary(16)
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
@@ -87,10 +88,17 @@ def caption_key(caption: str | bytes) -> str:
 
 def hashed(captions: pa.Array) -> pa.Array:
     """Return lists of captions as lists of their hashes, 16 bytes each."""
-    kind, parts = pa.binary(16), []
-    texts = captions.flatten()
-    for start in range(0, len(texts), HASHED_AT_A_TIME):
-        some = texts.slice(start, HASHED_AT_A_TIME).to_pylist()
-        parts.append(pa.array([bytes.fromhex(caption_hash(text)) for text in some], kind))
     offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(captions), 0))]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.concat_arrays([pa.array([], kind), *parts]))
+    return pa.ListArray.from_arrays(offsets, hashes_of(captions.flatten()))
+
+
+def hashes_of(captions: pa.Array) -> pa.Array:
+    """Return the hash of each caption, 16 bytes; captions that are hashes already stay."""
+    if captions.type == HASH:
+        return captions
+    parts = []
+    for start in range(0, len(captions), HASHED_AT_A_TIME):
+        some = captions.slice(start, HASHED_AT_A_TIME).cast(pa.large_binary()).to_pylist()
+        digests = b"".join([hashlib.blake2b(text, digest_size=16).digest() for text in some])
+        parts.append(pa.Array.from_buffers(HASH, len(some), [None, pa.py_buffer(digests)]))
+    return pa.concat_arrays([pa.array([], HASH), *parts])
