@@ -123,7 +123,7 @@ class Loader(IterableDataset[Batch]):
         def stored() -> StoredSamples:
             found = StoredSamples(store, schedule, fingerprints)
             command = f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
-            refuse_missing(found, recipe, encoders, command)
+            refuse_missing(found, recipe, command, encodes=bool(encoders))
             return found
 
         ready = samples if encoders is None else None
@@ -235,9 +235,9 @@ class _Lazy(Sequence[Batch]):
         return self.loader._read(self.micros[i], -1, range(len(self.micros))[i], total)
 
 
-def refuse_missing(stored: StoredSamples, recipe: TrainRecipe, encoders: FreshSamples | None, command: str) -> None:
-    """Raise TrainError where the store lacks what a recipe wants precomputed: all, where it has no encoders."""
-    missing = stored.missing().stored_by(recipe.data.encode if encoders else EncodeConfig())
+def refuse_missing(stored: StoredSamples, recipe: TrainRecipe, command: str, *, encodes: bool) -> None:
+    """Raise TrainError where the store lacks what a recipe wants precomputed: all, where it does not encode."""
+    missing = stored.missing().stored_by(recipe.data.encode if encodes else EncodeConfig())
     if missing:
         raise TrainError(
             f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of "
