@@ -149,24 +149,30 @@ class Loader(IterableDataset[Batch]):
                 yield batch
             return
         pool = ThreadPoolExecutor(self.schedule.data.workers, thread_name_prefix="reel-data")
+        planner = ThreadPoolExecutor(1, thread_name_prefix="reel-plan")  # a schedule is not for two threads at once
         try:
-            yield from self._ahead(pool)
+            yield from self._ahead(pool, planner)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for one in (planner, pool):
+                one.shutdown(wait=False, cancel_futures=True)
 
     def validation(self, clips: int) -> Sequence[Batch]:
         """Return the held-out batches, the same on every rank; each is read when it is looked at."""
         return _Lazy(self, self.schedule.validation(clips))
 
-    def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _ahead(self, pool: ThreadPoolExecutor, planner: ThreadPoolExecutor) -> Iterator[Batch]:
+        """Yield batches that are read ahead, of steps that are planned ahead: neither is in the training's thread."""
+        work, most = self._work(), self.schedule.data.prefetch
+        planned: deque[Future[tuple[MicroBatch, int, int, int] | None]] = deque()
         waiting: deque[Future[Batch]] = deque()
-        work = self._work()
         while True:
-            while len(waiting) < self.schedule.data.prefetch and (one := next(work, None)):
-                waiting.append(pool.submit(self._read, *one))
+            began = time.perf_counter()
+            planned.extend(planner.submit(next, work, None) for _ in range(most - len(planned)))
+            while len(waiting) < most and planned and (planned[0].done() or not waiting):
+                if one := planned.popleft().result():
+                    waiting.append(pool.submit(self._read, *one))
             if not waiting:
                 return
-            began = time.perf_counter()
             batch = waiting.popleft().result()
             batch.wait_s = time.perf_counter() - began
             yield batch
