@@ -80,3 +80,15 @@ def test_samples_of_version_2(name):
         "validation": lambda: plan.validation(16),
     }
     assert told(of[name]()) == SAMPLES[name]
+
+
+def test_a_bucket_of_clips_has_a_shape_per_number_of_clean_frames_and_no_more():
+    plan = schedule()
+    found: dict[str, list[int]] = {}
+    for shape in plan.shapes():
+        if shape.bucket.frames > 1:
+            found.setdefault(shape.bucket.key, []).append(shape.cond_frames)
+    assert len(found) == sum(b.frames > 1 and any(plan.plan.facts.expected[i]) for i, b in enumerate(plan.plan.buckets))
+    for key, conditions in found.items():
+        lengths = [2, 4] if key.startswith("33x") else [2, 4][: 1 + (int(key.partition("x")[0]) > 13)]
+        assert sorted(conditions) == [0, 1, *lengths], key
