@@ -15,6 +15,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import lora_parameters
 from reelwright.training.adapters import MODULATION, adapt
 from reelwright.training.budget.activations import Activations, trace
+from reelwright.training.budget.pairs import pair_bytes
 from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
 from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
@@ -138,6 +139,8 @@ def plan_memory(
     latents, states = recipe.data.encode.stored
     if not (latents and states):
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
+    if frames := pair_bytes(recipe):
+        kinds["frames of pairs"] = frames
     if latents and wants_samples(recipe):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
