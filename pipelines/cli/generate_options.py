@@ -87,7 +87,7 @@ class ContentOptions:
     ] = FitMode.AUTO
     negative: Annotated[
         str | None,
-        typer.Option(help='Text that guidance leads away from. Default: a list of unwanted traits; "" for the stand-in.'),
+        typer.Option(help='What guidance avoids. Default: a list of unwanted traits; "" for the stand-in.'),
     ] = None
     seed: Annotated[int, typer.Option(min=0, help="Of the first video; the next has the next one.")] = 0
 
