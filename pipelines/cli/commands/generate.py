@@ -19,7 +19,6 @@ from reelwright.pipelines.cli.generate_options import (
     WeightOptions,
     refinement_lora,
 )
-from reelwright.pipelines.cli.generate_settings import Asked, second_stage
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def generate(
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)
 
+    from reelwright.pipelines.cli.generate_settings import Asked, second_stage
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
