@@ -1,10 +1,10 @@
-"""What a plan of many clips costs: to make once, and for each rank to start on.
+"""The cost of a plan of many clips: to make once, and for each rank to start on.
 
     python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
 
 Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`),
 as the first rank does once. Then a process of its own maps the file, makes the schedule and its first step (`start`),
-as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). Prints
+as every rank does at each start; another resumes after a million draws without knowing its place (`resume`). Prints
 `name value` lines: seconds of CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes,
 mapped pages included.
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measured(name: str, what: str, path: Path, *more: str) -> None:
-    """Run a part in a process of its own, and print what it says."""
+    """Run a part in a process of its own, and print its output."""
     command = [sys.executable, "-m", "benchmarks.plan_scale", "--part", what, str(path), *more]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for key, value in json.loads(said.splitlines()[-1]).items():

@@ -1,6 +1,6 @@
 """Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory.
 
-What they judge are distinct pictures (see `repeats`), numbered through; what they return is in the source's frames.
+They judge distinct pictures (see `repeats`), numbered through; their results are in the source's frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reelwright.curation.shots.repeats import Distinct
 from reelwright.curation.shots.types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 5  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 5  # of the code behind a fingerprint's results: raise it whenever they may change
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 
 
@@ -93,7 +93,7 @@ class ShotDetector(ABC):
 
     @abstractmethod
     def _engine(self) -> str:
-        """Version of what does the work outside this package."""
+        """Version of the library that does the work outside this package."""
 
 
 def make_detector(config: ShotConfig, fps: float) -> ShotDetector:

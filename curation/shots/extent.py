@@ -13,8 +13,8 @@ from reelwright.curation.shots.footage import Footage
 from reelwright.curation.shots.types import Transition
 
 RISE = 0.01  # of its contrast a picture gains each frame while it fades in
-LOOK = 8  # frames over which a fade's pace is told, and
-PACE = 0.3  # share of its pace so far at which it goes on
+LOOK = 8  # frames over which a fade's pace is measured, and
+PACE = 0.3  # share of its pace so far at which it continues
 HARDLY = 0.5  # of the contrast LOOK frames on: a picture that is there at once has more
 FARTHEST = 64  # frames a fade is followed
 SETTLED = 0.8  # similarity of frames half a transition apart where the shot beside it has begun
@@ -98,7 +98,7 @@ def _begins_to_show(footage: Footage, at: int, way: int) -> bool:
 
 
 def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
-    """Whether a fade goes on, at a pace like that from frame `blank` on: what moves hides it from frame to frame."""
+    """Whether a fade continues at a pace like that from frame `blank` on: motion hides it from frame to frame."""
     look = max(LOOK, abs(at - blank) // 3)
     ahead = at + way * min(look, (limit - at) * way, len(footage) - 1 - at if way > 0 else at)
     if ahead == at:
