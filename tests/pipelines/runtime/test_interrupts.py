@@ -65,3 +65,17 @@ def test_where_interrupts_are_ignored_they_stay_so():
             interrupts.check()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_ctrl_c_waits_for_statements_that_belong_together_and_a_second_does_not():
+    done = []
+    with interrupts.catch_sigint(), pytest.raises(KeyboardInterrupt), interrupts.held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("committed")
+        done.append("counted")
+    assert done == ["committed", "counted"]
+    with interrupts.catch_sigint(), pytest.raises(KeyboardInterrupt), interrupts.held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("a second one waits for nothing")
+    assert len(done) == 2
