@@ -175,7 +175,8 @@ class _Pass:
 
     def _push(self) -> None:
         if self.chunk:
-            self._found(self.detector.push(np.stack(self.chunk)))
+            pts, tick_s = self.pts[-len(self.chunk) :], float(self.video.time_base)
+            self._found(self.detector.push(np.stack(self.chunk), [None if p is None else p * tick_s for p in pts]))
             self.chunk.clear()
 
     def _found(self, transitions: Iterable[Transition]) -> None:
