@@ -1,4 +1,4 @@
-"""When frames are shown, told while a file is decoded: by their timestamps, or by their count where those say nothing."""
+"""When frames are shown, told while a file is decoded: by their timestamps, or by count where those say nothing."""
 
 from __future__ import annotations
 
