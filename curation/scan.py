@@ -2,7 +2,8 @@
 
 Frames are looked at where they are decoded and never leave the process: small ones feed the shot detector, a few in
 full size feed the border finder, and what comes back is facts. Memory does not grow with the length of the file, but
-for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it inside a `Sandbox`.
+for 16 bytes a frame of timestamps and numbers of distinct pictures, twice as many where the rate varies. Run it inside
+a `Sandbox`.
 """
 
 import base64
