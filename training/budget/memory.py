@@ -59,7 +59,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryEstimate:
     """Of the rank that holds most, in the worst micro-batch. bytes: by kind, in the order to show."""
 
     recipe: TrainRecipe
@@ -106,7 +106,7 @@ class MemoryPlan:
 
 def plan_memory(
     recipe: TrainRecipe, *, ranks: int = 1, device: str = "cuda", bucket: Bucket | None = None
-) -> MemoryPlan:
+) -> MemoryEstimate:
     """Plan what a rank holds. Not in it: what the allocator cannot reuse (fragments).
 
     Args:
@@ -146,7 +146,7 @@ def plan_memory(
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
     batch, flops = batch_size(bucket, recipe.data, recipe.model), _flops(recipe, costly) * recipe.data.batches_per_step
-    return MemoryPlan(
+    return MemoryEstimate(
         recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
         sampling_bytes(recipe, kinds, whole=kinds.get("gathered weights", 0), half=half),
     )  # fmt: skip
