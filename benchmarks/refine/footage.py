@@ -18,7 +18,7 @@ from reelwright.model.sampling.schedules import Schedule
 from reelwright.model.sampling.solvers import euler
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.model.text import PackedText, load_text_encoder, pack_text
-from reelwright.pipelines.precompute.run import Options, precompute
+from reelwright.pipelines.precompute.encoder import Encoder
 from reelwright.pipelines.weights.convert import network_tensors
 from reelwright.training.checkpoints import find_checkpoint
 from reelwright.training.data.encode import fingerprints_of
@@ -85,7 +85,7 @@ def measure(corpus: Path, folder: Path, args: argparse.Namespace) -> None:
     """Train, or go on training where `folder` has runs; print the figures and write the sheet."""
     torch.set_num_threads(args.threads)
     store = make_store(corpus, folder / "store")
-    precompute(store, SNAPSHOT, recipe_of(args.steps, 0), Options(workers=1, quiet=True))
+    make_pairs(store, recipe_of(args.steps, 0))
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(args.seeds):
         recipe, where = recipe_of(args.steps, seed), folder / f"run-{seed}"
@@ -97,6 +97,23 @@ def measure(corpus: Path, folder: Path, args: argparse.Namespace) -> None:
     for name, runs in found.items():
         print(name, _with_interval(runs), flush=True)
     print("sheet", args.sheet)
+
+
+def make_pairs(store: Store, recipe: TrainRecipe) -> None:
+    """Encode the pairs and captions that are missing, by the worker of `reel precompute` in this process."""
+    plan = make_schedule(store, SNAPSHOT, recipe)
+    missing = StoredSamples(store, plan, fingerprints_of(recipe)).missing()
+    worker = Encoder(
+        recipe.model_dump(mode="json"), store.uri, store.snapshots.show(SNAPSHOT).media_version, "cpu"
+    )  # fmt: skip
+    if missing.captions:
+        store.commit_encoded("texts", [worker.encode_captions(missing.captions).fragments])
+    for window, rows in missing.latents.items():
+        made = worker.encode_clips(window, plan.clip_ids.take(rows).to_pylist())
+        store.commit_encoded("latents", [made.fragments])
+        if made.failures:
+            raise SystemExit(f"{len(made.failures)} clips do not decode: {next(iter(made.failures.values()))}")
+    worker.decode.close()
 
 
 def held_out(store: Store, recipe: TrainRecipe) -> HeldOut:

@@ -264,9 +264,9 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
     """Weights and LoRAs that are still where they were; of a checkpoint, the file says itself what it came from."""
-    for place in _places_of(said, "weights"):
-        if place.exists():
-            yield _weights(place, store)
+    for path in _places_of(said, "weights"):
+        if path.exists():
+            yield _weights(path, store)
     yield from _first_stage(said, store)
     begun = _stated_file(said, "begins_with")
     if begun is not None and begun.suffix.lower() in FILMED and begun.is_file():
@@ -289,14 +289,14 @@ def _stated_file(said: Mapping[str, Any], name: str) -> Path | None:
 
 
 def _missing(said: Mapping[str, Any]) -> list[str]:
-    return [f"{place} is no longer there" for place in _places_of(said, "checkpoint", "weights") if not place.exists()]
+    return [f"{path} is no longer there" for path in _places_of(said, "checkpoint", "weights") if not path.exists()]
 
 
 def _places_of(said: Mapping[str, Any], *names: str) -> list[Path]:
     """Paths that a generated file names: under `names`, and its LoRAs'."""
     loras = said.get("loras")
     files = [one.get("file") for one in loras if isinstance(one, Mapping)] if isinstance(loras, list) else []
-    return [Path(place) for place in (*map(said.get, names), *files) if isinstance(place, str) and place]
+    return [Path(path) for path in (*map(said.get, names), *files) if isinstance(path, str) and path]
 
 
 # --- what a record states --------------------------------------------------------------------------------------------
@@ -315,12 +315,12 @@ def _follow(stated: Any, store: Store | None) -> Thread:
 
 def _open_stated(said: Mapping[str, Any]) -> Store:
     """Open the store that a record names. A remote one is opened only if the user names it: records come with files."""
-    place = said.get("store")
-    if not isinstance(place, str) or not place:
+    path = said.get("store")
+    if not isinstance(path, str) or not path:
         raise StoreError("no store is named; say which with --store.")
-    if "://" in place:
-        raise StoreError(f"its store is said to be {place}; add --store {place} to go there.")
-    return Store.open(place)
+    if "://" in path:
+        raise StoreError(f"its store is said to be {path}; add --store {path} to go there.")
+    return Store.open(path)
 
 
 def _stated(said: Mapping[str, Any]) -> dict[str, Any]:
