@@ -78,12 +78,12 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """tensors: under published keys. Rank and alpha are written into the file's metadata too, where one fits all."""
     path = Path(path)
     layers = parse_lora(tensors, path).values()
-    about = {"format": "pt"}
+    metadata = {"format": "pt"}
     if len(sizes := {(w.rank, w.alpha) for w in layers}) == 1:
         ((rank, alpha),) = sizes
-        about |= {"rank": str(rank), "alpha": f"{alpha:g}"}
+        metadata |= {"rank": str(rank), "alpha": f"{alpha:g}"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, about)
+    save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, metadata)
 
 
 def is_lora(names: Iterable[str]) -> bool:

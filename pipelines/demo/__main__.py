@@ -65,9 +65,9 @@ def folder_of(out: Path, footage: Path | None) -> Path:
     """Where what comes of some footage goes: one folder each, so that no run shows another's clips or network."""
     if footage is None:
         return out
-    place = footage.expanduser().absolute()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-.") or "footage"
-    return out / f"{name[:60]}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    folder = footage.expanduser().absolute()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.") or "footage"
+    return out / f"{name[:60]}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 def _choice(store: str) -> Choice:
