@@ -43,21 +43,24 @@ class Trial:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
         own = [name for name in told.get("own", ()) if name != "tests.conftest"]
-        self.quick = self.passes and self._loads(own) and self._survives(self.path.read_text("utf-8"))
+        self.quick = self.passes and self._can_swap(own)
+        for name in own if self.quick else ():
+            importlib.import_module(name)
 
     def fate(self, tree: ast.Module) -> str:
         """Return `killed` where a test fails with the changed module, else `survived`."""
         return "survived" if self._survives(tree) else "killed"
 
-    def _loads(self, own: Sequence[str]) -> bool:
-        """Import the project's modules too, which spares each trial the most of its time."""
-        try:
+    def _can_swap(self, own: Sequence[str]) -> bool:
+        """Whether the tests pass where the project's modules are loaded first, and the module then runs once more."""
+        code = compile(self.path.read_text("utf-8"), str(self.path), "exec")
+
+        def swap() -> Callable[[], None]:
             for name in own:
                 importlib.import_module(name)
-        except Exception:  # whatever a module needs that this process lacks
-            return False
-        self.quick = True
-        return True
+            return _swap(self.name, self.path, code)
+
+        return self._run(swap, self.limit_s) == 0
 
     def _survives(self, source: ast.Module | str) -> bool:
         code = compile(source, str(self.path), "exec")
