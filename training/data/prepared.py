@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.maintenance import PLANS
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
@@ -34,8 +35,6 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
-KEPT = "_plans"
-"""Folder of a store."""
 FORMAT = 1
 """Of the files."""
 
@@ -187,7 +186,7 @@ def _kept(clips: Clips, recipe: TrainRecipe) -> Path | None:
     """Return the folder of a recipe's and snapshot's files beside a store on a disk."""
     content = clips.store.snapshots.show(clips.snapshot).content_hash
     digest = hashlib.sha256(f"{recipe.fingerprint} {content}".encode()).hexdigest()[:16]
-    return clips.store.path / KEPT / digest if clips.store.path else None
+    return clips.store.path / PLANS / digest if clips.store.path else None
 
 
 def _link(kept: Path, place: Path) -> None:
