@@ -14,12 +14,24 @@ from reelwright.model.attention import Layout
 class KVCache:
     """layers: keys (after their norm, before RoPE) and values of each block, [B, heads, N, D]. frames: latent.
 
-    block: they are in the order of blocks of these sizes; in (t, h, w) order if none.
+    block: they are in the order of blocks of these sizes; in (t, h, w) order if none. copies: how often each sample is
+    repeated for the blocks. The layers may lie in the host's memory: a block's are fetched when it is computed.
     """
 
     layers: list[tuple[Tensor, Tensor]]
     frames: int
     block: tuple[Triple, Triple] | None = None
+    copies: int = 1
+
+    @property
+    def batch(self) -> int:
+        """Number of samples that the blocks see."""
+        return self.layers[0][0].shape[0] * self.copies
+
+    def layer(self, i: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Return a block's keys and values on a device, each [B · copies, heads, N, D]."""
+        k, v = (part.to(device, non_blocking=True) for part in self.layers[i])
+        return (k, v) if self.copies == 1 else (k.repeat(self.copies, 1, 1, 1), v.repeat(self.copies, 1, 1, 1))
 
     def to(self, device: torch.device | str) -> "KVCache":
         """Return the cache on another device."""
@@ -35,8 +47,14 @@ class KVCache:
         return replace(self, layers=layers, block=layout.block)
 
     def expand(self, copies: int) -> "KVCache":
-        """Repeat the samples of the cache `copies` times (conditional and unconditional together)."""
-        return replace(self, layers=[(k.repeat(copies, 1, 1, 1), v.repeat(copies, 1, 1, 1)) for k, v in self.layers])
+        """Repeat the samples `copies` times for the blocks (conditional and unconditional together)."""
+        return replace(self, copies=self.copies * copies)
+
+
+def to_host(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Copy a block's keys and values to the host; from a GPU to pinned memory, which it fetches without waiting."""
+    k, v = (part.cpu() for part in pair)
+    return (k.pin_memory(), v.pin_memory()) if pair[0].is_cuda else (k, v)
 
 
 def _order(layout: Layout, frames: int) -> Tensor:

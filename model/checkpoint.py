@@ -160,6 +160,18 @@ def save_model(
     sharded model calls this; rank 0 writes. extra: other fields of config.json to carry along. Raises ModelError if the
     folder has something in it, or the model has adapters (`merge_lora(model, keep_base=False)`, or save_lora).
     """
+    return save_shards(weights, dump_config(config, extra), folder, max_shard_bytes=max_shard_bytes, dtype=dtype)
+
+
+def save_shards(
+    weights: nn.Module | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    config: str,
+    folder: str | Path,
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    dtype: torch.dtype | None = None,
+) -> list[Path]:
+    """Write tensors as shards with their index, and config.json's text, as `save_model` does; names are free."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is there already and not empty; give a new folder")
@@ -170,7 +182,7 @@ def save_model(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        (partial / "config.json").write_text(dump_config(config, extra))
+        (partial / "config.json").write_text(config)
         names = _write_shards(_shards(weights, max_shard_bytes, dtype), partial)
         if folder.exists():
             folder.rmdir()
@@ -228,4 +240,3 @@ def _write_shards(shards: Iterator[dict[str, Tensor]], folder: Path) -> list[str
 
 def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-

@@ -9,6 +9,10 @@ STRIDE = (4, 8, 8)
 """Pixels of a latent position: frames (after the first, which stands alone), rows, columns."""
 
 
+Timing = Literal["published", "exact"]
+"""Where refinement's up-sampler puts its frames in time; see `reelwright.model.refinement.upsample`."""
+
+
 class Part(BaseModel, frozen=True, extra="forbid"):
     """A section of a configuration."""
 

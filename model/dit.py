@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reelwright.kernels import put_back, put_in_order
 from reelwright.model.attention import Layout, arranged
 from reelwright.model.blocks import Block, FinalLayer
-from reelwright.model.cache import KVCache
+from reelwright.model.cache import KVCache, to_host
 from reelwright.model.config import DiTConfig
 from reelwright.model.embed import PatchEmbed, TextEmbed, TimestepEmbed
 from reelwright.model.errors import ModelError
@@ -74,12 +74,12 @@ class DiT(nn.Module):
         patches = self.final_layer(tokens, times, pieces_of(layout))
         return self._unpatch(patches if layout.block is None else put_back(patches, layout.grids[0], dim=1), grid)
 
-    def cache(self, latents: Tensor, *, origin: Origin = (0, 0, 0)) -> KVCache:
-        """Keys and values of clean latents [B, C, T, H, W], at t = 0, without text."""
+    def cache(self, latents: Tensor, *, origin: Origin = (0, 0, 0), offload: bool = False) -> KVCache:
+        """Keys and values of clean latents [B, C, T, H, W], at t = 0, without text. offload: in the host's memory."""
         grid = self._grid(latents)
         times = self.t_embedder(torch.zeros(latents.shape[0], grid[0], device=latents.device))
         layout = self._layout(grid)
-        _, layers = self._run(latents, times, None, layout, origin)
+        _, layers = self._run(latents, times, None, layout, origin, offload=offload)
         return KVCache(layers, grid[0], layout.block)
 
     @torch.no_grad()
@@ -107,6 +107,8 @@ class DiT(nn.Module):
         layout: Layout,
         origin: Origin,
         cache: KVCache | None = None,
+        *,
+        offload: bool = False,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Run the blocks over tokens [B, N, hidden] in the layout's order; without text, return keys and values too."""
         rope = rotation(self.config.head_dim, (layout.frames, layout.rows, layout.columns), origin, x.device)
@@ -116,10 +118,10 @@ class DiT(nn.Module):
             tokens, rope = put_in_order(tokens, queries, dim=1), rope[keys.order(rope.device)]
         cache, layers = cache and cache.ordered(layout), []
         for i, block in enumerate(self.blocks):
-            vectors, cached = block.adaLN_modulation(times), cache.layers[i] if cache else None
+            vectors, cached = block.adaLN_modulation(times), cache.layer(i, tokens.device) if cache else None
             tokens, own = block(tokens, vectors, text, rope, layout, cached)
             if own is not None:
-                layers.append(own)
+                layers.append(to_host(own) if offload else own)
         return tokens, layers
 
     def _layout(self, grid: tuple[int, int, int], cond_frames: int = 0, cache: KVCache | None = None) -> Layout:
@@ -176,8 +178,7 @@ class DiT(nn.Module):
     def _check_cache(self, cache: KVCache, grid: tuple[int, int, int], batch: int, cond_frames: int) -> None:
         if cond_frames:
             raise ModelError(f"with a cache, x holds the noisy frames alone: cond_frames must be 0, not {cond_frames}")
-        keys = cache.layers[0][0].shape
-        found = (len(cache.layers), keys[0], keys[2])
+        found = (len(cache.layers), cache.batch, cache.layers[0][0].shape[2])
         needed = (len(self.blocks), batch, cache.frames * grid[1] * grid[2])
         if found != needed:
             raise ModelError(

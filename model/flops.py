@@ -47,9 +47,7 @@ def train_flops(
     return whole - batch * (_input_flops(config, grid, text_tokens) - again)
 
 
-def _block_flops(
-    config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig
-) -> int:
+def _block_flops(config: DiTConfig, grid: Grid, cond_frames: int, text_tokens: int, attention: AttentionConfig) -> int:
     """Count a sample's FLOPs in one block."""
     dim, (frames, rows, columns) = config.hidden_size, grid
     tokens, noisy = frames * rows * columns, (frames - cond_frames) * rows * columns

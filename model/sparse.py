@@ -4,7 +4,8 @@ Source: LongCat-Video technical report, A.2: distillation keeps 1/8 of the key b
 warm-up. Without training it does for sampling too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from reelwright.kernels import CDF, TopR, block_sparse_attention
 from reelwright.kernels.blocks import Triple
-from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
+from reelwright.model.attention import Attend, Layout, SelfAttention, dense_attention, set_attention
 from reelwright.model.config import AttentionConfig
 
 
@@ -92,3 +93,15 @@ def use_attention(model: nn.Module, config: AttentionConfig) -> SparseAttention 
     attend = SparseAttention(config)
     set_attention(model, attend)
     return attend
+
+
+@contextmanager
+def attending_by(model: nn.Module, config: AttentionConfig) -> Iterator[None]:
+    """Make a DiT attend by a config within; afterwards it attends as it did."""
+    before = [(module, module.attend) for module in model.modules() if isinstance(module, SelfAttention)]
+    try:
+        use_attention(model, config)
+        yield
+    finally:
+        for module, attend in before:
+            module.attend = attend

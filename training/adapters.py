@@ -4,21 +4,36 @@ import torch
 from torch import Tensor, nn
 
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora.adapters import adapter_prefixes, add_lora
-from reelwright.training.recipe import ComputeConfig
+from reelwright.model.lora.adapters import adapter_prefixes, add_lora, lora_parameters
+from reelwright.training.recipe import ComputeConfig, TrainRecipe
+from reelwright.training.registry import STUDENT
 
 MODULATION = "adaLN_modulation"
 """The part of a block that is computed, held and sharded in fp32."""
 
 
-def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, name: str = "default", seed: int = 0) -> None:
+def adapt_all(model: nn.Module, recipe: TrainRecipe) -> None:
+    """Put all adapters of a LoRA recipe on a DiT, before `parallelize`; only the first asks for gradients.
+
+    An objective that trains another one, such as a critic, lets it ask for gradients when it is built: after the
+    trainer has made its list of weights.
+    """
+    assert recipe.lora
+    for part in recipe.objective.adapters:
+        adapt(model, recipe.lora, recipe.compute, name=part.name, seed=recipe.seed)
+    for part in recipe.objective.adapters:
+        for parameter in lora_parameters(model, part.name):
+            parameter.requires_grad_(part.name == STUDENT)
+
+
+def adapt(model: nn.Module, lora: LoRAConfig, compute: ComputeConfig, *, name: str = STUDENT, seed: int = 0) -> None:
     """Put adapters on a DiT, before `parallelize`. Several may lie side by side, under names of their own.
 
     Under bf16 the frozen linears of the blocks are held in bf16, which changes no bit of a forward or backward pass:
     autocast rounds them so at every use. The rest stays fp32, as the network computes there: modulation, norms,
     embedders, the final layer.
     """
-    if compute.precision == "bf16":
+    if compute.precision == "bf16" and not adapter_prefixes(model):  # later adapters stay fp32, as the first ones do
         for path, layer in model.blocks.named_modules():
             if isinstance(layer, nn.Linear) and MODULATION not in path:
                 to_bf16(layer)

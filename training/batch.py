@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -122,23 +122,42 @@ class Batch:
 
         if self.ready is not None:
             self.ready.wait(torch.cuda.current_stream(device))
-            for tensor in (self.latents, self.text.states, self.text.lengths):
+            for tensor in (*self._tensors().values(), self.text.states, self.text.lengths):
                 if tensor.is_cuda:
                     tensor.record_stream(torch.cuda.current_stream(device))
         moved: dict[str, Any] = {"ready": None}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for f in fields(self):
+            value = getattr(self, f.name)
             if isinstance(value, torch.Tensor):
-                moved[field.name] = value.to(device, non_blocking=True)
+                moved[f.name] = value.to(device, non_blocking=True)
             elif isinstance(value, PackedText | Draws):
-                moved[field.name] = value.to(device)
+                moved[f.name] = value.to(device)
         return replace(self, **moved)
 
     def pinned(self: B) -> B:
         """Return the batch with the tensors of this process' memory in memory that a GPU copies from as it computes."""
-        latents = self.latents if self.latents.is_cuda else self.latents.pin_memory()
+        pinned: dict[str, Any] = {n: t if t.is_cuda else t.pin_memory() for n, t in self._tensors().items()}
         text = self.text if self.text.states.is_cuda else self.text.pin_memory()
-        return replace(self, latents=latents, text=text, draws=self.draws and self.draws.pin_memory())
+        return replace(self, text=text, draws=self.draws and self.draws.pin_memory(), **pinned)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Fields that are tensors, those of subclasses too."""
+        import torch
+
+        found = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in found if isinstance(value, torch.Tensor)}
+
+
+@dataclass
+class PairBatch(Batch):
+    """Samples of refinement. upsampled: latents of the enlarged first stage, like `latents`, which are the clips'."""
+
+    upsampled: Tensor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, batch: Batch, upsampled: Tensor) -> PairBatch:
+        """Make pairs of a batch whose latents are the clips'."""
+        return cls(**{f.name: getattr(batch, f.name) for f in fields(batch)}, upsampled=upsampled)
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:

@@ -15,7 +15,16 @@ from reelwright.training.recipe import TrainRecipe
 CODE = ("kernels", "model", "training")  # packages whose source decides what a step computes
 PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
 """Columns that say where a clip is in its source."""
-KEPT_OF_PARENT = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "recipe")
+KEPT_OF_PARENT = (
+    "step",
+    "recipe_fingerprint",
+    "snapshot",
+    "encoder_fingerprint",
+    "code_version",
+    "parent",
+    "adapters",
+    "recipe",
+)
 
 
 @dataclass(frozen=True)
@@ -122,11 +131,19 @@ def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
 
 
 def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the checkpoint it began as, the one that began as, and so on."""
-    parent = metadata.get("parent")
-    while parent:
-        yield parent
-        parent = parent.get("parent")
+    """Yield the checkpoints it began as, adapters' first, those that they began as, and so on; each once."""
+    seen: set[str] = set()
+    waiting = [*_begun_as(metadata)]
+    while waiting:
+        parent = waiting.pop(0)
+        if str(parent.get("path")) not in seen:
+            seen.add(str(parent.get("path")))
+            yield parent
+            waiting += _begun_as(parent)
+
+
+def _begun_as(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in (*(metadata.get("adapters") or {}).values(), metadata.get("parent")) if one]
 
 
 def _compare(store: Store, snapshot: Snapshot, stated: Mapping[str, Any]) -> list[str]:

@@ -1,13 +1,12 @@
 """The training loop: data, loss, backward, clip, guard, step, average, log, validate, sample, checkpoint.
 
-It knows neither the store, nor the objective, nor how a model is built or sharded: `reelwright.training.run` puts those
-together.
+Weights, optimizer, averages and step are its state, `reelwright.training.train_state`, which saves and resumes itself.
+The loop imports no store and no objective, and builds and shards no model: `reelwright.training.run` hands it these.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,27 +17,21 @@ from torch import Tensor, nn
 from reelwright.model.attention import dense_attention
 from reelwright.model.flops import DENSE
 from reelwright.model.sparse import SparseAttention, use_attention
-from reelwright.training import checkpoints
-from reelwright.training.adapters import trainable_state
 from reelwright.training.batch import Batch
 from reelwright.training.budget.throughput import Meter
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.context import ContextParallel, context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast
 from reelwright.training.distributed.world import World
-from reelwright.training.ema import Ema
 from reelwright.training.errors import TrainError
-from reelwright.training.guard import Guard
 from reelwright.training.logs import Log
-from reelwright.training.objectives.base import Loss, Objective
-from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
+from reelwright.training.objectives.base import Loss
+from reelwright.training.optim import clip_gradients, learning_rate, set_rate
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rehearsal import FOLDER, Rehearsal, compiled_alone, rehearse
 from reelwright.training.stopping import REQUEST, Agreement, Stopping, watch
+from reelwright.training.train_state import TrainState
 from reelwright.training.validation import validate
-
-OBJECTIVE = "objective."
-"""Prefix of an objective's tensors in a checkpoint, beside `model.`, `ema.` and `optim.`."""
 
 OnWeights = Callable[[nn.Module, int], None]
 """(model, step): called on every rank with the network, in training, and the optimizer steps done."""
@@ -105,10 +98,7 @@ class Trainer(Generic[B]):
     hooks: Hooks = Hooks()
     rehearsal: Rehearsal | None = None
 
-    step: int = field(init=False, default=0)  # optimizer steps done
-    saved_at: int | None = field(init=False, default=None)  # the step of the newest checkpoint
     norm: float = field(init=False, default=0.0)  # of the last step's gradient
-    metrics: dict[str, float] = field(init=False, default_factory=dict)  # of the last validation
     losses: list[float] = field(init=False, default_factory=list)  # of the steps since the last line
     held_out: Sequence[B] | None = field(init=False, default=None)
     log: Log = field(init=False)
@@ -118,13 +108,11 @@ class Trainer(Generic[B]):
         self.micros = micro_batches(recipe, self.world)
         self.sparse, self.context = self._share()
         self.loss = torch.zeros((), device=self.world.device)  # this rank's part of the step's
-        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self.objective: Objective[B] = recipe.objective.build(self.model, recipe, self.world)
-        self.optimizer = make_optimizer(self.parameters, recipe.optim)
-        self.ema = Ema(self.parameters, recipe.optim.ema) if recipe.optim.ema else None
-        self.guard = Guard(recipe.guard)
-        self.meter = Meter(recipe.model, self.world)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
+        self.state: TrainState[B] = TrainState(
+            recipe=recipe, model=self.model, world=self.world, checkpoints=self.checkpoints, metadata=self.metadata
+        )
+        self.meter = Meter(recipe.model, self.world)
 
     def run(self) -> Outcome:
         """Resume, take the recipe's steps, save.
@@ -132,9 +120,11 @@ class Trainer(Generic[B]):
         Raises:
             TrainError: the guard's limit is passed, or the folder has checkpoints of another recipe or snapshot.
         """
-        self._resume()
+        state = self.state
+        if line := state.resume(self.resume_from):
+            self._say(line)
         metadata, say = dict(self.metadata), self.hooks.say
-        self.log = Log(self.folder, self.recipe.log, self.world, start_step=self.step, metadata=metadata, say=say)
+        self.log = Log(self.folder, self.recipe.log, self.world, start_step=state.step, metadata=metadata, say=say)
         try:
             self._rehearse()
             with (
@@ -142,36 +132,36 @@ class Trainer(Generic[B]):
                 watch(self.folder / REQUEST if self.world.is_first else None) as stopping,
             ):
                 stopped_by = self._steps(stopping)
-            self._save_unless_saved()
+            state.save_unless_saved()
         finally:
             self.checkpoints.wait()  # one under way is worth having, whatever ended the run
             self.log.close()
-        finished = self.step >= self.recipe.steps
-        return Outcome(self.step, finished, 0 if finished else stopped_by, self.checkpoints.latest(), self.metrics)
+        signal = 0 if state.finished else stopped_by
+        return Outcome(state.step, state.finished, signal, self.checkpoints.latest(), state.metrics)
 
     def _steps(self, stopping: Stopping) -> int:
         """Train until the last step, or the micro-batch in which a signal came; returns the signal."""
-        recipe, stopped_by = self.recipe, 0
-        if self.saved_at is None:  # a run that begins
+        recipe, state, stopped_by = self.recipe, self.state, 0
+        if state.saved_at is None:  # a run that begins
             self._validate()
-        batches = self.data.batches(self.step) if self.step < recipe.steps else iter(())
+        batches = self.data.batches(state.step) if state.step < recipe.steps else iter(())
         agreement = Agreement(self.world, stopping)
         self.model.train()
         self._tell_weights()
-        while self.step < recipe.steps and not stopped_by:
+        while state.step < recipe.steps and not stopped_by:
             stopped_by = self._gradients(batches, agreement)
             if stopped_by:
                 break
             stopped_by = self._optimize(agreement)
-            is_last = self.step == recipe.steps
-            if _due(self.step, recipe.log.every) or is_last:
+            is_last = state.step == recipe.steps
+            if _due(state.step, recipe.log.every) or is_last:
                 self._log_line()
-            if (_due(self.step, recipe.validation.every) or is_last) and not stopped_by:
+            if (_due(state.step, recipe.validation.every) or is_last) and not stopped_by:
                 self._validate()
-            if _due(self.step, recipe.samples.every) and not stopped_by:
+            if _due(state.step, recipe.samples.every) and not stopped_by:
                 self._sample()
-            if _due(self.step, recipe.checkpoints.every):
-                self._save()
+            if _due(state.step, recipe.checkpoints.every):
+                state.save()
         return stopped_by
 
     def _gradients(self, batches: Iterator[B], agreement: Agreement) -> int:
@@ -181,32 +171,33 @@ class Trainer(Generic[B]):
         self.loss = torch.zeros((), device=self.world.device)
         for i in range(self.micros):
             if i and (stopped_by := agreement.within(i)):
-                self.optimizer.zero_grad(set_to_none=True)
+                self.state.optimizer.zero_grad(set_to_none=True)
                 return stopped_by
             batch = next(batches).to(self.world.device)
-            if batch.step != self.step:
-                raise RuntimeError(f"step {self.step} was given a batch of step {batch.step}; this is a bug")
+            if batch.step != self.state.step:
+                raise RuntimeError(f"step {self.state.step} was given a batch of step {batch.step}; this is a bug")
             accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)
             part = self._loss(batch).total
             part.backward()
             self.loss += part.detach()
             attention = self.sparse.current if self.sparse else DENSE
-            self.meter.add(batch, self.objective.flops(batch, attention))
+            self.meter.add(batch, self.state.objective.flops(batch, attention))
         return 0
 
     def _optimize(self, agreement: Agreement) -> int:
         """Clip, guard, step, average. Returns the signal to end by, 0: go on."""
-        set_rate(self.optimizer, learning_rate(self.step, self.recipe.optim))
-        self.norm = clip_gradients(self.parameters, self.recipe.optim.clip_norm)
+        state = self.state
+        set_rate(state.optimizer, learning_rate(state.step, self.recipe.optim))
+        self.norm = clip_gradients(state.parameters, self.recipe.optim.clip_norm)
         total, *words = self.world.sum([self.loss.item(), *agreement.words(self.micros)])
-        changes = self.guard.allows(self.step + 1, total, self.norm)
+        changes = state.guard.allows(state.step + 1, total, self.norm)
         if changes:
-            self.optimizer.step()
-            if self.ema:
-                self.ema.update(self.step + 1)
-            self.objective.after_step(self.step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
+            state.optimizer.step()
+            if state.ema:
+                state.ema.update(state.step + 1)
+            state.objective.after_step(state.step + 1)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
         if changes:
             self._tell_weights()
         self.losses.append(total)
@@ -219,25 +210,25 @@ class Trainer(Generic[B]):
         at: the step whose attention computes it, if not this one.
         """
         if self.sparse:
-            self.sparse.at_step(self.step if at is None else at)
+            self.sparse.at_step(self.state.step if at is None else at)
         if self.context:
             batch = self.context.share(batch, self.recipe.model.patch_size)
         with autocast(self.recipe.compute, self.world.device):
-            return self.objective.loss(batch, t=t)
+            return self.state.objective.loss(batch, t=t)
 
     def _tell_weights(self) -> None:
         if self.hooks.on_weights:
-            self.hooks.on_weights(self.model, self.step)
+            self.hooks.on_weights(self.model, self.state.step)
 
     def _rehearse(self) -> None:
         """Compile for all shapes that come; where attention turns sparse later, for both forms of it."""
-        if self.rehearsal is None or self.step >= self.recipe.steps:
+        if self.rehearsal is None or self.state.step >= self.recipe.steps:
             return
-        turns = [self.step, self.recipe.attention.dense_steps] if self.sparse else [self.step]
+        turns = [self.state.step, self.recipe.attention.dense_steps] if self.sparse else [self.state.step]
 
         def compute(batch: Any, backward: bool) -> None:
             batch = batch.to(self.world.device)
-            for step in dict.fromkeys(max(self.step, at) for at in turns):
+            for step in dict.fromkeys(max(self.state.step, at) for at in turns):
                 self.model.train(backward)
                 accumulate(self.model, self.recipe.parallel, last=True)
                 with torch.set_grad_enabled(backward):
@@ -245,7 +236,7 @@ class Trainer(Generic[B]):
                     total = self._loss(batch, t, at=step).total
                 if backward:
                     total.backward()
-                    self.optimizer.zero_grad(set_to_none=True)
+                    self.state.optimizer.zero_grad(set_to_none=True)
 
         cache = self.folder / FOLDER / f"rank-{self.world.rank:05d}.bin"
         rehearse(self.rehearsal, compute, cache=cache, say=self._say)
@@ -258,12 +249,12 @@ class Trainer(Generic[B]):
         values = {
             "loss": sum(finite) / len(finite) if finite else float("nan"),
             "grad_norm": self.norm,
-            "lr": learning_rate(self.step - 1, self.recipe.optim),
-            "skipped": float(self.guard.skipped),
+            "lr": learning_rate(self.state.step - 1, self.recipe.optim),
+            "skipped": float(self.state.guard.skipped),
             **self.meter.read(),
         }
         self.losses = []
-        self.log.write(self.step, values, line=_line(self.step, self.recipe.steps, values))
+        self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values))
 
     def _validate(self) -> None:
         """Validate the averaged weights, where they are kept: a run is made for them."""
@@ -273,17 +264,18 @@ class Trainer(Generic[B]):
             return
         self.model.eval()
         began = time.perf_counter()
-        with self._averaged():
-            self.metrics = validate(
+        with self.state.averaged():
+            self.state.metrics = validate(
                 lambda batch, t: self._loss(batch.to(self.world.device), t),
                 self.held_out,
                 self.recipe.validation,
                 self.world,
             )
         self.model.train()
-        tasks = [f"{name.removeprefix('val/')} {v:.4f}" for name, v in self.metrics.items() if name.count("/") == 1]
-        line = f"step {self.step}: validation {', '.join(tasks)} ({time.perf_counter() - began:.1f} s)"
-        self.log.write(self.step, self.metrics, line=line)
+        step, metrics = self.state.step, self.state.metrics
+        tasks = [f"{name.removeprefix('val/')} {v:.4f}" for name, v in metrics.items() if name.count("/") == 1]
+        line = f"step {step}: validation {', '.join(tasks)} ({time.perf_counter() - began:.1f} s)"
+        self.log.write(step, metrics, line=line)
 
     def _sample(self) -> None:
         """Sample by the averaged weights, where they are kept; each rank computes whole videos of its own prompts."""
@@ -292,9 +284,9 @@ class Trainer(Generic[B]):
         self.model.eval()
         whole = use_attention(self.model, self.recipe.attention)
         if whole:
-            whole.at_step(self.step)
-        with torch.no_grad(), self._averaged():
-            self.hooks.sample(self.model, self.step)
+            whole.at_step(self.state.step)
+        with torch.no_grad(), self.state.averaged():
+            self.hooks.sample(self.model, self.state.step)
         self.sparse, self.context = self._share()
         self.model.train()
 
@@ -302,66 +294,6 @@ class Trainer(Generic[B]):
         """Set the recipe's attention, on this rank's strip where it has one."""
         sparse = use_attention(self.model, self.recipe.attention)
         return sparse, context_parallel(self.model, self.recipe.parallel, self.world, sparse or dense_attention)
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return self.ema.swapped_in() if self.ema else nullcontext()
-
-    # --- checkpoints -------------------------------------------------------------------------------------------------
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Return the run's state by name: trained weights, their averages, AdamW's state, the objective's."""
-        weights = {f"model.{name}": tensor for name, tensor in trainable_state(self.model).items()}
-        averages = self.ema.tensors() if self.ema else {}
-        own = {f"{OBJECTIVE}{name}": tensor for name, tensor in self.objective.tensors().items()}
-        return weights | averages | optimizer_tensors(self.optimizer, self.parameters) | own
-
-    def _save(self) -> None:
-        world = {"ranks": self.world.size, "data": self.world.data_size, "context": self.world.context_size}
-        guard = self.guard.state()
-        finished = self.step >= self.recipe.steps
-        state = {"world": world, "guard": guard, "metrics": self.metrics, "finished": finished}
-        self.saved_at = self.step
-        self.checkpoints.save(self.step, self._tensors(), {**self.metadata, **state})
-
-    def _save_unless_saved(self) -> None:
-        if self.saved_at != self.step:
-            self._save()
-
-    def _resume(self) -> None:
-        latest = self.checkpoints.latest()
-        if latest is None:
-            self._begin()
-            return
-        saved = checkpoints.read_metadata(latest)
-        if _made_from(saved) != _made_from(self.metadata):
-            raise TrainError(
-                f"{latest} is of another recipe or snapshot, or of a version that drew samples in another order; give "
-                "this run another folder (--out)"
-            )
-        checkpoints.load_tensors(latest, self._tensors())
-        self.step = self.saved_at = saved["step"]
-        self.guard.load(saved["guard"])
-        self.metrics = saved["metrics"]
-        self._say(f"resuming from step {self.step} of {self.recipe.steps} ({latest})")
-
-    def _begin(self) -> None:
-        """Take the state of another run, if `resume_from` names one. Averages and targets that it lacks begin here."""
-        if self.resume_from is None:
-            return
-        step = checkpoints.read_metadata(self.resume_from)["step"]
-        if step >= self.recipe.steps:
-            raise TrainError(
-                f"{self.resume_from} is at step {step}, but the recipe ends at {self.recipe.steps}; raise steps, or "
-                "take its weights alone with init"
-            )
-        wanted, saved = self._tensors(), checkpoints.tensor_names(self.resume_from)
-        lacking = [kind for kind in ("ema.", OBJECTIVE) if not any(name.startswith(kind) for name in saved)]
-        found = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(lacking))}
-        checkpoints.load_tensors(self.resume_from, found)
-        if self.ema and "ema." in lacking:
-            self.ema = Ema(self.parameters, self.recipe.optim.ema)
-        self.step = step
-        self._say(f"resuming from step {self.step} of {self.resume_from}, by this run's recipe")
 
     def _say(self, line: str) -> None:
         if self.world.is_first:
@@ -381,10 +313,6 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
             f"ranks; make it a multiple of {world.data_size}"
         )
     return per_rank
-
-
-def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str, int | None]:
-    return metadata["recipe_fingerprint"], metadata["snapshot"]["content_hash"], metadata.get("sampler")
 
 
 def _due(step: int, every: int) -> bool:

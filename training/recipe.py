@@ -17,6 +17,7 @@ from reelwright.model.config import (
     TimestepShift,
 )
 from reelwright.training.batch import TASKS
+from reelwright.training.pair_config import PairConfig
 from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
 CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validation", "guard", "steps"}
@@ -60,6 +61,8 @@ class DataConfig(Part):
         (1, 93), min_length=1, description="pixel frames of a bucket; 1 for images; 4k + 1 each"
     )
     fps: float = Field(15, gt=0, description="frame rate that clips are sampled at")
+    frame_rates: tuple[float, ...] = Field((), description="instead, one for each of `frames`; empty: fps for all")
+    pair: PairConfig | None = Field(None, description="pairs of a clip and its first-stage version, for refinement")
     ratios: tuple[str, ...] = Field(
         ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9"),
         min_length=1,
@@ -86,7 +89,27 @@ class DataConfig(Part):
             raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
         if self.size_weights and (len(self.size_weights) != len(self.sizes) or min(self.size_weights) <= 0):
             raise ValueError(f"size_weights must be one number above 0 for each of the sizes {self.sizes}")
+        if self.frame_rates and (len(self.frame_rates) != len(self.frames) or min(self.frame_rates) <= 0):
+            raise ValueError(f"frame_rates must be one number above 0 for each of the frames {self.frames}")
+        if self.pair:
+            for frames in self.frames:
+                if frames > 1:
+                    self.pair.times(self.rate_of(frames))
+            if self.pair.base and self.encode.latents != "precomputed":
+                raise ValueError(
+                    "data.pair.base takes a second network beside the trained one, so data.encode.latents must be "
+                    "precomputed"
+                )
         return self
+
+    @property
+    def rates(self) -> dict[int, float]:
+        """Frame rate of each number of frames that has one of its own."""
+        return dict(zip(self.frames, self.frame_rates, strict=True)) if self.frame_rates else {}
+
+    def rate_of(self, frames: int) -> float:
+        """Return the frame rate that windows of so many frames are sampled at."""
+        return self.rates.get(frames, self.fps)
 
 
 class TaskConfig(Part):
@@ -182,6 +205,7 @@ class SampleConfig(Part):
     frames: int = Field(93, ge=1, description="of a video; 4k + 1")
     steps: int = Field(50, ge=1, description="sampling steps")
     guidance: float = Field(4.0, ge=0, description="how far to lead away from the empty prompt; 1: none")
+    distilled: bool = Field(False, description="by the points of a distilled network, which wants guidance 1")
 
 
 class CheckpointConfig(Part):

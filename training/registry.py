@@ -7,6 +7,7 @@ the objective. It lies in `training/objectives`, or in a package with an entry p
 
 import pkgutil
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -21,10 +22,48 @@ GROUP = "reelwright.objectives"
 """Entry points of other packages: each names a module that registers its objectives, or a config class."""
 
 
+STUDENT = "default"
+"""Name of the adapter that a LoRA recipe trains."""
+
+
+@dataclass(frozen=True)
+class AdapterPart:
+    """An adapter of a run, of the recipe's rank and layers.
+
+    start: what it begins as, a LoRA run's folder or checkpoint or a LoRA file; empty: without effect. trained: whether
+    the run changes it; else it is not in the checkpoints.
+    """
+
+    name: str
+    start: str = ""
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes of the network per micro-batch beside the student's forward and backward pass, in the mean over steps.
+
+    forward: without gradients, of a teacher for example. trained: forward and backward, of a critic for example.
+    """
+
+    forward: float = 0.0
+    trained: float = 0.0
+
+
 class ObjectiveConfig(Part):
     """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
 
     kind: str = ""
+
+    @property
+    def adapters(self) -> tuple[AdapterPart, ...]:
+        """Adapters that a LoRA recipe's network has, the trained one first."""
+        return (AdapterPart(STUDENT),)
+
+    @property
+    def passes(self) -> Passes:
+        """Work beside the trained pass, for the planner and for MFU."""
+        return Passes()
 
     def build(self, model: Any, recipe: Any, world: Any) -> Any:
         """Return the objective of a run, an `objectives.base.Objective`.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelwright.training.batch import Batch, Task
+from reelwright.training.batch import Batch, PairBatch, Task
 from reelwright.training.data.schedule import MicroBatch, Shape
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ class Rehearsal:
         states = torch.zeros(
             min(model.text_tokens, 7), model.caption_channels, dtype=DTYPES[self.recipe.data.store_dtype]
         )
-        return Batch(
+        batch = Batch(
             latents, pack_text([states] * samples, model.text_tokens), _task(shape), shape.cond_frames,
             seeds=list(range(samples)), clip_ids=[""] * samples, samples_in_step=samples, step=-1, micro=0,
             bucket=shape.bucket.key,
         )  # fmt: skip
+        return PairBatch.of(batch, torch.zeros_like(latents)) if self.recipe.data.pair else batch
 
 
 def rehearse(

@@ -14,7 +14,8 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import init_lora
 from reelwright.model.lora.files import adapter_names
 from reelwright.training import checkpoints
-from reelwright.training.adapters import adapt, base_state
+from reelwright.training.adapter_starts import adapter_origins, fill_adapter
+from reelwright.training.adapters import adapt_all, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
 from reelwright.training.data.loader import Loader, Portion
@@ -67,11 +68,13 @@ def run(
     if recipe.compute.compile:
         held_out = schedule.validation(recipe.validation.clips)
         rehearsal = Rehearsal.of(recipe, schedule.shapes(), held_out)
-        compile_for(len(rehearsal.training) + len(rehearsal.validation))
+        roles = 1 + len(recipe.objective.adapters)  # a compiled block has a graph per role
+        compile_for(roles * (len(rehearsal.training) + len(rehearsal.validation)))
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
+    metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
@@ -116,11 +119,14 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
     with torch.device("meta"):
         model = DiT(recipe.model)
     if recipe.lora:
-        adapt(model, recipe.lora, recipe.compute, seed=recipe.seed)
+        adapt_all(model, recipe)
     parallelize(model, recipe.parallel, recipe.compute, world, regions=recipe.in_regions)
     model.to_empty(device=world.device)
     if recipe.lora:
-        init_lora(model, seed=recipe.seed)
+        for part in recipe.objective.adapters:
+            init_lora(model, name=part.name, seed=recipe.seed)
+            if part.start:
+                fill_adapter(model, part.name, existing(Path(part.start)))
     if not recipe.init:
         if recipe.lora:
             raise TrainError("a recipe with lora adapts weights that are there; say which with init: CHECKPOINT")
@@ -135,7 +141,7 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
     path: a training checkpoint, a run's folder (its newest checkpoint) or what that begins with, a published folder or
     one .safetensors file.
     """
-    path = _existing(path)
+    path = existing(path)
     try:
         found = checkpoints.find_checkpoint(path)
     except TrainError:
@@ -145,8 +151,12 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
     return parent_of(found, checkpoints.read_metadata(found))
 
 
-def _existing(path: Path) -> Path:
-    """Return the path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-NAME-HASH."""
+def existing(path: Path) -> Path:
+    """Return the path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-NAME-HASH.
+
+    Raises:
+        TrainError: there is none, or there are several.
+    """
     if path.exists():
         return path
     runs = sorted(run for run in path.parent.glob(f"{escape(path.name)}-*") if checkpoints.has_checkpoint(run))

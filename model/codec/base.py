@@ -1,6 +1,8 @@
 """A codec: 4 frames × 8 × 8 pixels become one latent position of 16 channels; the first frame stands alone."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -34,6 +36,20 @@ class Codec(ABC):
             return self._encode(video)
 
     @torch.no_grad()
+    def sample(self, video: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw latents from the codec's posterior, as the published sampler does; `encode` returns its mode.
+
+        A codec without a posterior returns what `encode` does.
+
+        Args:
+            video: [B, 3, F, H, W] in -1..1.
+            generators: on the CPU, one per sample.
+        """
+        self._check_video(video)
+        with torch.autocast(video.device.type, enabled=False):
+            return self._sample(video, generators)
+
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """latents: [B, 16, T, h, w] -> float32 video [B, 3, 4(T-1) + 1, 8h, 8w], clamped to -1..1."""
         if latents.ndim != 5 or latents.shape[1] != self.channels:
@@ -41,8 +57,16 @@ class Codec(ABC):
         with torch.autocast(latents.device.type, enabled=False):
             return self._decode(latents).clamp_(-1, 1)
 
+    @contextmanager
+    def tiled(self, tile: int) -> Iterator[None]:
+        """Work on spatial tiles of so many pixels within; 0: on whole frames. A codec without tiles ignores it."""
+        yield
+
     @abstractmethod
     def _encode(self, video: Tensor) -> Tensor: ...
+
+    def _sample(self, video: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        return self._encode(video)
 
     @abstractmethod
     def _decode(self, latents: Tensor) -> Tensor: ...

@@ -4,6 +4,8 @@ Time needs no tiles: diffusers runs the VAE over 4 frames at a time with a cache
 with the area of a frame and hardly with the length. Space is cut into overlapping, blended tiles when `tile` is set.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,13 +38,36 @@ class WanCodec(Codec):
         self.vae = _load(config, self.dtype).to(device)
         mean, std = (torch.tensor(getattr(self.vae.config, f"latents_{k}")) for k in ("mean", "std"))
         self.mean, self.std = mean.view(1, -1, 1, 1, 1).to(device), std.view(1, -1, 1, 1, 1).to(device)
-        if config.tile:
-            tile, step = config.tile, config.tile * 3 // 4
-            self.vae.enable_tiling(tile, tile, step, step)
+        self.tile = 0
+        self._set_tile(config.tile)
+
+    @contextmanager
+    def tiled(self, tile: int) -> Iterator[None]:
+        """Work on overlapping, blended tiles of so many pixels within; 0: on whole frames. Raises ModelError."""
+        before = self.tile
+        _check_tile(tile)
+        try:
+            self._set_tile(tile)
+            yield
+        finally:
+            self._set_tile(before)
+
+    def _set_tile(self, tile: int) -> None:
+        self.tile = tile
+        if tile:
+            self.vae.enable_tiling(tile, tile, tile * 3 // 4, tile * 3 // 4)
+        else:
+            self.vae.use_tiling = False
 
     def _encode(self, video: Tensor) -> Tensor:
         posterior = self.vae.encode(video.to(self.device, self.dtype)).latent_dist
         return (posterior.mode().float() - self.mean) / self.std
+
+    def _sample(self, video: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        posterior = self.vae.encode(video.to(self.device, self.dtype)).latent_dist
+        shape = posterior.mode().shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+        return (posterior.mode().float() + posterior.std.float() * noise - self.mean) / self.std
 
     def _decode(self, latents: Tensor) -> Tensor:
         raw = latents.to(self.device, torch.float32) * self.std + self.mean
@@ -51,10 +76,14 @@ class WanCodec(Codec):
 
 def wan_fingerprint(config: CodecConfig) -> str:
     """Return the fingerprint of weights, precision and tile, without loading the network."""
-    if config.tile % TILE_STEP_PX:
-        raise ModelError(f"codec.tile is {config.tile} pixels; it must be a multiple of {TILE_STEP_PX}, or 0 for none")
+    _check_tile(config.tile)
     folder = resolve(config.path, "vae", revision=config.revision)
     return f"wan-{digest(folder)}-{config.dtype}" + (f"-tile{config.tile}" if config.tile else "")
+
+
+def _check_tile(tile: int) -> None:
+    if tile % TILE_STEP_PX:
+        raise ModelError(f"codec.tile is {tile} pixels; it must be a multiple of {TILE_STEP_PX}, or 0 for none")
 
 
 def _load(config: CodecConfig, dtype: torch.dtype) -> Any:

@@ -1,13 +1,13 @@
-"""LoRA files with the published keys: load onto a model, save from one, and translate names.
+"""LoRA files: load onto a model, save from one with the published keys, and translate names.
 
 A layer's tensors are `lora___lorahyphen___` + its module name with `___lorahyphen___` for the dots, then
 `.lora_down.weight`, `.lora_up.weight` (or `.lora_up.blocks.{j}.weight` where the layer is fused) and `.alpha_scale`,
-which holds alpha / rank (in the parity file: 0.5 for alpha 2 and rank 4).
+which holds alpha / rank (in the parity file: 0.5 for alpha 2 and rank 4). Files of others are told by their keys and
+read by `reelwright.model.lora.read_forms`; `reelwright.model.lora.forms` writes them.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from reelwright.model.errors import ModelError
+from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.lora.layers import Adapter, assign, attach, named_adapters
+from reelwright.model.lora.read_forms import READABLE, looks_like_lora, parse_forms
 from reelwright.model.weights.weight_files import save_tensors
 
 DOT = "___lorahyphen___"
@@ -23,25 +25,6 @@ _FILE_KEY = re.compile(
     r"lora___lorahyphen___(?P<layer>.+)\.(?P<part>lora_down\.weight|lora_up\.(?:blocks\.\d+\.)?weight|alpha_scale)"
 )
 _STATE_KEY = re.compile(r"(?P<layer>.+)\.lora\.(?P<name>\w+)\.(?P<part>down\.weight|up\.\d+\.weight|alpha_scale)")
-
-
-@dataclass
-class LayerWeights:
-    """A file's tensors for one layer: down [blocks · rank, in], ups of [out / blocks, rank], scale = alpha / rank."""
-
-    down: Tensor
-    ups: list[Tensor] = field(default_factory=list)
-    scale: Tensor = field(default_factory=lambda: torch.tensor(1.0))
-
-    @property
-    def rank(self) -> int:
-        """Rank of each up matrix."""
-        return self.down.shape[0] // len(self.ups)
-
-    @property
-    def alpha(self) -> float:
-        """Alpha: scale times rank."""
-        return float(self.scale) * self.rank
 
 
 def load_lora(model: nn.Module, path: str | Path, *, name: str = "default", weight: float = 1.0) -> list[str]:
@@ -103,16 +86,33 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, about)
 
 
+def is_lora(names: Iterable[str]) -> bool:
+    """Return whether names are those of a LoRA file, published or of others."""
+    names = list(names)
+    return any(name.startswith(f"lora{DOT}") for name in names) or looks_like_lora(names)
+
+
 def read_lora(path: str | Path) -> dict[str, LayerWeights]:
-    """Read a file's weights by layer (module name)."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """Read a file's weights by layer (module name), whichever known form it has.
+
+    Raises:
+        ModelError: the file, its names or its ranks cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors = load_file(str(path))
+        with safe_open(str(path), "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a LoRA file that can be read ({error})") from None
-    return parse_lora(tensors, path)
+    if any(name.startswith(f"lora{DOT}") for name in tensors):
+        return parse_lora(tensors, path)
+    if looks_like_lora(tensors):
+        return parse_forms(tensors, header, path)
+    raise ModelError(
+        f"{path}: {len(tensors)} keys, of which none is a LoRA's ({_some(list(tensors))}); LoRAs of {READABLE} are read"
+    )
 
 
 def parse_lora(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, LayerWeights]:
@@ -136,6 +136,17 @@ def to_published(state: Mapping[str, Tensor], *, name: str = "default") -> dict[
     matches = [m for m in map(_STATE_KEY.fullmatch, state) if m and m["name"] == name]
     fused = {m["layer"] for m in matches if m["part"] == "up.1.weight"}
     return {_file_key(m["layer"], m["part"], m["layer"] in fused): state[m.string] for m in matches}
+
+
+def published_tensors(layers: Mapping[str, LayerWeights]) -> dict[str, Tensor]:
+    """Return layers' tensors under published keys."""
+    tensors = {}
+    for layer, weights in layers.items():
+        fused = len(weights.ups) > 1
+        parts = {"down.weight": weights.down, "alpha_scale": weights.scale}
+        parts |= {f"up.{i}.weight": up for i, up in enumerate(weights.ups)}
+        tensors |= {_file_key(layer, part, fused): tensor for part, tensor in parts.items()}
+    return tensors
 
 
 def adapter_names(state: Mapping[str, Tensor]) -> list[str]:

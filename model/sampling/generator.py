@@ -14,6 +14,7 @@ from reelwright.model.cache import KVCache
 from reelwright.model.codec import Codec, latent_size
 from reelwright.model.dit import DiT
 from reelwright.model.errors import ModelError
+from reelwright.model.sampling.guidance import without_first
 from reelwright.model.sampling.settings import Settings, Shape
 from reelwright.model.sampling.solvers import Predict, Solution, Solver, euler
 from reelwright.model.text import PackedText, TextEncoder, pack_text
@@ -42,6 +43,11 @@ class Condition:
     frames: Tensor | None = None
     latents: Tensor | None = None
     cache: KVCache | None = None
+
+    @property
+    def continues_video(self) -> bool:
+        """Whether new frames follow a video's, not those of an image or none."""
+        return self.frames is not None and self.frames.shape[2] > 1
 
 
 class Generator:
@@ -136,22 +142,28 @@ class Generator:
             segments: how many rows of prompts there will be, for `on_step`'s total.
         """
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        tick = _ticker(on_step, settings.schedule.steps * segments)
+        first = _steps(settings, initial)
+        tick = _ticker(on_step, first + (segments - 1) * _steps(settings, after=settings.shape.overlap))
         shape, shown = settings.shape, 0
         for texts in prompts:
             self._check(settings, texts, noise, initial)
-            condition = self.encode_condition(texts, settings, initial)
+            condition = self.encode_condition(texts, settings, initial, noise)
             solution = self.sample_latents(condition, settings, noise, on_step=tick)
             video = self.decode(solution.latents, condition)
             yield video[:, :, shown:]
             initial = _last(video, shape.overlap) if shape.overlap < shape.frames else video
             shown = initial.shape[2]
+            initial = _cut_to_levels(initial) if settings.parity.cut_levels else initial
             if settings.schedule.later_shift is not None:
                 settings = settings.changed(shift=settings.schedule.later_shift)
 
     @torch.no_grad()
     def encode_condition(
-        self, prompts: Sequence[str], settings: Settings, initial: Tensor | None = None
+        self,
+        prompts: Sequence[str],
+        settings: Settings,
+        initial: Tensor | None = None,
+        generators: Sequence[torch.Generator] = (),
     ) -> Condition:
         """Encode prompts and initial frames.
 
@@ -159,6 +171,7 @@ class Generator:
             prompts: one per sample.
             settings: guidance decides which texts are encoded, memory how they are passed.
             initial: pixel frames [B, 3, F, H, W] in -1..1, F = 4k + 1.
+            generators: on the CPU, one per sample; drawn from where condition latents are not the posterior's mode.
         """
         rounds = [list(prompts)]
         if not settings.guidance.is_off:
@@ -169,8 +182,11 @@ class Generator:
         if initial is None:
             return Condition(texts)
         weight = next(self.model.parameters())
-        latents = self.codec.encode(initial).to(weight.device)
-        cache = self.model.cache(latents.to(weight.dtype)) if settings.memory.cache else None
+        drawn = settings.parity.posterior
+        latents = (self.codec.sample(initial, generators) if drawn else self.codec.encode(initial)).to(weight.device)
+        cache = None
+        if settings.memory.cache and not _fits_condition(settings, latents):
+            cache = self.model.cache(latents.to(weight.dtype), offload=settings.memory.offload)
         return Condition(texts, initial, latents, cache)
 
     @torch.no_grad()
@@ -198,8 +214,12 @@ class Generator:
         shape = (self.codec.channels, frames, rows, columns)
         device = next(self.model.parameters()).device
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-        solve, sigmas = solver or self.solver, settings.schedule.sigmas()
-        return solve(self.predictor(condition, settings), noise, sigmas, generators=generators, on_step=on_step)
+        continues = condition.continues_video
+        if continues and settings.parity.bf16_noise:
+            noise = noise.bfloat16().float()
+        solve, sigmas = solver or self.solver, settings.schedule.sigmas(continues=continues)
+        predict = without_first(self.predictor(condition, settings), sigmas, settings.guidance)
+        return solve(predict, noise, sigmas, generators=generators, on_step=on_step)
 
     def decode(self, latents: Tensor, condition: Condition) -> Tensor:
         """Return the video of new frames after the initial ones, which stay as they were given.
@@ -218,17 +238,19 @@ class Generator:
     def predictor(self, condition: Condition, settings: Settings) -> Predict:
         """Return the guided prediction for the new frames; gradients flow through it where they are enabled."""
         guidance, bf16_t = settings.guidance, settings.schedule.bf16_t
-        passes = [self._pass(texts, condition) for texts in condition.texts]
+        fits_all = _fits_condition(settings, condition.latents)
+        passes = [self._pass(texts, condition, whole=fits_all) for texts in condition.texts]
+        clean = condition.latents.shape[2] if fits_all and condition.latents is not None else 0
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             t = t.bfloat16().float() if bf16_t else t
             if guidance.is_off:
-                return passes[0](x, t)
+                return passes[0](x, t)[:, :, clean:]
             if settings.memory.batched:
                 with_prompt, without = passes[0](x.repeat(2, 1, 1, 1, 1), t.repeat(2)).chunk(2)
             else:
                 with_prompt, without = (one(x, t) for one in passes)
-            return guidance(with_prompt, without)
+            return guidance(with_prompt, without)[:, :, clean:]
 
         return predict
 
@@ -237,8 +259,11 @@ class Generator:
         states = pack_text(self.text_encoder.encode(texts), self.model.config.text_tokens)
         return TextStates(states.to(weight.device, weight.dtype), copies)
 
-    def _pass(self, texts: TextStates, condition: Condition) -> Predict:
-        """Return the network's prediction for the new frames of x, which has the samples `texts.copies` times over."""
+    def _pass(self, texts: TextStates, condition: Condition, *, whole: bool = False) -> Predict:
+        """Return the network's prediction for the new frames of x, which has the samples `texts.copies` times over.
+
+        whole: for the condition's too, which come first.
+        """
         dtype, states = next(self.model.parameters()).dtype, texts.states
         if condition.latents is None:
             return lambda x, t: self.model(x.to(dtype), t, states).float()
@@ -249,8 +274,8 @@ class Generator:
         count = clean.shape[2]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            whole = torch.cat([clean, x.to(dtype)], 2)
-            return self.model(whole, t, states, cond_frames=count)[:, :, count:].float()
+            joined = torch.cat([clean, x.to(dtype)], 2)
+            return self.model(joined, t, states, cond_frames=count)[:, :, 0 if whole else count :].float()
 
         return predict
 
@@ -268,6 +293,22 @@ class Generator:
             )
         if initial is not None:
             _check_initial(initial, settings.shape, len(prompts))
+
+
+def _steps(settings: Settings, initial: Tensor | None = None, *, after: int = 0) -> int:
+    """Count the steps of a segment that begins with initial frames, or with `after` of the one before."""
+    given = after if initial is None else initial.shape[2]
+    return len(settings.schedule.sigmas(continues=given > 1)) - 1
+
+
+def _fits_condition(settings: Settings, latents: Tensor | None) -> bool:
+    """Whether guidance is fitted over the condition too, as published without a cache: of an image's one latent."""
+    return settings.parity.fit_condition and latents is not None and latents.shape[2] == 1
+
+
+def _cut_to_levels(video: Tensor) -> Tensor:
+    """Cut values in -1..1 down to whole levels of 0..255."""
+    return ((video + 1) * 127.5).floor().clamp(0, 255) / 127.5 - 1
 
 
 def _check_initial(initial: Tensor, shape: Shape, count: int) -> None:

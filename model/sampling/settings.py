@@ -43,11 +43,27 @@ class Memory:
     """Values kept in memory to save time.
 
     cache: keys and values of the condition, computed once. batched: with and without the prompt in one pass, at twice
-    the memory.
+    the memory. offload: the cache lies in the host's memory.
     """
 
     cache: bool = True
     batched: bool = True
+    offload: bool = False
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Details in which the published sampler differs from ours; `reel generate --published` turns all on.
+
+    posterior: condition latents are drawn from the VAE's posterior; ours are its mode. cut_levels: frames that a
+    segment goes on from are cut down to whole levels of 0..255. fit_condition: of a video from an image, CFG-zero* fits
+    the scale over the image's latents too. bf16_noise: noise of a continuation is rounded to bf16.
+    """
+
+    posterior: bool = False
+    cut_levels: bool = False
+    fit_condition: bool = False
+    bf16_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,7 @@ class Settings:
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
     memory: Memory = field(default_factory=Memory)
+    parity: Parity = field(default_factory=Parity)
 
     @classmethod
     def of(cls, **flat: Any) -> "Settings":
@@ -81,7 +98,8 @@ class Settings:
         """Return all settings by name, as files that are made by them carry them."""
         guidance = asdict(self.guidance)
         guidance["guidance"] = guidance.pop("scale")
-        return {**asdict(self.shape), **asdict(self.schedule), **guidance, **asdict(self.memory)}
+        groups = (self.shape, self.schedule, self.memory, self.parity)
+        return {name: value for group in groups for name, value in asdict(group).items()} | guidance
 
     def check(self, patch: tuple[int, int, int]) -> None:
         """Raise ModelError for a size that does not divide, or an impossible number of steps. patch: the network's."""
@@ -92,7 +110,8 @@ class Settings:
 _GROUP = {
     **dict.fromkeys(asdict(Shape()), "shape"),
     **dict.fromkeys(asdict(Schedule()), "schedule"),
-    **dict.fromkeys(["guidance", "rule", "negative"], "guidance"),
+    **dict.fromkeys(["guidance", "rule", "negative", "zero_init"], "guidance"),
     **dict.fromkeys(asdict(Memory()), "memory"),
+    **dict.fromkeys(asdict(Parity()), "parity"),
 }
 """The group of each setting."""

@@ -21,9 +21,7 @@ BT709 = 1  # the code of BT.709 as matrix, primaries and transfer (ITU-T H.273)
 LIMITED = 1
 
 
-def write_video(
-    path: Path | str, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None
-) -> Path:
+def write_video(path: Path | str, video: "Tensor", fps: float, about: Mapping[str, Any] | None = None) -> Path:
     """Write one video, [3, F, H, W] in -1..1; `about` goes into its comment tag. Width and height must be even."""
     with VideoWriter(Path(path), fps) as writer:
         writer.write(video)

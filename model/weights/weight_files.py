@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from reelwright.model.config import DiTConfig
 from reelwright.model.errors import ModelError
+from reelwright.model.weights.their_names import ANCHORS, published_parts
 
 CLASS_NAME = "LongCatVideoTransformer3DModel"
+FASTVIDEO_CLASS = "LongCatTransformer3DModel"
+"""The class that FastVideo's converted folders name; its config calls num_heads num_attention_heads."""
 STEM = "diffusion_pytorch_model"
 ANCHOR = "x_embedder.proj.weight"
 """A tensor that every checkpoint of the network has: what stands before this name is a prefix."""
@@ -23,9 +27,10 @@ SUBFOLDERS = ("dit", "transformer")
 class TensorFiles(Mapping[str, Tensor]):
     """Tensors of one or more safetensors files by name, in the order of the files.
 
-    A prefix before all names (`model.`) is taken off. A tensor is read when asked for; on the CPU it is mapped: its
-    pages come from the file as they are used. One file is open at a time, so pages of tensors that were cast or copied
-    are given back when the next is opened.
+    A prefix before all names (`model.`) is taken off; names of FastVideo's and ComfyUI's layouts are turned into the
+    published ones, their q, k, v put together. A tensor is read when asked for; on the CPU it is mapped: its pages come
+    from the file as they are used. One file is open at a time, so pages of tensors that were cast or copied are given
+    back when the next is opened.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -42,21 +47,27 @@ class TensorFiles(Mapping[str, Tensor]):
                     raise ModelError(f"{file}: {name} is in {self._where[name].name} too")
                 piece = opened.get_slice(name)
                 self._where[name], self._shapes[name] = file, (tuple(piece.get_shape()), piece.get_dtype())
-        self.prefix = _prefix(self._where)
+        self.layout = next((maker for name, maker in ANCHORS.items() if _prefix(self._where, name) is not None), None)
+        self._stored = self._by_shown_name()
 
     def __getitem__(self, name: str) -> Tensor:
-        stored = name if name in self._where else self.prefix + name
-        return self._open(self._where[stored]).get_tensor(stored)
+        stored = self._stored[name]
+        parts = [self._open(self._where[part]).get_tensor(part) for part in stored]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._shown, self._where)
+        return iter(self._stored)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._stored)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor."""
-        return {self._shown(name): shape for name, (shape, _) in self._shapes.items()}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, stored in self._stored.items():
+            parts = [self._shapes[part][0] for part in stored]
+            shapes[name] = parts[0] if len(parts) == 1 else (sum(rows for rows, *_ in parts), *parts[0][1:])
+        return shapes
 
     def dtypes(self) -> list[str]:
         """Return the dtypes that occur, by safetensors' names: F32, BF16."""
@@ -67,8 +78,11 @@ class TensorFiles(Mapping[str, Tensor]):
         """Size of the files in bytes."""
         return sum(f.stat().st_size for f in self.files)
 
-    def _shown(self, stored: str) -> str:
-        return stored[len(self.prefix) :] if stored.startswith(self.prefix) else stored
+    def _by_shown_name(self) -> dict[str, list[str]]:
+        if self.layout is not None:
+            return published_parts(self._where)
+        prefix = _prefix(self._where, ANCHOR) or ""
+        return {name.removeprefix(prefix): [name] for name in self._where}
 
     def _open(self, file: Path) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -141,8 +155,10 @@ def parse_config(text: str, source: str | Path) -> tuple[DiTConfig, dict[str, An
         raise ModelError(f"{source}: not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ModelError(f"{source}: expected an object of fields")
-    if (kind := fields.get("_class_name", CLASS_NAME)) != CLASS_NAME:
+    if (kind := fields.get("_class_name", CLASS_NAME)) not in (CLASS_NAME, FASTVIDEO_CLASS):
         raise ModelError(f"{source} is of a {kind}; this network is {CLASS_NAME}")
+    if "num_attention_heads" in fields:
+        fields.setdefault("num_heads", fields.pop("num_attention_heads"))
     known = {k: v for k, v in fields.items() if k in DiTConfig.model_fields}
     try:
         return DiTConfig(**known), {k: v for k, v in fields.items() if k not in known and k != "_class_name"}
@@ -217,6 +233,7 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / n for n in names]
 
 
-def _prefix(names: Mapping[str, Any]) -> str:
-    found = [n.removesuffix(ANCHOR) for n in names if n == ANCHOR or n.endswith(f".{ANCHOR}")]
-    return found[0] if len(found) == 1 else ""
+def _prefix(names: Mapping[str, Any], anchor: str) -> str | None:
+    """Return what stands before a name that every checkpoint of a layout has; None where it is not there once."""
+    found = [n.removesuffix(anchor) for n in names if n == anchor or n.endswith(f".{anchor}")]
+    return found[0] if len(found) == 1 else None

@@ -191,8 +191,9 @@ def _clip(what: str, store: Store | None) -> Origin:
 def _weights(path: Path, store: Store | None) -> Origin:
     """Return the origin of a folder or a file of weights; without a record beside them only their hash is known."""
     from reelwright.model.checkpoint import weights_hash
+    from reelwright.model.lora.files import is_lora
     from reelwright.model.weights.weight_files import open_weights
-    from reelwright.pipelines.weights.convert import is_lora, read_note
+    from reelwright.pipelines.weights.convert import read_note
 
     weights = open_weights(path)
     kind = "lora" if is_lora(weights) else "weights"

@@ -17,6 +17,7 @@ from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from reelwright.training.data.encode import Decoded
+    from reelwright.training.data.pairs import PairMaker
 
 DECODED_AHEAD = 2
 """Clips that are decoded before the network is ready for them: half a GB each at 720p and 189 frames."""
@@ -45,10 +46,11 @@ class Encoder:
     def __init__(self, recipe: dict[str, Any], store_uri: str, media_version: int, device: str) -> None:
         self.recipe, self.store = TrainRecipe.model_validate(recipe), Store(store_uri)
         self.media_version, self.device = media_version, device
-        self.decode = SandboxDecoder(self.recipe.data.fps)
+        self.decode = SandboxDecoder(self.recipe.data.fps, self.recipe.data.rates)
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="reel-decode")
         self._codec: Any = None
         self._text: Any = None
+        self._pairs: PairMaker | None = None
 
     def check(self) -> str:
         """Return why this node cannot encode, or ""."""
@@ -77,7 +79,9 @@ class Encoder:
         from reelwright.training.data.encode import encoded_row, fingerprints_of
 
         if self._codec is None:
-            self._text, self._codec = None, load_codec(self.recipe.codec, device=self.device)
+            self._text = None
+            self._pairs = self._pair_maker()
+            self._codec = load_codec(self.recipe.codec, device=self.device)
         dtype, prints = self.recipe.data.store_dtype, fingerprints_of(self.recipe)
         rows: list[dict[str, Any]] = []
         failures: dict[str, Failed] = {}
@@ -87,8 +91,22 @@ class Encoder:
             except MediaError as error:
                 failures[clip_id] = Failed(STAGE, f"{window.key}: {error}", error.detail)
                 continue
-            rows.append(encoded_row(clip_id, window, decoded, self._codec, dtype=dtype, fingerprint=prints.latents))
+            row = encoded_row(
+                clip_id, window, decoded, self._codec, dtype=dtype, fingerprint=prints.latents, pairs=self._pairs
+            )
+            rows.append(row)
         return self._write("latents", rows, "latents", failures)
+
+    def _pair_maker(self) -> "PairMaker | None":
+        """Make the maker of pairs, with the base model where the recipe sends the first stage through it."""
+        from reelwright.training.data.pairs import pair_maker
+
+        pair = self.recipe.data.pair
+        if pair is None or pair.base is None:
+            return pair_maker(self.recipe)
+        from reelwright.training.base_trip import load_denoiser
+
+        return pair_maker(self.recipe, load_denoiser(self.recipe, pair.base, device=self.device))
 
     def _ahead(self, window: Window, clip_ids: Sequence[str]) -> Iterator[tuple[str, "Future[Decoded]"]]:
         """Yield clips that a thread reads and decodes while those before are encoded."""

@@ -9,6 +9,7 @@ from reelwright.model.codec.base import CHANNELS
 from reelwright.model.errors import ModelError
 from reelwright.model.text import count_tokens
 from reelwright.training.data.encode import item_bytes
+from reelwright.training.data.pairs import HALVES
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.data.windows import wanted_windows
@@ -48,10 +49,10 @@ def plan_storage(store: Store, snapshot: str, recipe: TrainRecipe) -> Storage:
     rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
     plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     size = item_bytes(recipe.data.store_dtype)
-    windows, numbers = 0, 0
+    windows, numbers, halves = 0, 0, HALVES if recipe.data.pair else 1
     for window, clips in wanted_windows(plan):
         windows += len(clips)
-        numbers += len(clips) * CHANNELS * math.prod(window.bucket.latent)
+        numbers += len(clips) * CHANNELS * halves * math.prod(window.bucket.latent)
     captions = plan.captions()
     tokens, is_estimate = _mean_tokens(captions[:: -(-len(captions) // COUNTED)], recipe)
     states = round(len(captions) * tokens * recipe.model.caption_channels * size)

@@ -154,15 +154,18 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     from reelwright.model.codec import load_codec
     from reelwright.model.text import load_text_encoder
     from reelwright.training.data.fresh import FreshSamples, stored_media
+    from reelwright.training.data.pairs import pair_maker
     from reelwright.training.data.sandbox_decoder import SandboxDecoder
 
     codec = None if latents else load_codec(recipe.codec, device=str(world.device))
     text = None if states else load_text_encoder(recipe.text, device=str(world.device))
-    decode = SandboxDecoder(recipe.data.fps)
+    decode = SandboxDecoder(recipe.data.fps, recipe.data.rates)
     try:
         media = stored_media(store, job.snapshot)
         dtype = recipe.data.store_dtype
-        yield FreshSamples(media, codec, text, decode, store_dtype=dtype, unreadable=MediaError)
+        yield FreshSamples(
+            media, codec, text, decode, store_dtype=dtype, unreadable=MediaError, pairs=pair_maker(recipe)
+        )
     finally:
         decode.close()
 

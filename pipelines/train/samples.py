@@ -57,8 +57,9 @@ class SampleWriter:
         tokens = self.recipe.model.tokens(*latent_size(own.frames, height, width))
         shift = self.recipe.sampling.timestep_shift(tokens)
         return Settings.of(
-            width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift
-        )
+            width=width, height=height, frames=own.frames, steps=own.steps, guidance=own.guidance, shift=shift,
+            distilled=own.distilled,
+        )  # fmt: skip
 
     def _precision(self) -> AbstractContextManager[Any]:
         from reelwright.training.distributed.parallel import autocast

@@ -21,13 +21,14 @@ from reelwright.model.config import DiTConfig
 from reelwright.model.dit import DiT
 from reelwright.model.lora.files import (
     DOT,
-    LayerWeights,
     adapter_names,
     check_layers,
+    published_tensors,
     read_lora,
     to_published,
     write_lora,
 )
+from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError
@@ -46,11 +47,6 @@ class Written:
     num_bytes: int
     files: int
     sha256: str
-
-
-def is_lora(weights: Iterable[str]) -> bool:
-    """Return whether names are those of a LoRA file."""
-    return any(name.startswith(f"lora{DOT}") for name in weights)
 
 
 def meta_model(config: DiTConfig) -> DiT:
@@ -84,7 +80,7 @@ def import_weights(
     fitting = set(report.fitting)
     tensors = chain(((name, weights[name]) for name in weights if name in fitting), fresh.items())
     save_model(tensors, config, out, max_shard_bytes=max_shard_bytes, dtype=dtype, extra=extra)
-    return _finish(out, {"kind": "weights", "source": str(source), "initialised": list(report.missing)})
+    return finish(out, {"kind": "weights", "source": str(source), "initialised": list(report.missing)})
 
 
 def check_lora(path: Path, config: DiTConfig) -> dict[str, LayerWeights]:
@@ -95,9 +91,12 @@ def check_lora(path: Path, config: DiTConfig) -> dict[str, LayerWeights]:
 
 
 def import_lora(source: Path, out: Path) -> Written:
-    """Copy a LoRA file to a folder, once it has been checked."""
+    """Write a LoRA file of any known form to a folder with published keys, once it has been checked."""
     weights = open_weights(source)
-    return _write_lora({name: weights[name] for name in weights}, out, {"kind": "lora", "source": str(source)})
+    tensors = {name: weights[name] for name in weights}
+    if not any(name.startswith(f"lora{DOT}") for name in tensors):
+        tensors = published_tensors(read_lora(weights.files[0]))
+    return _write_lora(tensors, out, {"kind": "lora", "source": str(source)})
 
 
 def export_weights(
@@ -113,7 +112,7 @@ def export_weights(
     stream = network_tensors(path, ema=ema, base=base)
     save_model(stream, recipe.model, out, max_shard_bytes=max_shard_bytes, dtype=dtype)
     note = {"kind": "weights", "merged": merged, "recipe": recipe.model_dump(mode="json")}
-    return _finish(out, _lineage(path, ema) | note)
+    return finish(out, lineage_of(path, ema) | note)
 
 
 def exported_recipe(weights: Path) -> TrainRecipe | None:
@@ -144,6 +143,16 @@ def network_tensors(checkpoint: Path, *, ema: bool, base: Path | None = None) ->
 def export_lora(checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | None, name: str) -> Written:
     """Write a training checkpoint's adapter as a LoRA file with published keys."""
     path = find_checkpoint(checkpoint)
+    tensors = adapter_tensors(path, ema=ema, dtype=dtype, name=name)
+    return _write_lora(tensors, out, lineage_of(path, ema) | {"kind": "lora"})
+
+
+def adapter_tensors(path: Path, *, ema: bool, dtype: torch.dtype | None, name: str) -> dict[str, Tensor]:
+    """Return a training checkpoint's adapter under published keys.
+
+    Raises:
+        UserError: it has no adapter of this name.
+    """
     there = adapter_names(tensor_names(path))
     if name not in there:
         have = f"it has {', '.join(there)}" if there else "it has none; without --lora the whole network is exported"
@@ -153,7 +162,7 @@ def export_lora(checkpoint: Path, out: Path, *, ema: bool, dtype: torch.dtype | 
     tensors = to_published(state, name=name)
     for layer in {n.rpartition(".lora.")[0] for n in state}:  # a checkpoint of parameters alone has no scale
         tensors.setdefault(f"lora{DOT}{layer.replace('.', DOT)}.alpha_scale", torch.tensor(_scale(recipe)))
-    return _write_lora(tensors, out, _lineage(path, ema) | {"kind": "lora"})
+    return tensors
 
 
 def merge_stream(tensors: Iterable[tuple[str, Tensor]], scale: float) -> Iterator[tuple[str, Tensor]]:
@@ -226,17 +235,23 @@ def recipe_of(path: Path) -> TrainRecipe:
         raise UserError(f"{path}: its recipe cannot be read ({first_line(error)})") from None
 
 
-def _lineage(path: Path, ema: bool) -> dict[str, Any]:
+def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
+    """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
     return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
 
 
 def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> Written:
+    refuse_full(out)
+    write_lora(tensors, out / LORA_FILE)
+    return finish(out, note)
+
+
+def refuse_full(out: Path) -> None:
+    """Raise UserError unless `out` is a new or empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and not empty; give a new folder")
-    write_lora(tensors, out / LORA_FILE)
-    return _finish(out, note)
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
@@ -249,7 +264,7 @@ def read_note(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _finish(out: Path, note: dict[str, Any]) -> Written:
+def finish(out: Path, note: dict[str, Any]) -> Written:
     """Read what was written, and put down what it is."""
     weights = open_weights(out)
     count = sum(map(numel, weights.shapes().values()))

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.model.config import DiTConfig
-from reelwright.model.lora.files import LayerWeights, adapter_names, parse_lora
+from reelwright.model.lora.files import adapter_names, is_lora, read_lora
+from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.weights.weight_files import TensorFiles, open_weights, read_config
-from reelwright.pipelines.weights.convert import ABOUT, is_lora, numel, recipe_of, report_keys
+from reelwright.pipelines.weights.convert import ABOUT, numel, recipe_of, report_keys
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, tensor_names
 
 
@@ -71,7 +72,7 @@ def _describe_weights(path: Path, weights: TensorFiles) -> list[str]:
 
 
 def _describe_lora(path: Path, weights: TensorFiles) -> list[str]:
-    layers = parse_lora({name: weights[name] for name in weights}, path)
+    layers = read_lora(weights.files[0])
     return [f"weights {path}", f"{'model':12} {lora_line(layers)}", f"{'dtype':12} {', '.join(weights.dtypes())}"]
 
 

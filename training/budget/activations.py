@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
-from reelwright.training.recipe import ParallelConfig, TrainRecipe
+from reelwright.training.recipe import DataConfig, ParallelConfig, TrainRecipe
 
 DEPTHS = (2, 3)
 """Blocks of the traced networks. One is too few to extrapolate from: with the second, gradients of captions are summed,
@@ -44,7 +44,10 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     """
     parts = {name: getattr(recipe, name) for name in DECIDING}
     context = {"context": recipe.parallel.context, "context_form": recipe.parallel.context_form}
-    alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context)})
+    data = DataConfig().model_copy(update={"pair": recipe.data.pair})  # pairs have twice the latents
+    alike = TrainRecipe().model_copy(
+        update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data}
+    )
     return _traced(alike, shape, half)
 
 

@@ -12,15 +12,17 @@ import torch
 
 from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
+from reelwright.model.lora.adapters import lora_parameters
 from reelwright.training.adapters import MODULATION, adapt
 from reelwright.training.budget.activations import Activations, trace
 from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
-from reelwright.training.budget.throughput import step_flops
+from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
 from reelwright.training.data.buckets import Bucket, buckets_of
 from reelwright.training.distributed.world import mesh_sizes
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ComputeConfig, DataConfig, TrainRecipe
+from reelwright.training.registry import STUDENT, AdapterPart
 
 FP32, BF16 = 4, 2
 CUDA_BYTES = 2 << 30
@@ -118,7 +120,7 @@ def plan_memory(
     replicate, shard, context = mesh_sizes(recipe.parallel, ranks)
     micro_batches = micro_batches_of(recipe, ranks)
     costly = bucket or max(buckets_of(recipe.data), key=lambda b: _flops(recipe, b))
-    counts = count_parameters(recipe.model, recipe.lora, recipe.compute)
+    counts = count_parameters(recipe.model, recipe.lora, recipe.compute, recipe.objective.adapters)
     half = ranks > 1 and device == "cuda" and recipe.compute.precision == "bf16"
     held = {b: trace(recipe, shape_of(recipe, b), half=half) for b in ([bucket] if bucket else heaviest(recipe))}
     bucket = max(held, key=lambda b: held[b].peak)
@@ -191,12 +193,21 @@ def batch_size(bucket: Bucket, data: DataConfig, config: DiTConfig) -> int:
 
 
 @lru_cache(maxsize=64)
-def count_parameters(config: DiTConfig, lora: LoRAConfig | None, compute: ComputeConfig) -> Counts:
-    """Count the parameters of a network on tensors without storage."""
+def count_parameters(
+    config: DiTConfig,
+    lora: LoRAConfig | None,
+    compute: ComputeConfig,
+    adapters: tuple[AdapterPart, ...] = (AdapterPart(STUDENT),),
+) -> Counts:
+    """Count the parameters of a network on tensors without storage; adapters: of an objective, where there is lora."""
     with torch.device("meta"):
         model = DiT(config)
     if lora:
-        adapt(model, lora, compute)
+        for part in adapters:
+            adapt(model, lora, compute, name=part.name)
+        for part in adapters:
+            for parameter in lora_parameters(model, part.name):
+                parameter.requires_grad_(part.trained)
     blocks = list(model.blocks.parameters())
     everything = list(model.parameters())
     in_blocks = sum(p.numel() for p in blocks)
@@ -217,7 +228,7 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
     grid = (bucket.latent[0], bucket.latent[1] // patch[1], bucket.latent[2] // patch[2])
     tokens = recipe.text.tokens
     sizes = {"batch": batch, "cond_frames": 0, "text_tokens": tokens}
-    return step_flops(recipe.model, recipe.lora, grid, **sizes, attention=recipe.attention)
+    return objective_flops(recipe, grid, recipe.attention, **sizes)
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reelwright.model.config import AttentionConfig, DiTConfig, LoRAConfig
-from reelwright.model.flops import train_flops
+from reelwright.model.flops import forward_flops, train_flops
 from reelwright.model.lora.flops import lora_train_flops
 from reelwright.training.batch import Batch
 from reelwright.training.budget.devices import peak_flops
@@ -30,13 +30,24 @@ def step_flops(
     )  # fmt: skip
 
 
+def objective_flops(recipe: TrainRecipe, grid: tuple[int, int, int], attention: AttentionConfig, **sizes: int) -> int:
+    """Count a micro-batch's operations under a recipe's objective: the trained pass, and those of `passes` beside it.
+
+    A teacher's adapter is not counted: about 1 % of its pass.
+    """
+    beside = recipe.objective.passes
+    trained = step_flops(recipe.model, recipe.lora, grid, **sizes, attention=attention)
+    forward = forward_flops(recipe.model, grid, **sizes, attention=attention) if beside.forward else 0
+    return round((1 + beside.trained) * trained + beside.forward * forward)
+
+
 def batch_flops(recipe: TrainRecipe, batch: Batch, attention: AttentionConfig) -> int:
-    """Count the operations of a batch's forward and backward pass, by the ranks that share it together."""
+    """Count the operations of a batch, a teacher's passes included, by the ranks that share it together."""
     num, _, frames, height, width = batch.latents.shape
     _, rows, columns = recipe.model.patch_size
-    return step_flops(
-        recipe.model, recipe.lora, (frames, height // rows, width // columns),
-        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.keys_per_caption, attention=attention,
+    return objective_flops(
+        recipe, (frames, height // rows, width // columns), attention,
+        batch=num, cond_frames=batch.cond_frames, text_tokens=batch.text.keys_per_caption,
     )  # fmt: skip
 
 

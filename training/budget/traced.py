@@ -21,8 +21,8 @@ from reelwright.model.config import AttentionConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sparse import SparseAttention
 from reelwright.model.text import PackedText
-from reelwright.training.adapters import adapt, blocks_to_bf16
-from reelwright.training.batch import Batch, Draws, Task
+from reelwright.training.adapters import adapt_all, blocks_to_bf16
+from reelwright.training.batch import Batch, Draws, PairBatch, Task
 from reelwright.training.distributed.context import context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast, parallelize
 from reelwright.training.distributed.world import World, start
@@ -82,7 +82,7 @@ class TracedRun:
         self.compute = recipe.compute.model_copy(update={"compile": False})
         self.model = DiT(recipe.model)
         if recipe.lora:
-            adapt(self.model, recipe.lora, self.compute)
+            adapt_all(self.model, recipe)
         if self.half and not self.sharded:
             blocks_to_bf16(self.model)
         of_weights = self.world if self.sharded else World.alone("cpu")
@@ -111,10 +111,11 @@ class TracedRun:
         states = torch.empty(num * tokens, config.caption_channels)
         draws = Draws(torch.empty(num, dtype=torch.float64), torch.empty(num, size[2]), torch.empty(size))
         task: Task = "i2v" if self.shape.cond_frames else "t2v"
-        return Batch(
+        batch = Batch(
             torch.empty(size), PackedText(states, torch.full((num,), tokens), tokens), task, self.shape.cond_frames,
             list(range(num)), [""] * num, num, step=0, micro=0, draws=draws,
         )  # fmt: skip
+        return PairBatch.of(batch, torch.empty(size)) if self.recipe.data.pair else batch
 
 
 def _traceable(recipe: TrainRecipe) -> ParallelConfig:

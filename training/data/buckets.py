@@ -7,8 +7,9 @@ to the image bucket.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -120,8 +121,23 @@ class Assignment:
     scale: np.ndarray
 
 
-def assign(width: np.ndarray, height: np.ndarray, frames: np.ndarray, data: DataConfig) -> Assignment:
-    """width, height: pixels of each clip; frames: what `samples` says of it (all [N])."""
+def assign(
+    width: np.ndarray,
+    height: np.ndarray,
+    frames: np.ndarray,
+    data: DataConfig,
+    *,
+    at_rate: Mapping[float, np.ndarray] = MappingProxyType({}),
+) -> Assignment:
+    """Assign clips to buckets.
+
+    Args:
+        width: of each clip, pixels, [N].
+        height: of each clip, pixels, [N].
+        frames: of each clip at the recipe's rate, as `samples` says, [N].
+        data: of the recipe.
+        at_rate: the same at each other frame rate of the recipe.
+    """
     buckets = buckets_of(data)
     number = {b: i for i, b in enumerate(buckets)}
     classes = sorted({name: _shapes(name, data.ratios) for name in data.sizes}.values(), key=lambda s: (_area(s), s))
@@ -136,7 +152,8 @@ def assign(width: np.ndarray, height: np.ndarray, frames: np.ndarray, data: Data
             if count == 1:
                 image[:, s] = here
             else:
-                video[:, s] = np.where(frames >= count, here, video[:, s])
+                long_enough = at_rate.get(data.rate_of(count), frames) >= count
+                video[:, s] = np.where(long_enough, here, video[:, s])
     too_large = scale > 1 / FILLED
     too_large[:, 0] = False
     image[too_large], video[too_large] = -1, -1

@@ -16,9 +16,11 @@ import numpy as np
 from reelwright.model.codec import Codec, codec_fingerprint
 from reelwright.model.text import TextEncoder, text_fingerprint
 from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.pairs import PairMaker, stored_seed
+from reelwright.training.data.pixels import encode_frames
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.windows import MIDDLE, Window
-from reelwright.training.recipe import TrainRecipe
+from reelwright.training.recipe import DataConfig, TrainRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -58,27 +60,18 @@ def fingerprints_of(recipe: TrainRecipe) -> Fingerprints:
     """Known without loading a network. Raises ModelError when its weights are not there."""
     dtype = recipe.data.store_dtype
     return Fingerprints(
-        f"{codec_fingerprint(recipe.codec)}-{recipe.data.fps:g}fps-{dtype}-v{VERSION}",
+        f"{codec_fingerprint(recipe.codec)}-{_rates(recipe.data)}-{dtype}-v{VERSION}{_pair(recipe.data)}",
         f"{text_fingerprint(recipe.text)}-{dtype}",
     )
 
 
-def encode_frames(frames: np.ndarray, codec: Codec) -> torch.Tensor:
-    """Encode uint8 frames [F, H, W, 3]: float32 latents [C, T, H/8, W/8] on the device of the codec."""
-    return codec.encode(_video(frames, codec.device).permute(3, 0, 1, 2)[None])[0].float()
+def _rates(data: DataConfig) -> str:
+    own = [f"{frames}@{rate:g}" for frames, rate in sorted(data.rates.items()) if rate != data.fps]
+    return f"{data.fps:g}fps" + "".join(f"+{one}" for one in own)
 
 
-def _video(frames: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return frames as float32 in -1..1. They travel to a GPU as bytes, and nobody waits for them."""
-    import torch
-
-    if device.type != "cuda":
-        video = np.divide(frames, 127.5, dtype=np.float32)
-        video -= 1
-        return torch.from_numpy(video)
-    pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)
-    np.copyto(pinned.numpy(), frames)
-    return pinned.to(device, non_blocking=True).float().div_(127.5).sub_(1)
+def _pair(data: DataConfig) -> str:
+    return f"-pair-{data.pair.fingerprint}" if data.pair else ""
 
 
 def latents_row(
@@ -90,10 +83,22 @@ def latents_row(
 
 
 def encoded_row(
-    clip_id: str, window: Window, decoded: Decoded, codec: Codec, *, dtype: str, fingerprint: str
+    clip_id: str,
+    window: Window,
+    decoded: Decoded,
+    codec: Codec,
+    *,
+    dtype: str,
+    fingerprint: str,
+    pairs: PairMaker | None = None,
 ) -> dict[str, Any]:
-    """Return the row of `latents` of a window that has been decoded."""
-    latents, bucket = encode_frames(decoded.frames, codec), window.bucket
+    """Return the row of `latents` of a window that has been decoded; with `pairs`, of the pair that it makes."""
+    bucket = window.bucket
+    if pairs is None:
+        latents = encode_frames(decoded.frames, codec)
+    else:
+        low = pairs.first_stage(decoded.frames, bucket, stored_seed(pairs.config, clip_id, window.key))
+        latents = pairs.encode(decoded.frames, low, bucket, codec)
     return {
         "clip_id": clip_id,
         "bucket": window.key,

@@ -13,9 +13,10 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.disk_cache import DiskCache
 from reelwright.training.data.encode import Decode, Fingerprints, encode_frames, item_bytes, to_bytes
 from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.pairs import HALVES, PairMaker, stored_seed
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.schedule import Draw, Schedule, mix
-from reelwright.training.data.windows import drawn_windows
+from reelwright.training.data.windows import Window, drawn_windows
 from reelwright.training.errors import TrainError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class FreshSamples:
         *,
         store_dtype: str = "fp32",
         unreadable: type[Exception] | tuple[()] = (),
+        pairs: PairMaker | None = None,
     ):
         """Take the parts.
 
@@ -53,9 +55,10 @@ class FreshSamples:
             decode: windows of an mp4.
             store_dtype: type of the states, as if they had been stored.
             unreadable: exceptions that `decode` raises for a clip that is broken.
+            pairs: makes pairs of clips; None: latents are those of the clips alone.
         """
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
-        self.store_dtype, self.unreadable = store_dtype, unreadable
+        self.store_dtype, self.unreadable, self.pairs = store_dtype, unreadable, pairs
         self._codec_lock, self._text_lock = threading.Lock(), threading.Lock()
 
     @property
@@ -64,13 +67,13 @@ class FreshSamples:
         encoder = self.codec or self.text
         return encoder.device if encoder else None
 
-    def latents(self, bucket: Bucket, draws: Sequence[Draw], *, places: Sequence[float] | None = None) -> Tensor:
-        """Encode a window of each draw's clip, float32 [B, C, T, H, W].
+    def latents(self, bucket: Bucket, draws: Sequence[Draw], *, windows: Sequence[Window] | None = None) -> Tensor:
+        """Encode a window of each draw's clip, float32 [B, C, T, H, W]; of pairs, [B, 2 C, T, H, W].
 
         Args:
             bucket: size and frames of a window.
             draws: of the clips.
-            places: of the windows, 0 to 1; by default those that the draws' seeds say.
+            windows: as they would be stored, and pairs as they would be; by default both follow the draws' seeds.
 
         Raises:
             TrainError: a clip does not decode.
@@ -79,13 +82,19 @@ class FreshSamples:
 
         assert self.codec is not None
         mp4s = self.media([d.clip_id for d in draws])
-        if places is None:
-            places = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
+        places = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
         out = []
-        for draw, at in zip(draws, places, strict=True):
+        for i, draw in enumerate(draws):
+            at = float(windows[i].place) if windows else places[i]
             frames = self._frames(draw.clip_id, mp4s[draw.clip_id], bucket, at)
+            if self.pairs is None:
+                with self._codec_lock:
+                    out.append(encode_frames(frames, self.codec))
+                continue
+            seed = stored_seed(self.pairs.config, draw.clip_id, windows[i].key) if windows else draw.seed
+            low = self.pairs.first_stage(frames, bucket, seed)
             with self._codec_lock:
-                out.append(encode_frames(frames, self.codec))
+                out.append(self.pairs.encode(frames, low, bucket, self.codec))
         return torch.stack(out)
 
     def states(self, captions: Sequence[str]) -> list[Tensor]:
@@ -126,13 +135,12 @@ class CachedSamples:
 
         windows = drawn_windows(self.schedule, bucket, draws)
         keys = [f"{self.fingerprints.latents} {d.clip_id} {w.key}" for d, w in zip(draws, windows, strict=True)]
-        shape = (self._codec_channels, *bucket.latent)
+        shape = (self._channels, *bucket.latent)
         size = int(np.prod(shape)) * item_bytes(self.schedule.data.store_dtype)
         found = {key: self.cache.get(key, size) for key in keys}
         new = [i for i, key in enumerate(keys) if found[key] is None]
         if new:
-            places = [float(windows[i].place) for i in new]
-            made = self.fresh.latents(bucket, [draws[i] for i in new], places=places)
+            made = self.fresh.latents(bucket, [draws[i] for i in new], windows=[windows[i] for i in new])
             for i, latents in zip(new, made, strict=True):
                 found[keys[i]] = self._keep(keys[i], latents)
         return torch.stack([self._tensor(found[key], *shape).float() for key in keys])
@@ -148,9 +156,9 @@ class CachedSamples:
         return [self._tensor(found[key], -1, self._text_width) for key in keys]
 
     @property
-    def _codec_channels(self) -> int:
+    def _channels(self) -> int:
         assert self.fresh.codec is not None
-        return self.fresh.codec.channels
+        return self.fresh.codec.channels * (HALVES if self.fresh.pairs else 1)
 
     @property
     def _text_width(self) -> int:

@@ -13,11 +13,12 @@ from typing import overload
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reelwright.curation.store import Store
-from reelwright.training.batch import Batch, draw
+from reelwright.training.batch import Batch, PairBatch, draw
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.fresh import samples_of as samples_for
 from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.pairs import HALVES
 from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
 from reelwright.training.data.side_stream import side_stream
@@ -186,6 +187,7 @@ class Loader(IterableDataset[Batch]):
         captions, dropped = self._captions(micro)
         with side_stream(self.samples.device) as ready:
             latents = self.samples.latents(micro.bucket, micro.samples)
+            latents, *upsampled = latents.chunk(HALVES, 1) if self.recipe.data.pair else (latents,)
             text = pack_text(self.samples.states(captions), self.recipe.model.text_tokens)
             _refuse_misfit(self.recipe, latents.shape[1], text.states.shape[1])
             seeds = [d.seed for d in micro.samples]
@@ -194,6 +196,8 @@ class Loader(IterableDataset[Batch]):
                 total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draw(seeds, latents.shape),
                 ready=ready(),
             )  # fmt: skip
+            if upsampled:
+                batch = PairBatch.of(batch, *upsampled)
         return batch.pinned() if self.portion.pin else batch
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:

@@ -33,6 +33,8 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
 UNUSED, TRAINED, HELD_OUT = 0, 1, 2
+OWN_RATE = 0.99
+"""Of a rate that a clip must have to be of that rate: 29.97 frames per second are 30."""
 NOTE = "reelwright.plan"
 
 
@@ -127,7 +129,10 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     """
     rows = _large(rows).sort_by("clip_id")
     width, height, frames = _shape_of(rows, data.fps)
-    assigned = assign(np.maximum(width, 1), np.maximum(height, 1), frames, data)
+    others = {rate: _frames_at(rows, rate, whole=_doubles(data, rate)) for rate in {*data.rates.values()} - {data.fps}}
+    if _doubles(data, data.fps):
+        others[data.fps] = _frames_at(rows, data.fps, whole=True)
+    assigned = assign(np.maximum(width, 1), np.maximum(height, 1), frames, data, at_rate=others)
     names: list[Task] = [task for task in TASKS if getattr(tasks, task) > 0]
     known, ids = width * height > 0, rows.column("clip_id").combine_chunks()
     lost = pc.is_in(ids, value_set=pa.array(sorted(failed), ids.type)).to_numpy(zero_copy_only=False)
@@ -249,12 +254,23 @@ def _chances(can: np.ndarray, tasks: np.ndarray, sizes: np.ndarray) -> tuple[np.
 
 def _shape_of(rows: pa.Table, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Width and height (0 where unknown) and frames at `rate` of every clip."""
-    width, height, count, fps = (
-        _column(rows, name).fill_null(0).to_numpy(zero_copy_only=False).astype(float)
-        for name in ("width", "height", "num_frames", "fps")
-    )
-    frames = np.rint(count * rate / np.where(fps > 0, fps, np.inf)).astype(np.int64)  # `buckets.samples`, of all
-    return width, height, np.maximum(1, frames)
+    return _numbers(rows, "width"), _numbers(rows, "height"), _frames_at(rows, rate)
+
+
+def _frames_at(rows: pa.Table, rate: float, *, whole: bool = False) -> np.ndarray:
+    """Frames of every clip at a rate: `buckets.samples`, of all. whole: 0 for a slower clip, which repeats some."""
+    count, fps = _numbers(rows, "num_frames"), _numbers(rows, "fps")
+    frames = np.maximum(1, np.rint(count * rate / np.where(fps > 0, fps, np.inf)).astype(np.int64))
+    return np.where(fps < OWN_RATE * rate, 0, frames) if whole else frames
+
+
+def _doubles(data: DataConfig, rate: float) -> bool:
+    """Whether pairs have twice the first stage's rate: every other frame is to be made, so none may be a copy."""
+    return data.pair is not None and round(rate / data.pair.fps) == 2
+
+
+def _numbers(rows: pa.Table, name: str) -> np.ndarray:
+    return _column(rows, name).fill_null(0).to_numpy(zero_copy_only=False).astype(float)
 
 
 def _column(rows: pa.Table, name: str) -> pa.Array:

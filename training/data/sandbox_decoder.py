@@ -3,6 +3,8 @@
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +38,14 @@ def read_window(path: str, rate: float, count: int, width: int, height: int, at:
 class SandboxDecoder:
     """A `training.data.encode.Decode`. Every thread that calls it has a sandbox of its own; `close` ends them."""
 
-    def __init__(self, rate: float) -> None:
-        """rate: samples a second."""
-        self.rate = rate
+    def __init__(self, rate: float, rates: Mapping[int, float] = MappingProxyType({})) -> None:
+        """Sample clips at a rate.
+
+        Args:
+            rate: samples per second.
+            rates: other ones, of windows of so many frames.
+        """
+        self.rate, self.rates = rate, dict(rates)
         self._own = threading.local()
         self._all: list[Any] = []
 
@@ -55,7 +62,8 @@ class SandboxDecoder:
             with open(path, "wb") as file:
                 file.write(mp4)
             size = {"count": bucket.frames, "width": bucket.width, "height": bucket.height}
-            arguments = {"path": path, "rate": self.rate, "at": at, **size}
+            rate = self.rates.get(bucket.frames, self.rate)
+            arguments = {"path": path, "rate": rate, "at": at, **size}
             reply = self._sandbox().call("reelwright.training.data.sandbox_decoder:read_window", arguments)
         about = reply.value
         frames = np.frombuffer(reply.blobs[0], np.uint8).reshape(about["shape"])

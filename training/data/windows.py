@@ -45,7 +45,10 @@ def count_windows(lengths: np.ndarray, bucket: Bucket, data: DataConfig) -> np.n
     Returns:
         int64 [N], at least 1: a clip that is hardly longer than the bucket has the middle alone.
     """
-    apart = max(1, round(data.window_stride_s * data.fps))
+    rate = data.rate_of(bucket.frames)
+    if rate != data.fps:
+        lengths = np.floor(lengths * (rate / data.fps)).astype(np.int64)
+    apart = max(1, round(data.window_stride_s * rate))
     return np.clip((lengths - bucket.frames) // apart, 1, data.windows)
 
 

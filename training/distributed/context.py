@@ -16,12 +16,15 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 from reelwright.kernels.attention import permuted
 from reelwright.kernels.blocks import REMEMBERED, BlockGrid, constant_for_compile
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
-from reelwright.training.batch import B
+from reelwright.training.batch import B, Batch
 from reelwright.training.distributed.partial_attention import piece_backend, whole_backend
 from reelwright.training.distributed.strips import Strips, TokenStrips, attention_types
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ParallelConfig, TrainRecipe
+
+STRIPS = "context_strips"
+"""Attribute of a DiT: the strips that its attention uses, of the batch shared last."""
 
 
 class ContextParallel:
@@ -39,6 +42,19 @@ class ContextParallel:
         """
         height, width = batch.latents.shape[3:]
         return replace(batch, strip=self.strips.divide(height // patch[1], width // patch[2]))
+
+
+def share_again(model: nn.Module, batch: Batch, patch: tuple[int, int, int]) -> None:
+    """Let a DiT's attention use the strips of a batch that was shared before others; no effect where ranks share none.
+
+    Args:
+        model: whose attention `context_parallel` has set.
+        batch: that `ContextParallel.share` returned.
+        patch: latent frames, rows and columns of a token.
+    """
+    strips = getattr(model, STRIPS, None)
+    if batch.strip is not None and strips is not None:
+        ContextParallel(strips).share(batch, patch)
 
 
 def context_parallel(
@@ -62,9 +78,11 @@ def context_parallel(
         )
     if parallel.context_form == "ulysses":
         tokens = TokenStrips(group, world.context_rank, world.context_size)
+        setattr(model, STRIPS, tokens)
         set_attention(model, UlyssesAttention(tokens, inner))
         return ContextParallel(tokens)
     rows = Strips(group, world.context_rank, world.context_size)
+    setattr(model, STRIPS, rows)
     set_attention(model, ring_attention(rows, inner))
     return ContextParallel(rows)
 

@@ -36,8 +36,8 @@ def import_(
     Copy them to a folder that `reel train` and `reel generate` take. Keys that do not fit are listed, and nothing is
     written.
     """
+    from reelwright.model.lora.files import is_lora
     from reelwright.model.weights.weight_files import open_weights
-    from reelwright.pipelines.weights.convert import is_lora
 
     size, cast = _size(max_shard), _dtype(dtype)
     if is_lora(open_weights(source)):
@@ -61,9 +61,14 @@ def import_(
     _made(made, f"next: reel train RECIPE --snapshot NAME --set init={out}")
 
 
-@checkpoint.command(epilog="Example:  reel checkpoint export runs/a/checkpoints/step-00001000 out --dtype bf16")
+@checkpoint.command(
+    epilog="Example:  reel checkpoint export runs/a/checkpoints/step-00001000 out --dtype bf16   or, for ComfyUI,   "
+    "reel checkpoint export runs/a out --lora --format comfyui --verify"
+)
 def export(
-    run: Annotated[Path, typer.Argument(metavar="CKPT", help="A step-… folder, or a run: its newest.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A step-… folder, a run (its newest), weights, or a LoRA file.")
+    ],
     out: Out,
     ema: Annotated[bool, typer.Option("--ema", help="Averaged weights.")] = False,
     lora: Annotated[bool, typer.Option("--lora", help="The adapter alone; else it is merged.")] = False,
@@ -71,18 +76,65 @@ def export(
     base: Annotated[Path | None, typer.Option(help="What the run began with, where that has moved.")] = None,
     max_shard: MaxShard = "5GB",
     dtype: Dtype = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="published or diffusers; a LoRA also fastvideo, comfyui, kohya.")
+    ] = "published",
+    components: Annotated[
+        Path | None, typer.Option(help="With --format diffusers: published pipeline to take the VAE and the rest from.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back by the others' names and compare outputs.")
+    ] = False,
 ) -> None:
-    """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys."""
-    from reelwright.pipelines.train.run import generate_command
-    from reelwright.pipelines.weights.convert import export_lora, export_weights, recipe_of
-    from reelwright.training.checkpoints import find_checkpoint
+    """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys.
 
-    size, cast = _size(max_shard), _dtype(dtype)
-    if lora:
-        _made(export_lora(run, out, ema=ema, dtype=cast, name=adapter), f"next: reel checkpoint show {out}")
+    --format writes what others load: a network for FastVideo and SGLang (diffusers), a LoRA for diffusers, FastVideo,
+    ComfyUI or kohya. Weights and LoRA files are taken too, to turn one form into another.
+    """
+    from reelwright.pipelines.weights.formats import Choice, is_lora_source
+
+    choice = Choice(ema, _dtype(dtype), adapter, base, _size(max_shard), components)
+    if lora or is_lora_source(run):
+        _export_lora(run, out, format_, choice, verify)
     else:
-        made = export_weights(run, out, ema=ema, dtype=cast, max_shard_bytes=size, base=base)
-        _made(made, f"next: {generate_command(str(out), recipe_of(find_checkpoint(run)))}")
+        _export_network(run, out, format_, choice, verify)
+
+
+def _export_lora(source: Path, out: Path, form: str, choice, verify: bool) -> None:  # type: ignore[no-untyped-def]
+    from reelwright.pipelines.weights.formats import LORA_FORMATS, lora_layers_of, write_lora_as
+    from reelwright.pipelines.weights.verify import verify_lora
+
+    _among(form, LORA_FORMATS, "a LoRA")
+    layers, note = lora_layers_of(source, choice)
+    made = write_lora_as(layers, out, form, note)
+    if verify:
+        (file,) = out.glob("*.safetensors")
+        say(verify_lora(layers, file).line("layers"))
+    _made(made, f"next: reel checkpoint show {out}")
+
+
+def _export_network(source: Path, out: Path, form: str, choice, verify: bool) -> None:  # type: ignore[no-untyped-def]
+    from reelwright.pipelines.train.run import generate_command
+    from reelwright.pipelines.weights.convert import recipe_of
+    from reelwright.pipelines.weights.formats import NETWORK_FORMATS, open_network, write_network
+    from reelwright.pipelines.weights.verify import verify_network
+
+    _among(form, NETWORK_FORMATS, "a network")
+    network = open_network(source, choice)
+    made = write_network(network, out, form)
+    if verify:
+        say(verify_network(network, out).line("tensors"))
+    following = (
+        generate_command(str(out), recipe_of(network.source)) if network.trained else f"reel checkpoint show {out}"
+    )
+    _made(made, f"next: {following}")
+
+
+def _among(form: str, formats: tuple[str, ...], what: str) -> None:
+    from reelwright.errors import UserError
+
+    if form not in formats:
+        raise UserError(f"--format {form!r}: {what} goes out as {', '.join(formats)}")
 
 
 @checkpoint.command(epilog="Example:  reel checkpoint show runs/a")

@@ -131,9 +131,9 @@ def test_segments_are_continuations_of_one_another(generator: Generator) -> None
     seen: list[torch.Tensor] = []
 
     class Spy(Generator):
-        def encode_condition(self, prompts, settings, initial=None):
+        def encode_condition(self, prompts, settings, initial=None, generators=()):
             seen.append(initial)
-            return super().encode_condition(prompts, settings, initial)
+            return super().encode_condition(prompts, settings, initial, generators)
 
     spy = Spy(generator.model, generator.codec, generator.text_encoder)
     video = spy.long(PROMPTS, 3, SEEDS, QUICK)

@@ -1,0 +1,331 @@
+"""Distilled students against their teacher, in miniature: a base, its CFG-distilled, 16-step and 4-step students.
+
+    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 1200] [--keep FOLDER] [--sheet distill.png]
+
+Trains a small network on windows of the corpus' natural footage, then LoRAs on it with the objectives
+`cfg_distillation`, `consistency` and `dmd`, each begun as the one before, all at the published shift of 12. Then
+samples the captions that it knows, from the same noise: by the teacher (50 steps, guidance 4), by the network without
+distillation (16 steps, guidance 1 and 4), and by the students (16 and 4 steps, one pass each). Per seed and sampler a
+row goes to FOLDER/rows.jsonl at once: mean squared error of the latents against the teacher's; energy of spatial high
+frequencies and motion (mean squared difference of following frames) of the decoded frames, over the teacher's; passes
+of the network per video; seconds. With --keep a run that was stopped goes on. Prints means over seeds with 95 %
+intervals (Student's t). Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelwright.curation.media.errors import MediaError
+from reelwright.model.codec import load_codec
+from reelwright.model.dit import DiT
+from reelwright.model.sampling.generator import Generator
+from reelwright.model.sampling.settings import Settings
+from reelwright.model.sampling.video_file import to_frames
+from reelwright.model.text import load_text_encoder, pack_text
+from reelwright.training.batch import Batch
+from reelwright.training.data.buckets import Bucket
+from reelwright.training.data.encode import encode_frames
+from reelwright.training.data.sandbox_decoder import SandboxDecoder
+from reelwright.training.distributed.world import World
+from reelwright.training.loop import Hooks, Trainer
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.run import build
+
+FOLDER = "natural"  # of the corpus
+WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
+TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
+CLIPS, PLACES = 12, (0.15, 0.4, 0.65, 0.9)
+STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
+SAMPLES = 8  # of a step
+STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
+FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of training. share: of --steps. start: the stage whose LoRA it begins as."""
+
+    objective: dict[str, Any]
+    share: float
+    lr: float
+    start: str = ""
+
+
+STAGES: dict[str, Stage] = {
+    "base": Stage({"kind": "flow"}, 1.0, 2e-3),
+    "cfg": Stage({"kind": "cfg_distillation"}, 0.5, 2e-3),
+    "consistency": Stage({"kind": "consistency"}, 0.75, 1e-3, start="cfg"),
+    "dmd": Stage({"kind": "dmd", "critic_lr": 1e-3, "match": 0.02, "anchor": 1.0}, 0.1, 5e-4, start="consistency"),
+}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a row is made. stage: whose weights."""
+
+    stage: str
+    settings: dict[str, Any]
+
+
+SAMPLERS = {
+    "teacher": Sampler("base", {"steps": 50, "guidance": 4.0}),
+    "undistilled 16, guidance 1": Sampler("base", {"steps": 16, "guidance": 1.0}),
+    "undistilled 16, guidance 4": Sampler("base", {"steps": 16, "guidance": 4.0}),
+    "cfg student 50": Sampler("cfg", {"steps": 50, "guidance": 1.0, "distilled": True}),
+    "student 16": Sampler("consistency", {"steps": 16, "guidance": 1.0, "distilled": True}),
+    "student 4": Sampler("dmd", {"steps": 4, "guidance": 1.0, "distilled": True}),
+}
+SHOWN = ("teacher", "undistilled 16, guidance 4", "student 16", "student 4")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
+    parser.add_argument("--seeds", default=3, type=int, choices=sorted(STUDENT_T))
+    parser.add_argument("--steps", default=1200, type=int, help="of the base; the students take shares of them")
+    parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
+    parser.add_argument("--sheet", default=Path("distill.png"), type=Path)
+    parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
+    args = parser.parse_args()
+    if not (args.corpus / FOLDER).is_dir():
+        sys.exit(f"skipped: {args.corpus / FOLDER} is not there; give the corpus' folder")
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        footage = Footage.load(args.corpus / FOLDER, folder / "footage.npz")
+        for seed in range(args.seeds):
+            measure(footage, seed, args.steps, folder, args.sheet if seed == 0 else None)
+        report([json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()], args.seeds)
+
+
+# --- footage -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Windows of clips. latents: float32 [N, C, T, h, w]; captions: one each."""
+
+    latents: Tensor
+    captions: list[str]
+
+    @classmethod
+    def load(cls, folder: Path, cache: Path) -> "Footage":
+        """Decode and encode, or read what was encoded before."""
+        if not cache.exists():
+            latents, captions = _encoded(folder)
+            np.savez(cache, latents=latents.numpy(), captions=np.array(captions))
+        with np.load(cache) as found:
+            return cls(torch.from_numpy(found["latents"]), [str(caption) for caption in found["captions"]])
+
+
+def _encoded(folder: Path) -> tuple[Tensor, list[str]]:
+    codec, decoder = load_codec(_recipe("base", 1, 0, Path()).codec), SandboxDecoder(FPS)
+    bucket = Bucket(FRAMES, HEIGHT, WIDTH)
+    latents, captions = [], []
+    try:
+        for file in sorted(folder.iterdir()):
+            for number, place in enumerate(PLACES):
+                try:
+                    frames = decoder(file.read_bytes(), bucket, place).frames
+                except MediaError:
+                    continue
+                moved = np.square(np.diff(frames.astype(np.float32) / 127.5, axis=0)).mean((1, 2, 3))
+                if moved.mean() > STILL and moved.max() < CUT:
+                    latents.append(encode_frames(frames, codec))
+                    captions.append(f"{file.stem.replace('_', ' ').replace('-', ' ')} part {number}")
+    finally:
+        decoder.close()
+    chosen = np.linspace(0, len(latents) - 1, min(CLIPS, len(latents))).round().astype(int)
+    return torch.stack([latents[i] for i in chosen]), [captions[i] for i in chosen]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The loop's data: samples of a step, by its number alone."""
+
+    footage: Footage
+    recipe: TrainRecipe
+    states: list[Tensor]  # of the captions, then of the empty one
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        for step in range(start_step, self.recipe.steps):
+            random = np.random.default_rng([self.recipe.seed, step])
+            clips = random.integers(len(self.footage.captions), size=SAMPLES)
+            dropped = random.random(SAMPLES) < self.recipe.data.caption_dropout
+            states = [self.states[-1 if gone else clip] for clip, gone in zip(clips, dropped, strict=True)]
+            yield Batch(
+                self.footage.latents[clips], pack_text(states, self.recipe.model.text_tokens), "t2v", 0,
+                seeds=random.integers(2**62, size=SAMPLES).tolist(), clip_ids=[str(clip) for clip in clips],
+                samples_in_step=SAMPLES, step=step, micro=0,
+            )  # fmt: skip
+
+    def validation(self) -> Sequence[Batch]:
+        return []
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
+    own = STAGES[stage]
+    objective = {"reference_tokens": TOKENS, **own.objective}
+    if own.start:
+        objective["start"] = str(folder / own.start)
+    if stage == "consistency":
+        objective["teacher"] = str(folder / "cfg")
+    base = stage == "base"
+    return TrainRecipe.model_validate({
+        "model": {"hidden_size": 128, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
+                  "text_tokens": 16},
+        "text": {"kind": "hashing", "dim": 64, "tokens": 16},
+        "data": {"batches_per_step": 1, "caption_dropout": 0.1 if base else 0.0, "store_dtype": "fp32"},
+        "tasks": {"t2v": 1},
+        "objective": objective,
+        "optim": {"lr": own.lr, "warmup_steps": 10, "ema": 0.98, "weight_decay": 0.01 if base else 0.0},
+        "compute": {"precision": "fp32"},
+        "checkpoints": {"every": 50, "keep": 1},
+        "log": {"every": 25, "tensorboard": False},
+        "steps": max(1, round(own.share * steps)), "seed": seed,
+        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 32, "alpha": 32}}),
+    })  # fmt: skip
+
+
+def train(stage: str, footage: Footage, steps: int, seed: int, folder: Path) -> DiT:
+    """Train a stage, or go on with it, and return its network with the averaged weights."""
+    world, recipe = World.alone("cpu"), _recipe(stage, steps, seed, folder)
+    model, parent = build(recipe, world)
+    encoder = load_text_encoder(recipe.text)
+    data = Data(footage, recipe, encoder.encode([*footage.captions, ""]))
+    about = {"recipe_fingerprint": recipe.fingerprint, "snapshot": {"content_hash": "corpus"}, "parent": parent,
+             "recipe": recipe.model_dump(mode="json")}  # fmt: skip
+    trainer = Trainer(
+        recipe=recipe, data=data, model=model, world=world, folder=folder / stage, metadata=about,
+        hooks=Hooks(say=_say(f"seed {seed}, {stage}: ")),
+    )  # fmt: skip
+    outcome = trainer.run()
+    if not outcome.finished:
+        sys.exit(f"stopped at step {outcome.step} of {stage}; with --keep the same command goes on")
+    assert trainer.ema is not None
+    with torch.no_grad():
+        for name, parameter in trainer.parameters.items():
+            parameter.copy_(trainer.ema.average[name])
+    return model.eval()
+
+
+def _say(before: str) -> Callable[[str], None]:
+    return lambda line: print(before + line, flush=True)
+
+
+# --- measures ------------------------------------------------------------------------------------------------------
+
+
+def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path | None) -> None:
+    """Train one seed's networks, sample them, and append its rows."""
+    rows = folder / "rows.jsonl"
+    done = [json.loads(line)["seed"] for line in rows.read_text().splitlines()] if rows.exists() else []
+    if seed in done:
+        return
+    networks = {stage: train(stage, footage, steps, seed, folder / f"seed-{seed}") for stage in STAGES}
+    made, videos = [], {}
+    for name, sampler in SAMPLERS.items():
+        latents, video, figures = sample(networks[sampler.stage], footage, sampler)
+        videos[name] = video
+        if name == "teacher":
+            taught, reference = latents, figures
+        made.append({
+            "seed": seed, "sampler": name, "latent_mse": float((latents - taught).square().mean()),
+            "high_frequencies": figures["high_frequencies"] / reference["high_frequencies"],
+            "motion": figures["motion"] / reference["motion"],
+            "passes": figures["passes"], "seconds": figures["seconds"],
+        })  # fmt: skip
+        print(json.dumps(made[-1]), flush=True)
+    with rows.open("a") as out:
+        out.writelines(json.dumps(row) + "\n" for row in made)
+    if sheet:
+        write_sheet(sheet, [videos[name] for name in SHOWN])
+
+
+def sample(model: DiT, footage: Footage, sampler: Sampler) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Return latents, videos [N, 3, F, H, W] in -1..1 and figures of all captions, each from a noise of its own."""
+    recipe = _recipe("base", 1, 0, Path())
+    generator = Generator(model, load_codec(recipe.codec), load_text_encoder(recipe.text))
+    settings = Settings.of(width=WIDTH, height=HEIGHT, frames=FRAMES, shift=12.0, **sampler.settings)
+    passes = 0
+
+    def count(_: Any, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal passes
+        passes += len(inputs[0])
+
+    hook = model.register_forward_pre_hook(count)
+    noise = [torch.Generator().manual_seed(i) for i in range(len(footage.captions))]
+    condition = generator.encode_condition(footage.captions, settings)
+    began = time.perf_counter()
+    latents = generator.sample_latents(condition, settings, noise).latents
+    seconds = time.perf_counter() - began
+    hook.remove()
+    video = generator.decode(latents, condition).clamp(-1, 1)
+    figures = {
+        "high_frequencies": high_frequencies(video), "motion": float(video.diff(dim=2).square().mean()),
+        "passes": passes / len(latents), "seconds": seconds,
+    }  # fmt: skip
+    return latents, video, figures
+
+
+def high_frequencies(video: Tensor) -> float:
+    """Return the mean energy of a frame's spatial frequencies above half of Nyquist's. video: [N, 3, F, H, W]."""
+    spectrum = torch.fft.fft2(video.double(), norm="ortho").abs().square()
+    rows, columns = (torch.fft.fftfreq(size, dtype=torch.float64).abs() for size in video.shape[-2:])
+    high = torch.maximum(rows[:, None], columns[None, :]) > 0.25
+    return float((spectrum * high).sum((-2, -1)).mean())
+
+
+def report(rows: list[dict[str, Any]], seeds: int) -> None:
+    """Print means over seeds, and the student's error over the better undistilled one's."""
+    for name in SAMPLERS:
+        for figure in FIGURES:
+            _print(f"{name}: {figure}", [r[figure] for r in rows if r["sampler"] == name and r["seed"] < seeds])
+    for student in ("student 16", "student 4"):
+        ratios, calls, times = [], [], []
+        for seed in sorted({row["seed"] for row in rows}):
+            of = {row["sampler"]: row for row in rows if row["seed"] == seed}
+            plain = min(of[name]["latent_mse"] for name in of if name.startswith("undistilled"))
+            ratios.append(of[student]["latent_mse"] / plain)
+            calls.append(of["teacher"]["passes"] / of[student]["passes"])
+            times.append(of["teacher"]["seconds"] / of[student]["seconds"])
+        _print(f"{student}: latent MSE over the better undistilled one's", ratios)
+        _print(f"{student}: the teacher's passes over its own", calls)
+        _print(f"{student}: the teacher's seconds over its own", times)
+
+
+def _print(name: str, values: list[float]) -> None:
+    found = np.array(values)
+    half = STUDENT_T[len(found)] * found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else float("nan")
+    print(f"{name} {found.mean():.4g} ± {half:.2g}", flush=True)
+
+
+def write_sheet(path: Path, videos: Sequence[Tensor], *, scale: int = 2, clips: int = 6) -> None:
+    """Samplers below one another; of each clip its first, middle and last frame."""
+    rows = []
+    for video in videos:
+        frames = [to_frames(one)[[0, FRAMES // 2, FRAMES - 1]] for one in video[:clips]]
+        rows.append(np.concatenate([np.concatenate(list(one), 1) for one in frames], 1))
+    picture = cv2.resize(np.concatenate(rows, 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    print("sheet", path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Which changes of the code that decides numbers no test notices.
+
+    python -m benchmarks.mutation                       # a sample of every module, about an hour on one core
+    python -m benchmarks.mutation training/data --mutants 1000 --minutes 20
+
+A module is changed in one place at a time (a comparison, an operator, a constant: `benchmarks.mutation.mutants`), in
+memory alone, and the few test files that cover it run until one fails. Prints a line per change that none noticed, and
+`mutation.MODULE.killed N of M` lines. Changes of lines that these tests never run are counted as `not run` and not
+tried. A survivor is to be judged: some changes are no change (`<` for `<=` between numbers that are never equal).
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.mutation.mutants import Mutant, mutants
+from benchmarks.mutation.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+DATA, KERNELS = "tests/training/data", "tests/kernels"
+COVERED: dict[str, list[str]] = {
+    "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
+    "training/data/draws.py": [f"{DATA}/test_schedule.py"],
+    "training/data/rounds.py": [f"{DATA}/test_schedule.py"],
+    "training/data/plan.py": [f"{DATA}/test_schedule.py"],
+    "training/data/schedule.py": [f"{DATA}/test_schedule.py"],
+    "training/data/windows.py": [f"{DATA}/test_windows.py"],
+    "training/objectives/flow.py": ["tests/training/objectives/test_flow.py"],
+    "training/optim.py": ["tests/training/test_optim.py"],
+    "training/guard.py": ["tests/training/test_guard.py"],
+    "training/ema.py": ["tests/training/test_optim.py"],
+    "training/budget/memory.py": ["tests/training/budget/test_memory.py"],
+    "training/budget/throughput.py": ["tests/training/budget/test_memory.py", "tests/model/test_flops.py"],
+    "training/budget/step_time.py": ["tests/training/budget/test_step_time.py"],
+    "training/budget/sampling.py": ["tests/training/budget/test_memory.py"],
+    "training/budget/devices.py": ["tests/training/budget/test_devices.py"],
+    "training/distributed/strips.py": ["tests/training/distributed/test_context.py"],
+    "curation/clips.py": ["tests/curation/test_clips.py"],
+    "curation/dedup.py": ["tests/curation/test_dedup.py"],
+    "model/flops.py": ["tests/model/test_flops.py"],
+    "model/sampling/guidance.py": ["tests/model/sampling/test_solvers.py", "tests/model/sampling/test_generator.py"],
+    "model/sampling/schedules.py": ["tests/model/sampling/test_solvers.py"],
+    "model/sampling/solvers.py": ["tests/model/sampling/test_solvers.py"],
+    "model/sampling/settings.py": ["tests/model/sampling/test_generator.py"],
+    "model/sampling/generator.py": ["tests/model/sampling/test_generator.py"],
+    "kernels/blocks.py": [f"{KERNELS}/test_blocks.py", f"{KERNELS}/test_attention.py"],
+    "kernels/lists.py": [f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
+    "kernels/means.py": [f"{KERNELS}/test_selection.py"],
+    "kernels/patterns.py": [f"{KERNELS}/test_selection.py"],
+    "kernels/ranking.py": [f"{KERNELS}/test_selection.py"],
+    "kernels/selection.py": [f"{KERNELS}/test_selection.py"],
+    "kernels/reference.py": [f"{KERNELS}/test_attention.py"],
+    "kernels/attention.py": [f"{KERNELS}/test_attention.py"],
+    "kernels/ring.py": [f"{KERNELS}/test_ring.py"],
+}
+"""Module -> the test files that hold its laws, without other processes: a change is in this process alone."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="paths, or what they begin with; all if none")
+    parser.add_argument("--mutants", type=int, default=25, help="of a module, at most: a sample")
+    parser.add_argument("--minutes", type=float, default=60, help="begin none later")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    options = parser.parse_args()
+    chosen = [m for m in COVERED if not options.modules or m.startswith(tuple(options.modules))]
+    if not chosen:
+        sys.exit(f"no module begins with {' or '.join(options.modules)}; there are {', '.join(COVERED)}")
+    until = time.monotonic() + 60 * options.minutes
+    for module in chosen:
+        if time.monotonic() > until:
+            print(f"mutation.{module} left out: no time")
+            continue
+        for line in lines(module, options.mutants, options.seed, until):
+            print(line, flush=True)
+
+
+def lines(module: str, most: int, seed: int, until: float) -> Iterator[str]:
+    """Try a sample of a module's changes; what is told of them."""
+    trial = Trial(ROOT, module, COVERED[module])
+    if not trial.passes:
+        yield f"mutation.{module} left out: its tests fail unchanged"
+        return
+    found = list(mutants((ROOT / module).read_text("utf-8")))
+    random.Random(f"{seed} {module}").shuffle(found)
+    counts: Counter[str] = Counter()
+    for mutant in sorted(found[:most], key=lambda m: m.line):
+        if time.monotonic() > until:
+            break
+        fate = trial.fate(mutant.tree) if mutant.line in trial.ran else "not run"
+        counts[fate] += 1
+        if fate != "killed":
+            yield _told(module, mutant, fate)
+    tried = f"{counts['killed']} of {counts.total()}"
+    yield f"mutation.{module}.killed {tried}, sampled from {len(found)} ({counts['not run']} not run)"
+
+
+def _told(module: str, mutant: Mutant, fate: str) -> str:
+    before, after = (text.splitlines()[0][:120] for text in (mutant.before, mutant.after))
+    return f"{module}:{mutant.line}: {fate}: {before}  =>  {after}"
+
+
+if __name__ == "__main__":
+    main()

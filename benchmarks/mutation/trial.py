@@ -1,0 +1,127 @@
+"""Tests of a module that is changed in memory, each trial in a process forked after libraries are loaded."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+NEVER_SHARED = ("reelwright", "tests", "benchmarks", "conftest", "lance", "lancedb", "duckdb", "ray", "__main__")
+"""Packages that are changed, or whose threads no fork has."""
+PATIENCE = 4.0
+"""A change that makes the tests so many times slower has been noticed."""
+
+
+class Trial:
+    """A module and its tests. passes: unchanged; ran: the lines of the module that ran meanwhile."""
+
+    def __init__(self, root: Path, module: str, tests: Sequence[str]) -> None:
+        self.path = root / module
+        self.name = "reelwright." + module.removesuffix(".py").replace("/", ".")
+        self.tests = [str(root / test) for test in tests]
+        began = time.monotonic()
+        with tempfile.NamedTemporaryFile() as file:
+            self.passes = self._run(lambda: _watch(self.path, file.name), 600) == 0
+            told = json.loads(Path(file.name).read_text("utf-8") or "{}")
+        self.ran: set[int] = set(told.get("lines", ()))
+        self.limit_s = 10 + PATIENCE * (time.monotonic() - began)
+        for name in told.get("modules", ()):  # forked processes have them
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+    def fate(self, tree: ast.Module) -> str:
+        """Return `killed` where a test fails with the changed module, else `survived`."""
+        code = compile(tree, str(self.path), "exec")
+        return "survived" if self._run(lambda: _replace(self.name, self.path, code), self.limit_s) == 0 else "killed"
+
+    def _run(self, before: Callable[[], Callable[[], None]], limit_s: float) -> int:
+        """Run the tests in a fork; the exit code, or -1 where it takes too long."""
+        child = os.fork()
+        if not child:
+            os.setsid()
+            _test(before, self.tests)
+        until = time.monotonic() + limit_s
+        while time.monotonic() < until:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return -1
+
+
+def _test(before: Callable[[], Callable[[], None]], tests: Sequence[str]) -> None:
+    """Run pytest and end this process."""
+    import pytest
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    code = 1
+    with tempfile.TemporaryDirectory(prefix="reel-mutation-") as scratch, contextlib.suppress(BaseException):
+        set_hypothesis_home_dir(scratch)  # a failing example of one change is none of the next
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        after = before()
+        own = ["-x", "-q", "-p", "no:cacheprovider", "--basetemp", f"{scratch}/tests"]
+        code = int(pytest.main([*own, *tests]))
+        after()
+    os._exit(code)
+
+
+def _replace(name: str, path: Path, code: CodeType) -> Callable[[], None]:
+    """Let `import name` run `code`."""
+
+    class Loader(importlib.machinery.SourceFileLoader):
+        def get_code(self, fullname: str) -> CodeType:
+            return code
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, search: Any, target: Any = None) -> Any:
+            if fullname != name:
+                return None
+            return importlib.util.spec_from_file_location(name, path, loader=Loader(name, str(path)))
+
+    sys.meta_path.insert(0, Finder())
+    return lambda: None
+
+
+def _watch(path: Path, told: str) -> Callable[[], None]:
+    """Note which lines of a file run; the function that is returned writes them down."""
+    ran: set[int] = set()
+    wanted = os.path.realpath(path)
+    known: dict[str, bool] = {}
+
+    def line(frame: FrameType, event: str, _: Any) -> Any:
+        ran.add(frame.f_lineno)
+        return line
+
+    def call(frame: FrameType, event: str, _: Any) -> Any:
+        name = frame.f_code.co_filename
+        if name not in known:
+            known[name] = os.path.realpath(name) == wanted
+        return line(frame, event, None) if known[name] else None
+
+    threading.settrace(call)
+    sys.settrace(call)
+
+    def write() -> None:
+        sys.settrace(None)
+        modules = [name for name in sys.modules if name.partition(".")[0] not in NEVER_SHARED]
+        Path(told).write_text(json.dumps({"lines": sorted(ran), "modules": modules}), "utf-8")
+
+    return write

@@ -1,0 +1,67 @@
+"""What an adapter begins as: the adapter of a run, with its lineage, or a LoRA file."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reelwright.model.lora.files import load_lora
+from reelwright.model.lora.layers import named_adapters
+from reelwright.training import checkpoints
+from reelwright.training.errors import TrainError
+from reelwright.training.lineage import parent_of
+from reelwright.training.registry import STUDENT, AdapterPart
+
+LORA_FILE = "lora.safetensors"
+
+
+def fill_adapter(model: nn.Module, name: str, path: Path) -> None:
+    """Give an adapter of a model, whole or sharded, the weights that `path` has.
+
+    Args:
+        model: with the adapter.
+        name: of the adapter.
+        path: a LoRA run or a checkpoint of one, whose trained adapter is taken, averaged where averages were kept; a
+            LoRA file with published keys, or a folder with one.
+
+    Raises:
+        TrainError: a run has no such adapter.
+        ModelError: a file does not fit.
+    """
+    if not checkpoints.has_checkpoint(path) and not (path / checkpoints.METADATA).is_file():
+        load_lora(model, path / LORA_FILE if path.is_dir() else path, name=name)
+        return
+    found = checkpoints.find_checkpoint(path)
+    saved = checkpoints.tensor_names(found)
+    wanted: dict[str, Tensor] = {}
+    for layer, adapter in named_adapters(model, name):
+        for key, tensor in adapter.state_dict().items():
+            own = f"{layer}.lora.{STUDENT}.{key}"
+            wanted[f"ema.{own}" if f"ema.{own}" in saved else f"model.{own}"] = tensor.detach()
+    if not set(wanted) & set(saved):
+        raise TrainError(f"{found} holds no adapter; an adapter begins as a LoRA run or a LoRA file")
+    checkpoints.load_tensors(found, wanted)
+    for layer, adapter in named_adapters(model, name):
+        if not torch.isclose(adapter.alpha_scale.cpu(), torch.tensor(adapter.scale)):
+            raise TrainError(
+                f"{found}: {layer} has alpha / rank {float(adapter.alpha_scale):g}, the recipe {adapter.scale:g}; give "
+                "lora the rank and alpha of the run that it begins as"
+            )
+
+
+def adapter_origins(parts: Iterable[AdapterPart], existing: Callable[[Path], Path]) -> dict[str, dict[str, Any]]:
+    """Describe what adapters begin as, by name, for lineage; those that begin without effect have no origin."""
+    return {part.name: _origin(existing(Path(part.start))) for part in parts if part.start}
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    if checkpoints.has_checkpoint(path) or (path / checkpoints.METADATA).is_file():
+        found = checkpoints.find_checkpoint(path)
+        return parent_of(found, checkpoints.read_metadata(found))
+    note = (path if path.is_dir() else path.parent) / "about.json"
+    said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    said.pop("recipe", None)
+    return {"path": str(path.absolute()), "kind": "lora", **said}

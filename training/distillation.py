@@ -1,0 +1,124 @@
+"""The settings, noise levels and reduction that all distillations share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from reelwright.model.config import TimestepShift
+from reelwright.model.sampling.guidance import Guidance
+from reelwright.training.registry import STUDENT, AdapterPart, ObjectiveConfig, Passes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reelwright.training.batch import Batch
+    from reelwright.training.objectives.base import Loss
+    from reelwright.training.objectives.flow import Noised
+
+POINTS = 50
+"""Points of the distilled sampler, from which its steps are picked."""
+
+
+class DistillationConfig(TimestepShift, ObjectiveConfig):
+    """Settings of every distillation: who teaches, and how the clean frames are noised."""
+
+    guidance: float = Field(4.0, ge=0, description="of the teacher: how far to lead away from the negative prompt")
+    rule: Literal["cfg-zero", "cfg"] = Field("cfg-zero", description="of the teacher's guidance")
+    negative: str = Field("", description="negative prompt of the teacher's guidance")
+    start: str = Field("", description="LoRA run or file that the student begins as; empty: without effect")
+    teacher: str = Field(
+        "", description="LoRA run or file that teaches in one pass, without guidance; empty: the base with guidance"
+    )
+    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
+
+    @property
+    def teaching(self) -> Guidance:
+        """The teacher's guidance: none where an adapter teaches."""
+        return Guidance(1.0 if self.teacher else self.guidance, self.rule, self.negative)
+
+    @property
+    def adapters(self) -> tuple[AdapterPart, ...]:
+        """The student, and a teacher that is an adapter."""
+        taught = (AdapterPart("teacher", self.teacher, trained=False),) if self.teacher else ()
+        return (AdapterPart(STUDENT, self.start), *taught)
+
+    @property
+    def teacher_passes(self) -> int:
+        """Passes of the network that one answer of the teacher takes."""
+        return 1 if self.teaching.is_off else 2
+
+    @property
+    def passes(self) -> Passes:
+        """The teacher's."""
+        return Passes(forward=self.teacher_passes)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The distilled sampler's noise levels from 1 to 0, and the one at which the phase of each of them ends.
+
+    sigmas: float64 [51]. edges: float64 [50], the largest edge of a phase below each level: from an edge, the next one.
+    """
+
+    sigmas: Tensor
+    edges: Tensor
+
+    @classmethod
+    def of(cls, shift: float, phases: int = POINTS) -> Grid:
+        """Cut the grid into phases that begin where the sampler's steps begin."""
+        from reelwright.model.sampling.schedules import distilled_points, distilled_sigmas
+
+        sigmas, starts = distilled_sigmas(POINTS, shift), [*distilled_points(phases), POINTS]
+        return cls(sigmas, sigmas[[next(edge for edge in starts if edge > n) for n in range(POINTS)]])
+
+    def drawn(self, u: Tensor) -> Tensor:
+        """Return the point that each uniform draw falls on, int64."""
+        return (u.double() * POINTS).floor().long().clamp(max=POINTS - 1)
+
+    def nearest(self, t: Tensor) -> Tensor:
+        """Return the point nearest to each level t in 0..1, int64."""
+        return (self.sigmas[:-1] - t.double()[:, None].cpu()).abs().argmin(1)
+
+
+def shift_of(batch: Batch, config: DistillationConfig, patch: tuple[int, int, int]) -> float:
+    """Return the shift of a batch's noise levels, by its noisy tokens, as base training has it."""
+    _, _, frames, height, width = batch.latents.shape
+    return config.timestep_shift((frames - batch.cond_frames) * (height // patch[1]) * (width // patch[2]))
+
+
+def noised_at(levels: Tensor, batch: Batch, config: DistillationConfig, patch: tuple[int, int, int]) -> Noised:
+    """Mix a batch with its noise at levels [B] in 0..1; clean frames as in base training. x is of the batch's strip."""
+    from dataclasses import replace
+
+    from reelwright.training.objectives.flow import FlowConfig, add_noise
+
+    noised = add_noise(batch, FlowConfig(condition_noise=config.condition_noise), t=levels.float(), patch=patch)
+    return replace(noised, x=of_strip(noised.x, batch, patch))
+
+
+def of_strip(x: Tensor, batch: Batch, patch: tuple[int, int, int]) -> Tensor:
+    """Return the part of whole latents that this rank computes."""
+    return x if batch.strip is None else batch.strip.cut(x, patch)
+
+
+def per_frame(values: Tensor, like: Tensor) -> Tensor:
+    """Return numbers [B], from the CPU, in the shape and type that multiply latents [B, C, T, H, W]."""
+    return values.to(like.device, like.dtype, non_blocking=True).view(-1, 1, 1, 1, 1)
+
+
+def reduced(error: Tensor, batch: Batch, t: Tensor) -> Loss:
+    """Average an error over the noisy frames of whole samples; the losses of all strips add up to the whole's.
+
+    Args:
+        error: [B, C, T, H, W] of the strip; what it says of clean frames does not count.
+        batch: whose samples it is of.
+        t: noise levels [B].
+    """
+    from reelwright.training.objectives.base import Loss
+
+    whole = batch.latents[0, :, batch.cond_frames :].numel()
+    per_sample = error[:, :, batch.cond_frames :].flatten(1).sum(1) / whole
+    return Loss(per_sample.sum() / batch.samples_in_step, per_sample.detach(), t)

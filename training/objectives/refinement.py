@@ -1,0 +1,162 @@
+"""Refinement (report 3.4.1, equations 11 to 14): from a noised, enlarged first stage straight to the clip.
+
+Eq 11: x_thr = (1 - T) x_up + T ε, the enlarged first stage x_up at the threshold T. Eq 12: x_t' = x0 + (x_thr - x0)
+t'/T for t' in [0, T]. Eq 13: the network predicts v = (x0 - x_thr) / T, mean squared error (eq 14). The noise in x_t'
+has the coefficient t', so t' is the network's timestep; and x_t' + t' v = x0, so sampling is Euler's steps from T to 0,
+as from pure noise. At T = 1 it is flow matching.
+
+Condition frames are clean and have timestep 0, as they are sampled with; the loss is on the others. The law of t' is
+not published: it is uniform on [0, T], or the shifted law of flow matching cut at T, whose levels are those that the
+sampler visits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from reelwright.model.config import AttentionConfig, TimestepShift
+from reelwright.training.batch import PairBatch, draw
+from reelwright.training.errors import TrainError
+from reelwright.training.objectives.base import Loss
+from reelwright.training.objectives.flow import T_SCALE, Noised
+from reelwright.training.registry import ObjectiveConfig, register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import TrainRecipe
+
+
+@register
+class RefinementConfig(TimestepShift, ObjectiveConfig):
+    """Refinement: from a noised, enlarged first stage to the clip (report 3.4.1)."""
+
+    kind: Literal["refinement"] = Field("refinement", description="name of the objective")
+    threshold: float = Field(0.5, gt=0, le=1, description="noise level T that refinement begins at")
+    levels: Literal["uniform", "shifted"] = Field(
+        "uniform", description="law of t': even on [0, T], or flow matching's shifted law cut at T"
+    )
+
+    def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Refinement:
+        """Build the refinement objective.
+
+        Raises:
+            TrainError: the recipe makes no pairs, or asks for samples from noise.
+        """
+        if recipe.data.pair is None:
+            raise TrainError(
+                "objective refinement learns from pairs, and the recipe makes none; add data.pair, such as "
+                "data: {pair: {first_stage: 480p}}"
+            )
+        if recipe.samples.every:
+            raise TrainError(
+                "samples.every makes videos from noise, which a refinement expert does not know; set it to 0, and "
+                "refine with reel generate --refine"
+            )
+        return Refinement(self, model, recipe)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
+
+    config: RefinementConfig
+    model: nn.Module
+    recipe: TrainRecipe
+
+    def loss(self, batch: PairBatch, *, t: Tensor | None = None) -> Loss:
+        """Return the refinement loss of a batch; see `refinement_loss`."""
+        return refinement_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the weights."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return no tensors: it has no state."""
+        return {}
+
+    def flops(self, batch: PairBatch, attention: AttentionConfig) -> int:
+        """Count the FLOPs of a batch's forward and backward pass."""
+        from reelwright.training.budget.throughput import batch_flops
+
+        return batch_flops(self.recipe, batch, attention)
+
+
+def refinement_loss(
+    model: Callable[..., Tensor],
+    batch: PairBatch,
+    config: RefinementConfig,
+    *,
+    t: Tensor | None = None,
+    patch: tuple[int, int, int] = (1, 2, 2),
+) -> Loss:
+    """Compute the loss of a batch, or of its strip; the losses of all strips add up to the whole's.
+
+    Args:
+        model: the network; called as a `model.dit.DiT` is.
+        batch: pairs of latents and text states, on the device of the network.
+        config: threshold, and the law of the levels.
+        t: levels [B] in 0..1, as parts of the threshold, in place of drawn ones (for validation).
+        patch: latent frames, rows and columns of a token.
+    """
+    noised = add_noise(batch, config, t=t, patch=patch)
+    x, target = noised.x, noised.target
+    if batch.strip is not None:
+        x, target = batch.strip.cut(x, patch), batch.strip.cut(target, patch)
+    origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
+    predicted = model(x, noised.t * T_SCALE, batch.text, cond_frames=batch.cond_frames, origin=origin)
+    error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
+    whole = noised.target[:, :, batch.cond_frames :]
+    per_sample = error.flatten(1).sum(1) / whole[0].numel()
+    return Loss((per_sample * noised.weight).sum() / batch.samples_in_step, per_sample.detach(), noised.t[:, -1])
+
+
+def add_noise(
+    batch: PairBatch, config: RefinementConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
+) -> Noised:
+    """Mix a batch's pairs with their noise: one level per sample, 0 for its condition frames."""
+    import torch
+
+    x0, upsampled = batch.latents.float(), batch.upsampled.float()
+    num, _, frames, height, width = x0.shape
+    noisy_tokens = (frames - batch.cond_frames) // patch[0] * (height // patch[1]) * (width // patch[2])
+    draws = batch.draws or draw(batch.seeds, x0.shape)
+    drawn = levels_of(draws.u, config, config.timestep_shift(noisy_tokens)) if t is None else config.threshold * t
+    levels = drawn.float()[:, None].repeat(1, frames)
+    levels[:, : batch.cond_frames] = 0.0
+    levels, noise = (a.to(x0.device, non_blocking=True) for a in (levels, draws.noise))
+    x, target = on_the_way(x0, upsampled, noise, levels[:, None, :, None, None], config.threshold)
+    return Noised(x, target, levels, torch.ones(num, device=x0.device))
+
+
+def on_the_way(x0: Tensor, upsampled: Tensor, noise: Tensor, level: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return x_t' and its target v (eqs 11 to 13).
+
+    Args:
+        x0: the clip's latents, [B, C, T, H, W].
+        upsampled: of the enlarged first stage, of the same shape.
+        noise: of the same shape.
+        level: t', broadcast over them, in [0, threshold].
+        threshold: T.
+    """
+    start = (1 - threshold) * upsampled + threshold * noise
+    share = level / threshold
+    return (1 - share) * x0 + share * start, (x0 - start) / threshold
+
+
+def levels_of(u: Tensor, config: RefinementConfig, shift: float = 1.0) -> Tensor:
+    """Return levels t' in [0, T] of even draws u in 0..1.
+
+    The shifted law cut at T is that of `shifted(u)` where it is at most T: the draws below the one that T comes from.
+    """
+    from reelwright.model.sampling.schedules import shifted
+
+    if config.levels == "uniform":
+        return config.threshold * u
+    cut = config.threshold / (shift - (shift - 1) * config.threshold)
+    return shifted(cut * u, shift).clamp_max(config.threshold)
