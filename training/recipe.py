@@ -17,6 +17,7 @@ from reelwright.model.config import (
     TimestepShift,
 )
 from reelwright.training.batch import TASKS
+from reelwright.training.mix import check_shares
 from reelwright.training.pair_config import PairConfig
 from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
@@ -70,6 +71,9 @@ class DataConfig(Part):
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
+    mix: dict[str, float] = Field(
+        {}, description="snapshot: share of the samples, which add up to 1; empty: the one that --snapshot names"
+    )
     encode: EncodeConfig = EncodeConfig()
     windows: int = Field(1, ge=1, description="windows of a clip that are encoded, at most; each draw shows one")
     window_stride_s: float = Field(1.0, gt=0, description="seconds from one window of a clip to the next, at least")
@@ -87,6 +91,7 @@ class DataConfig(Part):
     def _check(self) -> "DataConfig":
         if any(f < 1 or f % STRIDE[0] != 1 for f in self.frames):
             raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
+        check_shares(self.mix)
         if self.size_weights and (len(self.size_weights) != len(self.sizes) or min(self.size_weights) <= 0):
             raise ValueError(f"size_weights must be one number above 0 for each of the sizes {self.sizes}")
         if self.frame_rates and (len(self.frame_rates) != len(self.frames) or min(self.frame_rates) <= 0):

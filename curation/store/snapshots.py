@@ -94,7 +94,7 @@ class Snapshots:
         return [
             Use(row["command"], row["started_at"], counts.get("folder") or "")
             for row, counts in found
-            if counts.get("snapshot") == name
+            if name in (counts.get("snapshot"), *counts.get("snapshots", ()))
         ]
 
     def delete(self, name: str) -> None:

@@ -22,12 +22,14 @@ from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
 from reelwright.training.data.mapped import map_table
+from reelwright.training.data.mix_rows import content_hash, pinned
 from reelwright.training.data.plan import NOTE, Plan, read_plan, write_plan
 from reelwright.training.data.rows import hashed
 from reelwright.training.data.sample_index import LATENTS, SampleIndex
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
+from reelwright.training.mix import options
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
@@ -37,7 +39,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of a run: a snapshot in a store.
+    """The clips of a run: a snapshot in a store, or several by the recipe's `data.mix`, where `snapshot` is empty.
 
     samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
     named in the command of an error.
@@ -118,8 +120,9 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
     if wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
         refuse_missing(
-            stored, recipe, encoders, f"reel precompute {clips.recipe_path} --snapshot {snapshot} --store {store.uri}"
-        )
+            stored, recipe, encoders,
+            f"reel precompute {clips.recipe_path} {options(snapshot, recipe.data.mix)} --store {store.uri}",
+        )  # fmt: skip
         stored.index.write(place)
     plan = schedule.plan
     if hashes and "captions" in plan.table.schema.names:
@@ -139,11 +142,12 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: list[bool]) -> dict[str, Any]:
     """All that the files follow from, as JSON."""
-    pinned = store.snapshots.show(snapshot)
+    of = pinned(store, snapshot, recipe.data)
     versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
     key = {
-        "format": FORMAT, "sampler": VERSION, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
-        "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions, "form": form,
+        "format": FORMAT, "sampler": VERSION, "snapshot": content_hash(of, recipe.data.mix),
+        "clips": [one.clips_version for one in of.values()], "sources": [one.sources_version for one in of.values()],
+        "recipe": recipe.fingerprint, "versions": versions, "form": form,
         "store": store.uri,
     }  # fmt: skip
     return json.loads(json.dumps(key))

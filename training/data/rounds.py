@@ -135,18 +135,20 @@ def arrange(
     step: int,
     offset: int,
     key: np.uint64,
+    kinds: np.ndarray | None = None,
 ) -> Arrangement:
     """Put a block's draws into micro-batches, and these into steps.
 
     Args:
-        groups: int [D], of each draw, in the order of the draws, which each group keeps.
+        groups: int [D], of each draw, in the order of the draws, which each group keeps, and of `kinds` each kind.
         mixed: what steps are made of.
         cost: of a micro-batch, by its group and samples.
         step: micro-batches per step.
         offset: micro-batches of all blocks before this one.
         key: of the places at which groups begin.
+        kinds: int [D], snapshot of each draw, where there are several: all get their share of each step.
     """
-    draws = np.argsort(groups, kind="stable")
+    draws = np.argsort(groups, kind="stable") if kinds is None else interleaved(groups, kinds, key)
     kinds, counts = np.unique(groups, return_counts=True)
     bands, buckets, tasks = mixed.split(kinds)
     sizes = mixed.size[bands, buckets]
@@ -165,6 +167,26 @@ def arrange(
     head = min(head, len(pool))
     order = np.concatenate([pool[len(pool) - head :], steps.ravel(), pool[: len(pool) - head]])
     return Arrangement(draws, starts[order], stops[order], kinds[of[order]])
+
+
+def interleaved(groups: np.ndarray, kinds: np.ndarray, key: np.uint64) -> np.ndarray:
+    """Return the order of draws by group, in which those of each kind stand at equal distances.
+
+    So micro-batches of a group, and steps of them, have each kind in its share and not by chance. Draws of one group
+    and kind keep their order.
+
+    Args:
+        groups: int [D], of each draw.
+        kinds: int [D], at least 0.
+        key: of the places at which kinds begin.
+    """
+    pair = groups * (int(kinds.max(initial=0)) + 1) + kinds
+    order = np.argsort(pair, kind="stable")
+    values, counts = np.unique(pair, return_counts=True)
+    rank = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.empty(len(pair))
+    place[order] = (rank + np.repeat(uniform(values, key), counts)) / np.repeat(counts, counts)
+    return np.lexsort((place, groups))
 
 
 def _steps(

@@ -96,7 +96,7 @@ def create(
 def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
     from reelwright.pipelines.cli.commands.train import load_train_recipe, make_job
 
-    return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
+    return make_job(load_train_recipe(recipe, []), recipe, [name], store, out)
 
 
 def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "str | Balance | None":
