@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelwright.training.data.draws import SIDE, SPREAD, key_of, uniform
+from reelwright.training.data.mix_steps import dealt
 
 BAND = 0.03
 """Micro-batches cost at most this share less than their band's costliest, tasks and left-overs apart."""
@@ -135,20 +136,20 @@ def arrange(
     step: int,
     offset: int,
     key: np.uint64,
-    kinds: np.ndarray | None = None,
+    snapshots: np.ndarray | None = None,
 ) -> Arrangement:
     """Put a block's draws into micro-batches, and these into steps.
 
     Args:
-        groups: int [D], of each draw, in the order of the draws, which each group keeps, and of `kinds` each kind.
+        groups: int [D], of each draw, in the order of the draws, which each group keeps, or each snapshot in it.
         mixed: what steps are made of.
         cost: of a micro-batch, by its group and samples.
         step: micro-batches per step.
         offset: micro-batches of all blocks before this one.
         key: of the places at which groups begin.
-        kinds: int [D], snapshot of each draw, where there are several: all get their share of each step.
+        snapshots: int [D], of each draw, where there are several: all get their share of each step.
     """
-    draws = np.argsort(groups, kind="stable") if kinds is None else interleaved(groups, kinds, key)
+    draws = np.argsort(groups, kind="stable")
     kinds, counts = np.unique(groups, return_counts=True)
     bands, buckets, tasks = mixed.split(kinds)
     sizes = mixed.size[bands, buckets]
@@ -166,27 +167,10 @@ def arrange(
     pool = pool[np.argsort([-cost(int(kinds[of[j]]), int(stops[j] - starts[j])) for j in pool], kind="stable")]
     head = min(head, len(pool))
     order = np.concatenate([pool[len(pool) - head :], steps.ravel(), pool[: len(pool) - head]])
+    if snapshots is not None:
+        of_band = np.maximum(mixed.split(groups[draws])[0], 0)
+        draws = dealt(draws, groups[draws], of_band, snapshots[draws], starts[order], stops[order])
     return Arrangement(draws, starts[order], stops[order], kinds[of[order]])
-
-
-def interleaved(groups: np.ndarray, kinds: np.ndarray, key: np.uint64) -> np.ndarray:
-    """Return the order of draws by group, in which those of each kind stand at equal distances.
-
-    So micro-batches of a group, and steps of them, have each kind in its share and not by chance. Draws of one group
-    and kind keep their order.
-
-    Args:
-        groups: int [D], of each draw.
-        kinds: int [D], at least 0.
-        key: of the places at which kinds begin.
-    """
-    pair = groups * (int(kinds.max(initial=0)) + 1) + kinds
-    order = np.argsort(pair, kind="stable")
-    values, counts = np.unique(pair, return_counts=True)
-    rank = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-    place = np.empty(len(pair))
-    place[order] = (rank + np.repeat(uniform(values, key), counts)) / np.repeat(counts, counts)
-    return np.lexsort((place, groups))
 
 
 def _steps(

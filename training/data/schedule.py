@@ -285,7 +285,7 @@ class Schedule:
         batches = arrange(
             groups, self.mixture, self._group_cost,
             step=self.data.batches_per_step, offset=self.starts[number], key=key_of(self.seed, SPREAD, number),
-            kinds=None if self.plan.snapshot is None else self.plan.snapshot[rows].astype(np.int64),
+            snapshots=None if self.plan.snapshot is None else self.plan.snapshot[rows].astype(np.int64),
         )  # fmt: skip
         return _Block(number * self.block, rows, batches)
 

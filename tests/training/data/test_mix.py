@@ -1,6 +1,7 @@
 """Laws of a run on several snapshots: shares as asked in every pass and step, nothing held out by one is trained on by
 another, each draw as its snapshot has it."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.mix_plan import lines
+from reelwright.training.data.mix_steps import dealt
 from reelwright.training.data.plan import OVERLAPPING, TRAINED, read_plan, write_plan
-from reelwright.training.data.rounds import interleaved
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.errors import TrainError
 from reelwright.training.mix import check_shares, label, options, parse_snapshots
@@ -89,36 +90,56 @@ def test_inside_a_snapshot_draws_follow_its_weights_whatever_the_others():
         assert (abs(counts - expected) < 1 + 1e-6).all(), "the closed form: share · w / Σ w of the snapshot"
 
 
+def bands_of(plan: Schedule) -> tuple[list[int], list[float]]:
+    """Band of the first block's micro-batches, and the share of `camera` in the draws of each band."""
+    block = plan._made(0)
+    bands, _, _ = plan.mixture.split(block.batches.groups)
+    is_camera = plan.plan.snapshot[block.rows] == sorted(SHARES).index("camera")
+    mine = [is_camera[block.batches.draws[a:b]] for a, b in zip(block.batches.starts, block.batches.stops, strict=True)]
+    found = [np.concatenate([m for m, b in zip(mine, bands, strict=True) if b == k]) for k in range(plan.mixture.bands)]
+    return bands.tolist(), [float(of.mean()) for of in found]
+
+
 def test_every_step_has_the_shares_within_a_few_per_cent():
-    """Of the samples of a step, and by far closer than draws by chance would be."""
-    plan = schedule_of(tokens_per_batch=9000, batches_per_step=32)
-    whole = plan.starts[-1] if len(plan.starts) > 1 else len(plan.block_batches(0))
-    steps = [[d.row for m in plan.step(i) for d in m.samples] for i in range(whole // 32 - 3)]
-    camera = sorted(SHARES).index("camera")
-    found = np.array([np.mean(plan.plan.snapshot[rows] == camera) for rows in steps])
-    sizes = np.array([len(rows) for rows in steps])
-    by_chance = np.sqrt(0.1 * 0.9 / sizes)
-    assert len(steps) > 8
-    assert abs(found - 0.1).max() < 0.04
-    assert np.sqrt(np.mean(((found - 0.1) / by_chance) ** 2)) < 0.6
-    assert found.mean() == pytest.approx(0.1, abs=0.005)
+    """The shares of the step's band of cost, and several times closer than draws by chance."""
+    plan = schedule_of(tokens_per_batch=4000, block=12_000)
+    bands, shares = bands_of(plan)
+    camera, per_step = sorted(SHARES).index("camera"), plan.data.batches_per_step
+    far, by_chance, sums = [], [], []
+    for i in range(len(bands) // per_step - 6):
+        rows = [d.row for m in plan.step(i) for d in m.samples]
+        sums.append((np.sum(plan.plan.snapshot[rows] == camera), len(rows)))
+        kinds = set(bands[i * per_step : (i + 1) * per_step])
+        if len(kinds) == 1:
+            share = shares[kinds.pop()]
+            far.append(sums[-1][0] / len(rows) - share)
+            by_chance.append(share * (1 - share) / len(rows))
+    assert len(far) > 50
+    assert abs(np.array(far)).max() < 0.03
+    assert np.mean(np.square(far)) < 0.15 * np.mean(by_chance)
+    total = np.sum(sums, 0)
+    assert total[0] / total[1] == pytest.approx(0.1, abs=0.005)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 999), groups=st.integers(1, 5), kinds=st.integers(1, 4))
-def test_interleaving_loses_nothing_and_spreads_each_kind(seed, groups, kinds):
+@given(seed=st.integers(0, 999), groups=st.integers(1, 5), kinds=st.integers(1, 4), size=st.integers(1, 5))
+def test_dealing_loses_nothing_and_gives_each_kind_its_share_all_along(seed, groups, kinds, size):
     rng = np.random.default_rng(seed)
-    group, kind = rng.integers(0, groups, 400), rng.integers(0, kinds, 400)
-    order = interleaved(group, kind, np.uint64(seed))
+    group, kind = np.sort(rng.integers(0, groups, 400)), rng.integers(0, kinds, 400)
+    bounds = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), 400]
+    pieces = [(a, min(a + size, stop)) for start, stop in itertools.pairwise(bounds) for a in range(start, stop, size)]
+    starts, stops = np.array(pieces)[rng.permutation(len(pieces))].T
+    order = dealt(np.arange(400), group, np.zeros(400, int), kind, starts, stops)
     assert sorted(order.tolist()) == list(range(400))
-    assert (np.diff(group[order]) >= 0).all()
-    for g in range(groups):
-        mine = order[group[order] == g]
-        for k in range(kinds):
-            own = mine[kind[mine] == k]
-            assert (np.diff(own) > 0).all(), "in the order of the draws"
-            so_far, share = np.cumsum(kind[mine] == k), len(own) / len(mine)
-            assert abs(so_far - share * np.arange(1, len(mine) + 1)).max() < 1 + kinds
+    assert (group[order] == group).all(), "each place keeps its group"
+    for g, k in itertools.product(range(groups), range(kinds)):
+        own = order[np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])]
+        own = own[(group[own] == g) & (kind[own] == k)]
+        assert (np.diff(own) > 0).all(), "in the order of the draws, as the steps take them"
+    taken = kind[order[np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])]]
+    for k in range(kinds):
+        away = np.cumsum(taken == k) - np.mean(kind == k) * np.arange(1, 401)
+        assert abs(away).max() < 3 + groups
 
 
 def test_resuming_and_the_order_of_rows_change_nothing():
@@ -161,7 +182,8 @@ def test_another_cut_of_held_out_frames_is_not_trained_on():
     rows = mixed({"new": placed(new.set_column(6, "source_md5", old.column("source_md5")), 7), "old": placed(old, 0)})
     plan = schedule_of(rows, {"new": 0.5, "old": 0.5}, holdout=0.2)
     assert plan.plan.facts.held_out_by == "clip", "three sources are too few to hold out whole ones"
-    spans = {(r["snapshot"], r["clip_id"]): (r["source_md5"], r["start_frame"], r["end_frame"]) for r in rows.to_pylist()}
+    facts = ("source_md5", "start_frame", "end_frame")
+    spans = {(r["snapshot"], r["clip_id"]): tuple(r[name] for name in facts) for r in rows.to_pylist()}
     where = [spans[int(s), i] for s, i in zip(plan.plan.snapshot, plan.clip_ids.to_pylist(), strict=True)]
     held = [where[i] for i in np.flatnonzero(plan.plan.state == 2)]
     for i in np.flatnonzero(plan.plan.state == TRAINED):
