@@ -162,5 +162,5 @@ def test_snapshots_that_do_not_go_together_are_refused(store):
 def test_a_run_names_its_mix_among_the_uses_of_a_snapshot(store):
     snapshot = store.snapshots.show("few")
     counts = json.dumps({"snapshots": sorted(MIX)})
-    store.append("runs", [{"command": "train", "started_at": snapshot.created_at, "counts": counts}])
+    store.append("runs", [{"run_id": "r", "command": "train", "started_at": snapshot.created_at, "counts": counts}])
     assert [use.command for use in store.snapshots.uses("few")] == ["train"]
