@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from reelwright.model.config import (
     STRIDE,
@@ -87,11 +87,16 @@ class DataConfig(Part):
     prefetch: int = Field(4, ge=1, description="micro-batches read ahead")
     workers: int = Field(2, ge=0, description="threads that read; 0: the loop itself")
 
+    @field_validator("mix")
+    @classmethod
+    def _shares_add_up(cls, mix: dict[str, float]) -> dict[str, float]:
+        check_shares(mix)
+        return mix
+
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         if any(f < 1 or f % STRIDE[0] != 1 for f in self.frames):
             raise ValueError(f"frames must be 4k + 1 (1, 33, 61, 93), as the VAE packs time by 4: {self.frames}")
-        check_shares(self.mix)
         if self.size_weights and (len(self.size_weights) != len(self.sizes) or min(self.size_weights) <= 0):
             raise ValueError(f"size_weights must be one number above 0 for each of the sizes {self.sizes}")
         if self.frame_rates and (len(self.frame_rates) != len(self.frames) or min(self.frame_rates) <= 0):
