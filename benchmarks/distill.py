@@ -46,7 +46,7 @@ from reelwright.training.run import build
 FOLDER = "natural"  # of the corpus
 WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
 TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
-CLIPS, PLACES = 12, (0.15, 0.4, 0.65, 0.9)
+CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones take minutes to decode on a busy machine
 STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 SAMPLES = 8  # of a step
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
@@ -136,7 +136,7 @@ def _encoded(folder: Path) -> tuple[Tensor, list[str]]:
     bucket = Bucket(FRAMES, HEIGHT, WIDTH)
     latents, captions = [], []
     try:
-        for file in sorted(folder.iterdir()):
+        for file in sorted(f for f in folder.iterdir() if f.stat().st_size <= MOST_BYTES):
             for number, place in enumerate(PLACES):
                 try:
                     frames = decoder(file.read_bytes(), bucket, place).frames
@@ -188,7 +188,7 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         objective["teacher"] = str(folder / "cfg")
     base = stage == "base"
     return TrainRecipe.model_validate({
-        "model": {"hidden_size": 128, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
+        "model": {"hidden_size": 96, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
                   "text_tokens": 16},
         "text": {"kind": "hashing", "dim": 64, "tokens": 16},
         "data": {"batches_per_step": 1, "caption_dropout": 0.1 if base else 0.0, "store_dtype": "fp32"},
@@ -218,10 +218,11 @@ def train(stage: str, footage: Footage, steps: int, seed: int, folder: Path) -> 
     outcome = trainer.run()
     if not outcome.finished:
         sys.exit(f"stopped at step {outcome.step} of {stage}; with --keep the same command goes on")
-    assert trainer.ema is not None
+    ema = trainer.state.ema
+    assert ema is not None
     with torch.no_grad():
-        for name, parameter in trainer.parameters.items():
-            parameter.copy_(trainer.ema.average[name])
+        for name, parameter in trainer.state.parameters.items():
+            parameter.copy_(ema.average[name])
     return model.eval()
 
 

@@ -133,9 +133,7 @@ def lora_errors(base: Vectors, lora: Path, expect: Vectors) -> Iterator[Error]:
             yield f"lora_{state}.{name}", error
 
 
-def _case_errors(
-    model: DiT, base: Vectors, name: str, clean: int, expected: Vectors
-) -> Iterator[Error]:
+def _case_errors(model: DiT, base: Vectors, name: str, clean: int, expected: Vectors) -> Iterator[Error]:
     """Of the plain pass, and, with condition frames, of the pass against their cache, which gives the noisy frames."""
     x, t, text, mask = base.inputs()
     if t.ndim == 2:

@@ -22,8 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from reelwright.training.data.plan import Plan, plan_of, read_plan, write_plan
-from reelwright.training.data.rows import hashed
+from reelwright.training.data.plan import plan_of, read_plan, write_plan
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe_file import load_recipe
 
@@ -57,10 +56,7 @@ def part(what: str, path: Path, clips: int) -> dict[str, float]:
     made = rows(clips) if what == "build" else None
     idle, wall, cpu = resident(), time.monotonic(), time.process_time()
     if made is not None:
-        plan = plan_of(made, recipe.data, recipe.tasks)
-        at = plan.table.schema.get_field_index("captions")
-        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
-        write_plan(Plan(table, plan.facts, plan.buckets, plan.tasks), path, {})
+        write_plan(plan_of(made, recipe.data, recipe.tasks).with_hashes(), path, {})
     else:
         schedule = Schedule(read_plan(path), recipe.data, recipe.tasks, recipe.model, recipe.seed)
         late = what == "resume" and LATE // schedule.block

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.recipe_files import load, parse_overrides
-from reelwright.training.budget.memory import MemoryPlan, plan_memory, shape_of
+from reelwright.training.budget.memory import MemoryEstimate, plan_memory, shape_of
 from reelwright.training.budget.step_time import Rates, StepTime, step_time
 from reelwright.training.budget.step_trace import StepTrace, trace_step
 from reelwright.training.data.buckets import Bucket
@@ -72,7 +72,7 @@ def _load(path: Path, settings: list[str]) -> TrainRecipe:
     return load(TrainRecipe, path, parse_overrides(settings), example="steps: 1000")
 
 
-def rows(plan: MemoryPlan, trace: StepTrace, rates: Rates) -> Iterator[tuple[str, str]]:
+def rows(plan: MemoryEstimate, trace: StepTrace, rates: Rates) -> Iterator[tuple[str, str]]:
     """(name, value) of all that is told of a step."""
     counts, planned = trace.counts, sum(plan.bytes.values()) - plan.bytes["CUDA and libraries"]
     batch = f"{plan.batch} x {plan.bucket.key}, {trace.micro_batches} per rank"

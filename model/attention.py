@@ -44,9 +44,9 @@ class Layout:
     def grids(self) -> tuple[BlockGrid, BlockGrid]:
         """The blocks of queries and of keys, where tokens are in block order."""
         assert self.block is not None
-        place = (self.rows, self.columns)
+        frame = (self.rows, self.columns)
         clean = self.cond_frames + self.cached_frames
-        return block_grids((self.query_frames, *place), (self.frames, *place), self.block, clean)
+        return block_grids((self.query_frames, *frame), (self.frames, *frame), self.block, clean)
 
     @property
     def depths(self) -> tuple[list[int], list[int]]:

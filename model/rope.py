@@ -52,8 +52,8 @@ def _positions(grid: tuple[int, int, int], origin: Origin, device: torch.device 
     """Positions along t, h and w, fp64: of the axes of `grid`; of a span, h and w of each of its tokens."""
     if isinstance(origin, Span):
         tokens = torch.arange(origin.first, origin.first + grid[2], device=device)
-        places = [torch.arange(grid[0], device=device), tokens // origin.columns, tokens % origin.columns]
-        return [place.double() for place in places]
+        positions = [torch.arange(grid[0], device=device), tokens // origin.columns, tokens % origin.columns]
+        return [position.double() for position in positions]
     axes = zip(origin, grid, strict=True)
     return [torch.arange(first, first + n, dtype=torch.float64, device=device) for first, n in axes]
 

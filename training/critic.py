@@ -65,8 +65,9 @@ class Critic:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and AdamW's state, to be saved or filled in place."""
-        weights = {f"{self.role}.{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        state = optimizer_tensors(self.optimizer, self.parameters)
+        mine = {name.replace(f".lora.{self.role}.", "."): p for name, p in self.parameters.items()}
+        weights = {f"{self.role}.{name}": parameter.detach() for name, parameter in mine.items()}
+        state = optimizer_tensors(self.optimizer, mine)
         return weights | {f"{self.role}.{name}": tensor for name, tensor in state.items()}
 
     def _steps_done(self) -> int:

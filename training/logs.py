@@ -100,8 +100,8 @@ def wandb_id(folder: Path) -> str:
 
     W&B allows neither slashes, backslashes nor # ? % : in it; docs.wandb.ai/ref/python/init.
     """
-    place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{place}"
+    digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', folder.name)[:100]}-{digest}"
 
 
 def _wandb(project: str, folder: Path, metadata: dict[str, Any]) -> Any:

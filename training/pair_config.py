@@ -106,6 +106,9 @@ class PairConfig(Part):
     first_stage: str = Field("480p", description="size class of the first stage, or WIDTHxHEIGHT")
     multiple: int = Field(32, ge=16, multiple_of=16, description="of the first stage's sides, pixels")
     fps: float = Field(15, gt=0, description="frame rate of the first stage; clips have it, or twice as much")
+    spatial_only: float = Field(
+        0.0, ge=0, le=1, description="share of the samples at twice that rate that keep all their frames"
+    )
     timing: Timing = Field("published", description="of the up-sampler; the same is to sample with")
     blur: BlurConfig | None = BlurConfig()
     resize: ResizeConfig | None = ResizeConfig()

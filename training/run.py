@@ -207,7 +207,7 @@ def _mfu_line(device: torch.device) -> str:
 
 
 def _plan_line(schedule: Schedule, recipe: TrainRecipe) -> str:
-    facts = schedule.about()
+    facts = schedule.facts()
     told = {"clips", "train", "held_out", "held_out_by"}
     rest = ", ".join(f"{value} {name}" for name, value in facts.items() if name not in told and value)
     more = f" ({rest})" if rest else ""

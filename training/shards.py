@@ -100,9 +100,9 @@ def write_shards(path: Path, shards: Mapping[str, Shard], rank: int) -> None:
     groups = _by_file(shards)
     for number, names in enumerate(groups, start=1):
         file = path / f"shard-{rank + 1:05d}-model-{number:05d}-of-{len(groups):05d}{SUFFIX}"
-        places = {name: {_OFFSET: list(shards[name].offset)} for name in names}
-        about = {"format": "pt", "DCP_VERSION": "1.0", _PLACES: json.dumps(places)}
-        save_file({name: shards[name].local for name in names}, file, metadata=about)
+        offsets = {name: {_OFFSET: list(shards[name].offset)} for name in names}
+        header = {"format": "pt", "DCP_VERSION": "1.0", _PLACES: json.dumps(offsets)}
+        save_file({name: shards[name].local for name in names}, file, metadata=header)
         with file.open("rb") as written:
             os.fsync(written.fileno())
 
@@ -217,8 +217,8 @@ def _pieces(file: Path) -> Iterator[tuple[str, torch.dtype, Piece]]:
         if length > HEADER_BYTES:
             raise ValueError(f"{file.name}: a header of {length} bytes")
         header = json.loads(opened.read(length))
-    places = json.loads(header.pop("__metadata__", {}).get(_PLACES, "{}"))
+    offsets = json.loads(header.pop("__metadata__", {}).get(_PLACES, "{}"))
     for name, said in header.items():
         shape = tuple(said["shape"])
-        offset = tuple(places[name][_OFFSET]) if places else (0,) * len(shape)
+        offset = tuple(offsets[name][_OFFSET]) if offsets else (0,) * len(shape)
         yield name, _TYPES[said["dtype"]], Piece(file.name, offset, shape)

@@ -50,8 +50,8 @@ def _read_ahead(batches: Sequence[Batch], order: Sequence[int]) -> Iterator[Batc
 
 def timesteps(seeds: Sequence[int], band: int, bands: int) -> Tensor:
     """Return t [B] in the band [band / bands, (band + 1) / bands), each sample at a fixed point of it."""
-    places = [torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)) for seed in seeds]
-    return (band + torch.stack(places)) / bands
+    draws = [torch.rand((), generator=torch.Generator().manual_seed(seed ^ 1)) for seed in seeds]
+    return (band + torch.stack(draws)) / bands
 
 
 def _table(found: dict[tuple[Task, int], tuple[float, float]], bands: int) -> dict[str, float]:

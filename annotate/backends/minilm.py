@@ -85,10 +85,10 @@ class MiniLM:
         return (x * is_token[..., None]).sum(1) / is_token.sum(1, keepdims=True)
 
     def _embedded(self, tokens: np.ndarray) -> np.ndarray:
-        words, places, kinds = (
+        words, positions, kinds = (
             self._weights[f"embeddings.{of}_embeddings.weight"] for of in ("word", "position", "token_type")
         )
-        x = words[tokens] + places[: tokens.shape[1]] + kinds[0]
+        x = words[tokens] + positions[: tokens.shape[1]] + kinds[0]
         return self._normed(x, "embeddings.LayerNorm")
 
     def _layers(self) -> Iterator[str]:

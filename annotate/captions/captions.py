@@ -98,8 +98,8 @@ class Captions(Annotator):
 
 def _rewritten(items: Sequence[Item], rewrites: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
     """Yield the rewrites whose parent still has the text that they were made from; the others are stale."""
-    places = {(item.kind, text_hash(item.text)): i for i, item in enumerate(items)}
+    positions = {(item.kind, text_hash(item.text)): i for i, item in enumerate(items)}
     for r in rewrites:
-        parent = places.get((r["parent"], r["parent_hash"]))
+        parent = positions.get((r["parent"], r["parent_hash"]))
         if parent is not None:
             yield Item(r["text"], r["language"], r["kind"], r["model"], (parent,))

@@ -25,8 +25,8 @@ def body_of(chat: ChatModel, question: Question) -> bytes:
         body["response_format"] = response_format(question)
     if question.frames is not None and chat.send == "video":
         # vLLM: these are all the frames there are, and the frames per second; it must not sample them again
-        about = {"num_frames": len(question.frames)} | ({"fps": question.fps} if question.fps else {})
-        body["media_io_kwargs"] = {"video": about}
+        video_options = {"num_frames": len(question.frames)} | ({"fps": question.fps} if question.fps else {})
+        body["media_io_kwargs"] = {"video": video_options}
     return json.dumps(body).encode()
 
 

@@ -119,13 +119,13 @@ class TransformersChat(Chat):
         frames = [pixels(q.frames) for q in questions if q.frames is not None]
         if self.chat.send == "images":
             return {"images": [[Image.fromarray(frame) for frame in one] for one in frames]}
-        about = [
+        metadata = [
             {"total_num_frames": len(one), "fps": q.fps or 1.0, "frames_indices": list(range(len(one)))}
             for one, q in zip(frames, questions, strict=True)
         ]
         return {
             "videos": [np.ascontiguousarray(one.transpose(0, 3, 1, 2)) for one in frames],
-            "video_metadata": about, "do_sample_frames": False,
+            "video_metadata": metadata, "do_sample_frames": False,
         }  # fmt: skip
 
     def _messages(self, question: Question) -> list[dict[str, Any]]:
@@ -160,20 +160,20 @@ def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any
 
     disable_progress_bar()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    place = {"device_map": "auto"} if options.gpus > 1 else {}
+    device_map = {"device_map": "auto"} if options.gpus > 1 else {}
     try:
         config = AutoConfig.from_pretrained(chat.model, revision=chat.revision or None)
         _refuse_other_formats(chat, config)
         sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model = kind.from_pretrained(
-            chat.model, revision=chat.revision or None, dtype=chat.dtype, use_safetensors=True, **place
+            chat.model, revision=chat.revision or None, dtype=chat.dtype, use_safetensors=True, **device_map
         )
         processor = _processor(chat, config) if sees else _tokenizer(chat)
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of memory, for one
         why = excerpt(str(error))
         raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {why}") from error
-    return sees, processor, (model if place else model.to(device)).eval()
+    return sees, processor, (model if device_map else model.to(device)).eval()
 
 
 def _processor(chat: ChatModel, config: Any) -> Any:

@@ -116,8 +116,8 @@ def _middle(weights: np.ndarray) -> float:
 def _thirds(gray: np.ndarray) -> float:
     """Weigh each salient part by its nearness to the closest power point."""
     standing_out = _spectral_residual(cv2.resize(gray, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32))
-    places = (np.arange(64) + 0.5) / 64
-    off = np.minimum(abs(places - 1 / 3), abs(places - 2 / 3))
+    centres = (np.arange(64) + 0.5) / 64
+    off = np.minimum(abs(centres - 1 / 3), abs(centres - 2 / 3))
     near = np.exp(-(off[:, None] ** 2 + off[None] ** 2) / (2 * THIRDS_WIDTH**2))
     total = float(standing_out.sum())
     return float((standing_out * near).sum()) / total if total > 0 else 0.0

@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[2]
 DATA, KERNELS = "tests/training/data", "tests/kernels"
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
-    "training/data/draws.py": [f"{DATA}/test_schedule.py"],
-    "training/data/rounds.py": [f"{DATA}/test_schedule.py"],
-    "training/data/plan.py": [f"{DATA}/test_schedule.py"],
-    "training/data/schedule.py": [f"{DATA}/test_schedule.py"],
+    "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/rounds.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/plan.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/schedule.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/windows.py": [f"{DATA}/test_windows.py"],
     "training/objectives/flow.py": ["tests/training/objectives/test_flow.py"],
     "training/optim.py": ["tests/training/test_optim.py"],

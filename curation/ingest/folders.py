@@ -52,10 +52,10 @@ class Folders:
     def _is_new(self, folder: str, pattern: str) -> bool:
         """Note a folder as walked, by where it is on the disk; report one that was walked under another name."""
         try:
-            about = os.stat(folder)
+            status = os.stat(folder)
         except OSError:
             return True  # walking it will say why it cannot be
-        key = (about.st_dev, about.st_ino, pattern)
+        key = (status.st_dev, status.st_ino, pattern)
         if key not in self._walked:
             self._walked[key] = folder
             return True

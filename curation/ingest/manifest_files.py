@@ -43,7 +43,7 @@ class Row:
     error: str | None = None
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """The row's number and line, for a person to look it up."""
         return f"row {self.number}" + (f" (line {self.line})" if self.line is not None else "")
 

@@ -60,7 +60,7 @@ def read_manifest(
             except WebError:
                 raise
             except ValueError as error:
-                reason = f"{row.place} of {os.path.basename(path)}: {error}"
+                reason = f"{row.position} of {os.path.basename(path)}: {error}"
                 first_reason = first_reason or reason
                 yield Input(f"{path}#row {row.number}", refused=reason)
                 continue

@@ -270,5 +270,5 @@ def _listed(uri: str) -> tuple[Any, str, list[str]]:
         return files, root, [root]
     if glob.has_magic(root):
         found = files.glob(root, detail=True)
-        return files, root, [name for name, about in found.items() if about["type"] == "file"]
+        return files, root, [name for name, info in found.items() if info["type"] == "file"]
     return files, root, files.find(root)

@@ -17,11 +17,11 @@ def dolby_vision_profile(path: str, file: Any = None) -> int | None:
         file: the file, if it is open already.
     """
     if file is not None:
-        place = file.tell()
+        position = file.tell()
         try:
             return _below(file, 0, file.seek(0, 2))
         finally:
-            file.seek(place)
+            file.seek(position)
     with open(path, "rb") as opened:
         return _below(opened, 0, opened.seek(0, 2))
 

@@ -39,12 +39,14 @@ def recompress(frames: np.ndarray, *, codec: str, bits_per_pixel: float, fps: fl
 
     count, height, width = frames.shape[:3]
     rate = Fraction(fps).limit_denominator(1000)
+    bits = max(1000, round(bits_per_pixel * width * height * float(rate)))  # per second
+    options = OPTIONS[codec] | (_strict(bits, float(rate)) if codec == "mpeg4" else {})
     file = io.BytesIO()
     try:
         with av.open(file, "w", format="matroska") as container:
-            stream: Any = container.add_stream(codec, rate=rate, options=OPTIONS[codec])
+            stream: Any = container.add_stream(codec, rate=rate, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.bit_rate = max(1000, round(bits_per_pixel * width * height * float(rate)))
+            stream.bit_rate = bits
             stream.codec_context.thread_count = 1
             for picture in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -54,6 +56,11 @@ def recompress(frames: np.ndarray, *, codec: str, bits_per_pixel: float, fps: fl
         return _decoded(file, count, height, width)
     except av.error.FFmpegError as error:
         raise MediaError("encode", f"{count} frames of {width}x{height} do not go through {codec}: {error}") from error
+
+
+def _strict(bits: int, rate: float) -> dict[str, str]:
+    """Options by which ffmpeg's rate control keeps to a rate from the first frames on: clips are short here."""
+    return {"bt": str(max(4000, round(bits / rate))), "maxrate": str(bits), "bufsize": str(bits)}
 
 
 def _decoded(file: io.BytesIO, count: int, height: int, width: int) -> np.ndarray:

@@ -79,9 +79,9 @@ def long_runs(footage: Footage, state: np.ndarray) -> list[Run]:
 def _run_of(state: np.ndarray, at: int) -> Run:
     """Return the frames around `at` that are in its state."""
     others = np.flatnonzero(state != state[at])
-    place = int(np.searchsorted(others, at))
-    first = int(others[place - 1]) + 1 if place else 0
-    return Run(first, int(others[place]) - 1 if place < len(others) else len(state) - 1)
+    index = int(np.searchsorted(others, at))
+    first = int(others[index - 1]) + 1 if index else 0
+    return Run(first, int(others[index]) - 1 if index < len(others) else len(state) - 1)
 
 
 def _settled(footage: Footage, run: Run) -> Run:

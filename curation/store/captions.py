@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
 
 LIST_COLUMN = "captions"
@@ -83,25 +82,6 @@ class Wanted:
             others.append(_read(row.get("composed_caption"), COMPOSED))
         there = [one for one in others if one.texts]
         return min(there, key=lambda one: bool(self.kinds) and one.kinds[0] not in self.kinds, default=Captions())
-
-
-def source_captions(store: Connection, version: int | None = None) -> dict[str, list[str]]:
-    """Return manifests' captions of whole files by md5.
-
-    Of files with the same bytes, the one that was cut goes first.
-    """
-    names = store.dataset("sources", version).schema.names
-    columns = [name for name in ("captions", "caption") if name in names]
-    if not columns or "md5" not in names:
-        return {}
-    condition = " OR ".join(f"{name} IS NOT NULL" for name in columns)
-    rows = store.read("sources", ["md5", "uri", "state", *columns], condition, version=version).to_pylist()
-    found: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda r: (r["state"] != "ok", r["uri"] or "")):
-        texts = [*_read(row.get("captions"), SOURCE).texts, *_read(row.get("caption"), SOURCE).texts]
-        if row["md5"] and texts and row["md5"] not in found:
-            found[row["md5"]] = list(dict.fromkeys(texts))
-    return found
 
 
 def _read(value: Any, kind: str, kinds: Collection[str] = ()) -> Captions:

@@ -51,22 +51,27 @@ def columns_info(dataset: Dataset, table: str) -> list[ColumnInfo]:
     A maker's fingerprints are counted once for all of its columns.
     """
     rows = dataset.count_rows()
-    about = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
-    makers = {one.get("computed_by", "") for one in about}
+    metadata = [{k.decode(): v.decode() for k, v in (f.metadata or {}).items()} for f in dataset.schema]
+    makers = {one.get("computed_by", "") for one in metadata}
     fingerprints = {maker: _fingerprints(dataset, maker) for maker in makers}
-    return [_column_info(dataset, table, f, known, fingerprints, rows)
-            for f, known in zip(dataset.schema, about, strict=True)]  # fmt: skip
+    return [_column_info(dataset, table, f, of_field, fingerprints, rows)
+            for f, of_field in zip(dataset.schema, metadata, strict=True)]  # fmt: skip
 
 
 def _column_info(
-    dataset: Dataset, table: str, f: pa.Field, about: dict[str, str], fingerprints: dict[str, dict[str, int]], rows: int
+    dataset: Dataset,
+    table: str,
+    f: pa.Field,
+    metadata: dict[str, str],
+    fingerprints: dict[str, dict[str, int]],
+    rows: int,
 ) -> ColumnInfo:
-    maker = about.get("computed_by", "")
+    maker = metadata.get("computed_by", "")
     is_payload = f.name in table_of(table).payload
     nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
     kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
     return ColumnInfo(
-        f.name, kind, about.get("unit", ""), about.get("meaning", ""), maker, nulls, fingerprints[maker]
+        f.name, kind, metadata.get("unit", ""), metadata.get("meaning", ""), maker, nulls, fingerprints[maker]
     )
 
 

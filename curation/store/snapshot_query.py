@@ -111,7 +111,12 @@ def choose(
 
 
 def with_clip_columns(
-    store: Connection, rows: pa.Table, columns: Sequence[str] | None, *, clips_version: int | None = None
+    store: Connection,
+    rows: pa.Table,
+    columns: Sequence[str] | None,
+    *,
+    clips_version: int | None = None,
+    whole: bool = False,
 ) -> pa.Table:
     """Return `rows`, in their order, with columns of clips beside their own.
 
@@ -120,14 +125,15 @@ def with_clip_columns(
         rows: with clip_id; a column of theirs stays where clips have one of the same name.
         columns: of clips; default: all but vectors.
         clips_version: version of clips; default: the newest.
+        whole: read all clips, which is quicker for many rows; else those of the rows alone.
     """
     names = clip_columns(store, clips_version) if columns is None else list(columns)
     names = [n for n in names if n not in rows.schema.names]
-    ids = rows.column("clip_id").to_pylist()
-    clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", ids), version=clips_version)
-    at = pc.index_in(rows.column("clip_id").combine_chunks(), clips.column("clip_id").combine_chunks())
+    some = None if whole else is_one_of("clip_id", rows.column("clip_id").to_pylist())
+    clips = store.read("clips", ["clip_id", *names], some, version=clips_version)
+    at = pc.index_in(rows.column("clip_id"), clips.column("clip_id").combine_chunks())
     for name in names:
-        rows = rows.append_column(clips.schema.field(name), clips.column(name).combine_chunks().take(at))
+        rows = rows.append_column(clips.schema.field(name), clips.column(name).take(at))
     return rows
 
 

@@ -27,6 +27,8 @@ from reelwright.curation.store.snapshot_weights import WeightReview, review
 from reelwright.curation.store.sql_text import literal
 from reelwright.curation.store.weighting import Balance
 
+SCAN_FROM = 20
+"""A snapshot of more than one in so many of a table's clips is read by a pass over the table."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -142,6 +144,18 @@ class Snapshots:
             yield snapshot_query.with_clip_columns(
                 self.store, rows.slice(start, clip_media.LOOKUP_IDS), columns, clips_version=version
             )
+
+    def clips_table(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Return the clips as they were when pinned, with `weight` and `position`, in order.
+
+        Most of a table's rows are read in one pass over it, a few of them by their ids.
+        """
+        version, rows = self.show(name).clips_version, self.rows(name)
+        clips = self.store.dataset("clips", version).count_rows()
+        if rows.num_rows * SCAN_FROM < clips:
+            parts = list(self.clips(name, columns))
+            return pa.concat_tables(parts) if parts else snapshot_query.with_clip_columns(self.store, rows, columns)
+        return snapshot_query.with_clip_columns(self.store, rows, columns, clips_version=version, whole=True)
 
     def read_media(self, name: str, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
         """Yield (clip_id, mp4) as pinned: all of the snapshot's, or those of `clip_ids`."""

@@ -63,7 +63,7 @@ class DCTCodec(Codec):
     def __init__(self, device: str = "cpu") -> None:
         table = repr((YCC, SHARED, MOVING, STILL)).encode()
         self.fingerprint = f"dct-standin-{hashlib.sha256(table).hexdigest()[:12]}"
-        half = tuple((*place, mean / 2, std / 2) for *place, mean, std in SHARED)  # a still wave has half the length
+        half = tuple((*index, mean / 2, std / 2) for *index, mean, std in SHARED)  # a still wave has half the length
         self.device = torch.device(device)
         self.first = _Transform((*half, *STILL), 1, device)
         self.others = _Transform((*SHARED, *MOVING), STRIDE[0], device)

@@ -18,7 +18,7 @@ from reelwright.model.errors import ModelError
 from reelwright.model.lora.layer_weights import LayerWeights
 from reelwright.model.lora.layers import Adapter, assign, attach, named_adapters
 from reelwright.model.lora.read_forms import READABLE, looks_like_lora, parse_forms
-from reelwright.model.weights.weight_files import save_tensors
+from reelwright.model.weights.weight_files import open_weights, save_tensors
 
 DOT = "___lorahyphen___"
 _FILE_KEY = re.compile(
@@ -78,12 +78,12 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """tensors: under published keys. Rank and alpha are written into the file's metadata too, where one fits all."""
     path = Path(path)
     layers = parse_lora(tensors, path).values()
-    about = {"format": "pt"}
+    metadata = {"format": "pt"}
     if len(sizes := {(w.rank, w.alpha) for w in layers}) == 1:
         ((rank, alpha),) = sizes
-        about |= {"rank": str(rank), "alpha": f"{alpha:g}"}
+        metadata |= {"rank": str(rank), "alpha": f"{alpha:g}"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, about)
+    save_tensors({k: t.contiguous() for k, t in tensors.items()}, path, metadata)
 
 
 def is_lora(names: Iterable[str]) -> bool:
@@ -93,13 +93,15 @@ def is_lora(names: Iterable[str]) -> bool:
 
 
 def read_lora(path: str | Path) -> dict[str, LayerWeights]:
-    """Read a file's weights by layer (module name), whichever known form it has.
+    """Read the weights of a file, or of the one in a folder, by layer (module name), whichever known form it has.
 
     Raises:
         ModelError: the file, its names or its ranks cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        path = open_weights(path).files[0]
     try:
         with safe_open(str(path), "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

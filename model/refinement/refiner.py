@@ -76,7 +76,7 @@ class Refiner:
         condition, given, done = first.condition, first.given, 0
         for start, stop in parts:
             coarse = first.read(start, stop)
-            plan = self.how.plan(stop - start, *coarse.shape[3:], condition=given)
+            plan = self.how.plan(stop - start, coarse.shape[3], coarse.shape[4], given)
 
             def tick(steps: int = len(plan.sigmas) - 1) -> None:
                 nonlocal done

@@ -26,21 +26,21 @@ class TextKeys(NamedTuple):
 
     Args:
         rows: [R, C], states that keys and values are computed of. Of packed text the last is zero: the padding.
-        place: int64 [R - 1], which of the B · L keys each row is; all other keys are the last row. None: the rows are
-            the keys, in order.
+        key_index: int64 [R - 1], which of the B · L keys each row is; all other keys are the last row. None: the rows
+            are the keys, in order.
         bias: added to the scores, [B, 1, 1, L], or bool, true where a key is attended to. None: all are, alike.
     """
 
     rows: Tensor
-    place: Tensor | None
+    key_index: Tensor | None
     bias: Tensor | None
 
     def keys_of(self, rows: Tensor, batch: int) -> Tensor:
         """Arrange what was computed of the rows, [R, heads, D], as keys [B, heads, L, D]."""
-        if self.place is not None and self.bias is not None:
+        if self.key_index is not None and self.bias is not None:
             # Not a gather: its backward pass would add up the padding's gradients one by one, in the rows' type.
             padding = rows[-1:].expand(batch * self.bias.shape[-1], *rows.shape[1:])
-            rows = padding.index_copy(0, self.place, rows[:-1])
+            rows = padding.index_copy(0, self.key_index, rows[:-1])
         return rows.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
@@ -75,8 +75,8 @@ def packed_keys(states: Tensor, text: PackedText, *, padded_to: int) -> TextKeys
         for i, part in enumerate(_padding_bias(padded_to - lengths)):
             bias = torch.where(at == lengths[:, None] + i, part[:, None], bias)
     first = torch.arange(len(lengths), device=device) * keys - (lengths.cumsum(0) - lengths)
-    place = torch.arange(len(states), device=device) + first.repeat_interleave(lengths, output_size=len(states))
-    found = TextKeys(F.pad(states, (0, 0, 0, 1)), place, bias[:, None, None, :])
+    key_index = torch.arange(len(states), device=device) + first.repeat_interleave(lengths, output_size=len(states))
+    found = TextKeys(F.pad(states, (0, 0, 0, 1)), key_index, bias[:, None, None, :])
     _mark_lengths(found)
     return found
 
@@ -107,5 +107,5 @@ def _mark_lengths(keys: TextKeys) -> None:
         return
     mark = torch._dynamo.maybe_mark_dynamic
     mark(keys.rows, 0)
-    mark(keys.place, 0)
+    mark(keys.key_index, 0)
     mark(keys.bias, 3)

@@ -101,18 +101,18 @@ def _tokenizer(folder: Path) -> Any:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ModelError(f"umT5 needs transformers: {install_command('models')}") from error
-    place = _tokenizer_folder(folder)
+    path = _tokenizer_folder(folder)
     try:
-        return AutoTokenizer.from_pretrained(place)
+        return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{place} does not load as a tokenizer: {first_line(error)}") from error
+        raise ModelError(f"{path} does not load as a tokenizer: {first_line(error)}") from error
 
 
 def _tokenizer_folder(folder: Path) -> Path:
     """Beside the weights (transformers), or the pipeline's `tokenizer` folder (diffusers)."""
-    for place in (folder, folder.parent / "tokenizer"):
-        if _present(place):
-            return place
+    for path in (folder, folder.parent / "tokenizer"):
+        if _present(path):
+            return path
     raise ModelError(f"no tokenizer beside {folder}: neither tokenizer.json nor spiece.model is there")
 
 

@@ -25,7 +25,7 @@ class Batch:
     names: tuple[str, ...]
     clip_ids: tuple[str, ...]
     source_md5s: tuple[str, ...]
-    places: tuple[int, ...]  # rows of `Staleness.clips`
+    indices: tuple[int, ...]  # rows of `Staleness.clips`
     rows: tuple[dict[str, Any], ...]
 
 
@@ -42,9 +42,9 @@ def batches_of(
         frame_bytes: most bytes of sampled frames per batch; a batch of one clip may exceed it.
     """
     reader = _Rows(store, staleness, annotators)
-    for names, places in _combinations(staleness, list(annotators)):
-        weights = _frame_bytes(staleness, [annotators[n] for n in names], places)
-        for part in np.array_split(places, np.arange(ROWS_AT_ONCE, len(places), ROWS_AT_ONCE)):
+    for names, indices in _combinations(staleness, list(annotators)):
+        weights = _frame_bytes(staleness, [annotators[n] for n in names], indices)
+        for part in np.array_split(indices, np.arange(ROWS_AT_ONCE, len(indices), ROWS_AT_ONCE)):
             rows = reader.read(names, part)
             start = 0
             while start < len(part):
@@ -62,14 +62,14 @@ def _combinations(staleness: Staleness, names: Sequence[str]) -> Iterator[tuple[
         yield tuple(n for bit, n in enumerate(names) if code >> bit & 1), np.flatnonzero(codes == code)
 
 
-def _frame_bytes(staleness: Staleness, annotators: Sequence[Annotator], places: np.ndarray) -> dict[int, int]:
+def _frame_bytes(staleness: Staleness, annotators: Sequence[Annotator], indices: np.ndarray) -> dict[int, int]:
     """Return place -> bytes of the frames that its annotators look at; for a lone one, the bytes that it keeps."""
     share = annotators[0].kept_share if len(annotators) == 1 else 1.0
     needs = {n for a in annotators for n in needs_of(a) if isinstance(n, Frames)}
-    facts = staleness.clips.select(["width", "height", "num_frames", "fps"]).take(places).to_pylist()
+    facts = staleness.clips.select(["width", "height", "num_frames", "fps"]).take(indices).to_pylist()
     out = {}
-    for place, f in zip(places.tolist(), facts, strict=True):
-        out[place] = int(share * sum(_bytes_of(need, f) for need in needs))
+    for index, f in zip(indices.tolist(), facts, strict=True):
+        out[index] = int(share * sum(_bytes_of(need, f) for need in needs))
     return out
 
 
@@ -90,10 +90,10 @@ def _fill(part: np.ndarray, start: int, weights: Mapping[int, int], clips: int, 
     return stop
 
 
-def _batch(staleness: Staleness, names: tuple[str, ...], places: np.ndarray, rows: Sequence[dict[str, Any]]) -> Batch:
-    clips = staleness.clips.select(["clip_id", "source_md5"]).take(places)
+def _batch(staleness: Staleness, names: tuple[str, ...], indices: np.ndarray, rows: Sequence[dict[str, Any]]) -> Batch:
+    clips = staleness.clips.select(["clip_id", "source_md5"]).take(indices)
     ids, md5s = clips.column(0).to_pylist(), clips.column(1).to_pylist()
-    return Batch(names, tuple(ids), tuple(md5s), tuple(places.tolist()), tuple(rows))
+    return Batch(names, tuple(ids), tuple(md5s), tuple(indices.tolist()), tuple(rows))
 
 
 class _Rows:
@@ -104,16 +104,16 @@ class _Rows:
         self.producers, self.schema = producers_of(store), store.schema("clips").names
         self._of_sources: dict[str, dict[str, Any]] = {}
 
-    def read(self, names: Sequence[str], places: np.ndarray) -> list[dict[str, Any]]:
+    def read(self, names: Sequence[str], indices: np.ndarray) -> list[dict[str, Any]]:
         """Read one dict per clip, in the order of `places`; empty where the annotators read nothing."""
         wanted = {n.column for name in names for n in stored_needs(self.annotators[name])}
         if not wanted:
-            return [{} for _ in places]
+            return [{} for _ in indices]
         columns = wanted & set(self.schema)
         columns |= {f"{self.producers[c]}_fingerprint" for c in columns if c in self.producers}
         parts = {name: PART_COLUMNS[name] for name in wanted & set(PART_COLUMNS)}
         columns |= set(parts.values())
-        picked = self.staleness.clips.select(["clip_id", "source_md5"]).take(places)
+        picked = self.staleness.clips.select(["clip_id", "source_md5"]).take(indices)
         ids = picked.column(0).to_pylist()
         found = self.store.read(
             "clips", ["clip_id", *sorted(columns)], filter=f"clip_id IN ({literals(ids)})",

@@ -160,12 +160,12 @@ class ActorLane:
         """Yield the outcomes of a batch, which comes back in pieces where its actor was lost."""
         items = [self.waiting.pop(clip_id) for clip_id in result.work.items]
         batch = items[0][0]
-        places = tuple(place for _, place in items)
+        indices = tuple(index for _, index in items)
         if result.value is not None:
-            yield Outcome(places, batch, result.value)
+            yield Outcome(indices, batch, result.value)
         else:
             lost = Failed(batch.names[0], f"the worker was lost ({result.lost})", result.lost)
-            yield Outcome(places, batch, [Annotated(failures=[lost])] * len(places))
+            yield Outcome(indices, batch, [Annotated(failures=[lost])] * len(indices))
 
 
 def placement(annotator: Annotator, recipe: CurateRecipe) -> tuple[Need, int]:
@@ -207,8 +207,8 @@ def _warn(name: str, need: Need) -> None:
 
 
 def _outcome(batch: Batch, value: Sequence[Annotated] | Failed) -> Outcome:
-    places = tuple(range(len(batch.clip_ids)))
+    indices = tuple(range(len(batch.clip_ids)))
     if isinstance(value, Failed):  # the task's worker was lost for good
         lost = Annotated(failures=[value.at(name) for name in batch.names])
-        return Outcome(places, batch, [lost] * len(places))
-    return Outcome(places, batch, value)
+        return Outcome(indices, batch, [lost] * len(indices))
+    return Outcome(indices, batch, value)

@@ -82,8 +82,8 @@ class Level:
         return batches_of(self.store, self.staleness, annotators, clips=clips, frame_bytes=frame_bytes)
 
     def _collect(self, lane: Lane, outcome: Outcome) -> None:
-        for place, result in zip(outcome.clips, outcome.results, strict=True):
-            clip_id = outcome.batch.clip_ids[place]
+        for index, result in zip(outcome.clips, outcome.results, strict=True):
+            clip_id = outcome.batch.clip_ids[index]
             computed = tuple(n for n in outcome.batch.names if f"{n}_fingerprint" in result.columns)
             if computed:
                 self.found.setdefault(computed, []).append({"clip_id": clip_id, **result.columns})
@@ -95,7 +95,7 @@ class Level:
                 if failed.postponed:
                     self._postpone(lane, failed)
                 else:
-                    self._fail(outcome.batch, place, failed)
+                    self._fail(outcome.batch, index, failed)
             self.finished += len(outcome.batch.names)
             self.spending.add(result.usage)
         for name in outcome.batch.names:
@@ -124,15 +124,15 @@ class Level:
             else:
                 del self.report.why_postponed[name]
 
-    def _fail(self, batch: Batch, place: int, why: Failed) -> None:
+    def _fail(self, batch: Batch, index: int, why: Failed) -> None:
         """Note in `failures` why a clip has no values: it failed, or has nothing to measure."""
         if why.is_unmeasurable:
             self.report.unmeasured[why.stage] += 1
             self.report.why_unmeasured.setdefault(why.stage, why.message)
         else:
             self.report.failed[why.stage] += 1
-        fingerprint = self.staleness.expected[why.stage][batch.places[place]].as_py()
-        clip_id, md5 = batch.clip_ids[place], batch.source_md5s[place]
+        fingerprint = self.staleness.expected[why.stage][batch.indices[index]].as_py()
+        clip_id, md5 = batch.clip_ids[index], batch.source_md5s[index]
         uri = self._uris.get(md5, "")
         attempts = self._history.attempts(uri, why.stage, clip_id) + 1
         row = failure_row(uri, md5, clip_id, why, attempts, fingerprint)

@@ -114,8 +114,8 @@ def annotate_and_record(
 def _index_vectors(store: Store, annotators: Mapping[str, Computes], report: Report) -> None:
     """For search: where there are enough vectors for an index to pay."""
     for name in report.done:
-        for column, about in annotators[name].columns.items():
-            if pa.types.is_fixed_size_list(about.type):
+        for column, spec in annotators[name].columns.items():
+            if pa.types.is_fixed_size_list(spec.type):
                 store.index_vectors("clips", column)
 
 

@@ -130,9 +130,9 @@ def _compute(
             close_chats()  # Ray keeps the worker: it must not keep a model or an engine
     if set(found) != set(annotator.columns):
         raise ValueError(f"annotator {name!r} does not write the columns it declares: {', '.join(sorted(found))}")
-    places = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))
-    places = pc.if_else(pc.less(places, 0), pa.scalar(None, places.type), places)
-    columns = [pa.array(found[c], type=annotator.columns[c].type).take(places) for c in annotator.columns]
+    indices = pa.array(np.where(complete, np.cumsum(complete) - 1, -1))
+    indices = pc.if_else(pc.less(indices, 0), pa.scalar(None, indices.type), indices)
+    columns = [pa.array(found[c], type=annotator.columns[c].type).take(indices) for c in annotator.columns]
     prints = pa.array([None if problem else _expected(annotator, members)] * len(members), pa.string())
     schema = pa.schema([pa.field("clip_id", pa.string()), *schema_of(annotator)])
     ids = members.column("clip_id").combine_chunks()
@@ -184,8 +184,8 @@ def _with_values(
 
 def _of_sources(store: Store, clips: pa.Table, column: str) -> pa.Array:
     rows = store.read("sources", ["md5", column], filter="state = 'ok'")
-    places = pc.index_in(clips.column("source_md5"), rows.column("md5"))
-    return rows.column(column).combine_chunks().take(places)
+    indices = pc.index_in(clips.column("source_md5"), rows.column("md5"))
+    return rows.column(column).combine_chunks().take(indices)
 
 
 def _load_state(store: Store, annotator: SetAnnotator) -> Any:

@@ -96,8 +96,8 @@ def _expected(annotator: Annotator, clips: pa.Table, producers: Mapping[str, str
 def _decode(code: int, values: Sequence[Sequence[str | None]]) -> list[str | None]:
     out: list[str | None] = []
     for column in reversed(values):
-        code, place = divmod(code, len(column))
-        out.append(column[place])
+        code, index = divmod(code, len(column))
+        out.append(column[index])
     return out[::-1]
 
 
@@ -144,6 +144,6 @@ def _mark_failed(store: Store, name: str, clips: pa.Table, states: np.ndarray, e
         return
     failed = {(r["clip_id"], r["fingerprint"]) for r in rows.to_pylist()}
     at = np.flatnonzero(pc.is_in(clips.column("clip_id"), rows.column("clip_id").combine_chunks()).to_numpy())
-    for place in at[states[at] == STALE]:
-        if (clips.column("clip_id")[place].as_py(), expected[place].as_py()) in failed:
-            states[place] = FAILED
+    for index in at[states[at] == STALE]:
+        if (clips.column("clip_id")[index].as_py(), expected[index].as_py()) in failed:
+            states[index] = FAILED

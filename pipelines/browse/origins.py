@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, 
 MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
 SHOWN_OF_GENERATED = (
     "prompts", "seed", "settings", "fps", "begins_with", "run", "checkpoint", "step", "weights", "weights_from",
-    "weights_used", "loras", "recipe_fingerprint", "code_version", "codec", "text_encoder",
+    "weights_used", "loras", "refined", "recipe_fingerprint", "code_version", "codec", "text_encoder",
 )  # fmt: skip
 FILMED = (".mp4", ".png")  # what `reel generate` writes
 
@@ -237,7 +238,13 @@ def _generated(path: Path, store: Store | None) -> Origin:
         raise _unknown(path) from None
     if not isinstance(said, dict) or said.get("made_by") != "reelwright":
         raise _unknown(path)
+    return _said_of_generated(path, said, store)
+
+
+def _said_of_generated(path: Path, said: Mapping[str, Any], store: Store | None) -> Origin:
     facts = {name: said[name] for name in SHOWN_OF_GENERATED if said.get(name) is not None}
+    if (before := _stated_file(said, "refined_from")) is not None:
+        facts["refined_from"] = str(before)
     weights = said.get("weights_from")
     stated = weights if isinstance(weights, Mapping) else said
     thread = _follow(stated.get("snapshot"), store)
@@ -259,20 +266,39 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
     """Weights and LoRAs that are still where they were; of a checkpoint, the file says itself what it came from."""
-    for place in _places_of(said, "weights"):
-        if place.exists():
-            yield _weights(place, store)
+    for path in _places_of(said, "weights"):
+        if path.exists():
+            yield _weights(path, store)
+    yield from _first_stage(said, store)
+    begun = _stated_file(said, "begins_with")
+    if begun is not None and begun.suffix.lower() in FILMED and begun.is_file():
+        with suppress(UserError):  # footage, which says nothing of itself
+            yield _generated(begun, store)
+
+
+def _first_stage(said: Mapping[str, Any], store: Store | None) -> Iterator[Origin]:
+    """Yield the origin of the video that a file was refined from: it carries that video's record, if it had one."""
+    file, stated = _stated_file(said, "refined_from"), said.get("refined_from")
+    about = stated.get("about") if isinstance(stated, Mapping) else None
+    if file is not None and isinstance(about, Mapping):
+        yield _said_of_generated(file, about, store)
+
+
+def _stated_file(said: Mapping[str, Any], name: str) -> Path | None:
+    stated = said.get(name)
+    file = stated.get("file") if isinstance(stated, Mapping) else None
+    return Path(file) if isinstance(file, str) and file else None
 
 
 def _missing(said: Mapping[str, Any]) -> list[str]:
-    return [f"{place} is no longer there" for place in _places_of(said, "checkpoint", "weights") if not place.exists()]
+    return [f"{path} is no longer there" for path in _places_of(said, "checkpoint", "weights") if not path.exists()]
 
 
 def _places_of(said: Mapping[str, Any], *names: str) -> list[Path]:
     """Paths that a generated file names: under `names`, and its LoRAs'."""
     loras = said.get("loras")
     files = [one.get("file") for one in loras if isinstance(one, Mapping)] if isinstance(loras, list) else []
-    return [Path(place) for place in (*map(said.get, names), *files) if isinstance(place, str) and place]
+    return [Path(path) for path in (*map(said.get, names), *files) if isinstance(path, str) and path]
 
 
 # --- what a record states --------------------------------------------------------------------------------------------
@@ -298,12 +324,12 @@ def _named(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open_stated(said: Mapping[str, Any]) -> Store:
     """Open the store that a record names. A remote one is opened only if the user names it: records come with files."""
-    place = said.get("store")
-    if not isinstance(place, str) or not place:
+    path = said.get("store")
+    if not isinstance(path, str) or not path:
         raise StoreError("no store is named; say which with --store.")
-    if "://" in place:
-        raise StoreError(f"its store is said to be {place}; add --store {place} to go there.")
-    return Store.open(place)
+    if "://" in path:
+        raise StoreError(f"its store is said to be {path}; add --store {path} to go there.")
+    return Store.open(path)
 
 
 def _stated(said: Mapping[str, Any]) -> dict[str, Any]:

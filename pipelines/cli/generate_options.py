@@ -12,7 +12,9 @@ import typer
 from reelwright.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from reelwright.model.config import CodecConfig, TextConfig
+    from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
+    from reelwright.model.refinement.plan import Refinement
+    from reelwright.pipelines.generate.loras import LoRA
 
 
 class Rule(StrEnum):
@@ -43,6 +45,21 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class FitMode(StrEnum):
+    """How an image or video that a generation begins with gets its size."""
+
+    AUTO = "auto"
+    COVER = "cover"
+    STRETCH = "stretch"
+
+
+class TimingForm(StrEnum):
+    """Where refinement's up-sampler puts frames in time."""
+
+    PUBLISHED = "published"
+    EXACT = "exact"
+
+
 class AttentionForm(StrEnum):
     """The self-attention of the network."""
 
@@ -65,7 +82,13 @@ class ContentOptions:
     video: Annotated[
         Path | None, typer.Option(help="Video to go on from. OUT begins with its last frames, not with all of it.")
     ] = None
-    negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = ""
+    fit: Annotated[
+        FitMode, typer.Option(help="cover: scale --image or --video and cut edges; stretch: as published.")
+    ] = FitMode.AUTO
+    negative: Annotated[
+        str | None,
+        typer.Option(help='What guidance leads away from. Default: a list of unwanted traits; "" for the stand-in.'),
+    ] = None
     seed: Annotated[int, typer.Option(min=0, help="Of the first video; the next has the next one.")] = 0
 
 
@@ -75,7 +98,10 @@ class ShapeOptions:
 
     heading: ClassVar[str] = "Size and length"
 
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels: 832x480. Default: as trained.")] = None
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT, or 480p or 720p in the aspect of --image or --video.  [default: as trained]"),
+    ] = None
     frames: Annotated[int | None, typer.Option(min=1, help="Frames of a segment: 4k + 1. Default: as trained.")] = None
     fps: Annotated[float | None, typer.Option(min=1, max=240, help="Default: as trained; 15 as published.")] = None
     segments: Annotated[int, typer.Option(min=1, help="Segments of --frames; each goes on from the last.")] = 1
@@ -85,13 +111,9 @@ class ShapeOptions:
     ] = None
 
     def width_and_height(self) -> tuple[int, int] | None:
-        """Return the size in pixels, if one was given. Raises UserError."""
-        if self.size is None:
-            return None
-        width, _, height = self.size.lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
-            raise UserError(f"--size {self.size}: write WIDTHxHEIGHT in pixels, such as 832x480")
-        return int(width), int(height)
+        """Return the size in pixels, if one was given in pixels."""
+        width, _, height = (self.size or "").lower().partition("x")
+        return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +126,18 @@ class SamplingOptions:
     guidance: Annotated[float | None, typer.Option(min=0, help="1: none.")] = None
     rule: Annotated[Rule, typer.Option(help="Rule of guidance.")] = Rule.CFG_ZERO
     shift: Annotated[float | None, typer.Option(min=0.01, help="Default: as trained; 12 as published.")] = None
-    distilled: Annotated[bool, typer.Option("--distilled", help="16 steps without guidance.")] = False
+    distilled: Annotated[
+        bool, typer.Option("--distilled", help="16 steps without guidance; a distilled --lora brings it.")
+    ] = False
+    enhance_hf: Annotated[
+        bool, typer.Option(help="Finer last steps where a video goes on, if not distilled.")
+    ] = True
+    zero_init: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of first steps that CFG-zero* leaves out.")
+    ] = 0.0
+    published: Annotated[
+        bool, typer.Option("--published", help="All as the published sampler, for comparison; the docs list it.")
+    ] = False
     attention: Annotated[AttentionForm, typer.Option(help="auto: as trained.")] = AttentionForm.AUTO
     keep: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of key blocks that sparse attention keeps; default 1/16.")
@@ -112,19 +145,65 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightOptions:
+class StageOptions:
+    """How a video is refined."""
+
+    heading: ClassVar[str] = "Refinement"
+
+    to: Annotated[str, typer.Option(help="Size: 720p in the video's aspect, or WIDTHxHEIGHT in 64s.")] = "720p"
+    spatial_only: Annotated[
+        bool, typer.Option("--spatial-only", help="Keep the frame rate, which is doubled otherwise.")
+    ] = False
+    timing: Annotated[
+        TimingForm, typer.Option(help="published: time stretched by 0.5 %; exact: at the frames' own times.")
+    ] = TimingForm.PUBLISHED
+    refine_attention: Annotated[
+        AttentionForm, typer.Option(help="Of refinement alone; auto: sparse, as published.")
+    ] = AttentionForm.AUTO
+    refine_keep: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of key blocks that it keeps; default 1/16.")
+    ] = None
+
+    def refinement(self) -> Refinement:
+        """Return the refinement that was asked for."""
+        from reelwright.model.refinement.plan import Refinement
+
+        return Refinement(to=self.to, spatial_only=self.spatial_only, timing=self.timing.value)
+
+    def attention(self) -> AttentionConfig:
+        """Return refinement's attention. Raises UserError."""
+        from reelwright.model.config import AttentionConfig
+
+        if self.refine_attention == AttentionForm.DENSE:
+            if self.refine_keep is not None:
+                raise UserError(f"--refine-keep {self.refine_keep:g} is of sparse attention; leave one of the two out")
+            return AttentionConfig()
+        return AttentionConfig(form="sparse", **({} if self.refine_keep is None else {"keep": self.refine_keep}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineLoRAOption:
+    """The LoRA that refines, which turns refinement on."""
+
+    refine: Annotated[
+        str | None, typer.Option(help="PATH[:WEIGHT] of a refinement LoRA: a second stage makes the video finer.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineOptions(StageOptions, RefineLoRAOption):
+    """Whether and how a generated video is refined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
     """The networks besides the checkpoint's."""
 
     heading: ClassVar[str] = "Weights"
 
     weights: Annotated[Average, typer.Option(help="ema: averaged; auto: averaged if there are any.")] = Average.AUTO
-    lora: Annotated[list[str] | None, typer.Option(help="PATH[:WEIGHT] of a file or its folder; repeatable.")] = None
     codec: Annotated[str | None, typer.Option(help="Folder or hub id of Wan's VAE, or dct.")] = None
     text_encoder: Annotated[str | None, typer.Option(help="Folder or hub id of umT5, or hashing.")] = None
-
-    def loras(self) -> list[tuple[Path, float]]:
-        """Return files or folders with their weights."""
-        return [_path_and_weight(text) for text in self.lora or []]
 
     def codec_config(self) -> CodecConfig | None:
         """Return the codec that was asked for, if any."""
@@ -145,8 +224,34 @@ class WeightOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineOptions:
-    """Where it is computed, and how much memory that may take."""
+class WeightOptions(NetworkOptions):
+    """The networks and adapters besides the checkpoint's."""
+
+    lora: Annotated[
+        list[str] | None, typer.Option(help="PATH[:WEIGHT] of a file, its folder, or a published name; repeatable.")
+    ] = None
+
+    def loras(self, beside: Path) -> list[LoRA]:
+        """Find the LoRAs that are sampled with. beside: the checkpoint. Raises UserError."""
+        from reelwright.pipelines.generate.loras import check_stack, find_lora
+
+        found = [find_lora(*path_and_weight(text), beside) for text in self.lora or []]
+        check_stack(found)
+        return found
+
+
+def refinement_lora(text: str, beside: Path) -> LoRA:
+    """Find the LoRA that refines: PATH[:WEIGHT]. Raises UserError."""
+    from reelwright.pipelines.generate.loras import check_refinement, find_lora
+
+    found = find_lora(*path_and_weight(text), beside)
+    check_refinement(found)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """Where it is computed, and how much memory the VAE may take."""
 
     heading: ClassVar[str] = "Machine and memory"
 
@@ -155,8 +260,6 @@ class MachineOptions:
     tile: Annotated[
         int | None, typer.Option(min=0, help="Pixels of the VAE's tiles, in 32s: less memory; 0: whole frames.")
     ] = None
-    sequential: Annotated[bool, typer.Option("--sequential", help="Guidance in two passes: less memory.")] = False
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute initial frames in every step.")] = False
 
     def device_and_dtype(self) -> tuple[str, str]:
         """Return the device and the type to compute with.
@@ -177,6 +280,17 @@ class MachineOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineOptions(MemoryOptions):
+    """Where it is computed, and how much memory that may take."""
+
+    sequential: Annotated[bool, typer.Option("--sequential", help="Guidance in two passes: less memory.")] = False
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute initial frames in every step.")] = False
+    offload_cache: Annotated[
+        bool, typer.Option("--offload-cache", help="Keep keys and values of initial frames in the host's memory.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """The files that are written."""
 
@@ -187,7 +301,7 @@ class OutputOptions:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the files' names.")] = False
 
 
-def _path_and_weight(text: str) -> tuple[Path, float]:
+def path_and_weight(text: str) -> tuple[Path, float]:
     """FILE or FILE:WEIGHT; a colon may be part of the name."""
     name, _, weight = text.rpartition(":")
     try:

@@ -17,11 +17,11 @@ def refuse_uris(app: typer.Typer) -> None:
     for callback in _callbacks(app):
         for name, parameter in inspect.signature(callback).parameters.items():
             kinds = typing.get_args(parameter.annotation)
-            for about in (one for one in kinds if isinstance(one, ArgumentInfo | OptionInfo)):
+            for option in (one for one in kinds if isinstance(one, ArgumentInfo | OptionInfo)):
                 if Path in (kinds[0], *typing.get_args(kinds[0])):
-                    about.parser = path
+                    option.parser = path
                 elif name in FOLDERS:
-                    about.parser = text
+                    option.parser = text
 
 
 def path(value: str | Path) -> Path:

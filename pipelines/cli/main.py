@@ -12,6 +12,7 @@ from typing import NoReturn
 from reelwright.errors import ReelError
 from reelwright.pipelines.cli import commands
 from reelwright.pipelines.cli.app import app
+from reelwright.pipelines.cli.asked import command_names, has_entry_points, only_asked
 from reelwright.pipelines.cli.local_paths import refuse_uris
 from reelwright.pipelines.runtime import interrupts
 from reelwright.pipelines.runtime.environment import set_process_defaults
@@ -23,22 +24,16 @@ def load_commands(arguments: Sequence[str] = ()) -> None:
     """Import the modules whose commands register with `app`: ours, and those of other packages where one is asked for.
 
     Args:
-        arguments: Words after `reel`. Other packages are searched, which takes 20 ms, only if the first names none of
-            our commands.
+        arguments: Words after `reel`. Other packages are searched only if the first names none of our commands.
     """
     for module in pkgutil.iter_modules(commands.__path__):
         importlib.import_module(f"{commands.__name__}.{module.name}")
-    if not arguments or arguments[0] not in _names():
+    named = bool(arguments) and arguments[0] in command_names(app)
+    if not named and has_entry_points(ENTRY_POINTS):
         from importlib.metadata import entry_points
 
         for command in entry_points(group=ENTRY_POINTS):
             command.load()
-
-
-def _names() -> set[str]:
-    named = (c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands)
-    groups = (group.name or "" for group in app.registered_groups)
-    return {name.replace("_", "-") for name in (*named, *groups)}
 
 
 def main() -> None:
@@ -53,10 +48,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     load_commands(sys.argv[1:])
-    refuse_uris(app)
+    asked = only_asked(app, sys.argv[1:])
+    refuse_uris(asked)
     try:
         with interrupts.catch_sigint():
-            app()
+            asked()
     except SystemExit as stop:  # Typer makes Ctrl-C this
         if stop.code == 130 and (words := interrupts.sentence()):
             print(f"\n{words}", file=sys.stderr)

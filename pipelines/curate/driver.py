@@ -222,9 +222,7 @@ class Curation:
         self.state["frames_in_shots"] += scan.frames_in_shots
         self.state["frames_in_transitions"] += scan.frames_in_transitions
         self.state["frames_dropped"] += scan.frames_dropped
-        source.planned = plan_clips(
-            source.md5, scan, self.recipe.clips, source.item.spans, images=self.recipe.images
-        )
+        source.planned = plan_clips(source.md5, scan, self.recipe.clips, source.item.spans, images=self.recipe.images)
         there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
         missing = [c for c in source.planned if c.clip_id not in there]
         rate = source.scan.timing.rate

@@ -54,8 +54,8 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
         else:
             states["new"] += 1
             videos.append(found.info or {})
-    about = inputs_in_words(inputs, recipe.manifests)
-    return "\n".join([*about, *_lines(recipe, len(inputs.files), history, states, videos)])
+    listed = inputs_in_words(inputs, recipe.manifests)
+    return "\n".join([*listed, *_lines(recipe, len(inputs.files), history, states, videos)])
 
 
 def _history(recipe: CurateRecipe, files: Any) -> History | None:

@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     pages = [str(out / "report.html"), *([str(out / "clip.png")] if first else [])]
     print(f"\nlook at   {'   and   '.join(pages)}")
     if video:
-        print(f"          {video}   and   {video.with_suffix('.png')}   (generated: a toy network, small and blurred)")
+        picture = video.with_suffix(".png")
+        print(f"          {video}   and   {picture}   "
+              "(above: it was trained on it; below: what the toy made of its title)")  # fmt: skip
     if choice.note:
         print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
     at = shlex.quote(store)
@@ -63,9 +65,9 @@ def folder_of(out: Path, footage: Path | None) -> Path:
     """Where what comes of some footage goes: one folder each, so that no run shows another's clips or network."""
     if footage is None:
         return out
-    place = footage.expanduser().absolute()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-.") or "footage"
-    return out / f"{name[:60]}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    folder = footage.expanduser().absolute()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.") or "footage"
+    return out / f"{name[:60]}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 def _choice(store: str) -> Choice:
@@ -126,7 +128,8 @@ def _made_footage(folder: Path) -> Path:
     from reelwright.pipelines.demo.footage import make_footage
 
     print(f"$ making footage in {folder}", flush=True)
-    make_footage(folder)
+    made = make_footage(folder)
+    print(f"{len(made)} files; as in real folders, one is there twice, one breaks off and one is no video", flush=True)
     return folder
 
 

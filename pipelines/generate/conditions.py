@@ -1,12 +1,14 @@
 """Frames that a generation begins with: an image, or the end of a video, as strangers' files.
 
-They are decoded in a sandbox. Pictures are scaled to cover the size that is generated, and cut about their middle.
+They are decoded in a sandbox. Pictures are scaled to cover the size that is generated, and cut about their middle; or
+stretched to it, as published.
 """
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,40 +25,95 @@ if TYPE_CHECKING:
 MAX_IMAGE_BYTES = 256 << 20
 SLACK_S = 1e-3  # rounding of a container's clock
 
+Fit = Literal["cover", "stretch"]
+"""How a picture gets its size: cover scales it and cuts its edges off, stretch changes its proportions."""
 
-def read_image(path: Path, size: tuple[int, int]) -> "Tensor":
+
+@dataclass(frozen=True)
+class Shown:
+    """How a player shows a video. width, height: in pixels, upright and square. rate: of its frames, per second."""
+
+    width: int
+    height: int
+    duration_s: float = 0.0
+    rate: float = 0.0
+
+
+def read_image(path: Path, size: tuple[int, int], fit: Fit = "cover") -> "Tensor":
     """[3, H, W] in -1..1. size: width, height. Raises UserError."""
-    return _in_sandbox("decode_image", path, {"path": str(path), "size": size})[:, 0]
+    return _frames("decode_image", path, {"path": str(path), "size": size, "fit": fit})[:, 0]
 
 
-def read_end(path: Path, size: tuple[int, int], count: int, fps: float) -> "Tensor":
+def read_end(path: Path, size: tuple[int, int], count: int, fps: float, fit: Fit = "cover") -> "Tensor":
     """Read the last `count` frames of a video at a constant rate, [3, F, H, W] in -1..1; fewer if it is shorter.
 
     Raises:
         UserError: the video cannot be read.
     """
-    return _in_sandbox("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps})
+    return _frames("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps, "fit": fit})
 
 
-def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> "Tensor":
+def read_span(
+    path: Path, size: tuple[int, int], start: int, stop: int, *, fps: float, fit: Fit = "cover"
+) -> "Tensor":
+    """Read frames start to stop of a video at a constant rate, [3, stop - start, H, W] in -1..1.
+
+    Frame k is what a player shows at k / fps seconds; past the end it is the last frame.
+
+    Raises:
+        UserError: the video cannot be read.
+    """
+    arguments = {"path": str(path), "size": size, "start": start, "stop": stop, "fps": fps, "fit": fit}
+    return _frames("decode_span", path, arguments)
+
+
+def read_shown(path: Path, *, is_image: bool = False) -> Shown:
+    """Read how a picture or a video is shown. Raises UserError."""
+    return Shown(*_in_sandbox("decode_shown", path, {"path": str(path), "is_image": is_image}).value)
+
+
+def _frames(function: str, path: Path, arguments: dict[str, Any]) -> "Tensor":
     import torch
 
+    reply = _in_sandbox(function, path, arguments)
+    frames = torch.frombuffer(bytearray(reply.blobs[0]), dtype=torch.uint8).view(reply.value)
+    return frames.permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def _in_sandbox(function: str, path: Path, arguments: dict[str, Any]) -> Any:
     sandbox = Sandbox()
     try:
-        reply = sandbox.call(f"{__name__}:{function}", arguments)
+        return sandbox.call(f"{__name__}:{function}", arguments)
     except MediaError as error:
         raise UserError(f"{path} cannot be used: {error.message}") from error
     finally:
         sandbox.close()
-    frames = torch.frombuffer(bytearray(reply.blobs[0]), dtype=torch.uint8).view(reply.value)
-    return frames.permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 # --- inside the sandbox ----------------------------------------------------------------------------------------------
 
 
-def decode_image(path: str, size: tuple[int, int]) -> tuple[list[int], list[bytes]]:
+def decode_image(path: str, size: tuple[int, int], fit: Fit) -> tuple[list[int], list[bytes]]:
     """([1, H, W, 3], uint8 RGB)."""
+    return _pack([fitted(_picture(path), *size, fit)])
+
+
+def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
+    """([width, height, seconds, frames per second], nothing)."""
+    if is_image:
+        picture = _picture(path)
+        return [picture.shape[1], picture.shape[0], 0.0, 0.0], []
+    with Video(path) as video:
+        first = next(video.frames(), None)
+        if first is None:
+            raise MediaError("decode", "no frame of the video decodes")
+        height, width = _turned(first, video).shape[:2]
+        rate = float(video.stream.average_rate or video.stream.guessed_rate or 0)
+    return [width, height, _last_time(path) + (1 / rate if rate else 0.0), rate], []
+
+
+def _picture(path: str) -> np.ndarray:
+    """[H, W, 3], uint8 RGB."""
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)
     import cv2
 
@@ -71,13 +128,13 @@ def decode_image(path: str, size: tuple[int, int]) -> tuple[list[int], list[byte
         raise MediaError("decode", f"the image does not decode ({error.err or error})") from error
     if picture is None:
         raise MediaError("open", "it is not an image that can be read (PNG, JPEG, WebP, BMP, TIFF)")
-    return _pack([cover(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), *size)])
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def decode_end(path: str, size: tuple[int, int], count: int, fps: float) -> tuple[list[int], list[bytes]]:
+def decode_end(path: str, size: tuple[int, int], count: int, fps: float, fit: Fit) -> tuple[list[int], list[bytes]]:
     """([F, H, W, 3], uint8 RGB): what a player shows at the last frame's time and at steps of 1/fps before it."""
     begin = _last_time(path) - (count - 1) / fps - SLACK_S
-    shown = _frames_from(path, size, begin) or _frames_from(path, size, -math.inf)
+    shown = _frames_from(path, size, begin, fit) or _frames_from(path, size, -math.inf, fit)
     if not shown:
         raise MediaError("decode", "no frame of the video decodes")
     end, picked = shown[-1][0], []
@@ -87,6 +144,31 @@ def decode_end(path: str, size: tuple[int, int], count: int, fps: float) -> tupl
             break
         picked.append(earlier[-1])
     return _pack(picked[::-1])
+
+
+def decode_span(
+    path: str, size: tuple[int, int], start: int, stop: int, fps: float, fit: Fit
+) -> tuple[list[int], list[bytes]]:
+    """([stop - start, H, W, 3], uint8 RGB): what a player shows at k / fps."""
+    begin, end = start / fps + SLACK_S, (stop - 1) / fps + SLACK_S
+    shown = _frames_from(path, size, begin, fit, end_s=end) or _frames_from(path, size, -math.inf, fit)[-1:]
+    if not shown:
+        raise MediaError("decode", "no frame of the video decodes")
+    picked, at = [], 0
+    for k in range(start, stop):
+        while at + 1 < len(shown) and shown[at + 1][0] <= k / fps + SLACK_S:
+            at += 1
+        picked.append(shown[at][1])
+    return _pack(picked)
+
+
+def fitted(picture: np.ndarray, width: int, height: int, fit: Fit) -> np.ndarray:
+    """Give a picture [h, w, 3] its size."""
+    import cv2
+
+    if fit == "cover":
+        return cover(picture, width, height)
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LANCZOS4)
 
 
 def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -115,8 +197,10 @@ def _last_time(path: str) -> float:
         return float(last * video.time_base)
 
 
-def _frames_from(path: str, size: tuple[int, int], begin_s: float) -> list[tuple[float, np.ndarray]]:
-    """(seconds, picture) of the frame that is on at `begin_s` and of all later ones."""
+def _frames_from(
+    path: str, size: tuple[int, int], begin_s: float, fit: Fit, *, end_s: float = math.inf
+) -> list[tuple[float, np.ndarray]]:
+    """(seconds, picture) of the frame that is on at `begin_s` and of all later ones up to `end_s`."""
     found: list[tuple[float, np.ndarray]] = []
     with Video(path) as video:
         if begin_s > 0:
@@ -128,14 +212,16 @@ def _frames_from(path: str, size: tuple[int, int], begin_s: float) -> list[tuple
             if frame.width * frame.height > MAX_PIXELS:
                 raise MediaError("limit", f"frames of {frame.width}x{frame.height} are over {MAX_PIXELS} pixels")
             time_s = float(frame.pts * video.time_base)
+            if time_s > end_s and found:
+                break
             if time_s <= begin_s:
                 found.clear()
-            found.append((time_s, _upright(frame, video, size)))
+            found.append((time_s, fitted(_turned(frame, video), *size, fit)))
     return found
 
 
-def _upright(frame: Any, video: Video, size: tuple[int, int]) -> np.ndarray:
-    """Turn the frame upright, make its pixels square, and scale it to `size`."""
+def _turned(frame: Any, video: Video) -> np.ndarray:
+    """Turn the frame upright and make its pixels square."""
     import cv2
 
     forget_unusual_tags(frame)  # swscale refuses them
@@ -144,7 +230,7 @@ def _upright(frame: Any, video: Video, size: tuple[int, int]) -> np.ndarray:
     sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
     if sar != 1:
         picture = cv2.resize(picture, square_size(picture.shape[1], picture.shape[0], sar))
-    return cover(picture, *size)
+    return picture
 
 
 def _pack(pictures: list[np.ndarray]) -> tuple[list[int], list[bytes]]:

@@ -1,11 +1,12 @@
 """`reel generate`: a checkpoint, its codec and text encoder, and what is asked of them, to files."""
 
-import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,15 +15,25 @@ from reelwright.errors import UserError
 from reelwright.model.codec import load_codec
 from reelwright.model.config import STRIDE, AttentionConfig, CodecConfig, TextConfig
 from reelwright.model.dtypes import DTYPES
+from reelwright.model.refinement.refiner import FirstStage
 from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sampling.schedules import SHIFT
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import VideoWriter, write_image
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
-from reelwright.pipelines.generate.conditions import read_end, read_image
+from reelwright.pipelines.generate.initial import InitialFrames
+from reelwright.pipelines.generate.loras import LoRA, sha256
+from reelwright.pipelines.generate.refine import (
+    ADAPTER,
+    SecondStage,
+    about_refined,
+    check_video,
+    recorded_versions,
+    refined_parts,
+)
+from reelwright.pipelines.generate.spool import Spool
 from reelwright.pipelines.weights.convert import exported_recipe, read_note
-from reelwright.versions import versions
 
 if TYPE_CHECKING:
     from reelwright.model.dit import DiT
@@ -60,35 +71,8 @@ class Request:
     out: Path
     fps: float
     segments: int = 1  # rows of prompts, as far as that is known
-    initial: "InitialFrames | None" = None
-
-
-@dataclass(frozen=True)
-class InitialFrames:
-    """Frames that a video begins with, [3, F, H, W] in -1..1, and the file they are from."""
-
-    frames: Tensor
-    file: Path
-    note: str = ""  # what a person should know of how it was understood
-
-
-def read_initial_frames(image: Path | None, video: Path | None, settings: Settings, fps: float) -> InitialFrames | None:
-    """Read the first frames: an image, or the last `settings.shape.overlap` frames of a video.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    size = (settings.shape.width, settings.shape.height)
-    if image is not None:
-        return InitialFrames(read_image(image, size).unsqueeze(1), image)
-    if video is None:
-        return None
-    frames = read_end(video, size, settings.shape.overlap, fps)
-    usable = frames.shape[1] - (frames.shape[1] - 1) % 4
-    note = f"the last {usable} frames of {video} begin the new video; what comes before them there is not in it"
-    if usable < settings.shape.overlap:
-        note = f"{video} has only {frames.shape[1]} frames at {fps:g} fps; its last {usable} begin the new video"
-    return InitialFrames(frames[:, frames.shape[1] - usable :], video, note)
+    initial: InitialFrames | None = None
+    refine: SecondStage | None = None
 
 
 def find_source(path: Path) -> Source:
@@ -118,18 +102,21 @@ def find_source(path: Path) -> Source:
 class LoadOptions:
     """What a generator is built with besides its source.
 
-    codec, text, attention: in place of the recipe's. loras: files or folders, with their weights. ema: None takes
-    averaged weights if there are any. tile: pixels of the VAE's tiles.
+    codec, text, attention: in place of the recipe's. loras: that are sampled with. refine: that refines; it waits
+    unused. ema: None takes averaged weights if there are any. tile: pixels of the VAE's tiles. vae_dtype: in place of
+    the codec's.
     """
 
     codec: CodecConfig | None = None
     text: TextConfig | None = None
-    loras: Sequence[tuple[Path, float]] = ()
+    loras: Sequence[LoRA] = ()
+    refine: LoRA | None = None
     ema: bool | None = None
     device: str = "cpu"
     dtype: str = "fp32"
     attention: AttentionConfig | None = None
     tile: int | None = None
+    vae_dtype: Literal["fp32", "bf16"] | None = None
 
 
 def load(source: Source, options: LoadOptions | None = None) -> Loaded:
@@ -138,9 +125,10 @@ def load(source: Source, options: LoadOptions | None = None) -> Loaded:
     device, dtype = options.device, options.dtype
     on_gpu = device.startswith("cuda")
     codec, text = encoders(source, options.codec, options.text, on_gpu=on_gpu, tile=options.tile)
-    loras = [(_lora_file(path), weight) for path, weight in options.loras]
+    if options.vae_dtype is not None:
+        codec = codec.model_copy(update={"dtype": options.vae_dtype})
     model, which = _network(source, options.ema, device, DTYPES[dtype])
-    _merge_loras(model, loras)
+    _attach_loras(model, options)
     attention = options.attention or (source.recipe.attention if source.recipe else AttentionConfig())
     use_attention(model, attention)
     coder, encoder = load_codec(codec, device=device), load_text_encoder(text, device=device)
@@ -148,7 +136,7 @@ def load(source: Source, options: LoadOptions | None = None) -> Loaded:
         **source.about,
         **_origin(source.path, is_run="checkpoint" in source.about),
         "weights_used": which,
-        "loras": [{"file": str(file.absolute()), "weight": weight, "sha256": _sha256(file)} for file, weight in loras],
+        "loras": [lora.about for lora in options.loras],
         "codec": coder.fingerprint,
         "text_encoder": encoder.fingerprint,
         "dtype": dtype,
@@ -177,8 +165,12 @@ def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> 
     return source.recipe.sampling.timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns))
 
 
-def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) -> list[Path]:
+def generate(
+    loaded: Loaded, request: Request, on_step: OnStep | None = None, on_refine: OnStep | None = None
+) -> list[Path]:
     """Make the videos, and write each as it grows: OUT, or OUT-1, OUT-2 … for several. Returns the files.
+
+    on_step, on_refine: called after each step of the first stage, and of its refinement.
 
     Raises UserError or ModelError.
     """
@@ -194,16 +186,22 @@ def generate(loaded: Loaded, request: Request, on_step: OnStep | None = None) ->
         segments=request.segments,
     )
     about = [_about(loaded, request, rows, i) for i in range(len(paths))]
-    try:
+    with memory_may_end("--tile 256, --sequential, --offload-cache, --dtype bf16, a smaller --size or fewer --frames"):
         if request.out.suffix.lower() == ".png":
             picture = torch.cat(list(parts), 2)
             return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
-        return _write_videos(parts, paths, request.fps, about)
+        if request.refine is not None:
+            return _refined(loaded, request, request.refine, parts, rows, about, on_refine)
+        return write_videos(parts, paths, request.fps, about)
+
+
+@contextmanager
+def memory_may_end(hint: str) -> Iterator[None]:
+    """Say in a sentence that the device's memory is not enough, and what to try."""
+    try:
+        yield
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            "the device's memory is not enough; try --tile 256, --sequential, --dtype bf16, a smaller --size or fewer "
-            "--frames"
-        ) from error
+        raise UserError(f"the device's memory is not enough; try {hint}") from error
 
 
 def out_paths(out: Path, count: int) -> list[Path]:
@@ -213,9 +211,41 @@ def out_paths(out: Path, count: int) -> list[Path]:
     return [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
 
 
-def _write_videos(
+def _refined(
+    loaded: Loaded,
+    request: Request,
+    stage: SecondStage,
+    parts: Iterator[Tensor],
+    rows: list[list[str]],
+    about: list[Callable[[], dict[str, Any]]],
+    on_step: OnStep | None,
+) -> list[Path]:
+    """Keep the first stage on disk until its last frame is out, and refine it: adapters are changed once."""
+    count, initial = len(request.seeds), request.initial
+    with tempfile.TemporaryDirectory(prefix="reel-first-stage-") as folder:
+        spool = Spool(Path(folder), count)
+        for part in parts:
+            spool.write(part)
+        check_video(spool.frames)
+        prompts = rows[0] if len(rows) == 1 else [""] * count
+        given = initial.frames.shape[1] if initial else 0
+        large = initial.large.expand(count, -1, -1, -1, -1) if initial and initial.large is not None else None
+        first = FirstStage(spool.read, spool.frames, given, large)
+        refined = refined_parts(loaded.generator, stage, first, prompts, request.seeds, on_step)
+        fps = request.fps * stage.how.times
+
+        def tell(i: int) -> dict[str, Any]:
+            return {**about[i](), "fps": fps, **about_refined(loaded, stage, prompts[i])}
+
+        with closing(refined):
+            paths = out_paths(request.out, count)
+            return write_videos(refined, paths, fps, [partial(tell, i) for i in range(count)])
+
+
+def write_videos(
     parts: Iterator[Tensor], paths: list[Path], fps: float, about: list[Callable[[], dict[str, Any]]]
 ) -> list[Path]:
+    """Write videos as their parts come, each with what `about` says at the end."""
     with ExitStack() as stack:
         writers = [stack.enter_context(VideoWriter(path, fps)) for path in paths]
         for part in parts:
@@ -242,9 +272,9 @@ def _about(loaded: Loaded, request: Request, rows: list[list[str]], i: int) -> C
             "seed": request.seeds[i],
             "settings": request.settings.flat(),
             "fps": request.fps,
-            "begins_with": {"file": str(file), "sha256": _sha256(file)} if file else None,
+            "begins_with": {"file": str(file), "sha256": sha256(file)} if file else None,
             **loaded.about,
-            "versions": {k: v for k, v in versions().items() if k in ("reelwright", "torch", "python")},
+            "versions": recorded_versions(),
         }
 
     return tell
@@ -306,25 +336,14 @@ def _network(source: Source, ema: bool | None, device: str, dtype: torch.dtype) 
     return model, "ema" if ema else "last"
 
 
-def _merge_loras(model: "DiT", loras: Sequence[tuple[Path, float]]) -> None:
-    from reelwright.model.lora.adapters import load_lora, merge_lora
+def _attach_loras(model: "DiT", options: "LoadOptions") -> None:
+    """Merge LoRAs into the network for good; beside a refinement's LoRA, which waits unused, so that they come off."""
+    from reelwright.model.lora.adapters import load_lora, merge_lora, set_lora_weights
 
-    for i, (file, weight) in enumerate(loras):
-        load_lora(model, file, name=f"lora{i}", weight=weight)
-    if loras:
-        merge_lora(model, keep_base=False)
-
-
-def _lora_file(path: Path) -> Path:
-    """Return a LoRA file, or the one in a folder that `reel checkpoint import` or `export --lora` wrote."""
-    from reelwright.pipelines.weights.convert import LORA_FILE
-
-    found = path / LORA_FILE if path.is_dir() else path
-    if not found.is_file():
-        raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    for i, lora in enumerate(options.loras):
+        load_lora(model, lora.file, name=f"lora{i}", weight=lora.weight)
+    if options.refine is not None:
+        load_lora(model, options.refine.file, name=ADAPTER)
+        set_lora_weights(model, {ADAPTER: 0.0})
+    if options.loras:
+        merge_lora(model, keep_base=options.refine is not None)

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,8 +30,10 @@ from reelwright.training.data.encode import Fingerprints, fingerprints_of
 from reelwright.training.data.latents import Missing, StoredSamples
 from reelwright.training.data.loader import STAGE
 from reelwright.training.data.mix_rows import media_versions, pinned, training_rows
+from reelwright.training.data.prepared import Clips, keep
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.data.windows import Window
+from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
 COMMIT_S = 30.0
@@ -103,7 +106,15 @@ def precompute(store: Store, snapshot: str, recipe: TrainRecipe, options: Option
             with cluster(options.address), Progress("precompute", quiet=options.quiet) as progress:
                 run = _Run(store, snapshot, recipe, plan, prints, summary)
                 run.run(chosen, missing.captions, progress, workers=options.workers, per_gpu=options.per_gpu)
+        if not summary.left and not summary.failed_captions:
+            _keep_plan(store, snapshot, recipe)
     return summary
+
+
+def _keep_plan(store: Store, snapshot: str, recipe: TrainRecipe) -> None:
+    """Make the plan of runs beside the store, unless there is nothing to train on."""
+    with suppress(TrainError):
+        keep(Clips(store, snapshot), recipe)
 
 
 def failed_before(store: Store, prints: Fingerprints) -> set[tuple[str, str]]:

@@ -28,5 +28,5 @@ def with_absolute_paths(recipe: TrainRecipe) -> TrainRecipe:
 
 
 def _located(encoder: Encoder) -> Encoder:
-    place = Path(encoder.path).expanduser()
-    return encoder.model_copy(update={"path": str(place.absolute())}) if encoder.path and place.exists() else encoder
+    path = Path(encoder.path).expanduser()
+    return encoder.model_copy(update={"path": str(path.absolute())}) if encoder.path and path.exists() else encoder

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from reelwright.training.budget.devices import Peak, peak_here, peak_of
-from reelwright.training.budget.memory import MemoryPlan, batch_size, even_batches, plan_memory
+from reelwright.training.budget.memory import MemoryEstimate, batch_size, even_batches, plan_memory
 from reelwright.training.distributed.world import mesh_sizes
 from reelwright.training.recipe import TrainRecipe
 
@@ -33,7 +33,7 @@ def print_plan(
     mfu: float | None = None,
     seconds: float | None = None,
     say: Callable[[str], None] = print,
-) -> MemoryPlan:
+) -> MemoryEstimate:
     """Print the plan for `gpus` ranks.
 
     Args:
@@ -58,7 +58,7 @@ def print_plan(
     return plan
 
 
-def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryPlan]]:
+def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tuple[str, MemoryEstimate]]:
     """Yield (settings, plan) of changes that make a recipe fit, from the cheapest to the dearest."""
     room = memory_gib * GIB * HEADROOM
     for settings in _changes(recipe, gpus):
@@ -68,7 +68,7 @@ def knobs(recipe: TrainRecipe, *, gpus: int, memory_gib: float) -> Iterator[tupl
             yield " ".join(f"--set {k}={_yaml(v)}" for k, v in settings.items()), plan
 
 
-def _about(plan: MemoryPlan) -> Iterator[str]:
+def _about(plan: MemoryEstimate) -> Iterator[str]:
     recipe, counts = plan.recipe, plan.counts
     replicate, shard, context = plan.layout
     trained = f"LoRA of {counts.trained / 1e6:,.1f} M" if recipe.lora else "all"
@@ -86,7 +86,7 @@ def _about(plan: MemoryPlan) -> Iterator[str]:
     yield f"compute       {recipe.compute.precision}, checkpointing {recipe.compute.checkpointing}{zero}{extra}"
 
 
-def _table(plan: MemoryPlan) -> Iterator[str]:
+def _table(plan: MemoryEstimate) -> Iterator[str]:
     width = max(map(len, plan.bytes))
     for kind, size in plan.bytes.items():
         yield f"{kind:{width}}  {size / GIB:10.2f} GiB  {'█' * round(40 * size / plan.total)}"
@@ -95,7 +95,7 @@ def _table(plan: MemoryPlan) -> Iterator[str]:
     yield f"{'peak of a rank':{width}}  {plan.total / GIB:10.2f} GiB"
 
 
-def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
+def _verdict(plan: MemoryEstimate, memory: float, device: str) -> Iterator[str]:
     share = plan.total / (memory * GIB)
     if share <= HEADROOM:
         yield f"fits          {share:.0%} of {memory:g} GiB ({device})"
@@ -109,7 +109,7 @@ def _verdict(plan: MemoryPlan, memory: float, device: str) -> Iterator[str]:
         yield "  would fit   nothing tried; take more GPUs, or LoRA"
 
 
-def _time(plan: MemoryPlan, peak: Peak, mfu: float | None, seconds: float | None) -> Iterator[str]:
+def _time(plan: MemoryEstimate, peak: Peak, mfu: float | None, seconds: float | None) -> Iterator[str]:
     recipe, used = plan.recipe, mfu or MFU
     batch = batch_size(plan.costly, recipe.data, recipe.model)
     yield f"costliest     {batch} × {plan.costly.key}: {plan.flops:.3e} FLOPs per step of such, forward and backward"

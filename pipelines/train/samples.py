@@ -80,11 +80,11 @@ class SampleWriter:
     def _write(self, where: Path, i: int, video: Tensor, prompt: str, step: int) -> None:
         from reelwright.model.sampling.video_file import write_image, write_video
 
-        about = {"prompt": prompt, "step": step, "recipe_fingerprint": self.recipe.fingerprint}
+        metadata = {"prompt": prompt, "step": step, "recipe_fingerprint": self.recipe.fingerprint}
         if video.shape[1] == 1:
-            write_image(where / f"{i}.png", video[:, 0], about)
+            write_image(where / f"{i}.png", video[:, 0], metadata)
         else:
-            write_video(where / f"{i}.mp4", video, self.recipe.data.fps, about)
+            write_video(where / f"{i}.mp4", video, self.recipe.data.fps, metadata)
 
 
 class Remembered(TextEncoder):

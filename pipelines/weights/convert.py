@@ -95,7 +95,7 @@ def import_lora(source: Path, out: Path) -> Written:
     weights = open_weights(source)
     tensors = {name: weights[name] for name in weights}
     if not any(name.startswith(f"lora{DOT}") for name in tensors):
-        tensors = published_tensors(read_lora(weights.files[0]))
+        tensors = published_tensors(read_lora(source))
     return _write_lora(tensors, out, {"kind": "lora", "source": str(source)})
 
 
@@ -238,8 +238,10 @@ def recipe_of(path: Path) -> TrainRecipe:
 def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
     """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
-    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent")
-    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}}
+    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
+    objective = (found.get("recipe") or {}).get("objective")
+    said = {"objective": objective} if objective else {}  # what weights or a LoRA are for
+    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}, **said}
 
 
 def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> Written:

@@ -143,7 +143,7 @@ def add_components(pipeline: Path, out: Path) -> None:
 def lora_layers_of(source: Path, choice: Choice) -> tuple[dict[str, LayerWeights], dict[str, Any]]:
     """Return a LoRA's layers, cast, and what about.json is to say: of a checkpoint's adapter, or of a LoRA file."""
     if is_lora_source(source):
-        layers = read_lora(open_weights(source).files[0])
+        layers = read_lora(source)
         return {layer: _cast(weights, choice.dtype) for layer, weights in layers.items()}, {"source": str(source)}
     path = find_checkpoint(source)
     tensors = adapter_tensors(path, ema=choice.ema, dtype=choice.dtype, name=choice.adapter)

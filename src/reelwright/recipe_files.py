@@ -65,14 +65,14 @@ def _lines(part: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
     """Yield (line, its description)."""
     data = part.model_dump(mode="json")
     for name, field in type(part).model_fields.items():
-        value, about = getattr(part, name), field.description or _choices(field)
+        value, comment = getattr(part, name), field.description or _choices(field)
         if isinstance(value, BaseModel):
-            yield f"{indent}{name}:", about or _first_line(value)
+            yield f"{indent}{name}:", comment or _first_line(value)
             yield from _lines(value, f"{indent}  ")
             continue
         if value is None and (inner := _section(field)):
-            about = f"{about or 'off'}; a section with {', '.join(inner.model_fields)}"
-        yield f"{indent}{name}: {_flow(data[name])}", about
+            comment = f"{comment or 'off'}; a section with {', '.join(inner.model_fields)}"
+        yield f"{indent}{name}: {_flow(data[name])}", comment
 
 
 def _choices(field: FieldInfo) -> str:
@@ -88,8 +88,8 @@ def _flow(value: Any) -> str:
 
 
 def _first_line(part: BaseModel) -> str:
-    about = type(part).__doc__ or ""
-    return about.strip().splitlines()[0] if about and about != BaseModel.__doc__ else ""
+    comment = type(part).__doc__ or ""
+    return comment.strip().splitlines()[0] if comment and comment != BaseModel.__doc__ else ""
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

@@ -1,5 +1,7 @@
 """From shots to spans: laws of `divide`, ids, and what makes no clip."""
 
+import hashlib
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 
 from reelwright.curation.borders import Crop
 from reelwright.curation.clips import ClipConfig, clip_fingerprint, clip_id_of, clip_row, divide, plan_clips
+from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.media.probe import VideoInfo
 from reelwright.curation.scan import Scan, ScannedShot
@@ -158,6 +161,49 @@ def test_corrupt_frames_of_a_span_are_those_in_it(runs, start, length):
     scan = replace(scan_of(10, []), corrupt=corrupt)
     assert scan.corrupt_in(start, start + length) == len(marked & set(range(start, start + length)))
     assert scan.corrupt_frames == len(marked)
+
+
+def timelines() -> dict[str, Scan]:
+    """Sources of each kind of clock, by integers alone."""
+    steps = [3000 + 900 * (i * 7 % 5) for i in range(400)]
+    variable = np.cumsum([0, *steps]).tolist()
+    stands = [3600 * i + (25 * 90_000 if i > 150 else 0) for i in range(700)]
+    hole = [3000 * i + (45_000 if i >= 100 else 0) + (100 * 90_000 if i >= 400 else 0) for i in range(900)]
+    slides = [90_000 * t for t in (0, 4, 9, 29, 30, 100, 101)]
+    return {
+        "constant": scan_of(1700, [40, 700, 725]),
+        "cropped": scan_of(130, [100], crop=Crop(8, 16, 512, 64)),
+        "variable": scan_of(401, [90, 131], pts=variable),
+        "stands": scan_of(700, [300], pts=stands),
+        "holes": scan_of(900, [50, 95, 640], fps=30, pts=hole),
+        "slides": scan_of(7, [3], pts=slides),
+        "untrusted": scan_of(300, [120], trusted=False),
+    }
+
+
+CLIPS = {
+    "constant": "6f92ee6ff214",
+    "cropped": "5f2d12e87993",
+    "variable": "ce3560b82ee3",
+    "stands": "8613c10e3e1d",
+    "holes": "30a3a2fc797d",
+    "slides": "059e8903c28a",
+    "untrusted": "8cebe712dd67",
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_the_clips_of_a_source_stay_as_they_are(name: str) -> None:
+    """Stores hold them: another answer cuts every source again. Raise CUTTING_VERSION with a change of these."""
+    scan, spans = timelines()[name], [Span(1.0, 7.5, ("part",)), Span(3.0, 4.5, ("short",))]
+    settings = [ClipConfig(), ClipConfig(min_s=0.5, max_s=3, min_side=65)]
+    found = [plan_clips("m", scan, config, some) for config in settings for some in ([], spans)]
+    told = [
+        [row_of(c) | {"pts": [c.spec.start_pts, c.spec.last_pts], "seek": c.spec.may_seek} for c in clips]
+        for clips in found
+    ]
+    rounded = json.loads(json.dumps(told), parse_float=lambda text: round(float(text), 5))
+    assert hashlib.sha256(json.dumps(rounded, sort_keys=True).encode()).hexdigest()[:12] == CLIPS[name]
 
 
 def test_an_id_says_what_the_clip_is_and_nothing_else():

@@ -59,3 +59,14 @@ def test_gradients_that_stay_large_end_the_run_with_a_sentence() -> None:
     assert not guard.allows(WINDOW, 1.0, 100.0)
     with pytest.raises(TrainError, match=r"guard\.max_ratio 20 times 1, the median"):
         guard.allows(WINDOW, 1.0, 100.0)
+
+
+def test_a_leap_is_more_than_twenty_times_the_median_of_a_hundred_steps() -> None:
+    guard = Guard(GuardConfig())
+    for step in range(99):
+        guard.allows(step, 1.0, 1.0)
+    assert guard.allows(99, 1.0, 21.0), "of 99 steps there is no usual norm yet"
+    assert guard.allows(100, 1.0, 20.0)
+    assert not guard.allows(101, 1.0, 20.01)
+    assert guard.allows(102, 1.0, 20.0), "the next step is judged for itself"
+    assert len(guard.state()["norms"]) == 100

@@ -1,6 +1,12 @@
 """Peaks of GPUs: dense bf16 products with fp32 sums, as MFU divides by them.
 
-Each names the document that states it; the figures were written from memory of these, so check one that matters.
+Each names the document that states it. The documents themselves were not at hand; the figures were compared with tables
+that others publish: A100, H100, H200, B200, MI300X and MI250X with zeroband's `get_peak_flops`, which links the makers'
+pages; H20, H800, A800 and A10 with LLM-Prof's `hardware_spec.md`; GB200, GB300, B200 and B300 with
+verda.com/blog/gb300-nvl72-architecture and glennklockwood.com/garden/processors; L40S, L40, L4, A40 and the RTX cards
+with the tables of several training programs. All agree to the digits given but two: Verda has 2,250 for GB200, where
+NVIDIA's own table (5 PFLOP/s with sparsity) and the other have 2,500; and one page has 3,500 for B300. An RTX 5090
+reached 254 in a published measurement (github.com/xzwgit/gpu-flops-bench), above its stated clock.
 """
 
 import re

@@ -15,6 +15,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import lora_parameters
 from reelwright.training.adapters import MODULATION, adapt
 from reelwright.training.budget.activations import Activations, trace
+from reelwright.training.budget.pairs import pair_bytes
 from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
 from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
@@ -58,7 +59,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryEstimate:
     """Of the rank that holds most, in the worst micro-batch. bytes: by kind, in the order to show."""
 
     recipe: TrainRecipe
@@ -105,7 +106,7 @@ class MemoryPlan:
 
 def plan_memory(
     recipe: TrainRecipe, *, ranks: int = 1, device: str = "cuda", bucket: Bucket | None = None
-) -> MemoryPlan:
+) -> MemoryEstimate:
     """Plan what a rank holds. Not in it: what the allocator cannot reuse (fragments).
 
     Args:
@@ -138,12 +139,14 @@ def plan_memory(
     latents, states = recipe.data.encode.stored
     if not (latents and states):
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
+    if frames := pair_bytes(recipe):
+        kinds["frames of pairs"] = frames
     if latents and wants_samples(recipe):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
     batch, flops = batch_size(bucket, recipe.data, recipe.model), _flops(recipe, costly) * recipe.data.batches_per_step
-    return MemoryPlan(
+    return MemoryEstimate(
         recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
         sampling_bytes(recipe, kinds, whole=kinds.get("gathered weights", 0), half=half),
     )  # fmt: skip

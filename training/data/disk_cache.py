@@ -64,8 +64,8 @@ class DiskCache:
         files = []
         for path in self.folder.glob("??/*"):
             with contextlib.suppress(OSError):
-                about = path.stat()
-                files.append((about.st_mtime_ns, about.st_size, path))
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in files)
         if total <= self.limit:
             return

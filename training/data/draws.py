@@ -38,21 +38,21 @@ def uniform(counters: np.ndarray, key: np.uint64) -> np.ndarray:
     return (mix(mix(counters.astype(np.uint64)) ^ key) >> np.uint64(11)) * 2.0**-53
 
 
-def permuted(places: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
-    """Return the places of 0 … count - 1 in the order that a key decides.
+def permuted(positions: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
+    """Return the positions of 0 … count - 1 in the order that a key decides.
 
     Args:
-        places: int64 [N], each in 0 … count - 1.
+        positions: int64 [N], each in 0 … count - 1.
         count: length of the permutation.
         keys: uint64, one or [N]: another key is another permutation.
 
     Returns:
-        int64 [N]; of all places under one key, each place once.
+        int64 [N]; of all positions under one key, each position once.
     """
     left = int(np.ceil(np.sqrt(count)))
     right = -(-count // left)  # left · right is count, or a little more: what leaves the range is permuted again
-    keys = np.broadcast_to(keys, places.shape)
-    out = _feistel(places.astype(np.uint64), left, right, keys)
+    keys = np.broadcast_to(keys, positions.shape)
+    out = _feistel(positions.astype(np.uint64), left, right, keys)
     while len(outside := np.flatnonzero(out >= np.uint64(count))):
         out[outside] = _feistel(out[outside], left, right, keys[outside])
     return out.astype(np.int64)
@@ -81,7 +81,7 @@ def rows_of(serials: np.ndarray, edges: np.ndarray, clips: int, seed: int) -> np
         clips: training clips, which is the number of draws of a pass.
         seed: of the run.
     """
-    number, place = np.divmod(serials, clips)
-    point = permuted(place, clips, mix(number.astype(np.uint64)) ^ key_of(seed, PERMUTE))
+    number, position = np.divmod(serials, clips)
+    point = permuted(position, clips, mix(number.astype(np.uint64)) ^ key_of(seed, PERMUTE))
     at = point + uniform(number, key_of(seed, OFFSET))
     return np.searchsorted(edges, np.minimum(at, np.nextafter(edges[-1], 0)), "right")

@@ -83,10 +83,10 @@ class FreshSamples:
 
         assert self.codec is not None
         mp4s = self.media([d.clip_id for d in draws])
-        places = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
+        positions = (mix(np.array([d.seed for d in draws], np.uint64)) / 2.0**64).tolist()
         out = []
         for i, draw in enumerate(draws):
-            at = float(windows[i].place) if windows else places[i]
+            at = float(windows[i].place) if windows else positions[i]
             frames = self._frames(draw.clip_id, mp4s[draw.clip_id], bucket, at)
             if self.pairs is None:
                 with self._codec_lock:

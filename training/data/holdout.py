@@ -35,11 +35,11 @@ def held_out(
         return kind, np.zeros(len(units), bool)
     keys = hashes(name.as_py() for name in names)
     chosen = np.asarray(keys < np.uint64(share * 2**64))
-    places = np.flatnonzero(alive)[np.argsort(keys[alive])]
-    if not chosen[places].any():
-        chosen[places[0]] = True
-    if chosen[places].all():
-        chosen[places[-1]] = False
+    order = np.flatnonzero(alive)[np.argsort(keys[alive])]
+    if not chosen[order].any():
+        chosen[order[0]] = True
+    if chosen[order].all():
+        chosen[order[-1]] = False
     return kind, chosen[of]
 
 

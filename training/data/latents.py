@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.encode import Fingerprints, read_into
-from reelwright.training.data.rows import caption_key
+from reelwright.training.data.rows import caption_key, hashes_of
 from reelwright.training.data.sample_index import SampleIndex, index_samples, numbers_of
 from reelwright.training.data.schedule import Draw, Schedule
 from reelwright.training.data.windows import Window, drawn_windows, wanted_windows
@@ -84,16 +85,21 @@ class StoredSamples:
         )
 
     def missing(self) -> Missing:
-        """Return what the schedule may draw and the store lacks."""
+        """Return what the schedule may draw and the store lacks: columns joined with columns."""
+        latents, wanted = self.missing_latents()
+        captions = self.schedule.plan.caption_values()
+        lost = np.flatnonzero(self.index.find_texts(numbers_of(hashes_of(captions))) < 0)
+        return Missing(latents, captions.take(pa.array(lost)).to_pylist(), wanted, len(captions))
+
+    def missing_latents(self) -> tuple[dict[Window, np.ndarray], int]:
+        """(window -> rows of the schedule that the store lacks, latents that may be drawn)."""
         latents, wanted = {}, 0
         for window, rows in wanted_windows(self.schedule):
             wanted += len(rows)
             lacking = rows[self._find(window, rows) < 0]
             if len(lacking):
                 latents[window] = lacking
-        captions = self.schedule.captions()
-        found = self.index.find_texts(numbers_of([caption_key(c) for c in captions])) >= 0
-        return Missing(latents, [c for c, here in zip(captions, found, strict=True) if not here], wanted, len(captions))
+        return latents, wanted
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""

@@ -10,6 +10,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import overload
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reelwright.curation.store import Store
@@ -46,11 +49,13 @@ def make_schedule(
         return schedule
     fingerprints = fingerprints_of(recipe)
     condition = f"stage = '{STAGE}' AND fingerprint = '{fingerprints.latents}' AND clip_id IS NOT NULL"
-    failed = set(store.read("failures", ["clip_id"], condition).column(0).to_pylist())
-    if not failed:
+    failed = store.read("failures", ["clip_id"], condition).column(0).unique()
+    if not len(failed):
         return schedule
-    missing = StoredSamples(store, schedule, fingerprints).missing().latents.values()
-    lost = failed & {schedule.clip_ids[int(row)].as_py() for rows in missing for row in rows}
+    missing, _ = StoredSamples(store, schedule, fingerprints).missing_latents()
+    rows_of_lost = np.unique(np.concatenate([np.empty(0, np.int64), *missing.values()]))
+    ids = schedule.clip_ids.take(pa.array(rows_of_lost))
+    lost = ids.filter(pc.is_in(ids, value_set=failed.cast(ids.type))).to_pylist()
     if not lost:
         return schedule
     return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(lost))
@@ -122,7 +127,7 @@ class Loader(IterableDataset[Batch]):
             found = StoredSamples(store, schedule, fingerprints)
             named = options(snapshot, recipe.data.mix)
             command = f"reel precompute {recipe_path} {named} --store {store.uri}"
-            refuse_missing(found, recipe, encoders, command)
+            refuse_missing(found, recipe, command, encodes=bool(encoders))
             return found
 
         ready = samples if encoders is None else None
@@ -148,24 +153,30 @@ class Loader(IterableDataset[Batch]):
                 yield batch
             return
         pool = ThreadPoolExecutor(self.schedule.data.workers, thread_name_prefix="reel-data")
+        planner = ThreadPoolExecutor(1, thread_name_prefix="reel-plan")  # a schedule is not for two threads at once
         try:
-            yield from self._ahead(pool)
+            yield from self._ahead(pool, planner)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for one in (planner, pool):
+                one.shutdown(wait=False, cancel_futures=True)
 
     def validation(self, clips: int) -> Sequence[Batch]:
         """Return the held-out batches, the same on every rank; each is read when it is looked at."""
         return _Lazy(self, self.schedule.validation(clips))
 
-    def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _ahead(self, pool: ThreadPoolExecutor, planner: ThreadPoolExecutor) -> Iterator[Batch]:
+        """Yield batches that are read ahead, of steps that are planned ahead: neither is in the training's thread."""
+        work, most = self._work(), self.schedule.data.prefetch
+        planned: deque[Future[tuple[MicroBatch, int, int, int] | None]] = deque()
         waiting: deque[Future[Batch]] = deque()
-        work = self._work()
         while True:
-            while len(waiting) < self.schedule.data.prefetch and (one := next(work, None)):
-                waiting.append(pool.submit(self._read, *one))
+            began = time.perf_counter()
+            planned.extend(planner.submit(next, work, None) for _ in range(most - len(planned)))
+            while len(waiting) < most and planned and (planned[0].done() or not waiting):
+                if one := planned.popleft().result():
+                    waiting.append(pool.submit(self._read, *one))
             if not waiting:
                 return
-            began = time.perf_counter()
             batch = waiting.popleft().result()
             batch.wait_s = time.perf_counter() - began
             yield batch
@@ -237,9 +248,9 @@ class _Lazy(Sequence[Batch]):
         return self.loader._read(self.micros[i], -1, range(len(self.micros))[i], total)
 
 
-def refuse_missing(stored: StoredSamples, recipe: TrainRecipe, encoders: FreshSamples | None, command: str) -> None:
-    """Raise TrainError where the store lacks what a recipe wants precomputed: all, where it has no encoders."""
-    missing = stored.missing().stored_by(recipe.data.encode if encoders else EncodeConfig())
+def refuse_missing(stored: StoredSamples, recipe: TrainRecipe, command: str, *, encodes: bool) -> None:
+    """Raise TrainError where the store lacks what a recipe wants precomputed: all, where it does not encode."""
+    missing = stored.missing().stored_by(recipe.data.encode if encodes else EncodeConfig())
     if missing:
         raise TrainError(
             f"{missing.count:,} of {missing.wanted:,} latents and {len(missing.captions):,} of "

@@ -10,17 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 
-def write_table(table: pa.Table, path: Path, note: str, about: dict[str, Any]) -> None:
+def write_table(table: pa.Table, path: Path, note: str, metadata: dict[str, Any]) -> None:
     """Write a table in one piece, so that its columns can be mapped; the file appears whole or not at all.
 
     Args:
         table: any.
         path: of the file; its folder is made.
-        note: key of `about` in the file's metadata.
-        about: JSON.
+        note: key of `metadata` in the file's own metadata.
+        metadata: can be written as JSON.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = table.combine_chunks().replace_schema_metadata({note: json.dumps(about)})
+    table = table.combine_chunks().replace_schema_metadata({note: json.dumps(metadata)})
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)

@@ -36,10 +36,14 @@ BaseTrip = Callable[["Tensor", float, int], "Tensor"]
 
 @dataclass(frozen=True)
 class FirstStage:
-    """A sample's frames as the first stage would have made them. frames: uint8 [F, h, w, 3]; seed: of the sample."""
+    """A sample's frames as the first stage would have made them.
+
+    frames: uint8 [F, h, w, 3]. seed: of the sample. times: how many times the frame rate is to grow.
+    """
 
     frames: np.ndarray
     seed: int
+    times: int
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,11 @@ class PairMaker:
             TrainError: the first stage would not be smaller than the bucket.
         """
         size = first_stage_size(self.config, bucket)
-        low = reduced(frames, height=size.height, width=size.width, times=times_of(self.data, bucket))
-        return FirstStage(degrade(low, self.config, seed), seed)
+        times = times_of(self.data, bucket)
+        if times > 1 and generator(seed, "spatial_only").random() < self.config.spatial_only:
+            times = 1
+        low = reduced(frames, height=size.height, width=size.width, times=times)
+        return FirstStage(degrade(low, self.config, seed), seed, times)
 
     def encode(self, frames: np.ndarray, low: FirstStage, bucket: Bucket, codec: Codec) -> Tensor:
         """Encode a pair.
@@ -79,18 +86,24 @@ class PairMaker:
         """
         import torch
 
+        from reelwright.training.data.pixels import encode_frames
+
+        enlarged = codec.encode(self.enlarge(low, bucket, codec))[0].float()
+        return torch.cat([encode_frames(frames, codec), enlarged])
+
+    def enlarge(self, low: FirstStage, bucket: Bucket, codec: Codec) -> Tensor:
+        """Send a first stage through the codec, and enlarge it: float32 [1, 3, F, H, W] in -1..1, on its device."""
         from reelwright.model.refinement.upsample import upsample
-        from reelwright.training.data.pixels import encode_frames, video_of
+        from reelwright.training.data.pixels import video_of
 
         video = video_of(low.frames, codec.device)
         if self.config.codec_trip:
             video = self._through(codec, video, low.seed)
-        enlarged = upsample(
+        return upsample(
             video.to(codec.device),
             frames=bucket.frames, height=bucket.height, width=bucket.width,
-            times=times_of(self.data, bucket), timing=self.config.timing,
+            times=low.times, timing=self.config.timing,
         )  # fmt: skip
-        return torch.cat([encode_frames(frames, codec), codec.encode(enlarged)[0].float()])
 
     def _through(self, codec: Codec, video: Tensor, seed: int) -> Tensor:
         """Encode and decode; in between, the base model's own noise and denoising for the samples that get it."""

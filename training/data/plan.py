@@ -35,7 +35,7 @@ from reelwright.training.data.holdout import held_out
 from reelwright.training.data.mapped import map_table, write_table
 from reelwright.training.data.mix_plan import MixedRows, overlapping, sort_keys
 from reelwright.training.data.mix_rows import SNAPSHOT
-from reelwright.training.data.rows import caption_note
+from reelwright.training.data.rows import HASH, caption_note, hashed, hashes_of
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
@@ -145,10 +145,24 @@ class Plan:
 
     def captions(self) -> list[Any]:
         """Return every caption that may be wanted, each once, the empty one first; as `captions_of` has them."""
+        return ["", *(c for c in self.caption_values().to_pylist() if c != "")]
+
+    def caption_values(self) -> pa.Array:
+        """Return the captions that may be wanted, each once; one of them is empty (or the hash of nothing)."""
         if "captions" not in self.table.schema.names:
-            return [""]
-        used = self.table.column("captions").take(np.flatnonzero(self.state != UNUSED))
-        return list(dict.fromkeys(["", *pc.unique(pc.list_flatten(used)).to_pylist()]))
+            return pa.array([""])
+        used = self.table.column("captions").take(pa.array(np.flatnonzero(self.state != UNUSED)))
+        values = pc.list_flatten(used).unique()
+        empty = pa.array([""], pa.large_string())
+        return pa.concat_arrays([values, hashes_of(empty) if values.type == HASH else empty.cast(values.type)]).unique()
+
+    def with_hashes(self) -> Plan:
+        """Return the plan with hashes in place of its captions."""
+        if "captions" not in self.table.schema.names:
+            return self
+        at = self.table.schema.get_field_index("captions")
+        table = self.table.set_column(at, "captions", hashed(self.table.column("captions").combine_chunks()))
+        return Plan(table, self.facts, self.buckets, self.tasks)
 
 
 def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collection[str] = ()) -> Plan:

@@ -1,12 +1,16 @@
 """A run's plan and the places of its samples, made once by the first rank, and mapped by all of them.
 
-The files lie beside the run, in `plan/`. They follow from the recipe, the snapshot and the store's versions alone, and
-are made again when one of these has changed; deleting them costs time and nothing else.
+The files lie beside the run, in `plan/`; `reel precompute` makes them beside the store, and runs link those. They
+follow from the recipe, the snapshot and the store's versions alone, and are made again when one of these has changed;
+deleting them costs time and nothing else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,9 +27,8 @@ from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
 from reelwright.training.data.mapped import map_table
 from reelwright.training.data.mix_rows import content_hash, pinned
-from reelwright.training.data.plan import NOTE, Plan, read_plan, write_plan
-from reelwright.training.data.rows import hashed
-from reelwright.training.data.sample_index import LATENTS, SampleIndex
+from reelwright.training.data.plan import NOTE, read_plan, write_plan
+from reelwright.training.data.sample_index import LATENTS, TEXTS, SampleIndex
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -33,6 +36,8 @@ from reelwright.training.mix import options
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
+KEPT = "_plans"
+"""Folder of a store."""
 FORMAT = 1
 """Of the files."""
 
@@ -106,30 +111,99 @@ def _first(world: World, make: Callable[[], None]) -> None:
         raise TrainError(said)
 
 
+def keep(clips: Clips, recipe: TrainRecipe) -> Path | None:
+    """Make the files beside the store, once all samples are there: runs then link them and read no snapshot.
+
+    Args:
+        clips: as a run of the recipe will have them; encoders are not used.
+        recipe: of the runs.
+
+    Returns:
+        The folder; None where the store is not on this machine's disks.
+
+    Raises:
+        TrainError: no clip can be used, or the store lacks what the recipe wants precomputed.
+    """
+    form = _Form.of(recipe, encodes=not all(recipe.data.encode.stored))
+    place, key = _kept(clips, recipe), _key(clips.store, clips.snapshot, recipe, form)
+    if place and _known(place / CLIPS).get("key") != key:
+        _build(clips, recipe, place, form, key)
+    return place
+
+
+@dataclass(frozen=True)
+class _Form:
+    """hashes: of captions in place of texts; wants: samples from the store; encodes: the rest, while training."""
+
+    hashes: bool
+    wants: bool
+    encodes: bool
+
+    @classmethod
+    def of(cls, recipe: TrainRecipe, *, encodes: bool) -> _Form:
+        """Return what a recipe's plan is like."""
+        encode = recipe.data.encode
+        return cls(not encodes or encode.text == "precomputed", not encodes or any(encode.stored), encodes)
+
+
 def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | None) -> None:
-    """Make the files, unless they are there and of the same recipe, snapshot and store."""
-    store, snapshot, encoders = clips.store, clips.snapshot, clips.samples
-    hashes = not encoders or recipe.data.encode.text == "precomputed"
-    wants = not encoders or any(recipe.data.encode.stored)
-    key, known = _key(store, snapshot, recipe, [hashes, wants]), _known(place / CLIPS)
-    if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
-        return
-    for name in (CLIPS, LATENTS, BLOCKS):
-        (place / name).unlink(missing_ok=True)
+    """Make the files, unless they are there, or beside the store, and of the same recipe, snapshot and store."""
+    form = _Form.of(recipe, encodes=bool(clips.samples))
+    key, kept = _key(clips.store, clips.snapshot, recipe, form), _kept(clips, recipe)
+    for folder in (place, kept):
+        known = _known(folder / CLIPS) if folder else {}
+        if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
+            if folder != place:
+                _link(folder, place)
+            return
+    _build(clips, recipe, place, form, key, left_out)
+
+
+def _build(
+    clips: Clips,
+    recipe: TrainRecipe,
+    place: Path,
+    form: _Form,
+    key: dict[str, Any],
+    left_out: list[str] | None = None,
+) -> None:
+    store, snapshot = clips.store, clips.snapshot
+    _clear(place)
     schedule = make_schedule(store, snapshot, recipe, left_out=left_out)
-    if wants:
+    if form.hashes:  # each caption's once, here
+        schedule = Schedule(schedule.plan.with_hashes(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    if form.wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
-        refuse_missing(
-            stored, recipe, encoders,
-            f"reel precompute {clips.recipe_path} {options(snapshot, recipe.data.mix)} --store {store.uri}",
-        )  # fmt: skip
+        command = f"reel precompute {clips.recipe_path} {options(snapshot, recipe.data.mix)} --store {store.uri}"
+        refuse_missing(stored, recipe, command, encodes=form.encodes)
         stored.index.write(place)
-    plan = schedule.plan
-    if hashes and "captions" in plan.table.schema.names:
-        at = plan.table.schema.get_field_index("captions")
-        table = plan.table.set_column(at, "captions", hashed(plan.table.column("captions").chunk(0)))
-        plan = Plan(table, plan.facts, plan.buckets, plan.tasks)
-    write_plan(plan, place / CLIPS, key)
+    write_plan(schedule.plan, place / CLIPS, key)
+
+
+def _clear(place: Path) -> None:
+    for name in (CLIPS, LATENTS, TEXTS, BLOCKS):
+        (place / name).unlink(missing_ok=True)
+
+
+def _kept(clips: Clips, recipe: TrainRecipe) -> Path | None:
+    """Return the folder of a recipe's and snapshot's files beside a store on a disk."""
+    content = content_hash(pinned(clips.store, clips.snapshot, recipe.data), recipe.data.mix)
+    digest = hashlib.sha256(f"{recipe.fingerprint} {content}".encode()).hexdigest()[:16]
+    return clips.store.path / KEPT / digest if clips.store.path else None
+
+
+def _link(kept: Path, place: Path) -> None:
+    """Take files from beside the store, the plan last; they are replaced and never changed, so a link is enough."""
+    _clear(place)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in (TEXTS, LATENTS, CLIPS):
+        if (kept / name).exists():
+            try:
+                os.link(kept / name, place / name)
+            except OSError:  # another disk
+                unfinished = place / f"{name}.tmp"
+                shutil.copyfile(kept / name, unfinished)
+                unfinished.replace(place / name)
 
 
 def _known(path: Path) -> dict[str, Any]:
@@ -140,14 +214,13 @@ def _known(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: list[bool]) -> dict[str, Any]:
+def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: _Form) -> dict[str, Any]:
     """All that the files follow from, as JSON."""
     of = pinned(store, snapshot, recipe.data)
     versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
     key = {
         "format": FORMAT, "sampler": VERSION, "snapshot": content_hash(of, recipe.data.mix),
         "clips": [one.clips_version for one in of.values()], "sources": [one.sources_version for one in of.values()],
-        "recipe": recipe.fingerprint, "versions": versions, "form": form,
-        "store": store.uri,
+        "recipe": recipe.fingerprint, "versions": versions, "form": [form.hashes, form.wants], "store": store.uri,
     }  # fmt: skip
     return json.loads(json.dumps(key))

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted, source_captions
-from reelwright.curation.store.snapshot_record import Snapshot
+from reelwright.curation.store.caption_columns import caption_lists, source_lists
+from reelwright.curation.store.captions import COMPOSED, LIST_COLUMN, Wanted
 from reelwright.training.errors import TrainError
 
 HASHED_AT_A_TIME = 1 << 16  # captions that are Python objects at once
+HASH = pa.binary(16)
 CLIP_COLUMNS = ("width", "height", "fps", "num_frames", "source_md5")
 
 
@@ -30,13 +31,29 @@ def snapshot_rows(store: Store, name: str, caption_column: str = LIST_COLUMN, ki
     wanted = Wanted(caption_column, tuple(kinds))
     known = store.dataset("clips", snapshot.clips_version).schema.names
     texts = [*wanted.columns(known), *(c for c in (LIST_COLUMN, "composed_caption") if c in known)]
-    parts = list(store.snapshots.clips(name, list(dict.fromkeys([*CLIP_COLUMNS, *texts]))))
-    if not parts:
+    rows = store.snapshots.clips_table(name, list(dict.fromkeys([*CLIP_COLUMNS, *texts])))
+    if not len(rows):
         raise TrainError(f"snapshot {name} has no clips; make one with: reel snapshot create NAME --sql '…'")
-    rows = pa.concat_tables(parts).combine_chunks()
-    captions, composed = _captions(store, snapshot, rows, wanted)
-    rows = rows.select(["clip_id", "weight", *CLIP_COLUMNS]).append_column("captions", captions)
-    return rows.append_column("only_composed", composed)
+    of_source = source_lists(store, snapshot.sources_version)
+    found = caption_lists(rows, wanted, of_source)
+    others = caption_lists(rows, Wanted(LIST_COLUMN, (COMPOSED,)), of_source)
+    composed = np.where(found.there, found.composed, others.composed)
+    rows = rows.select(["clip_id", "weight", *CLIP_COLUMNS]).append_column("captions", _one_at_least(found.texts))
+    return rows.append_column("only_composed", pa.array(composed))
+
+
+def _one_at_least(lists: pa.Array) -> pa.Array:
+    """Give empty lists the empty caption."""
+    counts = np.diff(lists.offsets.to_numpy())
+    if counts.all():
+        return lists
+    texts = pa.concat_arrays([lists.values, pa.array([""], lists.type.value_type)])
+    starts = np.cumsum(np.maximum(counts, 1)) - np.maximum(counts, 1)
+    at = np.full(int(np.maximum(counts, 1).sum()), len(lists.values))
+    at[np.repeat(starts, counts) + np.arange(len(lists.values)) - np.repeat(np.cumsum(counts) - counts, counts)] = (
+        np.arange(len(lists.values))
+    )
+    return pa.ListArray.from_arrays(pa.array(np.append(starts, len(at)), pa.int32()), texts.take(pa.array(at)))
 
 
 def caption_note(rows: pa.Table) -> str:
@@ -71,24 +88,17 @@ def caption_key(caption: str | bytes) -> str:
 
 def hashed(captions: pa.Array) -> pa.Array:
     """Return lists of captions as lists of their hashes, 16 bytes each."""
-    kind, parts = pa.binary(16), []
-    texts = captions.flatten()
-    for start in range(0, len(texts), HASHED_AT_A_TIME):
-        some = texts.slice(start, HASHED_AT_A_TIME).to_pylist()
-        parts.append(pa.array([bytes.fromhex(caption_hash(text)) for text in some], kind))
     offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(captions), 0))]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.concat_arrays([pa.array([], kind), *parts]))
+    return pa.ListArray.from_arrays(offsets, hashes_of(captions.flatten()))
 
 
-def _captions(store: Store, snapshot: Snapshot, rows: pa.Table, wanted: Wanted) -> tuple[pa.Array, pa.Array]:
-    """Texts, and whether nothing but composed ones is there to draw."""
-    of_source = source_captions(store, snapshot.sources_version)
-    any_composed = Wanted(LIST_COLUMN, (COMPOSED,))
-    columns = [c for c in rows.schema.names if c not in ("weight", *CLIP_COLUMNS) or c == "source_md5"]
-    out, composed = [], []
-    for row in rows.select(columns).to_pylist():
-        found = wanted.of(row, of_source)
-        out.append(list(found.texts) or [""])
-        others = found if found.texts else any_composed.of(row, of_source)
-        composed.append(bool(others.kinds) and set(others.kinds) == {COMPOSED})
-    return pa.array(out, pa.list_(pa.string())), pa.array(composed, pa.bool_())
+def hashes_of(captions: pa.Array) -> pa.Array:
+    """Return the hash of each caption, 16 bytes; captions that are hashes already stay."""
+    if captions.type == HASH:
+        return captions
+    parts = []
+    for start in range(0, len(captions), HASHED_AT_A_TIME):
+        some = captions.slice(start, HASHED_AT_A_TIME).cast(pa.large_binary()).to_pylist()
+        digests = b"".join([hashlib.blake2b(text, digest_size=16).digest() for text in some])
+        parts.append(pa.Array.from_buffers(HASH, len(some), [None, pa.py_buffer(digests)]))
+    return pa.concat_arrays([pa.array([], HASH), *parts])

@@ -104,15 +104,21 @@ def index_samples(store: Store, clip_ids: pa.Array, fingerprints: Fingerprints) 
     )  # fmt: skip
 
 
-def numbers_of(hashes: pa.ChunkedArray | Sequence[str]) -> np.ndarray:
-    """Return uint64 of caption hashes (hex digits): their first 64 bits."""
-    chunks = hashes.chunks if isinstance(hashes, pa.ChunkedArray) else [hashes]
-    parts = [np.frombuffer(bytes.fromhex("".join(h[:16] for h in c.to_pylist())), ">u8") for c in map(_array, chunks)]
-    return np.concatenate([np.empty(0, np.uint64), *parts]).astype(np.uint64)
+def numbers_of(hashes: pa.ChunkedArray | pa.Array | Sequence[str]) -> np.ndarray:
+    """Return uint64 of caption hashes, 16 bytes or 32 hex digits each: their first 64 bits."""
+    if not isinstance(hashes, pa.ChunkedArray):
+        hashes = pa.chunked_array([hashes if isinstance(hashes, pa.Array) else pa.array(list(hashes), pa.string())])
+    return np.concatenate([np.empty(0, np.uint64), *map(_first_bits, hashes.chunks)])
 
 
-def _array(hashes: pa.Array | Sequence[str]) -> pa.Array:
-    return hashes if isinstance(hashes, pa.Array) else pa.array(list(hashes), pa.string())
+def _first_bits(hashes: pa.Array) -> np.ndarray:
+    size = 16 if pa.types.is_string(hashes.type) or pa.types.is_large_string(hashes.type) else 8
+    begins = pc.binary_slice(hashes.cast(pa.large_binary()), 0, size)
+    data = np.frombuffer(begins.buffers()[2] or b"", np.uint8, size * len(hashes))
+    if size == 16:
+        digits = np.where(data > ord("9"), data - ord("a") + 10, data - ord("0")).reshape(-1, 2)
+        data = (digits[:, 0] << 4 | digits[:, 1]).astype(np.uint8)
+    return data.view(">u8").astype(np.uint64)
 
 
 def _numpy(table: pa.Table, name: str) -> np.ndarray:

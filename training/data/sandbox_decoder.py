@@ -31,8 +31,8 @@ def read_window(path: str, rate: float, count: int, width: int, height: int, at:
 
     with open(path, "rb") as file:
         numbers, frames = window(file.read(), choose, width=width, height=height)
-    about = {"numbers": numbers, "shape": list(frames.shape), "width": seen[0].width, "height": seen[0].height}
-    return about, [frames.data.cast("B")]
+    header = {"numbers": numbers, "shape": list(frames.shape), "width": seen[0].width, "height": seen[0].height}
+    return header, [frames.data.cast("B")]
 
 
 class SandboxDecoder:
@@ -65,9 +65,9 @@ class SandboxDecoder:
             rate = self.rates.get(bucket.frames, self.rate)
             arguments = {"path": path, "rate": rate, "at": at, **size}
             reply = self._sandbox().call("reelwright.training.data.sandbox_decoder:read_window", arguments)
-        about = reply.value
-        frames = np.frombuffer(reply.blobs[0], np.uint8).reshape(about["shape"])
-        return Decoded(about["numbers"], frames, about["width"], about["height"])
+        header = reply.value
+        frames = np.frombuffer(reply.blobs[0], np.uint8).reshape(header["shape"])
+        return Decoded(header["numbers"], frames, header["width"], header["height"])
 
     def close(self) -> None:
         """End the sandboxes."""

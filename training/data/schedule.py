@@ -252,7 +252,7 @@ class Schedule:
                     often[shape] = often.get(shape, 0) + self.plan.facts.expected[b][t] / samples
         return sorted(often, key=lambda shape: -often[shape])
 
-    def about(self) -> dict[str, int | str]:
+    def facts(self) -> dict[str, int | str]:
         """Return counts for a person: training, held-out and unused clips, and clips that are enlarged too much."""
         facts = self.plan.facts
         counts: dict[str, int | str] = {"clips": facts.clips, "train": facts.train, "held_out": facts.held_out}

@@ -10,6 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from reelwright.errors import first_line
+
 ROWS = 1024
 """Queries at a time where there is no fused kernel: their scores are held."""
 CUDNN_DIM, FLASH_DIM = 128, 256
@@ -97,7 +99,7 @@ def _is_right(backend: str, device: torch.device, dtype: torch.dtype, dim: int) 
             given = whole[0].to(dtype), whole[1]
             parts = [backward_piece(grad, q, k[:, :, at], v[:, :, at], *given, backend) for at in _HALVES]
     except Exception as error:
-        why = str(error).partition("\n")[0][:200]
+        why = first_line(error)
         warnings.warn(f"attention by {backend} does not run here, another kernel is taken: {why}", stacklevel=2)
         return False
     found = (parts[0][0] + parts[1][0], torch.cat([p[1] for p in parts], 2), torch.cat([p[2] for p in parts], 2))

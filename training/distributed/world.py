@@ -141,15 +141,15 @@ def start(parallel: ParallelConfig, *, device: str | None = None) -> World:
     """
     size = dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
     sizes = mesh_sizes(parallel, size)
-    place = torch.device(device) if device is not None else _device()
+    own_device = torch.device(device) if device is not None else _device()
     if size == 1:
-        return World.alone(place)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
+        return World.alone(own_device)
+    if own_device.type == "cuda":
+        torch.cuda.set_device(own_device)
     if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=TIMEOUT_S))
-    return _world(dist.get_rank(), sizes, place)
+    return _world(dist.get_rank(), sizes, own_device)
 
 
 def mesh_sizes(parallel: ParallelConfig, size: int) -> tuple[int, int, int]:

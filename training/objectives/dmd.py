@@ -75,6 +75,11 @@ class DmdConfig(DistillationConfig):
         low, high = self.renoise
         if not 0 < low < high < 1:
             raise ValueError(f"renoise {list(self.renoise)} must be two levels between 0 and 1, the lower one first")
+        if self.steps * self.anchor_steps > POINTS:
+            raise ValueError(
+                f"steps {self.steps} times anchor_steps {self.anchor_steps} must be at most {POINTS}, the points of "
+                "the sampler; lower one of them"
+            )
         if self.anchor and not self.start:
             raise ValueError(
                 "anchor holds the student to the one that it begins as: name it with start, or set anchor: 0"
@@ -197,12 +202,12 @@ class Dmd:
         return (place - x) / per_frame(_each(sigmas[k] - sigmas[k + 1], x), x)
 
     def _finer(self, batch: Batch, k: int) -> list[Tensor]:
-        """Return `anchor_steps` + 1 levels from σ_k to σ_k+1, points of the grid, evenly by their number."""
+        """Return the levels at which the reference's own steps begin, from σ_k to σ_k+1."""
         from reelwright.model.sampling.schedules import distilled_points
 
-        grid = Grid.of(shift_of(batch, self.config, self.patch)).sigmas
-        starts, parts = [*distilled_points(self.config.steps), POINTS], self.config.anchor_steps
-        return [grid[starts[k] + round((starts[k + 1] - starts[k]) * i / parts)] for i in range(parts + 1)]
+        grid, parts = Grid.of(shift_of(batch, self.config, self.patch)).sigmas, self.config.anchor_steps
+        starts = [*distilled_points(self.config.steps * parts), POINTS]
+        return [grid[start] for start in starts[k * parts : (k + 1) * parts + 1]]
 
     def _difference(self, batch: Batch, made: Tensor, levels: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return δ of eq. 4 and the levels of eq. 3 [B]."""

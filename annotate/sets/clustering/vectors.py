@@ -33,6 +33,6 @@ def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
 
 def spread_out(values: np.ndarray, rows: np.ndarray, count: int, type: pa.DataType) -> pa.Array:
     """Return `values` of `rows` as a column of `count` clips, null elsewhere."""
-    places = np.full(count, -1)
-    places[rows] = np.arange(len(rows))
-    return pa.array(values, type).take(pa.array(places, mask=places < 0))
+    positions = np.full(count, -1)
+    positions[rows] = np.arange(len(rows))
+    return pa.array(values, type).take(pa.array(positions, mask=positions < 0))

@@ -93,8 +93,8 @@ class LikeHashes:
         found = [np.zeros((0, 2), np.int64)]
         for turned in [0, *(1 << bit for bit in range(band[1]))]:
             wanted = bits ^ turned
-            for a, place in _runs(frames, ends[wanted], sizes[wanted]):
-                b = order[place]
+            for a, position in _runs(frames, ends[wanted], sizes[wanted]):
+                b = order[position]
                 near = np.bitwise_count(self.values[a] ^ self.values[b]) <= self.radius
                 pairs = np.stack([self.clip[a[near]], self.clip[b[near]]], axis=1)
                 found.append(self._distinct(pairs[pairs[:, 0] < pairs[:, 1]]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """write: puts the clips of an export into its folder, and adds to its notes. about: what it writes, in a line.
+    """write: puts the clips of an export into its folder, and adds to its notes. description: one line on its contents.
 
     use: what to tell the trainer, `{out}` being the export's folder; empty where nothing is to be said. portable:
     whether none of its files says where the export lies, so that it may be moved. takes_all: whether it has all
@@ -23,7 +23,7 @@ class Format:
     """
 
     name: str
-    about: str
+    description: str
     write: Callable[[Export], None]
     use: str = ""
     portable: bool = True

@@ -67,7 +67,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         content_hash=content_hash(pa.table({"clip_id": ids, "weight": weights})),
         notes=list(export.notes),
     )
-    about = {
+    content = {
         **asdict(result),
         "path": str(result.path),
         "store": export.selection.store.uri,
@@ -77,7 +77,7 @@ def write(export: Export, format: str, sql: str | None, snapshot: str | None) ->
         "captions": asdict(export.options.captions),
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _write(export.folder / MARKER, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    _write(export.folder / MARKER, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = (f"{i}\t{w!r}\t{n}\n" for i, w, n in zip(map(_plain, ids), weights, names, strict=True))
     _write(export.folder / CLIPS, "".join(lines))
     return result

@@ -52,8 +52,8 @@ def export_to_uri(
                 files.rm_file(name)
             for path in sorted((p for p in here.rglob("*") if p.is_file()), key=lambda p: p.name == MARKER):
                 if path.name == MARKER:
-                    about = json.loads(path.read_text("utf-8")) | {"path": uri}
-                    path.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                    content = json.loads(path.read_text("utf-8")) | {"path": uri}
+                    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
                 files.put_file(str(path), f"{root}/{path.relative_to(here).as_posix()}")
         except StoreError:
             raise

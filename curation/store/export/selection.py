@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from reelwright.curation.store import snapshot_query
-from reelwright.curation.store.captions import Captions, Wanted, source_captions
+from reelwright.curation.store.caption_columns import source_lists
+from reelwright.curation.store.captions import Captions, Wanted
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.export.lengths import LONGEST, Lengths
 
@@ -132,7 +133,7 @@ class Export:
         """Yield clips in the order of the query or snapshot, and count them."""
         selection, seen = self.selection, set[str]()
         self.options.captions.check(selection.schema)
-        from_source = source_captions(selection.store, selection.versions["sources"])
+        from_source = source_lists(selection.store, selection.versions["sources"]).by_md5()
         for table in selection.tables():
             ids = table.column("clip_id").to_pylist()
             media = selection.store.read_media(ids, version=selection.versions["media"])

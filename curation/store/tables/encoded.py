@@ -42,11 +42,11 @@ def _payload(name: str, meaning: str) -> tuple[pa.Field, pa.Field, pa.Field]:
     import lance
 
     blob = lance.blob_field(name)
-    about = {"meaning": meaning, "computed_by": "encode"}
+    metadata = {"meaning": meaning, "computed_by": "encode"}
     inline = {"meaning": f"{meaning}: where they are few", "computed_by": "encode"}
     return (
         field("bytes", pa.int64(), f"length of {name}", unit="byte", computed_by="encode"),
-        blob.with_metadata({**(blob.metadata or {}), **about}),
+        blob.with_metadata({**(blob.metadata or {}), **metadata}),
         # compressing noise costs the reader five times the time and saves a fifth of the bytes
         pa.field(f"{name}_inline", pa.large_binary(), metadata=inline | {"lance-encoding:compression": "none"}),
     )

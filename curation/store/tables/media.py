@@ -10,12 +10,12 @@ from reelwright.curation.store.schema import Table, field, register
 def _columns() -> list[pa.Field]:
     import lance
 
-    about = {"meaning": "the clip as an mp4 file", "computed_by": "clips"}
+    metadata = {"meaning": "the clip as an mp4 file", "computed_by": "clips"}
     blob = lance.blob_field("mp4")
     return [
         field("clip_id", pa.string(), "the clip: clips.clip_id", computed_by="clips"),
         field("size", pa.int64(), "length of the mp4", unit="byte", computed_by="clips"),
-        blob.with_metadata({**(blob.metadata or {}), **about}),
+        blob.with_metadata({**(blob.metadata or {}), **metadata}),
     ]  # fmt: skip
 
 

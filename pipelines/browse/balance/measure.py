@@ -140,21 +140,21 @@ def given_weighting(name: str, weights: np.ndarray) -> Weighting:
 def _column(
     clips: pa.Table, name: str, weights: Mapping[str, np.ndarray], target: Mapping[str, float] | None
 ) -> ColumnBalance:
-    place, names = categories_of(clips, name)
-    has = place >= 0
+    codes, names = categories_of(clips, name)
+    has = codes >= 0
     wanted = dict.fromkeys(names, 1.0) if target is None else dict(target)
     names += sorted(wanted.keys() - set(names))  # wanted, and not there at all
     total = int(has.sum())
-    counts = np.bincount(place[has], minlength=len(names))
+    counts = np.bincount(codes[has], minlength=len(names))
     share = counts / max(total, 1)
     part = np.array([wanted.get(one, 0.0) for one in names])
     part = part / part.sum() if part.sum() else part
     ratio = np.divide(share, part, out=np.full(len(names), np.inf), where=part > 0)
     under = (ratio < UNDER) & (part > 0)
     more = to_collect(counts, part, under)
-    seconds = _sums(place, clips, "duration_s", len(names))
-    shares = {key: _shares(place, w, len(names)) for key, w in weights.items()}
-    density = _means(place, clips, "density", len(names))
+    seconds = _sums(codes, clips, "duration_s", len(names))
+    shares = {key: _shares(codes, w, len(names)) for key, w in weights.items()}
+    density = _means(codes, clips, "density", len(names))
     mean_s = seconds.sum() / max(total, 1)
     rows = [
         Category(
@@ -215,18 +215,18 @@ def nearest(names: Sequence[str], sums: np.ndarray, count: int = 3) -> dict[str,
     }
 
 
-def _sums(place: np.ndarray, clips: pa.Table, name: str, size: int) -> np.ndarray:
+def _sums(codes: np.ndarray, clips: pa.Table, name: str, size: int) -> np.ndarray:
     values = _numbers(clips, name)
-    good = (place >= 0) & np.isfinite(values)
-    return np.bincount(place[good], values[good], size)
+    good = (codes >= 0) & np.isfinite(values)
+    return np.bincount(codes[good], values[good], size)
 
 
-def _means(place: np.ndarray, clips: pa.Table, name: str, size: int) -> np.ndarray:
+def _means(codes: np.ndarray, clips: pa.Table, name: str, size: int) -> np.ndarray:
     """NaN where a category has no value."""
     values = _numbers(clips, name)
-    good = (place >= 0) & np.isfinite(values)
-    counts = np.bincount(place[good], minlength=size)
-    sums = np.bincount(place[good], values[good], size)
+    good = (codes >= 0) & np.isfinite(values)
+    counts = np.bincount(codes[good], minlength=size)
+    sums = np.bincount(codes[good], values[good], size)
     return np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
 
 
@@ -236,9 +236,9 @@ def _numbers(clips: pa.Table, name: str) -> np.ndarray:
     return np.asarray(pc.cast(clips.column(name), pa.float64()).to_numpy(zero_copy_only=False))
 
 
-def _shares(place: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    has = place >= 0
-    mass = np.bincount(place[has], weights[has], size)
+def _shares(codes: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+    has = codes >= 0
+    mass = np.bincount(codes[has], weights[has], size)
     return mass / (mass.sum() or 1.0)
 
 

@@ -124,8 +124,8 @@ def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
 
 def maker(schema: pa.Schema, column: str) -> str:
     """Return the annotator that wrote a column."""
-    about = schema.field(column).metadata if column in schema.names else None
-    return (about or {}).get(b"computed_by", b"").decode()
+    metadata = schema.field(column).metadata if column in schema.names else None
+    return (metadata or {}).get(b"computed_by", b"").decode()
 
 
 def _is_part(value: Any) -> bool:
@@ -184,7 +184,7 @@ def _embedding_sums(
     store: Store, column: str, names: Sequence[str], where: str | None, snapshot: str | None
 ) -> np.ndarray:
     """[K, D]: the sum of the unit caption embeddings of each category's clips."""
-    place = {name: i for i, name in enumerate(names)}
+    codes = {name: i for i, name in enumerate(names)}
     sums = np.zeros((len(names), 1))
     for table in _batches(store, {"name": column, "vector": EMBEDDING}, where, snapshot):
         vectors, has = embeddings(table.column("vector"))
@@ -193,7 +193,7 @@ def _embedding_sums(
         if sums.shape[1] != vectors.shape[1]:
             sums = np.zeros((len(names), vectors.shape[1]))
         words = table.column("name").cast(pa.string()).to_pylist()
-        rows = np.array([place.get(w, -1) for w, ok in zip(words, has, strict=True) if ok])
+        rows = np.array([codes.get(w, -1) for w, ok in zip(words, has, strict=True) if ok])
         np.add.at(sums, rows[rows >= 0], vectors[rows >= 0])
     return sums
 

@@ -59,7 +59,7 @@ class Clusters:
     explained: float
     dot: float
     report: BalanceReport
-    about: ColumnBalance
+    groups: ColumnBalance
     longest: float
 
 
@@ -73,8 +73,8 @@ def clusters(store: Store, where: str | None) -> Clusters | None:
     if column is None:
         return None
     report = balance_report(store, [column], where=where, near=False)
-    about = report.columns[0]
-    kept = _kept(about.categories)
+    groups = report.columns[0]
+    kept = _kept(groups.categories)
     words, points, explained, total = _projected(store, column, where) if EMBEDDING in names else _no_points()
     colour = {c.name: i + 1 for i, c in enumerate(kept)}
     of = np.array([colour.get(w, 0) for w in words], int)
@@ -83,16 +83,16 @@ def clusters(store: Store, where: str | None) -> Clusters | None:
     return Clusters(
         column=column,
         clusters=[Cluster(i, c, _path(points[of == i]), at[i - 1]) for i, c in enumerate(kept, 1)],
-        others=len(about.categories) - len(kept),
-        other_clips=about.clips - sum(c.clips for c in kept),
+        others=len(groups.categories) - len(kept),
+        other_clips=groups.clips - sum(c.clips for c in kept),
         other_path=_path(points[of == 0]),
-        without=about.without_value,
+        without=groups.without_value,
         points=len(points),
         with_embedding=total,
         explained=explained,
         dot=3.0 if len(points) > 1500 else 5.0,
         report=report,
-        about=about,
+        groups=groups,
         longest=max(shares) or 1.0,
     )
 

@@ -161,8 +161,8 @@ def categories(store: Store, chosen: str) -> list[Bars]:
     """
     found = []
     for f in store.schema("clips"):
-        about = f.metadata or {}
-        maker = about.get(b"computed_by", b"").decode()
+        metadata = f.metadata or {}
+        maker = metadata.get(b"computed_by", b"").decode()
         if str(f.type) != "string" or maker in ("", "clips") or f.name.endswith("_fingerprint"):
             continue
         name = identifier(f.name)
@@ -174,7 +174,7 @@ def categories(store: Store, chosen: str) -> list[Bars]:
         )
         if 0 < looks["words"] <= VOCABULARY and looks["longest"] <= WORD_LENGTH and not looks["are_ids"]:
             bars = _bars(store, f.name, "clips", f"SELECT {name} FROM {chosen}")
-            found.append(replace(bars, meaning=about.get(b"meaning", b"").decode()))
+            found.append(replace(bars, meaning=metadata.get(b"meaning", b"").decode()))
     return found
 
 

@@ -63,8 +63,8 @@ def sheets(store: Store, where: str | None) -> list[Sheet]:
     for column, best, worst in EXTREMES:
         if column not in schema.names:
             continue
-        about = schema.field(column).metadata or {}
-        meaning, unit = (about.get(key, b"").decode() for key in (b"meaning", b"unit"))
+        metadata = schema.field(column).metadata or {}
+        meaning, unit = (metadata.get(key, b"").decode() for key in (b"meaning", b"unit"))
         for title, direction in ((best, "DESC"), (worst, "ASC")):
             if title:
                 asked.append((title, column, meaning, unit, _extreme(store, where, column, direction, worst is None)))

@@ -115,13 +115,13 @@ def _span(facts: dict[str, Any], i: int) -> tuple[float, float]:
 
 
 def _score(f: pa.Field, facts: dict[str, Any], i: int, span: tuple[float, float], counts: dict[int, int]) -> Score:
-    about = {k.decode(): v.decode() for k, v in (f.metadata or {}).items()}
+    metadata = {k.decode(): v.decode() for k, v in (f.metadata or {}).items()}
     _, p5, median, p95, _ = facts[f"q{i}"]
     return Score(
         name=f.name,
-        meaning=about.get("meaning", ""),
-        unit=about.get("unit", ""),
-        made_by=about.get("computed_by", ""),
+        meaning=metadata.get("meaning", ""),
+        unit=metadata.get("unit", ""),
+        made_by=metadata.get("computed_by", ""),
         count=facts[f"n{i}"],
         missing=facts["total"] - facts[f"n{i}"],
         lowest=facts[f"low{i}"],

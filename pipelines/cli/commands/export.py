@@ -14,13 +14,13 @@ def _show_formats(wanted: bool) -> None:
     if wanted:
         from reelwright.curation.store.export import FORMATS
 
-        say(*(f"{one.name:16} {one.about}" for one in FORMATS.values()))
+        say(*(f"{one.name:16} {one.description}" for one in FORMATS.values()))
         raise typer.Exit
 
 
 @app.command(epilog="Example:  reel export OUT/ --format webdataset --snapshot train-v1 --store STORE")
 def export(
-    place: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write, or URI: s3://bucket/folder.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write, or URI: s3://bucket/folder.")],
     store: StoreOption,
     format: Annotated[str, typer.Option("--format", "-f", help="One of `reel export --formats`.")] = "webdataset",
     sql: Annotated[str | None, typer.Option(help="A SELECT that returns clip_id.")] = None,
@@ -53,7 +53,7 @@ def export(
     kinds = tuple(kind.strip() for kind in (caption_kinds or "").split(",") if kind.strip())
     wanted = Wanted(caption_column or (LIST_COLUMN if kinds else CAPTION), kinds)
     done = run_export(
-        Store.open(store), place, format,
+        Store.open(store), target, format,
         sql=sql, snapshot=snapshot, force=force, options=ExportOptions(wanted, max_frames),
     )  # fmt: skip
     say(*summary(done, wanted.kinds))

@@ -10,22 +10,25 @@ import typer
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import app, say
 from reelwright.pipelines.cli.generate_options import (
-    AttentionForm,
     ContentOptions,
     MachineOptions,
     OutputOptions,
+    RefineOptions,
     SamplingOptions,
     ShapeOptions,
     WeightOptions,
+    refinement_lora,
 )
+from reelwright.pipelines.cli.generate_settings import Asked, second_stage
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
 
 if TYPE_CHECKING:
-    from reelwright.model.config import AttentionConfig
-    from reelwright.model.sampling.settings import Settings
-    from reelwright.pipelines.generate.run import InitialFrames, Request, Source
+    from reelwright.pipelines.generate.run import Request, Source
 
 VIDEO_SUFFIXES, IMAGE_SUFFIXES = (".mp4",), (".png",)
+PARITY_NOTE = (
+    "the published negative prompt is not part of this program and our own is used; for parity give it with --negative"
+)
 
 
 @app.command(
@@ -38,34 +41,41 @@ def generate(
     content: ContentOptions,
     shape: ShapeOptions,
     sampling: SamplingOptions,
+    refine: RefineOptions,
     weights: WeightOptions,
     machine: MachineOptions,
     output: OutputOptions,
 ) -> None:
     """Generate video from text, an image or the end of a video, with weights trained here or published.
 
-    Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. What was asked, the seed
-    and where the weights come from stand in the file's comment tag.
+    Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. With --refine, a second
+    stage enlarges the video and doubles its frame rate. What was asked, the seed and where the weights come from stand
+    in the file's comment tag.
     """
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
+    _check_refinement(refine, output, shape.frames)
 
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
-    fps = shape.fps or source.fps
-    settings, initial = _settings(source, content, shape, sampling, machine)
+    asked = Asked(source, content, shape, sampling, machine, refine)
+    loras, text = weights.loras(checkpoint), weights.text_config()
+    finer = refinement_lora(refine.refine, checkpoint) if refine.refine else None
+    settings, initial = asked.settings(loras, text)
     device, dtype = machine.device_and_dtype()
-    settings = settings.changed(bf16_t=source.recipe is None and dtype == "bf16")
+    settings = settings.changed(bf16_t=asked.published and dtype == "bf16")
     options = LoadOptions(
         codec=weights.codec_config(),
-        text=weights.text_config(),
-        loras=weights.loras(),
+        text=text,
+        loras=loras,
+        refine=finer,
         ema=weights.weights.ema,
         device=device,
         dtype=dtype,
-        attention=_attention(source, sampling),
+        attention=asked.attention(),
         tile=machine.tile,
+        vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
     loaded = load(source, options)
     request = Request(
@@ -73,25 +83,15 @@ def generate(
         seeds=[content.seed + i for i in range(count)],
         settings=settings,
         out=output.out,
-        fps=fps,
+        fps=asked.fps,
         segments=len(prompts) if isinstance(prompts, list) else 1,
         initial=initial,
+        refine=second_stage(refine, finer, machine, settings) if finer else None,
     )
     if not output.quiet:
-        say(*filter(None, [initial.note if initial else "", _summary(source, request, loaded.about)]))
+        notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]
+        say(*filter(None, [*notes, _summary(source, request, loaded.about)]))
     _run(loaded, request, output.quiet)
-
-
-def _attention(source: "Source", sampling: SamplingOptions) -> "AttentionConfig":
-    """Return the attention that was asked for, on top of what the network was trained with. Raises UserError."""
-    from reelwright.model.config import AttentionConfig
-
-    trained = source.recipe.attention if source.recipe else AttentionConfig()
-    form = trained.form if sampling.attention == AttentionForm.AUTO else sampling.attention.value
-    if sampling.keep is not None and form == "dense":
-        raise UserError(f"--keep {sampling.keep:g} is of sparse attention; add --attention sparse")
-    changed = {"form": form} if sampling.keep is None else {"form": form, "keep": sampling.keep, "cdf": None}
-    return trained.model_copy(update=changed)
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:
@@ -99,7 +99,7 @@ def _run(loaded: Any, request: "Request", quiet: bool) -> None:
     from reelwright.pipelines.runtime.progress import Progress
 
     with Progress("sampling", quiet=quiet) as bar:
-        files = make(loaded, request, on_step=bar.show)
+        files = make(loaded, request, on_step=bar.show, on_refine=bar.show)
     say(*(f"wrote {file}" for file in files))
 
 
@@ -109,51 +109,15 @@ def _summary(source: "Source", request: "Request", about: dict[str, Any]) -> str
     how = f"{schedule.steps} steps, guidance {guidance.scale:g}, shift {schedule.shift:.3g}"
     size = f"{shape.width} wide × {shape.height} high × {shape.frames}"
     many = f", {request.segments} segments" if request.segments > 1 else ""
-    return f"{len(request.seeds)} × {size} frames{many} from {of}: {how}, {about['dtype']} on {about['device']}"
+    made = f"{len(request.seeds)} × {size} frames{many} from {of}: {how}, {about['dtype']} on {about['device']}"
+    return made if request.refine is None else f"{made}; {_refinement(request)}"
 
 
-def _settings(
-    source: "Source",
-    content: ContentOptions,
-    shape: ShapeOptions,
-    sampling: SamplingOptions,
-    machine: MachineOptions,
-) -> "tuple[Settings, InitialFrames | None]":
-    """Return the settings of the sampler, and the frames that a video begins with.
-
-    The options stand over the settings of the recipe's samples, or over the published ones. Raises ModelError before
-    any weights are read.
-    """
-    from reelwright.model.config import LONGCAT_VIDEO
-    from reelwright.model.sampling.settings import Settings, Shape
-    from reelwright.pipelines.generate.run import default_shift, read_initial_frames
-    from reelwright.training.sample_shape import sample_shape
-
-    known: dict[str, Any] = {}
-    if source.recipe is not None:
-        known = dict(zip(("width", "height", "frames"), sample_shape(source.recipe), strict=True))
-        known |= {"steps": source.recipe.samples.steps, "guidance": source.recipe.samples.guidance}
-    if size := shape.width_and_height():
-        known["width"], known["height"] = size
-    if sampling.distilled:
-        known |= {"steps": 16, "guidance": 1.0}
-    asked = {"frames": shape.frames, "overlap": shape.overlap, "steps": sampling.steps,
-             "guidance": sampling.guidance, "shift": sampling.shift}  # fmt: skip
-    known |= {name: value for name, value in asked.items() if value is not None}
-    known |= {"rule": sampling.rule.value, "negative": content.negative, "distilled": sampling.distilled}
-    known |= {"cache": not machine.no_cache, "batched": not machine.sequential}
-    if "overlap" not in known:
-        known["overlap"] = min(Shape.overlap, max(1, known.get("frames", Shape.frames) - 4))
-    settings = Settings.of(**known)
-    settings.check(source.recipe.model.patch_size if source.recipe else LONGCAT_VIDEO.patch_size)
-    initial = read_initial_frames(content.image, content.video, settings, shape.fps or source.fps)
-    if sampling.shift is None:
-        first = default_shift(source, settings, initial.frames.shape[1] if initial else 0)
-        given = min(settings.shape.overlap, settings.shape.frames)
-        has_later = shape.segments > 1 or content.prompts_file
-        later = default_shift(source, settings, given) if has_later else None
-        settings = settings.changed(shift=first, later_shift=later)
-    return settings, initial
+def _refinement(request: "Request") -> str:
+    assert request.refine is not None
+    shape, how = request.settings.shape, request.refine.how
+    size = how.plan(shape.frames, shape.height, shape.width).size
+    return f"refined to {size.width} wide × {size.height} high, {request.fps * how.times:g} fps"
 
 
 def _prompts(content: ContentOptions, segments: int) -> tuple[Any, int]:
@@ -185,6 +149,24 @@ def _typed() -> Iterator[list[str]]:
         if not line:
             return
         yield [line]
+
+
+def asked_for_parity(sampling: SamplingOptions, content: ContentOptions) -> bool:
+    """Return whether the published sampler is asked for without its negative prompt."""
+    return sampling.published and content.negative is None
+
+
+def _check_refinement(refine: RefineOptions, output: OutputOptions, frames: int | None) -> None:
+    """Raise UserError for options of refinement without --refine, and for a picture."""
+    if refine.refine is not None:
+        if frames == 1 or output.out.suffix.lower() in IMAGE_SUFFIXES:
+            raise UserError("--refine is for videos; leave it out for a single frame")
+        return
+    plain = RefineOptions()
+    changed = [f"--{name.replace('_', '-')}" for name in ("to", "spatial_only", "timing", "refine_attention",
+               "refine_keep") if getattr(refine, name) != getattr(plain, name)]  # fmt: skip
+    if changed:
+        raise UserError(f"{changed[0]} is of refinement; add --refine LORA")
 
 
 def _check_files(output: OutputOptions, content: ContentOptions, frames: int | None, count: int) -> None:

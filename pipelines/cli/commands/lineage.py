@@ -61,17 +61,17 @@ def _value(value: Any) -> str:
 
 
 def _checkpoint(found: "Lineage") -> list[str]:
-    about = found.checkpoint
+    metadata = found.checkpoint
     lines = [
-        f"checkpoint   {about['path']}",
-        f"             step {about['step']}, code {about['code_version']}",
+        f"checkpoint   {metadata['path']}",
+        f"             step {metadata['step']}, code {metadata['code_version']}",
     ]
-    if loss := about.get("metrics", {}).get("val/loss"):
+    if loss := metadata.get("metrics", {}).get("val/loss"):
         lines.append(f"             validation loss {loss:.4f}")
-    lines.append(f"recipe       {about['recipe_fingerprint']}, {_model(about['recipe'])}")
-    lines.append(f"encoders     {about['encoder_fingerprint']}")
+    lines.append(f"recipe       {metadata['recipe_fingerprint']}, {_model(metadata['recipe'])}")
+    lines.append(f"encoders     {metadata['encoder_fingerprint']}")
     lines += [f"parent       {_parent(parent)}" for parent in found.parents] or ["parent       none: random weights"]
-    if origin := about.get("resumed_from"):
+    if origin := metadata.get("resumed_from"):
         lines.append(f"resumed      {_parent(origin)}, optimizer state and all")
     return lines
 

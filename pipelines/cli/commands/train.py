@@ -96,9 +96,9 @@ def make_job(
     recipe, snapshot = choose_snapshots(recipe, snapshots)
     if not store:
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
-    place = store if "://" in store else str(Path(store).expanduser().absolute())
+    store_uri = store if "://" in store else str(Path(store).expanduser().absolute())
     begins = str(Path(resume_from).expanduser().absolute()) if resume_from else ""
-    return Job(with_absolute_paths(recipe), path.stem, snapshot, place, out, str(path), begins)
+    return Job(with_absolute_paths(recipe), path.stem, snapshot, store_uri, out, str(path), begins)
 
 
 def start(job: "Job", *, workers: int = 0, address: str | None = None) -> int:

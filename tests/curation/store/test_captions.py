@@ -6,9 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.captions import Wanted, source_captions
+from reelwright.curation.store.caption_columns import SourceLists, caption_lists, source_lists
+from reelwright.curation.store.captions import Wanted
 from reelwright.curation.store.export import ExportOptions, export
 from reelwright.curation.store.export.marker import read
 from tests.curation.store.conftest import add_source
@@ -62,6 +65,39 @@ def test_the_order(wanted: Wanted, of: dict[str, Any], texts: list[str]) -> None
     assert len(found.kinds) == len(found.texts)
 
 
+TEXT = st.sampled_from([None, "", " \n", "a", "b", "ä\u3000", "a"])
+KIND = st.sampled_from([None, "", "caption", "source", "composed", "summary"])
+CLIPS = st.lists(
+    st.fixed_dictionaries({
+        "source_md5": st.sampled_from([None, "m", "n", "other"]),
+        "caption": TEXT, "span_caption": TEXT, "composed_caption": TEXT,
+        "span_captions": st.none() | st.lists(TEXT, max_size=3),
+        "captions": st.none() | st.lists(st.fixed_dictionaries({"text": TEXT, "kind": KIND}), max_size=3),
+        "mine": st.none() | st.lists(TEXT, max_size=3),
+    }),
+    max_size=4,
+)  # fmt: skip
+TYPES = {"captions": LIST, "mine": pa.list_(pa.string()), "span_captions": pa.list_(pa.string())}
+
+
+@given(
+    clips=CLIPS,
+    column=st.sampled_from(["caption", "captions", "composed_caption", "span_captions", "mine", "none"]),
+    kinds=st.lists(st.sampled_from(["caption", "source", "composed", "summary"]), unique=True).map(tuple),
+)
+def test_many_rows_have_the_captions_of_each_row(clips: list[Any], column: str, kinds: tuple[str, ...]) -> None:
+    wanted, of_source = Wanted(column, kinds), {"m": ["of the file", "a"], "n": ["b"]}
+    lists = SourceLists(
+        pa.array([*of_source], pa.large_string()), pa.array([*of_source.values()], pa.list_(pa.large_string()))
+    )
+    schema = pa.schema([(name, TYPES.get(name, pa.string())) for name in (*ROW, "span_captions")])
+    rows = pa.Table.from_pylist(clips, schema)
+    found = caption_lists(pa.concat_tables([rows.slice(0, 1), rows.slice(1)]), wanted, lists)
+    expect = [wanted.of(row, of_source) for row in clips]
+    assert found.texts.to_pylist() == [list(e.texts) for e in expect]
+    assert found.composed.tolist() == [bool(e.kinds) and set(e.kinds) == {"composed"} for e in expect]
+
+
 def test_the_best_comes_first() -> None:
     every = Wanted("captions").of(ROW, FILE)
     assert every.best_first().kinds == ("caption", "source", "summary")
@@ -73,7 +109,7 @@ def test_of_files_with_the_same_bytes_the_one_that_was_cut_tells(store: Store) -
     store.append("sources", [{"uri": uri, "md5": "m", "state": state, "caption": text} for uri, state, text in told])
     store.append("sources", [{"uri": "d", "md5": "n", "state": "ok"}])
     store.append("sources", [{"uri": "e", "md5": "n", "state": "duplicate", "caption": "of the copy alone"}])
-    assert source_captions(store) == {"m": ["of the file"], "n": ["of the copy alone"]}
+    assert source_lists(store).by_md5() == {"m": ["of the file"], "n": ["of the copy alone"]}
 
 
 @pytest.fixture

@@ -203,6 +203,6 @@ def test_a_new_format_is_found_by_its_file_alone(tmp_path: Path) -> None:
         "    (export.folder / 'ids.txt').write_text(' '.join(clip.name for clip in export.clips()))\n"
         "FORMAT = Format('ids', 'the ids alone', write)\n"
     )
-    program = "import reelwright.curation.store.export as e; print(e.__file__, e.FORMATS['ids'].about)"
+    program = "import reelwright.curation.store.export as e; print(e.__file__, e.FORMATS['ids'].description)"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == f"{package / 'curation/store/export/__init__.py'} the ids alone\n"

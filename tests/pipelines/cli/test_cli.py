@@ -67,6 +67,21 @@ def test_every_command_shows_an_example(command):
     assert f"reel {' '.join(command)}" in shown.output
 
 
+def test_only_the_command_that_was_asked_for_has_options_and_the_help_is_the_same():
+    import typer
+    from typer.testing import CliRunner
+
+    from reelwright.pipelines.cli.app import app
+    from reelwright.pipelines.cli.asked import only_asked
+
+    commands()  # loads them
+    for words in ([], ["--help"], ["checkpoint", "--help"], ["checkpoint", "export", "--help"], ["sql", "-h"], ["sqk"]):
+        shown, whole = (CliRunner().invoke(a, words) for a in (only_asked(app, words), app))
+        assert (shown.output, shown.exit_code) == (whole.output, whole.exit_code)
+    asked = typer.main.get_command(only_asked(app, ["sql", "select 1"]))
+    assert {name for name, one in asked.commands.items() if len(one.params) > 0} == {"sql"}
+
+
 def test_reel_alone_shows_what_there_is(reel):
     shown = reel()
     assert shown.returncode in (0, 2)

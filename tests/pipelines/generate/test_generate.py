@@ -21,14 +21,8 @@ from reelwright.model.dit import DiT
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import VideoWriter, read_about, to_frames, write_image, write_video
 from reelwright.pipelines.generate.conditions import read_end, read_image
-from reelwright.pipelines.generate.run import (
-    LoadOptions,
-    default_shift,
-    encoders,
-    find_source,
-    load,
-    read_initial_frames,
-)
+from reelwright.pipelines.generate.initial import Beginning
+from reelwright.pipelines.generate.run import LoadOptions, default_shift, encoders, find_source, load
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.sample_shape import sample_shape
@@ -300,11 +294,13 @@ def test_the_help_shows_options_by_group(here: Invoke) -> None:
     assert options == {
         "Arguments": [],
         "Options": ["--help"],
-        "Content": ["--prompt", "--prompts-file", "--image", "--video", "--negative", "--seed"],
+        "Content": ["--prompt", "--prompts-file", "--image", "--video", "--fit", "--negative", "--seed"],
         "Size and length": ["--size", "--frames", "--fps", "--segments", "--overlap"],
-        "Sampling": ["--steps", "--guidance", "--rule", "--shift", "--distilled", "--attention", "--keep"],
-        "Weights": ["--weights", "--lora", "--codec", "--text-encoder"],
-        "Machine and memory": ["--device", "--dtype", "--tile", "--sequential", "--no-cache"],
+        "Sampling": ["--steps", "--guidance", "--rule", "--shift", "--distilled", "--attention", "--keep",
+                     "--enhance-hf", "--zero-init", "--published"],
+        "Refinement": ["--refine", "--to", "--spatial-only", "--timing", "--refine-attention", "--refine-keep"],
+        "Weights": ["--weights", "--codec", "--text-encoder", "--lora"],
+        "Machine and memory": ["--device", "--dtype", "--tile", "--sequential", "--no-cache", "--offload-cache"],
         "Output": ["--out", "--force", "--quiet"],
     }
 
@@ -399,7 +395,7 @@ def test_the_shift_is_that_of_training(run: Path) -> None:
 
 def test_a_short_video_begins_with_what_it_has(tmp_path: Path) -> None:
     short = write(tmp_path / "short.mp4", frames(7), fps=15)
-    begins = read_initial_frames(None, short, Settings.of(width=64, height=48), 15)
+    begins = Beginning(video=short).read(Settings.of(width=64, height=48), 15)
     assert begins is not None
     assert begins.frames.shape == (3, 5, 48, 64)
     assert "only 7 frames" in begins.note

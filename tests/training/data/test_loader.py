@@ -30,7 +30,7 @@ from reelwright.training.data.encode import (
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, Portion, make_schedule
-from reelwright.training.data.prepared import Clips, prepare
+from reelwright.training.data.prepared import Clips, keep, prepare
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.distributed.world import World, start
@@ -335,6 +335,27 @@ def test_a_plan_is_made_once_and_mapped(encoded, tmp_path):
     size = len(pickle.dumps(schedule.plan))
     assert size < 1000 < len(pickle.dumps(make_schedule(encoded, "all", recipe).plan)), "sent as its address"
     assert pickle.loads(pickle.dumps(schedule.plan)).table == schedule.plan.table
+
+
+def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp_path, monkeypatch):
+    recipe = recipe_of()
+    expected = facts(loader_of(encoded))
+    place = keep(Clips(encoded, "all"), recipe)
+    kept = {path.name: path.stat().st_ino for path in place.iterdir()}
+    keep(Clips(encoded, "all"), recipe)
+    assert {path.name: path.stat().st_ino for path in place.iterdir()} == kept, "nothing has changed"
+    monkeypatch.setattr("reelwright.training.data.prepared.make_schedule", None)  # nothing of the snapshot is read
+    schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+    assert {path.name: path.stat().st_ino for path in (tmp_path / "plan").iterdir()} == kept
+    assert facts(Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=6), samples=samples)) == expected
+    monkeypatch.undo()
+    other = prepare(Clips(encoded, "all"), recipe, tmp_path / "b", World.alone("cpu"), left_out=["clip03"])[0]
+    assert other.failed == {"clip03"}, "a run that goes on leaves out what it left out before"
+
+
+def test_no_plan_is_kept_where_something_is_missing(filled):
+    with pytest.raises(TrainError, match="reel precompute"):
+        keep(Clips(filled, "all"), recipe_of(fps=12))
 
 
 def test_a_resumed_run_finds_its_place_without_the_blocks_before_it(encoded, tmp_path):

@@ -20,6 +20,7 @@ from reelwright.training.budget.throughput import batch_flops, step_flops
 from reelwright.training.distillation import POINTS, DistillationConfig, Grid, noised_at
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
+from reelwright.training.lineage import parents_of
 from reelwright.training.objectives.consistency import jump, pseudo_huber
 from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
@@ -291,3 +292,11 @@ def test_teachers_are_counted(objective: dict[str, Any], beside: int, base: Path
     plans = [plan_memory(r, device="cpu") for r in (small, small.model_copy(update={"objective": FlowConfig()}))]
     assert plans[0].flops > (1 + 0.25 * beside) * plans[1].flops
     assert plans[0].bytes["activations"] >= plans[1].bytes["activations"]
+
+
+def test_lineage_follows_adapters_and_the_base() -> None:
+    base = {"path": "base", "parent": None}
+    cfg = {"path": "cfg", "parent": base, "adapters": {}}
+    run = {"path": "run", "parent": base, "adapters": {"default": cfg, "teacher": cfg}}
+    assert [one["path"] for one in parents_of(run)] == ["cfg", "base"]
+    assert [one["path"] for one in parents_of({"parent": {"path": "b", "parent": base}})] == ["b", "base"]

@@ -104,8 +104,7 @@ def test_the_anchor_is_the_reference_s_path(base: Path, begun: Path) -> None:
     assert objective.loss(batch_of()).total > 1e-6
     grid = distilled_sigmas(16, objective.config.timestep_shift(12)).tolist()
     whole = [level.item() for k in range(4) for level in objective._finer(batch_of(), k)[:-1]]
-    assert len(set(whole)) == 16
-    assert whole == pytest.approx(grid[:-1], abs=0.06)
+    assert whole == grid[:-1]
 
 
 def test_the_critic_learns_beside_the_student_and_is_not_in_the_network_that_is_exported(
@@ -120,7 +119,9 @@ def test_the_critic_learns_beside_the_student_and_is_not_in_the_network_that_is_
     gradients = [p.grad.clone() for p in lora_parameters(model, "default")]
     objective.after_step(1)
     after = objective.tensors()
-    assert all(not torch.equal(after[n], before[n]) for n in after if ".up." in n and n.endswith("weight"))
+    ups = [n for n in after if ".up." in n and n.endswith("weight")]
+    assert ups
+    assert all(not torch.equal(after[n], before[n]) for n in ups)
     assert {after[n].item() for n in after if n.endswith(".step")} == {2}
     for p, old, gradient in zip(lora_parameters(model, "default"), student, gradients, strict=True):
         assert torch.equal(p, old)

@@ -1,0 +1,1 @@
+"""Refinement measured: tables of any input, and a small network that refines real footage."""

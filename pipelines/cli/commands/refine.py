@@ -1,0 +1,131 @@
+"""`reel refine`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from reelwright.errors import UserError
+from reelwright.pipelines.cli.app import app, say
+from reelwright.pipelines.cli.generate_options import (
+    MemoryOptions,
+    NetworkOptions,
+    OutputOptions,
+    StageOptions,
+    refinement_lora,
+)
+from reelwright.pipelines.cli.generate_settings import second_stage
+from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
+
+if TYPE_CHECKING:
+    from reelwright.pipelines.generate.loras import LoRA
+    from reelwright.pipelines.generate.run import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhatOptions:
+    """What the video shows, and what it begins with."""
+
+    heading: ClassVar[str] = "Content"
+
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="Text. Default: of the tag of a generated VIDEO, else empty.")
+    ] = None
+    image: Annotated[Path | None, typer.Option(help="Picture that VIDEO begins with.")] = None
+    video: Annotated[Path | None, typer.Option(help="Video whose end VIDEO begins with.")] = None
+    given: Annotated[int, typer.Option(min=1, help="Frames of VIDEO that --video gave it.")] = 13
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1, max=240, help="Rate that VIDEO is read at. Default: its own, at most as trained."),
+    ] = None
+    window: Annotated[int, typer.Option(min=5, help="Frames of VIDEO that are refined at a time: 4k + 1.")] = 93
+    overlap: Annotated[int, typer.Option(min=5, help="Frames that windows share.")] = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerOptions(NetworkOptions):
+    """The networks and the LoRA besides the checkpoint's."""
+
+    lora: Annotated[
+        str | None, typer.Option(help="PATH[:WEIGHT] of a refinement LoRA, its folder, or refinement_lora.")
+    ] = None
+
+
+@app.command(
+    cls=GroupedCommand,
+    epilog="Example:  reel refine dog.mp4 weights/longcat --lora refinement_lora --to 720p --out dog-720p.mp4",
+)
+@grouped
+def refine(
+    film: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video to refine, generated or not.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A run, one of its checkpoints, or published weights.")],
+    what: WhatOptions,
+    stage: StageOptions,
+    weights: RefinerOptions,
+    machine: MemoryOptions,
+    output: OutputOptions,
+) -> None:
+    """Refine a video: enlarge it and double its frame rate, window by window, with a refinement LoRA.
+
+    `reel generate --refine` does the same right after generating.
+    """
+    from reelwright.model.sampling.settings import Settings
+    from reelwright.pipelines.generate.film import Film, refine_film
+    from reelwright.pipelines.generate.run import LoadOptions, find_source, load
+    from reelwright.pipelines.runtime.progress import Progress
+
+    _check_files(film, what, output)
+    source = find_source(checkpoint)
+    lora = _lora(weights.lora, source)
+    device, dtype = machine.device_and_dtype()
+    second = second_stage(
+        stage,
+        lora,
+        machine,
+        Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
+    )
+    begins = (what.image, what.video)
+    subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
+    options = LoadOptions(
+        codec=weights.codec_config(),
+        text=weights.text_config(),
+        refine=lora,
+        ema=weights.weights.ema,
+        device=device,
+        dtype=dtype,
+        tile=machine.tile,
+    )
+    loaded = load(source, options)
+    if not output.quiet:
+        say(subject.summary(second))
+    with Progress("refining", quiet=output.quiet) as bar:
+        refine_film(loaded, subject, second, what.prompt, what.seed, output.out, bar.show)
+    say(f"wrote {output.out}")
+
+
+def _lora(text: str | None, source: "Source") -> "LoRA | None":
+    """Find the LoRA; a network that was trained for refinement needs none. Raises UserError."""
+    if text is not None:
+        return refinement_lora(text, source.path)
+    if source.recipe is None or source.recipe.objective.kind != "refinement":
+        raise UserError(f"{source.path} was not trained for refinement; add --lora with a refinement LoRA")
+    return None
+
+
+def _check_files(film: Path, what: WhatOptions, output: OutputOptions) -> None:
+    """Raise UserError for files that cannot be read or written."""
+    if what.image is not None and what.video is not None:
+        raise UserError("--image and --video are two ways to begin; give one of them")
+    for file in (film, what.image, what.video):
+        if file is not None and not file.is_file():
+            raise UserError(f"there is no file {file}")
+    out = output.out
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"--out {out}: name a file ending in .mp4")
+    if out.exists() and (out.samefile(film) or not output.force):
+        hint = "name another --out" if out.samefile(film) else "add --force to replace it"
+        raise UserError(f"{out} is there already; {hint}")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {out.absolute().parent}; make it, or name another --out")

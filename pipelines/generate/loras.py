@@ -1,0 +1,117 @@
+"""LoRA files of a generation: where a name leads, what each is for, and which exclude one another."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelwright.errors import UserError
+from reelwright.pipelines.weights.convert import LORA_FILE, read_note
+
+PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
+"""What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
+
+REFINEMENT = "refinement"
+PURPOSE = {
+    "cfg_distillation": "sampling without guidance",
+    "consistency": "sampling in few steps",
+    "dmd": "sampling in few steps",
+    REFINEMENT: "refinement",
+}
+"""By the objective that a LoRA was trained with. Each was trained on the base alone, so no two go together."""
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A LoRA file. objective: that it was trained with, as far as its name or the record beside it says."""
+
+    file: Path
+    weight: float = 1.0
+    objective: str | None = None
+    steps: int | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Facts for the record of a generated file."""
+        facts = {"file": str(self.file.absolute()), "weight": self.weight, "sha256": sha256(self.file)}
+        return facts | ({"objective": self.objective} if self.objective else {})
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Settings that a distilled network wants, by name."""
+        if self.objective == "cfg_distillation":
+            return {"guidance": 1.0}
+        if self.objective in ("consistency", "dmd"):
+            return {"guidance": 1.0, "distilled": True, "steps": self.steps or 16}
+        return {}
+
+
+def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
+    """Find a LoRA file: by its path, in a folder that `reel checkpoint` wrote, or by its name in published weights.
+
+    Args:
+        name: file, folder, or a published name (cfg_step_lora, refinement_lora).
+        weight: its strength.
+        beside: the published weights, or a folder of them.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    found = name / LORA_FILE if name.is_dir() else name
+    if not found.is_file():
+        found = _published(name, beside) or found
+    if not found.is_file():
+        raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
+    note = read_note(found) or {}
+    note = note if note.get("kind") == "lora" else {}
+    trained = note["objective"] if isinstance(note.get("objective"), Mapping) else {}
+    steps = trained.get("steps") or trained.get("phases")
+    published = PUBLISHED.get(found.stem) or PUBLISHED.get(Path(str(note.get("source", ""))).stem)
+    return LoRA(found, weight, trained.get("kind") or published, steps if isinstance(steps, int) else None)
+
+
+def check_stack(loras: Sequence[LoRA]) -> None:
+    """Check LoRAs that are sampled with together.
+
+    Raises:
+        UserError: one is of refinement, or two exclude one another.
+    """
+    named = [lora for lora in loras if lora.objective in PURPOSE]
+    for lora in named:
+        if lora.objective == REFINEMENT:
+            raise UserError(
+                f"--lora {lora.file} is for refinement and does not sample from noise; give it with --refine"
+            )
+    if len(named) > 1:
+        first, second = named[:2]
+        raise UserError(
+            f"--lora {first.file} (for {PURPOSE[first.objective or '']}) and --lora {second.file} "
+            f"(for {PURPOSE[second.objective or '']}) exclude one another, as each was trained on the base alone; "
+            "leave one out"
+        )
+
+
+def check_refinement(lora: LoRA) -> None:
+    """Check the LoRA that refines. Raises UserError for one that is known to be for something else."""
+    if lora.objective not in (None, REFINEMENT):
+        purpose = PURPOSE.get(lora.objective or "", f"objective {lora.objective}")
+        raise UserError(f"{lora.file} is for {purpose}, not for refinement; name a refinement LoRA to refine with")
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _published(name: Path, beside: Path) -> Path | None:
+    """Find a bare name in lora/ of the published weights, or of those that a checked copy was made from."""
+    if len(name.parts) != 1:
+        return None
+    source = (read_note(beside) or {}).get("source")
+    places = [beside, beside.parent]
+    places += [Path(source), Path(source).parent] if isinstance(source, str) else []
+    stem = name.name.removesuffix(".safetensors")
+    files = (place / "lora" / f"{stem}.safetensors" for place in places)
+    return next((file for file in files if file.is_file()), None)

@@ -1,0 +1,44 @@
+"""Table 2's model: what it counts, and that its rates come from the report's own rows."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.table2 import NETWORK, Calls, lines, report_rates, table
+
+
+def test_a_call_counts_the_published_tokens():
+    products, attention = Calls(1, 24, 480, 832).flops()
+    assert attention == 48 * 4 * 37_440**2 * NETWORK.hidden_size
+    assert products == pytest.approx(2 * 37_440 * 48 * (6 * 4096**2 + 3 * 4096 * 11008), rel=0.02)  # text, ends: 2 %
+
+
+def test_rates_of_the_report_give_its_plain_rows_back():
+    rates, rows = report_rates(), table()
+    assert [row.total(rates) for row in rows[:4]] == pytest.approx([row.seconds for row in rows[:4]], rel=0.003)
+    assert rates.products > rates.attention > 100
+    assert "below" not in "".join(list(lines(rows, rates, rates))[2:6])
+
+
+def test_ratios_do_not_depend_on_how_fast_a_machine_is():
+    rates, rows = report_rates(), table()
+    twice = replace(rates, **{name: 2 * rate for name, rate in vars(rates).items()})
+    for row in rows:
+        assert rows[0].total(twice) / row.total(twice) == pytest.approx(rows[0].total(rates) / row.total(rates))
+
+
+def test_refinement_has_five_steps_of_published_sizes_and_sparse_ones_cost_their_share():
+    rows = table(keep=1 / 8)
+    dense, sparse = rows[6].calls[1], rows[7].calls[1]
+    assert (dense.count, dense.latents, dense.height, dense.width) == (5, 48, 704, 1280)
+    assert sparse.flops()[0] == dense.flops()[0]
+    assert sparse.flops()[1] == pytest.approx(dense.flops()[1] / 8, rel=0.01)  # 2,640 blocks of keys, and 330 of them
+    assert rows[6].calls[0].count == 16
+
+
+def test_a_free_vae_reaches_what_the_last_column_says():
+    rates, rows = report_rates(), table()
+    line = list(lines(rows, rates, rates))[2:][7]
+    needed = float(line.rstrip(" |").rpartition("|")[2])
+    for vae, reached in ((needed * 1.02, True), (needed * 0.98, False)):
+        assert ("reached" in list(lines(rows, replace(rates, vae=vae), rates))[9]) is reached
