@@ -47,15 +47,6 @@ class MixedRows:
         """First row of each distinct clip."""
         return np.unique(self.clip, return_index=True)[1]
 
-    def held_out(
-        self, ids: pa.Array, sources: pa.Array, usable: np.ndarray, share: float
-    ) -> tuple[Literal["source", "clip"], np.ndarray]:
-        """Hold out over all snapshots together; see `holdout.held_out`."""
-        first, any_usable = self.first, np.zeros(self.clip.max() + 1, bool)
-        np.logical_or.at(any_usable, self.clip, usable)
-        kind, held = held_out(ids.take(pa.array(first)), sources.take(pa.array(first)), any_usable, share)
-        return kind, held[self.clip]
-
     def draws(self, weights: np.ndarray, trained: np.ndarray) -> np.ndarray:
         """Return each row's draws in a pass: each snapshot gets its share of as many draws as rows are trained on.
 
@@ -78,6 +69,18 @@ class MixedRows:
             {"name": n, "share": float(s), "clips": int(a), "train": int(b), "held_out": int(c)}
             for n, s, a, b, c in zip(self.names, self.shares, *counts, strict=True)
         )
+
+
+def hold_out(
+    mix: MixedRows | None, ids: pa.Array, sources: pa.Array, usable: np.ndarray, share: float
+) -> tuple[Literal["source", "clip"], np.ndarray]:
+    """Return what is held out, of all snapshots together; see `holdout.held_out`."""
+    if mix is None:
+        return held_out(ids, sources, usable, share)
+    first, any_usable = pa.array(mix.first), np.zeros(mix.clip.max() + 1, bool)
+    np.logical_or.at(any_usable, mix.clip, usable)
+    kind, held = held_out(ids.take(first), sources.take(first), any_usable, share)
+    return kind, held[mix.clip]
 
 
 def sort_keys(rows: pa.Table) -> list[tuple[str, str]]:

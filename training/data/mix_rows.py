@@ -86,7 +86,7 @@ def media_reader(store: Store, versions: Sequence[int]) -> Callable[[Sequence[st
 
 def _with_frames(store: Store, name: str, rows: pa.Table) -> pa.Table:
     """`rows`, which are in the snapshot's order, with the clips' places in their sources."""
-    places = pa.concat_tables(store.snapshots.clips(name, list(FRAMES))).combine_chunks()
+    places = store.snapshots.clips_table(name, FRAMES)
     if not places.column("clip_id").combine_chunks().equals(rows.column("clip_id").combine_chunks()):
         raise TrainError(f"snapshot {name} changed while it was read; run the command again")
     for column in FRAMES:

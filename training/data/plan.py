@@ -31,9 +31,8 @@ import pyarrow.compute as pc
 
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
-from reelwright.training.data.holdout import held_out
 from reelwright.training.data.mapped import map_table, write_table
-from reelwright.training.data.mix_plan import MixedRows, overlapping, sort_keys
+from reelwright.training.data.mix_plan import MixedRows, hold_out, overlapping, sort_keys
 from reelwright.training.data.mix_rows import SNAPSHOT
 from reelwright.training.data.rows import HASH, caption_note, hashed, hashes_of
 from reelwright.training.errors import TrainError
@@ -197,7 +196,7 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     }
     unused = {reason: int(which.sum()) for reason, which in why.items() if which.any()}
     sources = _column(rows, "source_md5")
-    holdout_by, is_held = (mix.held_out if mix else held_out)(ids, sources, usable, data.holdout)
+    holdout_by, is_held = hold_out(mix, ids, sources, usable, data.holdout)
     if mix and (twice := overlapping(rows, is_held) & usable).any():
         unused[OVERLAPPING], usable = int(twice.sum()), usable & ~twice
     trained = usable & ~is_held
