@@ -64,9 +64,9 @@ class Scan:
     shots: list[ScannedShot]
     decode_errors: int
     detector_fingerprint: str
-    corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] in which the decoder had to guess
+    corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] that the decoder had to guess
     interlaced: tuple[tuple[int, int], ...] = ()  # frames flagged as interlaced, likewise
-    can_seek: bool = True  # whether keyframes are what they claim to be
+    can_seek: bool = True  # whether frames marked as keyframes are keyframes
     odd_tags: tuple[str, ...] = ()  # colour tags that were read as unspecified, such as "matrix 8"
     frames_in_transitions: int = 0
     frames_dropped: int = 0  # on purpose left out of both
@@ -144,7 +144,7 @@ class _Pass:
         self.transitions: list[Transition] = []
         self.orientation: Orientation | None = None
         self.info: VideoInfo | None = None
-        self.full, self.small = (0, 0), (0, 0)  # decoded sizes: of the first frame, and what it is scaled to
+        self.full, self.small = (0, 0), (0, 0)  # sizes: of the first decoded frame, and after scaling
         self.scaler, self.gray = VideoReformatter(), VideoReformatter()  # each keeps its swscale context
 
     def add(self, frame: Any) -> None:

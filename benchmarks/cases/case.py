@@ -38,7 +38,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a run printed, and the store it left."""
+    """The output of a run, and the store it left."""
 
     exit_code: int
     output: str
@@ -67,7 +67,7 @@ def load_cases(folder: Path) -> list[Case]:
 
 
 def curate(inputs: list[Path], store: Path, settings: tuple[str, ...] = ()) -> Outcome:
-    """Run `reel curate` as a user does, and read what is in the store afterwards."""
+    """Run `reel curate` as a user does, and read the store afterwards."""
     options = [part for setting in settings for part in ("--set", setting)]
     reel = [sys.executable, "-m", "reelwright.pipelines.cli"]
     command = [*reel, "curate", *map(str, inputs), "--store", str(store), *options]

@@ -1,6 +1,6 @@
 """Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory.
 
-What they judge are distinct pictures (see `repeats`), numbered through; what they return is in the source's frames.
+They judge distinct pictures (see `repeats`), numbered through; their results are in the source's frames.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ShotDetector(ABC):
 
     @abstractmethod
     def _engine(self) -> str:
-        """Version of what does the work outside this package."""
+        """Version of the library that does the work outside this package."""
 
 
 def make_detector(config: ShotConfig, fps: float) -> ShotDetector:

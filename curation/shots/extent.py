@@ -137,7 +137,7 @@ def _is_same_picture(footage: Footage, dim: int, clear: int) -> bool:
 
 
 def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
-    """Whether a fade goes on, at a pace like that from frame `blank` on: what moves hides it from frame to frame."""
+    """Whether a fade continues at a pace like that from frame `blank` on: motion hides it from frame to frame."""
     look = max(LOOK, abs(at - blank) // 3)
     ahead = at + way * min(look, (limit - at) * way, len(footage) - 1 - at if way > 0 else at)
     if ahead == at:

@@ -1,4 +1,4 @@
-"""What the cascade remembers of each frame, and how alike two frames are whatever the camera and the exposure did."""
+"""The cascade's memory of each frame, and the likeness of two frames whatever the camera and the exposure did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reel curate --plan`: what a run would do and cost. Reads the inputs, writes nothing."""
+"""`reel curate --plan`: the work and the cost of a run. Reads the inputs, writes nothing."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

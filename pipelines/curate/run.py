@@ -29,7 +29,7 @@ def run_all(
     recut: bool = False,
     quiet: bool = False,
 ) -> tuple[Summary, Report]:
-    """Curate what is new, then annotate whatever stored clip is stale.
+    """Curate new sources, then annotate stale clips of the store.
 
     Ray is started only where there is something to do.
     """

@@ -1,4 +1,4 @@
-"""A source on its way through a run of curation, and what a finished run counts."""
+"""A source on its way through a run of curation, and the counts of a finished run."""
 
 from dataclasses import dataclass, field
 

@@ -1,7 +1,7 @@
 """The one process that writes to the store: collects rows from workers and commits them in batches.
 
 Order makes a crash harmless: clip bytes first, then clip rows, then shots, and a source's own row last. A source
-without its row is not done, and the next run finds and reuses or removes what it left.
+without its row is not done, and the next run finds its clips, and reuses or removes them.
 """
 
 import time
@@ -56,7 +56,7 @@ class Committer:
             store: Where the rows go.
             write: Starts the writing of a group of clips on a worker.
             replaced: Uris whose newest rows in `sources` are from an earlier run and give way to this one's.
-            recut_md5s: Sources whose rows in `shots` do.
+            recut_md5s: Sources with rows in `shots` that give way likewise.
             commit_bytes: Bytes of clips after which a batch is committed.
             commit_s: Seconds after which it is.
         """
@@ -69,7 +69,7 @@ class Committer:
         self.groups: dict[int, _Group] = {}  # being written, by number
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
-        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: what a run that is stopped has done
+        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: the work of a stopped run
 
     @property
     def is_holding(self) -> bool:
@@ -143,7 +143,7 @@ class Committer:
     def _drop_replaced(self, rows: list[dict[str, Any]]) -> None:
         """Delete rows that failed or were duplicates, and rows of the same bytes.
 
-        A good version of other bytes keeps its row: without it, its clips would belong to nobody.
+        A good version of other bytes keeps its row: without it, its clips would have no source.
         """
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]

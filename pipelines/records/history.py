@@ -24,9 +24,9 @@ ROW = "#row "  # in the uri of a manifest's row that could not be used
 class History:
     """Read once when a run begins.
 
-    retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
+    retry_failed: try failed files again. recut: cut sources again that were cut under settings other than `cutting` (a
     fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
-    other bytes are videos of their own. images: still images are taken, those that were refused before too. Files that
+    other bytes are videos of their own. images: still images are taken, also those refused before. Files that
     could not be read are tried again once they can be, whoever asks.
     """
 
@@ -88,7 +88,7 @@ class History:
             rows: Newest row per uri; loses those of files that are read as if they were new.
             newest: The same, as the store has them.
             moved: Uri of a file -> row of the source that is there now.
-            retry_failed: Read again what has failed.
+            retry_failed: Read failed files again.
         """
         left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
@@ -281,7 +281,7 @@ class History:
         return lost
 
     def clear_leftovers(self) -> None:
-        """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
+        """Note the clips that a killed run committed for sources it did not finish; drop those that cannot be used.
 
         Clips of sources that are re-cut are treated alike: clips that the new settings would make the same are kept.
         """
@@ -323,7 +323,7 @@ class History:
         self._left.clear()
 
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
-        """Delete what was cut of sources that turned out to be none."""
+        """Delete the clips of sources that turned out to be none."""
         if source_md5s:
             found = self.store.read("clips", ["clip_id"], filter=f"source_md5 IN ({literals(list(source_md5s))})")
             self._drop(found.column(0).to_pylist())

@@ -1,4 +1,4 @@
-"""Rows of the store, from what the stages found."""
+"""Rows of the store, from the results of the stages."""
 
 import json
 import math
@@ -17,7 +17,7 @@ PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "
           "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
           "has_alpha", "is_image")  # fmt: skip
 
-LEAST_MISSING_S = 0.5  # that a file ends before what its header says, to be said:
+LEAST_MISSING_S = 0.5  # thresholds to report that a file ends before its header says:
 MISSING_SHARE = 0.02  # and so much of it; headers are rounded, and count what is neither picture nor sound
 MAX_LISTED = 8  # streams or tags that a note names
 

@@ -83,7 +83,7 @@ def held() -> Iterator[None]:
 
 
 def leaves(what: str) -> None:
-    """Note what an interrupt leaves behind from here on, for the sentence that a person reads then."""
+    """Note the state that an interrupt leaves behind from here on, for the sentence that a person reads then."""
     _left[:] = [what]
 
 

@@ -61,7 +61,7 @@ def prepare(
     """Return the schedule and the samples of a run. Every rank calls it.
 
     Args:
-        clips: what the run trains on.
+        clips: the clips that the run trains on.
         recipe: of the run.
         folder: of the run; all ranks see it.
         world: this rank and the others.
@@ -82,7 +82,7 @@ def prepare(
 
 
 def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
-    """Let a run that goes on find its place without making the blocks before it."""
+    """Let a resumed run find its place without making the blocks before it."""
     with suppress(OSError, ValueError):
         schedule.starts = json.loads(path.read_text(encoding="utf-8"))
     if writes:

@@ -17,11 +17,11 @@ from reelwright.model.text import load_text_encoder, pack_text
 from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.budget.throughput import batch_flops, step_flops
-from reelwright.training.distillation import POINTS, DistillationConfig, Grid, noised_at
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parents_of
 from reelwright.training.objectives.consistency import jump, pseudo_huber
+from reelwright.training.objectives.distilling.distillation import POINTS, DistillationConfig, Grid, noised_at
 from reelwright.training.objectives.flow import FlowConfig, add_noise
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
