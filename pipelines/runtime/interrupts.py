@@ -67,9 +67,9 @@ def check() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let the first Ctrl-C wait for the end of the block: for statements that belong together, as a commit and its count.
+    """Let the first Ctrl-C wait for the end of the block; a second one does not wait.
 
-    A second one does not wait.
+    It is for statements that belong together, as a commit and its count.
     """
     global _holding, _waits  # noqa: PLW0603 - the process's
     _holding += 1

@@ -149,8 +149,8 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
     """Make the files, unless they are there, or beside the store, and of the same recipe, snapshot and store."""
     form = _Form.of(recipe, encodes=bool(clips.samples))
     key, kept = _key(clips.store, clips.snapshot, recipe, form), _kept(clips, recipe)
-    for folder in (place, kept):
-        known = _known(folder / CLIPS) if folder else {}
+    for folder in filter(None, (place, kept)):
+        known = _known(folder / CLIPS)
         if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
             if folder != place:
                 _link(folder, place)
