@@ -1,8 +1,9 @@
 """Decode a source once: its frame times, its shots, and the picture inside its borders for each shot.
 
 Frames are looked at where they are decoded and never leave the process: small ones feed the shot detector, a few in
-full size feed the border finder, and the results are facts. Memory does not grow with the length of the file, but
-for 16 bytes per frame of timestamps and numbers of distinct pictures. Run it inside a `Sandbox`.
+full size feed the border finder, and what comes back is facts. Memory does not grow with the length of the file, but
+for 16 bytes a frame of timestamps and numbers of distinct pictures, twice as many where the rate varies. Run it inside
+a `Sandbox`.
 """
 
 import base64
@@ -175,7 +176,8 @@ class _Pass:
 
     def _push(self) -> None:
         if self.chunk:
-            self._found(self.detector.push(np.stack(self.chunk)))
+            pts, tick_s = self.pts[-len(self.chunk) :], float(self.video.time_base)
+            self._found(self.detector.push(np.stack(self.chunk), [None if p is None else p * tick_s for p in pts]))
             self.chunk.clear()
 
     def _found(self, transitions: Iterable[Transition]) -> None:

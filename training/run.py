@@ -19,6 +19,8 @@ from reelwright.training.adapters import adapt_all, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
 from reelwright.training.data.loader import Loader, Portion
+from reelwright.training.data.mix_plan import lines
+from reelwright.training.data.mix_rows import pinned
 from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.context import attention_kernel
@@ -72,8 +74,8 @@ def run(
         compile_for(roles * (len(rehearsal.training) + len(rehearsal.validation)))
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
-        parent = origin  # with adapters, the parent is the adapted network
-    metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
+        parent = origin  # with adapters, the parent is what they adapt
+    metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
@@ -192,6 +194,8 @@ def _tasks(recipe: TrainRecipe) -> str:
 
 def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
     say(_plan_line(schedule, recipe))
+    for line in lines(schedule.plan.facts.parts, schedule.plan.facts.train):
+        say(line)
     if schedule.plan.facts.note:
         say(schedule.plan.facts.note)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from reelwright.curation.store import Store
 
+TRIES, NOT_STARTED = 3, "Ray did not start"  # on a machine that is overloaded; nothing was read then
 MANIFESTS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt"}
 
 
@@ -70,7 +71,10 @@ def curate(inputs: list[Path], store: Path, settings: tuple[str, ...] = ()) -> O
     options = [part for setting in settings for part in ("--set", setting)]
     reel = [sys.executable, "-m", "reelwright.pipelines.cli"]
     command = [*reel, "curate", *map(str, inputs), "--store", str(store), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+    for _ in range(TRIES):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+        if NOT_STARTED not in done.stderr + done.stdout:
+            break
     outcome = Outcome(done.returncode, done.stdout + done.stderr)
     if (store / "sources.lance").exists():
         outcome.store = opened = Store.open(store)

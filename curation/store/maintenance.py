@@ -5,6 +5,8 @@ None of it can break a snapshot: its versions of clips, media and sources carry 
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from reelwright.curation.store.schema import schemas, table_of, tables
 from reelwright.curation.store.sql import connect
 from reelwright.curation.store.sql_text import is_one_of
 
+PLANS = "_plans"
+"""Folder of a store for what training runs derive from it; nothing in it is needed."""
 IDS_A_DELETE = 10_000
 ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
@@ -166,8 +170,8 @@ class CleanupReport:
 def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
     """Compact, then delete old versions, and return the effect on each table.
 
-    Large tensors are not compacted: their copies would cost more than their files do. Raises StoreError while anybody
-    writes.
+    Large tensors are not compacted: their copies would cost more than their files do. Plans of training runs that are
+    older go too: they are made again where they are wanted. Raises StoreError while anybody writes.
     """
     with _all_locks(store):
         files = {table: len(store.dataset(table).get_fragments()) for table in schemas()}
@@ -175,6 +179,7 @@ def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
             if not table.is_encoded:
                 _compact_table(store, name)
         merge_encoded(store)
+        _drop_plans(store, older_than)
         return [_clean(store, table, files[table], older_than) for table in schemas()]
 
 
@@ -185,6 +190,14 @@ def _clean(store: Connection, table: str, files: int, older_than: timedelta) -> 
     kept = {v["version"] for v in dataset.versions()} - pinned - {dataset.version}
     after = len(dataset.get_fragments())
     return CleanupReport(table, (files, after), stats.old_versions, len(kept), len(pinned), stats.bytes_removed)
+
+
+def _drop_plans(store: Connection, older_than: timedelta) -> None:
+    """Delete plans beside the tables; runs that linked one keep it."""
+    folder = store.path / PLANS if store.path is not None else None
+    for plan in folder.iterdir() if folder is not None and folder.is_dir() else ():
+        if time.time() - plan.stat().st_mtime >= older_than.total_seconds():
+            shutil.rmtree(plan, ignore_errors=True)
 
 
 @contextmanager

@@ -107,6 +107,10 @@ class Store(Connection):
         """
         return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    def with_media(self, clip_ids: Sequence[str], *, version: int | str | None = None) -> set[str]:
+        """Return the clips among `clip_ids` that `media` has, at a version."""
+        return set(clip_media.locate(self.dataset("media", version), clip_ids))
+
     # --- latents and text states ---------------------------------------------------------------------------------
 
     def write_encoded(self, table: str, rows: Sequence[dict[str, Any]]) -> str:

@@ -142,7 +142,7 @@ def to_published(state: Mapping[str, Tensor], *, name: str = "default") -> dict[
 
 def published_tensors(layers: Mapping[str, LayerWeights]) -> dict[str, Tensor]:
     """Return layers' tensors under published keys."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for layer, weights in layers.items():
         fused = len(weights.ups) > 1
         parts = {"down.weight": weights.down, "alpha_scale": weights.scale}

@@ -99,9 +99,9 @@ def place_of(name: str) -> Place | None:
     bare = without_prefixes(name)
     if block := re.fullmatch(r"blocks[._](\d+)[._](.+)", bare):
         found = _BLOCK.get(block[2].replace(".", "_"))
-        return found and Place(f"blocks.{block[1]}.{found[0]}", *found[1:])
+        return Place(f"blocks.{block[1]}.{found[0]}", *found[1:]) if found else None
     outside = _OUTSIDE.get(bare.replace(".", "_"))
-    return outside and Place(outside)
+    return Place(outside) if outside else None
 
 
 def without_prefixes(name: str) -> str:

@@ -355,6 +355,7 @@ class Curation:
             done_before=sum(before.values()),
             cut_otherwise=self.history.cut_otherwise,
             moved=self.history.moves.made,
+            recaptioned=len(self.history.recaptioned),
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literals
+from reelwright.pipelines.runtime.interrupts import held
 
 REPLACE_CHUNK = 500
 
@@ -113,8 +114,9 @@ class Committer:
         """Commit group `number`, which a worker wrote, and the sources that waited for it."""
         group = self.groups[number]
         self.store.commit_media([fragment])
-        self.store.append("clips", group.rows)
-        self.committed["clips"] += len(group.rows)
+        with held():
+            self.store.append("clips", group.rows)
+            self.committed["clips"] += len(group.rows)
         del self.groups[number]
         self._commit_finished()
 
@@ -130,8 +132,9 @@ class Committer:
             self.failures = []
         if ready:
             self._drop_replaced([s.row for s in ready if s.row["uri"] in self.replaced])
-            self.store.append("sources", [s.row for s in ready])
-            self.committed.update(s.row["state"] for s in ready)
+            with held():
+                self.store.append("sources", [s.row for s in ready])
+                self.committed.update(s.row["state"] for s in ready)
         if self.times:
             times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
             self.store.merge("sources", times, on="uri")

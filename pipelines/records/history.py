@@ -11,10 +11,11 @@ from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literal, literals
 from reelwright.pipelines.records.moves import Move, Moves
+from reelwright.pipelines.records.recaption import is_recaptioned
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
-           "licence", "caption", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
+           "licence", "caption", "captions", "spans", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
 UNREAD = "error LIKE 'io: %'"  # failures that say nothing of the file: it is tried again once it can be read
 IMAGE = "error LIKE 'not_video: it is a picture%'"  # failures of a run that takes no still images
 ROW = "#row "  # in the uri of a manifest's row that could not be used
@@ -53,6 +54,7 @@ class History:
         self.recut_md5s: set[str] = set()
         self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
+        self.recaptioned: list[Input] = []  # inputs whose manifest has other captions by now
         self.done_before: Counter[str] = Counter()
         self.done_md5s: set[str] = set()  # of sources that are ok, of those
         self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
@@ -92,6 +94,8 @@ class History:
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         for item in files:
             row = rows.get(item.uri)
+            if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
+                self.recaptioned.append(item)
             if item.uri in left:
                 self.done_before["duplicate"] += 1
             elif row is None:

@@ -42,9 +42,7 @@ def source_row(
         "state": state,
         "duplicate_of": duplicate_of,
         "licence": item.licence,
-        "caption": item.caption,
-        "captions": list(item.captions) if len(item.captions) > 1 else None,
-        "spans": _spans(item),
+        **caption_columns(item),
     }
     if info:
         row |= {name: info[name] for name in PROBED}
@@ -68,6 +66,15 @@ def source_row(
         if not row["bitrate_bps"] and probed.num_bytes:
             row["bitrate_bps"] = round(8 * probed.num_bytes / max(float(times[-1]), 1e-9))
     return row
+
+
+def caption_columns(item: Input) -> dict[str, Any]:
+    """Columns of `sources` that hold the captions of an input and of its parts."""
+    return {
+        "caption": item.caption,
+        "captions": list(item.captions) if len(item.captions) > 1 else None,
+        "spans": _spans(item),
+    }
 
 
 def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.disk_cache import DiskCache
 from reelwright.training.data.encode import Decode, Fingerprints, encode_frames, item_bytes, to_bytes
 from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.mix_rows import media_reader, media_versions
 from reelwright.training.data.pairs import HALVES, PairMaker, stored_seed
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.schedule import Draw, Schedule, mix
@@ -210,7 +211,6 @@ def samples_of(
     return MixedSamples(sources[encode.latents], sources[encode.text])
 
 
-def stored_media(store: Store, snapshot: str) -> Callable[[Sequence[str]], dict[str, bytes]]:
-    """Return a function that reads the clips of a snapshot, as pinned, by id."""
-    version = store.snapshots.show(snapshot).media_version
-    return lambda ids: dict(store.read_media(list(dict.fromkeys(ids)), version=version))
+def stored_media(store: Store, *snapshots: str) -> Callable[[Sequence[str]], dict[str, bytes]]:
+    """Return a function that reads the clips of snapshots, as pinned, by id: of several, as the newest has them."""
+    return media_reader(store, media_versions(map(store.snapshots.show, snapshots)))

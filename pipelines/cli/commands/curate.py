@@ -143,6 +143,8 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them again")
     if summary.moved:
         lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
+    if summary.recaptioned:
+        lines.append(f"{summary.recaptioned} of them have new captions from the manifest; no clip was cut again for it")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
         return "\n".join([*lines, _nothing_new(summary, report, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0

@@ -77,6 +77,7 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
+    stage = second_stage(refine, finer, machine, settings) if finer else None
     loaded = load(source, options)
     request = Request(
         prompts=prompts,
@@ -86,7 +87,7 @@ def generate(
         fps=asked.fps,
         segments=len(prompts) if isinstance(prompts, list) else 1,
         initial=initial,
-        refine=second_stage(refine, finer, machine, settings) if finer else None,
+        refine=stage,
     )
     if not output.quiet:
         notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]
