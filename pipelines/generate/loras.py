@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.errors import UserError
-from reelwright.pipelines.weights.convert import lora_file, read_note
+from reelwright.model.weights.about import read_note
+from reelwright.pipelines.weights.convert import lora_file
 
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
