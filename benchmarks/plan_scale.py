@@ -1,4 +1,4 @@
-"""What a plan of many clips costs: to make once, and for each rank to start on.
+"""The cost of a plan of many clips: to make once, and for each rank to start on.
 
     python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
     python -m benchmarks.plan_scale --store [CLIPS …]              # what reading a snapshot takes, too
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measured(name: str, what: str, path: Path, *more: str) -> None:
-    """Run a part in a process of its own, and print what it says."""
+    """Run a part in a process of its own, and print its output."""
     command = [sys.executable, "-m", "benchmarks.plan_scale", "--part", what, str(path), *more]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for key, value in json.loads(said.splitlines()[-1]).items():

@@ -1,4 +1,4 @@
-"""Upkeep of a store: finding what a crash left behind, merging small files, deleting old versions.
+"""Upkeep of a store: finding leftovers of a crash, merging small files, deleting old versions.
 
 None of it can break a snapshot: its versions of clips, media and sources carry Lance tags, which clean-up respects.
 """
@@ -31,7 +31,7 @@ MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows
 
 @dataclass(frozen=True)
 class Orphans:
-    """Rows whose source is not in `sources` with state ok: the open batch of a run that was killed.
+    """Rows of sources without state ok in `sources`: the open batch of a run that was killed.
 
     source_md5s: the sources they name. The rest counts rows.
     """
@@ -73,7 +73,7 @@ def orphans(store: Connection) -> Orphans:
 
 
 def remove_orphans(store: Connection) -> Orphans:
-    """Delete them: media first, since media are found through clips. Returns what was deleted."""
+    """Delete them: media first, since media are found through clips. Returns the deleted counts."""
     with store.committing():
         found = orphans(store)
         if found.media:
@@ -131,7 +131,7 @@ def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
 def delete_old_versions(store: Connection, older_than: timedelta) -> int:
     """Delete versions that no tag pins and that have not been the newest for `older_than`.
 
-    All files that no version has are deleted too, such as those of a killed run. A reader that began since then reads
+    All files that no version has are deleted too, such as a killed run's. A reader that began since then reads
     on. It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
     files younger than a week are kept for a run that may still want them.
 
@@ -168,7 +168,7 @@ class CleanupReport:
 
 
 def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
-    """Compact, then delete old versions, and return what that did to each table.
+    """Compact, then delete old versions, and return the effect on each table.
 
     Large tensors are not compacted: their copies would cost more than their files do. Plans of training runs that are
     older go too: they are made again where they are wanted. Raises StoreError while anybody writes.
@@ -211,7 +211,7 @@ def _all_locks(store: Connection) -> Iterator[None]:
 
 
 def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
-    """Lance goes by the age of a version; a reader has what was the newest when it began, however old that was."""
+    """Lance goes by a version's age; a reader has the version that was the newest when it began, however old."""
     dataset = store.dataset(table)
     began = sorted(v["timestamp"] for v in dataset.versions())
     since = datetime.now(began[-1].tzinfo) - older_than

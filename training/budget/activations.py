@@ -1,4 +1,4 @@
-"""What a forward and backward pass holds in memory, found by running it on tensors without storage.
+"""Memory that a forward and backward pass holds, found by running it on tensors without storage.
 
 Two networks of few blocks are traced at their real width and size of batch, and the rest follows: every block holds the
 same. So a change of the network, of its checkpointing, of context parallelism or of autocast is in the figure without a
@@ -38,7 +38,7 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     """Trace a recipe's pass over a micro-batch, on the rank that has most of it.
 
     Args:
-        recipe: what computes; ranks that share samples count, those that share weights do not.
+        recipe: the run; ranks that share samples count, ranks that share weights do not.
         shape: of the micro-batch.
         half: the blocks' weights are bf16 already, as FSDP gathers them; else autocast makes bf16 copies.
     """
