@@ -19,7 +19,6 @@ from reelwright.pipelines.cli.generate_options import (
     WeightOptions,
     refinement_lora,
 )
-from reelwright.pipelines.cli.generate_settings import Asked, second_stage
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
 
 if TYPE_CHECKING:
@@ -49,13 +48,14 @@ def generate(
     """Generate video from text, an image or the end of a video, with weights trained here or published.
 
     Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. With --refine, a second
-    stage enlarges the video and doubles its frame rate. What was asked, the seed and where the weights come from stand
-    in the file's comment tag.
+    stage enlarges the video and doubles its frame rate. The request, the seed and the origin of the weights stand in
+    the file's comment tag.
     """
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)
 
+    from reelwright.pipelines.cli.generate_settings import Asked, second_stage
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
