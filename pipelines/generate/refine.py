@@ -20,7 +20,7 @@ from reelwright.pipelines.generate.loras import LoRA
 from reelwright.versions import versions
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.generate.run import Loaded
+    from reelwright.pipelines.generate.loaded import Loaded
 
 ADAPTER = "refinement"
 TILE_PX = 256

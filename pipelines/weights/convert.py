@@ -40,7 +40,7 @@ LORA_FILE = "lora.safetensors"
 
 @dataclass(frozen=True)
 class Written:
-    """What a command made."""
+    """The result of a command."""
 
     path: Path
     parameters: int
@@ -70,7 +70,7 @@ def import_weights(
     dtype: torch.dtype | None,
     max_shard_bytes: int,
 ) -> Written:
-    """Copy the tensors that fit, a shard at a time; those that miss are drawn as for a new network."""
+    """Copy the tensors that fit, a shard at a time; missing tensors are drawn as for a new network."""
     weights = open_weights(source)
     fresh: dict[str, Tensor] = {}
     if report.missing:
@@ -188,7 +188,7 @@ def merge_stream(tensors: Iterable[tuple[str, Tensor]], scale: float) -> Iterato
 
 
 def _tensors(path: Path, ema: bool) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the model in the order of names; averages in the place of what they average."""
+    """(name, tensor) of the model in the order of names; averages in place of the weights they average."""
     if not ema:
         yield from stream_tensors(path, "model.")
         return

@@ -147,7 +147,8 @@ def lora_layers_of(source: Path, choice: Choice) -> tuple[dict[str, LayerWeights
     if is_lora_source(source):
         layers = read_lora(source)
         said = read_note(source) or {}  # what it was trained for stays known
-        note = {"source": str(source), **{k: said[k] for k in ("objective", "snapshot", "parent") if k in said}}
+        kept = [k for k in ("objective", "snapshot", "parent") if k in said]
+        note: dict[str, Any] = {"source": str(source), **{k: said[k] for k in kept}}
         return {layer: _cast(weights, choice.dtype) for layer, weights in layers.items()}, note
     path = find_checkpoint(source)
     tensors = adapter_tensors(path, ema=choice.ema, dtype=choice.dtype, name=choice.adapter)
