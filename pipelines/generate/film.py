@@ -136,7 +136,7 @@ def refine_film(
             "fps": film.fps * stage.how.times,
             "refined_from": {"file": str(film.file.absolute()), "sha256": sha256(film.file), "about": tag},
             **loaded.about,
-            **about_refined(loaded, stage, text),
+            **about_refined(loaded.about, stage, text),
             "versions": recorded_versions(),
         }
 

@@ -228,7 +228,7 @@ def _refined(
         fps = request.fps * stage.how.times
 
         def tell(i: int) -> dict[str, Any]:
-            return {**about[i](), "fps": fps, **about_refined(loaded, stage, prompts[i])}
+            return {**about[i](), "fps": fps, **about_refined(loaded.about, stage, prompts[i])}
 
         with closing(refined):
             paths = out_paths(request.out, count)
