@@ -1,5 +1,6 @@
 """The VAE by tiles: its working memory is a tile's, however large the frames and however many."""
 
+
 import pytest
 import torch
 
