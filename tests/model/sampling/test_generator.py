@@ -291,7 +291,8 @@ def test_by_default_a_video_is_sampled_as_published() -> None:
     flat = Settings().flat()
     published = {"width": 832, "height": 480, "frames": 93, "overlap": 13, "steps": 50, "guidance": 4.0, "shift": 12.0}
     assert published.items() <= flat.items()
-    assert (Memory().cache, Memory().batched, Memory().offload) == (True, True, False)
+    on = {name for name, value in flat.items() if value is True}
+    assert on == {"enhance_hf", "cache", "batched"}, "where ours differs from the published sampler, ours is on"
 
 
 @pytest.mark.parametrize(("width", "height"), [(824, 480), (832, 488), (0, 480), (832, 0), (480, 840)])
