@@ -14,7 +14,7 @@ from reelwright.training.data.mix_rows import content_hash
 from reelwright.training.mix import label
 from reelwright.training.recipe import TrainRecipe
 
-CODE = ("kernels", "model", "training")  # packages whose source decides what a step computes
+CODE = ("kernels", "model", "training")  # packages with the code of a step
 PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
 """Columns that say where a clip is in its source."""
 KEPT_OF_PARENT = (
@@ -31,7 +31,7 @@ KEPT_OF_PARENT = (
 
 @dataclass(frozen=True)
 class Source:
-    """A source file and what a snapshot took from it. frames: [start, end) of each clip, in the source."""
+    """A source file and the clips that a snapshot took from it. frames: [start, end) of each clip, in the source."""
 
     uri: str
     md5: str
@@ -172,7 +172,7 @@ def _together(threads: list[Thread]) -> Thread:
 
 
 def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the checkpoints it began as, adapters' first, those that they began as, and so on; each once."""
+    """Yield the checkpoints that a checkpoint began with, adapters' first, then their own, and so on; each once."""
     seen: set[str] = set()
     waiting = [*_begun_as(metadata)]
     while waiting:

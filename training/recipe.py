@@ -22,7 +22,7 @@ from reelwright.training.pair_config import PairConfig
 from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
 CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validation", "guard", "steps"}
-"""Sections that decide no weight of a step, or may be changed while a run goes on."""
+"""Sections that decide no weight of a step, or may change between resumes of a run."""
 
 
 Origin = Literal["precomputed", "on_the_fly", "cached"]
@@ -118,7 +118,7 @@ class DataConfig(Part):
         return dict(zip(self.frames, self.frame_rates, strict=True)) if self.frame_rates else {}
 
     def rate_of(self, frames: int) -> float:
-        """Return the frame rate that windows of so many frames are sampled at."""
+        """Return the frame rate at which windows of a number of frames are sampled."""
         return self.rates.get(frames, self.fps)
 
 
@@ -288,7 +288,7 @@ class TrainRecipe(Part):
         """16 hex digits over all settings that decide what is learned.
 
         Logging, checkpoints, guards, layout over ranks, memory savings, reading ahead and the number of steps are left
-        out: they may change while a run goes on. Settings at their defaults are left out too, so that a field that a
+        out: they may change between resumes. Settings at their defaults are left out too, so that a field that a
             new
         version adds leaves running runs their fingerprint.
         """

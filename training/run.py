@@ -46,7 +46,7 @@ def run(
 
     Args:
         recipe: settings of the run.
-        clips: what it trains on.
+        clips: the clips to train on.
         folder: of the run: log, samples, checkpoints.
         world: this rank and the others.
         resume_from: a checkpoint, or a run's folder, whose weights and optimizer state a new run starts with.
@@ -138,10 +138,10 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
 
 
 def start_from(model: DiT, path: Path) -> dict[str, Any]:
-    """Load weights alone (averaged ones, where they were kept) and say what they are.
+    """Load weights alone (averaged ones, where they were kept) and return their description.
 
-    path: a training checkpoint, a run's folder (its newest checkpoint) or what that begins with, a published folder or
-    one .safetensors file.
+    path: a training checkpoint, a run's folder (its newest checkpoint) or the beginning of its name, a published folder
+    or one .safetensors file.
     """
     path = existing(path)
     try:
@@ -154,7 +154,7 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
 
 
 def existing(path: Path) -> Path:
-    """Return the path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-NAME-HASH.
+    """Return the path, or the one run with a folder name that begins with it: runs/stage1 for runs/stage1-NAME-HASH.
 
     Raises:
         TrainError: there is none, or there are several.

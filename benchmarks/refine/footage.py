@@ -65,14 +65,14 @@ def recipe_of(steps: int, seed: int) -> TrainRecipe:
         "blur": {"sigma": [0.2, 0.6]}, "resize": None, "noise": {"sigma": [1, 4]}, "jpeg": None, "video": None,
     }  # fmt: skip
     return TrainRecipe.model_validate({
-        "model": {"hidden_size": 192, "depth": 6, "num_heads": 3, "caption_channels": 64, "adaln_tembed_dim": 128,
+        "model": {"hidden_size": 128, "depth": 4, "num_heads": 2, "caption_channels": 64, "adaln_tembed_dim": 64,
                   "text_tokens": 16},
         "text": {"kind": "hashing", "dim": 64, "tokens": 16},
-        "data": {"sizes": ["128x64"], "frames": [17], "fps": 16, "tokens_per_batch": 1280, "batches_per_step": 1,
+        "data": {"sizes": ["128x64"], "frames": [17], "fps": 16, "tokens_per_batch": 640, "batches_per_step": 1,
                  "holdout": 0.15, "workers": 1, "pair": {"first_stage": "32x16", "multiple": 16, "fps": 8, **mild}},
         "tasks": {"t2i": 0, "t2v": 2, "i2v": 1, "continuation": 1, "condition_frames": [5]},
         "objective": {"kind": "refinement", "threshold": 0.1},
-        "optim": {"lr": 1.5e-3, "warmup_steps": 20, "ema": 0.98},
+        "optim": {"lr": 2.0e-3, "warmup_steps": 20, "ema": 0.98},
         "compute": {"precision": "fp32"},
         "validation": {"every": 0, "clips": HELD_OUT},
         "checkpoints": {"every": 100, "keep": 1},
@@ -89,7 +89,9 @@ def measure(corpus: Path, folder: Path, args: argparse.Namespace) -> None:
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(args.seeds):
         recipe, where = recipe_of(args.steps, seed), folder / f"run-{seed}"
-        run(recipe, Clips(store, SNAPSHOT), where, World.alone("cpu"))
+        outcome = run(recipe, Clips(store, SNAPSHOT), where, World.alone("cpu"))
+        if not outcome.finished:
+            raise SystemExit(f"stopped after step {outcome.step}, and saved; the same command with --keep goes on")
         _print_losses(where, seed)
         held = held_out(store, recipe)
         for name, values in compare(held, recipe, where, args.sheet if seed == 0 else None).items():

@@ -1,7 +1,7 @@
 """Cuts and dissolves within a window of the picture: a studio's screen, a desk's graphics stay around them.
 
-What tells them from things that move is the shape: the pixels that change fill a rectangle, all that lies outside of it
-stays, and inside all pixels go the same share of their way at the same time.
+Their shape distinguishes them from things that move: the pixels that change fill a rectangle, all outside of it stays,
+ and inside all pixels go the same share of their way at the same time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHANGED = 18.0  # grey levels, of the colour that changed most
 LEAST, MOST = 0.36, 0.9  # of the picture, that a window fills
 LINE = 0.3  # of a row or column within the window, that changes
 FILLED, OUTSIDE = 0.55, 0.06  # share of changed pixels within the window, and without
-UNLIKE = 0.5  # correlation of what the window shows, before and after
+UNLIKE = 0.5  # correlation of the window's content, before and after
 FLAT, FAINT = 12.0, 4.0  # grey levels of contrast: less in both pictures is a light, less in one a plain thing
 TOGETHER = 0.08  # of the squared change, that pixels may differ in how far they are on their way
 BACK = 0.08  # of the change, that may be undone meanwhile
@@ -62,7 +62,7 @@ def is_inset_cut(footage: Footage, t: int) -> bool:
 
 
 def window_changed(before: np.ndarray, after: np.ndarray) -> Box | None:
-    """Find the window in which frames, uint8 RGB [27, 48, 3], show different pictures, if all the rest is unchanged."""
+    """Find the window where frames, uint8 RGB [27, 48, 3], show different pictures, if all the rest is unchanged."""
     changed = np.abs(after.astype(np.int16) - before).max(-1) > CHANGED
     if not LEAST * FILLED < changed.mean() < MOST:
         return None

@@ -200,7 +200,7 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
 def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
     """Keep at most `per.count` clips per value, in the query's order.
 
-    They are the clips whose id hashes lowest with the seed. Clips without a value count as clips of one value.
+    They are the clips with the lowest hashes of id and seed. Clips without a value count as clips of one value.
     """
     if VALUE not in rows.schema.names:
         known = con.execute("SELECT column_name FROM (DESCRIBE clips)").fetchall()
@@ -219,7 +219,7 @@ def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed
 
 
 def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
-    """Keep the `limit` clips whose id hashes lowest with the seed, in the query's order."""
+    """Keep the `limit` clips with the lowest hashes of id and seed, in the query's order."""
     numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
     con.register("numbered", numbered)
     query = (

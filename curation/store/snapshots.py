@@ -1,7 +1,7 @@
 """Snapshots: a frozen, named set of clips with weights, which later curation, compaction and clean-up cannot lose.
 
 A snapshot is its rows (clip id, weight, position) and three Lance tags that pin the versions of clips, media and
-sources it was made from. Its content hash covers what a training run depends on, which clips with which weights, and
+sources it was made from. Its content hash covers all that a training run depends on, the clips and their weights, and
 not how they came to be chosen: see `snapshot_check.content_hash`. The same SQL with the same limit and seed over the
 same versions gives the same hash: such queries run on one thread, and `random()` in them starts from the seed.
 """
@@ -158,12 +158,12 @@ class Snapshots:
         return snapshot_query.with_clip_columns(self.store, rows, columns, clips_version=version, whole=True)
 
     def read_media(self, name: str, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Yield (clip_id, mp4) as pinned: all of the snapshot's, or those of `clip_ids`."""
+        """Yield (clip_id, mp4) as pinned: all of the snapshot's, or `clip_ids` alone."""
         ids = self.rows(name).column("clip_id").to_pylist() if clip_ids is None else clip_ids
         return clip_media.read(self.store.dataset("media", self.show(name).media_version), ids)
 
     def diff(self, a: str, b: str) -> SnapshotDiff:
-        """Return clips that are in one snapshot alone, and those with another weight, sorted by clip id."""
+        """Return the clips that are in one snapshot alone, and clips with another weight, sorted by clip id."""
         old, new = self._weights(a), self._weights(b)
         both = sorted(old.keys() & new.keys())
         return SnapshotDiff(
@@ -179,7 +179,7 @@ class Snapshots:
 
         Args:
             name: of the snapshot.
-            media_samples: clips, spread over the snapshot, whose bytes are read whole; None reads every one.
+            media_samples: number of clips, spread over the snapshot, to read whole; None reads every one.
         """
         return check(self.store, self.show(name), self.rows(name), media_samples)
 
@@ -190,7 +190,7 @@ class Snapshots:
         return Snapshot.from_row(rows[0]) if rows else None
 
     def _commit(self, snapshot: Snapshot, rows: pa.Table) -> None:
-        """Tags, then rows, then the snapshot's own row; what a killed attempt left under the name is replaced."""
+        """Tags, then rows, then the snapshot's own row; leftovers of a killed attempt under the name are replaced."""
         for table in PINNED:
             tags = self.store.dataset(table).tags
             write = tags.update if snapshot.tag in tags.list() else tags.create

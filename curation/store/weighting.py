@@ -2,7 +2,7 @@
 
 The LongCat-Video report draws its fine-tuning data "inversely to density in caption-embedding space" (arXiv
 2510.22200, section 4). A clip of density d, or of a cluster of s clips of the set, weighs d^-alpha or s^-alpha, scaled
-to mean 1. No clip weighs more than `cap`: what the cap takes away goes to the others in proportion, so the mean stays
+to mean 1. No clip weighs more than `cap`: the weight over the cap goes to the others in proportion, so the mean stays
 1. A clip without a value weighs 1, as it would without balance. Nothing here is drawn: the same values give the same
 weights.
 """

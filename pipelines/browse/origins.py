@@ -16,7 +16,7 @@ from reelwright.curation.store.sql_text import is_one_of
 from reelwright.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
-MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
+MOST_HASHED = 8 * 10**9  # bytes of weights that are read to compare them with the record
 SHOWN_OF_GENERATED = (
     "prompts", "seed", "settings", "fps", "begins_with", "run", "checkpoint", "step", "weights", "weights_from",
     "weights_used", "loras", "refined", "recipe_fingerprint", "code_version", "codec", "text_encoder",
@@ -265,7 +265,7 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
-    """Weights and LoRAs that are still where they were; of a checkpoint, the file says itself what it came from."""
+    """Weights and LoRAs that are still at their paths; a checkpoint's own file names its origin."""
     for path in _places_of(said, "weights"):
         if path.exists():
             yield _weights(path, store)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.errors import UserError
-from reelwright.pipelines.weights.convert import LORA_FILE, read_note
+from reelwright.pipelines.weights.convert import lora_file, read_note
 
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
@@ -58,7 +58,7 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
     Raises:
         UserError: there is no such file.
     """
-    found = name / LORA_FILE if name.is_dir() else name
+    found = lora_file(name)
     if not found.is_file():
         found = _published(name, beside) or found
     if not found.is_file():

@@ -1,4 +1,4 @@
-"""The worker of `reel precompute`: a process that holds the VAE or the text encoder and writes rows nobody sees yet."""
+"""The worker of `reel precompute`: a process that holds the VAE or the text encoder; it writes, the driver commits."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only what is missing.
+"""`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only missing rows.
 
 Workers decode, encode and write files; this process commits them, every half minute, so a crash loses no more than
-that. What is there is known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command goes on
+that. Existing rows are known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command continues
 where it was stopped.
 """
 
@@ -38,7 +38,7 @@ from reelwright.training.recipe import TrainRecipe
 
 COMMIT_S = 30.0
 CLIPS_A_TASK = 32
-PIXELS_A_TASK = 3 * 10**8  # about 8 clips of 480p and 93 frames: what a lost worker loses
+PIXELS_A_TASK = 3 * 10**8  # about 8 clips of 480p and 93 frames, the loss when a worker is lost
 CAPTIONS_A_TASK = 256
 
 
@@ -125,7 +125,7 @@ def failed_before(store: Store, prints: Fingerprints) -> set[tuple[str, str]]:
 
 
 class _Run:
-    """One pass over what is missing."""
+    """One pass over the missing rows."""
 
     def __init__(
         self, store: Store, snapshot: str, recipe: TrainRecipe, plan: Schedule, prints: Fingerprints, summary: Summary

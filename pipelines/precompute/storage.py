@@ -1,4 +1,4 @@
-"""What the latents and text states of a snapshot take on disk, before anything is encoded."""
+"""Disk space of a snapshot's latents and text states, before anything is encoded."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from reelwright.training.data.windows import wanted_windows
 from reelwright.training.recipe import TrainRecipe
 
 COUNTED = 2000
-"""Captions whose tokens are counted, at most; the rest is taken to be as long in the mean."""
+"""Most captions to count tokens of; the others are assumed to have the same mean length."""
 TOKENS_PER_WORD = 1.4
 """Of umT5 in English captions, about: where its tokenizer is not there."""
 

@@ -1,6 +1,6 @@
 """`reel train`: one run per recipe and snapshot (or snapshots of `data.mix`), here, under torchrun, or on Ray Train.
 
-A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where it stopped, or says that it is done.
+A run lives in OUT/<recipe>-<snapshot>-<hash>: the same command again resumes it, or says that it is done.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ CLAIM = "run.lock"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is; all of it travels to workers as JSON."""
+    """The definition of a run; it travels to workers as JSON."""
 
     recipe: TrainRecipe
     name: str

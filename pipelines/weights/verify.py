@@ -1,4 +1,4 @@
-"""Check what was written for others: read back through their names, compared with the source.
+"""Checks files written for other projects: reads them back by those names and compares them with the source.
 
 Their names are read by `reelwright.model.weights.their_names`, a table of its own, so a name that was written wrong is
 missed here, not found by the same mistake.
@@ -24,7 +24,7 @@ ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared, and the largest difference of outputs over their norm."""
+    """The comparison made, and the largest difference of outputs over their norm."""
 
     compared: int
     error: float

@@ -1,4 +1,4 @@
-"""What a forward and backward pass holds in memory, found by running it on tensors without storage.
+"""Memory that a forward and backward pass holds, found by running it on tensors without storage.
 
 Two networks of few blocks are traced at their real width and size of batch, and the rest follows: every block holds the
 same. So a change of the network, of its checkpointing, of context parallelism or of autocast is in the figure without a
@@ -38,16 +38,14 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     """Trace a recipe's pass over a micro-batch, on the rank that has most of it.
 
     Args:
-        recipe: what computes; ranks that share samples count, those that share weights do not.
+        recipe: the run; ranks that share samples count, ranks that share weights do not.
         shape: of the micro-batch.
         half: the blocks' weights are bf16 already, as FSDP gathers them; else autocast makes bf16 copies.
     """
     parts = {name: getattr(recipe, name) for name in DECIDING}
     context = {"context": recipe.parallel.context, "context_form": recipe.parallel.context_form}
     data = DataConfig().model_copy(update={"pair": recipe.data.pair})  # pairs have twice the latents
-    alike = TrainRecipe().model_copy(
-        update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data}
-    )
+    alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data})
     return _traced(alike, shape, half)
 
 

@@ -32,7 +32,7 @@ class FreshSamples:
     """Encoded when they are wanted, on the device of the encoders: another window of the clip at every draw.
 
     Threads decode side by side. A network is used by one thread at a time, as it keeps what it has just seen; on a GPU
-    that is the time to ask for its kernels, for nobody waits for them here: each thread's own stream
+    that is the time to launch its kernels, since no thread waits for them here: each thread's own stream
     (`side_stream`) runs them beside the training.
     """
 
@@ -56,7 +56,7 @@ class FreshSamples:
             decode: windows of an mp4.
             store_dtype: type of the states, as if they had been stored.
             unreadable: exceptions that `decode` raises for a clip that is broken.
-            pairs: makes pairs of clips; None: latents are those of the clips alone.
+            pairs: makes pairs of clips; None: latents of the clips alone.
         """
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
         self.store_dtype, self.unreadable, self.pairs = store_dtype, unreadable, pairs

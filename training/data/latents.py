@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class Samples(Protocol):
     """Where latents and text states come from. Both methods may be called from several threads at once.
 
-    device: of the encoders, where there are some; None: what is returned is on the CPU.
+    device: of the encoders, where there are some; None: results are on the CPU.
     """
 
     @property
     def device(self) -> torch.device | None:
-        """Device of the encoders; None: there are none, and what is returned is on the CPU."""
+        """Device of the encoders; None: there are none, and results are on the CPU."""
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.maintenance import PLANS
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
@@ -36,8 +37,6 @@ from reelwright.training.mix import options
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
-KEPT = "_plans"
-"""Folder of a store."""
 FORMAT = 1
 """Of the files."""
 
@@ -62,7 +61,7 @@ def prepare(
     """Return the schedule and the samples of a run. Every rank calls it.
 
     Args:
-        clips: what the run trains on.
+        clips: the clips that the run trains on.
         recipe: of the run.
         folder: of the run; all ranks see it.
         world: this rank and the others.
@@ -83,7 +82,7 @@ def prepare(
 
 
 def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
-    """Let a run that goes on find its place without making the blocks before it."""
+    """Let a resumed run find its place without making the blocks before it."""
     with suppress(OSError, ValueError):
         schedule.starts = json.loads(path.read_text(encoding="utf-8"))
     if writes:
@@ -150,8 +149,8 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
     """Make the files, unless they are there, or beside the store, and of the same recipe, snapshot and store."""
     form = _Form.of(recipe, encodes=bool(clips.samples))
     key, kept = _key(clips.store, clips.snapshot, recipe, form), _kept(clips, recipe)
-    for folder in (place, kept):
-        known = _known(folder / CLIPS) if folder else {}
+    for folder in filter(None, (place, kept)):
+        known = _known(folder / CLIPS)
         if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
             if folder != place:
                 _link(folder, place)
@@ -189,7 +188,7 @@ def _kept(clips: Clips, recipe: TrainRecipe) -> Path | None:
     """Return the folder of a recipe's and snapshot's files beside a store on a disk."""
     content = content_hash(pinned(clips.store, clips.snapshot, recipe.data), recipe.data.mix)
     digest = hashlib.sha256(f"{recipe.fingerprint} {content}".encode()).hexdigest()[:16]
-    return clips.store.path / KEPT / digest if clips.store.path else None
+    return clips.store.path / PLANS / digest if clips.store.path else None
 
 
 def _link(kept: Path, place: Path) -> None:

@@ -64,7 +64,8 @@ def moving_transitions(bench: Bench) -> Iterator[Entry]:
         ffmpeg("-i", first, "-i", second, *out, bench.out / file)
         first.unlink()
         second.unlink()
-        yield {"file": file, "boundaries": [[before, before + length]], "expect": "a gradual transition"}
+        mixed = [before + 1, before + length - 1]  # xfade shows the first scene alone at 0 and the second at 1
+        yield {"file": file, "boundaries": [mixed], "expect": "a gradual transition"}
 
 
 @maker

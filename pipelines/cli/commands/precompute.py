@@ -33,7 +33,7 @@ def precompute(
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
-    """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
+    """Encode a snapshot's clips and captions for training. Run it again at any time: only missing rows are made."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.precompute.run import Options
     from reelwright.pipelines.precompute.run import precompute as run

@@ -36,7 +36,7 @@ def sql(
     width: Annotated[int, typer.Option(min=4, help="Characters per cell of a table.")] = 60,
     full: Annotated[bool, typer.Option("--full", help="Show whole cells in a table.")] = False,
 ) -> None:
-    """Query the store with DuckDB's SQL. Read-only. See `reel tables` for what there is to ask."""
+    """Query the store with DuckDB's SQL. Read-only. `reel tables` lists the tables."""
     from reelwright.curation.store import Store, write_result
 
     text = _query(query, file)
@@ -77,7 +77,7 @@ def describe(
     table: Annotated[str, typer.Argument(help="Name of a table or view.")],
     store: StoreOption,
 ) -> None:
-    """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
+    """Show a table's columns: type, unit, meaning, origin, and the number of missing values."""
     from reelwright.curation.store import Store
     from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW
 

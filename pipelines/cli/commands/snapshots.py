@@ -62,7 +62,7 @@ def create(
 ) -> None:
     """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them.
 
-    With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
+    With --train, `reel train RECIPE --snapshot NAME` follows; the same command again finds the snapshot and the run.
     """
     from reelwright.curation.store import Store
     from reelwright.curation.store.snapshot_query import LimitPer
@@ -165,7 +165,7 @@ def list_(store: StoreOption) -> None:
 
 @snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
 def show(name: Name, store: StoreOption) -> None:
-    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores and weights."""
+    """Show one snapshot: its query, seed, hash, pinned versions, and the origin of its scores and weights."""
     from reelwright.curation.store import Store
 
     for key, value in asdict(Store.open(store).snapshots.show(name)).items():

@@ -43,7 +43,7 @@ def train(
     mfu: Annotated[float | None, typer.Option(min=0.01, max=1, help="With --plan: to tell a step's time by.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: a step's time, for its MFU.")] = None,
 ) -> None:
-    """Train on a snapshot. The same command again goes on where a run stopped; a finished run is left alone."""
+    """Train on a snapshot. The same command again resumes a stopped run; a finished run is left alone."""
     full = load_train_recipe(recipe, settings or [], steps)
     if plan:
         from reelwright.pipelines.train.memory_estimate import print_plan
