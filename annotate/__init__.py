@@ -1,4 +1,4 @@
-"""Annotators compute columns of clips: one annotator per file; `contract` says what one is, `load` finds it by name."""
+"""Annotators compute columns of clips: one annotator per file; `contract` defines one, `load` finds it by name."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Computes(ABC):
     """The common part of annotators of clips and of sets.
 
     Parameters are fields: a subclass with some is a frozen dataclass too. A model is a `functools.cached_property`,
-    loaded on first use and left behind when the annotator is pickled. `models` names what is loaded (id and content
+    loaded on first use and left behind when the annotator is pickled. `models` names the loaded models (id and content
     hash), because the fingerprint must change with it.
     """
 
@@ -182,7 +182,7 @@ class Annotator(Computes):
         """Return one value for each declared column, of one clip."""
 
     kept_share: ClassVar[float] = 1.0
-    """Share of the bytes of a clip's frames that `kept` and what is made of it take; batches are filled by it."""
+    """Memory of `kept` and its results as a share of the bytes of a clip's frames; batches are filled by it."""
 
     def kept(self, *inputs: Any) -> tuple:
         """Return the part of a clip's inputs that waits for its batch; `batch` is given it.
@@ -192,13 +192,13 @@ class Annotator(Computes):
         return inputs
 
     def prepare(self) -> None:
-        """Load or open what it needs: called once in a process of its own, before several threads ask at once.
+        """Load or open its models and connections: called once per process, before several threads ask at once.
 
         An exception leaves the clips for another run.
         """
 
     def per_process(self, processes: int) -> Self:
-        """Return the annotator for one of `processes` that work side by side: with its share of what is limited."""
+        """Return the annotator for one of `processes` that work side by side: with its share of the limits."""
         return self
 
     def batch(self, clips: Sequence[tuple]) -> Sequence[dict[str, Any] | Exception]:
@@ -294,7 +294,7 @@ def _stated(need: Need) -> dict[str, Any]:
 
 
 def _deciding(thing: Any) -> Any:
-    """Return the parameters of a dataclass, nested ones too, without those of `runtime`."""
+    """Return the parameters of a dataclass, nested ones too, without the `runtime` ones."""
     if not is_dataclass(thing) or isinstance(thing, type):
         return thing
     return {f.name: _deciding(getattr(thing, f.name)) for f in fields(thing) if not f.metadata.get("runtime")}

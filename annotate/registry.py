@@ -1,4 +1,4 @@
-"""The registry of annotators: the files of the folders below, and what installed packages bring."""
+"""The registry of annotators: the files of the folders below, and the entry points of installed packages."""
 
 from __future__ import annotations
 

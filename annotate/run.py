@@ -50,17 +50,17 @@ class Failure:
     unmeasurable: bool = False
 
 
-_Read = dict[Need, Any] | Exception  # what was read of a clip, or why it could not be read
+_Read = dict[Need, Any] | Exception  # the data read of a clip, or the reason why it could not be read
 _Inputs = tuple[Any, ...] | Exception  # an annotator's inputs for a clip, or why there are none
 
 
 @dataclass
 class _Clip:
-    """A clip under way: its row so far, what was read of its file, and what has become of it."""
+    """A clip under way: its row so far, the data read of its file, and its outcome."""
 
     row: dict[str, Any]
     read: _Read
-    kept: _Inputs | None = None  # of a lone annotator, in place of what was read
+    kept: _Inputs | None = None  # of a lone annotator, in place of the data read
     columns: dict[str, Any] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
@@ -90,8 +90,7 @@ def annotate_clips(
 ) -> list[tuple[dict[str, Any], list[Failure]]]:
     """Return `annotate_clip` of several clips.
 
-    All are held at once: their frames, or for a lone annotator what it keeps of them (`Annotator.kept`). So pass one
-    batch.
+    All are held at once: their frames, or for a lone annotator the part it keeps (`Annotator.kept`). So pass one batch.
 
     Args:
         mp4s: the clips' files; None where no annotator reads them.
@@ -100,7 +99,7 @@ def annotate_clips(
         producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
         gate: entered while an annotator computes.
         decoder: entered while a clip is decoded.
-        clock: seconds are added here, by annotator, and those of decoding under "decode".
+        clock: seconds are added here, by annotator, and the seconds of decoding under "decode".
     """
     clock = Counter() if clock is None else clock
     refuse_shared_columns(annotators)

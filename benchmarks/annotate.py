@@ -1,4 +1,4 @@
-"""Incremental annotation: a rerun with nothing to do, what adding one annotator writes, and what a slow one does.
+"""Incremental annotation: a rerun with nothing to do, writes when one annotator is added, and writes of a slow one.
 
 `python -m benchmarks.annotate` prints `name value` lines. The floor of a rerun is one read of the ids and fingerprints
 that it must look at; its store holds synthetic clips on which every annotator of the cpu profile is current. The
@@ -66,7 +66,7 @@ def rerun_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
 
 
 def _all_current(store: Store, recipe: CurateRecipe) -> Store:
-    """Every annotator's fingerprint, as if it had run; of values, only those that others wait for."""
+    """Every annotator's fingerprint, as if it had run; only values that others wait for."""
     annotators = load_annotators(recipe)
     store.drop_columns("clips", ["motion_score", "text_coverage", "camera_motion", "caption"])
     prepare_columns(store, annotators)
@@ -116,8 +116,8 @@ def added_rows(path: Path, clips: int) -> Iterator[tuple[str, float]]:
 
 
 def slow_rows(path: Path, clips: int, commit: int = 300, dim: int = 384) -> Iterator[tuple[str, float]]:
-    """Embeddings at 10 clips a second, committed every 30 s, to clips of which half have theirs: bytes written until a
-    quarter of a fragment is full, which is when the journal is merged."""
+    """Embeddings at 10 clips per second, committed every 30 s, to clips of which half have theirs: bytes written until
+    a quarter of a fragment is full, which is when the journal is merged."""
     store = build(path, clips)
     store.merge("clips", _vectors(store, 0, clips // 2, dim), on="clip_id")
     at, until = clips // 2, min(clips, clips // 2 + MERGE_ROWS)

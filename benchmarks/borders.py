@@ -1,7 +1,7 @@
 """Black borders: ours against ffmpeg's cropdetect over the files of a corpus that say where their picture is.
 
 `python -m benchmarks.borders FOLDER` (a folder with truth.json) prints `name value` lines. Ours crops each shot from
-about two frames a second, at least five, and counts its worst shot; cropdetect (default limit) sees every frame, and
+about two frames per second, at least five, and counts its worst shot; cropdetect (default limit) sees every frame, and
 its last word over the file counts. Milliseconds are of CPU per frame looked at, decoding aside.
 """
 
@@ -31,7 +31,7 @@ FULL_IOU = 0.98  # below it, a file without borders counts as cropped
 
 @dataclass
 class Result:
-    """What one detector made of a corpus."""
+    """The results of one detector on a corpus."""
 
     boxed: dict[str, float]  # path -> IoU of the worst shot, files with borders
     false_crops: dict[str, list[Crop]]  # files without borders that were cropped
@@ -52,7 +52,7 @@ def annotated(folder: Path) -> list[dict[str, Any]]:
 
 
 def shots(entry: dict[str, Any]) -> list[tuple[int, int]]:
-    """First and last frame of each shot: what lies between the annotated boundaries."""
+    """First and last frame of each shot, between the annotated boundaries."""
     start, found = 0, []
     for b in entry.get("boundaries") or []:
         found.append((start, b["start"] - 1))
@@ -62,7 +62,7 @@ def shots(entry: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 def sample_indices(first: int, last: int, fps: float) -> np.ndarray:
-    """About two frames a second, evenly inside a shot."""
+    """About two frames per second, evenly inside a shot."""
     count = last - first + 1
     wanted = min(count, MAX_SAMPLES, max(MIN_SAMPLES, round(SAMPLES_PER_S * count / fps)))
     return first + ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
@@ -111,7 +111,7 @@ def ours(path: Path, entry: dict[str, Any]) -> tuple[list[Crop], float, int]:
 
 
 def cropdetect(path: Path, entry: dict[str, Any]) -> tuple[list[Crop], float, int]:
-    """Last crop over the file; CPU seconds beyond those of decoding alone; frames."""
+    """Last crop over the file; CPU seconds beyond decoding alone; frames."""
     log, with_filter = run_ffmpeg(path, "cropdetect")
     _, without = run_ffmpeg(path, "null")
     found = re.findall(r"crop=(-?\d+):(-?\d+):(-?\d+):(-?\d+)", log)

@@ -1,12 +1,12 @@
-"""What curation costs over plain ffmpeg: CPU seconds of a whole default run over those of decoding and encoding alone.
+"""The cost of curation over plain ffmpeg: CPU seconds of a whole default run over decoding and encoding alone.
 
     python -m benchmarks.cost ../shared/corpus [--set KEY=VALUE]
 
 The floor, in the same run: one single-threaded ffmpeg a source, which decodes it once and encodes the same clips with
-the same settings. CPU seconds are those of all processes; the start of Ray is measured apart. Prints `name value`.
+the same settings. CPU seconds are of all processes; the start of Ray is measured apart. Prints `name value`.
 
 Python's bytecode is there, as it is wherever something has run before: a tenth of the files is curated first, into a
-store that is thrown away. Without it each process would compile what it imports, torch, Ray and Lance among it.
+store that is thrown away. Without it each process would compile its imports, torch, Ray and Lance among them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WARM_EVERY = 10  # files, of which one is curated before anything is measured
 
 
 class CpuMeter:
-    """CPU seconds of this process and all that descend from it, those that have ended included (sampled)."""
+    """CPU seconds of this process and all its descendants, ended ones included (sampled)."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[int, float], float] = {}

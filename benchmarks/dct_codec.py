@@ -1,7 +1,7 @@
 """How the DCT codec's coefficients were chosen, and how good its pictures are.
 
     python -m benchmarks.dct_codec            # PSNR of the codec as it is
-    python -m benchmarks.dct_codec --measure  # the table of model/codec/dct.py, made anew
+    python -m benchmarks.dct_codec --measure  # make the table of model/codec/dct.py again
 
 Footage: scikit-image's colour photographs, each panned and zoomed at several speeds.
 """

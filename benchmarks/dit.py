@@ -94,7 +94,7 @@ def parameters(model: nn.Module) -> int:
 
 
 class PlainTransformer(nn.Module):
-    """Pre-norm, self-attention, cross-attention, SwiGLU: what one writes who wants no more than that."""
+    """Pre-norm, self-attention, cross-attention, SwiGLU: the plain form of such a block."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 `benchmarks.quality`.
 
 A clip of an interlaced source is deinterlaced, so its frames are compared with the source's after the same filter over
-the same frames; what they differ from the woven frames by, which combs where something moves, is a figure of its own.
+the same frames; their difference from the woven frames, which comb where something moves, is a figure of its own.
 One source frame and one clip are in memory at a time.
 """
 

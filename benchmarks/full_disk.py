@@ -1,6 +1,6 @@
 """Stores written to on a disk that is full now and then: `python -m benchmarks.full_disk`; needs the right to mount.
 
-A neighbour fills a small disk and empties it again, some hundred times a second, while rows are appended, merged and
+A neighbour fills a small disk and empties it again, some hundred times per second, while rows are appended, merged and
 compacted. Then there is room: is every row there that was said to be written? `--unmeasured` leaves out what
 `curation/store/fragments.py` does, which shows what Lance makes of it alone.
 """

@@ -1,4 +1,4 @@
-"""What the KV cache of condition frames saves, and that it changes nothing: `python -m benchmarks.kvcache`.
+"""The saving by the KV cache of condition frames, and that it changes nothing: `python -m benchmarks.kvcache`.
 
 50 steps with 4 of 24 latent frames as condition, cached and not, in turns, on one CPU thread; seconds are CPU seconds.
 Where attention is a small part, dropping 4 of 24 frames can make a step 24 / 20 = 1.2 times as fast at most.

@@ -33,7 +33,7 @@ from reelwright.training.recipe import DataConfig, TaskConfig, TrainRecipe
 WORKERS = 2
 ROUNDS = 5  # the medians count
 SHARD_BYTES = 100e6
-CASES = {  # bucket, clips, clips a micro-batch, clips that a worker of `reel precompute` writes at once
+CASES = {  # bucket, clips, clips per micro-batch, clips that a worker of `reel precompute` writes at once
     "256p_x93": (Bucket(93, 256, 256), 400, 8, 32),
     "64p_x17": (Bucket(17, 64, 64), 8000, 16, 32),
 }
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def compare(name: str, bucket: Bucket, clips: int, batch: int, written: int, folder: Path) -> None:
-    """One case: rates in clips a second, and ours over webdataset's better one."""
+    """One case: rates in clips per second, and ours over webdataset's better one."""
     recipe = recipe_of(bucket, batch)
     ids = [f"{i:024x}" for i in range(clips)]
     store, plan = Store.open(folder / "store", create=True), plan_of(recipe, bucket, ids)

@@ -72,7 +72,7 @@ def minute(path: Path) -> Path:
 
 
 def loop(source: Path, path: Path, seconds: float) -> Path:
-    """The file's packets over and over, without encoding anew."""
+    """The file's packets over and over, without encoding again."""
     repeats = max(0, round(seconds / LOOP_S) - 1)
     command = ffmpeg.input(str(source), stream_loop=repeats).output(str(path), c="copy")
     command.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), quiet=True, overwrite_output=True)

@@ -6,7 +6,7 @@ BASE holds weights (`w.*`), inputs (x, t, y, mask) and outputs, and in its metad
 is built from that alone. Prints `name value` lines: the largest absolute error of every case, uncached, with its text
 packed (without padding), cached, and against the published cached output where there is one; with --lora those of the
 adapted network, unmerged and merged.
-Exits 1 if one is above 1e-4 or not a number, 2 if a file is not what it should be.
+Exits 1 if one is above 1e-4 or not a number, 2 if a file is not of the right kind.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 A small DiT takes two steps (forward, backward, clipping, AdamW) by the trainer's own parts, each case in a process of
 its own. Measured on the CPU in two ways: the allocator's events (torch.profiler) on top of the weights and optimizer
-state, and the rise of the resident set (VmHWM), which also has what libraries keep. With --cuda: a larger network, and
+state, and the rise of the resident set (VmHWM), which also has libraries' memory. With --cuda: a larger network, and
 torch.cuda.max_memory_allocated. Prints `name value` lines; `.ratio` is planned / measured, wanted within 0.85 … 1.15.
 """
 
@@ -123,7 +123,7 @@ def _peak_cuda(recipe: Any, plan: Any) -> int:
 
 
 def _trainer(recipe: Any, plan: Any, device: str) -> tuple[Any, Any]:
-    """(a step of the trainer's parts, bytes of what stays between steps)."""
+    """(a step of the trainer's parts, bytes that stay between steps)."""
     import torch
 
     from reelwright.model.dit import DiT

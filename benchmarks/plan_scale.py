@@ -1,12 +1,14 @@
-"""What a plan of many clips costs: to make once, and for each rank to start on.
+"""The cost of a plan of many clips: to make once, and for each rank to start on.
 
     python -m benchmarks.plan_scale [CLIPS …]                      # 1_000_000; 10_000_000 takes minutes and 9 GB
+    python -m benchmarks.plan_scale --store [CLIPS …]              # what reading a snapshot takes, too
 
 Synthetic rows with three captions each, as they are once read from a store, are made into a plan and a file (`build`),
 as the first rank does once. Then a process of its own maps the file, makes the schedule and its first step (`start`),
-as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). Prints
-`name value` lines: seconds of CPU and wall, MiB of the file, and MiB of resident memory beyond what importing takes,
-mapped pages included.
+as every rank does at each start; another goes on after a million draws without knowing its place (`resume`). With
+`--store`, the rows are put into a store, a third of the clips with captions of their own, a third with their source's,
+and read back as a run reads its snapshot's (`read`). Prints `name value` lines: seconds of CPU and wall, MiB of the
+file, and MiB of resident memory beyond what importing takes, mapped pages included.
 """
 
 import json
@@ -22,7 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from reelwright.curation.store import Store
 from reelwright.training.data.plan import plan_of, read_plan, write_plan
+from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.recipe_file import load_recipe
 
@@ -33,10 +37,15 @@ LATE = 1_000_000  # draws
 
 
 def main() -> None:
-    counts = [int(n) for n in sys.argv[1:]] or [1_000_000]
+    of_store = "--store" in sys.argv
+    counts = [int(n) for n in sys.argv[1:] if n != "--store"] or [1_000_000]
     for clips in counts:
         with tempfile.TemporaryDirectory(prefix="reel-plan-") as folder:
             path = Path(folder) / "clips.arrow"
+            if of_store:
+                measured(f"plan_scale.{clips}", "fill", path, str(clips))
+                measured(f"plan_scale.{clips}", "read", path)
+                continue
             measured(f"plan_scale.{clips}", "build", path, str(clips))
             print(f"plan_scale.{clips}.file_mib {path.stat().st_size / 2**20:.0f}")
             measured(f"plan_scale.{clips}", "start", path)
@@ -44,7 +53,7 @@ def main() -> None:
 
 
 def measured(name: str, what: str, path: Path, *more: str) -> None:
-    """Run a part in a process of its own, and print what it says."""
+    """Run a part in a process of its own, and print its output."""
     command = [sys.executable, "-m", "benchmarks.plan_scale", "--part", what, str(path), *more]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for key, value in json.loads(said.splitlines()[-1]).items():
@@ -53,9 +62,15 @@ def measured(name: str, what: str, path: Path, *more: str) -> None:
 
 def part(what: str, path: Path, clips: int) -> dict[str, float]:
     recipe = load_recipe(RECIPE)
-    made = rows(clips) if what == "build" else None
+    made = rows(clips) if what in ("build", "fill") else None
+    store = Store.open(path.parent / "store", create=True) if what in ("fill", "read") else None
     idle, wall, cpu = resident(), time.monotonic(), time.process_time()
-    if made is not None:
+    if store is not None:
+        if made is not None:
+            fill(store, made)
+        else:
+            assert len(snapshot_rows(store, "all"))
+    elif made is not None:
         write_plan(plan_of(made, recipe.data, recipe.tasks).with_hashes(), path, {})
     else:
         schedule = Schedule(read_plan(path), recipe.data, recipe.tasks, recipe.model, recipe.seed)
@@ -67,6 +82,31 @@ def part(what: str, path: Path, clips: int) -> dict[str, float]:
             for draw in micro.samples:
                 schedule.captions_of(draw.row)
     return {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu, "mib": resident() - idle}
+
+
+def fill(store: Store, made: pa.Table) -> None:
+    """Put rows into a store, and make a snapshot of all of them."""
+    number = np.arange(len(made)) % 3
+    kind = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+    texts = made.column("captions").combine_chunks()
+    told = pa.StructArray.from_arrays(
+        [texts.values.cast(pa.string()), pa.array(["caption"] * len(texts.values))], ["text", "kind"]
+    )
+    own = pa.ListArray.from_arrays(texts.offsets, told)
+    captions = pa.compute.if_else(pa.array(number == 0), own, pa.nulls(len(made), kind))
+    store.ensure_columns("clips", [pa.field("captions", kind)])
+    plain = made.drop_columns(["captions", "weight"])
+    plain = plain.set_column(0, "clip_id", plain.column("clip_id").cast(pa.string()))
+    plain = plain.set_column(1, "source_md5", plain.column("source_md5").cast(pa.string()))
+    store.append("clips", plain.append_column("captions", captions))
+    sources = pa.table({
+        "uri": plain.column("clip_id"), "md5": plain.column("source_md5"), "state": pa.array(["ok"] * len(made)),
+        "caption": pa.compute.if_else(pa.array(number == 1), plain.column("clip_id"), None),
+    })  # fmt: skip
+    store.append("sources", sources)
+    ids = plain.column("clip_id").to_pylist()
+    store.commit_media([store.write_media(ids, [b"x"] * len(ids))])
+    store.snapshots.create("all", "select clip_id from clips")
 
 
 def resident() -> float:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.rank_balance [RECIPE …]                   # stages 2 to 5 of configs/train
 
-Sharded ranks go through a step in lockstep: a round costs what its costliest micro-batch does. Prints `name value`
+Sharded ranks go through a step in lockstep: a round costs as much as its costliest micro-batch. Prints `name value`
 lines: `idle_RANKS` is the share of the ranks' time in which they wait, for 8 to 64 data ranks; `shares_off` is how far
 the samples of a step are from the tasks' expected shares, at most over the tasks, in the median step and in the one
-that 95 of 100 stay below; `samples` is the samples of a step (5th, 50th and 95th of 100); `shapes` what is compiled.
+that 95 of 100 stay below; `samples` is the samples of a step (5th, 50th and 95th of 100); `shapes` are compiled.
 Costs are FLOPs of the forward pass. The clips are made up: 2 to 20 s (log-uniform), 70 % at 16:9, the rest standing,
 square and 4:3. Steps are taken from a whole block of draws, evenly, its left-overs included.
 """

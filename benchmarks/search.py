@@ -55,7 +55,7 @@ def measure(name: str, vectors: np.ndarray, folder: Path) -> None:
 
 
 def search(store: Store, queries: np.ndarray) -> tuple[list[set[int]], float]:
-    """Rows found for each query, and seconds a query."""
+    """Rows found for each query, and seconds per query."""
     began = time.perf_counter()
     found = [store.nearest("clips", "vector", q, K)["clip_id"].to_pylist() for q in queries]
     return [{int(i) for i in one} for one in found], (time.perf_counter() - began) / len(queries)

@@ -1,8 +1,8 @@
-"""What captions cost in a micro-batch of images, padded to 512 tokens as published and without padding.
+"""The cost of captions in a micro-batch of images, padded to 512 tokens as published and without padding.
 
     python -m benchmarks.text [RECIPE] [--samples 128] [--mean 150] [--deviation 50]
 
-Made-up captions of normally distributed length, of which the recipe drops some. Prints the bytes of their states, the
+Made-up captions of normally distributed length; the recipe drops some. Prints the bytes of their states, the
 seconds that it takes to make them ready, and the floating-point operations of a forward and backward pass.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """(what was made, CPU seconds of the faster of three)."""
+    """(result, CPU seconds of the fastest of three)."""
     seconds = []
     for _ in range(3):
         began = time.process_time()

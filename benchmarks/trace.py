@@ -1,4 +1,4 @@
-"""A training step of a recipe at full size, without GPUs: operators, collectives, bytes, memory, and what bounds it.
+"""A training step of a recipe at full size, without GPUs: operators, collectives, bytes, memory, and its bound.
 
     python -m benchmarks.trace              # 13.6 B, 480p × 93 and 720p × 93, LoRA and all weights, 8 and 64 ranks
     python -m benchmarks.trace RECIPE --gpus 64 --set parallel.replicate=8
@@ -6,7 +6,7 @@
 
 Each case is the trainer's own code on tensors without storage and ranks that are not there. Prints `name value` lines;
 `.planned_over_traced` is the memory that `reel train --plan` foretells over the trace's. Times are modelled, from the
-rates given (`--help`), and say what they assume.
+rates given (`--help`), and name their assumptions.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def _load(path: Path, settings: list[str]) -> TrainRecipe:
 
 
 def rows(plan: MemoryEstimate, trace: StepTrace, rates: Rates) -> Iterator[tuple[str, str]]:
-    """(name, value) of all that is told of a step."""
+    """(name, value) of all figures of a step."""
     counts, planned = trace.counts, sum(plan.bytes.values()) - plan.bytes["CUDA and libraries"]
     batch = f"{plan.batch} x {plan.bucket.key}, {trace.micro_batches} per rank"
     yield "micro_batches", batch

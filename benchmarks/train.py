@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measure(corpus: Path, folder: Path, recipe: TrainRecipe, sheet: Path) -> None:
-    """Train, or go on training where `folder` has a run, print the figures and write the sheet."""
+    """Train, or resume where `folder` has a run, print the figures and write the sheet."""
     store = make_store(corpus, folder / "store")
     precompute(store, SNAPSHOT, recipe, Options(workers=1, quiet=True))
     began, cpu = time.monotonic(), time.process_time()

@@ -1,4 +1,4 @@
-"""Transitions as editors make them, and what only looks like one, composed frame by frame: `benchmarks.transitions`.
+"""Transitions as editors make them, and look-alikes, composed frame by frame: `benchmarks.transitions`.
 
 Frames are uint8 RGB [T, H, W, 3]. A transition's function takes the old picture, the new one, how far it has come
 (0 to 1, neither reached) and its pace per frame, and returns the frame between.

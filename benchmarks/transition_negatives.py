@@ -1,4 +1,4 @@
-"""Footage of one shot each that looks like a transition to those who look at numbers only: `benchmarks.transitions`."""
+"""Footage of one shot each that looks like a transition by its numbers: `benchmarks.transitions`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def whip_pan(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 
 def pan_one_width(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From rest to rest by the picture's width exactly, sharp: what a push is, but for its seam."""
+    """From rest to rest by the picture's width exactly, sharp: a push without its seam."""
     return _over_panorama(a, b, rng, duration=int(rng.integers(12, 60)), distance=float(WIDTH), blur=False)
 
 

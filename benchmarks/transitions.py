@@ -2,7 +2,7 @@
 
     python -m benchmarks.transitions FILE_OR_FOLDER... [--set dev|held] [--kinds PUSH...] [--each N] [--wrong]
 
-Takes any footage: videos (cut at what looks like their own cuts) and photographs, which a virtual camera films. Half of
+Takes any footage: videos (cut at their apparent cuts) and photographs, which a virtual camera films. Half of
 the files, every other one by name, is the `dev` set, the rest `held`; a transition joins two files of one set. Lengths
 of 8 to 60 frames and easings are drawn by a fixed seed. Prints recall per kind, how far found spans are off, frames of
 transitions left in shots, and false boundaries over negatives.

@@ -1,7 +1,7 @@
 """Clips without a mark that are hard on a watermark detector, made of still pictures; for benchmarks.watermark.
 
-What stays in its place here belongs to the scene, although the picture changes: its exposure does, the camera zooms or
-rolls about a point of it, or a subject passes before it.
+Things that stay in their place here belong to the scene, although the picture changes: its exposure does, the camera
+zooms or rolls about a point of it, or a subject passes before it.
 """
 
 from __future__ import annotations

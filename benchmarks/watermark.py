@@ -2,7 +2,7 @@
 
 FOLDER has a truth.json, as ../shared/corpus has. Prints `name value` lines:
 
-- corpus_*: its own watermark folder, and what is claimed on files without a mark, by folder.
+- corpus_*: its own watermark folder, and claims on files without a mark, by folder.
 - made_*: one clip of every source that no file of the watermark folder uses, with a mark drawn over it and without, by
   what the picture does: moving (the camera moves), subject (it stands, something moves in front), still. Marks have
   seeded shapes, words, places, sizes and opacities; half of the shapes hold no word. Clips are 2 s at 640 x 360, H.264.
@@ -42,7 +42,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Result:
-    """One clip: kind of content, the mark's box and looks if any, what was found."""
+    """One clip: kind of content, the mark's box and looks if any, the marks found."""
 
     path: str
     kind: str
@@ -153,7 +153,7 @@ class Bench:
 
 
 def content_of(entry: dict[str, Any]) -> str | None:
-    """What the picture does, where truth.json says it; nothing for footage that may carry lettering of its own."""
+    """Movement of the picture, where truth.json says it; nothing for footage that may carry lettering of its own."""
     if entry.get("text_present"):
         return None
     if entry["category"] == "camera":

@@ -139,7 +139,7 @@ def _inside(start: int, end: int, length: int, bins: int) -> slice:
 
 @dataclass(frozen=True)
 class _Side:
-    """A side of the frame whose outermost rows could be a bar, measured against their level."""
+    """A side of the frame with outermost rows that could be a bar, measured against their level."""
 
     level: float  # luma of the bar
     contrast: np.ndarray  # float32 [N, K]: |luma - bar|, mean over the frames that show any picture

@@ -19,7 +19,7 @@ from reelwright.curation.shots import Shot
 from reelwright.curation.spans import pieces_of
 from reelwright.curation.timing import CLOCK_JUMP_S, Timing
 
-CUTTING_VERSION = 3  # raise when cutting or encoding changes what comes out
+CUTTING_VERSION = 3  # raise when a change of cutting or encoding changes clips
 SPILL_SHARE = 0.1  # of max_s: by so much at most may a part be longer, for the sake of even ones
 SLACK_S = 1e-9  # times are sums of floats
 
@@ -161,7 +161,7 @@ def _pieces(
         shown = np.append(times[:-1], end_s)
         for a, b in divide(shown, 0, count, config.max_s):
             yield first + a, first + b, float(min(shown[b], shown[a] + config.max_s) if b == a + 1 else shown[b])
-    elif count > 1 and not lost and times[-1] - times[-2] >= config.min_s:  # what led to a picture that stands
+    elif count > 1 and not lost and times[-1] - times[-2] >= config.min_s:  # the frames before a picture that stands
         yield from _pieces(times[-2:], first + count - 1, fps, config, lost=False)
 
 
@@ -208,7 +208,7 @@ def _filled(times: np.ndarray, start: int, end: int, max_s: float) -> list[tuple
 
 
 def with_spans(cutting_fingerprint: str, spans: Sequence[Span]) -> str:
-    """Return the cutting fingerprint of a source of which a manifest names spans: their times decide too."""
+    """Return the cutting fingerprint of a source with spans in a manifest: their times decide too."""
     if not spans:
         return cutting_fingerprint
     times = json.dumps([cutting_fingerprint, *([s.start_s, s.end_s] for s in spans)])

@@ -1,4 +1,4 @@
-"""How to install what an optional part needs. reelwright is on no package index: it is installed from its clone."""
+"""How to install the libraries of an optional part: from the clone, since reelwright is on no package index."""
 
 from __future__ import annotations
 

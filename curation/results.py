@@ -40,7 +40,7 @@ class Failed:
 
     @property
     def is_unmeasurable(self) -> bool:
-        """An annotator is done with the clip, whose columns are null: the message says why."""
+        """An annotator is done with the clip, and its columns are null: the message says why."""
         return self.kind == UNMEASURABLE
 
     def at(self, stage: str) -> Failed:
@@ -61,7 +61,7 @@ class Probed:
         num_bytes: Its size.
         mtime_ns: Its time of change; None for a remote file.
         info: Fields of `VideoInfo`.
-        failed: The step that failed; what was read before it stays.
+        failed: The step that failed; values read before it stay.
         seconds: Time on the worker.
     """
 

@@ -2,7 +2,8 @@
 
 Frames are looked at where they are decoded and never leave the process: small ones feed the shot detector, a few in
 full size feed the border finder, and what comes back is facts. Memory does not grow with the length of the file, but
-for 16 bytes a frame of timestamps and numbers of distinct pictures. Run it inside a `Sandbox`.
+for 16 bytes a frame of timestamps and numbers of distinct pictures, twice as many where the rate varies. Run it inside
+a `Sandbox`.
 """
 
 import base64
@@ -63,9 +64,9 @@ class Scan:
     shots: list[ScannedShot]
     decode_errors: int
     detector_fingerprint: str
-    corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] in which the decoder had to guess
+    corrupt: tuple[tuple[int, int], ...] = ()  # frames [first, after the last] that the decoder had to guess
     interlaced: tuple[tuple[int, int], ...] = ()  # frames flagged as interlaced, likewise
-    can_seek: bool = True  # whether keyframes are what they claim to be
+    can_seek: bool = True  # whether frames marked as keyframes are keyframes
     odd_tags: tuple[str, ...] = ()  # colour tags that were read as unspecified, such as "matrix 8"
     frames_in_transitions: int = 0
     frames_dropped: int = 0  # on purpose left out of both
@@ -143,7 +144,7 @@ class _Pass:
         self.transitions: list[Transition] = []
         self.orientation: Orientation | None = None
         self.info: VideoInfo | None = None
-        self.full, self.small = (0, 0), (0, 0)  # decoded sizes: of the first frame, and what it is scaled to
+        self.full, self.small = (0, 0), (0, 0)  # sizes: of the first decoded frame, and after scaling
         self.scaler, self.gray = VideoReformatter(), VideoReformatter()  # each keeps its swscale context
 
     def add(self, frame: Any) -> None:
@@ -175,7 +176,8 @@ class _Pass:
 
     def _push(self) -> None:
         if self.chunk:
-            self._found(self.detector.push(np.stack(self.chunk)))
+            pts, tick_s = self.pts[-len(self.chunk) :], float(self.video.time_base)
+            self._found(self.detector.push(np.stack(self.chunk), [None if p is None else p * tick_s for p in pts]))
             self.chunk.clear()
 
     def _found(self, transitions: Iterable[Transition]) -> None:

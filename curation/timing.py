@@ -1,4 +1,4 @@
-"""Frame times: what the scan's timestamps say of a source's rate, and when they can be trusted."""
+"""Frame times: a source's rate by the scan's timestamps, and when they can be trusted."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ DEFAULT_RATE = Fraction(25)  # of a file that says nothing, such as one frame wi
 MAX_RATE = 1000
 TICK_SLACK = 1.01  # timestamps are rounded to ticks: a constant rate may be off by one
 HOLE_S = 0.5  # a gap in an else steady stream is a hole from this on,
-HOLE_STEPS = 8  # and from so many of its frames: what was recorded there is lost
-FRAMES_A_HOLE = 50  # more holes than one in so many frames: pictures that stand, as in recordings of a screen
+HOLE_STEPS = 8  # and from this many of its frames: the recording there is lost
+FRAMES_A_HOLE = 50  # more holes than one in this many frames: pictures that stand, as in recordings of a screen
 STEADY_SHARE = 0.95  # of the steps of a steady stream are like the middle one,
 STEADY_JITTER = 0.5  # to within this share of it: cameras' clocks shake, and some films change between two rates
 CLOCK_JUMP_S = 60.0  # longer than a picture stands in any moving footage: the clock jumped
@@ -62,7 +62,7 @@ def timing_of(
 ) -> Timing:
     """Judge decoded timestamps. `claims`: rates that the container names, most trusted first.
 
-    lengths_s: how long the whole is by what is known besides (decoding times, the container), most trusted first; where
+    lengths_s: length of the whole by other facts (decoding times, the container), most trusted first; where
     timestamps say nothing, they tell which claim is true. lost: timestamps of frames that could not be decoded: where
     they were, a gap is a hole.
     """
@@ -155,7 +155,7 @@ def _holes_of_counted(pts: Sequence[int | None], time_base: Fraction, fps: float
 
 
 def _length_by(known: np.ndarray, num_frames: int, time_base: Fraction) -> list[float]:
-    """Estimate how long the whole is by timestamps that came in a wrong order, such as those of decoding.
+    """Estimate the length of the whole by timestamps that came in a wrong order, such as decoding times.
 
     Returns an empty list where they are few, or do not keep a pace.
     """
@@ -168,7 +168,7 @@ def _length_by(known: np.ndarray, num_frames: int, time_base: Fraction) -> list[
 
 
 def _believed(num_frames: int, rates: list[Fraction], lengths_s: Iterable[float]) -> Fraction:
-    """Return the claimed rate by which so many frames last as long as they should; the first claim where none does."""
+    """Return the claimed rate at which the frames last as long as they should; the first claim where none does."""
     for length_s in lengths_s if num_frames > 1 else ():
         agreeing = [r for r in rates if abs(num_frames / r - length_s) <= max(AGREES * length_s, 1.5 / r)]
         if agreeing:

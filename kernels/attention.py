@@ -116,7 +116,7 @@ def permuted(x: Tensor, order: Tensor, inverse: Tensor, dim: int) -> Tensor:
 
 
 class _Permuted(torch.autograd.Function):
-    """A gather whose gradient is a gather too; index_select's adds, one by one."""
+    """Gather along a dimension, with a gather as gradient too; the gradient of index_select adds one by one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor, dim: int) -> Tensor:

@@ -37,7 +37,7 @@ class BlockLists:
 
         Args:
             mask: bool [query blocks, key blocks], or [B, heads, query blocks, key blocks].
-            width: R, at least the longest row's count. Default: that count, for which a GPU is waited for.
+            width: R, at least the longest row's count. Default: that count; reading it waits for the GPU.
         """
         mask = mask.view(*(1,) * (4 - mask.ndim), *mask.shape)
         blocks = mask.shape[-1]
@@ -47,7 +47,7 @@ class BlockLists:
         return cls(indices.masked_fill(indices == blocks, -1), counts)
 
     def narrowed(self) -> "BlockLists":
-        """Cut R to the longest row's count, for which a GPU is waited for; inside a graph, return them as they are."""
+        """Cut R to the longest row's count, which waits for the GPU; inside a graph, return the lists unchanged."""
         width = _longest(self.counts)
         return self if width is None else BlockLists(self.indices[..., :width].contiguous(), self.counts)
 

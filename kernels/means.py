@@ -11,7 +11,7 @@ FP64_UNITS = re.compile(r"\b(V100|A100|A800|H100|H200|GH200|B100|B200|GB200|MI\d
 
 
 def means_dtype(x: Tensor) -> torch.dtype:
-    """Return the type of blocks' means, and so of the products of which scores are made: fp64, where it is to be had.
+    """Return the type of blocks' means and of their products, the scores: fp64 where the device has it.
 
     On a GPU that has none to speak of it is fp32, for halves: their sums over a block are exact in it, so that equal
     keys have equal means, and scores are right to some 2⁻²⁰ of their size.

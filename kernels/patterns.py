@@ -10,7 +10,7 @@ from reelwright.kernels.blocks import BlockGrid, Triple
 
 
 def plane_and_time(grid_q: BlockGrid, grid_k: BlockGrid) -> Tensor:
-    """Keep the blocks of the same frames, and those of the same rows and columns at all times (2D + 1D).
+    """Keep the blocks of the same frames, and the blocks of the same rows and columns at all times (2D + 1D).
 
     Seen by the query block Q, of frame 1; one letter per block, 2 × 2 blocks per frame:
 

@@ -1,4 +1,4 @@
-"""Communication of attention in a ring of ranks, and the merging of what was computed from parts of the keys.
+"""Communication of attention in a ring of ranks, and the merging of results computed from parts of the keys.
 
 Three ranks; every rank keeps its queries, while keys and values (kv) go round, each step to the next rank:
 
@@ -51,7 +51,7 @@ class RingPass:
         return len(self.tokens)
 
     def source(self, step: int) -> int:
-        """Return the rank whose keys are here at a step."""
+        """Return the rank that owns the keys held here at a step."""
         return (self.rank - step) % self.size
 
     def __iter__(self) -> Iterator[tuple[int, Tensor, int]]:
@@ -107,8 +107,8 @@ def send_next(tensor: Tensor, shape: Sequence[int], group: dist.ProcessGroup) ->
     """Send to the next rank of the group, and receive from the one before. All ranks call it.
 
     Args:
-        tensor: what is sent.
-        shape: of what is received, in the same type.
+        tensor: the tensor to send.
+        shape: shape of the received tensor, which has the same type.
         group: the ranks, in the ring's order.
     """
     sent = tensor.contiguous()

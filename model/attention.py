@@ -18,7 +18,7 @@ from reelwright.model.text.keys import TextKeys
 class Layout:
     """Where keys and queries lie. frames × rows × columns: the keys' token grid, cached frames included.
 
-    cond_frames: of the queries' first frames, those that see condition keys only. cached_frames: the keys' first
+    cond_frames: number of the queries' first frames that see condition keys only. cached_frames: the keys' first
     frames, which have no query. block: the tokens are in the order of blocks of these sizes, of queries and of keys; in
     (t, h, w) order if none. Condition frames come first in either.
     """
@@ -61,7 +61,7 @@ class Attend(Protocol):
     """q [B, heads, Nq, D], k and v [B, heads, Nk, D], tokens in the layout's order -> [B, heads, Nq, D].
 
     It may have `arrange(layout)`, which says the order that it wants a network's tokens in, and `send(v)`, which begins
-    v's way to other ranks while q and k are normed; what it returns is then given as v.
+    v's way to other ranks while q and k are normed; its result is then passed as v.
     """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:

@@ -67,7 +67,7 @@ class Block(nn.Module):
             x: tokens, [B, N, C].
             modulation: `adaLN_modulation` of the timesteps, [B, T, 6 · C]. The caller computes it: it is fp32, and
                 sharded as such, where the rest of a block may be bf16.
-            text: states of the text at width C; None: no cross-attention, for tokens whose keys and values are kept.
+            text: states of the text at width C; None: no cross-attention, for tokens that only fill the cache.
             rope: rotations of the keys' positions.
             layout: where the tokens lie.
             cached: keys and values of earlier tokens.

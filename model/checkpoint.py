@@ -156,7 +156,7 @@ def save_model(
 ) -> list[Path]:
     """Write the published layout into a new folder, whole or not at all; return its safetensors files.
 
-    weights: a model, a state, or a stream of (name, tensor), of which one shard at a time is in memory. Every rank of a
+    weights: a model, a state, or a stream of (name, tensor), which needs memory for one shard. Every rank of a
     sharded model calls this; rank 0 writes. extra: other fields of config.json to carry along. Raises ModelError if the
     folder has something in it, or the model has adapters (`merge_lora(model, keep_base=False)`, or save_lora).
     """

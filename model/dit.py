@@ -1,6 +1,6 @@
 """The diffusion transformer: a LongCat-Video-class network, at any size, in plain PyTorch.
 
-Weights carry the published names. What it predicts is x0 - noise. Source: LongCat-Video technical report
+Weights carry the published names. The network predicts x0 - noise. Source: LongCat-Video technical report
 (arXiv 2510.22200), and the published weights' layout.
 """
 

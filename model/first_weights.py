@@ -1,4 +1,4 @@
-"""Random numbers of first weights, of which each rank of a sharded network makes its own: the same on any layout."""
+"""Random numbers of first weights: each rank of a sharded network makes its own part, the same on any layout."""
 
 import hashlib
 

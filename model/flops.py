@@ -1,7 +1,7 @@
 """Floating-point operations of the network: matrix products and attention, a multiply-add as two.
 
-What element-wise work, norms, RoPE and the choice of blocks cost is left out, as in every MFU. Of sparse attention the
-pairs that are kept count. What a CDF keeps follows from the scores and is not known beforehand: it counts as dense.
+Element-wise work, norms, RoPE and the choice of blocks are left out, as in every MFU. Of sparse attention the kept
+pairs count. The share that a CDF keeps follows from the scores and is not known beforehand, so a CDF counts as dense.
 """
 
 import math
@@ -70,7 +70,7 @@ def attention_flops(
 
 
 def _kept_shares(grid: Grid, cond_frames: int, attention: AttentionConfig) -> tuple[float, float]:
-    """Of the pairs of condition queries, and of noisy ones, those that are computed; smaller edge blocks as others."""
+    """Return the computed shares of condition and of noisy queries' pairs; blocks at an edge count as whole ones."""
     if attention.form == "dense" or attention.cdf is not None or grid[0] < attention.min_frames:
         return 1, 1
     keys = attention.key_block or attention.block

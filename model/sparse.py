@@ -21,7 +21,7 @@ from reelwright.model.config import AttentionConfig
 class SparseAttention:
     """An `Attend`. active: set to false, it is dense; a training loop does so until `dense_steps` are done.
 
-    dense, sparse: what it computes by, other on a rank that has a part of the tokens.
+    dense, sparse: the attentions it computes by; a rank that has a part of the tokens has others.
     """
 
     config: AttentionConfig
@@ -35,7 +35,7 @@ class SparseAttention:
 
     @property
     def current(self) -> AttentionConfig:
-        """What is computed now: dense in a warm-up."""
+        """The attention of the current step: dense in a warm-up."""
         return self.config if self.active else AttentionConfig()
 
     def arrange(self, layout: Layout) -> Layout:
@@ -86,7 +86,7 @@ class SparseAttention:
 
 
 def use_attention(model: nn.Module, config: AttentionConfig) -> SparseAttention | None:
-    """Make a DiT attend by a config; returns what a loop tells its steps to, None for dense attention."""
+    """Make a DiT attend by a config; return the object that a loop tells its steps to, None for dense attention."""
     if config.form == "dense":
         set_attention(model, dense_attention)
         return None

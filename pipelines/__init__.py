@@ -1,1 +1,1 @@
-"""What is run: curate, annotate, and the `reel` command. The only code that starts Ray."""
+"""The commands: curate, annotate, train and the rest of `reel`. The only code that starts Ray."""

@@ -1,4 +1,4 @@
-"""What an adapter begins as: the adapter of a run, with its lineage, or a LoRA file."""
+"""The start of an adapter: the adapter of a run, with its lineage, or a LoRA file."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ def fill_adapter(model: nn.Module, name: str, path: Path) -> None:
 
 
 def adapter_origins(parts: Iterable[AdapterPart], existing: Callable[[Path], Path]) -> dict[str, dict[str, Any]]:
-    """Describe what adapters begin as, by name, for lineage; those that begin without effect have no origin."""
+    """Describe the starts of adapters, by name, for lineage; an adapter that begins without effect has no origin."""
     return {part.name: _origin(existing(Path(part.start))) for part in parts if part.start}
 
 

@@ -23,7 +23,7 @@ B = TypeVar("B", bound="Batch")
 class Draws:
     """Random numbers of a batch, on the CPU until `to`.
 
-    u: float64 [B] in 0..1, from which noise levels follow. condition: [B, T] in 0..1, for those of clean frames.
+    u: float64 [B] in 0..1, from which noise levels follow. condition: [B, T] in 0..1, for the levels of clean frames.
     noise: [B, C, T, H, W].
     """
 
@@ -141,7 +141,7 @@ class Batch:
         return replace(self, text=text, draws=self.draws and self.draws.pin_memory(), **pinned)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Fields that are tensors, those of subclasses too."""
+        """Return the fields that are tensors, also in subclasses."""
         import torch
 
         found = ((f.name, getattr(self, f.name)) for f in fields(self))

@@ -1,13 +1,13 @@
 """Checkpoints: safetensors shards and one JSON file, written in the background, read by any number of ranks.
 
 RUN/checkpoints/step-00000100/
-    shard-00001-model-00001-of-00001.safetensors  …  what each rank held of each tensor, with its place in the whole
+    shard-00001-model-00001-of-00001.safetensors  …  each rank's part of each tensor, with its place in the whole
     index.json                                       all tensors and their pieces (`training.shards`)
-    checkpoint.json                                  what the weights come from; written last: without it, no checkpoint
+    checkpoint.json                                  origin of the weights; written last: without it, no checkpoint
 
 A rank writes the shards that it holds, of replicas the first, so nothing needs to be planned together. Ranks tell one
-another that theirs are written by the process group's key-value store: it needs no group of its own, costs a few words
-per rank, and does not mix with the training's collectives, which go on meanwhile.
+another by the process group's key-value store that their shards are written: it needs no group of its own, costs a few
+words per rank, and does not mix with the training's collectives, which continue meanwhile.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class Checkpoints:
         return path
 
     def wait(self) -> None:
-        """Until the save under way is on disk. TrainError if it failed, on any rank."""
+        """Wait until the save under way is on disk. TrainError if it failed, on any rank."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -80,7 +80,7 @@ class Checkpoints:
             raise TrainError(f"checkpoint not saved under {self.folder}: {error}") from error
 
     def all(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
+        """Return the complete checkpoints, oldest first."""
         return sorted(path.parent for path in self.folder.glob(f"step-*/{METADATA}"))
 
     def latest(self) -> Path | None:
@@ -117,7 +117,7 @@ class Checkpoints:
 
 
 def has_checkpoint(run: Path | str) -> bool:
-    """Whether a run's folder holds a complete checkpoint."""
+    """Return whether a run's folder holds a complete checkpoint."""
     return Checkpoints(Path(run) / "checkpoints", 1).latest() is not None
 
 
@@ -151,7 +151,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 
 def load_tensors(path: Path | str, into: Mapping[str, Tensor]) -> None:
-    """Fill tensors (plain, or DTensors of any layout) in place; each rank reads what it holds, without collectives.
+    """Fill tensors (plain, or DTensors of any layout) in place; each rank reads its own part, without collectives.
 
     TrainError for a damaged file, a name that the checkpoint does not have, or another shape.
     """
@@ -161,12 +161,12 @@ def load_tensors(path: Path | str, into: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path | str, prefix: str = "") -> dict[str, Tensor]:
-    """Whole tensors whose name begins with `prefix`, without it, on the CPU: for export and generation."""
+    """Read the tensors with names under `prefix`, whole, without it in their names, on the CPU."""
     return dict(stream_tensors(path, prefix))
 
 
 def stream_tensors(path: Path | str, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """`read_tensors`, one at a time: no more than one tensor in memory."""
+    """Read as `read_tensors` does, one at a time: no more than one tensor is in memory."""
     index = _index(path)
     names = [name for name in sorted(index) if name.startswith(prefix)]
     if not names:
@@ -179,7 +179,7 @@ def stream_tensors(path: Path | str, prefix: str = "") -> Iterator[tuple[str, Te
 
 
 def tensor_names(path: Path | str) -> dict[str, tuple[int, ...]]:
-    """Names and whole shapes of what a checkpoint holds."""
+    """Read the names and whole shapes of a checkpoint's tensors."""
     return {name: entry.shape for name, entry in _index(path).items()}
 
 
@@ -193,7 +193,7 @@ def _owns(tensor: Tensor, world: World) -> bool:
 
 
 def _together(action: Callable[[], None], votes: Votes | None) -> None:
-    """Do it, and go on only if all ranks have done theirs."""
+    """Run an action on every rank; raise if it failed on any."""
     error: Exception | None = None
     try:
         action()
@@ -221,7 +221,7 @@ def _index(path: Path | str) -> dict[str, Entry]:
 
 
 def _read(path: Path | str, index: Mapping[str, Entry], into: Mapping[str, Shard]) -> None:
-    """Fill shards. TrainError for a file that is not what the index says."""
+    """Fill shards. TrainError for a file that contradicts the index."""
     from safetensors import SafetensorError
 
     try:

@@ -11,12 +11,12 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import GuardConfig
 
 WINDOW = 100
-"""Steps whose norms the median is of. A leap is judged once there are so many."""
+"""Steps in the median of norms. A leap is judged once there are as many."""
 
 
 @dataclass
 class Guard:
-    """loss and norm are those of all ranks, so that all decide alike. Its state goes into checkpoints."""
+    """Skips bad steps. Loss and norm are of all ranks, so that all decide alike. Its state goes into checkpoints."""
 
     config: GuardConfig
     skipped: int = 0
@@ -43,11 +43,11 @@ class Guard:
         return False
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row, "norms": list(self.norms)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's `state`; older ones have no norms."""
+        """Take over a checkpoint's `state`; older ones have no norms."""
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
         self.norms = deque(state.get("norms", ()), maxlen=WINDOW)
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from reelwright.curation.store import Snapshot, Store, StoreError
 from reelwright.training import checkpoints
+from reelwright.training.data.mix_rows import content_hash
+from reelwright.training.mix import label
 from reelwright.training.recipe import TrainRecipe
 
-CODE = ("kernels", "model", "training")  # packages whose source decides what a step computes
+CODE = ("kernels", "model", "training")  # packages with the code of a step
 PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
 """Columns that say where a clip is in its source."""
 KEPT_OF_PARENT = (
@@ -29,7 +31,7 @@ KEPT_OF_PARENT = (
 
 @dataclass(frozen=True)
 class Source:
-    """A source file and what a snapshot took from it. frames: [start, end) of each clip, in the source."""
+    """A source file and the clips that a snapshot took from it. frames: [start, end) of each clip, in the source."""
 
     uri: str
     md5: str
@@ -45,17 +47,30 @@ class Lineage:
     snapshot: Snapshot | None = None
     sources: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    mix: list[Snapshot] = field(default_factory=list)
 
 
-def describe(recipe: TrainRecipe, snapshot: Snapshot, store: Store, encoder: str, parent: Any) -> dict[str, Any]:
-    """Return the origin that every checkpoint of a run records. encoder: fingerprint of codec and text encoder."""
-    facts = {
-        "name": snapshot.name,
-        "content_hash": snapshot.content_hash,
-        "num_clips": snapshot.num_clips,
-        "store": store.uri,
-        "sql": snapshot.sql,
-    }
+def describe(
+    recipe: TrainRecipe, snapshots: Mapping[str, Snapshot], store: Store, encoder: str, parent: Any
+) -> dict[str, Any]:
+    """Return the origin that every checkpoint of a run records.
+
+    Args:
+        recipe: of the run.
+        snapshots: that it trains on: one, or those of `data.mix`.
+        store: that holds them.
+        encoder: fingerprint of codec and text encoder.
+        parent: of `parent_of`, or what published weights say.
+    """
+    mix = recipe.data.mix
+    parts = [_stated(one, store) for one in snapshots.values()]
+    facts = parts[0]
+    if mix:
+        facts = {
+            "name": label("", mix), "content_hash": content_hash(snapshots, mix), "store": store.uri, "sql": "",
+            "num_clips": sum(one.num_clips for one in snapshots.values()),
+            "mix": [{**part, "share": mix[part["name"]]} for part in parts],
+        }  # fmt: skip
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_fingerprint": recipe.fingerprint,
@@ -63,6 +78,16 @@ def describe(recipe: TrainRecipe, snapshot: Snapshot, store: Store, encoder: str
         "encoder_fingerprint": encoder,
         "code_version": code_version(),
         "parent": parent,
+    }
+
+
+def _stated(snapshot: Snapshot, store: Store) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "content_hash": snapshot.content_hash,
+        "num_clips": snapshot.num_clips,
+        "store": store.uri,
+        "sql": snapshot.sql,
     }
 
 
@@ -103,25 +128,28 @@ def trace(path: Path, store: Store | None = None) -> Lineage:
     metadata.pop("files", None)
     parents = list(parents_of(metadata))
     found = follow(metadata["snapshot"], store)
-    return Lineage(metadata, parents, found.snapshot, found.sources, found.warnings)
+    return Lineage(metadata, parents, found.snapshot, found.sources, found.warnings, found.mix)
 
 
 @dataclass(frozen=True)
 class Thread:
-    """From a snapshot that something says it was made from, to source files."""
+    """From a snapshot that something says it was made from, to source files. mix: the snapshots, where several."""
 
     snapshot: Snapshot | None = None
     sources: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    mix: list[Snapshot] = field(default_factory=list)
 
 
 def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
     """Follow a snapshot back to its source files. A link that cannot be followed any more is a warning.
 
     Args:
-        stated: the snapshot's name, content_hash and store.
+        stated: the snapshot's name, content_hash and store; of several, a list of these as its `mix`.
         store: in place of that store.
     """
+    if parts := stated.get("mix"):
+        return _together([follow(part, store) for part in parts])
     try:
         opened = store or Store.open(stated["store"])
         snapshot = opened.snapshots.show(stated["name"])
@@ -130,8 +158,21 @@ def follow(stated: Mapping[str, Any], store: Store | None = None) -> Thread:
     return Thread(snapshot, _sources(opened, snapshot), _compare(opened, snapshot, stated))
 
 
+def _together(threads: list[Thread]) -> Thread:
+    """Several snapshots' threads as one: a clip of two snapshots is named once."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for source in (source for thread in threads for source in thread.sources):
+        clips = found.setdefault((source.uri, source.md5), {})
+        clips.update({clip["clip_id"]: clip for clip in source.clips})
+    return Thread(
+        sources=[Source(uri, md5, _in_order(list(clips.values()))) for (uri, md5), clips in sorted(found.items())],
+        warnings=[warning for thread in threads for warning in thread.warnings],
+        mix=[thread.snapshot for thread in threads if thread.snapshot],
+    )
+
+
 def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the checkpoints it began as, adapters' first, those that they began as, and so on; each once."""
+    """Yield the checkpoints that a checkpoint began with, adapters' first, then their own, and so on; each once."""
     seen: set[str] = set()
     waiting = [*_begun_as(metadata)]
     while waiting:

@@ -140,7 +140,7 @@ class Trainer(Generic[B]):
         return Outcome(state.step, state.finished, signal, self.checkpoints.latest(), state.metrics)
 
     def _steps(self, stopping: Stopping) -> int:
-        """Train until the last step, or the micro-batch in which a signal came; returns the signal."""
+        """Train until the last step, or the micro-batch in which a signal came; return the signal."""
         recipe, state, stopped_by = self.recipe, self.state, 0
         if state.saved_at is None:  # a run that begins
             self._validate()
@@ -185,7 +185,7 @@ class Trainer(Generic[B]):
         return 0
 
     def _optimize(self, agreement: Agreement) -> int:
-        """Clip, guard, step, average. Returns the signal to end by, 0: go on."""
+        """Clip, guard, step, average. Returns the signal to end by, 0: continue."""
         state = self.state
         set_rate(state.optimizer, learning_rate(state.step, self.recipe.optim))
         self.norm = clip_gradients(state.parameters, self.recipe.optim.clip_norm)
@@ -207,7 +207,7 @@ class Trainer(Generic[B]):
     def _loss(self, batch: B, t: Tensor | None = None, *, at: int | None = None) -> Loss:
         """Compute the loss of a batch on this rank's device, of its strip where it has one.
 
-        at: the step whose attention computes it, if not this one.
+        at: compute it by the attention of this step, if not of the current one.
         """
         if self.sparse:
             self.sparse.at_step(self.state.step if at is None else at)

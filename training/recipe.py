@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from reelwright.model.config import (
     STRIDE,
@@ -17,11 +17,12 @@ from reelwright.model.config import (
     TimestepShift,
 )
 from reelwright.training.batch import TASKS
+from reelwright.training.mix import check_shares
 from reelwright.training.pair_config import PairConfig
 from reelwright.training.registry import DEFAULT, ObjectiveConfig, as_config, config_of
 
 CHANGEABLE = {"parallel", "sampling", "samples", "checkpoints", "log", "validation", "guard", "steps"}
-"""Sections that decide no weight of a step, or may be changed while a run goes on."""
+"""Sections that decide no weight of a step, or may change between resumes of a run."""
 
 
 Origin = Literal["precomputed", "on_the_fly", "cached"]
@@ -70,6 +71,9 @@ class DataConfig(Part):
     )
     tokens_per_batch: int = Field(65536, ge=1, description="tokens of a micro-batch, at most (one sample at least)")
     batches_per_step: int = Field(8, ge=1, description="micro-batches of an optimizer step, over all ranks")
+    mix: dict[str, float] = Field(
+        {}, description="snapshot: share of the samples, which add up to 1; empty: the one that --snapshot names"
+    )
     encode: EncodeConfig = EncodeConfig()
     windows: int = Field(1, ge=1, description="windows of a clip that are encoded, at most; each draw shows one")
     window_stride_s: float = Field(1.0, gt=0, description="seconds from one window of a clip to the next, at least")
@@ -82,6 +86,12 @@ class DataConfig(Part):
     holdout: float = Field(0.02, ge=0, lt=1, description="share of the clips kept for validation")
     prefetch: int = Field(4, ge=1, description="micro-batches read ahead")
     workers: int = Field(2, ge=0, description="threads that read; 0: the loop itself")
+
+    @field_validator("mix")
+    @classmethod
+    def _shares_add_up(cls, mix: dict[str, float]) -> dict[str, float]:
+        check_shares(mix)
+        return mix
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
@@ -108,7 +118,7 @@ class DataConfig(Part):
         return dict(zip(self.frames, self.frame_rates, strict=True)) if self.frame_rates else {}
 
     def rate_of(self, frames: int) -> float:
-        """Return the frame rate that windows of so many frames are sampled at."""
+        """Return the frame rate at which windows of a number of frames are sampled."""
         return self.rates.get(frames, self.fps)
 
 
@@ -278,7 +288,7 @@ class TrainRecipe(Part):
         """16 hex digits over all settings that decide what is learned.
 
         Logging, checkpoints, guards, layout over ranks, memory savings, reading ahead and the number of steps are left
-        out: they may change while a run goes on. Settings at their defaults are left out too, so that a field that a
+        out: they may change between resumes. Settings at their defaults are left out too, so that a field that a
             new
         version adds leaves running runs their fingerprint.
         """

@@ -1,10 +1,10 @@
 """Compiling before the first step: every shape of batch that a run knows, on all ranks at once.
 
 A sharded step waits for a rank that compiles, and shapes come in any order. So each rank computes one made-up batch of
-each shape, and compiles nothing after that: what has another shape (a block's left-overs) runs uncompiled.
+each shape, and compiles nothing after that: batches of another shape (a block's left-overs) run uncompiled.
 
-What was compiled is kept beside the run, a file per rank. PyTorch's artifacts are code that is run, and pickles, so a
-rank loads them only from a file that it has written itself: one of this user's that nobody else may write.
+The compiled code is kept beside the run, one file per rank. PyTorch's artifacts are code that is run, and pickles, so a
+rank loads them only from a file that it has written itself: a file of this user that no other user may write.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def rehearse(
     Args:
         rehearsal: the shapes.
         compute: forward of a batch, and backward where the flag says so; leaves no gradient.
-        cache: file of this rank, to take from what was compiled before, and to keep it in.
+        cache: file of this rank with compiled code: read if it is there, written at the end.
         say: prints a line.
     """
     known = _load(cache)
@@ -91,7 +91,7 @@ def rehearse(
 
 
 def compiled_alone(rehearsal: Rehearsal | None) -> AbstractContextManager[object]:
-    """Return a context in which nothing is compiled any more; one that changes nothing where nothing was rehearsed."""
+    """Return a context in which nothing is compiled any more; without a rehearsal it changes nothing."""
     if rehearsal is None:
         return nullcontext()
     import torch
@@ -106,7 +106,7 @@ def _task(shape: Shape) -> Task:
 
 
 def _save(path: Path) -> None:
-    """Keep what was compiled in a file that its owner alone can read and write."""
+    """Keep the compiled code in a file that its owner alone can read and write."""
     import torch
 
     artifacts = torch.compiler.save_cache_artifacts()
@@ -122,7 +122,7 @@ def _save(path: Path) -> None:
 
 
 def _load(path: Path) -> bool:
-    """Take what an earlier start of this run has compiled, if the file is ours; whether it was."""
+    """Load the code that an earlier start of this run has compiled, if the file is ours; return whether it was."""
     import torch
 
     handle = open_own(path)
@@ -133,7 +133,7 @@ def _load(path: Path) -> bool:
 
 
 def open_own(path: Path) -> int | None:
-    """Open a file to read if it is this user's, no link, and nobody else may write it; None if not."""
+    """Open a file to read if it is this user's, no link, and writable by no other user; None if not."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

@@ -19,6 +19,8 @@ from reelwright.training.adapters import adapt_all, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
 from reelwright.training.data.loader import Loader, Portion
+from reelwright.training.data.mix_plan import lines
+from reelwright.training.data.mix_rows import pinned
 from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.context import attention_kernel
@@ -44,7 +46,7 @@ def run(
 
     Args:
         recipe: settings of the run.
-        clips: what it trains on.
+        clips: the clips to train on.
         folder: of the run: log, samples, checkpoints.
         world: this rank and the others.
         resume_from: a checkpoint, or a run's folder, whose weights and optimizer state a new run starts with.
@@ -73,7 +75,7 @@ def run(
     origin = parent_of(resumed, checkpoints.read_metadata(resumed)) if resumed else None
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
-    metadata = describe(recipe, clips.store.snapshots.show(clips.snapshot), clips.store, encoder, parent)
+    metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
@@ -136,10 +138,10 @@ def build(recipe: TrainRecipe, world: World) -> tuple[DiT, dict[str, Any] | None
 
 
 def start_from(model: DiT, path: Path) -> dict[str, Any]:
-    """Load weights alone (averaged ones, where they were kept) and say what they are.
+    """Load weights alone (averaged ones, where they were kept) and return their description.
 
-    path: a training checkpoint, a run's folder (its newest checkpoint) or what that begins with, a published folder or
-    one .safetensors file.
+    path: a training checkpoint, a run's folder (its newest checkpoint) or the beginning of its name, a published folder
+    or one .safetensors file.
     """
     path = existing(path)
     try:
@@ -152,7 +154,7 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
 
 
 def existing(path: Path) -> Path:
-    """Return the path itself, or the one run whose folder's name begins so: runs/stage1 for runs/stage1-NAME-HASH.
+    """Return the path, or the one run with a folder name that begins with it: runs/stage1 for runs/stage1-NAME-HASH.
 
     Raises:
         TrainError: there is none, or there are several.
@@ -192,6 +194,8 @@ def _tasks(recipe: TrainRecipe) -> str:
 
 def _announce(schedule: Schedule, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
     say(_plan_line(schedule, recipe))
+    for line in lines(schedule.plan.facts.parts, schedule.plan.facts.train):
+        say(line)
     if schedule.plan.facts.note:
         say(schedule.plan.facts.note)
 

@@ -5,7 +5,7 @@ from reelwright.training.recipe import SampleConfig, TrainRecipe
 
 
 def sample_shape(recipe: TrainRecipe) -> tuple[int, int, int]:
-    """Return (width, height, frames) to sample at: those of the recipe's samples, else of its largest bucket."""
+    """Return (width, height, frames) to sample at: the shape of the recipe's samples, else of its largest bucket."""
     asked, default = recipe.samples, SampleConfig()
     if asked.every or (asked.size, asked.frames) != (default.size, default.frames):
         return *asked.size, asked.frames

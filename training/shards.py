@@ -23,7 +23,7 @@ INDEX = "index.json"
 FILE_BYTES = 2 << 30
 """Bytes of a file, about; the writer holds one file in memory at a time, next to the copy of the shards."""
 HEADER_BYTES = 100 << 20
-"""Bytes of a file's header, at most: as many as safetensors itself takes."""
+"""Largest header of a file in bytes, as in safetensors itself."""
 _PLACES, _OFFSET = "DCP_SHARDING_INFO", "saved_offsets"
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -35,7 +35,7 @@ Ints = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Shard:
-    """What this rank holds of a tensor. offset: its first element's place in the whole."""
+    """This rank's part of a tensor. offset: its first element's place in the whole."""
 
     local: Tensor
     offset: Ints
@@ -108,7 +108,7 @@ def write_shards(path: Path, shards: Mapping[str, Shard], rank: int) -> None:
 
 
 def write_index(path: Path) -> None:
-    """Write the index of a folder's files, from their headers: one rank reads them once, and nobody needs to again."""
+    """Write the index of a folder's files, from their headers: one rank reads them once for all."""
     entries = _from_headers(path)
     files = sorted({piece.file for entry in entries.values() for piece in entry.pieces})
     number = {file: i for i, file in enumerate(files)}
@@ -124,7 +124,7 @@ def read_index(path: Path) -> dict[str, Entry]:
     """Read the index; of a checkpoint that has none yet, the headers of its files.
 
     Raises:
-        ValueError, KeyError, OSError: what is there is damaged.
+        ValueError, KeyError, OSError: the files are damaged.
     """
     file = path / INDEX
     if not file.is_file():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}
 REQUEST = "stop"  # the file's name
 ASK_S = 5.0
-"""Seconds of a step after which ranks ask one another. A step that takes less asks nobody."""
+"""Seconds of a step after which ranks ask one another. In a shorter step none asks."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Stopping:
 
     @property
     def signal(self) -> int:
-        """The number of what asks for an end; 0: nothing does."""
+        """The signal, or the number of the request, that asks for an end; 0: none."""
         return self.noted or (requested(self.request) if self.request else 0)
 
 
@@ -56,7 +56,7 @@ class Agreement:
         self._began = time.monotonic()
 
     def within(self, micro: int) -> int:
-        """Return the signal to end by before micro-batch `micro` of a step; 0: go on. All ranks call it."""
+        """Return the signal to end by before micro-batch `micro` of a step; 0: continue. All ranks call it."""
         if self.world.size == 1:
             return self.stopping.signal
         return self.world.largest(self.stopping.signal) if micro % self.every == 0 else 0
@@ -67,7 +67,7 @@ class Agreement:
         return [*asked, (time.monotonic() - self._began) / micros]
 
     def heard(self, sums: Sequence[float]) -> int:
-        """Take the sums of `words`; return the signal to end by, 0: go on. The same on all ranks."""
+        """Take the sums of `words`; return the signal to end by, 0: continue. The same on all ranks."""
         if self.world.size == 1:
             return self.stopping.signal
         *asked, seconds = sums

@@ -47,7 +47,7 @@ class HeadFile:
 
     @property
     def id(self) -> str:
-        """Changes with what is loaded."""
+        """Id that changes with the loaded weights."""
         path = Path(self.model).expanduser()
         if path.exists():
             return f"{self._path.stem}#{hashlib.sha256(self._path.read_bytes()).hexdigest()[:16]}"

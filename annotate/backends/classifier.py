@@ -20,7 +20,7 @@ from reelwright.errors import first_line
 class ImageClassifier:
     """Which checkpoint (any that AutoModelForImageClassification knows; no code from the hub is run), and its class.
 
-    label: name of the class whose probability counts, as the checkpoint's config spells it. dtype: of the weights.
+    label: name of the class that counts, as the checkpoint's config spells it. dtype: of the weights.
     device: "auto" is the GPU that the process was given, or its CPU. batch: pictures at once.
     """
 
@@ -35,7 +35,7 @@ class ImageClassifier:
 
     @property
     def id(self) -> str:
-        """Changes with what is loaded; nothing is loaded to find it."""
+        """Id that changes with the weights; nothing is loaded to find it."""
         return model_id(self.model, self.revision) if self.model else "none"
 
     @property

@@ -50,7 +50,7 @@ class ClipModel:
 
     @property
     def id(self) -> str:
-        """Changes with what is loaded; nothing is loaded to find it."""
+        """Id that changes with the weights; nothing is loaded to find it."""
         return model_id(self.model, self.pinned)
 
     @property

@@ -71,7 +71,7 @@ def quiet() -> None:
 
 
 def refuse_new_weights(model: str, report: Mapping[str, Any], parameter: str) -> None:
-    """Raise AnnotatorError where a checkpoint lacked weights: transformers would go on with random ones.
+    """Raise AnnotatorError where a checkpoint lacked weights: transformers would continue with random ones.
 
     Args:
         model: its name, for the message.

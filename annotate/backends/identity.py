@@ -1,4 +1,4 @@
-"""The identity of a model: an id that changes with what is loaded, found without loading it."""
+"""The identity of a model: an id that changes with its files, found without loading it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 CACHED_FROM = 1 << 20  # bytes of a file
-CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")  # what decides answers: weights, settings, words
+CONTENT = (".json", ".jinja", ".model", ".safetensors", ".txt")  # files that decide answers: weights, settings, words
 
 
 def model_id(model: str, revision: str = "") -> str:

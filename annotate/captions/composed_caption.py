@@ -1,4 +1,4 @@
-"""A caption without a model: plain English composed from what was measured. It cannot know what is seen."""
+"""A caption without a model: plain English composed from measurements. It cannot know the content of the picture."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DETAIL = ((10, "It is soft, without fine detail."), (300, ""), (1e12, "It is sha
 class ComposedCaption(Annotator):
     """A clip in sentences, composed from other annotators' columns.
 
-    They say shape, length, camera, movement, light, colour, detail and text, and leave out what is not known. The same
+    They say shape, length, camera, movement, light, colour, detail and text, and leave out unknown values. The same
     values give the same words.
     """
 

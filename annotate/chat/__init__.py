@@ -1,1 +1,1 @@
-"""Asking chat models: questions and answers, servers and engines that answer, prompts, and parsing what comes back."""
+"""Asking chat models: questions and answers, servers and engines that answer, prompts, and parsing of answers."""

@@ -19,7 +19,7 @@ class Question:
     """A question, about frames or about the text alone.
 
     Args:
-        text: what is asked.
+        text: the question.
         system: the system prompt; "" for none.
         frames: uint8 [T, H, W, 3] RGB in order of time, or each as a JPEG.
         fps: frames per second of `frames`; 0: not known.
@@ -55,7 +55,7 @@ class Chat(ABC):
 
     @property
     def waiting_reason(self) -> str:
-        """Reason for which it waits, such as a server that is away; empty while all is well."""
+        """Reason why it waits, such as a server that is away; empty while it does not."""
         return ""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Chat(ABC):
         """
 
     def close(self) -> None:
-        """Give back what it holds; asking afterwards is an error."""
+        """Release its resources; asking afterwards is an error."""
         return None
 
 

@@ -9,9 +9,9 @@ from reelwright.annotate.chat.model import ChatModel
 
 
 class Budget:
-    """Count what is spent, against `max_cost_usd` and `max_time_s`.
+    """Count costs and time against `max_cost_usd` and `max_time_s`.
 
-    Checked before each request: what is in flight when the limit is reached still counts on top.
+    Checked before each request: requests in flight when the limit is reached still count on top.
     """
 
     def __init__(self, chat: ChatModel) -> None:

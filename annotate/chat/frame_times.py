@@ -19,7 +19,7 @@ class FrameSampling:
         min_frames: per clip.
         max_frames: per clip; equal to min_frames, it is the number for every clip.
         short_side: pixels of the shorter side of a frame.
-        max_pixels: of a whole frame, by which a model's cost goes; 0: no bound.
+        max_pixels: of a whole frame; a model's cost grows with it. 0: no bound.
     """
 
     fps: float = 2.0

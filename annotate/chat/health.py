@@ -19,7 +19,7 @@ class Health:
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
-        self.why = ""  # what has kept it from answering; empty while it answers
+        self.why = ""  # reason why it does not answer; empty while it does
         self.answered_at = float("-inf")
         self._since = self._probe_at = self._interval_s = 0.0
         self._is_away = False

@@ -1,4 +1,4 @@
-"""A chat model as recipes name it: which one, how it answers, where it runs, and what it may cost."""
+"""A chat model as recipes name it: its name, how it answers, where it runs, and its limits on cost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ServerOptions:
     has_one_owner: ClassVar[bool] = False  # several processes may ask it
 
     def resources(self, *, batch: int) -> Resources:
-        """Return what an annotator that asks this server occupies.
+        """Return the resources of an annotator that asks this server.
 
         So many calls run at once that the window stays full while some of them wait for their last answer, in several
         processes where one could not decode for all.
@@ -65,7 +65,7 @@ class TransformersOptions:
     has_one_owner: ClassVar[bool] = False  # each process loads a copy
 
     def resources(self, *, batch: int) -> Resources:
-        """Return what an annotator that holds this model occupies; batch: clips per call."""
+        """Return the resources of an annotator that holds this model; batch: clips per call."""
         return Resources(cpus=1, gpus=self.gpus, batch=batch, own_process=True)
 
     def per_process(self, processes: int) -> Self:
@@ -90,7 +90,7 @@ class VllmOptions:
     has_one_owner: ClassVar[bool] = True  # the process that started the engines
 
     def resources(self, *, batch: int) -> Resources:
-        """Return what the annotator that owns the engines occupies; batch: clips per call."""
+        """Return the resources of the annotator that owns the engines; batch: clips per call."""
         return _asking(self.concurrency, batch, 1)
 
     def per_process(self, processes: int) -> Self:
@@ -113,8 +113,8 @@ _OPTIONS: Mapping[str, type[Options]] = {
 class ChatModel:
     """A chat model and how it is asked: the parameter `chat` of annotators, flat as recipes write it.
 
-    `sampling` and `options` are its parts. Only what decides an answer is in fingerprints; what decides where, how fast
-    and at what price it is made is `runtime`.
+    `sampling` and `options` are its parts. Only settings that decide an answer are in fingerprints; settings of its
+    place, speed and price are `runtime`.
 
     Args:
         model: id at the server or on the hub, or a folder.
@@ -223,11 +223,11 @@ class ChatModel:
         return None if self.backend == "server" else hub_source(self.model, self.revision)
 
     def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
-        """Return the price of so many tokens, in USD."""
+        """Return the price of a number of tokens, in USD."""
         return (input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output) / 1e6
 
     def resources(self, *, batch: int) -> Resources:
-        """Return what an annotator that asks this model occupies; batch: clips per call."""
+        """Return the resources of an annotator that asks this model; batch: clips per call."""
         return self.options.resources(batch=batch)
 
     def per_process(self, processes: int) -> Self:

@@ -45,7 +45,7 @@ def chat_of(annotator: Computes) -> ChatModel | None:
 
 
 def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
-    """Return what the annotator used in this process since the last call; empty where it asks no model.
+    """Return the annotator's usage in this process since the last call; empty where it asks no model.
 
     Returns:
         {name: {"input_tokens", "output_tokens", "usd"}}.
@@ -55,7 +55,7 @@ def take_usage(annotator: Computes) -> dict[str, dict[str, float]]:
 
 
 def waiting_reason(annotator: Computes) -> str:
-    """Return what the annotator's model waits for in this process; empty where it asks none, or has not yet."""
+    """Return the reason why the annotator's model waits in this process; empty where it asks none, or has not yet."""
     opened = _opened_by(annotator)
     return opened.waiting_reason if opened else ""
 

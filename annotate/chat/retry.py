@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 FIRST_S, LONGEST_S = 0.5, 30.0  # waits between attempts: doubled each time, up to
-LONGEST_ASKED_S = 120.0  # what a server's Retry-After may ask for at most
+LONGEST_ASKED_S = 120.0  # longest wait that a server's Retry-After may ask for
 RETRYABLE = frozenset({408, 409, 425, 429})  # and all from 500
 OVERLOADED = frozenset({429, 502, 503, 504, 529})  # says nothing about the question
 

@@ -84,7 +84,7 @@ class ServerChat(Chat):
 
     @property
     def waiting_reason(self) -> str:
-        """Reason for which requests wait; empty while the server answers."""
+        """Reason why requests wait; empty while the server answers."""
         return self.health.why
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ class TransformersChat(Chat):
         }  # fmt: skip
 
     def _messages(self, question: Question) -> list[dict[str, Any]]:
-        """In the form of transformers' chat templates; what the text says of control tokens is left out."""
+        """In the form of transformers' chat templates; control tokens are removed from the text."""
         said = [("system", question.system, []), ("user", question.text, self._shown(question))]
         return [
             {"role": role, "content": [*shown, {"type": "text", "text": text}] if self._sees else text}

@@ -57,7 +57,7 @@ class VllmChat(Chat):
 
     @property
     def waiting_reason(self) -> str:
-        """Reason for which requests wait; empty while the engines answer."""
+        """Reason why requests wait; empty while the engines answer."""
         return next((server.waiting_reason for server in self._servers if server.waiting_reason), "")
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Annotators of movement over time: optical flow, what the camera does, combed lines of interlaced film."""
+"""Annotators of movement over time: optical flow, movement of the camera, combed lines of interlaced film."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 from reelwright.annotate.contract import Annotator, Column, Frames
 
 CELL = 16  # pixels; cells are judged whole, so that noise averages out
-MOVES = 6.0  # grey levels by which a cell must change to the next frame: what stands still is never combed
+MOVES = 6.0  # grey levels by which a cell must change to the next frame: still cells are never combed
 CLEAR, CLEAR_SHARE = 1.5, 0.15  # grey levels, and share of both differences, from which neither of them is noise
 FEWEST = 3  # cells that say something; fewer are a speck
-EVERY = 4  # columns: of so many one is asked about slow movement
+EVERY = 4  # columns: one of this many is tested for slow movement
 STEADY = 24.0  # grey levels; a pixel that changes more moves too fast for its change to be followed by a straight line
 SEEN = 0.3  # grey levels of change that a frame must have, of each pixel asked, for slow movement to be seen in it
 SURE = 8.0  # standard errors by which fields must lie apart
@@ -22,7 +22,7 @@ UPPER = 75  # percentile over frames: of film carried to video two frames in fiv
 
 
 class Combing(Annotator):
-    """Share of what moves whose lines resemble the next but one more than their neighbours.
+    """Share of the moving picture in which lines resemble the next but one more than their neighbours.
 
     In a picture of one moment neighbouring lines are the more alike; where two fields of different moments are woven,
     every other one is. Asked of moving cells alone, so that fine horizontal patterns that stand still do not count.

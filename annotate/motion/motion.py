@@ -1,4 +1,4 @@
-"""Motion, split into what the camera does and what moves before it."""
+"""Motion, split into the camera's and that of things before it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Motion(Annotator):
     """Dense optical flow (DIS: Kroeger et al., 2016) between consecutive frames spread over the clip.
 
     Flow counts where the picture changed: on flat walls, coding noise makes it crawl. The camera's part is an affine
-    motion fitted robustly to what changed or has texture; the rest is local. A ribbon, some 36 times as long as wide or
-    more, has too few pixels across.
+    motion fitted robustly to places that changed or have texture; the rest is local. A ribbon, some 36 times as long as
+    wide or more, has too few pixels across.
     """
 
     name, version = "motion", 2

@@ -1,1 +1,1 @@
-"""Annotators of what is laid over the picture: burnt-in text, watermarks, logos."""
+"""Annotators of overlays: burnt-in text, watermarks, logos."""

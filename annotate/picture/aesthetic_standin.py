@@ -18,7 +18,7 @@ BLUR = 9  # pixels (Crété-Roffet et al.)
 SEEN = 1.0  # mean grey levels between neighbours below which a part of the frame shows nothing but coding noise
 _OFF = np.arange(256, dtype=np.float32) / 255 - WELL_EXPOSED
 _EXPOSURES = np.exp(-(_OFF**2) / (2 * EXPOSURE_WIDTH**2))  # by grey
-THIRDS_WIDTH = 0.1  # standard deviation, in sides of the frame, of what lies on a power point
+THIRDS_WIDTH = 0.1  # standard deviation, in sides of the frame, of the weight around a power point
 
 
 class AestheticStandin(Annotator):

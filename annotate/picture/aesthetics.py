@@ -49,7 +49,7 @@ class Aesthetics(Annotator):
     @property
     def needs(self) -> Frames:
         """Frames in colour."""
-        return Frames(count=self.frames, height=448, color="rgb")  # twice what the model takes: it scales by itself
+        return Frames(count=self.frames, height=448, color="rgb")  # twice the model's size: it scales by itself
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Aesthetics(Annotator):
 
     def batch(self, clips: Sequence[tuple]) -> list[dict[str, Any]]:
         """Score the frames of each clip, and pool."""
-        head = self._head  # first: it says what is wrong with it before the large model is loaded
+        head = self._head  # first: its faults are reported before the large model is loaded
         scores = head(self._encoder.embed_images([frame for (clip,) in clips for frame in clip]))
         ends = np.cumsum([len(clip) for (clip,) in clips])
         return [{"aesthetic_score": float(_POOL[self.pool](part))} for part in np.split(scores, ends[:-1])]

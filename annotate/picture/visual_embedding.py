@@ -39,7 +39,7 @@ class VisualEmbedding(Annotator):
     @property
     def needs(self) -> Frames:
         """Frames in colour."""
-        return Frames(count=self.frames, height=448, color="rgb")  # twice what the model takes: it scales by itself
+        return Frames(count=self.frames, height=448, color="rgb")  # twice the model's size: it scales by itself
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:

@@ -20,7 +20,7 @@ from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vecto
 BY_TERMS = "c-tf-idf"
 COMPOSED = "composed_caption"
 OF_COMPOSED = " of composed captions"  # after who named it, where most of the cluster's captions are
-NAMED_BY = 200  # captions of a cluster whose words count, nearest to its middle first
+NAMED_BY = 200  # captions of a cluster that are read, nearest to its middle first
 SHOWN = 20  # captions of a cluster that a model is shown
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from reelwright.annotate.contract import Column, SetAnnotator
 from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
-
-SAME = 0.01  # cosine distance below which captions say the same: sentences that differ by an article
-CHUNK = 1024  # clips at once, against all others
+from reelwright.curation.store.crowding import Neighbourhood
 
 
 @dataclass(frozen=True)
@@ -48,45 +44,5 @@ class Density(SetAnnotator):
         """Weigh how crowded each clip's neighbourhood is, exactly up to `exact_up_to` clips."""
         rows, vectors, _ = vectors_of(clips)
         ids = clips["clip_id"].take(pa.array(rows)).to_pylist()
-        exact = len(ids) <= self.exact_up_to
-        reference = np.arange(len(ids)) if exact else sample(ids, self.reference, self.seed)
-        density = densities(vectors, reference, self.k)
+        density = Neighbourhood(self.k, self.exact_up_to, self.reference, self.seed).density(ids, vectors)
         return {"density": spread_out(density, rows, len(clips), pa.float32())}, None
-
-
-def densities(vectors: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
-    """Return densities, float32 [N] with mean 1.
-
-    Args:
-        vectors: unit vectors, float32 [N, D].
-        reference: int [R], rows that neighbours are among.
-        k: neighbours.
-    """
-    own = np.full(len(vectors), -1)
-    own[reference] = np.arange(len(reference))
-    others = vectors[reference].T.copy()
-    share = len(reference) / max(1, len(vectors))
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(vectors), CHUNK)]
-    parts = [_chunk(vectors[one], own[one], others, k, share) for one in chunks]
-    found = np.concatenate([np.zeros(0, np.float32), *parts])
-    return found / found.mean() if len(found) else found
-
-
-def _chunk(vectors: np.ndarray, own: np.ndarray, others: np.ndarray, k: int, share: float) -> np.ndarray:
-    """share: of all clips that `others` are, by which the count of equal captions is scaled up."""
-    alike = vectors @ others  # [C, R]
-    mine = np.flatnonzero(own >= 0)
-    alike[mine, own[mine]] = -np.inf  # a clip is no neighbour of its own
-    k = min(k, others.shape[1] - 1)
-    if k < 1:
-        return np.ones(len(vectors), np.float32)
-    nearest = np.partition(alike, -k, axis=1)[:, -k:]
-    distance = np.maximum(SAME, 1 - nearest.mean(axis=1))
-    same = np.count_nonzero(alike > 1 - SAME, axis=1) / share
-    return np.asarray(np.maximum(1, same / k) / distance, np.float32)
-
-
-def sample(ids: Sequence[str], count: int, seed: int) -> np.ndarray:
-    """Return the rows of the `count` ids with the smallest hash, int [count], ascending."""
-    hashes = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=8).digest() for one in ids]
-    return np.sort(np.array(sorted(range(len(ids)), key=hashes.__getitem__)[:count]))

@@ -1,1 +1,1 @@
-"""Small inputs that once came out wrong, curated by `reel curate` and held against what is right."""
+"""Small inputs that once came out wrong, curated by `reel curate` and compared with the truth."""

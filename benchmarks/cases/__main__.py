@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def judge(cases: list[Case], work: Path) -> Iterator[tuple[Case, list[str]]]:
-    """Each case with what is wrong with it. Videos that share a recipe are curated in one run."""
+    """Each case with its faults. Videos that share a recipe are curated in one run."""
     together = defaultdict(list)
     for case in cases:
         together[case.settings].append(case)

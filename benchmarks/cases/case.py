@@ -10,6 +10,7 @@ from typing import Any
 
 from reelwright.curation.store import Store
 
+TRIES, NOT_STARTED = 3, "Ray did not start"  # on a machine that is overloaded; nothing was read then
 MANIFESTS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt"}
 
 
@@ -37,7 +38,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a run printed, and the store it left."""
+    """The output of a run, and the store it left."""
 
     exit_code: int
     output: str
@@ -66,11 +67,14 @@ def load_cases(folder: Path) -> list[Case]:
 
 
 def curate(inputs: list[Path], store: Path, settings: tuple[str, ...] = ()) -> Outcome:
-    """Run `reel curate` as a user does, and read what is in the store afterwards."""
+    """Run `reel curate` as a user does, and read the store afterwards."""
     options = [part for setting in settings for part in ("--set", setting)]
     reel = [sys.executable, "-m", "reelwright.pipelines.cli"]
     command = [*reel, "curate", *map(str, inputs), "--store", str(store), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+    for _ in range(TRIES):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+        if NOT_STARTED not in done.stderr + done.stdout:
+            break
     outcome = Outcome(done.returncode, done.stdout + done.stderr)
     if (store / "sources.lance").exists():
         outcome.store = opened = Store.open(store)

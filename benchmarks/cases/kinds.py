@@ -1,4 +1,4 @@
-"""What is right for a video of one kind beyond the laws of all: one function per kind number."""
+"""Truth for a video of one kind beyond the laws for all: one function per kind number."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -22,7 +22,7 @@ def kind(*numbers: int) -> Callable[[Check], Check]:
 
 
 def broken(case: Case, outcome: Outcome) -> Iterator[str]:
-    """What a case's own kind asks and did not get."""
+    """Unmet demands of a case's own kind."""
     source = outcome.source_of(case.path)
     if source is None or source["state"] != "ok" or case.kind not in CHECKS:
         return
@@ -59,7 +59,7 @@ def right_stream(case: Case, source: dict[str, Any], clips: list[dict[str, Any]]
 
 @kind(7, 13)
 def rate(case: Case, source: dict[str, Any], clips: list[dict[str, Any]]) -> Iterator[str]:
-    """Frames over seconds is what the container's length says; a hold does not change a clip's rate."""
+    """Frames over seconds agrees with the container's length; a hold does not change a clip's rate."""
     _, seconds = oracle.describe(case.path)
     frames = oracle.decode(case.path, oracle.main_stream(case.path)).frames
     times = [f.time_s for f in frames if f.time_s is not None]

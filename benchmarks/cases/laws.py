@@ -1,4 +1,4 @@
-"""What must hold for every video, whatever its kind: each law yields a sentence for what breaks it."""
+"""Laws for every video, whatever its kind: each yields a sentence per violation."""
 
 import re
 import tempfile
@@ -21,7 +21,7 @@ PICTURE_LEVELS = 12.0  # mean difference of two pictures of one frame: encoding,
 CONVERTED = {"bt709", "bt470bg", "smpte170m", "unknown", "bt2020nc", "fcc", "smpte240m"}  # matrices the oracle knows
 WHOLE_CLIPS = 3  # of one source
 LONGEST_S = 20.0  # clips.max_s of the default recipe
-FAINT = 0.2  # share of a transition at either end that nobody sees, where it begins and ends softly
+FAINT = 0.2  # invisible share of a transition at either end, where it begins and ends softly
 SWALLOWED = 12  # frames that a transition found may reach beyond the true one on either side
 
 
@@ -92,7 +92,7 @@ def _overlap(clip: dict[str, Any], boundary: list[int]) -> int:
 
 
 def clips_broken(case: Case, source: dict[str, Any], outcome: Outcome) -> Iterator[str]:
-    """A clip shows its frames of the source, in their colours; its rate and length are those of its frames' times."""
+    """A clip shows its frames of the source, in their colours; its rate and length follow its frames' times."""
     clips = sorted(outcome.of(source, "clips"), key=lambda c: c["start_frame"])
     for clip in clips:
         where = f"clip {clip['start_frame']}..{clip['end_frame']}"

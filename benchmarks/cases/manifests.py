@@ -31,7 +31,7 @@ def run(case: Case, folder: Path) -> Outcome:
 
 
 def broken(case: Case, outcome: Outcome) -> Iterator[str]:
-    """What a list's rows ask and did not get."""
+    """Unmet demands of a list's rows."""
     text = _text(case.path)
     named = sorted(set(NAMED.findall(text)))
     if "Traceback" in outcome.output:

@@ -1,4 +1,4 @@
-"""What the ffmpeg command says of a file: its streams, each frame's facts, and pictures by the colours' formulas.
+"""The ffmpeg command's facts of a file: its streams, each frame's facts, and pictures by the colours' formulas.
 
 It shares no code with the project: another build of the decoders, another conversion of colours.
 """
@@ -54,7 +54,7 @@ class FrameFacts:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Facts of one video stream. damage: lines in which the decoder complained."""
+    """Facts of one video stream. damage: lines of complaints by the decoder."""
 
     frames: tuple[FrameFacts, ...]
     damage: int
@@ -110,7 +110,7 @@ def decode(path: Path, stream: int) -> Decoded:
 
 @cache
 def main_stream(path: Path) -> int:
-    """The stream a person would mean: the default one, then the larger one, of those that hold more than one frame."""
+    """The stream a person would mean: the default one, then the larger one, among streams of more than one frame."""
     streams = [s for s in describe(path)[0] if not s.is_cover]
     if len(streams) < 2:
         return streams[0].index if streams else 0

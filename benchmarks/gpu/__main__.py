@@ -3,7 +3,7 @@
 Runs from the repository on a machine with a CUDA torch and triton; other packages are asked for by the blocks that need
 them, and a block that lacks one is left out and says how to install it. Blocks come by weight, each in a process and a
 time box of its own: one that fails or hangs costs the others nothing. Every row is printed, and written to
-OUT/gpu.json and OUT/gpu.md at once, so that a run cut off at any moment leaves what was measured.
+OUT/gpu.json and OUT/gpu.md at once, so that a run cut off at any moment leaves its figures.
 
     python -m benchmarks.gpu --list                       # the blocks
     python -m benchmarks.gpu --blocks kernels sparse      # some of them

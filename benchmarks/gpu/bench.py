@@ -1,4 +1,4 @@
-"""What a block of measurements is given, and how it measures."""
+"""The arguments of a block of measurements, and how it measures."""
 
 import statistics
 import time
@@ -45,7 +45,7 @@ class Bench:
         self.report.note(self.block, text)
 
     def attempt(self, case: str, run: Callable[[], dict[str, Figure]], *, needs_s: float = 0.0) -> bool:
-        """Measure a case and write its row; an error is a note, and the next case goes on.
+        """Measure a case and write its row; an error is a note, and the next case follows.
 
         Args:
             case: its name.

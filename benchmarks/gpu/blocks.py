@@ -1,4 +1,4 @@
-"""The blocks, by weight: what they measure, how long they may take, what they need."""
+"""The blocks, by weight: their figures, time boxes and needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Block:
 
     Attributes:
         name: of the block, and of the function `run` of its module.
-        says: what it measures.
+        says: the figures it measures.
         seconds: its time box, with the start of its process.
         needs: modules beside torch and triton; without them it is left out.
     """

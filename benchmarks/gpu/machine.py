@@ -1,4 +1,4 @@
-"""The machine at hand: what it is, and what it lacks."""
+"""The machine at hand: its parts, and missing ones."""
 
 import platform
 import subprocess
@@ -61,7 +61,7 @@ def peak_tflops() -> float | None:
 
 
 def _peak() -> str:
-    """Say what utilisations divide by, and where it is from."""
+    """Return the peak that utilisations divide by, and its source."""
     import torch
 
     if missing(("pydantic",)):

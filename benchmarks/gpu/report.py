@@ -17,7 +17,7 @@ class Report:
         folder: of gpu.json and gpu.md.
         facts: of the machine: device, clocks, versions.
         rows: by block.
-        notes: by block: errors, and the reason for what was left out.
+        notes: by block: errors, and reasons for left-out cases.
     """
 
     folder: Path

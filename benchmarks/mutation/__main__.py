@@ -85,6 +85,7 @@ def lines(module: str, most: int, seed: int, until: float) -> Iterator[str]:
     if not trial.passes:
         yield f"mutation.{module} left out: its tests fail unchanged"
         return
+    yield f"# {module}: {len(trial.ran)} lines run, {'quick' if trial.quick else 'slow'} trials"
     found = list(mutants((ROOT / module).read_text("utf-8")))
     random.Random(f"{seed} {module}").shuffle(found)
     counts: Counter[str] = Counter()

@@ -30,7 +30,7 @@ class Trial:
     """A module and its tests. passes: unchanged; ran: the lines of the module that ran meanwhile."""
 
     def __init__(self, root: Path, module: str, tests: Sequence[str]) -> None:
-        self.path = root / module
+        self.path, self.quick = root / module, False
         self.name = "reelwright." + module.removesuffix(".py").replace("/", ".")
         self.tests = [str(root / test) for test in tests]
         began = time.monotonic()
@@ -42,11 +42,30 @@ class Trial:
         for name in told.get("modules", ()):  # forked processes have them
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+        own = [name for name in told.get("own", ()) if name != "tests.conftest"]
+        self.quick = self.passes and self._can_swap(own)
+        for name in own if self.quick else ():
+            importlib.import_module(name)
 
     def fate(self, tree: ast.Module) -> str:
         """Return `killed` where a test fails with the changed module, else `survived`."""
-        code = compile(tree, str(self.path), "exec")
-        return "survived" if self._run(lambda: _replace(self.name, self.path, code), self.limit_s) == 0 else "killed"
+        return "survived" if self._survives(tree) else "killed"
+
+    def _can_swap(self, own: Sequence[str]) -> bool:
+        """Whether the tests pass where the project's modules are loaded first, and the module then runs once more."""
+        code = compile(self.path.read_text("utf-8"), str(self.path), "exec")
+
+        def swap() -> Callable[[], None]:
+            for name in own:
+                importlib.import_module(name)
+            return _swap(self.name, self.path, code)
+
+        return self._run(swap, self.limit_s) == 0
+
+    def _survives(self, source: ast.Module | str) -> bool:
+        code = compile(source, str(self.path), "exec")
+        replace = _swap if self.quick else _replace
+        return self._run(lambda: replace(self.name, self.path, code), self.limit_s) == 0
 
     def _run(self, before: Callable[[], Callable[[], None]], limit_s: float) -> int:
         """Run the tests in a fork; the exit code, or -1 where it takes too long."""
@@ -100,6 +119,25 @@ def _replace(name: str, path: Path, code: CodeType) -> Callable[[], None]:
     return lambda: None
 
 
+def _swap(name: str, path: Path, code: CodeType) -> Callable[[], None]:
+    """Run `code` in a module that is loaded, and give all other modules its functions, classes and constants."""
+    module = sys.modules[name]
+    before = {key: value for key, value in vars(module).items() if not key.startswith("__")}
+    exec(code, vars(module))
+    after = {key: (value, vars(module)[key]) for key, value in before.items() if vars(module)[key] is not value}
+    own = {id(old): new for old, new in after.values() if callable(old)}
+    for other in list(sys.modules.values()):
+        held = getattr(other, "__dict__", {})
+        if other is module or not str(getattr(other, "__name__", "")).startswith(("reelwright", "tests")):
+            continue
+        for key, value in list(held.items()):
+            if id(value) in own:
+                held[key] = own[id(value)]
+            elif key in after and after[key][0] is value:
+                held[key] = after[key][1]
+    return lambda: None
+
+
 def _watch(path: Path, told: str) -> Callable[[], None]:
     """Note which lines of a file run; the function that is returned writes them down."""
     ran: set[int] = set()
@@ -122,6 +160,7 @@ def _watch(path: Path, told: str) -> Callable[[], None]:
     def write() -> None:
         sys.settrace(None)
         modules = [name for name in sys.modules if name.partition(".")[0] not in NEVER_SHARED]
-        Path(told).write_text(json.dumps({"lines": sorted(ran), "modules": modules}), "utf-8")
+        mine = [name for name in sys.modules if name.startswith(("reelwright.", "tests."))]
+        Path(told).write_text(json.dumps({"lines": sorted(ran), "modules": modules, "own": mine}), "utf-8")
 
     return write

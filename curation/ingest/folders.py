@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 class Folders:
     """Folders that are walked in one listing. skip: called with each path that is left out, and the reason.
 
-    Linked folders come last, from `linked`: what can be reached without a link is named without.
+    Linked folders come last, from `linked`: a file that can be reached without a link is named without.
     """
 
     def __init__(self, skip: Callable[[str, str], None]) -> None:

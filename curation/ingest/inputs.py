@@ -87,7 +87,7 @@ class Input:
 class Skipped:
     """A file or folder that was found and is not read. reason: a few words, the same for all of a kind."""
 
-    path: str  # as it is on the disk: what is not UTF-8 in it is kept as surrogates
+    path: str  # as it is on the disk: bytes that are not UTF-8 are kept as surrogates
     reason: str
 
 

@@ -222,7 +222,7 @@ def _named(row: Any) -> Any:
 
 
 class _Lines:
-    """Numbered lines, of which some can be put back."""
+    """Numbered lines; a line that was read can be put back."""
 
     def __init__(self, lines: Iterator[tuple[int, str | None]]) -> None:
         self._lines, self._back = lines, deque[tuple[int, str | None]]()
@@ -269,13 +269,13 @@ def _csv_rows(path: str, lines: _Lines, delimiter: str, known: set[str]) -> Iter
 
 
 def _header(lines: _Lines, delimiter: str, known: set[str]) -> tuple[list[str], str]:
-    """(names of the columns, what stands between them)."""
+    """Return (names of the columns, the separator between them)."""
     for _, line in lines:
         if line is None:
             raise ValueError(TOO_LONG)
         if not line.strip("\ufeff \t\r\n,;"):
             continue
-        if line.lower().startswith("sep=") and len(line.strip()) == 5:  # spreadsheets say what they separate by
+        if line.lower().startswith("sep=") and len(line.strip()) == 5:  # spreadsheets name their separator
             delimiter = line.strip()[4]
             continue
         for one in [delimiter] if delimiter else DELIMITERS:

@@ -113,7 +113,7 @@ def _uri(row: Mapping[str, Any]) -> str:
 
 
 def _address(manifest: str, uri: str, allow_http: bool) -> str:
-    """Return where a row's file is. Raises ValueError for what no run reads."""
+    """Return where a row's file is. Raises ValueError for an address that no run reads."""
     _check(uri, "the path")
     if "://" in manifest:
         uri = _beside(manifest, uri)

@@ -1,4 +1,4 @@
-"""From what a user names (folders, files, globs, manifests, URIs) to a list of inputs, in a fixed order."""
+"""From the inputs that a user names (folders, files, globs, manifests, URIs) to a list, in a fixed order."""
 
 import glob
 import os
@@ -37,7 +37,7 @@ MAX_NAMED_IDS = 5  # in a sentence about ids that repeat
 
 
 class NothingFound(IngestError):
-    """No input at all; `skipped` says what there was instead."""
+    """No input at all; `skipped` lists the files there were instead."""
 
     def __init__(self, message: str, skipped: list[Skipped]) -> None:
         super().__init__(message)
@@ -262,7 +262,7 @@ def _shown(suffix: str) -> str:
 
 
 def _listed(uri: str) -> tuple[Any, str, list[str]]:
-    """(file system, the URI's path in it, files it names): one, all below a folder, or what a glob matches."""
+    """(file system, the URI's path in it, files it names): one, all below a folder, or all that match a glob."""
     import fsspec
 
     files, root = fsspec.core.url_to_fs(uri)

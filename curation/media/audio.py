@@ -18,8 +18,8 @@ from reelwright.curation.media.streams import choose_sound
 RATE_HZ = 48_000
 LAYOUT = "stereo"
 SEEK_MARGIN_S = 1.0  # codecs with priming samples need a run-up
-DRIFT_S = 0.1  # a sound whose times differ by less from its samples' count goes on where it stood: jitter would click
-MAX_AHEAD_S = 60.0  # sound in a file lies this near its picture; what is further on is not looked for
+DRIFT_S = 0.1  # sound continues where it stood if its times differ by less from its count: jitter would click
+MAX_AHEAD_S = 60.0  # sound in a file lies this near its picture; sound further on is not looked for
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Reader:
         self.end_s = end_s
         self.parts: list[tuple[int, np.ndarray]] = []
         self.damaged = 0
-        self.untimed = False  # whether there is sound of which nobody knows when it is heard
+        self.untimed = False  # whether there is sound of unknown time
         self.trouble: str | None = None
         self.resampler: Any = None
         self.shape: tuple[str, str, int] | None = None  # that the resampler was made for
@@ -107,7 +107,7 @@ class _Reader:
         if audio is None or audio.codec_context is None or audio.codec_context.codec is None:
             self.trouble = "no decoder for its codec"
             return
-        with contextlib.suppress(av.error.FFmpegError):  # what cannot be seeked in is read from its start
+        with contextlib.suppress(av.error.FFmpegError):  # a file that cannot be seeked in is read from its start
             container.seek(max(0, int((self.start_s - SEEK_MARGIN_S) * 1e6)))
         for packet in self._packets(container, audio):
             report_progress(None)

@@ -1,4 +1,4 @@
-"""A frame's colour tags (ITU-T H.273), in ffmpeg's words, and conversions in which pixels and tags agree."""
+"""A frame's colour tags (ITU-T H.273), in ffmpeg's words, and conversions that keep pixels and tags in agreement."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class Colour:
 
 
 def colour_of(frame: Any) -> Colour:
-    """Read a decoded frame's tags. RGB is full range, whatever it says; so is what is called yuvj."""
+    """Read a decoded frame's tags. RGB and yuvj formats are full range, whatever their tags say."""
     format = frame.format
     is_rgb = bool(format.is_rgb or format.has_palette)
     is_full = is_rgb or format.name.startswith("yuvj")

@@ -18,7 +18,7 @@ from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sandbox_child import report_progress
 
 MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001 has it
-LEADING_FRAMES = 16  # that may follow a keyframe and be shown before it: as many as H.264 and HEVC can reorder
+LEADING_FRAMES = 16  # that may follow a keyframe and be shown before it: the most that H.264 and HEVC can reorder
 SEEK_MARGIN_S = 10.0  # a gap shorter than this is decoded through, a longer one is jumped over
 
 
@@ -29,7 +29,7 @@ class CutSpec:
     `start_pts` and `last_pts` are the timestamps of its first and last frame; None where timestamps cannot be trusted.
     `size` (w, h; upright) is that of the frame that `crop` lies in: a stream may change its size half-way. None: the
     clip's first frame's. `duration_s`: how long its frames are shown; None: as long as the source's rate says.
-    `may_seek`: False where keyframes are not what they claim to be, and frames are decoded from the file's start.
+    `may_seek`: False where frames are falsely marked as keyframes, and frames are decoded from the file's start.
     `is_interlaced`: any of its frames is flagged so.
     """
 

@@ -28,11 +28,11 @@ CONTAINERS = (
 )
 MAX_PIXELS = 8192 * 8192  # of one frame; a larger one is a decompression bomb or wants its own pipeline
 MAX_STREAMS = 64
-MAX_LOST = 1_000_000  # lost packets whose times are kept
+MAX_LOST = 1_000_000  # lost packets with known times
 STATE_DURATION = ("matroska", "webm", "flv", "asf", "mxf", "mov")  # containers that say how long they are
-MAX_WAITING = 256  # packets in a decoder whose frames have not come yet; decoders hold back 16, threads a few more
+MAX_WAITING = 256  # packets in a decoder that have not become frames yet; decoders hold back 16, threads a few more
 UNSPECIFIED = 2  # of colour tags (ITU-T H.273)
-COLOUR_TAGS = (  # what it is, PyAV's name of it, values that swscale converts (H.273)
+COLOUR_TAGS = (  # field, PyAV's name of it, values that swscale converts (H.273)
     ("matrix", "colorspace", frozenset({1, 2, 4, 5, 6, 7, 9})),
     ("transfer", "color_trc", frozenset({1, 2, *range(4, 9), *range(11, 19)})),
     ("primaries", "color_primaries", frozenset({1, 2, *range(4, 13), 22})),
@@ -69,7 +69,7 @@ class Video:
 
     While `frames` decodes: `decode_errors` counts packets that could not be decoded; `is_damaged` says whether the
     decoder had to guess parts of the frame yielded last; `false_keys` counts packets that claim to be keyframes and are
-    none: where there are such, what a seek leads to decodes wrong. `lost_pts` has the times of packets that gave no
+    none: where there are such, frames after a seek decode wrong. `lost_pts` has the times of packets that gave no
     frame for an error.
     """
 
@@ -173,7 +173,7 @@ class Video:
         return self.ear.to(who) if self.ear else contextlib.nullcontext()
 
     def _sound(self) -> list[Any]:
-        """Streams whose packets are looked at to know when all ends; none is decoded."""
+        """Streams with packets that are read to find the end of the file; none is decoded."""
         return list(self.container.streams.audio) if self.ear else []
 
     def _note_end(self, packet: Any) -> None:
@@ -220,7 +220,7 @@ def _alpha_decoder(stream: Any) -> Any:
 
 
 def claimed_end_s(container: Any) -> float:
-    """When a file ends by what its header says; 0 where it says nothing, or libavformat made up what it does not."""
+    """Return when a file ends by its header; 0 where the header says nothing, or libavformat made the value up."""
     stated = any(name in container.format.name.split(",") for name in STATE_DURATION)
     return (container.duration or 0) / 1e6 if stated else 0.0
 
@@ -228,7 +228,7 @@ def claimed_end_s(container: Any) -> float:
 def rate_claims(video: Video) -> list[Fraction | None]:
     """Frame rates that a file names, most trusted first.
 
-    A raw stream has no clock: its average is libavformat's default, and what the codec says is as much as there is.
+    A raw stream has no clock: its average is libavformat's default, and the codec's rate is the only one there is.
     """
     stream = video.stream
     has_clock = bool(stream.duration or video.container.duration or stream.frames)

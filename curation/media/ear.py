@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Self
 
-MAX_SAID = 80  # characters of a message that are kept: it may hold what is in the file
+MAX_SAID = 80  # characters of a message that are kept: it may quote the file
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ear:
     """
 
     def __init__(self) -> None:
-        self.errors: Counter[str] = Counter()  # calls in which libav reported an error and went on, by whom
+        self.errors: Counter[str] = Counter()  # calls in which libav reported an error and continued, by library part
         self.said: dict[str, str] = {}  # the first message of each
         self._who = ""
         self._capture: Any = None
@@ -56,7 +56,7 @@ class Ear:
 
         logging.set_level(None)
         self._capture.__exit__(kind, *error)
-        if self._logs and kind is None:  # what is raised is counted where it is caught
+        if self._logs and kind is None:  # raised errors are counted where they are caught
             self.errors[self._who] += 1
             self.said.setdefault(self._who, _words(self._logs[0][2]))
 

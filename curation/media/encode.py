@@ -61,7 +61,7 @@ class Encoded:
     num_frames: int
     fps: float
     colour: Colour
-    audio_note: str | None = None  # what of the source's sound did not come along
+    audio_note: str | None = None  # the part of the source's sound that is missing
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ Step = tuple[str, str]  # a libavfilter filter and its arguments
 
 
 def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
-    """Return where frames enter. It must know their matrix and range: what is not said here is converted as BT.601."""
+    """Return where frames enter. It must know their matrix and range: frames without them are converted as BT.601."""
     size = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}"
     tags = "" if colour.is_rgb else f":colorspace={colour.matrix}:range={colour.range}"
     return "buffer", f"{size}:time_base={time_base}:pixel_aspect=1/1{tags}"
@@ -294,9 +294,9 @@ class Conversion:
         if self.deinterlace:
             chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
         if source.has_alpha:
-            if source.depth == 8:  # it rounds down: in eight bits that shifts what is opaque by up to three levels
+            if source.depth == 8:  # it rounds down: in eight bits that shifts opaque pixels by up to three levels
                 chain.append(("format", "yuva420p10le|yuva422p10le|yuva444p10le|gbrap10le"))
-            chain.append(("premultiply", "inplace=1"))  # on black: what is transparent there shows no hidden colour
+            chain.append(("premultiply", "inplace=1"))  # on black: transparent pixels show no hidden colour
         chain += _turns(self.orientation)
         if (x, y, w, h) != (0, 0, *self.orientation.size(*self.decoded_size)):
             chain.append(("crop", f"{w}:{h}:{x}:{y}:exact=1"))

@@ -13,7 +13,7 @@ Kind = Literal[
 
 @dataclass
 class MediaError(ReelError):
-    """One file's failure: `message` is a sentence for a person, `detail` what the decoder printed (its tail)."""
+    """One file's failure: `message` is a sentence for a person, `detail` the tail of the decoder's output."""
 
     kind: Kind
     message: str

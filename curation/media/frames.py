@@ -32,7 +32,7 @@ class Frames:
 
     height: frames are scaled so that the shorter side has this many pixels: the height of a landscape frame, the width
         of a portrait one, which would otherwise be judged on a third of the pixels.
-    every_line: only the width is scaled, as if the height were that: what lies in single lines stays.
+    every_line: only the width is scaled, as if the height were that: details of single lines stay.
     pairs: each sample comes with the frame `step` later, so that motion can be measured: [T, 2, H, W].
     """
 
@@ -80,7 +80,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What the container and its packets say, without decoding."""
+    """Facts from the container and its packets, without decoding."""
 
     codec: str
     width: int
@@ -167,8 +167,8 @@ def _sample_packets(
 def decode_wanted(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
     """Yield the frames with these presentation times, exactly as a full decode gives them, on one thread.
 
-    H.264 frames that no other frame refers to and nobody wants are skipped, half of the work at x264's defaults. So are
-    all packets after the last wanted one (in decoding order: after it the decoder is flushed).
+    Unwanted H.264 frames that no other frame refers to are skipped, half of the work at x264's defaults. So are all
+    packets after the last wanted one (in decoding order: after it the decoder is flushed).
     """
     context.thread_count, context.thread_type = 1, "NONE"  # parallelism is over clips
     last = max((i for i, p in enumerate(packets) if p.pts in wanted), default=-1)

@@ -40,7 +40,7 @@ class VideoInfo:
     display_height: int
     rotation: int  # degrees clockwise that the decoded picture is turned to stand upright
     sar: str  # sample aspect ratio, "1:1" for square pixels
-    fps: float  # average by the container; the scan replaces it by what was decoded
+    fps: float  # average by the container; the scan replaces it by the decoded one
     frames_hint: int  # by the container; 0 where it does not say
     duration_s: float  # by the container; 0 where it does not say
     bitrate_bps: int

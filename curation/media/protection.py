@@ -44,7 +44,7 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, in
         length, kind, begins = int.from_bytes(header[:4], "big"), header[4:8], start + 8
         if length == 1:
             length, begins = int.from_bytes(header[8:16], "big"), start + 16
-        elif length == 0:  # to the end of what holds it
+        elif length == 0:  # to the end of the box around it
             length = end - start
         if length < begins - start:
             return

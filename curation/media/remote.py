@@ -1,4 +1,4 @@
-"""Bytes behind a URI, through fsspec: read once from end to end, or as a file in which a demuxer may seek."""
+"""Bytes behind a URI, through fsspec: read once from end to end, or as a file that a demuxer may seek in."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ def open_stream(uri: str) -> Any:
 
 
 def open_seekable(uri: str) -> Any:
-    """Open a file in which one may seek.
+    """Open a file that can be seeked in.
 
     Where a server answers no request for a range of bytes, a copy without a name is made in the folder for temporary
     files.

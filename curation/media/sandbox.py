@@ -64,7 +64,7 @@ class Sandbox:
 
         max_s: how long it may take in all, however much progress it reports.
 
-        Raises MediaError: what the function raised, or `crash`, `timeout`, `memory` for what happened to the child.
+        Raises MediaError: the function's own, or `crash`, `timeout`, `memory` for the end of the child.
         """
         child = self._start()
         self._stderr.clear()

@@ -28,7 +28,7 @@ _out: BinaryIO | None = None
 
 
 def report_progress(value: Any) -> None:
-    """Tell the parent that work goes on. Call it often (it costs a clock reading); at most one message a second."""
+    """Tell the parent that work continues. Call it often (it costs a clock reading); it sends once per second."""
     global _progress_at  # noqa: PLW0603 - one child, one clock
     now = time.monotonic()
     if _out is not None and now - _progress_at >= PROGRESS_EVERY_S:

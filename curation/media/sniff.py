@@ -20,7 +20,7 @@ VIDEOS = (
     (b"\x00\x00\x01\xb3", "mpeg"), (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"), (b"DHAV", "dav"),
     (b"DKIF", "ivf"), (b"YUV4MPEG2 ", "y4m"), (b".RMF", "rm"), (b"nut/multimedia container", "nut"),
 )  # fmt: skip
-"""First bytes -> container, of those that need no second look."""
+"""First bytes -> container, of the containers that need no second look."""
 
 NO_VIDEOS: tuple[tuple[bytes, Kind, str], ...] = (
     *((magic, "not_video", f"it is a packed file ({name}); unpack it") for magic, name in (
@@ -100,7 +100,7 @@ def refuse_protected(uri: str, file: Any) -> None:
 
     Args:
         uri: path or URI of the file.
-        file: the open binary file, whose position is kept; None for a local path.
+        file: the open binary file; its position is kept. None for a local path.
     """
     stood, found = file.tell() if file is not None else 0, None
     with contextlib.suppress(OSError, ValueError), _looked_at(uri, file) as (stream, size):
@@ -217,7 +217,7 @@ def _kind_of_text(start: str) -> str:
 
 
 def _begins(start: str, words: str) -> bool:
-    """XML may say what it is after a prologue."""
+    """Recognise XML, which may name its kind after a prologue."""
     return start.startswith(words) or (words.startswith("<") and start.startswith("<?xml") and words in start[:4096])
 
 

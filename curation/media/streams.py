@@ -9,15 +9,15 @@ from typing import Any
 PEEK_PACKETS = 4096
 PEEK_BYTES = 16 << 20
 ENOUGH = 2  # packets that tell footage from a thumbnail
-FEW = 10  # a track of single pictures with so many times fewer of them than another track has is one of previews
+FEW = 10  # a track of pictures with this many times fewer of them than another track is one of previews
 SINGLE_PICTURES = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl", "ljpeg"})
 COVERS = frozenset({"attached_pic", "timed_thumbnails"})
-PARTS = frozenset({"still_image", "dependent"})  # of another picture, or no moving one: footage only for want of other
+PARTS = frozenset({"still_image", "dependent"})  # of another picture, or not moving: the last choice
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The video stream that is curated, and what there is besides: one short phrase a stream, for the source's note."""
+    """The video stream that is curated, and the others: one short phrase per stream, for the source's note."""
 
     stream: Any
     others: tuple[str, ...]
@@ -71,9 +71,9 @@ def dispositions(stream: Any) -> set[str]:
 
 
 def _frame_counts(container: Any, streams: Sequence[Any], reopen: Callable[[], Any]) -> dict[int, int]:
-    """Frames by index of stream: what an mp4's tables say, else how many packets begin the file, up to a bound."""
+    """Return frames by index of stream: by an mp4's tables, else by packets at the file's beginning, up to a bound."""
     said = {s.index: s.frames for s in streams}
-    if "mp4" in container.format.name and all(said.values()):  # other containers write what they like here
+    if "mp4" in container.format.name and all(said.values()):  # other containers write arbitrary values here
         return said
     return _peek(reopen, [s.index for s in streams])
 

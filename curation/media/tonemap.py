@@ -2,7 +2,7 @@
 
 PQ is decoded by SMPTE ST 2084, HLG by ITU-R BT.2100 with the system gamma of a display of 1,000 nits. Brightness is
 compressed by BT.2390's EETF, applied to the largest of red, green and blue so that hues stay; BT.2020 becomes BT.709 in
-linear light, and what falls outside of it is clipped. Of SDR, full white is BT.2408's reference white.
+linear light, and colours outside of it are clipped. Of SDR, full white is BT.2408's reference white.
 """
 
 import functools
@@ -46,7 +46,7 @@ def hlg_to_nits(signal: np.ndarray) -> np.ndarray:
 
 
 def compress(nits: np.ndarray, peak_nits: float) -> np.ndarray:
-    """BT.2390's EETF from black to `peak_nits` down to WHITE_NITS; what is darker than its knee stays."""
+    """BT.2390's EETF from black to `peak_nits` down to WHITE_NITS; values darker than its knee stay."""
     top = float(nits_to_pq(np.asarray(peak_nits)))
     most = float(nits_to_pq(np.asarray(WHITE_NITS))) / top
     if most >= 1:

@@ -1,4 +1,4 @@
-"""What can be chosen about shot detection."""
+"""Settings of shot detection."""
 
 from __future__ import annotations
 

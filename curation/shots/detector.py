@@ -1,6 +1,6 @@
 """Detectors over a stream of frames, of any length and cut into pieces anyhow, with bounded memory.
 
-What they judge are distinct pictures (see `repeats`), numbered through; what they return is in the source's frames.
+They judge distinct pictures (see `repeats`), numbered through; their results are in the source's frames.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import hashlib
 import importlib.metadata
 from abc import ABC, abstractmethod
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.shots.cascade import detect
+from reelwright.curation.shots.clock import Clock
 from reelwright.curation.shots.config import ShotConfig
 from reelwright.curation.shots.footage import Footage, shrink
 from reelwright.curation.shots.network import OVERLAP, WINDOW, load_network, weights_digest
@@ -23,7 +24,8 @@ from reelwright.curation.shots.repeats import Distinct
 from reelwright.curation.shots.types import Transition
 
 ANALYSIS_WIDTH = 96  # pixels; twice what detection works on, for any aspect ratio
-VERSION = 5  # of the code whose results a fingerprint stands for: raise it whenever they may change
+VERSION = 6  # of the code whose results a fingerprint stands for: raise it whenever they may change
+STANDS_S = 1.0  # a picture that stands longer says nothing about the rate around it
 EDGE = 8  # frames; a transition this close to both ends of a file separates nothing
 
 
@@ -37,16 +39,28 @@ class ShotDetector(ABC):
         self.settled = 0
         self.network_frames = 0  # looked at by the network so far, repeats counted
         self._distinct = Distinct(fps)
+        self._clock = Clock(fps)
+        self._has_ended = False
         self._seen = self._settled = 0  # distinct pictures
 
-    def push(self, frames: np.ndarray) -> list[Transition]:
-        """frames: uint8 RGB [n, h, w, 3], the next ones -> transitions that are final now, in order."""
+    def push(self, frames: np.ndarray, stamps_s: Sequence[float | None] | None = None) -> list[Transition]:
+        """Take the next frames.
+
+        Args:
+            frames: uint8 RGB [n, h, w, 3].
+            stamps_s: their timestamps in seconds, None where one has none; by the rate if not given.
+
+        Returns:
+            Transitions that are final now, in order.
+        """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 [n, h, w, 3]")
+        self._clock.push([None] * len(frames) if stamps_s is None else stamps_s)
         return self._judged(self._distinct.push(frames)) if len(frames) else []
 
     def flush(self) -> list[Transition]:
         """Return the transitions left at the end of the frames; nothing may be pushed after it."""
+        self._has_ended = True
         found = self._judged(self._distinct.flush()) + [self._in_source(t) for t in self._flush()]
         self.settled = self._distinct.numbers[-1]
         return found
@@ -93,7 +107,7 @@ class ShotDetector(ABC):
 
     @abstractmethod
     def _engine(self) -> str:
-        """Version of what does the work outside this package."""
+        """Version of the library that does the work outside this package."""
 
 
 def make_detector(config: ShotConfig, fps: float) -> ShotDetector:
@@ -172,12 +186,12 @@ class CascadeDetector(_Blocks):
     block, context = 1024, 192
 
     def _transitions(self, small: np.ndarray, start: int, begin: int, end: int) -> list[Transition]:
-        numbers = self._distinct.numbers
-        shown = numbers[start + len(small) - 1] - numbers[start]  # frames of the source
-        rate = self.fps * (len(small) - 1) / shown if shown else self.fps
-        shown_at = np.asarray(numbers[start : start + len(small)])
-        times_s = np.append(shown_at, self._end_of(start + len(small))) / self.fps
-        footage = Footage(small, start, rate, self._after_flash(start, start + len(small)), times_s)
+        after = start + len(small)
+        times_s = self._clock.times_s(np.append(self._distinct.numbers[start:after], self._end_of(after)))
+        steps_s = np.minimum(np.diff(times_s[:-1]), STANDS_S)
+        rate = float(1 / steps_s.mean()) if len(steps_s) else self.fps
+        ends = self._has_ended and after == len(self._distinct.numbers) - 1
+        footage = Footage(small, start, rate, self._after_flash(start, after), times_s, ends=ends)
         found, _ = detect(footage, self._run_network, fps=rate, threshold=self.config.cascade_threshold)
         return [Transition(t.first + start, t.last + start, t.confidence) for t in found]
 

@@ -15,9 +15,12 @@ from reelwright.curation.shots.types import Transition
 RISE = 0.01  # of its contrast a picture gains each frame while it fades in
 LOOK = 8  # frames over which a fade's pace is told, and
 PACE = 0.3  # share of its pace so far at which it goes on
+SLOW_LOOKS = (16, 24)  # ... and over which a slow one's is
 HARDLY = 0.5  # of the contrast LOOK frames on: a picture that is there at once has more
+SAME = 0.75  # correlation of textured blocks of frames of a fade
 FARTHEST = 64  # frames a fade is followed
 SETTLED = 0.8  # similarity of frames half a transition apart where the shot beside it has begun
+FADE = 0.6  # confidence of a fade that only a file's first or last frames show
 SHORTEST_SHOT = 8  # frames; less between two gradual transitions is a piece of one
 
 
@@ -28,6 +31,7 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
     """
     state = states(footage)
     found = without_flashes(footage, state, sorted([*exact, *loose], key=lambda t: t.first))
+    found = _with_fades_at_ends(footage, state, found)
     wide: list[Transition] = []
     for index, t in enumerate(found):
         before = wide[-1].last + 1 if wide else 0
@@ -48,6 +52,21 @@ def widen(footage: Footage, exact: Sequence[Transition], loose: Sequence[Transit
         else:
             wide.append(reached)
     return without_long_runs(wide, long_runs(footage, state))
+
+
+def _with_fades_at_ends(footage: Footage, state: np.ndarray, found: list[Transition]) -> list[Transition]:
+    """Add the fade that a file begins or ends with, where so little black or white is seen that no search finds it."""
+    pictures = np.flatnonzero(state == PICTURE)
+    if len(pictures) == 0:
+        return found
+    first, last = int(pictures[0]), int(pictures[-1])
+    before, after = (found[-1].last + 1, found[0].first - 1) if found else (0, len(footage) - 1)
+    if footage.begins and 0 < first <= after and _is_fade(footage, first, 1):
+        found = [Transition(0, _faded(footage, state, first, 1, after, 0), FADE), *found]
+    if footage.ends and before <= last < len(footage) - 1 and _is_fade(footage, last, -1):
+        end = len(footage) - 1
+        found = [*found, Transition(_faded(footage, state, last, -1, before, end), end, FADE)]
+    return found
 
 
 def _settled(footage: Footage, at: int, way: int, limit: int, length: int) -> int:
@@ -92,13 +111,33 @@ def _nearest_blank(state: np.ndarray, at: int, way: int, origin: int) -> int:
 
 
 def _begins_to_show(footage: Footage, at: int, way: int) -> bool:
-    """Whether the picture after (way 1) or before black or white fades in or out, and was not cut to."""
-    ahead = at + way * LOOK
-    return 0 <= ahead < len(footage) and bool(footage.contrast[at] < HARDLY * footage.contrast[ahead])
+    """Whether the picture after (way 1) or before black or white fades in or out, and was not cut to.
+
+    A slow fade, whose contrast takes longer to double, shows the same picture all the while.
+    """
+    for look in (LOOK, *SLOW_LOOKS):
+        ahead = at + way * look
+        if not 0 <= ahead < len(footage):
+            return False
+        is_slow = look > LOOK
+        if footage.contrast[at] < HARDLY * footage.contrast[ahead]:
+            return not is_slow or _is_same_picture(footage, at, ahead)
+    return False
+
+
+def _is_fade(footage: Footage, at: int, way: int) -> bool:
+    """Whether it is the light that begins to show the picture, and not the camera or a thing that moves."""
+    return _begins_to_show(footage, at, way) and _is_same_picture(footage, at, at + way * LOOK)
+
+
+def _is_same_picture(footage: Footage, dim: int, clear: int) -> bool:
+    """Whether frames differ in light and a little motion alone."""
+    texture = footage.texture[dim]
+    return float((texture * footage.matches(clear, dim)).sum()) > SAME * float(texture.sum())
 
 
 def _rises(footage: Footage, blank: int, at: int, way: int, limit: int) -> bool:
-    """Whether a fade goes on, at a pace like that from frame `blank` on: what moves hides it from frame to frame."""
+    """Whether a fade continues at a pace like that from frame `blank` on: motion hides it from frame to frame."""
     look = max(LOOK, abs(at - blank) // 3)
     ahead = at + way * min(look, (limit - at) * way, len(footage) - 1 - at if way > 0 else at)
     if ahead == at:

@@ -15,7 +15,7 @@ SAME = 0.75  # similarity of the scene to itself, some frames on
 
 
 def without_flashes(footage: Footage, state: np.ndarray, found: list[Transition]) -> list[Transition]:
-    """Transitions, in order, but for those of flashing light: what was seen before is seen again right after.
+    """Return transitions, in order, without flashing light: after a flash the picture before it is seen again.
 
     state: of `blank.states`.
     """

@@ -1,4 +1,4 @@
-"""How far a dissolve reaches: what finds it sees its middle, and often too little of its ends.
+"""How far a dissolve reaches: its detection sees its middle, and often too little of its ends.
 
 Each frame is explained as a mixture of one of the old shot and one of the new. Before the transition nothing of the
 new shot is there, whatever moves; within it the new one's share grows at a pace, and the old one's goes the same way.
@@ -18,8 +18,8 @@ PACE = 0.4  # of the pace inside that still counts as going on
 EASED = 0.12  # ... where editors ease a transition in and out
 SMOOTH = 5  # frames over which a pace is taken
 WORSE, BIT = 1.6, 0.03  # times the share that is left unexplained, and a bit, that is about as well explained
-TOUCHES = 2  # frames from an edge of those looked at, within which a transition may go on beyond it
-ALIKE = 0.9  # correlation of the two shots above which no mixture can be told
+TOUCHES = 2  # frames from an edge of the window, within which a transition may continue beyond it
+ALIKE = 0.9  # correlation of the two shots above which no mixture can be recognised
 
 
 def followed(footage: Footage, t: Transition, limits: tuple[int, int]) -> Transition:

@@ -1,4 +1,4 @@
-"""What the cascade remembers of each frame, and how alike two frames are whatever the camera and the exposure did."""
+"""The cascade's memory of each frame, and the likeness of two frames whatever the camera and the exposure did."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Footage:
     """A run of consecutive frames, reduced. Indices are positions in it; `start` is the first one's frame number.
 
     rate: frames per second. after_flash: frames before which light or dark was left out, so that motion leaps there.
-    times_s: when each frame appears, and when the last one ends, [T + 1]; by `rate` unless given.
+    times_s: when each frame appears, and when the last one ends, [T + 1]; by `rate` unless given. begins, ends: whether
+    the file begins with the first frame, and ends with the last one.
     """
 
     def __init__(
@@ -32,10 +33,13 @@ class Footage:
         rate: float = 25.0,
         after_flash: Container[int] = frozenset(),
         times_s: np.ndarray | None = None,
+        *,
+        ends: bool = True,
     ) -> None:
         """small: uint8 RGB [T, 27, 48, 3]."""
         self.small, self.start, self.rate, self.after_flash = small, start, rate, after_flash
         self.times_s = np.arange(len(small) + 1) / rate if times_s is None else times_s
+        self.begins, self.ends = start == 0, ends
         self.grey = small @ _LUMA  # float32 [T, 27, 48]
         self.step = np.zeros(len(small), np.float32)  # mean grey levels changed since the frame before
         self.step[1:] = np.abs(np.diff(self.grey, axis=0)).mean((1, 2))

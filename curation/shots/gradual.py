@@ -1,7 +1,7 @@
-"""Gradual transitions: frames some time apart show different things, and what lies between says how that came about.
+"""Gradual transitions: frames some time apart show different things, and the frames between say how that came about.
 
-Three ways are told apart. A dissolve or fade adds the same picture of change frame after frame, so successive
-differences point the same way. A wipe is a streak (see `wipes`). Motion does neither: what it moves on, it takes back.
+Three ways are distinguished. A dissolve or fade adds the same picture of change frame after frame, so successive
+differences point the same way. A wipe is a streak (see `wipes`). Motion does neither: it reverts its own changes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def different(footage: Footage, gap: int) -> list[Window]:
 
 
 def partly_different(footage: Footage, gap: int) -> list[Span]:
-    """Frames `gap` apart, on the same grid, of which some part shows another scene."""
+    """Frames `gap` apart, on the same grid, that differ in the scene somewhere."""
     step = gap // 4
     starts = np.arange((-footage.start) % step, len(footage) - gap, step)
     still = footage.still_similarity(starts, starts + gap) if len(starts) else np.empty(0)
@@ -129,7 +129,7 @@ def _blend_extent(footage: Footage, window: Window) -> Span:
 
 
 def _along(footage: Footage, begin: int, end: int) -> Span:
-    """Return the run of frames that go on as those from `begin` to `end` do, at no less than PACE of their pace."""
+    """Return the run of frames that continue the change from `begin` to `end`, at no less than PACE of its pace."""
     start, stop = max(0, begin - 3 * (end - begin)), min(len(footage) - 1, end + 3 * (end - begin))
     line = (footage.grey[end] - footage.grey[begin]).reshape(-1)
     step = np.diff(footage.grey[start : stop + 1], axis=0).reshape(stop - start, -1) @ line  # [i] leads to frame i + 1
@@ -146,12 +146,12 @@ def _along(footage: Footage, begin: int, end: int) -> Span:
 
 
 def _free(spans: list[Span], taken: list[Transition]) -> list[Span]:
-    """Those whose ends no known transition separates already."""
+    """Return the candidates with ends that no known transition separates already."""
     return [(s, e) for s, e in spans if not any(t.first <= e and t.last > s for t in taken)]
 
 
 def _clear_of(new: list[Transition], taken: list[Transition]) -> list[Transition]:
-    """Those that overlap none of `taken`, nor an earlier one of themselves."""
+    """Return the candidates that overlap neither `taken` nor an earlier candidate."""
     kept: list[Transition] = []
     for t in new:
         if not any(t.first <= other.last and other.first <= t.last for other in taken + kept):

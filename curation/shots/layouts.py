@@ -12,10 +12,10 @@ from functools import lru_cache
 
 import numpy as np
 
-STEPS = 32  # stages of a transition told apart
+STEPS = 32  # stages of a transition that are distinguished
 LEVELS = 3  # copies of each picture: itself, and blurred for showing at a half and a quarter of its size
 OLD, NEW, BLACK = 0, 1, 2
-PANS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)  # of the picture, by which a camera may turn from one rest to another
+PANS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)  # of the picture: a camera's largest turn from one rest to another
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # where the pictures go; y is down
 
 Sources = tuple[np.ndarray, np.ndarray, np.ndarray]  # picture, and position y, x in it (0 to 1), of each pixel
@@ -33,11 +33,11 @@ class Atlas:
 
     @property
     def pans(self) -> np.ndarray:
-        """Which layouts are what a camera does, bool [K]."""
+        """Return which layouts are a camera's movements, bool [K]."""
         return np.array([name.startswith("pan ") for name in self.names])
 
     def compose(self, old: np.ndarray, new: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-        """float32 [H, W, C] twice -> what each stage of `kinds` [k] makes of them: [k, STEPS, H * W, C]."""
+        """Compose two float32 [H, W, C] by each stage of `kinds` [k]: [k, STEPS, H * W, C]."""
         channels = old.shape[-1]
         copies = [level.reshape(-1, channels) for picture in (old, new) for level in _blurred(picture)]
         return np.concatenate([*copies, np.zeros((1, channels), np.float32)])[self.index[kinds]]

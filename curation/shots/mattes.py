@@ -1,8 +1,8 @@
-"""Transitions of any shape: each place goes from what the old shot shows there to what the new one does, and not back.
+"""Transitions of any shape: each place changes from the old shot's picture to the new one's, and not back.
 
 Ink, irises, clock hands and luma mattes switch places one after the other, soft ones mix them on the way; either way a
-pixel's colours lie between its first and its last and never turn round. What moves through a picture shows a pixel
-other colours meanwhile, and once it has crossed, what was there before is back.
+pixel's colours lie between its first and its last and never turn round. A thing that moves through a picture gives a
+pixel other colours meanwhile, and once it has crossed, the old picture is back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CALM = 1.5  # times the pace before and after that a transition has
 BESIDES = 5  # frames before and after over which that is taken
 FLAT = 12.0  # grey levels of contrast; a plain thing that crosses has less
 BACK = 0.06  # of the change that may be undone for a while
-RETURN, RETURNED = 120, 0.75  # frames after which what only crossed has gone; similarity that then is back
+RETURN, RETURNED = 120, 0.75  # frames after which a thing that only crossed has gone; similarity that then is back
 NOISE = 30.0  # squared grey levels of RGB that say nothing
 SHORTEST, LONGEST = 5, 90  # frames
 
@@ -43,7 +43,7 @@ class Course:
 
 
 def find_mattes(footage: Footage, windows: Iterable[tuple[int, int]], taken: Sequence[Transition]) -> list[Transition]:
-    """Transitions of any shape within windows [start, end] whose ends differ, clear of those `taken`; none overlap."""
+    """Find transitions of any shape within windows [start, end] with different ends, clear of `taken`; none overlap."""
     found: list[Transition] = []
     for start, end in windows:
         quarter = (end - start) // 4

@@ -1,8 +1,8 @@
 """Transitions in which pictures move: pushes, covers, squeezes, cubes, doors.
 
-Each frame between two rests is laid out anew from the picture at its beginning and the one at its end, at every stage
+Each frame between two rests is composed from the picture at its beginning and the one at its end, at every stage
 of every layout (see `layouts`). It is a transition if one layout explains all frames, in order of its stages, far
-better than any mixture of the two pictures at rest does. A camera that pans by its picture's width does what a push
+better than any mixture of the two pictures at rest does. A camera that pans by its picture's width moves as a push
 does, except that its pictures join without a seam, and that it need not rest at the ends.
 """
 
@@ -22,11 +22,11 @@ from reelwright.curation.shots.mattes import is_textured
 from reelwright.curation.shots.types import Transition
 
 SAMPLES = 9  # frames of a window looked at first, at half size
-HINT = 0.5  # what a layout leaves unexplained, of what a mixture does, that is worth a look
+HINT = 0.5  # largest unexplained part by a layout over that by a mixture that is worth a look
 EXPLAINED = 0.33  # ... of a transition
-PANNED = 0.45  # of what a camera's pan leaves unexplained, at most
+PANNED = 0.45  # largest unexplained part over that by a camera's pan
 BACK = 0.08  # of the way that noise may seem to go back
-LEAP = 0.35  # of the way gone from one frame to the next: more, and what lies between was never seen
+LEAP = 0.35  # share of the way from one frame to the next: with more, the stages between were never seen
 BEGINS, ENDS = 0.36, 0.8  # progress of the first and the last frame between: an easing may begin or end with a jump
 SEAM = 1.6  # times the change between neighbouring columns, over the line where pushed pictures meet; a pan's is 1
 FLAT = 4.0  # grey levels; pictures with less contrast could be laid out anyhow
@@ -34,7 +34,7 @@ DETAIL = 0.5  # of the plainer picture's own detail that is seen where it should
 SHORTEST, BRIEF, LONGEST = 4, 8, 90  # frames
 AT_REST = 0.45  # of the transition's pace that a camera may go at before and after
 REST = 4  # frames over which that is looked at
-FAINT = 0.03  # of the way gone, little more than a small pixel, below which stages cannot be told apart
+FAINT = 0.03  # share of the way, little more than a small pixel, below which stages cannot be distinguished
 CREEP = 0.006  # of the way gone, by how far a frame leans towards the next stage, that is still a move
 
 
@@ -64,7 +64,7 @@ class Fit:
 
 
 def find_moving(footage: Footage, windows: Iterable[tuple[int, int]], cuts: Sequence[Transition]) -> list[Transition]:
-    """Find moving transitions within windows [start, end] whose ends differ, the widest windows first; none overlap.
+    """Find moving transitions within windows [start, end] with different ends, the widest windows first; none overlap.
 
     Args:
         footage: the pictures.
@@ -238,7 +238,7 @@ def _explain(
 
 
 def _seamed(footage: Footage, before: int, after: int, name: str) -> bool:
-    """Pushed pictures do not go on from one another where they meet; other layouts have no such line."""
+    """Pushed pictures do not continue one another where they meet; other layouts have no such line."""
     kind, _, way = name.partition(" ")
     if kind != "push":
         return True
@@ -269,7 +269,7 @@ def _rests(footage: Footage, first: int, last: int, fit: Fit) -> bool:
 
 
 def _shift(a: np.ndarray, b: np.ndarray, across: bool) -> int:
-    """Pixels by which b's content has gone on to the right, or down."""
+    """Return the pixels by which b's content has moved to the right, or down."""
     a, b = (a.T, b.T) if across else (a, b)
     reach = len(a) // 3
     errors = {}

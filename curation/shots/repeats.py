@@ -18,13 +18,13 @@ from reelwright.curation.shots.footage import HEIGHT, WIDTH, shrink
 NEW, REPEAT, FLASH = 0, 1, 2
 START = 255.0  # grey levels that the first frame is taken to have changed
 LONGEST_S = 0.3  # a picture that stands longer is a still, not a repeat
-AROUND_S = 1.2  # before and after, in which a pattern has to be seen
+AROUND_S = 1.2  # before and after, where a pattern has to be seen
 SHORTEST_AROUND, LONGEST_AROUND = 16, 72  # frames, whatever rate a file claims
-LOCAL = 16  # pixels of 27 x 48 that changed most: what moves may be as small as a mouth
+LOCAL = 16  # pixels of 27 x 48 that changed most: a moving thing may be as small as a mouth
 NOTHING = 2.0  # grey levels over those: noise of an encoder that repeats a picture
 LITTLE = 6.0  # ... of a coarse one, where hardly a step is
 BETWEEN = 12.0  # ... larger than that and below this, as they are where something slows down and stops
-REAL = 2.0  # grey levels over those that a real step has at least, and
+REAL = 2.0  # grey levels of a real step at least, and
 CLEAR = 5.0  # ... times a repeat's
 FEWEST = 4  # repeats, with real steps on both sides, that make a pattern
 SHARE = 0.1  # of the frames around that are repeats; in 27 frames of 30 they are
@@ -50,7 +50,7 @@ class Distinct:
         self.flashes = array("q")  # source's frames that are flashes
         self._repeats = Repeats(fps)
         self._last: np.ndarray | None = None  # uint8 [27, 48, 3], the frame pushed last
-        self._waiting: list[np.ndarray] = []  # frames not told yet
+        self._waiting: list[np.ndarray] = []  # frames not decided yet
         self._held: list[np.ndarray] = []  # the picture not handed out yet
         self._told = 0
 
@@ -120,7 +120,7 @@ class Repeats:
         return self._tell_until(self._first + len(self._steps) - self._reach)
 
     def flush(self) -> np.ndarray:
-        """As `push`, of all frames that are left: the last picture goes on no longer."""
+        """As `push`, of all remaining frames: the last picture ends."""
         self._has_ended = True
         return self._tell_until(self._first + len(self._steps))
 

@@ -1,4 +1,4 @@
-"""What stands still through a transition: another shot changes the whole picture, a thing that crosses it does not.
+"""The still part of a picture through a transition: another shot changes all of it, a thing that crosses it does not.
 
 `Footage.similarity` asks where texture went, so over bare ground a car is all there is to ask about, and once it has
 left nothing seems to remain. Here every pixel has a say, flat or not.
@@ -10,11 +10,11 @@ import numpy as np
 
 from reelwright.curation.shots.footage import Footage
 
-BESIDE = (2, 6, 12)  # frames from both ends of a transition; what only crosses the picture has gone by the last
+BESIDE = (2, 6, 12)  # frames from both ends of a transition; a thing that only crosses has gone by the last
 SAME, SAME_SHARE = 5.0, 0.04  # a colour that changed by fewer grey levels, plus this share of its own, is the same
 EXPOSURE = 1.6  # times; the most a camera's exposure is taken to change meanwhile
 DARK = 20.0  # grey levels; pixels that stay below, such as bars, belong to any shot
-FEWEST = 0.1  # share of pixels brighter than that which can speak for a picture
+FEWEST = 0.1  # smallest share of pixels brighter than that to judge a picture by
 BINS = 40  # of exposure, in equal ratios from 1 / EXPOSURE to EXPOSURE
 
 
@@ -25,7 +25,7 @@ def standing_share(footage: Footage, first: int, last: int) -> float:
 
 
 def _same_share(before: np.ndarray, after: np.ndarray) -> float:
-    """Share of pixels whose colour one gain explains. before, after: uint8 RGB [27, 48, 3]."""
+    """Return the share of pixels with colours that one gain explains. before, after: uint8 RGB [27, 48, 3]."""
     a, b = before.astype(np.float32), after.astype(np.float32)
     level_a, level_b = a.mean(-1), b.mean(-1)
     gain = _commonest_gain(level_a, level_b)

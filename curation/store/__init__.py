@@ -1,4 +1,4 @@
-"""The store: tables of sources, shots, clips and what is known of them, in LanceDB; SQL, snapshots and export over it.
+"""The store: tables of sources, shots, clips and their facts, in LanceDB; SQL, snapshots and export over it.
 
 The only package that knows Lance. Importing it costs nothing: names below are loaded when they are first used.
 """

@@ -1,7 +1,7 @@
 """Which captions a clip has, in one order for exports and for training.
 
-The order: the column that was asked for, else the clip's own `caption` (a model's), else what a manifest says of its
-span, else of its whole file. A caption composed from measurements says nothing of what is seen, so it is taken only
+The order: the column that was asked for, else the clip's own `caption` (a model's), else a manifest's caption of its
+span, else of its whole file. A caption composed from measurements does not describe the content, so it is taken only
 where its kind, or its column, is asked for.
 """
 

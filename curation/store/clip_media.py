@@ -1,4 +1,4 @@
-"""Clip bytes: written by workers as fragments nobody sees yet, committed by one process, read back in batches by id."""
+"""Clip bytes: written by workers as uncommitted fragments, committed by one process, read back in batches by id."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`Connection`: the tables of one store by name, on a local disk or an object store.
 
-Anyone may read. One process at a time commits: workers hand it rows, or media fragments that nobody sees until it
+Anyone may read. One process at a time commits: workers hand it rows, or media fragments that no reader sees until it
 commits them. Killing it at any moment leaves a store that opens and holds every committed batch.
 """
 
@@ -23,7 +23,7 @@ from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, tab
 
 
 class Connection:
-    """Tables by name: reading, appending, merging and deleting rows. `Store` adds what is built on them.
+    """Tables by name: reading, appending, merging and deleting rows. `Store` adds the rest.
 
     Args:
         uri: a local directory or an object store's URI.

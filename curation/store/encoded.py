@@ -1,4 +1,4 @@
-"""Latents and text states: written by workers as files nobody sees yet, read back by place from many threads.
+"""Latents and text states: written by workers as uncommitted files, read back by place from many threads.
 
 A place is a row's position in a table at one version, so that a reader looks keys up once and then only fetches.
 Tensors of more than 64 KiB are blobs, which Lance reads some three times as fast as a column of bytes; smaller ones

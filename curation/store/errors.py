@@ -12,7 +12,7 @@ from reelwright.errors import ReelError, first_line
 
 
 class StoreError(ReelError):
-    """The store cannot do what was asked: one sentence that says what to do."""
+    """A request that the store cannot serve: one sentence that says what to do."""
 
 
 def lance_reason(error: Exception) -> str:
@@ -39,7 +39,7 @@ def unknown_name(name: str, kind: str, known: Iterable[str], *, see: str) -> Sto
 
 
 NO_ROOM = re.compile(r"no space left|quota exceeded|file too large|os error (28|122|27)\b", re.IGNORECASE)
-NO_ROOM_BYTES = 4 << 20  # with less free, a write that fails has failed for want of room, whatever the message
+NO_ROOM_BYTES = 4 << 20  # with less free, a failed write is for lack of room, whatever the message
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which failures are unresolved, and marking those that a later attempt has resolved."""
+"""Which failures are unresolved, and marking failures that a later attempt has resolved."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unresolved(store: Connection, stage: str | None = None) -> pa.RecordBatchRea
 
 
 def _resolved_conditions(store: Connection) -> list[str]:
-    """Return SQL conditions on `failures_latest f`, each of which means that a later attempt worked."""
+    """Return SQL conditions on `failures_latest f`; each means that a later attempt worked."""
     annotators = [n.removesuffix("_fingerprint") for n in store.schema("clips").names if n.endswith("_fingerprint")]
     fingerprints = {name: f"c.{identifier(f'{name}_fingerprint')}" for name in annotators}
     same = [(name, f"{column} = f.fingerprint") for name, column in fingerprints.items()]
@@ -76,12 +76,12 @@ class Resolver:
 
     Args:
         store: of the process that commits.
-        stages: whose failures are looked after, such as names of annotators.
+        stages: the stages to update, such as names of annotators.
     """
 
     def __init__(self, store: Connection, stages: Collection[str]) -> None:
         self.store = store
-        self.open: dict[str, set[str]] = {stage: set() for stage in stages}  # clips whose failure is unresolved
+        self.open: dict[str, set[str]] = {stage: set() for stage in stages}  # clips with an unresolved failure
         self.worked: dict[str, set[str]] = {}
         for row in unresolved_clips(store, stages).to_pylist():
             self.open[row["stage"]].add(row["clip_id"])

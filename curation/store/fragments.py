@@ -1,6 +1,6 @@
 """Commits of files that are whole.
 
-Where a disk fills up, Lance (pylance 14.0.2) at times takes a file for written whose last part never reached the disk.
+Where a disk fills up, Lance (pylance 14.0.2) at times commits a file although its last part never reached the disk.
 A version with such a file cannot be read, and all that follow hold it: so files are measured before they are committed.
 """
 
@@ -58,7 +58,7 @@ def compact(dataset: Dataset, *, target_rows: int, deleted_share: float) -> None
 
 
 def refuse_short(uri: str, fragments: Iterable[Fragment], blobs: Iterable[int] = ()) -> None:
-    """Raise OSError, as a full disk does, where a file is shorter on disk than what was written to it.
+    """Raise OSError, as a full disk does, where a file is shorter on disk than the bytes written to it.
 
     uri: of the dataset; an object store takes a file whole or not at all, and is not asked.
     blobs: bytes of each blob in them; larger ones are in files beside the columns' own.

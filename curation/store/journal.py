@@ -21,7 +21,7 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.sql_text import literal
 
 TABLE = "journal"
-MERGE_ROWS = datasets.FRAGMENT_ROWS // 4  # per maker: a merge of so many writes about 4 times their bytes
+MERGE_ROWS = datasets.FRAGMENT_ROWS // 4  # per maker: a merge of this many writes about 4 times their bytes
 MERGE_BYTES = 256 * 2**20  # per maker: results are in memory while they are merged
 
 

@@ -2,7 +2,7 @@
 
 A process of this machine is looked up. One of another machine or container cannot be: its lock is a lease, which it
 renews by the file's time every few seconds and which lapses with it. A store on an object store has no such file: there
-Lance's own conflict check is what remains, so start one curation of it at a time.
+Lance's own conflict check remains, so start one curation of it at a time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Upkeep of a store: finding what a crash left behind, merging small files, deleting old versions.
+"""Upkeep of a store: finding leftovers of a crash, merging small files, deleting old versions.
 
 None of it can break a snapshot: its versions of clips, media and sources carry Lance tags, which clean-up respects.
 """
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from reelwright.curation.store.schema import schemas, table_of, tables
 from reelwright.curation.store.sql import connect
 from reelwright.curation.store.sql_text import is_one_of
 
+PLANS = "_plans"
+"""Folder of a store for what training runs derive from it; nothing in it is needed."""
 IDS_A_DELETE = 10_000
 ENCODED_FILE_BYTES = 2**30
 MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows is deleted
@@ -27,7 +31,7 @@ MEDIA_REWRITE_SHARE = 0.5  # a media file moves only once this share of its rows
 
 @dataclass(frozen=True)
 class Orphans:
-    """Rows whose source is not in `sources` with state ok: the open batch of a run that was killed.
+    """Rows of sources without state ok in `sources`: the open batch of a run that was killed.
 
     source_md5s: the sources they name. The rest counts rows.
     """
@@ -69,7 +73,7 @@ def orphans(store: Connection) -> Orphans:
 
 
 def remove_orphans(store: Connection) -> Orphans:
-    """Delete them: media first, since media are found through clips. Returns what was deleted."""
+    """Delete them: media first, since media are found through clips. Returns the deleted counts."""
     with store.committing():
         found = orphans(store)
         if found.media:
@@ -127,7 +131,7 @@ def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
 def delete_old_versions(store: Connection, older_than: timedelta) -> int:
     """Delete versions that no tag pins and that have not been the newest for `older_than`.
 
-    All files that no version has are deleted too, such as those of a killed run. A reader that began since then reads
+    All files that no version has are deleted too, such as a killed run's. A reader that began since then reads
     on. It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
     files younger than a week are kept for a run that may still want them.
 
@@ -164,10 +168,10 @@ class CleanupReport:
 
 
 def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
-    """Compact, then delete old versions, and return what that did to each table.
+    """Compact, then delete old versions, and return the effect on each table.
 
-    Large tensors are not compacted: their copies would cost more than their files do. Raises StoreError while anybody
-    writes.
+    Large tensors are not compacted: their copies would cost more than their files do. Plans of training runs that are
+    older go too: they are made again where they are wanted. Raises StoreError while anybody writes.
     """
     with _all_locks(store):
         files = {table: len(store.dataset(table).get_fragments()) for table in schemas()}
@@ -175,6 +179,7 @@ def cleanup(store: Connection, older_than: timedelta) -> list[CleanupReport]:
             if not table.is_encoded:
                 _compact_table(store, name)
         merge_encoded(store)
+        _drop_plans(store, older_than)
         return [_clean(store, table, files[table], older_than) for table in schemas()]
 
 
@@ -185,6 +190,14 @@ def _clean(store: Connection, table: str, files: int, older_than: timedelta) -> 
     kept = {v["version"] for v in dataset.versions()} - pinned - {dataset.version}
     after = len(dataset.get_fragments())
     return CleanupReport(table, (files, after), stats.old_versions, len(kept), len(pinned), stats.bytes_removed)
+
+
+def _drop_plans(store: Connection, older_than: timedelta) -> None:
+    """Delete plans beside the tables; runs that linked one keep it."""
+    folder = store.path / PLANS if store.path is not None else None
+    for plan in folder.iterdir() if folder is not None and folder.is_dir() else ():
+        if time.time() - plan.stat().st_mtime >= older_than.total_seconds():
+            shutil.rmtree(plan, ignore_errors=True)
 
 
 @contextmanager
@@ -198,7 +211,7 @@ def _all_locks(store: Connection) -> Iterator[None]:
 
 
 def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
-    """Lance goes by the age of a version; a reader has what was the newest when it began, however old that was."""
+    """Lance goes by a version's age; a reader has the version that was the newest when it began, however old."""
     dataset = store.dataset(table)
     began = sorted(v["timestamp"] for v in dataset.versions())
     since = datetime.now(began[-1].tzinfo) - older_than

@@ -61,7 +61,7 @@ class Table:
 
 
 def field(name: str, type: pa.DataType, meaning: str, *, unit: str = "", computed_by: str = "") -> pa.Field:
-    """Return a column with what a reader of it needs to know.
+    """Return a column with the facts for its readers.
 
     Args:
         name: of the column.
@@ -106,7 +106,7 @@ def schemas() -> dict[str, pa.Schema]:
 
 @cache
 def _import_own() -> None:
-    """Import the files of `store/tables`, each of which registers its tables."""
+    """Import the files of `store/tables`; each registers its tables."""
     folder = importlib.import_module(f"{__package__}.tables")
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")

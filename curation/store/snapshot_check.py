@@ -14,12 +14,12 @@ from reelwright.curation.store.snapshot_record import Snapshot
 from reelwright.errors import first_line
 
 PINNED = ("clips", "media", "sources")
-MEDIA_SAMPLES = 16  # clips whose bytes are read whole
+MEDIA_SAMPLES = 16  # clips to read whole
 
 
 @dataclass(frozen=True)
 class SnapshotCheck:
-    """problems: one sentence each; empty for a sound snapshot. media_read: clips whose bytes were read."""
+    """problems: one sentence each; empty for a sound snapshot. media_read: clips that were read whole."""
 
     name: str
     clips: int

@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reelwright.curation.store import snapshot_duplicates, snapshot_weights
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
 from reelwright.curation.store.sql import connect, run
 from reelwright.curation.store.sql_text import identifier, is_one_of
-from reelwright.curation.store.weighting import COLUMN, Balance, weigh
+from reelwright.curation.store.weighting import Balance
 
 VALUE = "value of limit_per"  # a name that no column of clips has
 
@@ -38,11 +39,14 @@ class Draw:
         limit: clips in all; None is every one.
         seed: of the draws, and of `random()` in the query.
         limit_per: at most so many per value of a column, drawn first.
+        distinct: before that, of each group of near duplicates one clip: the largest picture, then the longest, then
+            the smallest id. Clips that no group is known of stay.
     """
 
     limit: int | None = None
     seed: int = 0
     limit_per: LimitPer | None = None
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -57,11 +61,13 @@ class Chosen:
         rows: (clip_id, weight, position).
         fingerprints: annotator -> fingerprint -> clips.
         balance: the record of how the weights were made, where they were.
+        distinct: counts of near duplicates that were left out and of clips without a group, where that was asked.
     """
 
     rows: pa.Table
     fingerprints: dict[str, dict[str, int]]
     balance: dict[str, Any] | None
+    distinct: dict[str, Any] | None
 
 
 def choose(
@@ -70,8 +76,7 @@ def choose(
     versions: Mapping[str, int],
     draw: Draw,
     *,
-    weights: str | None = None,
-    balance: Balance | None = None,
+    weights: str | Balance | None = None,
 ) -> Chosen:
     """Run a query over pinned versions, check its rows, draw from them and weigh them.
 
@@ -80,32 +85,27 @@ def choose(
         sql: returns clip_id, each clip once.
         versions: table -> the pinned version.
         draw: how many of the clips are taken.
-        weights: the query's column of weights.
-        balance: make the weights instead.
+        weights: the query's column of weights, or the rule that makes them.
 
     Raises:
         StoreError: the query is wrong, or returns something else.
     """
-    if weights is not None and balance is not None:
-        raise StoreError(
-            f"weights come from the query's column {weights} or from balance by {balance.by}, not from both; "
-            "leave one out."
-        )
-    limit_per = draw.limit_per
+    limit_per, column = draw.limit_per, weights if isinstance(weights, str) else None
     con = connect(store, versions=versions, config={"threads": 1})  # one thread: ties in ORDER BY fall the same way
     try:
         con.execute("SELECT setseed($s)", {"s": (draw.seed % 2**31) / 2**31}).fetchall()
-        rows = _run(con, store, sql, weights, limit_per.column if limit_per else None)
+        rows = _run(con, store, sql, column, limit_per.column if limit_per else None)
         _refuse_repeats(con, rows)
+        rows, left_out = snapshot_duplicates.leave_out(con, rows) if draw.distinct else (rows, None)
         if limit_per is not None:
             rows = _sample_per(con, store, rows, limit_per, draw.seed)
         rows = rows if draw.limit is None else _sample(con, rows, draw.limit, draw.seed)
         _refuse_unknown(con, rows)
         rows = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
         record = None
-        if balance is not None:
-            rows, record = _balanced(con, store.dataset("clips", versions["clips"]).schema, rows, balance)
-        return Chosen(rows, _fingerprints(con, rows), record)
+        if isinstance(weights, Balance):
+            rows, record = snapshot_weights.balanced(con, store, versions["clips"], rows, weights)
+        return Chosen(rows, _fingerprints(con, rows), record, left_out)
     finally:
         con.close()
 
@@ -200,7 +200,7 @@ def _refuse_unknown(con: Any, rows: pa.Table) -> None:
 def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed: int) -> pa.Table:
     """Keep at most `per.count` clips per value, in the query's order.
 
-    They are the clips whose id hashes lowest with the seed. Clips without a value count as clips of one value.
+    They are the clips with the lowest hashes of id and seed. Clips without a value count as clips of one value.
     """
     if VALUE not in rows.schema.names:
         known = con.execute("SELECT column_name FROM (DESCRIBE clips)").fetchall()
@@ -219,7 +219,7 @@ def _sample_per(con: Any, store: Connection, rows: pa.Table, per: LimitPer, seed
 
 
 def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
-    """Keep the `limit` clips whose id hashes lowest with the seed, in the query's order."""
+    """Keep the `limit` clips with the lowest hashes of id and seed, in the query's order."""
     numbered = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
     con.register("numbered", numbered)
     query = (
@@ -227,28 +227,6 @@ def _sample(con: Any, rows: pa.Table, limit: int, seed: int) -> pa.Table:
         "ORDER BY place"
     )
     return con.sql(query, params={"s": str(seed), "n": limit}).to_arrow_table()
-
-
-def _balanced(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> tuple[pa.Table, dict[str, Any]]:
-    """`rows` with their weights by the pinned clips' density or cluster, and the record of it."""
-    column = COLUMN[balance.by]
-    if column not in schema.names:
-        raise StoreError(
-            f"balance by {balance.by} needs the column {column}, which this store's clips lack; compute it first: "
-            f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
-        )
-    mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
-    made = f"c.{identifier(mark)}" if mark in schema.names else "NULL::VARCHAR"
-    con.register("balanced", rows)
-    found = con.sql(
-        f"SELECT c.{identifier(column)} AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) "
-        "ORDER BY b.position"
-    ).to_arrow_table()
-    weighed = weigh(found.column("value"), found.column("made"), balance)
-    place = rows.schema.get_field_index("weight")
-    return rows.set_column(place, "weight", pa.array(weighed.weights)), {
-        "by": balance.by, "column": column, "alpha": balance.alpha, "cap": balance.cap, **weighed.facts()
-    }  # fmt: skip
 
 
 def _fingerprints(con: Any, rows: pa.Table) -> dict[str, dict[str, int]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-JSON_COLUMNS_ADDED = ("balance", "limit_per")  # columns of JSON that stores of earlier versions lack
+JSON_COLUMNS_ADDED = ("balance", "limit_per", "distinct")  # columns of JSON that stores of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Snapshot:
         created_at: when.
         balance: how its weights were made, where they were: see `weighting.describe`.
         limit_per: {"column", "count"} where so many clips per value were drawn.
+        distinct: {"left_out", "without_group"}, clips, where near duplicates were left out.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Snapshot:
     created_at: datetime
     balance: dict[str, Any] | None = None
     limit_per: dict[str, Any] | None = None
+    distinct: dict[str, Any] | None = None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Snapshot:

@@ -1,7 +1,7 @@
 """Snapshots: a frozen, named set of clips with weights, which later curation, compaction and clean-up cannot lose.
 
 A snapshot is its rows (clip id, weight, position) and three Lance tags that pin the versions of clips, media and
-sources it was made from. Its content hash covers what a training run depends on, which clips with which weights, and
+sources it was made from. Its content hash covers all that a training run depends on, the clips and their weights, and
 not how they came to be chosen: see `snapshot_check.content_hash`. The same SQL with the same limit and seed over the
 same versions gives the same hash: such queries run on one thread, and `random()` in them starts from the seed.
 """
@@ -23,6 +23,7 @@ from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
 from reelwright.curation.store.snapshot_query import Draw, LimitPer
 from reelwright.curation.store.snapshot_record import JSON_COLUMNS_ADDED, Snapshot, SnapshotDiff, Use
+from reelwright.curation.store.snapshot_weights import WeightReview, review
 from reelwright.curation.store.sql_text import literal
 from reelwright.curation.store.weighting import Balance
 
@@ -44,9 +45,9 @@ class Snapshots:
         *,
         limit: int | None = None,
         seed: int = 0,
-        weights: str | None = None,
-        balance: Balance | None = None,
+        weights: str | Balance | None = None,
         limit_per: LimitPer | None = None,
+        distinct: bool = False,
     ) -> Snapshot:
         """Freeze the clips that `sql` returns as `name`.
 
@@ -59,9 +60,10 @@ class Snapshots:
             sql: a SELECT that returns clip_id, each clip once.
             limit: draw that many of the clips by `seed` and the clip ids alone, so in whatever order they came.
             seed: of the draws, and of `random()` in the query.
-            weights: the query's column of weights (finite, above 0; default 1 each).
-            balance: make the weights instead, from the density or the clusters of the clips as pinned.
+            weights: the query's column of weights (finite, above 0), or a balance that makes them from the density or
+                the clusters of the clips as pinned; default: 1 each.
             limit_per: first draw at most so many clips per value of a column, in the same way.
+            distinct: leave out near duplicates before that; see `snapshot_query.Draw`.
 
         Raises:
             StoreError: the name is taken, or the query returns something else.
@@ -71,17 +73,20 @@ class Snapshots:
             versions = {table: self.store.dataset(table).version for table in PINNED}
             if self._find(name) is not None:
                 raise StoreError(f"snapshot {name} exists, and snapshots never change; choose another name.")
-            chosen = snapshot_query.choose(
-                self.store, sql, versions, Draw(limit, seed, limit_per), weights=weights, balance=balance
-            )
-            rows = chosen.rows
+            draw = Draw(limit, seed, limit_per, distinct)
+            chosen = snapshot_query.choose(self.store, sql, versions, draw, weights=weights)
+            rows, column = chosen.rows, weights if isinstance(weights, str) else None
             snapshot = Snapshot(
-                name, sql, limit, seed, weights, rows.num_rows, content_hash(rows), f"snapshot-{name}",
+                name, sql, limit, seed, column, rows.num_rows, content_hash(rows), f"snapshot-{name}",
                 versions["clips"], versions["media"], versions["sources"], chosen.fingerprints, datetime.now(UTC),
-                chosen.balance, asdict(limit_per) if limit_per else None,
+                chosen.balance, asdict(limit_per) if limit_per else None, chosen.distinct,
             )  # fmt: skip
             self._commit(snapshot, rows)
         return snapshot
+
+    def review(self, name: str, heaviest: int = 10) -> WeightReview | None:
+        """Return the effective size of a snapshot's weights and its heaviest clips; None where all weigh the same."""
+        return review(self.store, name, self.show(name).clips_version, heaviest)
 
     def uses(self, name: str) -> list[Use]:
         """Find the runs that `name` was given to since it was made, oldest first."""
@@ -91,7 +96,7 @@ class Snapshots:
         return [
             Use(row["command"], row["started_at"], counts.get("folder") or "")
             for row, counts in found
-            if counts.get("snapshot") == name
+            if name in (counts.get("snapshot"), *counts.get("snapshots", ()))
         ]
 
     def delete(self, name: str) -> None:
@@ -153,12 +158,12 @@ class Snapshots:
         return snapshot_query.with_clip_columns(self.store, rows, columns, clips_version=version, whole=True)
 
     def read_media(self, name: str, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Yield (clip_id, mp4) as pinned: all of the snapshot's, or those of `clip_ids`."""
+        """Yield (clip_id, mp4) as pinned: all of the snapshot's, or `clip_ids` alone."""
         ids = self.rows(name).column("clip_id").to_pylist() if clip_ids is None else clip_ids
         return clip_media.read(self.store.dataset("media", self.show(name).media_version), ids)
 
     def diff(self, a: str, b: str) -> SnapshotDiff:
-        """Return clips that are in one snapshot alone, and those with another weight, sorted by clip id."""
+        """Return the clips that are in one snapshot alone, and clips with another weight, sorted by clip id."""
         old, new = self._weights(a), self._weights(b)
         both = sorted(old.keys() & new.keys())
         return SnapshotDiff(
@@ -174,7 +179,7 @@ class Snapshots:
 
         Args:
             name: of the snapshot.
-            media_samples: clips, spread over the snapshot, whose bytes are read whole; None reads every one.
+            media_samples: number of clips, spread over the snapshot, to read whole; None reads every one.
         """
         return check(self.store, self.show(name), self.rows(name), media_samples)
 
@@ -185,7 +190,7 @@ class Snapshots:
         return Snapshot.from_row(rows[0]) if rows else None
 
     def _commit(self, snapshot: Snapshot, rows: pa.Table) -> None:
-        """Tags, then rows, then the snapshot's own row; what a killed attempt left under the name is replaced."""
+        """Tags, then rows, then the snapshot's own row; leftovers of a killed attempt under the name are replaced."""
         for table in PINNED:
             tags = self.store.dataset(table).tags
             write = tags.update if snapshot.tag in tags.list() else tags.create

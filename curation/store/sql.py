@@ -67,7 +67,7 @@ def connect(
     """Open a DuckDB connection with the store's tables and views.
 
     Args:
-        store: whose tables.
+        store: has the tables.
         tables: names of the tables; default: all, and the views.
         versions: table -> the version to read; default: the newest.
         config: settings of DuckDB.
@@ -110,7 +110,7 @@ def check_one_select(con: Any, query: str, *, pivot: bool = True) -> None:
 
 
 def _explains_a_select(con: Any, query: str) -> bool:
-    """EXPLAIN, but not EXPLAIN ANALYZE, which runs what it explains."""
+    """EXPLAIN, but not EXPLAIN ANALYZE, which runs its query."""
     import duckdb
 
     explained = re.match(r"\s*explain\s+(.*)", query, re.IGNORECASE | re.DOTALL)

@@ -26,7 +26,7 @@ UNKNOWN_COLUMN = (
 
 
 def explain(error: Exception, store: Connection, query: str = "") -> StoreError:
-    """Make one sentence of DuckDB's error, with names that look like what was meant.
+    """Make one sentence of DuckDB's error, with names that look like the wrong one.
 
     query: the text that failed; names are then looked for in its tables alone.
     """

@@ -32,7 +32,7 @@ class LanceScan(pads.Dataset):  # DuckDB knows a scannable object by this class
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the table, with those that are absent from this version."""
+        """Columns of the table, also the columns that are absent from this version."""
         return self._fields
 
     def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **options: Any) -> Any:

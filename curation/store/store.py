@@ -18,7 +18,7 @@ from reelwright.curation.store.snapshots import Snapshots
 
 
 class Store(Connection):
-    """A store: tables of sources, shots, clips and what is known of them. Open one with `Store.open`.
+    """A store: tables of sources, shots, clips and their facts. Open one with `Store.open`.
 
     Example:
         store = Store.open("demo/store")
@@ -73,7 +73,7 @@ class Store(Connection):
     # --- clip bytes ----------------------------------------------------------------------------------------------
 
     def write_media(self, clip_ids: Sequence[str], mp4s: Sequence[bytes]) -> str:
-        """Write clips to files that nobody sees yet, on a worker; return JSON for `commit_media`.
+        """Write clips to uncommitted files, on a worker; return JSON for `commit_media`.
 
         Needs nothing but the uri: `Store(uri).write_media(…)` works without opening a table.
         """
@@ -99,7 +99,7 @@ class Store(Connection):
 
         Args:
             clip_ids: of clips in `media`.
-            batch_bytes: about so many are in memory at a time.
+            batch_bytes: about the bytes in memory at a time.
             version: of `media`; default: the newest.
 
         Raises:
@@ -107,10 +107,14 @@ class Store(Connection):
         """
         return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    def with_media(self, clip_ids: Sequence[str], *, version: int | str | None = None) -> set[str]:
+        """Return the clips among `clip_ids` that `media` has, at a version."""
+        return set(clip_media.locate(self.dataset("media", version), clip_ids))
+
     # --- latents and text states ---------------------------------------------------------------------------------
 
     def write_encoded(self, table: str, rows: Sequence[dict[str, Any]]) -> str:
-        """Write rows of `latents` or `texts` to files that nobody sees yet, on a worker.
+        """Write rows of `latents` or `texts` to uncommitted files, on a worker.
 
         Returns:
             JSON for `commit_encoded`.
@@ -143,7 +147,7 @@ class Store(Connection):
         return Snapshots(self)
 
     def orphans(self) -> Orphans:
-        """Return the rows that a crash left behind: those whose source never became ok."""
+        """Return the rows that a crash left behind: their source never became ok."""
         return maintenance.orphans(self)
 
     def remove_orphans(self) -> Orphans:
@@ -154,7 +158,7 @@ class Store(Connection):
         return maintenance.remove_orphans(self)
 
     def compact(self) -> None:
-        """Merge small files of every table but media, whose bytes move only where most rows were deleted."""
+        """Merge small files of every table; bytes of media move only where most rows were deleted."""
         maintenance.compact(self)
 
     def merge_small_files(self) -> list[str]:

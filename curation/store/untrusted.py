@@ -1,6 +1,6 @@
 """SQL from somebody else, such as a page: one SELECT over the store's tables, with nothing of this machine in reach.
 
-Four walls, each enough for what it is for: DuckDB without file, network or extension access and with its settings
+Four walls, each enough for its purpose: DuckDB without file, network or extension access and with its settings
 locked; one SELECT; in FROM only tables of the store and functions listed here; bounds on time, rows and memory.
 """
 
@@ -79,7 +79,7 @@ def sql_untrusted(
 
 
 def check_reach(con: Any, query: str) -> None:
-    """Raise StoreError if `query` reads anything but tables, views and its own WITH, or calls what is not allowed."""
+    """Raise StoreError if `query` reads anything but tables, views and its own WITH, or calls a forbidden function."""
     tree = json.loads(con.execute("SELECT json_serialize_sql($q)", {"q": query}).fetchall()[0][0])
     if tree["error"]:
         raise StoreError(f"this query cannot be checked, so it is not run: {tree['error_message']}.")

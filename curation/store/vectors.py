@@ -22,7 +22,7 @@ INDEX_FROM_ROWS = 100_000  # below, reading every row takes under a third of a s
 STALE_ROWS = 65_536  # rows outside the index from which it is brought up to date
 COMPRESS_FROM_ROWS = 1_000_000  # from here the index keeps a byte a number instead of four
 PROBES = 128  # partitions searched at least, of the square root of the rows; more where a condition leaves too few rows
-REFINE = 10  # times k candidates whose distance is computed exactly: compressed vectors give doubled ones as well
+REFINE = 10  # times k candidates with an exact distance: compressed vectors give doubled ones as well
 
 
 def nearest(
@@ -64,7 +64,7 @@ def nearest(
 def index_vectors(store: Connection, table: str, column: str) -> bool:
     """Create or update the index of a column of vectors, where the table is large enough.
 
-    Call it once a run has merged its vectors; without it nothing is wrong, only slower.
+    Call it once a run has merged its vectors; without it, searches are right but slower.
 
     Returns:
         Whether the index was created or updated.

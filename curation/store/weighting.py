@@ -2,7 +2,7 @@
 
 The LongCat-Video report draws its fine-tuning data "inversely to density in caption-embedding space" (arXiv
 2510.22200, section 4). A clip of density d, or of a cluster of s clips of the set, weighs d^-alpha or s^-alpha, scaled
-to mean 1. No clip weighs more than `cap`: what the cap takes away goes to the others in proportion, so the mean stays
+to mean 1. No clip weighs more than `cap`: the weight over the cap goes to the others in proportion, so the mean stays
 1. A clip without a value weighs 1, as it would without balance. Nothing here is drawn: the same values give the same
 weights.
 """
@@ -17,11 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reelwright.curation.store.crowding import Neighbourhood, unit
 from reelwright.curation.store.errors import StoreError
 
 COLUMN = {"density": "density", "cluster": "cluster_id"}
 """Properties that a set can be balanced by, and their columns in clips."""
+VECTORS, VECTORS_OF = "caption_embedding", "caption_embedding_model"
+"""Columns of the vectors that density within a set is measured by, and of the model that made them."""
 
+SNAPSHOT, STORE = "snapshot", "store"
 CAP = 10.0
 MAX_ALPHA = 16.0  # beyond, a set is its rarest clips and nothing else
 FLOOR = 1e-9  # of the largest weight before the cap: every clip can still be drawn
@@ -36,6 +40,8 @@ class Balance:
         cap: the largest weight, where the mean is 1.
         alpha: near 0 leaves all clips alike; 1 makes weights inversely proportional, so that uncapped clusters get
             equal mass.
+        within: the set that density is measured in: the clips of the snapshot alone, or all of the store, as `reel
+            annotate` measured it. Clusters are counted in the snapshot.
 
     Raises:
         StoreError: a value is none of these.
@@ -44,6 +50,7 @@ class Balance:
     by: str
     cap: float = CAP
     alpha: float = 1.0
+    within: str = SNAPSHOT
 
     def __post_init__(self) -> None:
         if self.by not in COLUMN:
@@ -52,6 +59,15 @@ class Balance:
             raise StoreError(f"the cap of weights is 1 (the mean) or more, not {self.cap:g}.")
         if not 0 < self.alpha <= MAX_ALPHA:
             raise StoreError(f"the exponent of balance is above 0 and at most {MAX_ALPHA:g}, not {self.alpha:g}.")
+        if self.within not in (SNAPSHOT, STORE):
+            raise StoreError(f"density is measured within the {SNAPSHOT} or the {STORE}, not within {self.within!r}.")
+        if self.by == "cluster" and self.within != SNAPSHOT:
+            raise StoreError("a cluster's clips are counted in the snapshot; leave out the set to measure within.")
+
+    @property
+    def column(self) -> str:
+        """Column of clips that the weights come from."""
+        return VECTORS if self.by == "density" and self.within == SNAPSHOT else COLUMN[self.by]
 
 
 @dataclass(frozen=True)
@@ -99,16 +115,46 @@ def weigh(values: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> W
     usual, foreign = _foreign(made, known)
     usable = known & ~foreign
     if not usable.any():
-        raise StoreError(
-            f"none of these clips has a {COLUMN[balance.by]} to balance by; compute it first: "
-            f"reel annotate --only {'density' if balance.by == 'density' else 'clusters'}"
-        )
+        raise StoreError(f"none of these clips has a {COLUMN[balance.by]} to balance by; {_remedy(COLUMN[balance.by])}")
     some = np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False))[usable]
     rarity = _by_density(some, balance.alpha) if balance.by == "density" else _by_size(some, balance.alpha)
-    weights = np.ones(len(usable))
-    weights[usable] = bounded(np.maximum(rarity, FLOOR), balance.cap)
-    at_cap = int((weights[usable] >= balance.cap * (1 - 1e-12)).sum()) if balance.cap > 1 else 0
-    return Weighed(weights, int(usable.sum()), int((~usable).sum()), int((known & foreign).sum()), at_cap, usual)
+    return _weighed(rarity, usable, int((known & foreign).sum()), usual, balance.cap)
+
+
+def weigh_vectors(ids: pa.ChunkedArray, vectors: pa.ChunkedArray, made: pa.ChunkedArray, balance: Balance) -> Weighed:
+    """Weigh clips by their density among these very clips: what is dense in a store may be rare in a part of it.
+
+    Args:
+        ids: of the clips, each once.
+        vectors: lists of numbers, one per clip or null.
+        made: the model of each vector. Vectors of other models than most cannot be compared.
+        balance: the rule.
+
+    Raises:
+        StoreError: no clip has a vector.
+    """
+    known = np.asarray(vectors.is_valid().to_numpy())
+    usual, foreign = _foreign(made, known)
+    usable = known & ~foreign
+    if not usable.any():
+        raise StoreError(f"none of these clips has a {VECTORS} to measure density by; {_remedy(VECTORS)}")
+    names = np.array(ids.to_pylist(), dtype=object)
+    rows = np.flatnonzero(usable)
+    rows = rows[np.argsort(names[rows], kind="stable")]  # the same densities in whatever order they came
+    flat = vectors.take(pa.array(rows)).combine_chunks().flatten()
+    points = unit(np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(rows), -1))
+    density = np.zeros(len(names))
+    density[rows] = Neighbourhood().density(names[rows].tolist(), points)
+    rarity = _by_density(density[usable], balance.alpha)
+    return _weighed(rarity, usable, int((known & foreign).sum()), usual, balance.cap)
+
+
+def lacks(balance: Balance) -> StoreError:
+    """Return the error of a store whose clips lack the column that a balance needs."""
+    return StoreError(
+        f"balance by {balance.by} needs the column {balance.column}, which this store's clips lack; "
+        f"{_remedy(balance.column)}"
+    )
 
 
 def bounded(rarity: np.ndarray, cap: float) -> np.ndarray:
@@ -133,6 +179,8 @@ def effective_size(weights: np.ndarray) -> float:
 def describe(about: Mapping[str, Any]) -> str:
     """Return a snapshot's record of its balance as a sentence."""
     rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
+    if about["by"] == "density":
+        rule += " among its own clips" if about.get("within") == SNAPSHOT else " among all clips of the store"
     power = "" if about["alpha"] == 1 else f" to the power {about['alpha']:g}"
     total = about["with_value"] + about["without_value"]
     parts = [f"weight ∝ {rule}{power}, mean 1, at most {about['cap']:g} ({about['at_cap']:,} clips at that)"]
@@ -141,6 +189,19 @@ def describe(about: Mapping[str, Any]) -> str:
         parts.append(f"{about['without_value']:,} clips without a {about['column']}{of} weigh 1")
     parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
     return "; ".join(parts) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
+
+
+def _weighed(rarity: np.ndarray, usable: np.ndarray, foreign: int, usual: str | None, cap: float) -> Weighed:
+    """rarity: of the usable clips, in (0, 1]."""
+    weights = np.ones(len(usable))
+    weights[usable] = bounded(np.maximum(rarity, FLOOR), cap)
+    at_cap = int((weights[usable] >= cap * (1 - 1e-12)).sum()) if cap > 1 else 0
+    return Weighed(weights, int(usable.sum()), int((~usable).sum()), foreign, at_cap, usual)
+
+
+def _remedy(column: str) -> str:
+    annotator = {COLUMN["cluster"]: "clusters"}.get(column, column)
+    return f"compute it first: reel annotate --only {annotator}"
 
 
 def _known(values: pa.ChunkedArray, by: str) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Commands for whoever tunes the kernels: what they compile to, and which tiles are fastest."""
+"""Commands to tune the kernels: the code they compile to, and the fastest tiles."""

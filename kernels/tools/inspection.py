@@ -30,7 +30,7 @@ class Code:
     Attributes:
         shared: bytes of shared memory per program.
         registers: registers per thread.
-        spilled: bytes stored and loaded for want of registers.
+        spilled: bytes stored and loaded because registers ran out.
         wgmma: warp-group matrix instructions in its PTX.
         mma: warp matrix instructions in its PTX.
     """
@@ -76,7 +76,7 @@ def compiled(
     options = constants(dim, blocks, tiles, full=(full, full))
     fixed = {name: options.pop(name) for name in list(options) if name in function.arg_names}
     kinds = {name: _kind(name, dtype, fixed) for name in function.arg_names}
-    # as a launch says it, so that what is compiled here is in Triton's cache for it
+    # as a launch passes it, so that a launch finds in Triton's cache the code compiled here
     aligned: dict[tuple[int], list[list[str | int]]] = {
         (i,): [] if kind == "constexpr" else [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(kinds.items())

@@ -1,1 +1,1 @@
-"""The GPU kernels in Triton, what launches them, and their tile sizes."""
+"""The GPU kernels in Triton, their launches and their tile sizes."""

@@ -1,7 +1,7 @@
 """Launch the Triton kernels: the functions of `reelwright.kernels.reference`, for fp16, bf16 and fp32.
 
-fp32 is chosen for its precision: problems with scores too large for it go to `reference`, which computes those in fp64.
-So do scales that are not above 0, with which nobody trains.
+fp32 is chosen for its precision: problems with scores too large for it go to `reference`, which computes them in fp64.
+Scales of 0 and below, which no training uses, go there too.
 """
 
 import math
@@ -157,7 +157,7 @@ def _full(q: Tensor, k: Tensor, call: BlockSparseCall) -> tuple[bool, bool]:
 
 
 def constants(dim: int, capacities: tuple[int, int], tiles: Tiles, *, full: tuple[bool, bool]) -> dict[str, Any]:
-    """Return what a kernel is compiled for: its constants, and the compiler's options.
+    """Return a kernel's compile-time constants, and the compiler's options.
 
     Args:
         dim: numbers per head.

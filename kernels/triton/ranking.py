@@ -50,7 +50,7 @@ def best_blocks(
     Args:
         means_q: [B, heads, query blocks, D], fp64 or fp32.
         means_k: [B, heads, key blocks, D].
-        factor: from products of means to `step`s, of which scores are whole numbers.
+        factor: from products of means to `step`s; scores are whole numbers of steps.
         step: scores closer than this are one.
         seen: bool [query blocks, key blocks]; None: all.
         kept: int32 [query blocks], how many of each row; or, a number, the softmax to reach.

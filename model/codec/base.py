@@ -59,7 +59,7 @@ class Codec(ABC):
 
     @contextmanager
     def tiled(self, tile: int) -> Iterator[None]:
-        """Work on spatial tiles of so many pixels within; 0: on whole frames. A codec without tiles ignores it."""
+        """Set the side in pixels of the spatial tiles to work on; 0: whole frames. A codec without tiles ignores it."""
         yield
 
     @abstractmethod
@@ -88,5 +88,5 @@ def latent_size(frames: int, height: int, width: int) -> tuple[int, int, int]:
 
 
 def pixel_frames(latent_frames: int) -> int:
-    """Frames that so many latent frames decode to."""
+    """Return the number of frames that a number of latent frames decodes to."""
     return STRIDE[0] * (latent_frames - 1) + 1

@@ -3,7 +3,7 @@
 An orthonormal 3D DCT of luma and chroma (BT.601, full range) over blocks of 4 frames × 8 × 8 pixels, of which the
 16 coefficients are kept whose loss would cost most RGB error on moving photographs; the first frame has blocks of its
 own of 1 × 8 × 8, which keep fine spatial waves instead of those in time. `python -m benchmarks.dct_codec --measure`
-prints what the table below was taken from, and without the option how good the pictures are.
+prints the figures of the table below, and without the option the quality of the pictures.
 """
 
 import hashlib

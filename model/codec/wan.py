@@ -43,7 +43,7 @@ class WanCodec(Codec):
 
     @contextmanager
     def tiled(self, tile: int) -> Iterator[None]:
-        """Work on overlapping, blended tiles of so many pixels within; 0: on whole frames. Raises ModelError."""
+        """Set the side in pixels of the overlapping, blended tiles to work on; 0: whole frames. Raises ModelError."""
         before = self.tile
         _check_tile(tile)
         try:

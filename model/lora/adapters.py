@@ -68,7 +68,7 @@ def add_lora(
 
 
 def init_lora(model: nn.Module, *, name: str = "default", seed: int = 0) -> None:
-    """Set an adapter as new (also after `to_empty`, also sharded by FSDP2). What is on the meta device stays so."""
+    """Set an adapter as new (also after `to_empty`, also sharded by FSDP2). Tensors on the meta device stay there."""
     for layer_name, layer in lora_layers(model):
         if name in layer.lora:
             layer.lora[name].reset(seed=zlib.crc32(f"{seed}/{layer_name}".encode()))
@@ -88,7 +88,7 @@ def lora_parameters(model: nn.Module, name: str | None = None) -> list[nn.Parame
 
 
 def adapter_prefixes(model: nn.Module) -> list[str]:
-    """Return what the state's names of each adapter begin with: `blocks.0.attn.qkv.lora.default.`."""
+    """Return the prefix of each adapter's names in a state: `blocks.0.attn.qkv.lora.default.`."""
     return [f"{layer_name}.lora.{name}." for layer_name, layer in lora_layers(model) for name in layer.lora]
 
 

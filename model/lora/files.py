@@ -2,8 +2,8 @@
 
 A layer's tensors are `lora___lorahyphen___` + its module name with `___lorahyphen___` for the dots, then
 `.lora_down.weight`, `.lora_up.weight` (or `.lora_up.blocks.{j}.weight` where the layer is fused) and `.alpha_scale`,
-which holds alpha / rank (in the parity file: 0.5 for alpha 2 and rank 4). Files of others are told by their keys and
-read by `reelwright.model.lora.read_forms`; `reelwright.model.lora.forms` writes them.
+which holds alpha / rank (in the parity file: 0.5 for alpha 2 and rank 4). Files of other trainers are recognised by
+their keys and read by `reelwright.model.lora.read_forms`; `reelwright.model.lora.forms` writes them.
 """
 
 import re
@@ -87,7 +87,7 @@ def write_lora(tensors: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def is_lora(names: Iterable[str]) -> bool:
-    """Return whether names are those of a LoRA file, published or of others."""
+    """Return whether the names belong to a LoRA file, published or of another trainer."""
     names = list(names)
     return any(name.startswith(f"lora{DOT}") for name in names) or looks_like_lora(names)
 
@@ -142,7 +142,7 @@ def to_published(state: Mapping[str, Tensor], *, name: str = "default") -> dict[
 
 def published_tensors(layers: Mapping[str, LayerWeights]) -> dict[str, Tensor]:
     """Return layers' tensors under published keys."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for layer, weights in layers.items():
         fused = len(weights.ups) > 1
         parts = {"down.weight": weights.down, "alpha_scale": weights.scale}

@@ -42,12 +42,12 @@ class Form:
     underscores: bool = False
 
 
-_KOHYA = {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha"}
+_KOHYA = (".lora_down.weight", ".lora_up.weight", ".alpha")
 FORMS: Mapping[str, Form] = {
     "diffusers": Form("pytorch_lora_weights.safetensors", None, "transformer.", ".lora_A.weight", ".lora_B.weight"),
     "fastvideo": Form("lora.safetensors", FASTVIDEO, "", ".lora_A", ".lora_B", alpha=".lora_alpha", whole_alpha=True),
-    "comfyui": Form("lora.safetensors", COMFYUI, "diffusion_model.", **_KOHYA),
-    "kohya": Form("lora.safetensors", COMFYUI, "lora_unet_", **_KOHYA, underscores=True),
+    "comfyui": Form("lora.safetensors", COMFYUI, "diffusion_model.", *_KOHYA),
+    "kohya": Form("lora.safetensors", COMFYUI, "lora_unet_", *_KOHYA, underscores=True),
 }
 
 

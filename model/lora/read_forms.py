@@ -41,7 +41,7 @@ class Piece:
 
 
 def looks_like_lora(names: Iterable[str]) -> bool:
-    """Return whether a file's names are those of a LoRA of others."""
+    """Return whether a file's names belong to a LoRA of another trainer."""
     return any((found := _KEY.fullmatch(name)) and (found["peft"] or found["lora"]) for name in names)
 
 
@@ -134,7 +134,7 @@ def _blocks(layer: str, piece: Piece) -> tuple[Tensor, list[Tensor]]:
 
 @dataclass(frozen=True)
 class _Scales:
-    """What diffusers' header says of ranks and alphas."""
+    """Read ranks and alphas from diffusers' header."""
 
     config: Mapping[str, Any]
 

@@ -92,7 +92,7 @@ def padding(frames: int, condition: int = 0, *, multiple: int = PUBLISHED_MULTIP
 
 
 def output_frames(frames: int, *, spatial_only: bool = False) -> int:
-    """Return the frames that so many frames of the first stage become."""
+    """Return the number of frames that a number of first-stage frames becomes."""
     return frames if spatial_only else 2 * frames
 
 

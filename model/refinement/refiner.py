@@ -145,7 +145,7 @@ class Refiner:
 
 
 def windows(frames: int, window: int = WINDOW, overlap: int = OVERLAP) -> list[tuple[int, int]]:
-    """Return (start, stop) of the windows of a video: 93 frames each, 80 apart; the last one is what is left.
+    """Return (start, stop) of the windows of a video: 93 frames each, 80 apart; the last one has the rest.
 
     Raises:
         ModelError: windows do not move on, or share too little to continue one another.

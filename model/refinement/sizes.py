@@ -13,7 +13,7 @@ from functools import cache
 from reelwright.model.errors import ModelError
 
 SIDES = {"480p": 627, "720p": 960}
-"""Side of the square whose area a size class has, in pixels."""
+"""Side in pixels of the square with the area of a size class."""
 
 MULTIPLE = 32  # of the sizes that are sampled from noise
 REFINED_MULTIPLE = 64  # 8 of the VAE × 2 of the patch × 4 of the attention's block

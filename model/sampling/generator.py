@@ -114,7 +114,7 @@ class Generator:
         initial: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Make long videos whose every segment has prompts of its own. prompts: [segments][B]."""
+        """Make long videos with prompts of their own for every segment. prompts: [segments][B]."""
         parts = self.stream(prompts, seeds, settings, initial=initial, on_step=on_step, segments=len(prompts))
         return torch.cat(list(parts), 2)
 
@@ -204,7 +204,7 @@ class Generator:
         Args:
             condition: texts and initial frames.
             settings: as `condition` was encoded with.
-            generators: on the CPU, one per sample: of the first noise, and of what a stochastic solver adds.
+            generators: on the CPU, one per sample, for the first noise and the noise that a stochastic solver adds.
             solver: in place of the generator's own.
             on_step: called after each step.
         """
@@ -226,7 +226,7 @@ class Generator:
 
         Args:
             latents: of the new frames, [B, C, T, h, w].
-            condition: what they were sampled from.
+            condition: the condition that they were sampled from.
         """
         if condition.latents is not None:
             latents = torch.cat([condition.latents, latents], 2)

@@ -29,7 +29,7 @@ NEGATIVE = (
     "exposure, subtitles, captions, logo, watermark, still picture, frozen frame, jerky motion, jump cut, distorted "
     "face, malformed hands, extra fingers, extra limbs, fused bodies, melting objects, crooked lines, crowded clutter"
 )
-"""Unwanted traits, in our own words: what `reel generate` leads away from unless told otherwise."""
+"""Unwanted traits, in our own words: the default negative prompt of `reel generate`."""
 
 RULES: dict[Rule, Callable[[Tensor, Tensor, float], Tensor]] = {"cfg-zero": cfg_zero, "cfg": cfg}
 

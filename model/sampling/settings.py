@@ -14,7 +14,7 @@ from reelwright.model.sampling.schedules import Schedule
 class Shape:
     """Size of a segment, in pixels.
 
-    frames: those that are given included. overlap: last frames of a segment that the next one continues.
+    frames: including the given ones. overlap: last frames of a segment that the next one continues.
     """
 
     width: int = 832

@@ -1,6 +1,6 @@
 """A text encoder without weights, a stand-in for umT5: every word is a fixed random direction.
 
-A network trained on it learns the captions' words and pairs of neighbours, and nothing of what they mean: synonyms are
+A network trained on it learns the captions' words and pairs of neighbours, not their meaning: synonyms are
 strangers to one another.
 """
 

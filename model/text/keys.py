@@ -36,7 +36,7 @@ class TextKeys(NamedTuple):
     bias: Tensor | None
 
     def keys_of(self, rows: Tensor, batch: int) -> Tensor:
-        """Arrange what was computed of the rows, [R, heads, D], as keys [B, heads, L, D]."""
+        """Arrange values computed per row, [R, heads, D], as keys [B, heads, L, D]."""
         if self.key_index is not None and self.bias is not None:
             # Not a gather: its backward pass would add up the padding's gradients one by one, in the rows' type.
             padding = rows[-1:].expand(batch * self.bias.shape[-1], *rows.shape[1:])
@@ -82,7 +82,7 @@ def packed_keys(states: Tensor, text: PackedText, *, padded_to: int) -> TextKeys
 
 
 def _padding_bias(count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what is added to the scores of two keys, fp32 [B], that they weigh as `count` [B] alike ones.
+    """Return the terms for the scores of two keys, fp32 [B], with which they weigh as much as `count` [B] equal keys.
 
     Two, as autocast rounds a mask to bf16, which would change the weight of one by up to 1.6 %. The first is the
     logarithm rounded down to a bf16 number, and stays exact; the second is the small rest, whose rounding changes the

@@ -1,4 +1,4 @@
-"""What the network's layers are called in the files of others, for writing.
+"""Names of the network's layers in the files of other projects, for writing.
 
 A fused layer's rows are its projections one after another (q, k, v; or k, v), so a third or a half of them is one layer
 of theirs. Names read off FastVideo's converter (hao-ai-lab/FastVideo 935b0a6,
@@ -64,7 +64,7 @@ COMFYUI: LayerNames = {
 
 
 def names_there(layer: str, names: LayerNames) -> tuple[str, ...]:
-    """Return what a layer of this network is called there: one name, or one per projection that it fuses."""
+    """Return the names of a layer of this network there: one, or one per projection that it fuses."""
     block = re.fullmatch(r"blocks\.(\d+)\.(.+)", layer)
     try:
         found = names[f"blocks.*.{block[2]}" if block else layer]

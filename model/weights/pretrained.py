@@ -1,4 +1,4 @@
-"""Folders of published weights: where they are, and a fingerprint of what is in them. Nothing here unpickles."""
+"""Folders of published weights: where they are, and a fingerprint of their content. Nothing here unpickles."""
 
 import hashlib
 import json

@@ -15,7 +15,7 @@ PREFIXES = (
     "lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_",
 )  # fmt: skip
 ANCHORS = {"patch_embed.proj.weight": "FastVideo", "patch_embedding.weight": "ComfyUI"}
-"""A tensor that every checkpoint of the whole network has there, and whose layout that is."""
+"""A tensor that every checkpoint of the whole network has in a layout, and the name of the layout."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ def place_of(name: str) -> Place | None:
     bare = without_prefixes(name)
     if block := re.fullmatch(r"blocks[._](\d+)[._](.+)", bare):
         found = _BLOCK.get(block[2].replace(".", "_"))
-        return found and Place(f"blocks.{block[1]}.{found[0]}", *found[1:])
+        return Place(f"blocks.{block[1]}.{found[0]}", *found[1:]) if found else None
     outside = _OUTSIDE.get(bare.replace(".", "_"))
-    return outside and Place(outside)
+    return Place(outside) if outside else None
 
 
 def without_prefixes(name: str) -> str:
-    """Take off what tools put before the layers' names: `transformer.`, `lora_unet_`, …."""
+    """Remove the prefixes that tools put before the layers' names: `transformer.`, `lora_unet_`, …."""
     before = None
     while name != before:
         before = name
@@ -117,7 +117,7 @@ def without_prefixes(name: str) -> str:
 def published_parts(names: Iterable[str]) -> dict[str, list[str]]:
     """Sort tensors' names there by this network's names: the rows of one here are theirs one after another.
 
-    A name of no layer, and parts of a layer of which another is missing, stay under their own names.
+    A name of no layer stays as it is, and so do the parts of a layer that lacks another part.
     """
     groups: dict[str, dict[Place, str]] = {}
     for name in names:

@@ -19,7 +19,7 @@ FASTVIDEO_CLASS = "LongCatTransformer3DModel"
 """The class that FastVideo's converted folders name; its config calls num_heads num_attention_heads."""
 STEM = "diffusion_pytorch_model"
 ANCHOR = "x_embedder.proj.weight"
-"""A tensor that every checkpoint of the network has: what stands before this name is a prefix."""
+"""A tensor that every checkpoint of the network has: the text before this name is a prefix."""
 SUBFOLDERS = ("dit", "transformer")
 """The folder of the network in a whole published pipeline."""
 
@@ -234,6 +234,6 @@ def _indexed(index: Path) -> list[Path]:
 
 
 def _prefix(names: Mapping[str, Any], anchor: str) -> str | None:
-    """Return what stands before a name that every checkpoint of a layout has; None where it is not there once."""
+    """Return the text before a name that every checkpoint of a layout has; None unless the name occurs once."""
     found = [n.removesuffix(anchor) for n in names if n == anchor or n.endswith(f".{anchor}")]
     return found[0] if len(found) == 1 else None

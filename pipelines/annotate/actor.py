@@ -35,7 +35,7 @@ class AnnotatorActor:
         self.preparing, self.is_prepared = threading.Lock(), False
         try:
             found = load(name, params)
-        except Exception as error:  # this node lacks what the driver has; no clip is to blame
+        except Exception as error:  # this node lacks files that the driver has; no clip is to blame
             self.refusal = failure_of(name, error, postponed=True)
             return
         assert isinstance(found, Annotator)
@@ -63,7 +63,7 @@ class AnnotatorActor:
         return [replace(results[0], usage=take_usage(self.annotator)), *results[1:]]
 
     def waiting_reason(self) -> str:
-        """Return the reason for which it waits, its model or a server; empty while all is well."""
+        """Return the reason why the actor waits, its model or a server; empty while it does not."""
         if self.refusal:
             return ""
         return waiting_reason(self.annotator) if self.is_prepared else "its model is not loaded yet"

@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 2048  # rows read together: a look-up scans what its index does n
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips for the same annotators. rows: what those read of each clip, and the fingerprints of who made it."""
+    """Clips for the same annotators. rows: each clip's columns that they read, with the columns' fingerprints."""
 
     names: tuple[str, ...]
     clip_ids: tuple[str, ...]

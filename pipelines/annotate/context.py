@@ -17,7 +17,7 @@ class Report:
     Args:
         done: Clips with new columns.
         failed: Clips whose annotation failed.
-        unmeasured: Clips, of those done, in which there was nothing to measure.
+        unmeasured: Done clips in which there was nothing to measure.
         postponed: Clips left for another run.
         seconds: Time of computing, on whatever worker; that of decoding under "decode".
         clips: Ids of clips that some annotator was tried on.
@@ -50,7 +50,7 @@ class AnnotationRun:
         keys: Secrets of servers, from the environment.
         spending: Cost so far, and its limit.
         report: Counts, filled in as the run goes.
-        retry_failed: Ask again what has failed before.
+        retry_failed: Try again the clips that failed before.
     """
 
     store: Store

@@ -41,11 +41,11 @@ class Lane(Protocol):
         """Hand this annotator no more clips."""
 
     def close(self) -> None:
-        """End what the lane holds: queued work is dropped."""
+        """Drop queued work and end the lane's workers."""
 
 
 class TaskLane:
-    """Tasks: for those that look at frames, in a sandbox that decodes once; for the rest, arithmetic on columns."""
+    """Tasks: annotators of frames in a sandbox that decodes once; arithmetic on columns for the rest."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class ActorLane:
         calls = annotator.resources.calls + 1  # one more decodes meanwhile
         actor: Any = ray.remote(AnnotatorActor).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_concurrency=calls + 1
-        )  # one thread is left to say what the others wait for
+        )  # one thread is left to report the reason why the others wait
         params = dict(run.recipe.annotator_params())[annotator.name]
         keys = Keys({key: run.keys[key] for key in annotator.keys})
         arguments = (annotator.name, params, run.store.uri, producers, keys, size)
@@ -138,7 +138,7 @@ class ActorLane:
         return [outcome for result in self.actors.next_done(timeout_s) for outcome in self._outcomes(result)]
 
     def stop(self, name: str) -> None:
-        """Forget queued batches; wait for those in flight."""
+        """Forget queued batches; wait for the batches in flight."""
         self.exhausted = True
         self.actors.queue.clear()
 

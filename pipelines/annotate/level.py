@@ -43,7 +43,7 @@ class Level:
         self.committed_at = time.monotonic()
 
     def run(self) -> None:
-        """Annotate until every clip of the level is done, failed or left; what is computed is kept whatever ends it."""
+        """Annotate until every clip of the level is done, failed or left; results are kept, whatever ends the level."""
         with ExitStack() as stack:
             stack.callback(self._commit, last=True)
             stack.callback(self._count_left)
@@ -54,7 +54,7 @@ class Level:
                 for lane in list(lanes):
                     for outcome in lane.next_done(POLL_S / len(lanes)):
                         self._collect(lane, outcome)
-                    if not lane:  # gives its actors' CPUs and GPUs to those that wait for them
+                    if not lane:  # gives its actors' CPUs and GPUs to the annotators that wait for them
                         lane.close()
                         lanes.remove(lane)
                 if self._is_due():
@@ -103,7 +103,7 @@ class Level:
                 lane.stop(name)
 
     def _is_refused(self, name: str) -> bool:
-        """Return whether a limit on cost forbids it to go on."""
+        """Return whether a limit on cost forbids further calls."""
         why = self.spending.refusal(name)
         if why:
             self.stopped.add(name)

@@ -1,4 +1,4 @@
-"""The annotators of a recipe: loaded, ordered by what they read of one another, with columns of their own."""
+"""The annotators of a recipe: loaded, ordered by the columns they read of one another, with columns of their own."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str,
 
 
 def in_levels(annotators: Mapping[str, Computes]) -> list[list[str]]:
-    """Names in levels: those of a level read columns of earlier levels only. Raises RecipeError for a circle."""
+    """Return names in levels: a level reads columns of earlier levels only. Raises RecipeError for a circle."""
     made_by = {column: name for name, a in annotators.items() for column in a.columns}
     reads = {
         name: {made_by[n.column] for n in stored_needs(a) if n.column in made_by} for name, a in annotators.items()
@@ -75,7 +75,7 @@ def prepare_columns(store: Store, annotators: Mapping[str, Computes]) -> None:
 
 
 def _fits(have: "pa.Field", want: "pa.Field", name: str) -> bool:
-    """Return whether a column can stay as it is; what is wrong with one that somebody else made, the store will say."""
+    """Return whether a column can stay as it is; the store reports the faults of a column that somebody else made."""
     is_ours = (have.metadata or {}).get(b"computed_by", b"").decode() == name
     sizes = [getattr(f.type, "list_size", None) for f in (have, want)]
     return not is_ours or sizes[0] == sizes[1]

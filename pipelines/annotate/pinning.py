@@ -1,6 +1,6 @@
 """Models that a hub hands out, at the commit that is loaded: so that a fingerprint says which weights made a value.
 
-A branch moves. The driver settles what it is now, and all workers load that.
+A branch moves. The driver resolves it to a commit, which all workers load.
 """
 
 import sys
@@ -42,7 +42,7 @@ def pin_models(recipe: CurateRecipe, only: Sequence[str] = ()) -> CurateRecipe:
 def _hub_models(name: str, parameters: Mapping[str, Any]) -> Iterator[Found]:
     try:
         annotator = load(name, parameters)
-    except (ValueError, AnnotatorError):  # `load_annotators` says what is wrong
+    except (ValueError, AnnotatorError):  # `load_annotators` reports the fault
         return
     yield from _in_parts(annotator)
 

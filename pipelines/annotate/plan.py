@@ -60,7 +60,7 @@ def make_plan(
 
 
 def _usage(annotator: Computes, tokens: tuple[float, float] | None, clips: int) -> dict[str, float]:
-    """Estimate the usage of so many clips; tokens: per clip as measured, else as typical."""
+    """Estimate the usage for a number of clips; tokens: per clip as measured, else as typical."""
     chat, tokens = chat_of(annotator), tokens or annotator.typical_tokens
     if chat is None or tokens is None:
         return {}
@@ -90,7 +90,7 @@ def _of_set(store: Store, annotator: SetAnnotator, follows: bool, retry_failed: 
 
 
 def journaled_results(store: Store) -> int:
-    """Results that wait in the journal: of a run that goes on, or of one that was killed."""
+    """Results that wait in the journal: of a run under way, or of one that was killed."""
     return sum(store.read("journal", ["num_rows"]).column(0).to_pylist())
 
 

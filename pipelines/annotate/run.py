@@ -1,8 +1,8 @@
-"""Bring stored clips up to date: compute what an annotator has not computed yet, or computed otherwise.
+"""Bring stored clips up to date: compute values that are missing, or that were computed under other settings.
 
-Annotators go in levels: those of a level read columns of earlier ones only. Within a level they stream side by side,
+Annotators go in levels: a level reads columns of earlier levels only. Within a level they stream side by side,
 each on its lane. Only columns of stale annotators are touched; a clip on which one has failed is left alone until the
-annotator or what it reads changes, or a retry is asked for.
+annotator or its inputs change, or a retry is asked for.
 """
 
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def annotate_and_record(
     retry_failed: bool = False,
     where: str | None = None,
 ) -> Report:
-    """`annotate_stale`, with a row in `runs`, from which later plans know what an annotator costs."""
+    """`annotate_stale`, with a row in `runs`, from which later plans know an annotator's cost."""
     report = Report()
     with recorded_run(store, "annotate", recipe.to_yaml()) as run:
         try:

@@ -36,9 +36,9 @@ Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 
 @dataclass(frozen=True)
 class SetStaleness:
-    """expected: the fingerprint of a current value; it covers which clips there are and what was read of them.
+    """expected: the fingerprint of a current value; it covers the clips of the set and the values read of them.
 
-    clips: that are part of the set: those that whoever makes its needed columns has done. waiting: the others.
+    clips: the members of the set: clips that have all columns it needs. waiting: the other clips.
     """
 
     expected: str
@@ -79,7 +79,7 @@ def set_staleness(store: Store, annotator: SetAnnotator, *, retry_failed: bool =
 
 
 def run_set(store: Store, name: str, params: Mapping[str, Any], need: Need, attempts: int, keys: Keys) -> SetOutcome:
-    """Run one on a worker and commit what it makes. A failure of its own is told, not raised."""
+    """Run one on a worker and commit its results. A failure of its own is reported, not raised."""
     import ray
 
     annotator = load(name, params)
@@ -112,7 +112,7 @@ def _compute(
 
     Returns:
         clip_id, the columns and the fingerprint of every member; the new state as JSON; the usage; and the error that
-        kept it from finishing, if any: then the fingerprints are null, and the next run goes on.
+        kept it from finishing, if any: then the fingerprints are null, and the next run continues.
     """
     store, annotator = Store(store_uri), load(name, params)
     assert isinstance(annotator, SetAnnotator)
@@ -140,7 +140,7 @@ def _compute(
 
 
 def _members(store: Store, annotator: SetAnnotator, more: list[str], version: int | None = None) -> pa.Table:
-    """Clips that are ready for it, in order of clip_id: their ids and the fingerprints of what it reads."""
+    """Clips that are ready for it, in order of clip_id: their ids and the fingerprints of its inputs."""
     producers, schema = producers_of(store), store.schema("clips").names
     reads = sorted({f"{producers[n.column]}_fingerprint" for n in stored_needs(annotator) if n.column in producers})
     musts = [n.column for n in stored_needs(annotator) if not n.optional]
@@ -163,7 +163,7 @@ def _expected(annotator: SetAnnotator, members: pa.Table) -> str:
 def _with_values(
     store: Store, annotator: Computes, members: pa.Table, wanted: list[str], version: int
 ) -> tuple[pa.Table, np.ndarray]:
-    """Members with the columns it reads, without those that lack one it cannot do without; which ones are left."""
+    """Members with the columns it reads, without members that lack a required one; and which ones are left."""
     there = [c for c in wanted if c in store.schema("clips").names]
     parts = [PART_COLUMNS[c] for c in wanted if c in PART_COLUMNS]
     values = store.read("clips", ["clip_id", "source_md5", *there, *parts], version=version)

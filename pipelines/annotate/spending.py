@@ -1,6 +1,6 @@
 """What chat models have used in a run, and where it must stop: limits of an annotator and of the whole run.
 
-Workers keep the limit of their own; the sum over all of them, and over those that were lost and replaced, is only known
+Workers keep the limit of their own; the sum over all of them, lost and replaced ones included, is only known
 here.
 """
 

@@ -1,4 +1,4 @@
-"""Saying what an annotator's processes wait for: a run that stands still must say why."""
+"""Reports the reasons why an annotator's processes wait: a run that stands still must say why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOOK_S = 5.0  # between questions to an actor
 
 
 class Watch:
-    """Asks the actors now and then, without waiting for them, and prints what is new."""
+    """Asks the actors now and then, without waiting for them, and prints new reasons."""
 
     def __init__(self, name: str) -> None:
         self.name, self.said = name, ""

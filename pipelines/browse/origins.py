@@ -16,7 +16,7 @@ from reelwright.curation.store.sql_text import is_one_of
 from reelwright.errors import UserError
 from reelwright.training.lineage import PLACE, Lineage, Source, Thread, follow, parents_of, short, sources_of
 
-MOST_HASHED = 8 * 10**9  # bytes of weights that are read to see whether they are still those of the record
+MOST_HASHED = 8 * 10**9  # bytes of weights that are read to compare them with the record
 SHOWN_OF_GENERATED = (
     "prompts", "seed", "settings", "fps", "begins_with", "run", "checkpoint", "step", "weights", "weights_from",
     "weights_used", "loras", "refined", "recipe_fingerprint", "code_version", "codec", "text_encoder",
@@ -42,6 +42,8 @@ class Origin:
     sources: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     made_of: "list[Origin | Lineage]" = field(default_factory=list)
+    mix: list[Snapshot] = field(default_factory=list)
+    """Snapshots of a training on several."""
 
 
 def find_origin(what: str, store: Store | None = None) -> Origin | Lineage:
@@ -215,7 +217,7 @@ def _weights(path: Path, store: Store | None) -> Origin:
     before = [] if said.get("snapshot") or not said.get("source") else list(_before(source, store))
     return Origin(
         kind, str(path), facts | _stated(said), list(parents_of(said)), thread.snapshot, thread.sources,
-        warnings + thread.warnings, before,
+        warnings + thread.warnings, before, thread.mix,
     )  # fmt: skip
 
 
@@ -248,7 +250,7 @@ def _said_of_generated(path: Path, said: Mapping[str, Any], store: Store | None)
     thread = _follow(stated.get("snapshot"), store)
     warnings, made_of = [*thread.warnings, *_missing(said)], list(_ingredients(said, store))
     return Origin("generated", str(path), facts | _stated(stated), _parents_of_run(said), thread.snapshot,
-                  thread.sources, warnings, made_of)  # fmt: skip
+                  thread.sources, warnings, made_of, thread.mix)  # fmt: skip
 
 
 def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -263,7 +265,7 @@ def _parents_of_run(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ingredients(said: Mapping[str, Any], store: Store | None) -> Iterator["Origin | Lineage"]:
-    """Weights and LoRAs that are still where they were; of a checkpoint, the file says itself what it came from."""
+    """Weights and LoRAs that are still at their paths; a checkpoint's own file names its origin."""
     for path in _places_of(said, "weights"):
         if path.exists():
             yield _weights(path, store)
@@ -306,11 +308,18 @@ def _follow(stated: Any, store: Store | None) -> Thread:
     """Follow the snapshot that a record names; empty where it names none. Records may be anybody's."""
     if not isinstance(stated, Mapping):
         return Thread()
-    snapshot = {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
+    snapshot = _named(stated)
+    parts = stated.get("mix")
+    if isinstance(parts, list) and all(isinstance(part, Mapping) for part in parts):
+        snapshot["mix"] = [_named(part) for part in parts]
     try:
         return follow(snapshot, store or _open_stated(snapshot))
     except StoreError as error:
         return Thread(warnings=[f"the way to the sources is lost: {error}"])
+
+
+def _named(stated: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: str(stated.get(name) or "") for name in ("name", "content_hash", "store")}
 
 
 def _open_stated(said: Mapping[str, Any]) -> Store:
@@ -329,4 +338,8 @@ def _stated(said: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(stated, Mapping):
         return {}
     clips = f"{stated.get('num_clips')} clips of {stated.get('store')}"
+    parts = stated.get("mix")
+    if isinstance(parts, list):
+        shares = [f"{part.get('name')} {part.get('share')}" for part in parts if isinstance(part, Mapping)]
+        clips = f"{', '.join(shares)}; {clips}"
     return {"snapshot": f"{stated.get('name')}, {short(str(stated.get('content_hash')))}, {clips}"}

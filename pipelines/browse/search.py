@@ -36,7 +36,7 @@ class Found:
 def search(
     store: Store, text: str, n: int, *, column: str = CAPTION, where: str | None = None, model: str = ""
 ) -> Found:
-    """Find the `n` clips whose vectors in `column` lie nearest to the vector of a text.
+    """Find the `n` clips with vectors in `column` nearest to the vector of a text.
 
     Args:
         store: the store.
@@ -118,7 +118,7 @@ def _with_note(found: Found) -> Found:
 
 
 def _captions(store: Store) -> list[str]:
-    """Columns that hold a caption, by what the clips' captions were embedded from."""
+    """Return the caption columns that the clips' captions were embedded from."""
     from reelwright.annotate.captions.caption_embedding import CAPTIONS
 
     if f"{CAPTION}_of" not in store.schema("clips").names:

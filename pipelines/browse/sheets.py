@@ -17,7 +17,7 @@ from reelwright.curation.store import Store, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PAPER, INK = 24, (225, 225, 225)  # grey level between tiles, colour of what is written there
+PAPER, INK = 24, (225, 225, 225)  # grey level between tiles, colour of the text there
 GAP, LABEL_HEIGHT = 6, 22  # px
 WIDEST = 4  # widths a tile may have in heights: a ribbon-shaped clip must not make a sheet of 10,000 px
 LOOK_ALIKES = 4
@@ -113,7 +113,7 @@ def find_clip(store: Store, prefix: str) -> str:
 
 
 def _alike(store: Store, wanted: str) -> str:
-    """Ids that differ from what was typed in few characters."""
+    """Return the ids that differ from a typed one in few characters."""
     query = (
         "SELECT clip_id, levenshtein(clip_id[:length($p)], $p) AS off FROM clips "
         f"WHERE off <= length($p) // 3 ORDER BY off, clip_id LIMIT {LOOK_ALIKES}"

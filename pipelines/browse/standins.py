@@ -1,4 +1,4 @@
-"""Say where captions are stand-ins, composed from measurements: nobody should take them for a model's or a person's."""
+"""Marks captions that are stand-ins, composed from measurements, lest they be taken for a model's or a person's."""
 
 from reelwright.curation.store import Store
 

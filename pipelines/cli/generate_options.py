@@ -1,8 +1,7 @@
-"""The options of `reel generate`, in groups, and what they mean together."""
+"""The options of `reel generate`, in groups, and their joint meaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from reelwright.errors import UserError, first_line
+from reelwright.pipelines.cli.option_groups import option_group
 
 if TYPE_CHECKING:
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
@@ -68,9 +68,9 @@ class AttentionForm(StrEnum):
     SPARSE = "sparse"
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class ContentOptions:
-    """What a video shows."""
+    """The content of a video."""
 
     heading: ClassVar[str] = "Content"
 
@@ -87,12 +87,12 @@ class ContentOptions:
     ] = FitMode.AUTO
     negative: Annotated[
         str | None,
-        typer.Option(help='What guidance leads away from. Default: a list of unwanted traits; "" for the stand-in.'),
+        typer.Option(help='What guidance avoids. Default: a list of unwanted traits; "" for the stand-in.'),
     ] = None
     seed: Annotated[int, typer.Option(min=0, help="Of the first video; the next has the next one.")] = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class ShapeOptions:
     """Size and length of a video."""
 
@@ -116,7 +116,7 @@ class ShapeOptions:
         return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class SamplingOptions:
     """How noise becomes a video."""
 
@@ -144,7 +144,7 @@ class SamplingOptions:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class StageOptions:
     """How a video is refined."""
 
@@ -181,7 +181,7 @@ class StageOptions:
         return AttentionConfig(form="sparse", **({} if self.refine_keep is None else {"keep": self.refine_keep}))
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class RefineLoRAOption:
     """The LoRA that refines, which turns refinement on."""
 
@@ -190,12 +190,12 @@ class RefineLoRAOption:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class RefineOptions(StageOptions, RefineLoRAOption):
     """Whether and how a generated video is refined."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class NetworkOptions:
     """The networks besides the checkpoint's."""
 
@@ -223,7 +223,7 @@ class NetworkOptions:
         return TextConfig(kind="hashing") if is_stand_in else TextConfig(kind="umt5", path=self.text_encoder)
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class WeightOptions(NetworkOptions):
     """The networks and adapters besides the checkpoint's."""
 
@@ -249,7 +249,7 @@ def refinement_lora(text: str, beside: Path) -> LoRA:
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class MemoryOptions:
     """Where it is computed, and how much memory the VAE may take."""
 
@@ -279,7 +279,7 @@ class MemoryOptions:
         return device, "bf16" if device.startswith("cuda") else "fp32"
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class MachineOptions(MemoryOptions):
     """Where it is computed, and how much memory that may take."""
 
@@ -290,7 +290,7 @@ class MachineOptions(MemoryOptions):
     ] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class OutputOptions:
     """The files that are written."""
 

@@ -13,7 +13,7 @@ FOLDERS = ("out", "resume_from")  # said as texts, since a job carries them to a
 
 
 def refuse_uris(app: typer.Typer) -> None:
-    """For every command of `app`, whoever wrote it. What is both, such as a store, is annotated as a text."""
+    """Refuse URIs in every command of `app`, also of others. A parameter that takes both, like a store, is a text."""
     for callback in _callbacks(app):
         for name, parameter in inspect.signature(callback).parameters.items():
             kinds = typing.get_args(parameter.annotation)

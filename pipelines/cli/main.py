@@ -21,7 +21,7 @@ ENTRY_POINTS = "reelwright.commands"
 
 
 def load_commands(arguments: Sequence[str] = ()) -> None:
-    """Import the modules whose commands register with `app`: ours, and those of other packages where one is asked for.
+    """Import the modules that register commands with `app`: ours, and other packages' where one of theirs is asked for.
 
     Args:
         arguments: Words after `reel`. Other packages are searched only if the first names none of our commands.
@@ -43,7 +43,7 @@ def main() -> None:
     limit on cost was reached, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     set_process_defaults()
-    os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of what is fine
+    os.environ.setdefault("LANCE_LOG", "error")  # building an index warns of harmless things
     for stream in (sys.stdout, sys.stderr):  # a log that is followed shows a step when it is done, not 8 KiB later
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)

@@ -25,7 +25,7 @@ from reelwright.pipelines.workers import tasks
 from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
-COMMITTED = ("ok", "duplicate", "failed", "clips")  # counts of which a run that is stopped has what it committed
+COMMITTED = ("ok", "duplicate", "failed", "clips")  # a stopped run counts its commits in these
 RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
 
@@ -169,7 +169,7 @@ class Curation:
             self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status)
 
     def _survivor(self, source: Source) -> str | None:
-        """Uri of what a source is a duplicate of. One that cannot be opened stands in for none of its bytes or id."""
+        """Return the uri that a source duplicates. A file that cannot be opened has no duplicates by bytes or id."""
         uri, md5 = source.item.uri, source.probed.md5
         known = self.dedup.by_md5.get(md5) if md5 else None
         if not source.probed.failed:
@@ -268,7 +268,7 @@ class Curation:
     def _cut_all(self, source: Source) -> None:
         """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
         failed = source.clips_failed
-        if source.changed:  # what was cut of it before is of bytes that are nowhere any more
+        if source.changed:  # its earlier clips are of bytes that are nowhere any more
             self.spoilt.add(source.md5)
             source.planned, source.clips_failed = [], 0
             self._fail(source, source.changed)
@@ -301,7 +301,7 @@ class Curation:
 
     def _fail(self, source: Source, why: Failed) -> None:
         self._failure(source, why)
-        if source.item.uri in self.history.recut_uris and source.scan is None:  # what was cut of it before stays
+        if source.item.uri in self.history.recut_uris and source.scan is None:  # its earlier clips stay
             self.state["failed"] += 1
             if source.move:
                 self.history.moves.forget(source.move)
@@ -355,6 +355,7 @@ class Curation:
             done_before=sum(before.values()),
             cut_otherwise=self.history.cut_otherwise,
             moved=self.history.moves.made,
+            recaptioned=len(self.history.recaptioned),
             clips=self.state["clips"],
             clips_failed=self.state["clips_failed"],
             annotations_failed=self.state["annotations_failed"],

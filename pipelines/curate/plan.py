@@ -1,4 +1,4 @@
-"""`reel curate --plan`: what a run would do and cost. Reads the inputs, writes nothing."""
+"""`reel curate --plan`: the work and the cost of a run. Reads the inputs, writes nothing."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -107,6 +107,8 @@ def _lines(
     yield f"{inputs} inputs: {states['new']} new, {before}, {states['duplicate']} duplicates, " + (
         f"{states['unreadable']} unreadable"
     )
+    if history and history.recaptioned:
+        yield f"{len(history.recaptioned)} done before take over new captions of the manifest; none is cut again for it"
     yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
     each_s, unknown = _annotate_s(recipe, history.store if history else None)
     costs = {

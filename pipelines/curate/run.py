@@ -14,6 +14,7 @@ from reelwright.pipelines.curate.driver import Curation
 from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.recaption import take_over
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -28,7 +29,7 @@ def run_all(
     recut: bool = False,
     quiet: bool = False,
 ) -> tuple[Summary, Report]:
-    """Curate what is new, then annotate whatever stored clip is stale.
+    """Curate new sources, then annotate stale clips of the store.
 
     Ray is started only where there is something to do.
     """
@@ -40,6 +41,7 @@ def run_all(
         keep_ids=recipe.manifests.repeated_ids == "keep", images=recipe.images,
     )  # fmt: skip
     history.forget_mended_rows(inputs)
+    take_over(store, history.recaptioned, annotators)
     if not history.todo and is_current(store, annotators, retry_failed=retry_failed):
         history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report(failed_before=failed_before(store, annotators))
@@ -60,5 +62,6 @@ def _nothing_to_do(inputs: Inputs, history: History) -> Summary:
     return Summary(
         inputs=len(inputs.files), ok=before["ok"], duplicate=before["duplicate"], failed=before["failed"],
         done_before=sum(before.values()), cut_otherwise=history.cut_otherwise, moved=history.moves.made,
+        recaptioned=len(history.recaptioned),
         no_clip=dict(history.no_clip), clips_failed_before=history.clips_failed_before(),
     )  # fmt: skip

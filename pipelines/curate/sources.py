@@ -1,4 +1,4 @@
-"""A source on its way through a run of curation, and what a finished run counts."""
+"""A source on its way through a run of curation, and the counts of a finished run."""
 
 from dataclasses import dataclass, field
 
@@ -43,6 +43,7 @@ class Summary:
     done_before: int
     cut_otherwise: int = 0  # done before under other settings, and left as they are
     moved: int = 0  # sources whose file is gone and was found at another address
+    recaptioned: int = 0  # sources that were done and took over new captions of their manifest
     clips: int = 0
     clips_failed: int = 0
     clips_failed_before: int = 0  # in earlier runs, and not tried again

@@ -1,1 +1,1 @@
-"""A demonstration that needs no download: footage drawn by code, with what a pipeline must notice in it."""
+"""A demonstration that needs no download: footage drawn by code, with the traps that a pipeline must notice."""

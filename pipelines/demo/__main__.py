@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def folder_of(out: Path, footage: Path | None) -> Path:
-    """Where what comes of some footage goes: one folder each, so that no run shows another's clips or network."""
+    """Return the folder for the results of some footage: one each, so that no run shows another's clips or network."""
     if footage is None:
         return out
     folder = footage.expanduser().absolute()
@@ -115,7 +115,7 @@ def _compare(store: str, prompt: str, video: Path) -> None:
 
 
 def _with_captions(folder: Path) -> Path:
-    """Write a manifest of made footage whose captions are the files' names, which the network is conditioned on."""
+    """Write a manifest of made footage with the files' names as captions, which condition the network."""
     manifest = folder.parent / "footage.csv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

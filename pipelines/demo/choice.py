@@ -15,7 +15,7 @@ CONDITIONS: tuple[tuple[str, str], ...] = (
     ("blur_score > 20", "few clips move, so still ones are taken"),
     ("true", "few clips move or are sharp, so all are taken"),
 )
-"""SQL over clips, and what is said where it is the first to find enough."""
+"""SQL over clips, and the note to print if it is the first to find enough."""
 
 
 @dataclass(frozen=True)

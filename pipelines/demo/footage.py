@@ -1,13 +1,13 @@
 """A small set of footage, drawn and encoded in seconds, with the cases that a curation pipeline must tell apart.
 
-What is in it (24 frames a second and 480x270 where nothing else is said):
+Its files (24 frames per second and 480x270 unless stated):
 
-| file | what it holds |
+| file | content |
 |---|---|
 | a film of the coast and the city.mp4 | with sound; six shots of 72, 60, 60, 72, 60, 60 frames: hills, cut, city at
   night, cut, Ferris wheel, dissolve over 18 frames, sea, fade through black over 24 frames, fields from above, cut,
   forest. A dissolve's frames belong to both shots, so the film has 384 - 18 = 366 frames |
-| balls in the playroom, letterboxed.mp4 | 640x360 at 30 frames a second; the picture is 640x268, between black bars |
+| balls in the playroom, letterboxed.mp4 | 640x360 at 30 frames per second; the picture is 640x268, between black bars |
 | fishing boat at sunset.mp4 | one shot of the sea |
 | sunset with a boat, downloaded twice.mp4 | the same bytes again |
 | forest walk out of focus.mp4 | one shot, blurred |

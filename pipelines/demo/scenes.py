@@ -198,7 +198,7 @@ def still_life(rng: np.random.Generator, width: int, height: int) -> Scene:
     return lambda t: still
 
 
-# --- what scenes are made of ---------------------------------------------------------------------------------------
+# --- parts of scenes -------------------------------------------------------------------------------------------------
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

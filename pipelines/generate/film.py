@@ -15,6 +15,7 @@ from reelwright.model.sampling.generator import OnStep
 from reelwright.model.sampling.video_file import read_about
 from reelwright.pipelines.generate.conditions import read_shown, read_span
 from reelwright.pipelines.generate.initial import Beginning
+from reelwright.pipelines.generate.loaded import Loaded
 from reelwright.pipelines.generate.loras import sha256
 from reelwright.pipelines.generate.refine import (
     SecondStage,
@@ -23,7 +24,7 @@ from reelwright.pipelines.generate.refine import (
     recorded_versions,
     refined_parts,
 )
-from reelwright.pipelines.generate.run import Loaded, memory_may_end, write_videos
+from reelwright.pipelines.generate.run import memory_may_end, write_videos
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def refine_film(
             "fps": film.fps * stage.how.times,
             "refined_from": {"file": str(film.file.absolute()), "sha256": sha256(film.file), "about": tag},
             **loaded.about,
-            **about_refined(loaded, stage, text),
+            **about_refined(loaded.about, stage, text),
             "versions": recorded_versions(),
         }
 

@@ -1,10 +1,10 @@
 """Coarse to fine: the second stage of `reel generate --refine` and of `reel refine`."""
 
 from collections.abc import Generator as Yields
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from reelwright.model.sampling.generator import Generator, OnStep
 from reelwright.model.sparse import attending_by
 from reelwright.pipelines.generate.loras import LoRA
 from reelwright.versions import versions
-
-if TYPE_CHECKING:
-    from reelwright.pipelines.generate.run import Loaded
 
 ADAPTER = "refinement"
 TILE_PX = 256
@@ -95,7 +92,7 @@ def recorded_versions() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name in ("reelwright", "torch", "python")}
 
 
-def about_refined(loaded: "Loaded", stage: SecondStage, prompt: str) -> dict[str, Any]:
-    """Return what a refined file's record says besides the first stage: `refined`, and the LoRA among the others."""
-    loras = [*loaded.about["loras"], *([{**stage.lora.about, "stage": "refinement"}] if stage.lora else [])]
+def about_refined(about: Mapping[str, Any], stage: SecondStage, prompt: str) -> dict[str, Any]:
+    """Return what a refined file's record says besides the network's `about`: how, and the LoRA among the others."""
+    loras = [*about["loras"], *([{**stage.lora.about, "stage": "refinement"}] if stage.lora else [])]
     return {"refined": {"prompt": prompt, **stage.about}, "loras": loras}

@@ -1,4 +1,4 @@
-"""`reel generate`: a checkpoint, its codec and text encoder, and what is asked of them, to files."""
+"""`reel generate`: videos and pictures from a checkpoint with its codec and text encoder."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +23,7 @@ from reelwright.model.sampling.video_file import VideoWriter, write_image
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
 from reelwright.pipelines.generate.initial import InitialFrames
+from reelwright.pipelines.generate.loaded import Loaded
 from reelwright.pipelines.generate.loras import LoRA, sha256
 from reelwright.pipelines.generate.refine import (
     ADAPTER,
@@ -51,14 +52,6 @@ class Source:
     about: dict[str, Any]
     fps: float = PUBLISHED_FPS
     is_checkpoint: bool = False  # else weights in the published layout; those of `reel checkpoint export` have a recipe
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A generator, and what it is made of, for the file's metadata."""
-
-    generator: Generator
-    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -235,7 +228,7 @@ def _refined(
         fps = request.fps * stage.how.times
 
         def tell(i: int) -> dict[str, Any]:
-            return {**about[i](), "fps": fps, **about_refined(loaded, stage, prompts[i])}
+            return {**about[i](), "fps": fps, **about_refined(loaded.about, stage, prompts[i])}
 
         with closing(refined):
             paths = out_paths(request.out, count)

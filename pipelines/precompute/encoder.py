@@ -1,4 +1,4 @@
-"""The worker of `reel precompute`: a process that holds the VAE or the text encoder and writes rows nobody sees yet."""
+"""The worker of `reel precompute`: a process that holds the VAE or the text encoder; it writes, the driver commits."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.model.errors import ModelError
 from reelwright.training.data.loader import STAGE
+from reelwright.training.data.mix_rows import media_in_turn
 from reelwright.training.data.sandbox_decoder import SandboxDecoder
 from reelwright.training.data.windows import Window
 from reelwright.training.recipe import TrainRecipe
@@ -43,9 +44,9 @@ class Encoded:
 class Encoder:
     """A Ray actor. One network is in memory at a time: captions come first."""
 
-    def __init__(self, recipe: dict[str, Any], store_uri: str, media_version: int, device: str) -> None:
+    def __init__(self, recipe: dict[str, Any], store_uri: str, media_versions: Sequence[int], device: str) -> None:
         self.recipe, self.store = TrainRecipe.model_validate(recipe), Store(store_uri)
-        self.media_version, self.device = media_version, device
+        self.media_versions, self.device = media_versions, device
         self.decode = SandboxDecoder(self.recipe.data.fps, self.recipe.data.rates)
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="reel-decode")
         self._codec: Any = None
@@ -111,7 +112,7 @@ class Encoder:
     def _ahead(self, window: Window, clip_ids: Sequence[str]) -> Iterator[tuple[str, "Future[Decoded]"]]:
         """Yield clips that a thread reads and decodes while those before are encoded."""
         waiting: deque[tuple[str, Future[Decoded]]] = deque()
-        for clip_id, mp4 in self.store.read_media(clip_ids, version=self.media_version):
+        for clip_id, mp4 in media_in_turn(self.store, clip_ids, self.media_versions):
             if len(waiting) > DECODED_AHEAD:
                 yield waiting.popleft()
             decoding = self._decoding.submit(self.decode, mp4, window.bucket, float(window.place))

@@ -1,7 +1,7 @@
-"""`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only what is missing.
+"""`reel precompute`: the latents and text states that a recipe needs of a snapshot, made on Ray; only missing rows.
 
 Workers decode, encode and write files; this process commits them, every half minute, so a crash loses no more than
-that. What is there is known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command goes on
+that. Existing rows are known by (clip, bucket, fingerprint) and by (caption, fingerprint): the same command continues
 where it was stopped.
 """
 
@@ -29,8 +29,8 @@ from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.data.encode import Fingerprints, fingerprints_of
 from reelwright.training.data.latents import Missing, StoredSamples
 from reelwright.training.data.loader import STAGE
+from reelwright.training.data.mix_rows import media_versions, pinned, training_rows
 from reelwright.training.data.prepared import Clips, keep
-from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.data.windows import Window
 from reelwright.training.errors import TrainError
@@ -38,7 +38,7 @@ from reelwright.training.recipe import TrainRecipe
 
 COMMIT_S = 30.0
 CLIPS_A_TASK = 32
-PIXELS_A_TASK = 3 * 10**8  # about 8 clips of 480p and 93 frames: what a lost worker loses
+PIXELS_A_TASK = 3 * 10**8  # about 8 clips of 480p and 93 frames, the loss when a worker is lost
 CAPTIONS_A_TASK = 256
 
 
@@ -84,9 +84,12 @@ class Options:
 
 
 def precompute(store: Store, snapshot: str, recipe: TrainRecipe, options: Options | None = None) -> Summary:
-    """Encode the latents and text states that are missing. Start Ray only if there are some."""
+    """Encode the latents and text states that are missing. Start Ray only if there are some.
+
+    snapshot: empty where the recipe's `data.mix` names several; a clip of two of them is encoded once.
+    """
     options = options or Options()
-    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    rows = training_rows(store, snapshot, recipe.data)
     plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     prints = fingerprints_of(recipe)
     with store.committing("latents"):
@@ -122,13 +125,13 @@ def failed_before(store: Store, prints: Fingerprints) -> set[tuple[str, str]]:
 
 
 class _Run:
-    """One pass over what is missing."""
+    """One pass over the missing rows."""
 
     def __init__(
         self, store: Store, snapshot: str, recipe: TrainRecipe, plan: Schedule, prints: Fingerprints, summary: Summary
     ) -> None:
         self.store, self.recipe, self.plan, self.prints, self.summary = store, recipe, plan, prints, summary
-        self.media_version = store.snapshots.show(snapshot).media_version
+        self.media_versions = media_versions(pinned(store, snapshot, recipe.data).values())
         self.fragments: dict[str, list[str]] = {"texts": [], "latents": []}
         self.failures: list[dict[str, Any]] = []
         self.todo: dict[Window, np.ndarray] = {}
@@ -175,7 +178,8 @@ class _Run:
         size = min(workers or gpus * per_gpu or cpus, cpus, items)
         share = 1 / math.ceil(size / gpus) if gpus else 0  # of a GPU, so that all of them find room
         remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=share)
-        arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_version, "cuda" if gpus else "cpu")
+        device = "cuda" if gpus else "cpu"
+        arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_versions, device)
         return (lambda: remote.remote(*arguments)), size
 
     def _collect(self, result: Result) -> None:

@@ -1,22 +1,24 @@
-"""What the latents and text states of a snapshot take on disk, before anything is encoded."""
+"""Disk space of a snapshot's latents and text states, before anything is encoded."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from reelwright.curation.store import Store
 from reelwright.model.codec.base import CHANNELS
 from reelwright.model.errors import ModelError
 from reelwright.model.text import count_tokens
 from reelwright.training.data.encode import item_bytes
+from reelwright.training.data.mix_rows import training_rows
 from reelwright.training.data.pairs import HALVES
-from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import Schedule
 from reelwright.training.data.windows import wanted_windows
 from reelwright.training.recipe import TrainRecipe
 
 COUNTED = 2000
-"""Captions whose tokens are counted, at most; the rest is taken to be as long in the mean."""
+"""Most captions to count tokens of; the others are assumed to have the same mean length."""
 TOKENS_PER_WORD = 1.4
 """Of umT5 in English captions, about: where its tokenizer is not there."""
 
@@ -45,8 +47,11 @@ class Storage:
 
 
 def plan_storage(store: Store, snapshot: str, recipe: TrainRecipe) -> Storage:
-    """Count what `precompute` would have stored of a snapshot in the end, whether it is there or not."""
-    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    """Count what `precompute` would have stored of a snapshot in the end, whether it is there or not.
+
+    snapshot: empty where the recipe's `data.mix` names several.
+    """
+    rows = training_rows(store, snapshot, recipe.data)
     plan = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
     size = item_bytes(recipe.data.store_dtype)
     windows, numbers, halves = 0, 0, HALVES if recipe.data.pair else 1
@@ -56,7 +61,7 @@ def plan_storage(store: Store, snapshot: str, recipe: TrainRecipe) -> Storage:
     captions = plan.captions()
     tokens, is_estimate = _mean_tokens(captions[:: -(-len(captions) // COUNTED)], recipe)
     states = round(len(captions) * tokens * recipe.model.caption_channels * size)
-    clips_used = len(plan.train) + len(plan.held_out)
+    clips_used = len(plan.plan.each_once(np.concatenate([plan.train, plan.held_out])))
     return Storage(clips_used, windows, numbers * size, len(captions), states, tokens, is_estimate)
 
 

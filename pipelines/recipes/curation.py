@@ -27,14 +27,14 @@ ADDED = "+"  # before an annotator's name: in addition to the profile's
 
 
 class Need(BaseModel, frozen=True, extra="forbid"):
-    """What one task of a stage occupies on the cluster."""
+    """CPUs and memory of one task of a stage on the cluster."""
 
     cpus: float = Field(1.0, ge=0)
     gpus: float = Field(0.0, ge=0)
 
 
 class OwnNeed(BaseModel, frozen=True, extra="forbid"):
-    """What one actor of an annotator occupies, where it is not what the annotator asks for, and how many there are."""
+    """Resources of one actor of an annotator, where they differ from the annotator's own, and the number of actors."""
 
     cpus: float | None = Field(None, ge=0)
     gpus: float | None = Field(None, ge=0)
@@ -132,7 +132,7 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def cutting_fingerprint(self) -> str:
-        """16 hex digits of all that decides which clips a source becomes; annotators have their own."""
+        """16 hex digits over all settings that decide a source's clips; annotators have fingerprints of their own."""
         parts = {
             "version": [CUTTING_VERSION, DETECTOR_VERSION],
             **{name: getattr(self, name).model_dump() for name in ("shots", "borders", "clips", "encode")},

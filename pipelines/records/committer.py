@@ -1,7 +1,7 @@
 """The one process that writes to the store: collects rows from workers and commits them in batches.
 
 Order makes a crash harmless: clip bytes first, then clip rows, then shots, and a source's own row last. A source
-without its row is not done, and the next run finds and reuses or removes what it left.
+without its row is not done, and the next run finds its clips, and reuses or removes them.
 """
 
 import time
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literals
+from reelwright.pipelines.runtime.interrupts import held
 
 REPLACE_CHUNK = 500
 
@@ -55,7 +56,7 @@ class Committer:
             store: Where the rows go.
             write: Starts the writing of a group of clips on a worker.
             replaced: Uris whose newest rows in `sources` are from an earlier run and give way to this one's.
-            recut_md5s: Sources whose rows in `shots` do.
+            recut_md5s: Sources with rows in `shots` that give way likewise.
             commit_bytes: Bytes of clips after which a batch is committed.
             commit_s: Seconds after which it is.
         """
@@ -68,7 +69,7 @@ class Committer:
         self.groups: dict[int, _Group] = {}  # being written, by number
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
-        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: what a run that is stopped has done
+        self.committed: Counter[str] = Counter()  # sources by state, and `clips`: the work of a stopped run
 
     @property
     def is_holding(self) -> bool:
@@ -113,8 +114,9 @@ class Committer:
         """Commit group `number`, which a worker wrote, and the sources that waited for it."""
         group = self.groups[number]
         self.store.commit_media([fragment])
-        self.store.append("clips", group.rows)
-        self.committed["clips"] += len(group.rows)
+        with held():
+            self.store.append("clips", group.rows)
+            self.committed["clips"] += len(group.rows)
         del self.groups[number]
         self._commit_finished()
 
@@ -130,8 +132,9 @@ class Committer:
             self.failures = []
         if ready:
             self._drop_replaced([s.row for s in ready if s.row["uri"] in self.replaced])
-            self.store.append("sources", [s.row for s in ready])
-            self.committed.update(s.row["state"] for s in ready)
+            with held():
+                self.store.append("sources", [s.row for s in ready])
+                self.committed.update(s.row["state"] for s in ready)
         if self.times:
             times = pa.table({"uri": list(self.times), "mtime_ns": list(self.times.values())})
             self.store.merge("sources", times, on="uri")
@@ -140,7 +143,7 @@ class Committer:
     def _drop_replaced(self, rows: list[dict[str, Any]]) -> None:
         """Delete rows that failed or were duplicates, and rows of the same bytes.
 
-        A good version of other bytes keeps its row: without it, its clips would belong to nobody.
+        A good version of other bytes keeps its row: without it, its clips would have no source.
         """
         for start in range(0, len(rows), REPLACE_CHUNK):
             some = rows[start : start + REPLACE_CHUNK]

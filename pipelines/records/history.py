@@ -11,10 +11,11 @@ from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literal, literals
 from reelwright.pipelines.records.moves import Move, Moves
+from reelwright.pipelines.records.recaption import is_recaptioned
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
-           "licence", "caption", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
+           "licence", "caption", "captions", "spans", "ingested_at", "num_clips", "no_clip_reason"]  # fmt: skip
 UNREAD = "error LIKE 'io: %'"  # failures that say nothing of the file: it is tried again once it can be read
 IMAGE = "error LIKE 'not_video: it is a picture%'"  # failures of a run that takes no still images
 ROW = "#row "  # in the uri of a manifest's row that could not be used
@@ -23,9 +24,9 @@ ROW = "#row "  # in the uri of a manifest's row that could not be used
 class History:
     """Read once when a run begins.
 
-    retry_failed: try again what failed. recut: do again what was cut under settings other than `cutting` (a
+    retry_failed: try failed files again. recut: cut sources again that were cut under settings other than `cutting` (a
     fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
-    other bytes are videos of their own. images: still images are taken, those that were refused before too. Files that
+    other bytes are videos of their own. images: still images are taken, also those refused before. Files that
     could not be read are tried again once they can be, whoever asks.
     """
 
@@ -53,6 +54,7 @@ class History:
         self.recut_md5s: set[str] = set()
         self.recut_uris: set[str] = set()
         self.cut_otherwise = 0
+        self.recaptioned: list[Input] = []  # inputs whose manifest has other captions by now
         self.done_before: Counter[str] = Counter()
         self.done_md5s: set[str] = set()  # of sources that are ok, of those
         self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
@@ -86,12 +88,14 @@ class History:
             rows: Newest row per uri; loses those of files that are read as if they were new.
             newest: The same, as the store has them.
             moved: Uri of a file -> row of the source that is there now.
-            retry_failed: Read again what has failed.
+            retry_failed: Read failed files again.
         """
         left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         for item in files:
             row = rows.get(item.uri)
+            if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
+                self.recaptioned.append(item)
             if item.uri in left:
                 self.done_before["duplicate"] += 1
             elif row is None:
@@ -277,7 +281,7 @@ class History:
         return lost
 
     def clear_leftovers(self) -> None:
-        """Note the clips that a killed run committed for sources it did not finish; drop what cannot be used.
+        """Note the clips that a killed run committed for sources it did not finish; drop those that cannot be used.
 
         Clips of sources that are re-cut are treated alike: clips that the new settings would make the same are kept.
         """
@@ -319,7 +323,7 @@ class History:
         self._left.clear()
 
     def drop_clips_of(self, source_md5s: Collection[str]) -> None:
-        """Delete what was cut of sources that turned out to be none."""
+        """Delete the clips of sources that turned out to be none."""
         if source_md5s:
             found = self.store.read("clips", ["clip_id"], filter=f"source_md5 IN ({literals(list(source_md5s))})")
             self._drop(found.column(0).to_pylist())

@@ -1,4 +1,4 @@
-"""Rows of the store, from what the stages found."""
+"""Rows of the store, from the results of the stages."""
 
 import json
 import math
@@ -17,7 +17,7 @@ PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "
           "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
           "has_alpha", "is_image")  # fmt: skip
 
-LEAST_MISSING_S = 0.5  # that a file ends before what its header says, to be said:
+LEAST_MISSING_S = 0.5  # thresholds to report that a file ends before its header says:
 MISSING_SHARE = 0.02  # and so much of it; headers are rounded, and count what is neither picture nor sound
 MAX_LISTED = 8  # streams or tags that a note names
 
@@ -42,9 +42,7 @@ def source_row(
         "state": state,
         "duplicate_of": duplicate_of,
         "licence": item.licence,
-        "caption": item.caption,
-        "captions": list(item.captions) if len(item.captions) > 1 else None,
-        "spans": _spans(item),
+        **caption_columns(item),
     }
     if info:
         row |= {name: info[name] for name in PROBED}
@@ -68,6 +66,15 @@ def source_row(
         if not row["bitrate_bps"] and probed.num_bytes:
             row["bitrate_bps"] = round(8 * probed.num_bytes / max(float(times[-1]), 1e-9))
     return row
+
+
+def caption_columns(item: Input) -> dict[str, Any]:
+    """Columns of `sources` that hold the captions of an input and of its parts."""
+    return {
+        "caption": item.caption,
+        "captions": list(item.captions) if len(item.captions) > 1 else None,
+        "spans": _spans(item),
+    }
 
 
 def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]]:

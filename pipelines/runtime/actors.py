@@ -1,4 +1,4 @@
-"""A pool of Ray actors that share a queue of work: what kills its actor is tried again alone, and then given up."""
+"""A pool of Ray actors that share a queue of work: an item that kills its actor is tried again alone, then given up."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ class Actors:
         return bool(self.queue or self._in_flight)
 
     def next_done(self, timeout_s: float = 1.0) -> list[Result]:
-        """Hand out work, then wait for calls to finish: those that did, none if time runs out."""
+        """Hand out work, then wait for calls to finish; return the finished calls, none if time runs out."""
         import ray
 
         interrupts.check()
@@ -124,7 +124,7 @@ class Actors:
         return self._again(replace(suspect, alone=True), why)
 
     def _again(self, work: Work, why: str) -> list[Result]:
-        """Queue what failed once more, item by item; a single item is given up after a few attempts."""
+        """Queue failed items once more, one by one; a single item is given up after a few attempts."""
         if len(work.items) > 1:
             self.queue.extendleft(replace(work, items=(item,)) for item in work.items)
         elif work.attempts + 1 < ATTEMPTS:

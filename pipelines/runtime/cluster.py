@@ -11,10 +11,10 @@ from reelwright.errors import UserError, first_line
 from reelwright.pipelines.runtime import interrupts
 
 LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
-"""A Ray of this process alone: nobody would see its dashboard and metrics, whose processes take a tenth of a core."""
+"""A Ray of this process alone, without dashboard and metrics, which take a tenth of a core and would not be seen."""
 
 SOCKET_BYTES = 107  # of a Unix socket's path (Linux)
-BELOW_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # what Ray adds to its folder
+BELOW_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # added by Ray to its folder
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     try:
         with interrupts.kept():
             ray.init(**options, log_to_driver=False, logging_level="warning")
-    except Exception as error:  # Ray raises what it likes, a bare Exception too where a node starts too slowly
+    except Exception as error:  # Ray raises any error, also a bare Exception where a node starts too slowly
         what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
         raise UserError(
             f"{what} ({first_line(error)}); is it up, and is the machine overloaded? Then try again"

@@ -4,7 +4,7 @@ import os
 
 
 def set_process_defaults() -> None:
-    """Call it before torch is imported: threads and allocators are set up by what is there then."""
+    """Call it before torch is imported, which sets up threads and allocators by the environment."""
     # OpenMP threads that spin while they wait make a loaded machine five times slower (seen).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Buckets of many shapes leave GPU memory in pieces that fit nothing else; segments that grow do not. PyTorch's name

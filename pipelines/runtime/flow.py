@@ -42,7 +42,7 @@ class Flow:
     """Tasks waiting and in flight, by stage; `stages` lists them from first to last."""
 
     def __init__(self, stages: Mapping[str, tuple[Any, Need, int]], *, attempts: int) -> None:
-        """stages: name -> (function, what a task needs, number of return values: 1, or 2 for a value and a payload)."""
+        """stages: name -> (function, a task's resources, number of return values: 1; 2 for a value and a payload)."""
         import ray
 
         self._ray = ray
@@ -72,7 +72,7 @@ class Flow:
         return RUN_AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def next_done(self, timeout_s: float = 1.0) -> list[Done]:
-        """Start what there is room for, then wait for tasks to finish: those that did, none if time runs out."""
+        """Start tasks while there is room, then wait; return the tasks that finished, none if time runs out."""
         interrupts.check()
         self._start()
         if not self._in_flight:
@@ -83,7 +83,7 @@ class Flow:
         return [self._finish(ref) for ref in ready]
 
     def forget(self) -> None:
-        """Start nothing more, and wait for nothing: what runs ends when this process leaves Ray, or by itself.
+        """Start nothing more, and wait for nothing: running tasks end when this process leaves Ray, or by themselves.
 
         It is not cancelled: where a task ends at that moment, Ray (2.60) aborts the whole process ("Tried to complete
         task that was not pending").

@@ -17,6 +17,8 @@ _asked = threading.Event()
 _raised = threading.Event()  # since `catch_sigint` began; a command that handles SIGINT itself says itself how it ended
 _left: list[str] = []
 _last = 0
+_holding = 0  # blocks under `held`
+_waits = False  # a signal for their end
 
 
 @contextmanager
@@ -63,8 +65,25 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of the block; a second one does not wait.
+
+    It is for statements that belong together, as a commit and its count.
+    """
+    global _holding, _waits  # noqa: PLW0603 - the process's
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
+    if _waits and not _holding:
+        _waits = False
+        check()
+
+
 def leaves(what: str) -> None:
-    """Note what an interrupt leaves behind from here on, for the sentence that a person reads then."""
+    """Note the state that an interrupt leaves behind from here on, for the sentence that a person reads then."""
     _left[:] = [what]
 
 
@@ -74,8 +93,10 @@ def sentence() -> str:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _last  # noqa: PLW0603 - the process's
+    global _last, _waits  # noqa: PLW0603 - the process's
     _last = number
+    _waits = _holding > 0 and not _asked.is_set()
     _asked.set()
     _raised.set()
-    signal.default_int_handler(number, frame)
+    if not _waits:
+        signal.default_int_handler(number, frame)

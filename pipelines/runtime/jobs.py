@@ -22,8 +22,8 @@ def run_job(
     """Run `reel ARGUMENTS` as a job at `address`; its log goes to standard output. Returns an exit code.
 
     working_dir: a clone of reelwright, sent along and put on the workers' path; None where it is installed there.
-    job_id: of what may run once at a time. One that waits or runs is named and left alone (0). After one that has
-    ended, however it did, the next attempt has a number behind this id: a training that a `stop` file ended has
+    job_id: of work that may run once at a time. A job that waits or runs is named and left alone (0). After a job has
+    ended, in whatever way, the next attempt has a number behind this id: a training that a `stop` file ended has
     succeeded too, and `reel train` says itself where nothing is left to do.
     A cluster with token authentication is reached with RAY_AUTH_MODE=token and the token that
     `ray get-auth-token --generate` keeps. Raises UserError where the server cannot be reached or refuses.

@@ -1,4 +1,4 @@
-"""`reel train RECIPE --plan`: what each rank holds, whether it fits, which knob to turn, and how long a step takes."""
+"""`reel train RECIPE --plan`: memory per rank, whether it fits, settings that would make it fit, time per step."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -126,7 +126,7 @@ def _time(plan: MemoryEstimate, peak: Peak, mfu: float | None, seconds: float | 
 
 
 def _warnings(recipe: TrainRecipe, gpus: int) -> Iterator[str]:
-    """Yield warnings to read before so many GPUs are asked for."""
+    """Yield warnings to read before that number of GPUs is reserved."""
     replicate, shard, context = mesh_sizes(recipe.parallel, gpus)
     batches = recipe.data.batches_per_step
     if (even := even_batches(recipe, gpus)) != batches:

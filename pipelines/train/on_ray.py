@@ -22,7 +22,7 @@ from reelwright.pipelines.train.run import (
     train,
 )
 
-OUTPUT = "output.log"  # what the first rank says; the driver shows it
+OUTPUT = "output.log"  # lines of the first rank; the driver shows them
 POLL_S = 0.5
 
 
@@ -129,7 +129,7 @@ def _why(error: BaseException) -> str:
 
 @contextmanager
 def _shown(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Pass on what is added to a file within it."""
+    """Pass on lines that are added to a file within the context."""
     path.touch()
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(path, say, done), daemon=True)

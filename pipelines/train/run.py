@@ -1,6 +1,6 @@
-"""`reel train`: one run a recipe and snapshot, in this process, under torchrun, or as Ray Train workers.
+"""`reel train`: one run per recipe and snapshot (or snapshots of `data.mix`), here, under torchrun, or on Ray Train.
 
-A run lives in OUT/<recipe>-<snapshot>-<hash>: asked for again, it goes on where it stopped, or says that it is done.
+A run lives in OUT/<recipe>-<snapshot>-<hash>: the same command again resumes it, or says that it is done.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import yaml
 from reelwright.curation.store import Store
 from reelwright.errors import UserError
 from reelwright.pipelines.records.runs import Run, recorded_run
+from reelwright.training.mix import label
 from reelwright.training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ CLAIM = "run.lock"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is; all of it travels to workers as JSON."""
+    """The definition of a run; it travels to workers as JSON."""
 
     recipe: TrainRecipe
     name: str
-    snapshot: str
+    snapshot: str  # empty where the recipe's data.mix names several
     store: str
     out: str
     path: str = "RECIPE"  # where the recipe was read from, for messages
@@ -44,10 +45,13 @@ class Job:
     @property
     def folder(self) -> Path:
         """The same recipe (of what decides the weights) on the same snapshot has the same folder."""
-        content = Store.open(self.store).snapshots.show(self.snapshot).content_hash
+        from reelwright.training.data.mix_rows import content_hash, pinned
+
+        mix = self.recipe.data.mix
+        content = content_hash(pinned(Store.open(self.store), self.snapshot, self.recipe.data), mix)
         begins = f" {self.resume_from}" if self.resume_from else ""
         digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()[:8]
-        return Path(self.out).absolute() / f"{self.name}-{self.snapshot}-{digest}"
+        return Path(self.out).absolute() / f"{self.name}-{label(self.snapshot, mix)}-{digest}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON."""
@@ -161,7 +165,7 @@ def _fresh_samples(job: Job, store: Store, world: "World") -> "Iterator[FreshSam
     text = None if states else load_text_encoder(recipe.text, device=str(world.device))
     decode = SandboxDecoder(recipe.data.fps, recipe.data.rates)
     try:
-        media = stored_media(store, job.snapshot)
+        media = stored_media(store, *(recipe.data.mix or [job.snapshot]))
         dtype = recipe.data.store_dtype
         yield FreshSamples(
             media, codec, text, decode, store_dtype=dtype, unreadable=MediaError, pairs=pair_maker(recipe)
@@ -190,7 +194,9 @@ def recorded_training(job: Job, folder: Path, say: Say) -> Iterator[Run]:
     """Record a training in the store's `runs`; the block fills in `counts["steps"]` and `state`."""
     clock = time.monotonic()
     with recorded_run(job.store, "train", as_yaml(job.recipe), say=say, state_on_error="failed") as run:
-        run.counts = {"steps": None, "snapshot": job.snapshot, "folder": str(folder)}
+        mix = job.recipe.data.mix
+        run.counts = {"steps": None, "snapshot": label(job.snapshot, mix), "folder": str(folder)}
+        run.counts |= {"snapshots": sorted(mix)} if mix else {}
         try:
             yield run
         finally:

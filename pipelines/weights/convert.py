@@ -40,7 +40,7 @@ LORA_FILE = "lora.safetensors"
 
 @dataclass(frozen=True)
 class Written:
-    """What a command made."""
+    """The result of a command."""
 
     path: Path
     parameters: int
@@ -70,7 +70,7 @@ def import_weights(
     dtype: torch.dtype | None,
     max_shard_bytes: int,
 ) -> Written:
-    """Copy the tensors that fit, a shard at a time; those that miss are drawn as for a new network."""
+    """Copy the tensors that fit, a shard at a time; missing tensors are drawn as for a new network."""
     weights = open_weights(source)
     fresh: dict[str, Tensor] = {}
     if report.missing:
@@ -105,14 +105,19 @@ def export_weights(
     """Write a training checkpoint's network in the published layout; adapters are merged into it."""
     path = find_checkpoint(checkpoint)
     recipe = recipe_of(path)
-    shapes = {n.removeprefix("model."): s for n, s in tensor_names(path).items() if n.startswith("model.")}
-    merged = adapter_names(shapes)
-    if not merged:
-        compare_keys(meta_model(recipe.model), shapes).check(path)
+    note = {"kind": "weights", "merged": merged_adapters(path), "recipe": recipe.model_dump(mode="json")}
     stream = network_tensors(path, ema=ema, base=base)
     save_model(stream, recipe.model, out, max_shard_bytes=max_shard_bytes, dtype=dtype)
-    note = {"kind": "weights", "merged": merged, "recipe": recipe.model_dump(mode="json")}
     return finish(out, lineage_of(path, ema) | note)
+
+
+def merged_adapters(path: Path) -> list[str]:
+    """Return the names of a training checkpoint's adapters; where it has none, check that its network is whole."""
+    shapes = {n.removeprefix("model."): s for n, s in tensor_names(path).items() if n.startswith("model.")}
+    names = adapter_names(shapes)
+    if not names:
+        compare_keys(meta_model(recipe_of(path).model), shapes).check(path)
+    return names
 
 
 def exported_recipe(weights: Path) -> TrainRecipe | None:
@@ -183,7 +188,7 @@ def merge_stream(tensors: Iterable[tuple[str, Tensor]], scale: float) -> Iterato
 
 
 def _tensors(path: Path, ema: bool) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the model in the order of names; averages in the place of what they average."""
+    """(name, tensor) of the model in the order of names; averages in place of the weights they average."""
     if not ema:
         yield from stream_tensors(path, "model.")
         return
@@ -248,6 +253,14 @@ def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> 
     refuse_full(out)
     write_lora(tensors, out / LORA_FILE)
     return finish(out, note)
+
+
+def lora_file(path: Path) -> Path:
+    """Return a LoRA file, or the one in a folder, which may have the name that others look for."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else path / LORA_FILE
 
 
 def refuse_full(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a training checkpoint, a folder of weights, or a LoRA file is, in lines for a person."""
+"""Describes a training checkpoint, a folder of weights, or a LoRA file in lines for a person."""
 
 import json
 from pathlib import Path

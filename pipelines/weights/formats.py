@@ -28,8 +28,10 @@ from reelwright.pipelines.weights.convert import (
     adapter_tensors,
     finish,
     lineage_of,
+    merged_adapters,
     meta_model,
     network_tensors,
+    read_note,
     recipe_of,
     refuse_full,
 )
@@ -78,7 +80,7 @@ class Network:
         else:
             weights = open_weights(self.source)
             stream = ((name, weights[name]) for name in weights)
-        return ((name, tensor.to(choice.dtype)) for name, tensor in stream)
+        return ((name, tensor.to(dtype=choice.dtype)) for name, tensor in stream)
 
 
 def open_network(source: Path, choice: Choice) -> Network:
@@ -98,7 +100,7 @@ def open_network(source: Path, choice: Choice) -> Network:
         compare_keys(meta_model(config), weights.shapes()).check(source)
         return Network(source, config, extra, {"source": str(source)}, choice, trained=False)
     recipe = recipe_of(path)
-    note = lineage_of(path, choice.ema) | {"recipe": recipe.model_dump(mode="json")}
+    note = lineage_of(path, choice.ema) | {"merged": merged_adapters(path), "recipe": recipe.model_dump(mode="json")}
     return Network(path, recipe.model, {}, note, choice, trained=True)
 
 
@@ -144,7 +146,10 @@ def lora_layers_of(source: Path, choice: Choice) -> tuple[dict[str, LayerWeights
     """Return a LoRA's layers, cast, and what about.json is to say: of a checkpoint's adapter, or of a LoRA file."""
     if is_lora_source(source):
         layers = read_lora(source)
-        return {layer: _cast(weights, choice.dtype) for layer, weights in layers.items()}, {"source": str(source)}
+        said = read_note(source) or {}  # what it was trained for stays known
+        kept = [k for k in ("objective", "snapshot", "parent") if k in said]
+        note: dict[str, Any] = {"source": str(source), **{k: said[k] for k in kept}}
+        return {layer: _cast(weights, choice.dtype) for layer, weights in layers.items()}, note
     path = find_checkpoint(source)
     tensors = adapter_tensors(path, ema=choice.ema, dtype=choice.dtype, name=choice.adapter)
     return parse_lora(tensors, path), lineage_of(path, choice.ema)

@@ -1,4 +1,4 @@
-"""Check what was written for others: read back through their names, compared with the source.
+"""Checks files written for other projects: reads them back by those names and compares them with the source.
 
 Their names are read by `reelwright.model.weights.their_names`, a table of its own, so a name that was written wrong is
 missed here, not found by the same mistake.
@@ -24,7 +24,7 @@ ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared, and the largest difference of outputs over their norm."""
+    """The comparison made, and the largest difference of outputs over their norm."""
 
     compared: int
     error: float
@@ -47,18 +47,18 @@ def verify_network(network: Network, out: Path) -> Verified:
     written = open_weights(out)
     config = network.config.model_copy(update={"depth": 1})
     sides: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    count = 0
+    names = set()
     for name, tensor in network.tensors():
         if name not in written or not torch.equal(written[name], tensor) or written[name].dtype != tensor.dtype:
             raise UserError(f"{out}: {name} is not what was written; the files are not to be used")
-        count += 1
+        names.add(name)
         if not name.startswith("blocks.") or name.startswith("blocks.0."):
             for side, value in zip(sides, (tensor, written[name]), strict=True):
                 side[name] = value.float()
-    if extra := sorted(set(written) - {name for name, _ in network.tensors()}):
+    if extra := sorted(set(written) - names):
         raise UserError(f"{out}: {extra[0]} is in the files and not in {network.source}")
     ours, theirs = (_outputs(DiT(config), side) for side in sides)
-    return Verified(count, float((ours - theirs).norm() / ours.norm().clamp_min(1e-30)))
+    return Verified(len(names), float((ours - theirs).norm() / ours.norm().clamp_min(1e-30)))
 
 
 @torch.no_grad()

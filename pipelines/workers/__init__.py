@@ -1,1 +1,1 @@
-"""The two ends of one call: tasks on Ray workers, and what runs inside their sandboxes."""
+"""The two ends of one call: tasks on Ray workers, and the functions inside their sandboxes."""

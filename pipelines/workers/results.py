@@ -37,7 +37,7 @@ class Annotated:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Annotated:
-        """Read what a sandbox wrote by `annotated_to_json`."""
+        """Read the JSON of `annotated_to_json` from a sandbox."""
         return cls(value["columns"], [Failed(**failure) for failure in value["failures"]], value["seconds"])
 
 
@@ -66,7 +66,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class MediaWritten:
-    """Files of the store that hold clips and that nobody sees until `fragments` is committed."""
+    """Files of the store with clips, unseen until `fragments` is committed."""
 
     fragments: str
 

@@ -1,6 +1,6 @@
 """Stages of a run as plain functions that Ray runs on workers. A file's failure is a result (`Failed`), not an error.
 
-A worker process keeps one sandbox for all its tasks. What happens to hostile bytes happens in there, so a Ray worker
+A worker process keeps one sandbox for all its tasks. Hostile bytes are handled in there, so a Ray worker
 itself dies only with its machine, and Ray's own retries are for that alone.
 """
 
@@ -25,7 +25,7 @@ _sandbox: Sandbox | None = None
 
 
 def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
-    """Hash a file and read its headers. Where a step fails, `failed` comes beside what is known by then.
+    """Hash a file and read its headers. Where a step fails, `failed` comes beside the facts found by then.
 
     Args:
         uri: The file.
@@ -83,7 +83,7 @@ def cut(
         clips: What to cut.
         rate: Frames per second of the file as a fraction; None where its times rule.
         encode: Fields of `EncodeConfig`.
-        annotators: (name, parameters) of those that share the clips' decode.
+        annotators: (name, parameters) of the annotators that share the clips' decode.
         limits: Bounds of a sandbox call.
         was: The file when it was probed; where it is another by now, `Cut.changed` comes instead of clips.
     """
@@ -128,7 +128,7 @@ def _cut_alone(
 
 
 def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes]) -> MediaWritten | Failed:
-    """Write clips to files of the store that nobody sees until the driver commits them.
+    """Write clips to files of the store, unseen until the driver commits them.
 
     Args:
         store_uri: The store.

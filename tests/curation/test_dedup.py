@@ -51,3 +51,16 @@ def test_what_a_store_has_wins():
     assert dedup.survivor_of("/a.mp4", "x", None) == "/old/z.mp4"
     assert dedup.survivor_of("/b.mp4", "new", "1") == "/old/y.mp4"
     assert dedup.survivor_of("/old/z.mp4", "x", None) is None
+
+
+def test_a_survivor_that_failed_leaves_its_bytes_and_id_to_the_next():
+    dedup = Deduplicator()
+    assert dedup.survivor_of("/a.mp4", "x", "1") is None
+    dedup.forget("/b.mp4", "x", "1")  # a duplicate's failure costs the survivor nothing
+    assert dedup.survivor_of("/b.mp4", "x", "2") == "/a.mp4"
+    assert dedup.survivor_of("/c.mp4", "y", "1") == "/a.mp4"
+    dedup.forget("/a.mp4", "x", "1")
+    assert dedup.survivor_of("/d.mp4", "x", None) is None
+    assert dedup.survivor_of("/e.mp4", "z", "1") is None
+    dedup.forget("/d.mp4", "x", None)
+    assert dedup.survivor_of("/f.mp4", "x", None) is None

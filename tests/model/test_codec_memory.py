@@ -32,10 +32,10 @@ def peak(codec: Codec, side: int, frames: int, tile: int) -> tuple[int, int]:
 def test_working_memory_is_a_tile_s(codec: Codec) -> None:
     alone, video = peak(codec, TILE, 5, TILE)
     working = alone - video
-    for side, frames in ((192, 5), (192, 13)):
+    for side, frames in ((128, 5), (128, 9)):
         tiled, size = peak(codec, side, frames, TILE)
         assert tiled < working + COPIES * size
-    whole, size = peak(codec, 192, 5, 0)
+    whole, size = peak(codec, 128, 5, 0)
     assert whole > 1.5 * (working + COPIES * size), "whole frames take more, or this shows nothing"
 
 

@@ -1,4 +1,4 @@
-"""What a forward and backward pass holds in memory, found by running it on tensors without storage.
+"""Memory that a forward and backward pass holds, found by running it on tensors without storage.
 
 Two networks of few blocks are traced at their real width and size of batch, and the rest follows: every block holds the
 same. So a change of the network, of its checkpointing, of context parallelism or of autocast is in the figure without a
@@ -38,21 +38,21 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     """Trace a recipe's pass over a micro-batch, on the rank that has most of it.
 
     Args:
-        recipe: what computes; ranks that share samples count, those that share weights do not.
+        recipe: the run; ranks that share samples count, ranks that share weights do not.
         shape: of the micro-batch.
         half: the blocks' weights are bf16 already, as FSDP gathers them; else autocast makes bf16 copies.
     """
     parts = {name: getattr(recipe, name) for name in DECIDING}
     context = {"context": recipe.parallel.context, "context_form": recipe.parallel.context_form}
     data = DataConfig().model_copy(update={"pair": recipe.data.pair})  # pairs have twice the latents
-    alike = TrainRecipe().model_copy(
-        update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data}
-    )
-    return _traced(alike, shape, half)
+    alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data})
+    return _traced(alike.model_dump_json(), shape, half)
 
 
 @lru_cache(maxsize=1024)
-def _traced(recipe: TrainRecipe, shape: Shape, half: bool) -> Activations:
+def _traced(settings: str, shape: Shape, half: bool) -> Activations:
+    """Trace a recipe, given as JSON: a mix of snapshots is a dictionary, which no cache takes."""
+    recipe = TrainRecipe.model_validate_json(settings)
     few, more = (_trace(recipe, depth, shape, half) for depth in DEPTHS)
     block = max(0, more[0] - few[0])
     return Activations(few[0] + (recipe.model.depth - DEPTHS[0]) * block, block, more[1], few[2] - few[0])

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 class LiveBytes(TorchDispatchMode):
     """Within it, storages that operations make are counted. With fake tensors nothing is computed or allocated.
 
-    What an operation needs for itself only while it runs is not seen. A storage that is resized, as FSDP2 does with
+    Memory that an operation needs only while it runs is not seen. A storage that is resized, as FSDP2 does with
     weights that it gathers and lets go, counts with its new size.
     """
 
@@ -49,7 +49,7 @@ class LiveBytes(TorchDispatchMode):
         return self.run(func, args, kwargs)
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run an operation, and count what it makes."""
+        """Run an operation, and count its results."""
         for storage in _storages((args, kwargs)):
             self._see(storage, size=0)  # unless it is known, it was there before: a view of it is not new
         out = func(*args, **(kwargs or {}))

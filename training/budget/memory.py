@@ -1,4 +1,4 @@
-"""What a recipe needs on each rank: bytes by kind, floating point operations a step, and time at a utilisation.
+"""Needs of a recipe on each rank: bytes by kind, floating point operations per step, and time at a utilisation.
 
 Weights, gradients, optimizer and averages follow from counts and the layout of ranks; activations from
 `training.budget.activations`. Terms: Rajbhandari et al. 2020 (ZeRO), Korthikanti et al. 2022 (selective recomputation).
@@ -107,7 +107,7 @@ class MemoryEstimate:
 def plan_memory(
     recipe: TrainRecipe, *, ranks: int = 1, device: str = "cuda", bucket: Bucket | None = None
 ) -> MemoryEstimate:
-    """Plan what a rank holds. Not in it: what the allocator cannot reuse (fragments).
+    """Plan the memory of a rank, without the allocator's fragments.
 
     Args:
         recipe: the run's.
@@ -164,7 +164,7 @@ def micro_batches_of(recipe: TrainRecipe, ranks: int) -> int:
 
 
 def even_batches(recipe: TrainRecipe, ranks: int) -> int:
-    """Return the next number of micro-batches per step that so many ranks divide."""
+    """Return the next number of micro-batches per step that is a multiple of the ranks."""
     replicate, shard, _ = mesh_sizes(recipe.parallel, ranks)
     return math.ceil(recipe.data.batches_per_step / (replicate * shard)) * replicate * shard
 

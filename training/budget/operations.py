@@ -9,7 +9,7 @@ BACKWARD = 2.5
 
 
 def operator_flops(func: Any, args: Any, out: Any) -> tuple[int, int]:
-    """Count (products of matrices, attention) of one call; what moves or combines elements alone is 0."""
+    """Count (products of matrices, attention) of one call; operations that only move or combine elements are 0."""
     name = str(func).split(".")[1]
     return _PRODUCTS.get(name, _none)(args), _ATTENTIONS.get(name, _none)(args)
 

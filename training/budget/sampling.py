@@ -1,4 +1,4 @@
-"""What a rank holds while it makes the recipe's samples: weights, a copy of averaged ones, encoders, a decoded tile.
+"""Memory of a rank while it makes the recipe's samples: weights, a copy of averaged ones, encoders, a decoded tile.
 
 Gradients and activations are gone then. Every rank computes whole videos, also where ranks share a sample's tokens in
 training.
@@ -39,14 +39,14 @@ def sampling_bytes(recipe: TrainRecipe, kinds: dict[str, int], *, whole: int, ha
 
     Args:
         recipe: the run's.
-        kinds: what a rank holds while it trains.
+        kinds: bytes that a rank holds while it trains.
         whole: bytes of gathered weights while the network runs.
         half: blocks are gathered in bf16.
     """
     if not wants_samples(recipe):
         return 0
     lasting = sum(size for kind, size in kinds.items() if kind not in GONE)
-    copy = kinds["gradients"] if recipe.optim.ema else 0  # of what is trained, as the gradients are
+    copy = kinds["gradients"] if recipe.optim.ema else 0  # of the trained weights, as the gradients are
     encoding = encoder_bytes(recipe)
     network = vae_bytes(recipe) + whole + _network_bytes(recipe, half)
     return lasting + copy + max(encoding, network, vae_bytes(recipe) + decoded_bytes(recipe))

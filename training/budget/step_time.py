@@ -1,4 +1,4 @@
-"""How long a traced step would take, by rates of a machine: a model, to see what bounds a layout before there are GPUs.
+"""The time of a traced step by rates of a machine: a model, to see the bound of a layout before there are GPUs.
 
 Products and attention take their operations at a share of the peak. Everything else takes its bytes at the memory's
 rate, fewer where blocks are compiled and element-wise operations fused. Weights and gradients travel beside the

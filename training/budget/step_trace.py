@@ -68,7 +68,7 @@ _BY_KIND = ("received", "calls")
 
 @dataclass(frozen=True)
 class StepTrace:
-    """What a step does and holds.
+    """Operations, collectives and memory of a step.
 
     counts: of the whole step. peak: bytes of the rank that holds most, while it computes. lasting: of them, weights,
     optimizer state and averages.
@@ -154,7 +154,7 @@ class _Recorder(LiveBytes):
 
 
 def collective_of(func: Any, args: Any) -> tuple[Collective, int] | None:
-    """Return what a collective is, and the bytes that this rank receives; None for other operators.
+    """Return a collective's kind and ranks, and the bytes that this rank receives; None for other operators.
 
     A ring's sum of N bytes over n ranks takes 2 N (n - 1) / n.
     """
@@ -198,6 +198,6 @@ def _group(leaf: Any) -> dist.ProcessGroup | None:
 
 
 def bytes_moved(args: Any, out: Any) -> int:
-    """Bytes that an operator reads and writes; what is broadcast is read once."""
+    """Bytes that an operator reads and writes; a broadcast operand is read once."""
     leaves = [leaf for leaf in tree_leaves((args, out)) if isinstance(leaf, Tensor)]
     return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in leaves)

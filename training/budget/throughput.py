@@ -23,7 +23,7 @@ def step_flops(
     text_tokens: int,
     attention: AttentionConfig,
 ) -> int:
-    """Forward and backward pass of what is trained; sizes as in `reelwright.model.flops`."""
+    """Forward and backward pass of the trained network; sizes as in `reelwright.model.flops`."""
     count = train_flops if lora is None else partial(lora_train_flops, lora=lora)
     return count(
         config, grid=grid, batch=batch, cond_frames=cond_frames, text_tokens=text_tokens, attention=attention
@@ -31,7 +31,7 @@ def step_flops(
 
 
 def objective_flops(recipe: TrainRecipe, grid: tuple[int, int, int], attention: AttentionConfig, **sizes: int) -> int:
-    """Count a micro-batch's operations under a recipe's objective: the trained pass, and those of `passes` beside it.
+    """Count a micro-batch's operations under a recipe's objective: the trained pass, and its `passes` beside it.
 
     A teacher's adapter is not counted: about 1 % of its pass.
     """

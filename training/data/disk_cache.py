@@ -12,11 +12,11 @@ from pathlib import Path
 CHECK_EVERY = 64
 """Files written between two looks at the folder's size."""
 LEFT = 0.9
-"""Of the size, what is kept when it is exceeded."""
+"""Share of the size that is kept when the size is exceeded."""
 
 
 class DiskCache:
-    """Files named by the hash of their key. For several threads and processes at once; what is lost is made again."""
+    """Files named by the hash of their key. For several threads and processes at once; a lost file is made again."""
 
     def __init__(self, folder: str, *, gib: float) -> None:
         """Use a folder, which is made.
@@ -31,7 +31,7 @@ class DiskCache:
         self._lock, self._written = threading.Lock(), 0
 
     def get(self, key: str, num_bytes: int | None = None) -> bytes | None:
-        """Return what was put under a key, if it is still there and of that size."""
+        """Return the bytes put under a key, if they are still there and of that size."""
         path = self._path(key)
         try:
             data = path.read_bytes()

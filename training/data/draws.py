@@ -14,7 +14,7 @@ MASK = (1 << 64) - 1
 ROUNDS = 8
 """Half-rounds of the Feistel network; 4 give a pseudo-random permutation (Luby and Rackoff, 1988), with margin."""
 PERMUTE, OFFSET, OPTION, CONDITION, SPREAD, SIDE = range(1, 7)
-"""What a random number is for: each use has a stream of its own."""
+"""Use of a random number: each use has a stream of its own."""
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def permuted(positions: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
         int64 [N]; of all positions under one key, each position once.
     """
     left = int(np.ceil(np.sqrt(count)))
-    right = -(-count // left)  # left · right is count, or a little more: what leaves the range is permuted again
+    right = -(-count // left)  # left · right is count, or a little more: numbers out of the range are permuted again
     keys = np.broadcast_to(keys, positions.shape)
     out = _feistel(positions.astype(np.uint64), left, right, keys)
     while len(outside := np.flatnonzero(out >= np.uint64(count))):

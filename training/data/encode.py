@@ -45,7 +45,7 @@ Decode = Callable[[bytes, Bucket, float], Decoded]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Fingerprints that rows of `latents` and `texts` must carry to be those of a recipe."""
+    """Fingerprints of the rows of `latents` and `texts` that belong to a recipe."""
 
     latents: str
     texts: str

@@ -13,6 +13,7 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.disk_cache import DiskCache
 from reelwright.training.data.encode import Decode, Fingerprints, encode_frames, item_bytes, to_bytes
 from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.mix_rows import media_reader, media_versions
 from reelwright.training.data.pairs import HALVES, PairMaker, stored_seed
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.schedule import Draw, Schedule, mix
@@ -31,7 +32,7 @@ class FreshSamples:
     """Encoded when they are wanted, on the device of the encoders: another window of the clip at every draw.
 
     Threads decode side by side. A network is used by one thread at a time, as it keeps what it has just seen; on a GPU
-    that is the time to ask for its kernels, for nobody waits for them here: each thread's own stream
+    that is the time to launch its kernels, since no thread waits for them here: each thread's own stream
     (`side_stream`) runs them beside the training.
     """
 
@@ -55,7 +56,7 @@ class FreshSamples:
             decode: windows of an mp4.
             store_dtype: type of the states, as if they had been stored.
             unreadable: exceptions that `decode` raises for a clip that is broken.
-            pairs: makes pairs of clips; None: latents are those of the clips alone.
+            pairs: makes pairs of clips; None: latents of the clips alone.
         """
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
         self.store_dtype, self.unreadable, self.pairs = store_dtype, unreadable, pairs
@@ -210,7 +211,6 @@ def samples_of(
     return MixedSamples(sources[encode.latents], sources[encode.text])
 
 
-def stored_media(store: Store, snapshot: str) -> Callable[[Sequence[str]], dict[str, bytes]]:
-    """Return a function that reads the clips of a snapshot, as pinned, by id."""
-    version = store.snapshots.show(snapshot).media_version
-    return lambda ids: dict(store.read_media(list(dict.fromkeys(ids)), version=version))
+def stored_media(store: Store, *snapshots: str) -> Callable[[Sequence[str]], dict[str, bytes]]:
+    """Return a function that reads the clips of snapshots, as pinned, by id: of several, as the newest has them."""
+    return media_reader(store, media_versions(map(store.snapshots.show, snapshots)))

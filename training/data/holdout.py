@@ -17,7 +17,7 @@ def held_out(
     usable: np.ndarray,
     share: float,
 ) -> tuple[Literal["source", "clip"], np.ndarray]:
-    """Return what is held out, whole sources or single clips, and which clips those are ([N] bool).
+    """Return the kind of held-out unit, sources or clips, and the held-out clips ([N] bool).
 
     Shots of one source look alike, so where there are enough sources (2 / share) they are held out whole; with fewer,
     clips are. Where the hash picks none, the unit with the smallest hash is taken; where it picks all, the one with

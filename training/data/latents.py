@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class Samples(Protocol):
     """Where latents and text states come from. Both methods may be called from several threads at once.
 
-    device: of the encoders, where there are some; None: what is returned is on the CPU.
+    device: of the encoders, where there are some; None: results are on the CPU.
     """
 
     @property
     def device(self) -> torch.device | None:
-        """Device of the encoders; None: there are none, and what is returned is on the CPU."""
+        """Device of the encoders; None: there are none, and results are on the CPU."""
 
     def latents(self, bucket: Bucket, draws: Sequence[Draw]) -> Tensor:
         """Return float32 [B, C, T, H, W]."""
@@ -78,7 +78,7 @@ class StoredSamples:
     ) -> None:
         """Look up what the store holds for the schedule, unless an index says it."""
         self.schedule = schedule
-        self.index = index or index_samples(store, schedule.clip_ids, fingerprints)
+        self.index = index or index_samples(store, schedule.plan.distinct_ids, fingerprints)
         self.reader, self.text_reader = (
             store.reader(table, version)
             for table, version in zip(("latents", "texts"), self.index.versions, strict=True)
@@ -151,4 +151,4 @@ class StoredSamples:
     def _find(self, window: Window, rows: np.ndarray) -> np.ndarray:
         """Places of the schedule's rows in a window, -1 where there is none."""
         found = self.index.windows.get(window.key)
-        return found.find(rows) if found else np.full(len(rows), -1)
+        return found.find(self.schedule.plan.clips_of(rows)) if found else np.full(len(rows), -1)

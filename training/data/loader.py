@@ -21,11 +21,12 @@ from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.fresh import samples_of as samples_for
 from reelwright.training.data.latents import Samples, StoredSamples
+from reelwright.training.data.mix_rows import training_rows
 from reelwright.training.data.pairs import HALVES
-from reelwright.training.data.rows import snapshot_rows
 from reelwright.training.data.schedule import MicroBatch, Schedule, caption_choice
 from reelwright.training.data.side_stream import side_stream
 from reelwright.training.errors import TrainError
+from reelwright.training.mix import options
 from reelwright.training.recipe import EncodeConfig, TrainRecipe
 
 STAGE = "precompute"  # in `failures`
@@ -36,10 +37,11 @@ def make_schedule(
 ) -> Schedule:
     """Make the schedule of a recipe over a snapshot, without clips that `reel precompute` could not encode.
 
-    left_out: those of the run's beginning, where it goes on: one that was encoded since would change every draw.
+    snapshot: empty where the recipe's `data.mix` names several. left_out: those of the run's beginning, where it goes
+    on: one that was encoded since would change every draw.
     Raises TrainError when the snapshot has no clip that can be used.
     """
-    rows = snapshot_rows(store, snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    rows = training_rows(store, snapshot, recipe.data)
     if left_out is not None:
         return Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed, failed=frozenset(left_out))
     schedule = Schedule(rows, recipe.data, recipe.tasks, recipe.model, recipe.seed)
@@ -98,7 +100,7 @@ class Loader(IterableDataset[Batch]):
 
         Args:
             store: holds the clips.
-            snapshot: names them.
+            snapshot: names them; empty where the recipe's `data.mix` does.
             schedule: which samples a step has.
             recipe: of the run.
             portion: which batches.
@@ -123,7 +125,8 @@ class Loader(IterableDataset[Batch]):
 
         def stored() -> StoredSamples:
             found = StoredSamples(store, schedule, fingerprints)
-            command = f"reel precompute {recipe_path} --snapshot {snapshot} --store {store.uri}"
+            named = options(snapshot, recipe.data.mix)
+            command = f"reel precompute {recipe_path} {named} --store {store.uri}"
             refuse_missing(found, recipe, command, encodes=bool(encoders))
             return found
 

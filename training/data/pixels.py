@@ -23,7 +23,7 @@ def video_of(frames: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def _video(frames: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return frames as float32 in -1..1. They travel to a GPU as bytes, and nobody waits for them."""
+    """Return frames as float32 in -1..1. They travel to a GPU as bytes, without a wait."""
     import torch
 
     if device.type != "cuda":

@@ -11,12 +11,17 @@ A row per clip, in the order of ids:
 | `length` | int32: frames at the recipe's rate |
 | `image`, `video` | int16 per size class: the clip's bucket there, -1 for none |
 | `captions` | the clip's captions, at least one |
+| `snapshot` | int16, of several snapshots alone: the row's snapshot, by place in the order of names |
+| `clip` | int32, of several snapshots alone: the row's clip; rows of one clip have the same |
+
+Rows of several snapshots are in the order of these, then of ids; a clip has a row of each snapshot that it is in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +31,15 @@ import pyarrow.compute as pc
 
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
-from reelwright.training.data.holdout import held_out
 from reelwright.training.data.mapped import map_table, write_table
+from reelwright.training.data.mix_plan import MixedRows, hold_out, overlapping, sort_keys
+from reelwright.training.data.mix_rows import SNAPSHOT
 from reelwright.training.data.rows import HASH, caption_note, hashed, hashes_of
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
 
 UNUSED, TRAINED, HELD_OUT = 0, 1, 2
+OVERLAPPING = "that share frames with a clip held out"
 OWN_RATE = 0.99
 """Of a rate that a clip must have to be of that rate: 29.97 frames per second are 30."""
 NOTE = "reelwright.plan"
@@ -55,6 +62,8 @@ class Facts:
     failed: tuple[str, ...]
     chances: list[list[list[float]]]
     expected: list[list[float]]
+    parts: tuple[dict[str, Any], ...] = ()
+    """Of several snapshots, each one's name, share and counts of clips."""
     note: str = ""
     """Of clips whose captions say nothing of what is seen."""
 
@@ -95,6 +104,32 @@ class Plan:
     def clip_ids(self) -> pa.Array:
         """Ids of the clips, by row."""
         return self.table.column("clip_id").chunk(0)
+
+    @cached_property
+    def snapshot(self) -> np.ndarray | None:
+        """Snapshot of each row, by place in the order of names; None where there is one."""
+        return self._ints(SNAPSHOT)
+
+    @cached_property
+    def clip(self) -> np.ndarray | None:
+        """Number of each row's clip among `distinct_ids`; None where each row is a clip of its own."""
+        return self._ints("clip")
+
+    @property
+    def distinct_ids(self) -> pa.Array:
+        """Ids of the clips, each once."""
+        return self.clip_ids if self.clip is None else self.clip_ids.take(np.unique(self.clip, return_index=True)[1])
+
+    def clips_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the place among `distinct_ids` of the clip of each row."""
+        return rows if self.clip is None else self.clip[rows]
+
+    def each_once(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows without those of a clip that an earlier one is of."""
+        return rows if self.clip is None else rows[np.sort(np.unique(self.clip[rows], return_index=True)[1])]
+
+    def _ints(self, column: str) -> np.ndarray | None:
+        return self.table.column(column).chunk(0).to_numpy() if column in self.table.schema.names else None
 
     @property
     def sizes(self) -> int:
@@ -141,7 +176,8 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     Raises:
         TrainError: no clip can be trained on.
     """
-    rows = _large(rows).sort_by("clip_id")
+    rows = _large(rows).sort_by(sort_keys(rows))
+    mix = MixedRows.read(rows, data.mix)
     width, height, frames = _shape_of(rows, data.fps)
     others = {rate: _frames_at(rows, rate, whole=_doubles(data, rate)) for rate in {*data.rates.values()} - {data.fps}}
     if _doubles(data, data.fps):
@@ -160,16 +196,19 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     }
     unused = {reason: int(which.sum()) for reason, which in why.items() if which.any()}
     sources = _column(rows, "source_md5")
-    holdout_by, is_held = held_out(ids, sources, usable, data.holdout)
+    holdout_by, is_held = hold_out(mix, ids, sources, usable, data.holdout)
+    if mix and (twice := overlapping(rows, is_held) & usable).any():
+        unused[OVERLAPPING], usable = int(twice.sum()), usable & ~twice
     trained = usable & ~is_held
     if not trained.any():
         reasons = "; ".join(f"{n} {reason}" for reason, n in unused.items()) or "the snapshot is empty"
         raise TrainError(f"no clip of the snapshot can be trained on ({reasons}); change data.frames or tasks")
-    draws = _draws(rows, trained)
+    draws = _draws(rows, trained, mix)
     facts = Facts(
         clips=len(rows), train=int(trained.sum()), held_out=int((usable & is_held).sum()), held_out_by=holdout_by,
         enlarged=int((assigned.scale[:, 0] > 1 / FILLED).sum()), unused=unused, failed=tuple(sorted(failed)),
         chances=chances.tolist(), expected=_expected(draws, pattern, chances, assigned, names).tolist(),
+        parts=mix.facts(trained, usable & is_held) if mix else (),
         note=caption_note(rows) if "only_composed" in rows.schema.names else "",
     )  # fmt: skip
     columns = {
@@ -181,6 +220,8 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
     }  # fmt: skip
     if "captions" in rows.schema.names:
         columns["captions"] = rows.column("captions").combine_chunks()
+    if mix:
+        columns |= {SNAPSHOT: pa.array(mix.of.astype(np.int16)), "clip": pa.array(mix.clip.astype(np.int32))}
     return Plan(pa.table(columns).combine_chunks(), facts, assigned.buckets, names)
 
 
@@ -194,7 +235,8 @@ def write_plan(plan: Plan, path: Path, key: dict[str, Any]) -> None:
 def read_plan(path: Path) -> Plan:
     """Map a plan. A process that it is sent to maps it too."""
     table, about = map_table(path, NOTE)
-    facts = Facts(**{**about["facts"], "failed": tuple(about["facts"]["failed"])})
+    said = about["facts"]
+    facts = Facts(**{**said, "failed": tuple(said["failed"]), "parts": tuple(said["parts"])})
     return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
 
 
@@ -204,9 +246,11 @@ def _large(rows: pa.Table) -> pa.Table:
     return rows.cast(pa.schema([field.with_type(types.get(field.type, field.type)) for field in rows.schema]))
 
 
-def _draws(rows: pa.Table, trained: np.ndarray) -> np.ndarray:
+def _draws(rows: pa.Table, trained: np.ndarray, mix: MixedRows | None) -> np.ndarray:
     """Return the expected draws of each row in a pass: they sum to the training clips."""
     weights = np.where(trained, _column(rows, "weight").to_numpy(zero_copy_only=False).astype(float), 0)
+    if mix:
+        return mix.draws(weights, trained)
     return weights * (trained.sum() / weights.sum())
 
 

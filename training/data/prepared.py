@@ -21,28 +21,29 @@ from typing import Any
 import pyarrow as pa
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.maintenance import PLANS
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.data.fresh import FreshSamples
 from reelwright.training.data.latents import Samples, StoredSamples
 from reelwright.training.data.loader import make_schedule, refuse_missing, samples_for
 from reelwright.training.data.mapped import map_table
+from reelwright.training.data.mix_rows import content_hash, pinned
 from reelwright.training.data.plan import NOTE, read_plan, write_plan
 from reelwright.training.data.sample_index import LATENTS, TEXTS, SampleIndex
 from reelwright.training.data.schedule import VERSION, Schedule
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
+from reelwright.training.mix import options
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
-KEPT = "_plans"
-"""Folder of a store."""
 FORMAT = 1
 """Of the files."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of a run: a snapshot in a store.
+    """The clips of a run: a snapshot in a store, or several by the recipe's `data.mix`, where `snapshot` is empty.
 
     samples: makes what `data.encode` does not have precomputed; None reads all from the store. recipe_path:
     named in the command of an error.
@@ -60,7 +61,7 @@ def prepare(
     """Return the schedule and the samples of a run. Every rank calls it.
 
     Args:
-        clips: what the run trains on.
+        clips: the clips that the run trains on.
         recipe: of the run.
         folder: of the run; all ranks see it.
         world: this rank and the others.
@@ -81,7 +82,7 @@ def prepare(
 
 
 def _remember_starts(schedule: Schedule, path: Path, *, writes: bool) -> None:
-    """Let a run that goes on find its place without making the blocks before it."""
+    """Let a resumed run find its place without making the blocks before it."""
     with suppress(OSError, ValueError):
         schedule.starts = json.loads(path.read_text(encoding="utf-8"))
     if writes:
@@ -148,8 +149,8 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
     """Make the files, unless they are there, or beside the store, and of the same recipe, snapshot and store."""
     form = _Form.of(recipe, encodes=bool(clips.samples))
     key, kept = _key(clips.store, clips.snapshot, recipe, form), _kept(clips, recipe)
-    for folder in (place, kept):
-        known = _known(folder / CLIPS) if folder else {}
+    for folder in filter(None, (place, kept)):
+        known = _known(folder / CLIPS)
         if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
             if folder != place:
                 _link(folder, place)
@@ -172,7 +173,7 @@ def _build(
         schedule = Schedule(schedule.plan.with_hashes(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
     if form.wants:
         stored = StoredSamples(store, schedule, fingerprints_of(recipe))
-        command = f"reel precompute {clips.recipe_path} --snapshot {snapshot} --store {store.uri}"
+        command = f"reel precompute {clips.recipe_path} {options(snapshot, recipe.data.mix)} --store {store.uri}"
         refuse_missing(stored, recipe, command, encodes=form.encodes)
         stored.index.write(place)
     write_plan(schedule.plan, place / CLIPS, key)
@@ -185,9 +186,9 @@ def _clear(place: Path) -> None:
 
 def _kept(clips: Clips, recipe: TrainRecipe) -> Path | None:
     """Return the folder of a recipe's and snapshot's files beside a store on a disk."""
-    content = clips.store.snapshots.show(clips.snapshot).content_hash
+    content = content_hash(pinned(clips.store, clips.snapshot, recipe.data), recipe.data.mix)
     digest = hashlib.sha256(f"{recipe.fingerprint} {content}".encode()).hexdigest()[:16]
-    return clips.store.path / KEPT / digest if clips.store.path else None
+    return clips.store.path / PLANS / digest if clips.store.path else None
 
 
 def _link(kept: Path, place: Path) -> None:
@@ -214,11 +215,11 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _key(store: Store, snapshot: str, recipe: TrainRecipe, form: _Form) -> dict[str, Any]:
     """All that the files follow from, as JSON."""
-    pinned = store.snapshots.show(snapshot)
+    of = pinned(store, snapshot, recipe.data)
     versions = [store.dataset(table).version for table in ("latents", "texts", "failures")]
     key = {
-        "format": FORMAT, "sampler": VERSION, "snapshot": pinned.content_hash, "clips": pinned.clips_version,
-        "sources": pinned.sources_version, "recipe": recipe.fingerprint, "versions": versions,
-        "form": [form.hashes, form.wants], "store": store.uri,
+        "format": FORMAT, "sampler": VERSION, "snapshot": content_hash(of, recipe.data.mix),
+        "clips": [one.clips_version for one in of.values()], "sources": [one.sources_version for one in of.values()],
+        "recipe": recipe.fingerprint, "versions": versions, "form": [form.hashes, form.wants], "store": store.uri,
     }  # fmt: skip
     return json.loads(json.dumps(key))

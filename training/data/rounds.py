@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelwright.training.data.draws import SIDE, SPREAD, key_of, uniform
+from reelwright.training.data.mix_steps import dealt
 
 BAND = 0.03
 """Micro-batches cost at most this share less than their band's costliest, tasks and left-overs apart."""
@@ -135,16 +136,18 @@ def arrange(
     step: int,
     offset: int,
     key: np.uint64,
+    snapshots: np.ndarray | None = None,
 ) -> Arrangement:
     """Put a block's draws into micro-batches, and these into steps.
 
     Args:
-        groups: int [D], of each draw, in the order of the draws, which each group keeps.
+        groups: int [D], of each draw, in the order of the draws, which each group keeps, or each snapshot in it.
         mixed: what steps are made of.
         cost: of a micro-batch, by its group and samples.
         step: micro-batches per step.
         offset: micro-batches of all blocks before this one.
         key: of the places at which groups begin.
+        snapshots: int [D], of each draw, where there are several: all get their share of each step.
     """
     draws = np.argsort(groups, kind="stable")
     kinds, counts = np.unique(groups, return_counts=True)
@@ -164,6 +167,9 @@ def arrange(
     pool = pool[np.argsort([-cost(int(kinds[of[j]]), int(stops[j] - starts[j])) for j in pool], kind="stable")]
     head = min(head, len(pool))
     order = np.concatenate([pool[len(pool) - head :], steps.ravel(), pool[: len(pool) - head]])
+    if snapshots is not None:
+        of_band = np.maximum(mixed.split(groups[draws])[0], 0)
+        draws = dealt(draws, groups[draws], of_band, snapshots[draws], starts[order], stops[order])
     return Arrangement(draws, starts[order], stops[order], kinds[of[order]])
 
 

@@ -19,7 +19,7 @@ STALL_S = 120.0
 
 
 def read_window(path: str, rate: float, count: int, width: int, height: int, at: float) -> tuple[dict[str, Any], list]:
-    """In the sandbox: `count` frames sampled `rate` times a second, as raw RGB."""
+    """In the sandbox: `count` frames sampled `rate` times per second, as raw RGB."""
     from reelwright.curation.media.frames import ClipFacts
     from reelwright.curation.media.window import window
 
@@ -43,7 +43,7 @@ class SandboxDecoder:
 
         Args:
             rate: samples per second.
-            rates: other ones, of windows of so many frames.
+            rates: frame rates by a window's number of frames, where they differ.
         """
         self.rate, self.rates = rate, dict(rates)
         self._own = threading.local()

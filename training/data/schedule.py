@@ -34,6 +34,7 @@ VERSION = 2
 """Of the rules by which samples follow from the recipe: another one gives a run other samples, so it is another run."""
 BLOCK = 1 << 17
 """Draws that are arranged at a time, at least: whole passes where a pass is shorter."""
+SEVERAL = "of them again, for another snapshot"
 BLOCKS_KEPT = 2  # in memory: a step may straddle two
 
 
@@ -199,8 +200,9 @@ class Schedule:
 
         Their seeds come from the clip's id and the task: the same in every run. clips: how many, at most.
         """
-        keys = hashes(self.clip_ids[int(row)].as_py() for row in self.held_out)
-        chosen = self.held_out[np.argsort(keys, kind="stable")][:clips]
+        held_out = self.plan.each_once(self.held_out)
+        keys = hashes(self.clip_ids[int(row)].as_py() for row in held_out)
+        chosen = held_out[np.argsort(keys, kind="stable")][:clips]
         keys = np.sort(keys)[:clips]
         out = []
         for t in range(len(self.names)):
@@ -218,7 +220,7 @@ class Schedule:
         )
         for b, bucket in enumerate(self.plan.buckets):
             table, may = (self.plan.image, as_image) if bucket.frames == 1 else (self.plan.video, as_video)
-            rows = np.flatnonzero((table == b).any(1) & may)
+            rows = self.plan.each_once(np.flatnonzero((table == b).any(1) & may))
             if len(rows):
                 yield bucket, rows
 
@@ -254,6 +256,8 @@ class Schedule:
         """Return counts for a person: training, held-out and unused clips, and clips that are enlarged too much."""
         facts = self.plan.facts
         counts: dict[str, int | str] = {"clips": facts.clips, "train": facts.train, "held_out": facts.held_out}
+        if self.plan.clip is not None:
+            counts[SEVERAL] = facts.clips - len(self.plan.distinct_ids)
         return counts | {"held_out_by": facts.held_out_by, "enlarged": facts.enlarged, **facts.unused}
 
     # --- a block -----------------------------------------------------------------------------------------------------
@@ -281,6 +285,7 @@ class Schedule:
         batches = arrange(
             groups, self.mixture, self._group_cost,
             step=self.data.batches_per_step, offset=self.starts[number], key=key_of(self.seed, SPREAD, number),
+            snapshots=None if self.plan.snapshot is None else self.plan.snapshot[rows].astype(np.int64),
         )  # fmt: skip
         return _Block(number * self.block, rows, batches)
 

@@ -1,4 +1,4 @@
-"""Which windows of a clip are encoded: one in the middle, or several, of which each draw of a clip shows one."""
+"""Which windows of a clip are encoded: one in the middle, or several; each draw of a clip shows one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MIDDLE = Fraction(1, 2)
 SALT = np.uint64(0x3D7A)
-"""Sets the choice of a window apart from what else follows from a draw's seed."""
+"""Separates the choice of a window from the other uses of a draw's seed."""
 
 
 @dataclass(frozen=True, order=True)

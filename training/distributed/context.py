@@ -62,7 +62,7 @@ def context_parallel(
 ) -> ContextParallel | None:
     """Set the attention of a DiT to the recipe's form of context parallelism; None where each rank has its own samples.
 
-    inner: what a rank computes by, dense or a `SparseAttention` (which a ring changes). TrainError where Ulysses cannot
+    inner: the attention of a rank, dense or a `SparseAttention` (which a ring changes). TrainError where Ulysses cannot
     divide the heads. Call it before or after `parallelize`.
     """
     from reelwright.training.distributed.ring import ring_attention
@@ -165,7 +165,7 @@ class UlyssesAttention:
 Order = tuple[Tensor, Tensor]
 """Places in the message, a rank's tokens after another's, of the tokens as they are wanted; and the inverse."""
 Blocks = tuple[tuple[int, int, int], tuple[int, int, int], int, tuple[int, int, int] | None]
-"""A `BlockGrid`'s fields: what a compiler takes for a constant."""
+"""A `BlockGrid`'s fields, which a compiler takes for constants."""
 
 
 @constant_for_compile

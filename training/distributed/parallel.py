@@ -1,6 +1,6 @@
 """Parallelism, put on a model from outside: activation checkpointing, then compilation, then sharding (FSDP2).
 
-The order is the one that torchtitan found to work. Names of weights stay what they are: a block's `forward` is
+The order is the one that torchtitan found to work. Names of weights stay as they are: a block's `forward` is
 replaced, not its module wrapped.
 """
 
@@ -19,11 +19,11 @@ from reelwright.training.errors import TrainError
 from reelwright.training.recipe import ComputeConfig, ParallelConfig
 
 COMPILED_SHAPES = 128
-"""Shapes of batches that are compiled for where nobody knows how many there are."""
+"""Default number of batch shapes to compile for, where their number is not known."""
 KEPT_KEYS = 2048
 """Keys from which `checkpointing: attention` keeps an attention's output. Per byte of it, an attention costs 2 FLOPs
 per key to compute again, and a linear layer as many FLOPs as it has inputs (4,096 in the published network): with fewer
-keys, an attention is cheaper to make anew than the layers around it, which are made anew.
+keys, an attention is cheaper to compute again than the layers around it, which are computed again.
 """
 MODES = 3
 """Each is compiled for training, for validation, and, as a later epoch may cut its batches otherwise, once more."""
@@ -95,7 +95,7 @@ def _shard(model: nn.Module, parallel: ParallelConfig, world: World, *, half: bo
     """Each block a unit, its modulation another, the rest one: a block's are gathered while the one before computes."""
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    # To a cache a block gives its keys and values, views; nobody changes them in place, which is what it is about.
+    # A block gives its keys and values to a cache as views; the warning is about changes in place, and there are none.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = _weights_mesh(world, parallel)
     reshard = parallel.reshard_after_forward
@@ -136,7 +136,7 @@ def _let_go(model: nn.Module, inputs: Any, output: Any) -> None:
 
 
 def _weights_mesh(world: World, parallel: ParallelConfig) -> Any:
-    """Ranks that weights are sharded over: those of `shard` and of `context` alike; replicas around them (HSDP)."""
+    """Return the mesh that weights are sharded over, by `shard` and by `context`, with replicas around it (HSDP)."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -190,7 +190,7 @@ def _recomputed(forward: Callable[..., Any], form: str) -> Callable[..., Any]:
 
 
 def _keep_attention() -> Any:
-    """Long attention is kept; linear layers, norms, RoPE and modulation are made anew."""
+    """Long attention is kept; linear layers, norms, RoPE and modulation are computed again."""
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
     always, dense = frozenset(_long_attention()), frozenset(_dense_attention())
@@ -203,7 +203,7 @@ def _keep_attention() -> Any:
 
 
 def _keep_costly() -> Any:
-    """Matrix products and attention are kept; norms, activations, RoPE and modulation are made anew."""
+    """Matrix products and attention are kept; norms, activations, RoPE and modulation are computed again."""
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
     aten = torch.ops.aten

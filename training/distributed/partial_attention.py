@@ -63,7 +63,7 @@ def piece_backend(device: torch.device, dtype: torch.dtype, dim: int) -> str:
     """Choose the fastest kernel that a device has: "cudnn" from Hopper on, else "flash", "cpu", or "plain" operations.
 
     cuDNN's is about twice as fast there as FlashAttention-2. A kernel is tried on a small problem first, both passes:
-    one that fails or is wrong, in a version of a library that nobody foresaw, is not taken.
+    one that fails or is wrong, in an unforeseen version of a library, is not taken.
 
     Args:
         device: of the tensors.

@@ -30,7 +30,7 @@ class Strips:
     """Of rows, for all strips but the last."""
 
     def divide(self, rows: int, columns: int = 1) -> Strip:
-        """Share out a token grid's rows, the first ranks getting what does not divide; returns this rank's."""
+        """Share out a token grid's rows, the remainder among the first ranks; return this rank's part."""
         multiple = self.multiple
         units = -(-rows // multiple)
         if units < self.size:
@@ -60,7 +60,7 @@ class TokenStrips:
     grid: tuple[int, int] = (0, 0)
 
     def divide(self, rows: int, columns: int) -> TokenStrip:
-        """Share out a frame's tokens, the first ranks getting what does not divide; returns this rank's."""
+        """Share out a frame's tokens, the remainder among the first ranks; return this rank's part."""
         each, more = divmod(rows * columns, self.size)
         if not each:
             raise TrainError(

@@ -47,7 +47,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank prints, logs and writes what is written once."""
+        """Whether this rank prints, logs and writes the files that are written once."""
         return self.rank == 0
 
     @property

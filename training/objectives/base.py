@@ -1,4 +1,4 @@
-"""What the trainer asks of an objective.
+"""The interface between the trainer and an objective.
 
 A new objective is one file in this folder, or in a package with an entry point: see `reelwright.training.registry`.
 """
@@ -32,7 +32,7 @@ class Loss:
 
 
 class Objective(Protocol[B_contra]):
-    """What a step learns. The trainer owns the optimizer, autocast, and the strips of context parallelism."""
+    """A step's target and its loss. The trainer owns the optimizer, autocast, and the strips of context parallelism."""
 
     def loss(self, batch: B_contra, *, t: Tensor | None = None) -> Loss:
         """Compute the loss of a batch, on `batch.strip`, a part of each frame, where it has one.

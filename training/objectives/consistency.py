@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from reelwright.training.distillation import (
+from reelwright.training.objectives.distilling.distillation import (
     POINTS,
     DistillationConfig,
     Grid,
@@ -81,8 +81,8 @@ class Consistency:
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     def __init__(self, config: ConsistencyConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
-        from reelwright.training.roles import Roles
-        from reelwright.training.teacher import make_teacher
+        from reelwright.training.objectives.distilling.roles import Roles
+        from reelwright.training.objectives.distilling.teacher import make_teacher
 
         self.config, self.recipe = config, recipe
         self.roles = Roles(model, {part.name: part.name for part in config.adapters})

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from reelwright.training.distillation import (
+from reelwright.training.objectives.consistency import jump
+from reelwright.training.objectives.distilling.distillation import (
     POINTS,
     DistillationConfig,
     Grid,
@@ -42,7 +43,6 @@ from reelwright.training.distillation import (
     reduced,
     shift_of,
 )
-from reelwright.training.objectives.consistency import jump
 from reelwright.training.registry import STUDENT, AdapterPart, Passes, register
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ class Dmd:
     """
 
     def __init__(self, config: DmdConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
-        from reelwright.training.critic import Critic
-        from reelwright.training.roles import Roles
-        from reelwright.training.teacher import make_teacher
+        from reelwright.training.objectives.distilling.critic import Critic
+        from reelwright.training.objectives.distilling.roles import Roles
+        from reelwright.training.objectives.distilling.teacher import make_teacher
 
         self.config, self.recipe, self.group = config, recipe, world.context_group
         self.patch = recipe.model.patch_size

@@ -1,1 +1,1 @@
-"""Making captions of what is known: vocabularies, compositions, translations and summaries."""
+"""Making captions from known facts: vocabularies, compositions, translations and summaries."""

@@ -71,7 +71,7 @@ def _filled(wording: str, term: str) -> str:
 
 
 def _draws(key: str) -> Iterator[int]:
-    """Endless numbers that follow from the key: no library's generator, whose draws may change with its version."""
+    """Endless numbers that follow from the key: no library's generator, since its draws may change with its version."""
     count = 0
     while True:
         yield int.from_bytes(hashlib.sha256(f"{count}:{key}".encode("utf-8", "surrogatepass")).digest()[:8], "big")

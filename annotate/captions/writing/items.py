@@ -26,5 +26,5 @@ def given(kind: str, text: str | None, model: str | None = None) -> list[Item]:
 
 
 def text_hash(text: str) -> str:
-    """Return 16 hex digits of a text, to tell its rewrites from those of an earlier text."""
+    """Return 16 hex digits of a text, which separate its rewrites from rewrites of an earlier text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

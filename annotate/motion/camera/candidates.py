@@ -19,7 +19,7 @@ TRIES = 160  # pairs of points that are tried
 APART = 8.0  # pixels between the points of a pair
 LARGEST = 0.35  # log scale, and radians, of a step; more is a mismatch
 LEAST = 0.12  # of the best one's support, below which a candidate is none
-JUMP = 0.15  # shorter sides a second by which the camera's speed may change before a step counts as a jump
+JUMP = 0.15  # shorter sides per second: a larger change of the camera's speed is a jump
 
 
 def candidates(

@@ -53,7 +53,7 @@ def make_example(sources: Sequence[Source], family: str, rng: np.random.Generato
 def filmed(
     sources: Sequence[Source], family: str, rng: np.random.Generator
 ) -> tuple[Shot, Scene, np.ndarray, list[int]]:
-    """Film a shot whose background can be seen (annotate/motion/camera/visible.py); other shots are drawn again.
+    """Film a shot with a visible background (annotate/motion/camera/visible.py); other shots are drawn again.
 
     Returns:
         The shot, its scene, its frames as the annotator gets them, and their numbers.

@@ -10,7 +10,7 @@ import numpy as np
 from reelwright.annotate.motion.camera.motion import Steps
 
 SMOOTH_S = 0.2  # seconds, standard deviation of the Gaussian that parts the path from its tremble
-LEAST = 0.003  # shorter sides (a second): what is smaller is lost in the error of measurement
+LEAST = 0.003  # shorter sides (per second): smaller values are lost in the error of measurement
 MEASURED = 0.5  # share of the steps below which a clip is not described
 LAG_S = 0.5  # seconds over which the path's length is taken a second time
 _AXES = ("x", "y", "zoom", "roll")
@@ -102,7 +102,7 @@ def _log(values: Any) -> np.ndarray:
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian over time; the ends are continued by point reflection, so that a straight path stays what it is."""
+    """Gaussian over time; the ends are continued by point reflection, so that a straight path stays straight."""
     half = max(1, round(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sigma, 1e-6)) ** 2)
     padded = np.pad(path, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")

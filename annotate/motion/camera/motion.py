@@ -15,14 +15,14 @@ from reelwright.annotate.motion.camera.noise import noise_level
 CELL = 16  # pixels: one tracked point per cell, so that agreement is counted over the picture, not over its details
 CORNER = 2e-5  # least eigenvalue (cv2.cornerMinEigenVal) of a point worth tracking
 GRAIN = 6e-5  # the same for a standard deviation of the noise of 1 grey level; it grows with the square
-BACK = 0.5  # pixels by which a point tracked there and back may miss
+BACK = 0.5  # largest error in pixels of a point tracked there and back
 NEAR = 0.75  # pixels from the common motion within which a point follows it
 STILL = 0.25  # pixels: a point that moved less stands still
 SIDES, ENDS = 3.0, 1.0  # more weight at the left and right border, at the upper and lower: subjects stand in the
 # middle and are cut off below or above more than at a side
 ALONE = 3  # points in a block from which they share its weight
 FEWEST = 8  # points below which a step is not measured
-NOISIEST = 5.0  # grey levels: what is rougher everywhere is gravel or grass
+NOISIEST = 5.0  # grey levels: a picture rougher than this everywhere is gravel or grass
 AGREED = 0.2  # weighted share of points that must follow the common motion for the step to count
 
 
@@ -31,7 +31,7 @@ class Steps:
     """Motion of the content between neighbouring frames, about the centre of the picture; T - 1 of each.
 
     motion: float [T-1, 4]: right and down in pixels, log of the scale, radians clockwise; NaN where not measured.
-    agreed: weighted share of the points that follow it. still: of those that do not move. spread: share of the
+    agreed: weighted share of the points that follow it. still: share of points that do not move. spread: share of the
     picture's 12 outer and 4 inner blocks (of 4 x 4) in which most points follow it.
     """
 

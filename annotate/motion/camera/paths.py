@@ -1,4 +1,4 @@
-"""Paths of a virtual camera: for each class what it does, how fast, how smoothly, and what else trembles along."""
+"""Paths of a virtual camera: for each class its movement, its speed, its smoothness, and its tremble."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 FAMILIES = ("static", "pan", "tilt", "zoom", "roll", "shake", "other")
 RATES = (8, 10, 12, 15, 16, 20, 24, 25, 30, 50, 60)  # frames per second
-REACH = 0.55  # mean distance of pixels from the centre in shorter sides: what a radian or a unit of log scale moves
+REACH = 0.55  # mean distance of pixels from the centre in shorter sides: their move by a radian or a unit of log scale
 DEEPEST = 1.2  # log of the scale that a zoom goes through at most
 PAN, TILT, ZOOM, ROLL = range(4)
 
@@ -128,7 +128,7 @@ def _slight(t: np.ndarray, way: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rough(t: np.ndarray, way: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a shake as fast as the move that goes on through it, and not as far."""
+    """Draw a shake as fast as the move that it overlays, and not as far."""
     tremble = _tremble(t, rng, (1.5, 8.0))
     return min(rng.uniform(1.5, 3) * way / _length(tremble), 0.25 * way) * tremble
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reelwright.curation.media.frames import Frames
 
-# Ten a second catches what is slow and what is fast; clips too short for that are sampled by count
+# Ten per second catch slow and fast movement; clips too short for that are sampled by count
 BY_RATE = Frames(rate=10, height=144, color="gray")
 BY_COUNT = Frames(count=10, height=144, color="gray")
 NEEDS = (BY_RATE, BY_COUNT)

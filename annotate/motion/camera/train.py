@@ -5,7 +5,7 @@
 
 Writes weights.json and metrics.json beside this file, or to --out: accuracy and confusion matrix on pictures and
 footage that training has not seen. About 6 minutes on one free core; --keep saves the measured clips there and starts
-from them. What the held-out set shows must change nothing; if it has, take another seed for it and say so in the docs.
+from them. Results on the held-out set must change nothing; if they have, take another seed and say so in the docs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reelwright.annotate.motion.camera.dataset import Example, borrowed, make_ex
 from reelwright.annotate.motion.camera.features import camera_path, features
 from reelwright.annotate.motion.camera.sources import Set, load_sources
 
-HELD_OUT_SEED = 7103  # nothing was chosen by what these clips show; 2 was, earlier
+HELD_OUT_SEED = 7103  # nothing was chosen by results on these clips; seed 2 was used so, earlier
 HIDDEN = 16  # units of a network
 NETWORKS = 5
 DECAY = 3.0  # L2 on the weights

@@ -1,4 +1,4 @@
-"""A virtual camera: films a picture or still-standing footage along a path, with what else a real clip may have."""
+"""A virtual camera: films a picture or still-standing footage along a path, with other traits of real clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a filmed clip shows its background at all: what cannot be seen to stand still or move has no truth.
+"""Whether a filmed clip shows its background: one that cannot be seen to stand still or move has no truth.
 
 The virtual camera knows the background as it would look alone and where nothing stands before it, so the clip as shown
 (light, grain, blur, compression) is compared with that. Nothing of the annotator's own measurement is used.

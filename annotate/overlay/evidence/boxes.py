@@ -164,7 +164,7 @@ def _still(seen: Persistence, where: np.ndarray) -> tuple[float, float]:
     detail = cv2.blur(seen.power.mean(axis=0), (3, 3)), cv2.blur(np.median(seen.power, axis=0), (3, 3))
     passing, lasting = (where & (plane > (1.3 * DETAIL) ** 2) for plane in detail)
     if min(passing.sum(), lasting.sum()) < 40:
-        return 1.0, 1.0  # nothing by which to tell
+        return 1.0, 1.0  # nothing to decide by
     # a passing subject covers a place in a few frames, a camera takes it away in most
     usual = np.sort(_agreement(seen.stays[:, lasting]), axis=0)[int(MOST * len(seen.stays))]
     return float((usual > STILL).mean()), float((_worst(_agreement(seen.stays[:, passing])) > STILL).mean())

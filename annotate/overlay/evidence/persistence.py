@@ -32,7 +32,7 @@ class Persistence:
 
 
 def measure(frames: np.ndarray) -> Persistence:
-    """Measure what lasts over frames: uint8 [T, H, W]."""
+    """Measure the structure that lasts over frames: uint8 [T, H, W]."""
     middle = median(frames)
     usual = structure_of(middle)
     fine = [structure_of(frame) for frame in frames]
@@ -106,7 +106,7 @@ def _novel(stays: np.ndarray, energy: np.ndarray, power: np.ndarray) -> np.ndarr
 def _lasting(fine: list[np.ndarray], novel: np.ndarray) -> np.ndarray:
     """Return the structure of the frames in which its place changed, [H, W].
 
-    Edges of a still scene that were covered for a while fade, those of an overlay do not.
+    Edges of a still scene that were covered for a while fade; edges of an overlay do not.
     """
     weights = novel + 0.05
     weights /= weights.sum(axis=0)

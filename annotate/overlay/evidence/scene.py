@@ -62,7 +62,7 @@ def _even(picture: np.ndarray) -> np.ndarray:
 
 
 def _motion(frame: np.ndarray, onto: np.ndarray) -> np.ndarray | None:
-    """Similarity [3, 3] that takes places of a frame to those of another, by Lucas and Kanade's tracking."""
+    """Similarity [3, 3] from the places of one frame to those of another, by Lucas and Kanade's tracking."""
     points = _points(frame)
     if len(points) < LEAST_POINTS:
         return None

@@ -54,7 +54,7 @@ def _is_caption(evidence: Evidence, line: Box, height: int, width: int) -> bool:
 
 
 def _in_corner(line: Box, height: int, width: int) -> bool:
-    """Near two edges and clear of both: what an edge cuts belongs to the scene."""
+    """Near two edges and clear of both: a thing that an edge cuts belongs to the scene."""
     side = min(line.x, width - line.x - line.w) / width
     end = min(line.y, height - line.y - line.h) / height
     return 0.01 < side < 0.12 and 0.01 < end < 0.12 and line.w < 0.35 * width and line.h < 0.1 * height

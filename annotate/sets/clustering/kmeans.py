@@ -60,9 +60,9 @@ class Fit:
 
 
 def rule_of_thumb(count: int, most: int) -> int:
-    """Return the number of clusters for so many vectors: root(n / 2) (Mardia et al., 1979), at most `most`.
+    """Return the number of clusters for n vectors: root(n / 2) (Mardia et al., 1979), at most `most`.
 
-    It gives 7 for 100 clips and 71 for 10,000: about as many as their number lets a person or a balance tell apart.
+    It gives 7 for 100 clips and 71 for 10,000: about as many as a person or a balance can distinguish.
     """
     return max(1, min(most, round((count / 2) ** 0.5)))
 

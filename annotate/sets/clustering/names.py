@@ -24,7 +24,7 @@ LONGEST_NAME = 60  # characters
 SHOWN = 300  # characters of a caption that a model is shown
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _HAN = re.compile(r"[\u3400-\u9fff]")
-# words about being a video, which say nothing of what is in it
+# words about being a video, which say nothing of its content
 _FILLER = frozenset({
     "appears", "camera", "clip", "clips", "footage", "frame", "frames", "image", "scene", "scenes", "seen", "shot",
     "shots", "showing", "shows", "video", "videos",

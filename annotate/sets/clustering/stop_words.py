@@ -1,4 +1,4 @@
-"""English words that say nothing of what a text is about."""
+"""English words that say nothing of a text's topic."""
 
 # The list of the Glasgow Information Retrieval Group, as scikit-learn has it (BSD-3-Clause), whose import takes seconds
 _WORDS = """

@@ -15,7 +15,7 @@ NEEDS: tuple[Need, ...] = (Stored("caption_embedding"), Stored("caption_embeddin
 def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
     """Return (rows int64 [M], unit vectors float32 [M, D], model) of the clips whose vectors can be compared.
 
-    They are those of the model that made most, in order of clip_id.
+    They are the vectors of the model that made most, in order of clip_id.
 
     clips: `clip_id` and the columns of NEEDS. Clips of other models wait until their vectors are computed again.
     """

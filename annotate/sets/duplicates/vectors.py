@@ -8,7 +8,7 @@ KEPT = 64  # principal directions that most pairs are judged by
 SAMPLE = 8192  # vectors that the directions are taken from
 CHUNK = 8192  # vectors compared with a block at once
 ROUNDING = 1e-5  # of a float32 scalar product
-EQUAL = 1e-6  # by which the cosine of a vector and itself may fall short of 1
+EQUAL = 1e-6  # largest amount by which the cosine of a vector with itself is below 1
 
 
 class LikeVectors:
@@ -24,7 +24,7 @@ class LikeVectors:
         self.unit = np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
         self.min_cosine = min_cosine
         sample = self.unit[:: max(1, len(vectors) // SAMPLE)]
-        _, directions = np.linalg.eigh(sample.T @ sample)  # in ascending order of what they explain
+        _, directions = np.linalg.eigh(sample.T @ sample)  # in ascending order of explained variance
         part = self.unit @ directions[:, -KEPT:]
         rest = np.sqrt(np.maximum(0, 1 - np.einsum("nd,nd->n", part, part)))
         self.short = np.concatenate([part, rest[:, None]], axis=1)

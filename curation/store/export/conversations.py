@@ -12,13 +12,13 @@ from reelwright.curation.store.export.selection import Export
 
 QUESTION = "Describe this video."
 TOKENS = re.compile(r"<(?=/?(image|video|audio|im_start|im_end)\b|\|)", re.IGNORECASE)
-"""What would be taken for a picture, or a turn, in an answer."""
+"""Text that would be taken for a picture, or a turn, in an answer."""
 
 
 def write(export: Export, placeholder: str) -> None:
     """Write `videos/<name>.mp4`, train.json (a list) and train.jsonl (a line each) with the same conversations.
 
-    placeholder: what stands for the video in the question.
+    placeholder: the text that stands for the video in the question.
     """
     written = 0
     lines = (export.folder / "train.jsonl").open("w", encoding="utf-8", newline="\n")

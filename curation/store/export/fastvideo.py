@@ -12,7 +12,7 @@ from reelwright.curation.store.export.format import Format
 from reelwright.curation.store.export.selection import Export
 
 TOLERANCE = 2.0
-"""A clip of more than so many times the length that is trained on is dropped (video_length_tolerance_range)."""
+"""A clip of more than this many times the trained length is dropped (video_length_tolerance_range)."""
 UPRIGHT, FLAT = 17 / 16, 8 / 16
 """Height over width, beyond which its validator drops a clip (max_h_div_w_ratio, min_h_div_w_ratio)."""
 FEWEST = 17

@@ -22,7 +22,7 @@ Lengths = Counter[tuple[int, float]]
 
 
 def packed(frames: int, pack: int = 4) -> int:
-    """Return the longest length of pack * n + 1 that so many frames fill; 0 for none."""
+    """Return the longest length of pack * n + 1 that the frames fill; 0 for none."""
     return (frames - 1) // pack * pack + 1 if frames > 0 else 0
 
 

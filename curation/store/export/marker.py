@@ -31,7 +31,7 @@ class ExportResult:
     Attributes:
         path: the export's folder, a URI as text.
         clips: number of clips; equals `empty_captions` plus the sum of `caption_kinds`.
-        bytes: size of all files but those that describe the export.
+        bytes: size of all files but the export's own description.
         files: number of the same files.
         caption_kinds: kind of a clip's caption -> clips.
         empty_captions: clips without a caption.

@@ -94,7 +94,7 @@ class Export:
         folder: where its files are written.
         final: where the folder will be.
         options: see `ExportOptions`.
-        notes: lines for the person who exports, on what a trainer will make of it.
+        notes: lines for the person who exports, on a trainer's use of it.
         chosen: (clip id, weight, name) of each clip.
         caption_kinds: kind of each clip's best caption -> clips.
         variant_kinds: kind of all captions -> captions.

@@ -14,7 +14,7 @@ from reelwright.curation.store.export.format import Format
 from reelwright.curation.store.export.selection import Export
 
 PACK = 8
-"""Lengths of 8n + 1 frames: what its LongCat family forces; they are 4n + 1 too, as Wan and others want them."""
+"""Lengths of 8n + 1 frames, which its LongCat family forces; they are 4n + 1 too, as Wan and others want them."""
 GRID = 64  # px
 
 

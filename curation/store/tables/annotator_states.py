@@ -1,4 +1,4 @@
-"""Table `annotator_states`: what annotators of whole sets of clips keep between runs."""
+"""Table `annotator_states`: the state that annotators of whole sets of clips keep between runs."""
 
 from __future__ import annotations
 

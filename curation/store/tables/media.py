@@ -1,4 +1,4 @@
-"""Table `media`: one row per clip with its mp4, whose bytes SQL never sees."""
+"""Table `media`: one row per clip with its mp4; SQL never sees the bytes."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ def _snapshot_columns() -> list[pa.Field]:
         field("created_at", TIMESTAMP, "when"),
         field("balance", text, "how weights were made from density or clusters, as JSON; null where they were not"),
         field("limit_per", text, "column and most clips per value of it that were drawn, as JSON; null is all of them"),
+        field("distinct", text, "near duplicates that were left out, as JSON; null where none were looked for"),
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""How evenly a set of clips covers its categories: shares, what is over- and under-represented, what to collect.
+"""How evenly a set of clips covers its categories: shares, over- and under-represented groups, and clips to collect.
 
 The rule, for every column by itself: a category is over-represented where its share of the clips that have a value is
 more than `OVER` times its target share, under-represented below `UNDER` times. The target is uniform over the
-categories present, or what a target file says. What to collect is the number of clips that brings all under-represented
+categories present, or a target file's shares. The number to collect is the clips that bring all under-represented
 categories of a column to their target shares at once, the others staying as they are.
 """
 
@@ -76,7 +76,7 @@ class ColumnBalance:
 
 @dataclass(frozen=True)
 class Weighting:
-    """What a set of weights costs: effective_size clips of equal weight would say as much (Kish, 1965)."""
+    """The cost of a set of weights: effective_size clips of equal weight would say as much (Kish, 1965)."""
 
     name: str
     effective_size: float
@@ -197,7 +197,7 @@ def to_collect(counts: np.ndarray, target: np.ndarray, under: np.ndarray) -> np.
 
 
 def nearest(names: Sequence[str], sums: np.ndarray, count: int = 3) -> dict[str, list[str]]:
-    """Return category -> the categories whose mean embedding is closest by cosine, the closest first.
+    """Return category -> the categories with the closest mean embeddings by cosine, the closest first.
 
     Args:
         names: of the K categories.

@@ -1,4 +1,4 @@
-"""What the page says of sources, shots, failures and runs: aggregates by SQL, a few rows each, at any store's size."""
+"""Facts about sources, shots, failures and runs: aggregates by SQL, a few rows each, at any store's size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reelwright.curation.store.sql_text import identifier
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
 EXAMPLES = 3
-LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, different words and characters: what a category is known by
+LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, and a category column's most words and characters
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sources:
-    """Files by how they ended; `other` is what has no known state, and should be none."""
+    """Files by their end; `other` counts files of no known state, and should be 0."""
 
     found: int
     ok: int

@@ -131,5 +131,5 @@ def when(moment: datetime | None) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """At most so many characters, an ellipsis the last of a longer text."""
+    """Cut a text to a number of characters, the last of a cut text an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -29,7 +29,7 @@ EXTREMES: tuple[tuple[str, str, str | None], ...] = (
     ("watermark_score", "Most likely watermarked", None),
     ("brightness", "Brightest", "Darkest"),
 )
-"""Column, what its highest values mean, what its lowest do (None: nothing worth a look)."""
+"""Column, the meaning of its highest values and of its lowest (None: nothing worth a look)."""
 
 
 @dataclass(frozen=True)

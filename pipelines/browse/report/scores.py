@@ -12,9 +12,9 @@ from reelwright.curation.store.sql_text import identifier
 
 BUCKETS = 32
 QUANTILES = (0.005, 0.05, 0.5, 0.95, 0.995)
-LONG_TAIL = 2.0  # a histogram ends at the outer quantiles where the whole range is so many times as wide
+LONG_TAIL = 2.0  # a histogram ends at the outer quantiles if the whole range is this many times as wide
 SPARSE = 0.05  # share of clips with a value below which a histogram is left out
-AT_ONCE = 8  # columns a pass: what bounds its memory
+AT_ONCE = 8  # columns per pass, which bounds its memory
 GEOMETRY = ("duration_s", "bitrate_bps")  # columns of every clip that are worth a histogram
 
 
@@ -35,7 +35,7 @@ class Score:
     highest: float
     start: float  # left edge of the first bucket
     step: float  # width of a bucket
-    buckets: list[int]  # the outermost hold what lies beyond them too
+    buckets: list[int]  # the outermost buckets hold the values beyond them too
 
     @property
     def why_sparse(self) -> str:

@@ -31,7 +31,7 @@ def annotate(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if anything failed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
-    """Compute what annotators have not computed yet, or computed otherwise. Run it again at any time.
+    """Compute annotators' values that are missing or stale. Run it again at any time.
 
     Exits with 4 where clips are left for another run: a server was away, or a limit on cost or time was reached.
     """

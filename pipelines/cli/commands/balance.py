@@ -32,10 +32,11 @@ def balance(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a line a category as CSV.")] = False,
 ) -> None:
-    """Show how evenly clips cover their categories: shares, what is over- and under-represented, what to collect.
+    """Show how evenly clips cover their categories: shares, over- and under-represented groups, clips to collect.
 
     A category is over-represented where its share is more than 2 times its target, under-represented below 0.5 times.
-    "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give.
+    "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give; density is the
+    store's, as with `--balance-within store`.
     """
     from reelwright.curation.store import Store
     from reelwright.curation.store.weighting import COLUMN, Balance

@@ -88,8 +88,8 @@ def export(
 ) -> None:
     """Write a training checkpoint in the published layout, or its adapter as a LoRA file with published keys.
 
-    --format writes what others load: a network for FastVideo and SGLang (diffusers), a LoRA for diffusers, FastVideo,
-    ComfyUI or kohya. Weights and LoRA files are taken too, to turn one form into another.
+    --format writes files for other projects: a network for FastVideo and SGLang (diffusers), a LoRA for diffusers,
+    FastVideo, ComfyUI or kohya. Weights and LoRA files are taken too, to turn one form into another.
     """
     from reelwright.pipelines.weights.formats import Choice, is_lora_source
 
@@ -139,7 +139,7 @@ def _among(form: str, formats: tuple[str, ...], what: str) -> None:
 
 @checkpoint.command(epilog="Example:  reel checkpoint show runs/a")
 def show(path: Annotated[Path, typer.Argument(help="Training checkpoint, folder of weights, or LoRA file.")]) -> None:
-    """Say what a checkpoint is: network, sizes, keys, and where it comes from."""
+    """Describe a checkpoint: network, sizes, keys and origin."""
     from reelwright.pipelines.weights.describe import describe
 
     say(*map(printable, describe(path)))

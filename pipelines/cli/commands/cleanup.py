@@ -18,9 +18,9 @@ def cleanup(
         float, typer.Option(min=0, help="What was the newest version in these last hours stays, for those who read it.")
     ] = 24.0,
 ) -> None:
-    """Merge small files, and delete old versions that no snapshot pins, with what killed runs left.
+    """Merge small files; delete old versions that no snapshot pins, and leftovers of killed runs.
 
-    Readers may go on meanwhile; where something is writing to the store, it refuses.
+    Readers may continue meanwhile; the command refuses while a process writes to the store.
     """
     from reelwright.curation.store import Store
 

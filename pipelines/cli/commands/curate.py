@@ -38,7 +38,7 @@ def curate(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any file failed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
-    """Turn footage into clips with scores in a store. Run it again at any time: only what is missing is done."""
+    """Turn footage into clips with scores in a store. Run it again at any time: only missing work is done."""
     from reelwright.pipelines.runtime.cluster import cluster
 
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
@@ -143,6 +143,8 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         lines.append(f"{summary.cut_otherwise} of them keep clips cut under other settings; --recut cuts them again")
     if summary.moved:
         lines.append(f"{summary.moved} sources moved: their files are gone, and the same bytes are at a new address")
+    if summary.recaptioned:
+        lines.append(f"{summary.recaptioned} of them have new captions from the manifest; no clip was cut again for it")
     if not new and not caught_up and not report.done and not report.failed and not report.postponed:
         return "\n".join([*lines, _nothing_new(summary, report, store)])
     rate = summary.clips / summary.seconds if summary.seconds else 0
@@ -184,7 +186,7 @@ def failures(
     stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Show what the decoder printed.")] = False,
 ) -> None:
-    """List what failed and has not worked since: the newest attempt of each file, clip and stage."""
+    """List failures that no later attempt resolved: the newest attempt of each file, clip and stage."""
     from reelwright.curation.store import Store
     from reelwright.curation.store.failures import unresolved
 

@@ -19,7 +19,6 @@ from reelwright.pipelines.cli.generate_options import (
     WeightOptions,
     refinement_lora,
 )
-from reelwright.pipelines.cli.generate_settings import Asked, second_stage
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
 
 if TYPE_CHECKING:
@@ -49,13 +48,14 @@ def generate(
     """Generate video from text, an image or the end of a video, with weights trained here or published.
 
     Frames come 4k + 1 at a time, as the VAE packs them; width and height are multiples of 16. With --refine, a second
-    stage enlarges the video and doubles its frame rate. What was asked, the seed and where the weights come from stand
-    in the file's comment tag.
+    stage enlarges the video and doubles its frame rate. The request, the seed and the origin of the weights stand in
+    the file's comment tag.
     """
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)
 
+    from reelwright.pipelines.cli.generate_settings import Asked, second_stage
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
@@ -77,6 +77,7 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
+    stage = second_stage(refine, finer, machine, settings) if finer else None
     loaded = load(source, options)
     request = Request(
         prompts=prompts,
@@ -86,7 +87,7 @@ def generate(
         fps=asked.fps,
         segments=len(prompts) if isinstance(prompts, list) else 1,
         initial=initial,
-        refine=second_stage(refine, finer, machine, settings) if finer else None,
+        refine=stage,
     )
     if not output.quiet:
         notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]

@@ -53,7 +53,7 @@ def _origin(found: "Origin") -> list[str]:
     lines = [f"{found.kind:<12} {printable(found.path)}"]
     lines += [f"    {name}: {printable(_value(value))}" for name, value in found.facts.items()]
     lines += [f"parent       {printable(_parent(parent))}" for parent in found.parents]
-    return lines + (_pinned(found.snapshot, not found.warnings) if found.snapshot else [])
+    return lines + _frozen(found)
 
 
 def _value(value: Any) -> str:
@@ -91,13 +91,23 @@ def _parent(parent: dict[str, Any]) -> str:
 
 
 def _snapshot(found: "Lineage") -> list[str]:
-    stated, snapshot = found.checkpoint["snapshot"], found.snapshot
-    lines = [
-        f"snapshot     {stated['name']}, {stated['content_hash'][:19]}, {stated['num_clips']:,} clips",
-        f"             {stated['store']}",
-        f"             {printable(stated['sql'])}",
-    ]
-    return lines + (_pinned(snapshot, not found.warnings) if snapshot else [])
+    stated = found.checkpoint["snapshot"]
+    lines = []
+    for one in stated.get("mix") or [stated]:
+        share = f", {one['share']:.1%} of the samples" if "share" in one else ""
+        lines += [
+            f"snapshot     {one['name']}, {one['content_hash'][:19]}, {one['num_clips']:,} clips{share}",
+            f"             {one['store']}",
+            f"             {printable(one['sql'])}",
+        ]
+    return lines + _frozen(found)
+
+
+def _frozen(found: "Lineage | Origin") -> list[str]:
+    """Say what the store still has of the snapshots: of several, each under its name."""
+    if found.snapshot:
+        return _pinned(found.snapshot, not found.warnings)
+    return [line for one in found.mix for line in (f"of {one.name}:", *_pinned(one, not found.warnings))]
 
 
 def _pinned(snapshot: "Snapshot", as_stated: bool) -> list[str]:

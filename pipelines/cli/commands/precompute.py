@@ -7,6 +7,7 @@ import typer
 
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.cli.commands.train import Snapshots
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example:  reel precompute configs/train/mini/stage1-t2i.yaml --snapshot pan-left --store STORE")
 def precompute(
-    snapshot: Annotated[str, typer.Option("--snapshot", help="Snapshot whose clips are encoded.")],
     store: StoreOption,
+    snapshot: Snapshots = None,
     recipe: Annotated[Path | None, typer.Argument(help="Training recipe (YAML).")] = None,
     named: Annotated[Path | None, typer.Option("--recipe", help="The recipe, said by name.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
@@ -32,23 +33,25 @@ def precompute(
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
-    """Encode a snapshot's clips and captions for training. Run it again at any time: only what is missing is done."""
+    """Encode a snapshot's clips and captions for training. Run it again at any time: only missing rows are made."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.precompute.run import Options
     from reelwright.pipelines.precompute.run import precompute as run
     from reelwright.pipelines.recipes.locations import with_absolute_paths
+    from reelwright.pipelines.recipes.snapshots import choose_snapshots
     from reelwright.recipe_files import parse_overrides
+    from reelwright.training.mix import options as words
     from reelwright.training.recipe_file import load_recipe
 
     recipe = named or recipe
     if recipe is None:
         raise UserError("no recipe was named; give one, such as configs/train/mini/stage1-t2i.yaml")
     overrides = parse_overrides(settings or [], example="data.tokens_per_batch=8192")
-    full = with_absolute_paths(load_recipe(recipe, overrides))
+    full, name = choose_snapshots(with_absolute_paths(load_recipe(recipe, overrides)), snapshot or [])
     if plan:
         from reelwright.pipelines.precompute.storage import plan_storage, storage_text
 
-        say(storage_text(plan_storage(Store.open(store), snapshot, full), full))
+        say(storage_text(plan_storage(Store.open(store), name, full), full))
         return
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)  # one made by an earlier version gets the tables it lacks
@@ -56,8 +59,8 @@ def precompute(
     options = Options(
         limit=limit, retry_failed=retry_failed, address=address, workers=workers, per_gpu=per_gpu, quiet=quiet
     )
-    summary = run(opened, snapshot, full, options)
-    say(summary_text(summary, f"reel train {recipe} --snapshot {snapshot} --store {store}", store))
+    summary = run(opened, name, full, options)
+    say(summary_text(summary, f"reel train {recipe} {words(name, full.data.mix)} --store {store}", store))
     if not summary.adds_up:
         raise RuntimeError(f"counts do not add up: {summary}; this is a bug, please report it")
 

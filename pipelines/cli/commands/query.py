@@ -36,7 +36,7 @@ def sql(
     width: Annotated[int, typer.Option(min=4, help="Characters per cell of a table.")] = 60,
     full: Annotated[bool, typer.Option("--full", help="Show whole cells in a table.")] = False,
 ) -> None:
-    """Query the store with DuckDB's SQL. Read-only. See `reel tables` for what there is to ask."""
+    """Query the store with DuckDB's SQL. Read-only. `reel tables` lists the tables."""
     from reelwright.curation.store import Store, write_result
 
     text = _query(query, file)
@@ -77,7 +77,7 @@ def describe(
     table: Annotated[str, typer.Argument(help="Name of a table or view.")],
     store: StoreOption,
 ) -> None:
-    """Show a table's columns: type, unit, meaning, what computed them, how many values are missing."""
+    """Show a table's columns: type, unit, meaning, origin, and the number of missing values."""
     from reelwright.curation.store import Store
     from reelwright.curation.store.sql_views import SOURCE_COLUMNS, UNDER_VIEW
 
@@ -101,7 +101,7 @@ def show(
     video: Annotated[
         Path | None, typer.Option("--video", help="Write the clip itself to this .mp4; a PNG then only with --out.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Print vectors whole.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print vectors whole, and fingerprints.")] = False,
 ) -> None:
     """Write a contact sheet of one clip, or its video, and print its row."""
     from reelwright.curation.store import Store
@@ -116,7 +116,11 @@ def show(
     wrote = [write_clip(opened, clip_id, video)] if video else []
     wrote += [write_sheet(opened, clip_id, picture)] if picture else []
     row = {name: value for name, value in clip_row(opened, clip_id).items() if value is not None}
+    hidden = [] if full else [name for name in row if name.endswith("_fingerprint")]
+    row = {name: value for name, value in row.items() if name not in hidden}
     say(*(f"{name:{max(map(len, row))}}  {_shown(value, full)}" for name, value in row.items()))
+    if hidden:
+        say(f"and {len(hidden)} fingerprints; --full prints them")
     say("", *(f"wrote {path}" for path in wrote))
 
 

@@ -1,6 +1,5 @@
 """`reel refine`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,15 +14,14 @@ from reelwright.pipelines.cli.generate_options import (
     StageOptions,
     refinement_lora,
 )
-from reelwright.pipelines.cli.generate_settings import second_stage
-from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
+from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
 
 if TYPE_CHECKING:
     from reelwright.pipelines.generate.loras import LoRA
     from reelwright.pipelines.generate.run import Source
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class WhatOptions:
     """What the video shows, and what it begins with."""
 
@@ -44,7 +42,7 @@ class WhatOptions:
     overlap: Annotated[int, typer.Option(min=5, help="Frames that windows share.")] = 13
 
 
-@dataclass(frozen=True, kw_only=True)
+@option_group
 class RefinerOptions(NetworkOptions):
     """The networks and the LoRA besides the checkpoint's."""
 
@@ -72,6 +70,7 @@ def refine(
     `reel generate --refine` does the same right after generating.
     """
     from reelwright.model.sampling.settings import Settings
+    from reelwright.pipelines.cli.generate_settings import second_stage
     from reelwright.pipelines.generate.film import Film, refine_film
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress

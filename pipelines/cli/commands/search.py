@@ -10,7 +10,7 @@ from reelwright.pipelines.cli.app import StoreOption, app, say
 if TYPE_CHECKING:
     from reelwright.pipelines.browse.search import Found
 
-TAIL = 56  # characters of an address, whose end tells more than its beginning
+TAIL = 56  # characters of an address; its end says more than its beginning
 
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="Clips to find.")]
 Where = Annotated[str | None, typer.Option(help="SQL condition on columns of clips, applied before the search.")]
@@ -28,7 +28,7 @@ def search(
     model: Annotated[str, typer.Option(help="Folder of the column's model, if it has moved.")] = "",
     format: Format = "table",
 ) -> None:
-    """Find clips whose captions mean what a text says. score: cosine, 1 is the same."""
+    """Find clips with captions close in meaning to a text. score: cosine, 1 is the same."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.browse.search import CAPTION, VISUAL
     from reelwright.pipelines.browse.search import search as find
@@ -46,7 +46,7 @@ def similar(
     visual: Visual = False,
     format: Format = "table",
 ) -> None:
-    """Find clips whose captions mean what a clip's does, or that look like it. score: cosine, 1 is the same."""
+    """Find clips with captions close in meaning to a clip's, or that look like it. score: cosine, 1 is the same."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.browse.search import CAPTION, VISUAL
     from reelwright.pipelines.browse.search import similar as find

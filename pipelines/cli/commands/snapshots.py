@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ snapshot = typer.Typer(help="Freeze sets of clips under a name.", no_args_is_hel
 app.add_typer(snapshot, name="snapshot")
 
 FEW = 3  # runs that a sentence names
+CAPTION = 100  # characters shown of one
 Name = Annotated[str, typer.Argument(help="Snapshot name.")]
 
 
@@ -47,12 +48,21 @@ def create(
     balance_alpha: Annotated[
         float | None, typer.Option(help="With --balance: weights to this power; 1 evens out fully.  [default: 1]")
     ] = None,
+    balance_within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="snapshot|store",
+            help="With --balance density: the clips that density is measured among.  [default: snapshot]",
+        ),
+    ] = None,
+    distinct: Annotated[bool, typer.Option("--distinct", help="Take one clip of each near_duplicate_group.")] = False,
+    heaviest: Annotated[int, typer.Option(min=0, help="Weighed clips to print with their captions.")] = 10,
     train: Annotated[Path | None, typer.Option(help="Recipe to train on the snapshot, once it is made.")] = None,
     out: Annotated[str, typer.Option(help="With --train: folder of runs.")] = "runs",
 ) -> None:
     """Freeze the clips that a query returns. Later curation, compaction and clean-up cannot change them.
 
-    With --train, go on to `reel train RECIPE --snapshot NAME`; the same command again finds the snapshot and the run.
+    With --train, `reel train RECIPE --snapshot NAME` follows; the same command again finds the snapshot and the run.
     """
     from reelwright.curation.store import Store
     from reelwright.curation.store.snapshot_query import LimitPer
@@ -61,17 +71,20 @@ def create(
     asked: dict[str, Any] = {
         "limit": limit,
         "seed": seed,
-        "weights": weights,
-        "balance": _balance(balance, balance_cap, balance_alpha),
+        "weights": _weights(weights, balance, {"cap": balance_cap, "alpha": balance_alpha, "within": balance_within}),
         "limit_per": LimitPer(*limit_per) if limit_per else None,
+        "distinct": distinct,
     }
     job = _job(train, name, store, out) if train else None  # a mistake in the recipe must not leave a snapshot
     made = _same(opened, name, sql, asked) if job else None
     if made is None:
         made = opened.snapshots.create(name, sql, **asked)
     say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
+    if made.distinct:
+        say(_distinct_text(made.distinct))
     if made.balance:
         say(_balance_text(made.balance))
+    say(*_review(opened, name, heaviest))
     if job is None:
         say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
@@ -83,17 +96,21 @@ def create(
 def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
     from reelwright.pipelines.cli.commands.train import load_train_recipe, make_job
 
-    return make_job(load_train_recipe(recipe, []), recipe, name, store, out)
+    return make_job(load_train_recipe(recipe, []), recipe, [name], store, out)
 
 
-def _balance(by: str | None, cap: float | None, alpha: float | None) -> "Balance | None":
-    """Return the balance that the options ask for; options not given are the defaults of `Balance`."""
+def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "str | Balance | None":
+    """Return the weights that the options ask for; options not given are the defaults of `Balance`."""
     from reelwright.curation.store.weighting import Balance
 
-    given = {name: value for name, value in (("cap", cap), ("alpha", alpha)) if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     if by is None and given:
         raise UserError(f"--balance-{next(iter(given))} says how to balance; add --balance density or cluster")
-    return Balance(by, **given) if by is not None else None
+    if by is not None and column is not None:
+        raise UserError(
+            f"weights come from the query's column {column} or from --balance {by}, not from both; leave one out"
+        )
+    return Balance(by, **given) if by is not None else column
 
 
 def _balance_text(about: dict[str, Any]) -> str:
@@ -102,15 +119,37 @@ def _balance_text(about: dict[str, Any]) -> str:
     return printable(describe(about))
 
 
+def _distinct_text(about: dict[str, Any]) -> str:
+    none = about["without_group"]
+    stay = f"; {none:,} clips of no near_duplicate_group stay (reel annotate --only near_duplicates)" if none else ""
+    return f"{about['left_out']:,} near duplicates left out{stay}"
+
+
+def _review(store: "Store", name: str, heaviest: int) -> list[str]:
+    """Say what the weights cost, and which clips they favour: broken captions look rare."""
+    found = store.snapshots.review(name, heaviest)
+    if found is None:
+        return []
+    lines = [f"weights: as good as {found.effective_size:,.0f} of {found.clips:,} clips (Kish: (Σw)² / Σw²)"]
+    if found.heaviest:
+        lines.append("the heaviest, to be looked at, since a broken caption looks rare:")
+    for one in found.heaviest:
+        text = printable(" ".join(one.caption.split()))
+        shown = f'"{text if len(text) <= CAPTION else text[: CAPTION - 1] + "…"}"' if text else "(no caption)"
+        lines.append(f"  {one.weight:8.3g}  {one.clip_id}  {shown}")
+    return lines
+
+
 def _same(store: "Store", name: str, sql: str, asked: dict[str, Any]) -> "Snapshot | None":
     """Return the snapshot of this name if it was made by this very query. asked: the other arguments of `create`."""
     found = next((s for s in store.snapshots.list() if s.name == name), None)
     if found is None:
         return None
-    had = {key: found.balance[key] for key in ("by", "cap", "alpha")} if found.balance else None
-    made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": found.weight_column, "balance": had,
-               "limit_per": found.limit_per}  # fmt: skip
-    wanted = asked | {key: asdict(asked[key]) for key in ("balance", "limit_per") if asked[key]}
+    had = {key: found.balance.get(key) for key in ("by", "cap", "alpha", "within")} if found.balance else None
+    made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": had or found.weight_column,
+               "limit_per": found.limit_per, "distinct": found.distinct is not None}  # fmt: skip
+    parts = {key: asdict(asked[key]) for key in ("weights", "limit_per") if is_dataclass(asked[key])}
+    wanted = asked | parts
     return found if found.sql == sql and made_by == wanted else None
 
 
@@ -126,7 +165,7 @@ def list_(store: StoreOption) -> None:
 
 @snapshot.command(epilog="Example:  reel snapshot show train-v1 --store STORE")
 def show(name: Name, store: StoreOption) -> None:
-    """Show one snapshot: its query, seed, hash, pinned versions and what made its scores and weights."""
+    """Show one snapshot: its query, seed, hash, pinned versions, and the origin of its scores and weights."""
     from reelwright.curation.store import Store
 
     for key, value in asdict(Store.open(store).snapshots.show(name)).items():

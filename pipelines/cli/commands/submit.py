@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from reelwright.pipelines.cli.app import app
-from reelwright.pipelines.cli.commands.train import Out, RecipeArgument, ResumeFrom, Settings
+from reelwright.pipelines.cli.commands.train import Out, RecipeArgument, ResumeFrom, Settings, Snapshots
 
 submit = typer.Typer(help="Run a command as a job on a Ray cluster.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(submit, name="submit")
@@ -48,8 +48,8 @@ def annotate(context: typer.Context, address: Address, working_dir: WorkingDir =
 def train(
     address: Address,
     recipe: RecipeArgument,
-    snapshot: Annotated[str, typer.Option("--snapshot", help="Snapshot to train on.")],
     store: Annotated[str, typer.Option("--store", "-s", help="Store, as the cluster sees it.")],
+    snapshot: Snapshots = None,
     out: Out = "runs",
     settings: Settings = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
@@ -65,14 +65,18 @@ def train(
     --working-dir.
     """
     from reelwright.pipelines.cli.commands.train import load_train_recipe
+    from reelwright.pipelines.recipes.snapshots import choose_snapshots
     from reelwright.pipelines.runtime.jobs import run_job, train_job_id
+    from reelwright.training.mix import label, options
 
     here = Path(working_dir) / recipe if working_dir and not recipe.is_absolute() else recipe
-    full = load_train_recipe(here, settings or [], steps)
-    arguments = ["train", str(recipe), "--snapshot", snapshot, "--store", store, "--out", out]
+    full, name = choose_snapshots(load_train_recipe(here, settings or [], steps), snapshot or [])
+    mix = full.data.mix
+    arguments = ["train", str(recipe), *options(name, mix).split(), "--store", store, "--out", out]
     arguments += ["--workers", str(workers)]
     arguments += [word for one in settings or [] for word in ("--set", one)]
     arguments += ["--steps", str(steps)] if steps is not None else []
     arguments += ["--resume-from", resume_from] if resume_from else []
-    job_id = train_job_id(recipe.stem, f"{full.fingerprint} {full.steps} {resume_from}", snapshot, store)
+    wanted, names = f"{full.fingerprint} {full.steps} {resume_from}", label(name, mix).replace("+", "-")
+    job_id = train_job_id(recipe.stem, wanted, names, store)
     sys.exit(run_job(arguments, address=address, working_dir=working_dir, wait=not no_wait, job_id=job_id))

@@ -1,5 +1,6 @@
 """`reel train`: a recipe and a snapshot become a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,10 @@ RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, such as confi
 Out = Annotated[str, typer.Option("--out", "-o", help="Folder of runs.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")]
 
+Snapshots = Annotated[
+    list[str] | None,
+    typer.Option("--snapshot", help="Snapshot to train on; NAME:SHARE of each of several, in place of data.mix."),
+]
 ResumeFrom = Annotated[
     str, typer.Option("--resume-from", help="Another run's checkpoint: begin with its weights, optimizer and step.")
 ]
@@ -23,7 +28,7 @@ ResumeFrom = Annotated[
 @app.command(epilog="Example:  reel train configs/train/mini/stage2-t2v.yaml --snapshot first --store STORE --out runs")
 def train(
     recipe: RecipeArgument,
-    snapshot: Annotated[str, typer.Option("--snapshot", help="Snapshot to train on.")] = "",
+    snapshot: Snapshots = None,
     store: Annotated[str, typer.Option("--store", "-s", envvar="REEL_STORE", help="Store folder or URI.")] = "",
     out: Out = "runs",
     settings: Settings = None,
@@ -38,26 +43,29 @@ def train(
     mfu: Annotated[float | None, typer.Option(min=0.01, max=1, help="With --plan: to tell a step's time by.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: a step's time, for its MFU.")] = None,
 ) -> None:
-    """Train on a snapshot. The same command again goes on where a run stopped; a finished run is left alone."""
+    """Train on a snapshot. The same command again resumes a stopped run; a finished run is left alone."""
     full = load_train_recipe(recipe, settings or [], steps)
     if plan:
         from reelwright.pipelines.train.memory_estimate import print_plan
 
         figures = {"gpu_memory_gb": gpu_memory, "peak_tflops": peak_tflops, "mfu": mfu, "seconds": seconds}
         print_plan(full, gpus=gpus, **figures, say=say)
-        if snapshot and store:
-            say_captions(full, snapshot, store)
+        if store and (snapshot or full.data.mix):
+            say_captions(full, snapshot or [], store)
         return
-    job = make_job(full, recipe, snapshot, store, out, resume_from)
+    job = make_job(full, recipe, snapshot or [], store, out, resume_from)
     raise typer.Exit(start(job, workers=workers, address=address))
 
 
-def say_captions(recipe: "TrainRecipe", snapshot: str, store: str) -> None:
+def say_captions(recipe: "TrainRecipe", snapshots: Sequence[str], store: str) -> None:
     """Print the limits of the captions that would be trained on."""
     from reelwright.curation.store import Store
-    from reelwright.training.data.rows import caption_note, snapshot_rows
+    from reelwright.pipelines.recipes.snapshots import choose_snapshots
+    from reelwright.training.data.mix_rows import training_rows
+    from reelwright.training.data.rows import caption_note
 
-    rows = snapshot_rows(Store.open(store), snapshot, recipe.data.caption_column, recipe.data.caption_kinds)
+    recipe, snapshot = choose_snapshots(recipe, snapshots)
+    rows = training_rows(Store.open(store), snapshot, recipe.data)
     say(caption_note(rows) or f"captions      all {len(rows):,} clips have one")
 
 
@@ -76,14 +84,16 @@ def load_train_recipe(path: Path, settings: list[str], steps: int | None = None)
     return load_recipe(path, overrides)
 
 
-def make_job(recipe: "TrainRecipe", path: Path, snapshot: str, store: str, out: str, resume_from: str = "") -> "Job":
+def make_job(
+    recipe: "TrainRecipe", path: Path, snapshots: Sequence[str], store: str, out: str, resume_from: str = ""
+) -> "Job":
     """Paths are made absolute: a job travels. Raises UserError where something was not said."""
     from reelwright.errors import UserError
     from reelwright.pipelines.recipes.locations import with_absolute_paths
+    from reelwright.pipelines.recipes.snapshots import choose_snapshots
     from reelwright.pipelines.train.run import Job
 
-    if not snapshot:
-        raise UserError("no snapshot was named; add --snapshot NAME (see: reel snapshot list)")
+    recipe, snapshot = choose_snapshots(recipe, snapshots)
     if not store:
         raise UserError("no store was named; add --store FOLDER (or set REEL_STORE)")
     store_uri = store if "://" in store else str(Path(store).expanduser().absolute())

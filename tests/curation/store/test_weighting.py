@@ -113,6 +113,8 @@ def test_the_effective_size_of_equal_weights_is_their_number():
         ({"by": "density", "cap": float("nan")}, "cap of weights is 1"),
         ({"by": "density", "alpha": 0.0}, "exponent of balance is above 0"),
         ({"by": "density", "alpha": 17.0}, "at most 16"),
+        ({"by": "density", "within": "clips"}, "within the snapshot or the store, not within 'clips'"),
+        ({"by": "cluster", "within": "store"}, "counted in the snapshot"),
     ],
 )
 def test_balance_that_makes_no_sense_is_refused(options, sentence):
@@ -140,7 +142,7 @@ def filled(store: Store) -> Store:
 
 
 def test_a_snapshot_keeps_the_weights_and_says_how_they_were_made(filled: Store) -> None:
-    made = filled.snapshots.create("even", ALL + " ORDER BY clip_id DESC", balance=Balance("cluster", cap=20))
+    made = filled.snapshots.create("even", ALL + " ORDER BY clip_id DESC", weights=Balance("cluster", cap=20))
     again = Store.open(filled.uri).snapshots.show("even")
     assert again == made
     about = made.balance
@@ -163,19 +165,20 @@ def test_a_snapshot_keeps_the_weights_and_says_how_they_were_made(filled: Store)
 
 def test_the_same_balance_gives_the_same_hash_and_later_annotation_changes_nothing(filled: Store) -> None:
     snapshots = filled.snapshots
-    first = snapshots.create("a", ALL, balance=Balance("density"))
+    first = snapshots.create("a", ALL, weights=Balance("density", within="store"))
     before = snapshots.rows("a")
-    other_order = snapshots.create("b", ALL + " ORDER BY density", balance=Balance("density"))
+    other_order = snapshots.create("b", ALL + " ORDER BY density", weights=Balance("density", within="store"))
     assert other_order.content_hash == first.content_hash
-    assert snapshots.create("c", ALL, balance=Balance("density", cap=2)).content_hash != first.content_hash
+    capped = snapshots.create("c", ALL, weights=Balance("density", within="store", cap=2))
+    assert capped.content_hash != first.content_hash
     filled.merge("clips", pa.table({"clip_id": ["aa-000"], "density": pa.array([0.001], pa.float32())}), "clip_id")
     assert snapshots.verify("a").is_sound
     assert snapshots.rows("a").equals(before)
-    assert snapshots.create("d", ALL, balance=Balance("density")).content_hash != first.content_hash
+    assert snapshots.create("d", ALL, weights=Balance("density", within="store")).content_hash != first.content_hash
 
 
 def test_sizes_are_of_the_clusters_in_the_snapshot_after_its_limit(filled: Store) -> None:
-    made = filled.snapshots.create("some", ALL + " WHERE cluster_id < 2", limit=20, seed=1, balance=Balance("cluster"))
+    made = filled.snapshots.create("some", ALL + " WHERE cluster_id < 2", limit=20, seed=1, weights=Balance("cluster"))
     clips = pa.concat_tables(filled.snapshots.clips("some", ["cluster_id"]))
     mass = clips.group_by("cluster_id").aggregate([("weight", "sum")]).column("weight_sum").to_pylist()
     assert made.num_clips == 20
@@ -203,20 +206,17 @@ def test_what_training_draws_follows_the_weights(seed):
         assert drawn[one] / total == pytest.approx(1 / len(SIZES), abs=0.05)
 
 
-def test_weights_come_from_one_place(filled: Store) -> None:
-    query = "SELECT clip_id, width * 1.0 AS w FROM clips"
-    with pytest.raises(StoreError, match="column w or from balance by density, not from both"):
-        filled.snapshots.create("x", query, weights="w", balance=Balance("density"))
-    assert filled.snapshots.list() == []
-
-
 def test_what_is_missing_is_named_with_how_to_make_it(store: Store) -> None:
     add_source(store, "aa", 3)
     with pytest.raises(StoreError, match="needs the column density, which .* reel annotate --only density"):
-        store.snapshots.create("x", ALL, balance=Balance("density"))
+        store.snapshots.create("x", ALL, weights=Balance("density", within="store"))
+    with pytest.raises(StoreError, match="needs the column caption_embedding, .* --only caption_embedding"):
+        store.snapshots.create("x", ALL, weights=Balance("density"))
+    with pytest.raises(StoreError, match="left out by near_duplicate_group, .* --only near_duplicates"):
+        store.snapshots.create("x", ALL, distinct=True)
     store.ensure_columns("clips", FIELDS)
     with pytest.raises(StoreError, match="none of these clips has a cluster_id .* reel annotate --only clusters"):
-        store.snapshots.create("x", ALL, balance=Balance("cluster"))
+        store.snapshots.create("x", ALL, weights=Balance("cluster"))
     assert store.snapshots.list() == []
 
 
@@ -224,7 +224,7 @@ def test_a_store_older_than_balance_opens_and_takes_its_snapshots(filled: Store)
     filled.snapshots.create("before", ALL)
     filled.dataset("snapshots").drop_columns(["balance"])
     assert [s.balance for s in filled.snapshots.list()] == [None]
-    filled.snapshots.create("after", ALL, balance=Balance("density"))
+    filled.snapshots.create("after", ALL, weights=Balance("density", within="store"))
     found = {s.name: s.balance for s in filled.snapshots.list()}
     assert found["before"] is None
     assert found["after"]["by"] == "density"

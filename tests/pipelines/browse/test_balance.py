@@ -163,7 +163,7 @@ def test_a_condition_and_a_snapshot_choose_the_clips(store: Store) -> None:
     some = balance_report(store, ["cluster_name"], where="density > 20 -- large")
     assert {c.name: c.clips for c in some.columns[0].categories} == {"dogs": 60, "cars": 25}
     query = "SELECT clip_id FROM clips WHERE cluster_id IS NOT NULL"
-    store.snapshots.create("even", query, balance=Balance("cluster", cap=20))
+    store.snapshots.create("even", query, weights=Balance("cluster", cap=20))
     frozen = balance_report(store, snapshot="even")
     assert frozen.clips == 100
     assert [c.weighted for c in frozen.columns[0].categories] == [pytest.approx({"snapshot": 0.25})] * 4
@@ -249,10 +249,15 @@ def test_targets_from_a_file_and_wrong_use(call, store: Store, tmp_path: Path) -
 def test_a_snapshot_is_made_shown_and_made_once(call, store: Store) -> None:
     query = "select clip_id from clips"
     asked = ("snapshot", "create", "balanced", "-s", store.uri, "--sql", query, "--balance", "density")
-    made = call(*asked, "--balance-cap", "3")
+    made = call(*asked, "--balance-within", "store", "--balance-cap", "3")
     assert made.returncode == 0, made.stderr
-    said = "weight ∝ 1 / density, mean 1, at most 3 (5 clips at that); 3 clips without a density weigh 1; effective"
+    said = (
+        "weight ∝ 1 / density among all clips of the store, mean 1, at most 3 (5 clips at that); 3 clips without a "
+        "density weigh 1; effective"
+    )
     assert said in made.stdout
+    assert "weights: as good as " in made.stdout
+    assert made.stdout.count("(no caption)") == 10, "the heaviest clips, of which none has a caption here"
     shown = call("snapshot", "show", "balanced", "-s", store.uri).stdout
     assert said in shown
     assert "balance" in shown
@@ -269,8 +274,9 @@ def test_with_train_a_snapshot_is_found_again_by_the_same_balance_alone(store: S
     from reelwright.pipelines.cli.commands.snapshots import _same
 
     query = "SELECT clip_id FROM clips WHERE density > 6"
-    asked = {"limit": None, "seed": 0, "weights": None, "limit_per": None}
-    made = store.snapshots.create("again", query, balance=Balance("density", cap=4))
-    assert _same(store, "again", query, asked | {"balance": Balance("density", cap=4)}) == made
-    for other in (None, Balance("density"), Balance("cluster", cap=4), Balance("density", cap=4, alpha=2)):
-        assert _same(store, "again", query, asked | {"balance": other}) is None
+    asked = {"limit": None, "seed": 0, "weights": None, "limit_per": None, "distinct": False}
+    made = store.snapshots.create("again", query, weights=Balance("density", cap=4, within="store"))
+    assert _same(store, "again", query, asked | {"weights": Balance("density", cap=4, within="store")}) == made
+    others = (Balance("density", within="store"), Balance("cluster", cap=4), Balance("density", cap=4), "weight", None)
+    for other in (*others, Balance("density", cap=4, alpha=2, within="store")):
+        assert _same(store, "again", query, asked | {"weights": other}) is None

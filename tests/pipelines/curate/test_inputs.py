@@ -35,6 +35,45 @@ def rows_of(store: Path, table: str, *columns: str) -> list[tuple]:
     return [tuple(r[c] for c in columns) for r in Store.open(store).read(table, list(columns)).to_pylist()]
 
 
+def test_new_captions_of_a_manifest_reach_sources_clips_and_what_annotators_made_of_them(films, tmp_path):
+    manifest, store, recipe = films / "told.jsonl", tmp_path / "store", recipe_of(annotators=["captions"])
+
+    def run(whole: list[str] | None, part: str) -> tuple[int, int]:
+        rows = [
+            {"uri": "film00.mp4", "caption": whole},
+            {"uri": "film01.mp4", "start": 0.0, "end": 2.0, "caption": part},
+            {"uri": "film01.mp4", "start": 2.0, "end": 4.0, "caption": "stays"},
+            {"uri": "film02.mp4", "caption": "as it was"},
+        ]
+        manifest.write_text("\n".join(map(json.dumps, rows)))
+        summary = curate(store, [manifest], recipe)
+        return summary.clips, summary.recaptioned
+
+    def texts() -> dict[str, set[str]]:
+        name_of = dict(rows_of(store, "sources", "md5", "uri"))
+        found: dict[str, set[str]] = {}
+        for md5, captions in rows_of(store, "clips", "source_md5", "captions"):
+            told = {c["text"] for c in captions if c["kind"] == "source"}
+            found.setdefault(Path(name_of[md5]).name, set()).update(told)
+        return found
+
+    def cut() -> tuple[set[tuple], int]:
+        return set(rows_of(store, "clips", "clip_id", "clips_fingerprint")), Store.open(store).dataset("media").version
+
+    first, told = run(["old"], "early")
+    assert (first, told) == (6, 0)
+    before = cut()
+    assert run(["new", "newer"], "earlier") == (0, 2)
+    assert texts() == {"film00.mp4": {"new"}, "film01.mp4": {"earlier", "stays"}, "film02.mp4": {"as it was"}}
+    assert cut() == before
+    sources = {Path(uri).name: rest for uri, *rest in rows_of(store, "sources", "uri", "caption", "captions", "spans")}
+    assert sources["film00.mp4"] == ["new", ["new", "newer"], None]
+    assert json.loads(sources["film01.mp4"][2]) == [[0.0, 2.0, ["earlier"]], [2.0, 4.0, ["stays"]]]
+    assert run(["new", "newer"], "earlier") == (0, 0)
+    assert run(None, "earlier") == (0, 0)  # a manifest that says nothing takes nothing away
+    assert texts()["film00.mp4"] == {"new"}
+
+
 def test_a_manifest_s_rows_are_accounted_for_one_by_one(films, tmp_path):
     rows = [
         {"uri": "film00.mp4", "start": 0.4, "end": "0:01.2", "caption": "first"},

@@ -65,3 +65,21 @@ def test_where_interrupts_are_ignored_they_stay_so():
             interrupts.check()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def interrupted(times: int, done: list[str]) -> None:
+    with interrupts.held():
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        done.append("the end of the block")
+
+
+def test_the_first_ctrl_c_waits_for_statements_that_belong_together_and_a_second_does_not():
+    once: list[str] = []
+    with interrupts.catch_sigint(), pytest.raises(KeyboardInterrupt):
+        interrupted(1, once)
+    twice: list[str] = []
+    with interrupts.catch_sigint(), pytest.raises(KeyboardInterrupt):
+        interrupted(2, twice)
+    assert once
+    assert not twice

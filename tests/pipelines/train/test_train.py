@@ -230,7 +230,7 @@ def test_clips_may_be_encoded_while_training_and_samples_are_written(place, call
         (["--set", "optim.lrr=1"], "'optim.lrr' is not a setting; settings there are lr,"),
         (["--set", "init=/nowhere"], "init: there is no /nowhere"),
         (["--set", "lora.rank=4"], "say which with init"),
-        (["--snapshot", "al"], "there is no snapshot 'al'"),
+        (["--snapshot", "few"], "--snapshot all has no share; of several snapshots name each with one"),
     ],
 )
 def test_mistakes_are_one_sentence(place, call, change, says):
@@ -238,6 +238,35 @@ def test_mistakes_are_one_sentence(place, call, change, says):
     assert refused.returncode == 1
     assert says in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_several_snapshots_are_trained_on_by_share_resumed_and_all_in_the_lineage(place, call):
+    store = Store.open(place / "store")
+    store.snapshots.create("few", f"{SQL} order by clip_id limit 3")
+    command_of = ["train", str(place / "recipe.yaml"), "--store", str(place / "store")]
+    mix = ["--snapshot", "all:0.7", "--snapshot", "few:0.3"]
+    refused = call(*command_of, "--snapshot", "all:0.5", "--snapshot", "fw:0.5", "--out", str(place / "none"))
+    assert (refused.returncode, "there is no snapshot 'fw'" in refused.stderr) == (1, True)
+    refused = call(*command_of, "--snapshot", "all:0.5", "--snapshot", "few:0.4", "--out", str(place / "none"))
+    assert "add up to 0.9, not to 1 (all 0.5 + few 0.4)" in refused.stderr
+    straight = call(*command_of, *mix, "--out", str(place / "mix"))
+    assert straight.returncode == 0, straight.stderr
+    assert "few   30.0%: 3 clips" in straight.stdout.replace("all   70.0%", "all 70.0%")
+    folder = only_run(place, "mix")
+    assert folder.name.startswith("recipe-all+few-")
+    told = ["--set", "data.mix={few: 0.3, all: 0.7}"]
+    assert "finished, nothing to do" in call(*command_of, *told, "--out", str(place / "mix")).stdout, "the same run"
+    for steps in ("2", "4"):
+        assert call(*command_of, *told, "--out", str(place / "parts"), "--steps", steps).returncode == 0
+    resumed = only_run(place, "parts")
+    assert losses(resumed) == losses(folder)
+    shown = call("lineage", folder).stdout
+    for name, clips, share in (("all", 5, "70.0%"), ("few", 3, "30.0%")):
+        digest = store.snapshots.show(name).content_hash[:19]
+        assert f"snapshot     {name}, {digest}, {clips} clips, {share} of the samples" in shown
+        assert f"of {name}:" in shown
+    kept = call("snapshot", "delete", "few", "--yes", "--store", str(place / "store"))
+    assert "few was used by" in kept.stderr
 
 
 def test_a_stage_begins_with_the_last_one_s_weights_and_lineage_names_it(trained, place, call):

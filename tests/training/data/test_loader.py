@@ -3,6 +3,7 @@ remedy."""
 
 import json
 import pickle
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -351,6 +352,16 @@ def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp
     monkeypatch.undo()
     other = prepare(Clips(encoded, "all"), recipe, tmp_path / "b", World.alone("cpu"), left_out=["clip03"])[0]
     assert other.failed == {"clip03"}, "a run that goes on leaves out what it left out before"
+    encoded.cleanup(timedelta(days=7))
+    assert place.exists()
+    encoded.cleanup(timedelta(0))
+    assert not place.exists()
+    assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
+
+
+def read_plan_again(schedule: Schedule) -> Schedule:
+    plan = pickle.loads(pickle.dumps(schedule.plan))
+    return Schedule(plan, schedule.data, schedule.tasks, schedule.config, schedule.seed)
 
 
 def test_no_plan_is_kept_where_something_is_missing(filled):

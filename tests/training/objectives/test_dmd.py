@@ -147,7 +147,7 @@ def test_a_killed_run_goes_on_to_the_bit(base: Path, begun: Path, tmp_path: Path
     assert all(torch.equal(found[name], expect[name]) for name in expect)
 
 
-@pytest.mark.parametrize("layout", ["sharded", "ulysses", "ring"])
+@pytest.mark.parametrize("layout", ["sharded", "ulysses", pytest.param("ring", marks=pytest.mark.exhaustive)])
 def test_two_ranks_learn_as_one_does(layout: str, base: Path, begun: Path, tmp_path: Path) -> None:
     """The student's losses follow the critic's weights, so both are held. A step's micro-batches have four shapes."""
     expect = train(dmd(base, begun, steps=3), tmp_path / "one")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.model.sampling.schedules import shifted
+from reelwright.model.sampling.solvers import TIMESTEPS
 from reelwright.model.text import pack_text
 from reelwright.training.batch import Strip
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, add_noise, flow_loss, loss_weight
@@ -155,3 +156,12 @@ def test_the_total_is_a_share_of_the_whole_step():
     zero = lambda x, *a, **k: torch.zeros_like(x)  # noqa: E731
     alone, shared = make_batch(2), make_batch(2, samples_in_step=10)
     assert flow_loss(zero, shared, CONFIG).total * 5 == pytest.approx(flow_loss(zero, alone, CONFIG).total)
+
+
+def test_the_network_is_told_levels_in_thousandths_as_when_it_samples():
+    seen = []
+    batch = make_batch(2, task="i2v", cond_frames=1, frames=3)
+    told = lambda x, t, *a, **k: (seen.append(t), torch.zeros_like(x))[1]  # noqa: E731
+    flow_loss(told, batch, CONFIG, t=torch.tensor([0.25, 0.75]))
+    assert seen[0].tolist() == [[0, 250, 250], [0, 750, 750]]
+    assert T_SCALE == TIMESTEPS

@@ -15,10 +15,10 @@ from reelwright.model.sampling.guidance import Guidance, cfg
 from reelwright.model.text import PackedText, load_text_encoder, pack_text
 from reelwright.training.batch import Batch
 from reelwright.training.data.encode import to_bytes
-from reelwright.training.distillation import DistillationConfig
 from reelwright.training.distributed.world import World
+from reelwright.training.objectives.distilling.distillation import DistillationConfig
+from reelwright.training.objectives.distilling.roles import BASE, Roles
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.roles import BASE, Roles
 
 
 class Teacher:

@@ -1,0 +1,131 @@
+"""Weights of a snapshot's clips by a balance, and the clips that weigh most, for a person to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelwright.curation.store.clip_media import LOOKUP_IDS
+from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.sql_text import identifier, is_one_of, literal
+from reelwright.curation.store.weighting import (
+    VECTORS,
+    VECTORS_OF,
+    Balance,
+    Weighed,
+    effective_size,
+    lacks,
+    weigh,
+    weigh_vectors,
+)
+
+EMBEDDED = "caption_embedding_of"  # column of clips: the column whose caption the embedding is of
+CAPTIONS = ("caption", "source_caption", "composed_caption")
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """A clip that weighs much. caption: the text that its density is measured by; empty if it has none."""
+
+    clip_id: str
+    weight: float
+    caption: str
+
+
+@dataclass(frozen=True)
+class WeightReview:
+    """Facts by which a person judges weights. effective_size: Kish's; heaviest: the most heavy first."""
+
+    clips: int
+    effective_size: float
+    heaviest: list[Heavy]
+
+
+def balanced(
+    con: Any, store: Connection, version: int, rows: pa.Table, balance: Balance
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return `rows` with weights by a balance, and the record of how they were made.
+
+    Args:
+        con: DuckDB over the pinned clips.
+        store: to read vectors from.
+        version: of the pinned clips.
+        rows: (clip_id, weight, position), ordered by position.
+        balance: the rule.
+
+    Raises:
+        StoreError: the store lacks what the rule needs.
+    """
+    schema = store.dataset("clips", version).schema
+    if balance.column not in schema.names:
+        raise lacks(balance)
+    if balance.column == VECTORS:
+        weighed = _by_vectors(store, version, schema, rows, balance)
+    else:
+        weighed = _by_column(con, schema, rows, balance)
+    place = rows.schema.get_field_index("weight")
+    return rows.set_column(place, "weight", pa.array(weighed.weights)), {
+        "by": balance.by, "column": balance.column, "alpha": balance.alpha, "cap": balance.cap,
+        "within": balance.within, **weighed.facts(),
+    }  # fmt: skip
+
+
+def review(store: Connection, name: str, clips_version: int, count: int) -> WeightReview | None:
+    """Review the weights of a snapshot; None where all are equal.
+
+    Args:
+        store: the store.
+        name: of the snapshot.
+        clips_version: that it pins.
+        count: heaviest clips to name.
+    """
+    rows = store.read("snapshot_rows", ["clip_id", "weight"], f"snapshot = {literal(name)}")
+    weights = rows.column("weight").to_numpy()
+    if not len(weights) or weights.min() == weights.max():
+        return None
+    ids = np.array(rows.column("clip_id").to_pylist(), dtype=object)
+    first = np.lexsort((ids.astype(str), -weights))[:count]
+    captions = _captions(store, clips_version, ids[first].tolist())
+    heavy = [Heavy(ids[i], float(weights[i]), captions.get(ids[i], "")) for i in first]
+    return WeightReview(len(weights), effective_size(weights), heavy)
+
+
+def _by_column(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> Weighed:
+    column = balance.column
+    mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
+    made = f"c.{identifier(mark)}" if mark in schema.names else "NULL::VARCHAR"
+    con.register("balanced", rows)
+    found = con.sql(
+        f"SELECT c.{identifier(column)} AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) "
+        "ORDER BY b.position"
+    ).to_arrow_table()
+    return weigh(found.column("value"), found.column("made"), balance)
+
+
+def _by_vectors(store: Connection, version: int, schema: pa.Schema, rows: pa.Table, balance: Balance) -> Weighed:
+    names = [VECTORS, *([VECTORS_OF] if VECTORS_OF in schema.names else [])]
+    ids, parts = rows.column("clip_id").to_pylist(), []
+    for start in range(0, len(ids), LOOKUP_IDS):
+        some = ids[start : start + LOOKUP_IDS]
+        clips = store.read("clips", ["clip_id", *names], is_one_of("clip_id", some), version=version)
+        parts.append(clips.take(pc.index_in(pa.array(some), clips.column("clip_id").combine_chunks())))
+    found = pa.concat_tables(parts)
+    made = found.column(VECTORS_OF) if VECTORS_OF in names else pa.chunked_array([pa.nulls(len(found), pa.string())])
+    return weigh_vectors(found.column("clip_id"), found.column(VECTORS), made, balance)
+
+
+def _captions(store: Connection, version: int, ids: list[str]) -> dict[str, str]:
+    """Text that each clip's embedding is of; where there is no embedding, the first caption that it has."""
+    known = store.dataset("clips", version).schema.names
+    names = [name for name in (EMBEDDED, *CAPTIONS) if name in known]
+    rows = store.read("clips", ["clip_id", *names], is_one_of("clip_id", ids), version=version).to_pylist()
+    return {row["clip_id"]: _caption(row) for row in rows}
+
+
+def _caption(row: dict[str, Any]) -> str:
+    texts = (row.get(name) for name in (row.get(EMBEDDED), *CAPTIONS) if name)
+    return next((text for text in texts if isinstance(text, str) and text.strip()), "")

@@ -1,0 +1,1 @@
+"""Parts that distilling objectives share: roles on one network, the teacher, the critic, the distilled time grid."""
