@@ -80,7 +80,7 @@ class Network:
         else:
             weights = open_weights(self.source)
             stream = ((name, weights[name]) for name in weights)
-        return ((name, tensor.to(choice.dtype)) for name, tensor in stream)
+        return ((name, tensor.to(dtype=choice.dtype)) for name, tensor in stream)
 
 
 def open_network(source: Path, choice: Choice) -> Network:

@@ -47,18 +47,18 @@ def verify_network(network: Network, out: Path) -> Verified:
     written = open_weights(out)
     config = network.config.model_copy(update={"depth": 1})
     sides: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    count = 0
+    names = set()
     for name, tensor in network.tensors():
         if name not in written or not torch.equal(written[name], tensor) or written[name].dtype != tensor.dtype:
             raise UserError(f"{out}: {name} is not what was written; the files are not to be used")
-        count += 1
+        names.add(name)
         if not name.startswith("blocks.") or name.startswith("blocks.0."):
             for side, value in zip(sides, (tensor, written[name]), strict=True):
                 side[name] = value.float()
-    if extra := sorted(set(written) - {name for name, _ in network.tensors()}):
+    if extra := sorted(set(written) - names):
         raise UserError(f"{out}: {extra[0]} is in the files and not in {network.source}")
     ours, theirs = (_outputs(DiT(config), side) for side in sides)
-    return Verified(count, float((ours - theirs).norm() / ours.norm().clamp_min(1e-30)))
+    return Verified(len(names), float((ours - theirs).norm() / ours.norm().clamp_min(1e-30)))
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ def show(
     video: Annotated[
         Path | None, typer.Option("--video", help="Write the clip itself to this .mp4; a PNG then only with --out.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Print vectors whole.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print vectors whole, and fingerprints.")] = False,
 ) -> None:
     """Write a contact sheet of one clip, or its video, and print its row."""
     from reelwright.curation.store import Store
@@ -116,7 +116,11 @@ def show(
     wrote = [write_clip(opened, clip_id, video)] if video else []
     wrote += [write_sheet(opened, clip_id, picture)] if picture else []
     row = {name: value for name, value in clip_row(opened, clip_id).items() if value is not None}
+    hidden = [] if full else [name for name in row if name.endswith("_fingerprint")]
+    row = {name: value for name, value in row.items() if name not in hidden}
     say(*(f"{name:{max(map(len, row))}}  {_shown(value, full)}" for name, value in row.items()))
+    if hidden:
+        say(f"and {len(hidden)} fingerprints; --full prints them")
     say("", *(f"wrote {path}" for path in wrote))
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from reelwright.errors import UserError
 from reelwright.model.lora.files import load_lora, save_lora
+from reelwright.pipelines.generate.loras import find_lora
 from reelwright.pipelines.weights.formats import Choice, lora_layers_of, open_network
 from reelwright.pipelines.weights.verify import verify_lora, verify_network
 from tests.model.weights import peer
@@ -83,7 +84,7 @@ def test_an_adapter_goes_out_in_every_form_and_back(call, tmp_path, form):
     found, expected = load_file(tmp_path / "in" / "lora.safetensors"), load_file(tmp_path / "expected.safetensors")
     assert found.keys() == expected.keys()
     other = tiny()
-    load_lora(other, next((tmp_path / "out").glob("*.safetensors")))
+    load_lora(other, find_lora(tmp_path / "out", 1.0, tmp_path / "base").file)
     x, t, text = inputs()
     assert torch.equal(other(x, t, text), adapted()(x, t, text))
     assert "rank 4" in call("show", tmp_path / "out")[1]
