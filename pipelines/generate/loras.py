@@ -65,6 +65,8 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
     if not found.is_file():
         found = _published(name, beside) or found
     if not found.is_file():
+        if (name / "checkpoints").is_dir() or (name / "checkpoint.json").is_file():
+            raise UserError(f"{name} is a run; write its LoRA first: reel checkpoint export {name} OUT --lora")
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
     trained = _trained(found)
     steps = trained.get("steps") or trained.get("phases")
