@@ -31,7 +31,8 @@ def lines(plan: RefinementPlan, width: int, height: int, condition: int) -> list
     timesteps = " ".join(f"{1000 * s:.2f}".rstrip("0").rstrip(".") for s in plan.sigmas.tolist())
     shown = [0, 1, 2, len(positions) // 2, len(positions) - 2, len(positions) - 1]
     places = ", ".join(f"{j} at {positions[j]:.4f}" for j in sorted({j for j in shown if 0 <= j < len(positions)}))
-    late = max(j / plan.how.times - at for j, at in enumerate(positions.tolist()))
+    times = plan.how.times
+    late = max(j / times - at for j, at in enumerate(positions.tolist()) if j <= times * (plan.frames - 1))
     return [
         f"first_stage {plan.frames} frames of {width}x{height}, {condition} of them given",
         f"refined {pad.frames} frames of {plan.size.width}x{plan.size.height} (height / width {plan.size.label:.2f})",

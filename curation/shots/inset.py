@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from reelwright.curation.shots.follow import changing, found_whole
-from reelwright.curation.shots.footage import HEIGHT, WIDTH, Footage
+from reelwright.curation.shots.footage import BLOCK_H, BLOCK_W, COLUMNS, HEIGHT, ROWS, WIDTH, Footage
 from reelwright.curation.shots.types import Transition
 
 CHANGED = 18.0  # grey levels, of the colour that changed most
@@ -20,6 +20,7 @@ LEAST, MOST = 0.36, 0.9  # of the picture, that a window fills
 LINE = 0.3  # of a row or column within the window, that changes
 FILLED, OUTSIDE = 0.55, 0.06  # share of changed pixels within the window, and without
 UNLIKE = 0.5  # correlation of the window's content, before and after
+ALIKE = 0.8  # ... of its blocks, wherever a camera that moves may have put them, above which it is the same picture
 FLAT, FAINT = 12.0, 4.0  # grey levels of contrast: less in both pictures is a light, less in one a plain thing
 TOGETHER = 0.08  # of the squared change, that pixels may differ in how far they are on their way
 BACK = 0.08  # of the change, that may be undone meanwhile
@@ -95,7 +96,7 @@ def _dissolved(footage: Footage, start: int, end: int) -> Transition | None:
     back = float(np.clip(-np.diff(share), 0, None).sum())
     if apart > TOGETHER or back > BACK or not SHORTEST <= last - first + 1 <= LONGEST:
         return None
-    if not _stays(footage, first - 1, last + 1, box):
+    if not _stays(footage, first - 1, last + 1, box) or _likeness(footage, first - 1, last + 1, box) > ALIKE:
         return None
     return Transition(first, last, float(1 - apart / TOGETHER / 2))
 
@@ -108,6 +109,16 @@ def _stays(footage: Footage, before: int, after: int, box: Box) -> bool:
         if other is None or max(abs(p - q) for p, q in zip(_sides(box), _sides(other), strict=True)) > 1:
             return False
     return True
+
+
+def _likeness(footage: Footage, before: int, after: int, box: Box) -> float:
+    """How alike the window's textured blocks are, 0 to 1, at their best displacement."""
+    inside = np.zeros((HEIGHT, WIDTH), np.float32)
+    inside[box] = 1
+    share = inside.reshape(ROWS, BLOCK_H, COLUMNS, BLOCK_W).mean((1, 3)).ravel()
+    there, back = footage.matches(before, after), footage.matches(after, before)
+    weight_there, weight_back = share * footage.texture[after], share * footage.texture[before]
+    return float((weight_there * there + weight_back * back).sum() / max(1e-6, (weight_there + weight_back).sum()))
 
 
 def _sides(box: Box) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ from reelwright.pipelines.weights.convert import lora_file, read_note
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
 
+MOST_COPIES = 8  # of a copy of a copy …
+
 REFINEMENT = "refinement"
 PURPOSE = {
     "cfg_distillation": "sampling without guidance",
@@ -63,12 +65,9 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
         found = _published(name, beside) or found
     if not found.is_file():
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
-    note = read_note(found) or {}
-    note = note if note.get("kind") == "lora" else {}
-    trained = note["objective"] if isinstance(note.get("objective"), Mapping) else {}
+    trained = _trained(found)
     steps = trained.get("steps") or trained.get("phases")
-    published = PUBLISHED.get(found.stem) or PUBLISHED.get(Path(str(note.get("source", ""))).stem)
-    return LoRA(found, weight, trained.get("kind") or published, steps if isinstance(steps, int) else None)
+    return LoRA(found, weight, trained.get("kind"), steps if isinstance(steps, int) else None)
 
 
 def check_stack(loras: Sequence[LoRA]) -> None:
@@ -115,3 +114,17 @@ def _published(name: Path, beside: Path) -> Path | None:
     stem = name.name.removesuffix(".safetensors")
     files = (place / "lora" / f"{stem}.safetensors" for place in places)
     return next((file for file in files if file.is_file()), None)
+
+
+def _trained(file: Path) -> Mapping[str, Any]:
+    """Return the settings of the objective, from the record beside a file, or beside the file that it was made from."""
+    for _ in range(MOST_COPIES):
+        if file.stem in PUBLISHED:
+            return {"kind": PUBLISHED[file.stem]}
+        note = read_note(file)
+        if note is None or note.get("kind") != "lora":
+            break
+        if isinstance(note.get("objective"), Mapping):
+            return note["objective"]
+        file = Path(str(note.get("source", "")))
+    return {}

@@ -47,11 +47,13 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     # pairs have twice the latents; the shares of snapshots decide nothing here, and a dict could not be a cache's key
     data = DataConfig().model_copy(update={"pair": recipe.data.pair, "mix": ()})
     alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data})
-    return _traced(alike, shape, half)
+    return _traced(alike.model_dump_json(), shape, half)
 
 
 @lru_cache(maxsize=1024)
-def _traced(recipe: TrainRecipe, shape: Shape, half: bool) -> Activations:
+def _traced(settings: str, shape: Shape, half: bool) -> Activations:
+    """Trace a recipe, given as JSON: a mix of snapshots is a dictionary, which no cache takes."""
+    recipe = TrainRecipe.model_validate_json(settings)
     few, more = (_trace(recipe, depth, shape, half) for depth in DEPTHS)
     block = max(0, more[0] - few[0])
     return Activations(few[0] + (recipe.model.depth - DEPTHS[0]) * block, block, more[1], few[2] - few[0])

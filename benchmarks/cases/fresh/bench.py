@@ -17,6 +17,7 @@ PICTURES = {".jpg", ".jpeg", ".png"}
 VIDEOS = {".avi", ".mp4", ".mkv", ".mov", ".webm"}
 WIDTH, HEIGHT = 480, 270
 LONGEST = 400  # frames read of a video
+TURN, OTHER_COLOURS = 12, 0.45  # frames; share of the colours that views of one take have in common at least
 
 Entry = dict[str, Any]
 Maker = Callable[["Bench"], Iterator[Entry]]
@@ -89,7 +90,7 @@ _takes: dict[Path, list[np.ndarray]] = {}
 
 
 def longest_take(path: Path) -> list[np.ndarray]:
-    """The longest run of a video's first frames without a sudden change, at one size."""
+    """The longest run of a video's first frames without a cut or a dissolve of its own, at one size."""
     if path not in _takes:
         frames: list[np.ndarray] = []
         with av.open(str(path)) as file:
@@ -100,18 +101,28 @@ def longest_take(path: Path) -> list[np.ndarray]:
                     break
         small = np.stack([cv2.resize(f, (32, 18), interpolation=cv2.INTER_AREA) for f in frames]).astype(np.float32)
         jumps = np.flatnonzero(np.abs(np.diff(small, axis=0)).mean((1, 2, 3)) > 25) + 1
-        edges = [0, *jumps.tolist(), len(frames)]
+        edges = sorted([0, *jumps.tolist(), *_turns(frames), len(frames)])
         start, end = max(pairwise(edges), key=lambda e: e[1] - e[0])
         _takes[path] = frames[start:end]
     return _takes[path]
 
 
-def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> None:
-    """Run the ffmpeg command; data is its standard input."""
+def _turns(frames: Sequence[np.ndarray]) -> list[int]:
+    """Frames before and after which other colours are seen: of dissolves, which no single step shows."""
+    colours = np.stack([
+        cv2.calcHist([f], [0, 1, 2], None, [6, 6, 6], [0, 256] * 3).ravel() / (WIDTH * HEIGHT) for f in frames
+    ])  # fmt: skip
+    shared = np.minimum(colours[: -2 * TURN], colours[2 * TURN :]).sum(1)
+    return (np.flatnonzero(shared < OTHER_COLOURS) + TURN).tolist()
+
+
+def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> bytes:
+    """Run the ffmpeg command and return what it prints; data is its standard input."""
     command = [executable(), "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
     done = subprocess.run(command, input=data or b"", capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"ffmpeg {' '.join(map(str, arguments))}: {done.stderr.decode(errors='replace')[-500:]}")
+    return done.stdout
 
 
 def encode(path: Path, frames: Sequence[np.ndarray], *options: str, fps: int = 25) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.cases.fresh.bench import HEIGHT, WIDTH, Bench, Entry, encode, ffmpeg, maker
 
 FPS = 25
+SEEN = 12  # grey levels of 255 of a scene that can be seen in the other one
 MOVING = (  # ffmpeg's xfade, in which one picture or both of them move, or the front has an odd shape
     "slideleft", "slideright", "slideup", "slidedown", "smoothleft", "smoothright", "smoothup", "smoothdown",
     "coverleft", "coverright", "coverup", "coverdown", "revealleft", "revealright", "revealup", "revealdown",
@@ -59,13 +60,29 @@ def moving_transitions(bench: Bench) -> Iterator[Entry]:
         a, b = bench.pair(before + length, after + length)
         first, second = encode(bench.out / "a.mkv", a, "-c:v", "ffv1"), encode(bench.out / "b.mkv", b, "-c:v", "ffv1")
         file = f"10_{name}_{length}.mp4"
+        mixed = [before + frame for frame in _mixed(name, length)]
         fade = f"[0][1]xfade=transition={name}:duration={length / FPS}:offset={before / FPS}"
         out = ("-filter_complex", fade, "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p")
         ffmpeg("-i", first, "-i", second, *out, bench.out / file)
         first.unlink()
         second.unlink()
-        mixed = [before + 1, before + length - 1]  # xfade shows the first scene alone at 0 and the second at 1
         yield {"file": file, "boundaries": [mixed], "expect": "a gradual transition"}
+
+
+def _mixed(name: str, length: int) -> tuple[int, int]:
+    """First and last frame of an xfade that show both scenes: seen where it goes from black to white.
+
+    At 0 it shows the first scene alone and at `length` the second; soft fronts are in the picture for less than that.
+    """
+    if name == "zoomin":  # it moves the first scene before it mixes, which black does not show
+        return 1, length - 1
+    flat = (f"color={level}:s={WIDTH}x{HEIGHT}:r={FPS}:d={length / FPS + 0.2}" for level in ("black", "white"))
+    inputs = [part for colour in flat for part in ("-f", "lavfi", "-i", colour)]
+    fade = f"[0][1]xfade=transition={name}:duration={length / FPS}:offset=0,format=gray"
+    raw = ffmpeg(*inputs, "-filter_complex", fade, "-frames:v", str(length + 1), "-f", "rawvideo", "-")
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, HEIGHT * WIDTH)
+    both = np.flatnonzero((frames.max(1) > SEEN) & (frames.min(1) < 255 - SEEN))
+    return int(both[0]), int(both[-1])
 
 
 @maker

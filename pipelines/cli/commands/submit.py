@@ -77,6 +77,6 @@ def train(
     arguments += [word for one in settings or [] for word in ("--set", one)]
     arguments += ["--steps", str(steps)] if steps is not None else []
     arguments += ["--resume-from", resume_from] if resume_from else []
-    snapshots = label(name, mix).replace("+", "-")
-    job_id = train_job_id(recipe.stem, f"{full.fingerprint} {full.steps} {resume_from}", snapshots, store)
+    wanted, names = f"{full.fingerprint} {full.steps} {resume_from}", label(name, mix).replace("+", "-")
+    job_id = train_job_id(recipe.stem, wanted, names, store)
     sys.exit(run_job(arguments, address=address, working_dir=working_dir, wait=not no_wait, job_id=job_id))

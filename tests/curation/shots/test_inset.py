@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+
+from reelwright.curation.shots.footage import Footage, shrink
+from reelwright.curation.shots.inset import find_inset_dissolves, window_changed
 
 from .footage_maker import in_studio, join, scene, to_frames
 from .test_cascade import found_in
@@ -35,3 +39,14 @@ def test_a_cut_in_a_window_is_its_first_frame():
 @pytest.mark.parametrize("speed", [0.5, 2.0])
 def test_a_window_on_what_moves_is_no_boundary(speed):
     assert found_in(to_frames(in_studio(scene(45, 100, speed=speed)))) == []
+
+
+def test_a_fine_pattern_that_moves_slowly_between_plain_sides_is_no_dissolve():
+    y, x = np.mgrid[:54, :96]
+    shift = np.clip((np.arange(100) - 10) / 6.5, 0, 6)[:, None, None]
+    stripes = 120 + 60 * np.sin(2 * np.pi * (x + y - shift) / 24) * (np.abs(x - 48) < 30)
+    frames = np.repeat(stripes[..., None], 3, -1).astype(np.float32)
+    footage = Footage(shrink(to_frames(frames, noise=0.5)))
+    assert window_changed(footage.small[8], footage.small[50])  # it looks like a window
+    spans = [(start, start + gap) for gap in (64, 32, 16) for start in range(0, 99 - gap, gap // 4)]
+    assert find_inset_dissolves(footage, spans, []) == []

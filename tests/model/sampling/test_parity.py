@@ -145,7 +145,7 @@ def test_noise_of_a_continuation_may_be_rounded(generator: Generator, film: torc
 
 def test_latents_of_a_posterior_are_drawn_from_each_sample_s_seed(tmp_path: Path, film: torch.Tensor) -> None:
     codec = load_codec(CodecConfig(kind="wan", path=str(save_vae(tmp_path))))
-    video = film[:, :, :5]
+    video = film[:, :, :1]
 
     def draw(*seeds: int) -> torch.Tensor:
         return codec.sample(video[: len(seeds)], [torch.Generator().manual_seed(s) for s in seeds])
@@ -153,11 +153,10 @@ def test_latents_of_a_posterior_are_drawn_from_each_sample_s_seed(tmp_path: Path
     both, mode = draw(3, 4), codec.encode(video)
     close(draw(3, 4), both, 0)
     close(draw(3)[0], both[0], 1e-5)
-    assert (draw(5)[0] - both[0]).abs().max() > 1e-3
-    spread = torch.stack([draw(s)[0] for s in range(40)])
-    deviation = codec.vae.encode(video).latent_dist.std[0] / codec.std[0]  # type: ignore[attr-defined]
-    z = (spread.mean(0) - mode[0]) / (deviation / 40**0.5)
-    assert z.abs().mean() == pytest.approx((2 / torch.pi) ** 0.5, rel=0.1)  # of a normal distribution
+    deviation = codec.vae.encode(video).latent_dist.std / codec.std  # type: ignore[attr-defined]
+    noise = [torch.randn(mode.shape[1:], generator=torch.Generator().manual_seed(s)) for s in (3, 4)]
+    close(both, mode + deviation * torch.stack(noise))
+    assert (both - mode).abs().max() > 1e-3
 
 
 def test_a_codec_without_a_posterior_has_its_one_latent(film: torch.Tensor) -> None:

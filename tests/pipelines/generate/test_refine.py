@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reelwright.curation.media.frames import Frames, read
-from reelwright.model.checkpoint import weights_hash
+from reelwright.model.checkpoint import save_model, weights_hash
 from reelwright.model.config import LoRAConfig
 from reelwright.model.lora.adapters import add_lora, save_lora
 from reelwright.model.sampling.guidance import NEGATIVE
@@ -20,7 +20,7 @@ from reelwright.pipelines.generate.conditions import read_shown, read_span
 from reelwright.pipelines.generate.loras import LoRA, check_stack, find_lora
 from reelwright.pipelines.generate.spool import Spool
 from tests.footage import frames, number_of, write
-from tests.pipelines.generate.test_generate import film, here, network, run
+from tests.pipelines.generate.test_generate import MODEL, film, here, network, run
 
 __all__ = ["film", "here", "run"]  # fixtures
 
@@ -182,6 +182,27 @@ def test_published_loras_are_found_by_name(loras: Path, tmp_path: Path) -> None:
     copy.mkdir()
     (copy / "about.json").write_text(json.dumps({"kind": "weights", "source": str(tmp_path / "weights" / "dit")}))
     assert find_lora(Path("cfg_step_lora"), 1, copy).objective == "consistency"
+
+
+def test_an_exported_lora_and_its_copies_say_what_they_are_for(here: Invoke, tmp_path: Path) -> None:
+    from reelwright.training.checkpoints import Checkpoints
+    from reelwright.training.recipe import TrainRecipe
+
+    lora = LoRAConfig(rank=2, alpha=1, targets=("*.qkv",))
+    model = network(1)
+    add_lora(model, lora)
+    recipe = TrainRecipe(model=MODEL, init="base", lora=lora, objective={"kind": "consistency", "phases": 8})
+    kept = Checkpoints(tmp_path / "quick" / "checkpoints", 1)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if ".lora." in name}
+    kept.save(5, state, {"recipe": recipe.model_dump(mode="json"), "recipe_fingerprint": recipe.fingerprint})
+    kept.wait()
+    save_model(network(1), MODEL, tmp_path / "base")
+    assert here("checkpoint", "export", "quick", "exported", "--lora").exit_code == 0
+    copied = here("checkpoint", "import", "exported/lora.safetensors", "copied", "--base", "base")
+    assert copied.exit_code == 0, copied.output
+    for folder in ("exported", "copied"):
+        found = find_lora(Path(folder), 1, tmp_path)
+        assert (found.objective, found.steps) == ("consistency", 8)
 
 
 def test_loras_of_one_purpose_go_with_any_style(tmp_path: Path) -> None:

@@ -260,10 +260,6 @@ def test_several_snapshots_are_trained_on_by_share_resumed_and_all_in_the_lineag
         assert call(*command_of, *told, "--out", str(place / "parts"), "--steps", steps).returncode == 0
     resumed = only_run(place, "parts")
     assert losses(resumed) == losses(folder)
-    ends = [Checkpoints(run / "checkpoints", 1).latest() for run in (folder, resumed)]
-    assert [path.read_bytes() for path in sorted(ends[0].glob("*.safetensors"))] == [
-        path.read_bytes() for path in sorted(ends[1].glob("*.safetensors"))
-    ]
     shown = call("lineage", folder).stdout
     for name, clips, share in (("all", 5, "70.0%"), ("few", 3, "30.0%")):
         digest = store.snapshots.show(name).content_hash[:19]

@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import field
 from reelwright.model.codec import load_codec
 from reelwright.model.text import load_text_encoder
+from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.data.encode import fingerprints_of, latents_row, text_rows
 from reelwright.training.data.fresh import stored_media
 from reelwright.training.data.latents import StoredSamples
@@ -18,8 +21,10 @@ from reelwright.training.data.mix_rows import content_hash, media_versions, pinn
 from reelwright.training.data.prepared import Clips, prepare
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.lineage import describe, follow
+from reelwright.training.lineage import describe, follow, trace
+from reelwright.training.loop import Hooks
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.run import run
 from tests.training.data.test_loader import decode, facts, recipe_of
 
 MIX = {"few": 0.25, "general": 0.75}
@@ -112,6 +117,23 @@ def test_batches_read_what_was_encoded_once_and_resume_to_the_bit(encoded, tmp_p
     other = recipe_of(mix={"few": 0.5, "general": 0.5})
     changed, _ = prepare(Clips(encoded, ""), other, tmp_path, World.alone("cpu"))
     assert not np.array_equal(changed.plan.edges, mapped.plan.edges), "another share is another plan"
+
+
+def test_a_resumed_run_has_the_weights_of_one_that_ran_through_to_the_bit(encoded, tmp_path):
+    quiet = {"log": {"every": 1, "tensorboard": False}, "checkpoints": {"every": 2}, "validation": {"every": 0}}
+    settings = mix_recipe().model_dump(mode="json") | quiet | {"compute": {"precision": "fp32"}}
+    said: list[str] = []
+    for folder, steps in (("through", 4), ("parts", 2), ("parts", 4)):
+        recipe = TrainRecipe.model_validate(settings | {"steps": steps})
+        run(recipe, Clips(encoded, ""), tmp_path / folder, World.alone("cpu"), hooks=Hooks(say=said.append))
+    assert any(line.startswith("resuming from step 2 of 4") for line in said)
+    assert "  few      25.0%: 6 clips, 5 to train on, 1 held out; each is drawn" in said[1]
+    ends = [Checkpoints(tmp_path / one / "checkpoints", 1).latest() for one in ("through", "parts")]
+    whole, parts = ({k: v for f in end.glob("*.safetensors") for k, v in load_file(f).items()} for end in ends)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    found = trace(tmp_path / "through")
+    assert (found.snapshot, [one.name for one in found.mix], found.warnings) == (None, ["few", "general"], [])
 
 
 def test_bytes_are_of_the_newest_version_that_has_the_clip(store):

@@ -113,6 +113,12 @@ def test_a_kernel_that_is_wrong_or_does_not_run_is_not_taken(monkeypatch: pytest
     assert not partial_attention._is_right("cpu", cpu, torch.bfloat16, 16)
 
 
+def test_strips_of_whole_blocks_hold_every_row_once() -> None:
+    """17 rows in blocks of 4: two blocks each for the first ranks, and the last has what is left."""
+    found = [Strips(None, rank, 3, multiple=4).divide(17) for rank in range(3)]  # type: ignore[arg-type]
+    assert [(strip.first, strip.rows) for strip in found] == [(0, 8), (8, 8), (16, 1)]
+
+
 @pytest.mark.parametrize(("rows", "expect"), [(5, (2, 2, 1)), (3, (1, 1, 1)), (30, (10, 10, 10))])
 def test_rows_are_shared_out(rows: int, expect: tuple[int, ...]) -> None:
     found = [Strips(None, rank, 3) for rank in range(3)]  # type: ignore[arg-type]
