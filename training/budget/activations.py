@@ -44,8 +44,7 @@ def trace(recipe: TrainRecipe, shape: Shape, *, half: bool = False) -> Activatio
     """
     parts = {name: getattr(recipe, name) for name in DECIDING}
     context = {"context": recipe.parallel.context, "context_form": recipe.parallel.context_form}
-    # pairs have twice the latents; the shares of snapshots decide nothing here, and a dict could not be a cache's key
-    data = DataConfig().model_copy(update={"pair": recipe.data.pair, "mix": ()})
+    data = DataConfig().model_copy(update={"pair": recipe.data.pair})  # pairs have twice the latents
     alike = TrainRecipe().model_copy(update={**parts, "parallel": ParallelConfig.model_validate(context), "data": data})
     return _traced(alike.model_dump_json(), shape, half)
 
