@@ -67,6 +67,7 @@ def _describe_weights(path: Path, weights: TensorFiles) -> list[str]:
     return [
         f"weights {path}",
         f"{'model':12} {config_line(config)}",
+        *([f"{'names':12} {weights.layout}'s, read as the published ones"] if weights.layout else []),
         f"{'parameters':12} {count / 1e9:,.4f} B, {', '.join(weights.dtypes())}, {len(weights.files)} files",
         *(f"{'keys' if not i else '':12} {line}" for i, line in enumerate(report.lines())),
     ]
