@@ -3,12 +3,13 @@
     python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 1200] [--keep FOLDER] [--sheet distill.png]
 
 Trains a small network on windows of the corpus' natural footage, then LoRAs on it with the objectives
-`cfg_distillation`, `consistency` and `dmd`, each begun as the one before, all at the published shift of 12. Then
-samples the captions that it knows, from the same noise: by the teacher (50 steps, guidance 4), by the network without
-distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4 steps, one pass each). Per seed and sampler
-a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents against the teacher's; energy of spatial high
-frequencies and motion (mean squared difference of following frames) of the decoded frames; passes of the network per
-video; seconds. With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
+`cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
+all at the published shift of 12. Then samples the captions that it knows, from the same noise: by the teacher (50
+steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
+steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
+against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
+the decoded frames; passes of the network per video; seconds. With --keep a run that was stopped goes on. Prints means
+over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
 
@@ -49,6 +50,7 @@ TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
 CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones take minutes to decode on a busy machine
 STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 SAMPLES = 8  # of a step
+TAUGHT = 4  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
 
@@ -251,7 +253,8 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
         if name in found:
             continue
         if sampler.stage not in networks:
-            networks[sampler.stage] = train(sampler.stage, footage, steps, seed, place)
+            own = footage if sampler.stage == "base" else teacher_clips(footage, place, steps, seed)
+            networks[sampler.stage] = train(sampler.stage, own, steps, seed, place)
         latents, figures = sample(networks[sampler.stage], footage, sampler)
         np.save(place / f"{name}.npy", latents.numpy())
         taught = torch.from_numpy(np.load(place / "teacher.npy"))
@@ -265,7 +268,22 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
         write_sheet(sheet, [codec.decode(torch.from_numpy(np.load(place / f"{name}.npy"))) for name in SHOWN])
 
 
-def sample(model: DiT, footage: Footage, sampler: Sampler) -> tuple[Tensor, dict[str, float]]:
+def teacher_clips(footage: Footage, place: Path, steps: int, seed: int) -> Footage:
+    """Return clips of the teacher, from other noises than are measured, to train students on.
+
+    So far a guided clip of this small network lies from real ones that noised real clips are not on the teacher's path.
+    """
+    file = place / "teacher-clips.npz"
+    if not file.exists():
+        captions = footage.captions * TAUGHT
+        model = train("base", footage, steps, seed, place)
+        latents, _ = sample(model, Footage(footage.latents, captions), SAMPLERS["teacher"], first=1000)
+        np.savez(file, latents=latents.numpy(), captions=np.array(captions))
+    with np.load(file) as found:
+        return Footage(torch.from_numpy(found["latents"]), [str(caption) for caption in found["captions"]])
+
+
+def sample(model: DiT, footage: Footage, sampler: Sampler, *, first: int = 0) -> tuple[Tensor, dict[str, float]]:
     """Return latents of all captions, each from a noise of its own, and figures."""
     recipe = _recipe("base", 1, 0, Path())
     generator = Generator(model, load_codec(recipe.codec), load_text_encoder(recipe.text))
@@ -277,7 +295,7 @@ def sample(model: DiT, footage: Footage, sampler: Sampler) -> tuple[Tensor, dict
         passes += len(inputs[0])
 
     hook = model.register_forward_pre_hook(count)
-    noise = [torch.Generator().manual_seed(i) for i in range(len(footage.captions))]
+    noise = [torch.Generator().manual_seed(first + i) for i in range(len(footage.captions))]
     condition = generator.encode_condition(footage.captions, settings)
     began = time.perf_counter()
     latents = generator.sample_latents(condition, settings, noise).latents

@@ -42,7 +42,7 @@ HELD_OUT, SHOWN_CLIPS, SHOWN_FRAMES = 16, 4, 4
 CONDITION = {"t2v": 0, "i2v": 1, "continuation": 5}
 """Frames that are given, by task."""
 SAMPLED = Schedule(steps=50, shift=1.0)
-"""Five of its levels lie below the threshold: as many steps as the published sampler takes from 0.5 down."""
+"""Five of its levels lie below the threshold: six steps, where the published sampler takes five from 0.5 down."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,14 @@ def test_what_is_held_in_which_type() -> None:
     assert not [n for n, p in model.named_parameters() if p.requires_grad and n in half]
 
 
+def test_a_second_adapter_on_a_bf16_base_leaves_the_first_in_fp32() -> None:
+    model = tiny()
+    for name in ("default", "critic"):
+        adapt(model, LORA, HALF, name=name)
+    assert {p.dtype for p in lora_parameters(model)} == {torch.float32}
+    assert model.blocks[0].ffn.w1.weight.dtype == torch.bfloat16
+
+
 def test_two_adapters_side_by_side_on_one_base(tmp_path: Path) -> None:
     """Each learns, is saved and loaded under its own name, and counts by its weight."""
     model = tiny()
