@@ -68,10 +68,10 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
     "cfg": Stage({"kind": "cfg_distillation"}, 0.75, 3e-3),
-    "consistency": Stage({"kind": "consistency"}, 0.5, 1e-3, start="cfg"),
+    "consistency": Stage({"kind": "consistency"}, 1.0, 1e-3, start="cfg"),
     "dmd": Stage(
-        {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.02, "anchor": 1.0},
-        0.1,
+        {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0},
+        0.25,
         1e-3,
         start="consistency",
     ),
