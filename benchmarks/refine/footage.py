@@ -106,7 +106,7 @@ def make_pairs(store: Store, recipe: TrainRecipe) -> None:
     plan = make_schedule(store, SNAPSHOT, recipe)
     missing = StoredSamples(store, plan, fingerprints_of(recipe)).missing()
     worker = Encoder(
-        recipe.model_dump(mode="json"), store.uri, store.snapshots.show(SNAPSHOT).media_version, "cpu"
+        recipe.model_dump(mode="json"), store.uri, [store.snapshots.show(SNAPSHOT).media_version], "cpu"
     )  # fmt: skip
     if missing.captions:
         store.commit_encoded("texts", [worker.encode_captions(missing.captions).fragments])
