@@ -57,9 +57,8 @@ class Calls:
         _, rows, columns = NETWORK.patch_size
         grid = (self.latents, self.height // STRIDE[1] // rows, self.width // STRIDE[2] // columns)
         form = AttentionConfig() if self.keep == 1 else AttentionConfig(form="sparse", keep=self.keep)
-        sizes = {"cond_frames": 0, "text_tokens": TEXT_TOKENS, "attention": form}
-        own = NETWORK.depth * attention_flops(NETWORK, grid, **sizes)[0]
-        whole = forward_flops(NETWORK, grid, batch=1, **sizes)
+        own = NETWORK.depth * attention_flops(NETWORK, grid, 0, TEXT_TOKENS, form)[0]
+        whole = forward_flops(NETWORK, grid, batch=1, cond_frames=0, text_tokens=TEXT_TOKENS, attention=form)
         return self.count * (whole - own), self.count * own
 
     def seconds(self, rates: Rates) -> float:

@@ -112,6 +112,9 @@ class DataConfig(Part):
                 )
         return self
 
+    def __hash__(self) -> int:  # a mix is a dict, and memory is planned once per recipe, by its hash
+        return hash(self.model_dump_json())
+
     @property
     def rates(self) -> dict[int, float]:
         """Frame rate of each number of frames that has one of its own."""

@@ -21,7 +21,7 @@ from benchmarks.mutation.mutants import Mutant, mutants
 from benchmarks.mutation.trial import Trial
 
 ROOT = Path(__file__).parents[2]
-DATA, KERNELS = "tests/training/data", "tests/kernels"
+DATA, KERNELS, SAMPLING = "tests/training/data", "tests/kernels", "tests/model/sampling"
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
@@ -42,8 +42,8 @@ COVERED: dict[str, list[str]] = {
     "curation/clips.py": ["tests/curation/test_clips.py"],
     "curation/dedup.py": ["tests/curation/test_dedup.py"],
     "model/flops.py": ["tests/model/test_flops.py"],
-    "model/sampling/guidance.py": ["tests/model/sampling/test_solvers.py", "tests/model/sampling/test_generator.py"],
-    "model/sampling/schedules.py": ["tests/model/sampling/test_solvers.py"],
+    "model/sampling/guidance.py": [f"{SAMPLING}/test_solvers.py", f"{SAMPLING}/test_parity.py"],
+    "model/sampling/schedules.py": [f"{SAMPLING}/test_solvers.py", f"{SAMPLING}/test_parity.py"],
     "model/sampling/solvers.py": ["tests/model/sampling/test_solvers.py"],
     "model/sampling/settings.py": ["tests/model/sampling/test_generator.py"],
     "model/sampling/generator.py": ["tests/model/sampling/test_generator.py"],

@@ -42,7 +42,7 @@ HELD_OUT, SHOWN_CLIPS, SHOWN_FRAMES = 16, 4, 4
 CONDITION = {"t2v": 0, "i2v": 1, "continuation": 5}
 """Frames that are given, by task."""
 SAMPLED = Schedule(steps=50, shift=1.0)
-"""Five of its levels lie below the threshold: as many steps as the published sampler takes from 0.5 down."""
+"""Five of its levels lie below the threshold: six steps, where the published sampler takes five from 0.5 down."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def make_pairs(store: Store, recipe: TrainRecipe) -> None:
     plan = make_schedule(store, SNAPSHOT, recipe)
     missing = StoredSamples(store, plan, fingerprints_of(recipe)).missing()
     worker = Encoder(
-        recipe.model_dump(mode="json"), store.uri, store.snapshots.show(SNAPSHOT).media_version, "cpu"
+        recipe.model_dump(mode="json"), store.uri, [store.snapshots.show(SNAPSHOT).media_version], "cpu"
     )  # fmt: skip
     if missing.captions:
         store.commit_encoded("texts", [worker.encode_captions(missing.captions).fragments])

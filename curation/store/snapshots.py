@@ -152,9 +152,8 @@ class Snapshots:
         """
         version, rows = self.show(name).clips_version, self.rows(name)
         clips = self.store.dataset("clips", version).count_rows()
-        if rows.num_rows * SCAN_FROM < clips:
-            parts = list(self.clips(name, columns))
-            return pa.concat_tables(parts) if parts else snapshot_query.with_clip_columns(self.store, rows, columns)
+        if 0 < rows.num_rows * SCAN_FROM < clips:
+            return pa.concat_tables(self.clips(name, columns))
         return snapshot_query.with_clip_columns(self.store, rows, columns, clips_version=version, whole=True)
 
     def read_media(self, name: str, clip_ids: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:

@@ -82,7 +82,7 @@ def _unknown(path: Path) -> UserError:
 
 
 def _folder(path: Path, store: Store | None) -> Origin | Lineage:
-    from reelwright.pipelines.weights.convert import read_note
+    from reelwright.model.weights.about import read_note
     from reelwright.training.checkpoints import find_checkpoint
     from reelwright.training.errors import TrainError
     from reelwright.training.lineage import trace
@@ -195,8 +195,8 @@ def _weights(path: Path, store: Store | None) -> Origin:
     """Return the origin of a folder or a file of weights; without a record beside them only their hash is known."""
     from reelwright.model.checkpoint import weights_hash
     from reelwright.model.lora.files import is_lora
+    from reelwright.model.weights.about import read_note
     from reelwright.model.weights.weight_files import open_weights
-    from reelwright.pipelines.weights.convert import read_note
 
     weights = open_weights(path)
     kind = "lora" if is_lora(weights) else "weights"
@@ -223,7 +223,7 @@ def _weights(path: Path, store: Store | None) -> Origin:
 
 def _before(source: Path, store: Store | None) -> Iterator["Origin | Lineage"]:
     """Yield the origin of the source that weights were imported from, if it exists and has a record."""
-    from reelwright.pipelines.weights.convert import read_note
+    from reelwright.model.weights.about import read_note
 
     if source.exists() and read_note(source) is not None:
         yield _weights(source, store)

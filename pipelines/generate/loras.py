@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.errors import UserError
-from reelwright.pipelines.weights.convert import lora_file, read_note
+from reelwright.model.weights.about import read_note
+from reelwright.pipelines.weights.convert import lora_file
 
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
@@ -64,6 +65,8 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
     if not found.is_file():
         found = _published(name, beside) or found
     if not found.is_file():
+        if (name / "checkpoints").is_dir() or (name / "checkpoint.json").is_file():
+            raise UserError(f"{name} is a run; write its LoRA first: reel checkpoint export {name} OUT --lora")
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
     trained = _trained(found)
     steps = trained.get("steps") or trained.get("phases")

@@ -22,6 +22,7 @@ from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import VideoWriter, write_image
 from reelwright.model.sparse import use_attention
 from reelwright.model.text import load_text_encoder
+from reelwright.model.weights.about import read_note
 from reelwright.pipelines.generate.initial import InitialFrames
 from reelwright.pipelines.generate.loaded import Loaded
 from reelwright.pipelines.generate.loras import LoRA, sha256
@@ -34,7 +35,7 @@ from reelwright.pipelines.generate.refine import (
     refined_parts,
 )
 from reelwright.pipelines.generate.spool import Spool
-from reelwright.pipelines.weights.convert import exported_recipe, read_note
+from reelwright.pipelines.weights.convert import exported_recipe
 
 if TYPE_CHECKING:
     from reelwright.model.dit import DiT

@@ -29,12 +29,12 @@ from reelwright.model.lora.files import (
     write_lora,
 )
 from reelwright.model.lora.layer_weights import LayerWeights
+from reelwright.model.weights.about import ABOUT, read_note
 from reelwright.model.weights.weight_files import ANCHOR, TensorFiles, open_weights
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, stream_tensors, tensor_names
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import TrainRecipe
 
-ABOUT = "about.json"
 LORA_FILE = "lora.safetensors"
 
 
@@ -267,16 +267,6 @@ def refuse_full(out: Path) -> None:
     """Raise UserError unless `out` is a new or empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and not empty; give a new folder")
-
-
-def read_note(path: Path) -> dict[str, Any] | None:
-    """Read about.json in a folder of weights, or beside a file of them; None where there is none to read."""
-    note = (path if path.is_dir() else path.parent) / ABOUT
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def finish(out: Path, note: dict[str, Any]) -> Written:

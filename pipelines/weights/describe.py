@@ -7,8 +7,9 @@ from typing import Any
 from reelwright.model.config import DiTConfig
 from reelwright.model.lora.files import adapter_names, is_lora, read_lora
 from reelwright.model.lora.layer_weights import LayerWeights
+from reelwright.model.weights.about import ABOUT
 from reelwright.model.weights.weight_files import TensorFiles, open_weights, read_config
-from reelwright.pipelines.weights.convert import ABOUT, numel, recipe_of, report_keys
+from reelwright.pipelines.weights.convert import numel, recipe_of, report_keys
 from reelwright.training.checkpoints import find_checkpoint, read_metadata, tensor_names
 
 
@@ -66,6 +67,7 @@ def _describe_weights(path: Path, weights: TensorFiles) -> list[str]:
     return [
         f"weights {path}",
         f"{'model':12} {config_line(config)}",
+        *([f"{'names':12} {weights.layout}'s, read as the published ones"] if weights.layout else []),
         f"{'parameters':12} {count / 1e9:,.4f} B, {', '.join(weights.dtypes())}, {len(weights.files)} files",
         *(f"{'keys' if not i else '':12} {line}" for i, line in enumerate(report.lines())),
     ]

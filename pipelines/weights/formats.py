@@ -21,6 +21,7 @@ from reelwright.model.config import DiTConfig
 from reelwright.model.lora.files import is_lora, parse_lora, published_tensors, read_lora
 from reelwright.model.lora.forms import FORMS, to_form
 from reelwright.model.lora.layer_weights import LayerWeights
+from reelwright.model.weights.about import read_note
 from reelwright.model.weights.converted import COMPONENTS, MODEL_INDEX, converted, converted_config
 from reelwright.model.weights.weight_files import dump_config, open_weights, read_config, save_tensors
 from reelwright.pipelines.weights.convert import (
@@ -31,7 +32,6 @@ from reelwright.pipelines.weights.convert import (
     merged_adapters,
     meta_model,
     network_tensors,
-    read_note,
     recipe_of,
     refuse_full,
 )

@@ -154,7 +154,8 @@ def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | 
         if known.get("key") == key and left_out in (None, known["facts"]["failed"]):
             if folder != place:
                 _link(folder, place)
-            return
+            if _known(place / CLIPS).get("key") == key:  # else they were replaced meanwhile
+                return
     _build(clips, recipe, place, form, key, left_out)
 
 
@@ -196,7 +197,7 @@ def _link(kept: Path, place: Path) -> None:
     _clear(place)
     place.mkdir(parents=True, exist_ok=True)
     for name in (TEXTS, LATENTS, CLIPS):
-        if (kept / name).exists():
+        with suppress(FileNotFoundError):  # a plan may have no latents
             try:
                 os.link(kept / name, place / name)
             except OSError:  # another disk

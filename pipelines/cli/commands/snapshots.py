@@ -79,12 +79,7 @@ def create(
     made = _same(opened, name, sql, asked) if job else None
     if made is None:
         made = opened.snapshots.create(name, sql, **asked)
-    say(f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}")
-    if made.distinct:
-        say(_distinct_text(made.distinct))
-    if made.balance:
-        say(_balance_text(made.balance))
-    say(*_review(opened, name, heaviest))
+    say(*_described(made), *_review(opened, name, heaviest))
     if job is None:
         say(f"next: reel export OUT/ --snapshot {name} --store {store}")
         return
@@ -111,6 +106,15 @@ def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "st
             f"weights come from the query's column {column} or from --balance {by}, not from both; leave one out"
         )
     return Balance(by, **given) if by is not None else column
+
+
+def _described(made: "Snapshot") -> list[str]:
+    lines = [f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}"]
+    if made.distinct:
+        lines.append(_distinct_text(made.distinct))
+    if made.balance:
+        lines.append(_balance_text(made.balance))
+    return lines
 
 
 def _balance_text(about: dict[str, Any]) -> str:

@@ -37,6 +37,20 @@ def test_a_snapshot_records_what_made_it(filled: Store) -> None:
     assert rows.column("weight").to_pylist()[0] == pytest.approx(66.9)
 
 
+@pytest.mark.parametrize("scan_from", [10**6, 0.1], ids=["a pass over the table", "by ids"])
+def test_clips_in_one_table_are_those_in_parts(
+    filled: Store, scan_from: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots = filled.snapshots
+    snapshots.create("some", ALL + " WHERE source_md5 = 'aa' ORDER BY clip_id DESC")
+    filled.delete("clips", "source_md5 = 'aa'")
+    monkeypatch.setattr("reelwright.curation.store.snapshots.SCAN_FROM", scan_from)
+    table = snapshots.clips_table("some", ["width", "source_md5"])
+    assert table.equals(pa.concat_tables(snapshots.clips("some", ["width", "source_md5"])))
+    assert table.column("clip_id").to_pylist()[0] == "aa-029"
+    assert len(table) == 30
+
+
 def test_nothing_done_later_changes_a_snapshot(filled: Store) -> None:
     snapshots = filled.snapshots
     snapshots.create("kept", ALL + " WHERE source_md5 = 'aa' ORDER BY clip_id")

@@ -285,3 +285,18 @@ def test_settings_by_name_and_in_groups_are_the_same() -> None:
     assert Settings.of(**settings.flat()) == settings
     with pytest.raises(TypeError, match="'widht' is not a setting of sampling; settings are width"):
         Settings.of(widht=4)
+
+
+def test_by_default_a_video_is_sampled_as_published() -> None:
+    flat = Settings().flat()
+    published = {"width": 832, "height": 480, "frames": 93, "overlap": 13, "steps": 50, "guidance": 4.0, "shift": 12.0}
+    assert published.items() <= flat.items()
+    on = {name for name, value in flat.items() if value is True}
+    assert on == {"enhance_hf", "cache", "batched"}, "where ours differs from the published sampler, ours is on"
+
+
+@pytest.mark.parametrize(("width", "height"), [(824, 480), (832, 488), (0, 480), (832, 0), (480, 840)])
+def test_a_size_that_is_no_whole_number_of_tokens_is_refused(width: int, height: int) -> None:
+    with pytest.raises(ModelError, match="the width must be a multiple of 16, the height of 16"):
+        Shape(width=width, height=height).check((1, 2, 2))
+    Shape(width=16, height=496).check((1, 2, 2))

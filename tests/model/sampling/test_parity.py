@@ -64,6 +64,10 @@ def test_a_continued_video_alone_is_sampled_with_the_tail(generator: Generator, 
     assert all(total == 10 + 2 * tail for _, total in ticks)
 
 
+def test_a_scale_of_one_alone_is_no_guidance() -> None:
+    assert [Guidance(scale=scale).is_off for scale in (0.0, 1.0, 1.5, 2.0, 4.0)] == [False, True, False, False, False]
+
+
 def test_zero_init_leaves_out_the_first_steps() -> None:
     asked: list[float] = []
 

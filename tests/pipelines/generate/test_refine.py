@@ -216,6 +216,7 @@ REFUSED = {
     "refinement samples": (("--lora", "L/fine"), "give it with --refine"),
     "distilled refines": (("--refine", "L/quick"), "is for sampling in few steps, not for refinement"),
     "no lora": (("--refine", "nowhere"), "there is no LoRA file nowhere"),
+    "a run": (("--refine", "RUN"), "is a run; write its LoRA first: reel checkpoint export"),
     "picture": (("--refine", "L/fine", "--frames", "1", "--out", "x.png"), "--refine is for videos"),
     "to without": (("--to", "480p"), "--to is of refinement; add --refine LORA"),
     "no size": (("--refine", "L/fine", "--to", "huge"), "'huge' is no size to refine to"),
@@ -232,7 +233,7 @@ def test_what_is_refused_is_one_sentence(case: str, run: Path, loras: Path, here
     from reelwright.errors import ReelError
 
     arguments, says = REFUSED[case]
-    given = [a.replace("L/", f"{loras}/") for a in arguments]
+    given = [a.replace("L/", f"{loras}/").replace("RUN", str(run)) for a in arguments]
     result = here("generate", run, "-p", "x", "--out", "x.mp4", *given)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, ReelError), result.exception

@@ -48,6 +48,7 @@ def test_a_network_goes_out_as_a_folder_for_fastvideo_and_computes_the_same_ther
 def test_that_folder_comes_back_bit_for_bit(call, tmp_path):
     assert call("export", published(tmp_path / "hub"), tmp_path / "out", "--format", "diffusers")[0] == 0
     assert same(tmp_path / "out", tiny())
+    assert "FastVideo's, read as the published ones" in call("show", tmp_path / "out")[1]
     code, said = call("import", tmp_path / "out", tmp_path / "in")
     assert code == 0, said
     assert load_file(next((tmp_path / "in").glob("*.safetensors"))).keys() == tiny().state_dict().keys()
