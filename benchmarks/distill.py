@@ -67,7 +67,7 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage({"kind": "cfg_distillation"}, 0.75, 3e-3),
+    "cfg": Stage({"kind": "cfg_distillation"}, 1.5, 3e-3),
     "consistency": Stage({"kind": "consistency"}, 1.0, 1e-3, start="cfg"),
     "dmd": Stage(
         {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0},
