@@ -184,10 +184,10 @@ def test_a_job_s_paths_are_absolute(tmp_path, monkeypatch):
     (tmp_path / "vae").mkdir()
     recipe = TrainRecipe.model_validate({"init": "runs/sft", "codec": {"kind": "wan", "path": "vae"},
                                          "text": {"kind": "umt5", "path": "google/umt5-xxl"}})  # fmt: skip
-    job = make_job(recipe, Path("r.yaml"), "all", "store", "runs")
+    job = make_job(recipe, Path("r.yaml"), ["all"], "store", "runs")
     assert (job.recipe.init, job.recipe.codec.path) == (str(tmp_path / "runs/sft"), str(tmp_path / "vae"))
     assert (job.recipe.text.path, job.store) == ("google/umt5-xxl", str(tmp_path / "store"))
-    assert make_job(recipe, Path("r.yaml"), "all", "s3://bucket/store", "runs").store == "s3://bucket/store"
+    assert make_job(recipe, Path("r.yaml"), ["all"], "s3://bucket/store", "runs").store == "s3://bucket/store"
     assert TrainRecipe.model_validate(job.to_json()["recipe"]) == job.recipe
 
 
