@@ -25,7 +25,7 @@ DATA, KERNELS, SAMPLING = "tests/training/data", "tests/kernels", "tests/model/s
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
-    "training/data/rounds.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/rounds.py": [f"{DATA}/test_rounds.py", f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/plan.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/schedule.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/windows.py": [f"{DATA}/test_windows.py"],
