@@ -48,7 +48,7 @@ COVERED: dict[str, list[str]] = {
     "model/sampling/settings.py": ["tests/model/sampling/test_generator.py"],
     "model/sampling/generator.py": ["tests/model/sampling/test_generator.py"],
     "kernels/blocks.py": [f"{KERNELS}/test_blocks.py", f"{KERNELS}/test_attention.py"],
-    "kernels/lists.py": [f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
+    "kernels/lists.py": [f"{KERNELS}/test_lists.py", f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
     "kernels/means.py": [f"{KERNELS}/test_selection.py"],
     "kernels/patterns.py": [f"{KERNELS}/test_selection.py"],
     "kernels/ranking.py": [f"{KERNELS}/test_selection.py"],
