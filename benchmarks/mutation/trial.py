@@ -42,30 +42,29 @@ class Trial:
         for name in told.get("modules", ()):  # forked processes have them
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-        own = [name for name in told.get("own", ()) if name != "tests.conftest"]
-        self.quick = self.passes and self._can_swap(own)
-        for name in own if self.quick else ():
-            importlib.import_module(name)
+        self.own = [name for name in told.get("own", ()) if name != "tests.conftest"]
+        self.quick = self.passes and self._can_swap()
 
     def fate(self, tree: ast.Module) -> str:
         """Return `killed` where a test fails with the changed module, else `survived`."""
         return "survived" if self._survives(tree) else "killed"
 
-    def _can_swap(self, own: Sequence[str]) -> bool:
+    def _can_swap(self) -> bool:
         """Whether the tests pass where the project's modules are loaded first, and the module then runs once more."""
         code = compile(self.path.read_text("utf-8"), str(self.path), "exec")
+        return self._run(lambda: self._swap(code), self.limit_s) == 0
 
-        def swap() -> Callable[[], None]:
-            for name in own:
-                importlib.import_module(name)
-            return _swap(self.name, self.path, code)
-
-        return self._run(swap, self.limit_s) == 0
+    def _swap(self, code: CodeType) -> Callable[[], None]:
+        """Load the project's modules in this fork: the next trial's, of this module or another, must have none."""
+        for name in self.own:
+            importlib.import_module(name)
+        return _swap(self.name, self.path, code)
 
     def _survives(self, source: ast.Module | str) -> bool:
         code = compile(source, str(self.path), "exec")
-        replace = _swap if self.quick else _replace
-        return self._run(lambda: replace(self.name, self.path, code), self.limit_s) == 0
+        if self.quick:
+            return self._run(lambda: self._swap(code), self.limit_s) == 0
+        return self._run(lambda: _replace(self.name, self.path, code), self.limit_s) == 0
 
     def _run(self, before: Callable[[], Callable[[], None]], limit_s: float) -> int:
         """Run the tests in a fork; the exit code, or -1 where it takes too long."""
