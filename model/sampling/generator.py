@@ -143,7 +143,8 @@ class Generator:
         """
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         first = _steps(settings, initial)
-        tick = _ticker(on_step, first + (segments - 1) * _steps(settings, after=settings.shape.overlap))
+        later = _steps(_continuing(settings), after=settings.shape.overlap)
+        tick = _ticker(on_step, first + (segments - 1) * later)
         shape, shown = settings.shape, 0
         for texts in prompts:
             self._check(settings, texts, noise, initial)
@@ -154,8 +155,7 @@ class Generator:
             initial = _last(video, shape.overlap) if shape.overlap < shape.frames else video
             shown = initial.shape[2]
             initial = _cut_to_levels(initial) if settings.parity.cut_levels else initial
-            if settings.schedule.later_shift is not None:
-                settings = settings.changed(shift=settings.schedule.later_shift)
+            settings = _continuing(settings)
 
     @torch.no_grad()
     def encode_condition(
@@ -293,6 +293,12 @@ class Generator:
             )
         if initial is not None:
             _check_initial(initial, settings.shape, len(prompts))
+
+
+def _continuing(settings: Settings) -> Settings:
+    """Return the settings of the segments after the first."""
+    later = settings.schedule.later_shift
+    return settings if later is None else settings.changed(shift=later)
 
 
 def _steps(settings: Settings, initial: Tensor | None = None, *, after: int = 0) -> int:

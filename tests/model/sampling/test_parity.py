@@ -166,3 +166,13 @@ def test_latents_of_a_posterior_are_drawn_from_each_sample_s_seed(tmp_path: Path
 def test_a_codec_without_a_posterior_has_its_one_latent(film: torch.Tensor) -> None:
     codec = load_codec(CodecConfig())
     close(codec.sample(film, [torch.Generator(), torch.Generator()]), codec.encode(film), 0)
+
+
+def test_progress_counts_later_segments_by_their_own_shift(generator: Generator) -> None:
+    """A tail keeps the levels above 0.5, and how many these are follows from the shift."""
+    settings = QUICK.changed(steps=8, shift=12.0, later_shift=2.0)
+    later = len(with_tail(sigmas(8, 2.0))) - 1
+    assert later < len(with_tail(sigmas(8, 12.0))) - 1
+    ticks: list[tuple[int, int]] = []
+    generator.long(PROMPTS, 3, SEEDS, settings, on_step=lambda done, total: ticks.append((done, total)))
+    assert ticks == [(done, 8 + 2 * later) for done in range(1, 8 + 2 * later + 1)]
