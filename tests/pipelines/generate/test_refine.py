@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reelwright.curation.media.frames import Frames, read
 from reelwright.model.checkpoint import save_model, weights_hash
@@ -264,6 +265,26 @@ def test_what_refine_refuses_is_one_sentence(
     assert isinstance(result.exception, ReelError), result.exception
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
+    """A LoRA of NaN, in either stage, of a video and of a picture: nothing is left."""
+    from reelwright.errors import ReelError
+
+    lora = save_adapter(tmp_path / "broken.safetensors", 0)
+    tensors = load_file(lora)
+    save_file({k: v * float("nan") if "lora_up" in k else v for k, v in tensors.items()}, lora)
+    before = sorted(tmp_path.iterdir())
+    for given in (
+        ("generate", run, "-p", "x", "--lora", lora, "--out", "x.mp4"),
+        ("generate", run, "-p", "x", "--lora", lora, "--out", "x.png", "--frames", "1"),
+        ("generate", run, *COMMON, "--refine", lora, "--out", "x.mp4"),
+        ("refine", film, run, "--lora", lora, "--to", "128x64", "--out", "x.mp4"),
+    ):
+        result = here(*given)
+        assert isinstance(result.exception, ReelError), result.output
+        assert "not finite" in str(result.exception)
+        assert sorted(tmp_path.iterdir()) == before
 
 
 # --- parity and sizes ------------------------------------------------------------------------------------------------
