@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe
 
 PUBLISHED_FPS = 15.0
+CPU_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
+"""Words of PyTorch's RuntimeErrors for what no CPU's memory can hold."""
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,13 @@ def generate(
 
 @contextmanager
 def memory_may_end(hint: str) -> Iterator[None]:
-    """Say in a sentence that the device's memory is not enough, and what to try."""
+    """Say in a sentence that the memory is not enough, and what to try. A CPU's allocator has no error of its own."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        ended = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in CPU_MEMORY)
+        if not ended:
+            raise
         raise UserError(f"the device's memory is not enough; try {hint}") from error
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reelwright.curation.media.frames import Frames, read
+from reelwright.errors import UserError
 from reelwright.model.checkpoint import save_model, weights_hash
 from reelwright.model.config import LoRAConfig
 from reelwright.model.lora.adapters import add_lora, save_lora
@@ -19,6 +20,7 @@ from reelwright.model.sampling.video_file import read_about
 from reelwright.model.weights.weight_files import open_weights
 from reelwright.pipelines.generate.conditions import read_shown, read_span
 from reelwright.pipelines.generate.loras import LoRA, check_stack, find_lora
+from reelwright.pipelines.generate.run import memory_may_end
 from reelwright.pipelines.generate.spool import Spool
 from tests.footage import frames, number_of, write
 from tests.pipelines.generate.test_generate import MODEL, film, here, network, run
@@ -285,6 +287,14 @@ def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here:
         assert isinstance(result.exception, ReelError), result.output
         assert "not finite" in str(result.exception)
         assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("elements", [1 << 55, 1 << 62])
+def test_a_size_that_no_memory_holds_is_one_sentence(elements: int) -> None:
+    with pytest.raises(UserError, match="memory is not enough; try a smaller --to"), memory_may_end("a smaller --to"):
+        torch.empty(elements, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="size"), memory_may_end("a smaller --to"):
+        torch.zeros(2) + torch.zeros(3)
 
 
 # --- parity and sizes ------------------------------------------------------------------------------------------------
