@@ -227,6 +227,7 @@ REFUSED = {
     "keep of dense": (
         ("--refine", "L/fine", "--refine-attention", "dense", "--refine-keep", "0.5"), "--refine-keep 0.5",
     ),
+    "no utf-8": (("-p", "a dog \udcff"), "is not UTF-8 at character 6"),
     "no class": (("--size", "600p"), "or 480p or 720p"),
 }  # fmt: skip
 
