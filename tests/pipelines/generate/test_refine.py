@@ -387,6 +387,22 @@ def test_a_span_is_what_a_player_shows(tmp_path: Path) -> None:
     assert numbers(38, 43, 25) == [38, 39, 39, 39, 39]
 
 
+def test_a_video_whose_clock_begins_late_is_read_from_its_first_frame(film: Path, tmp_path: Path) -> None:
+    import av
+
+    late = tmp_path / "late.mkv"
+    with av.open(str(film)) as source, av.open(str(late), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = int(10 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                out.mux(packet)
+    assert read_shown(late).duration_s == pytest.approx(read_shown(film).duration_s, abs=0.002)
+    spans = [read_span(file, (160, 96), 3, 40, fps=25) for file in (film, late)]
+    torch.testing.assert_close(*spans, rtol=0, atol=0)
+
+
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path) -> None:
     video = torch.rand(2, 3, 7, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
     spool = Spool(tmp_path, 2)
