@@ -25,7 +25,7 @@ DATA, KERNELS, SAMPLING = "tests/training/data", "tests/kernels", "tests/model/s
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
-    "training/data/rounds.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
+    "training/data/rounds.py": [f"{DATA}/test_rounds.py", f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/plan.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/schedule.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
     "training/data/windows.py": [f"{DATA}/test_windows.py"],
@@ -48,7 +48,7 @@ COVERED: dict[str, list[str]] = {
     "model/sampling/settings.py": ["tests/model/sampling/test_generator.py"],
     "model/sampling/generator.py": ["tests/model/sampling/test_generator.py"],
     "kernels/blocks.py": [f"{KERNELS}/test_blocks.py", f"{KERNELS}/test_attention.py"],
-    "kernels/lists.py": [f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
+    "kernels/lists.py": [f"{KERNELS}/test_lists.py", f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
     "kernels/means.py": [f"{KERNELS}/test_selection.py"],
     "kernels/patterns.py": [f"{KERNELS}/test_selection.py"],
     "kernels/ranking.py": [f"{KERNELS}/test_selection.py"],

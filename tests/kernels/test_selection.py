@@ -216,6 +216,19 @@ def test_a_sliding_window_stays_inside_and_holds_the_middle_of_its_block(grid, b
         assert kept.all()
 
 
+def test_a_sliding_window_reaches_the_blocks_that_it_touches_on_all_three_axes():
+    grid = BlockGrid((4, 4, 4), (1, 2, 2))
+    kept = sliding_tile(grid, grid, (1, 2, 2)).view(4, 2, 2, 4, 2, 2)
+    assert torch.equal(kept.flatten(3).flatten(0, 2), torch.eye(16, dtype=torch.bool))
+    kept = sliding_tile(grid, grid, (3, 2, 2)).view(4, 2, 2, 4, 2, 2)
+    frames = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 1, 1, 1]], dtype=torch.bool)  # moved inside
+    for row in range(2):
+        for column in range(2):
+            seen = kept[:, row, column]
+            assert torch.equal(seen[:, :, row, column], frames)
+            assert seen.sum() == frames.sum()
+
+
 @pytest.mark.parametrize("keep", [0, -1, 1.5, -0.1, True])
 def test_top_r_of_nothing_sensible_is_refused(keep):
     with pytest.raises(ValueError, match="TopR"):

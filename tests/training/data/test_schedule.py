@@ -251,6 +251,26 @@ def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
     assert {m.task for m in batches} == {"t2i", "t2v", "i2v", "continuation"}
 
 
+@pytest.mark.parametrize(("width", "height", "largest"), [(112, 64, 48), (640, 320, 96)])
+def test_validation_shows_each_clip_in_the_largest_size_that_it_fills(width, height, largest):
+    rows = rows_of(60).set_column(2, "width", pa.array([width] * 60)).set_column(3, "height", pa.array([height] * 60))
+    rows = rows.set_column(5, "num_frames", pa.array([100] * 60))
+    data = DataConfig(sizes=("64p", "128p"), frames=(1, 17, 33), tokens_per_batch=900, holdout=0.1)
+    plan = Schedule(rows, data, ALL, DiTConfig(), 0)
+    held = sorted(plan.clip_ids.take(plan.held_out).to_pylist())
+    shown = [b for b in plan.validation(60) if b.task == "t2v"]
+    assert sorted(d.clip_id for b in shown for d in b.samples) == held
+    assert {min(b.bucket.height, b.bucket.width) for b in shown} == {largest}
+
+
+def test_a_clip_no_longer_than_its_condition_is_not_continued():
+    tasks = TaskConfig(t2i=0, t2v=1, continuation=1, condition_frames=(17,))
+    plan = plan_of(60, tasks=tasks)
+    batches = [plan.batch(k) for block in range(20) for k in plan.block_batches(block)]
+    assert {b.bucket.frames for b in batches if b.task == "continuation"} == {33}
+    assert {b.bucket.frames for b in batches if b.task == "t2v"} == {17, 33}
+
+
 def test_whole_sources_are_held_out_where_there_are_enough():
     sources = [f"s{i // 5}" for i in range(1000)]
     kind, held = held_out([f"c{i}" for i in range(1000)], sources, np.ones(1000, bool), 0.1)

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,10 +56,11 @@ def test_what_is_wanted_is_what_may_be_drawn():
     assert Counter(row for _, row in wanted) == {0: 1, 1: 1, 2: 1, 3: 2, 4: 3, 5: 3}
 
 
-def test_every_window_is_drawn_as_often_as_the_others():
-    plan = schedule([400])
+@pytest.mark.parametrize("windows", [2, 3])
+def test_every_window_is_drawn_as_often_as_the_others(windows):
+    plan = schedule([400], windows=windows)
     counts = Counter(drawn_windows(plan, BUCKET, [Draw("", 0, seed * 7919, 0) for seed in range(3000)]))
-    assert len(counts) == 3
+    assert len(counts) == windows
     assert max(counts.values()) < 1.15 * min(counts.values())
 
 
