@@ -194,7 +194,10 @@ def check_layers(
         sizes = (weights.down.shape[1], sum(up.shape[0] for up in weights.ups))
         expected = (modules[name].in_features, modules[name].out_features)
         if sizes != expected:
-            raise ModelError(f"{path}: {name}: {sizes[0]} -> {sizes[1]}; the model has {expected[0]} -> {expected[1]}")
+            raise ModelError(
+                f"{path}: {name}: {sizes[0]} -> {sizes[1]}; the model has {expected[0]} -> {expected[1]}; the LoRA "
+                "is for a network of other sizes: give weights like those that it was trained on"
+            )
         if name in there and (there[name].rank, len(there[name].up)) != (weights.rank, len(weights.ups)):
             raise ModelError(f"{path}: {name} has rank {weights.rank}; the model's adapter has {there[name].rank}")
     if missing := sorted(there.keys() - layers.keys()):

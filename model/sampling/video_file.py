@@ -35,7 +35,7 @@ def write_image(path: Path | str, image: "Tensor", about: Mapping[str, Any] | No
     path = Path(path)
     picture = to_frames(image.unsqueeze(1))[0]
     data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    text = b"comment\0\0\0\0\0" + json.dumps(about or {}, ensure_ascii=False).encode()
+    text = b"comment\0\0\0\0\0" + _said(about or {}).encode()
     chunk = struct.pack(">I", len(text)) + b"iTXt" + text + struct.pack(">I", zlib.crc32(b"iTXt" + text))
     end = len(data) - 12  # the IEND chunk
     draft = _draft(path)
@@ -105,7 +105,7 @@ class VideoWriter:
             av.open(str(self._begun), format="mp4") as source,
             av.open(str(self._whole), "w", format="mp4", container_options=options) as out,
         ):
-            out.metadata["comment"] = json.dumps(about, ensure_ascii=False)
+            out.metadata["comment"] = _said(about)
             stream = out.add_stream_from_template(source.streams.video[0])
             for packet in source.demux(video=0):
                 if packet.dts is not None:
@@ -165,6 +165,11 @@ def _to_yuv(frame: Any) -> Any:
     from av.video.reformatter import Colorspace
 
     return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+
+
+def _said(about: Mapping[str, Any]) -> str:
+    """Facts as JSON. Bytes of a file's name that are not UTF-8 are lone surrogates here; JSON escapes them."""
+    return json.dumps(about, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _draft(path: Path) -> Path:

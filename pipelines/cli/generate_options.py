@@ -301,6 +301,15 @@ class OutputOptions:
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the files' names.")] = False
 
 
+def check_text(*texts: str) -> None:
+    """Raise UserError for text whose bytes were not UTF-8: Python keeps them as what no encoder takes."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the text {text[:40]!r} is not UTF-8 at character {error.start}; type it again") from None
+
+
 def path_and_weight(text: str) -> tuple[Path, float]:
     """FILE or FILE:WEIGHT; a colon may be part of the name."""
     name, _, weight = text.rpartition(":")

@@ -58,7 +58,7 @@ def read_span(
 ) -> "Tensor":
     """Read frames start to stop of a video at a constant rate, [3, stop - start, H, W] in -1..1.
 
-    Frame k is what a player shows at k / fps seconds; past the end it is the last frame.
+    Frame k is what a player shows at k / fps seconds from its first; past the end it is the last frame.
 
     Raises:
         UserError: the video cannot be read.
@@ -109,7 +109,8 @@ def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
             raise MediaError("decode", "no frame of the video decodes")
         height, width = _turned(first, video).shape[:2]
         rate = float(video.stream.average_rate or video.stream.guessed_rate or 0)
-    return [width, height, _last_time(path) + (1 / rate if rate else 0.0), rate], []
+        begin = float((first.pts or 0) * video.time_base)
+    return [width, height, _last_time(path) - begin + (1 / rate if rate else 0.0), rate], []
 
 
 def _picture(path: str) -> np.ndarray:
@@ -150,13 +151,14 @@ def decode_span(
     path: str, size: tuple[int, int], start: int, stop: int, fps: float, fit: Fit
 ) -> tuple[list[int], list[bytes]]:
     """([stop - start, H, W, 3], uint8 RGB): what a player shows at k / fps."""
-    begin, end = start / fps + SLACK_S, (stop - 1) / fps + SLACK_S
+    origin = _first_time(path)  # of a stream or of a cut, it is not 0
+    begin, end = origin + start / fps + SLACK_S, origin + (stop - 1) / fps + SLACK_S
     shown = _frames_from(path, size, begin, fit, end_s=end) or _frames_from(path, size, -math.inf, fit)[-1:]
     if not shown:
         raise MediaError("decode", "no frame of the video decodes")
     picked, at = [], 0
     for k in range(start, stop):
-        while at + 1 < len(shown) and shown[at + 1][0] <= k / fps + SLACK_S:
+        while at + 1 < len(shown) and shown[at + 1][0] <= origin + k / fps + SLACK_S:
             at += 1
         picked.append(shown[at][1])
     return _pack(picked)
@@ -180,6 +182,13 @@ def cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     large = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (h - height) // 2, (w - width) // 2
     return large[top : top + height, left : left + width]
+
+
+def _first_time(path: str) -> float:
+    """Seconds of the first frame."""
+    with Video(path) as video:
+        first = next(video.frames(), None)
+        return float((first.pts or 0) * video.time_base) if first is not None else 0.0
 
 
 def _last_time(path: str) -> float:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe
 
 PUBLISHED_FPS = 15.0
+CPU_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
+"""Words of PyTorch's RuntimeErrors for what no CPU's memory can hold."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def generate(
     about = [_about(loaded, request, rows, i) for i in range(len(paths))]
     with memory_may_end("--tile 256, --sequential, --offload-cache, --dtype bf16, a smaller --size or fewer --frames"):
         if request.out.suffix.lower() == ".png":
-            picture = torch.cat(list(parts), 2)
+            picture = finite(torch.cat(list(parts), 2))
             return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
         if request.refine is not None:
             return _refined(loaded, request, request.refine, parts, rows, about, on_refine)
@@ -191,10 +193,13 @@ def generate(
 
 @contextmanager
 def memory_may_end(hint: str) -> Iterator[None]:
-    """Say in a sentence that the device's memory is not enough, and what to try."""
+    """Say in a sentence that the memory is not enough, and what to try. A CPU's allocator has no error of its own."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        ended = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in CPU_MEMORY)
+        if not ended:
+            raise
         raise UserError(f"the device's memory is not enough; try {hint}") from error
 
 
@@ -219,7 +224,7 @@ def _refined(
     with tempfile.TemporaryDirectory(prefix="reel-first-stage-") as folder:
         spool = Spool(Path(folder), count)
         for part in parts:
-            spool.write(part)
+            spool.write(finite(part))
         check_video(spool.frames)
         prompts = rows[0] if len(rows) == 1 else [""] * count
         given = initial.frames.shape[1] if initial else 0
@@ -243,9 +248,19 @@ def write_videos(
     with ExitStack() as stack:
         writers = [stack.enter_context(VideoWriter(path, fps)) for path in paths]
         for part in parts:
-            for writer, video in zip(writers, part, strict=True):
+            for writer, video in zip(writers, finite(part), strict=True):
                 writer.write(video)
         return [writer.finish(tell()) for writer, tell in zip(writers, about, strict=True)]
+
+
+def finite(frames: Tensor) -> Tensor:
+    """Return the frames. Raises UserError where they hold NaN or infinity, which a file shows as black or noise."""
+    if not bool(frames.isfinite().all()):
+        raise UserError(
+            "the network's frames hold numbers that are not finite (NaN or infinity), so nothing is written; check the "
+            "weights and LoRAs, or sample with --dtype fp32"
+        )
+    return frames
 
 
 def _noted(prompts: Iterable[Sequence[str]], rows: list[list[str]]) -> Iterator[Sequence[str]]:

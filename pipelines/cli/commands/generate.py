@@ -17,6 +17,7 @@ from reelwright.pipelines.cli.generate_options import (
     SamplingOptions,
     ShapeOptions,
     WeightOptions,
+    check_text,
     refinement_lora,
 )
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped
@@ -51,6 +52,7 @@ def generate(
     stage enlarges the video and doubles its frame rate. The request, the seed and the origin of the weights stand in
     the file's comment tag.
     """
+    check_text(*content.prompt or (), content.negative or "")
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)

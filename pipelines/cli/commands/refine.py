@@ -12,6 +12,7 @@ from reelwright.pipelines.cli.generate_options import (
     NetworkOptions,
     OutputOptions,
     StageOptions,
+    check_text,
     refinement_lora,
 )
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
@@ -75,6 +76,7 @@ def refine(
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
 
+    check_text(what.prompt or "")
     _check_files(film, what, output)
     source = find_source(checkpoint)
     lora = _lora(weights.lora, source)

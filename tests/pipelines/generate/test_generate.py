@@ -81,7 +81,7 @@ def test_an_mp4_shows_what_was_written_and_says_how_it_was_made(tmp_path: Path) 
     from skimage import data
 
     video = moving(data.astronaut(), (96, 128), 1.0)
-    about = {"prompts": ["a “quoted” dog; it's 猫\n#=\\"], "n": 1.5}
+    about = {"prompts": ["a “quoted” dog; it's 猫\n#=\\"], "n": 1.5, "file": "\udcff.mp4"}
     path = write_video(tmp_path / "x.mp4", video, 15, about)
     facts, (shown,) = read(path.read_bytes(), [Frames(count=9, height=96, color="rgb")])
     assert (facts.width, facts.height, facts.num_frames, facts.fps) == (128, 96, 9, 15)
@@ -111,9 +111,9 @@ def test_a_video_may_come_in_parts_and_a_broken_one_leaves_nothing(tmp_path: Pat
 def test_a_png_is_exact_and_says_how_it_was_made(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     image = torch.from_numpy(picture).permute(2, 0, 1) / 127.5 - 1
-    path = write_image(tmp_path / "x.png", image, {"seed": 3, "p": "猫"})
+    path = write_image(tmp_path / "x.png", image, {"seed": 3, "p": "猫", "file": "\udcff.png"})
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture)
-    assert read_about(path) == {"seed": 3, "p": "猫"}
+    assert read_about(path) == {"seed": 3, "p": "猫", "file": "\udcff.png"}
     (tmp_path / "plain.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     with pytest.raises(UserError, match="does not say"):
         read_about(tmp_path / "plain.png")

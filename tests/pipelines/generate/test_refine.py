@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reelwright.curation.media.frames import Frames, read
+from reelwright.errors import UserError
 from reelwright.model.checkpoint import save_model, weights_hash
 from reelwright.model.config import LoRAConfig
 from reelwright.model.lora.adapters import add_lora, save_lora
@@ -18,6 +20,7 @@ from reelwright.model.sampling.video_file import read_about
 from reelwright.model.weights.weight_files import open_weights
 from reelwright.pipelines.generate.conditions import read_shown, read_span
 from reelwright.pipelines.generate.loras import LoRA, check_stack, find_lora
+from reelwright.pipelines.generate.run import memory_may_end
 from reelwright.pipelines.generate.spool import Spool
 from tests.footage import frames, number_of, write
 from tests.pipelines.generate.test_generate import MODEL, film, here, network, run
@@ -224,6 +227,7 @@ REFUSED = {
     "keep of dense": (
         ("--refine", "L/fine", "--refine-attention", "dense", "--refine-keep", "0.5"), "--refine-keep 0.5",
     ),
+    "no utf-8": (("-p", "a dog \udcff"), "is not UTF-8 at character 6"),
     "no class": (("--size", "600p"), "or 480p or 720p"),
 }  # fmt: skip
 
@@ -264,6 +268,34 @@ def test_what_refine_refuses_is_one_sentence(
     assert isinstance(result.exception, ReelError), result.exception
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
+    """A LoRA of NaN, in either stage, of a video and of a picture: nothing is left."""
+    from reelwright.errors import ReelError
+
+    lora = save_adapter(tmp_path / "broken.safetensors", 0)
+    tensors = load_file(lora)
+    save_file({k: v * float("nan") if "lora_up" in k else v for k, v in tensors.items()}, lora)
+    before = sorted(tmp_path.iterdir())
+    for given in (
+        ("generate", run, "-p", "x", "--lora", lora, "--out", "x.mp4"),
+        ("generate", run, "-p", "x", "--lora", lora, "--out", "x.png", "--frames", "1"),
+        ("generate", run, *COMMON, "--refine", lora, "--out", "x.mp4"),
+        ("refine", film, run, "--lora", lora, "--to", "128x64", "--out", "x.mp4"),
+    ):
+        result = here(*given)
+        assert isinstance(result.exception, ReelError), result.output
+        assert "not finite" in str(result.exception)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("elements", [1 << 55, 1 << 62])
+def test_a_size_that_no_memory_holds_is_one_sentence(elements: int) -> None:
+    with pytest.raises(UserError, match="memory is not enough; try a smaller --to"), memory_may_end("a smaller --to"):
+        torch.empty(elements, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="size"), memory_may_end("a smaller --to"):
+        torch.zeros(2) + torch.zeros(3)
 
 
 # --- parity and sizes ------------------------------------------------------------------------------------------------
@@ -353,6 +385,22 @@ def test_a_span_is_what_a_player_shows(tmp_path: Path) -> None:
     assert numbers(3, 8, 12.5) == [6, 8, 10, 12, 14]
     assert numbers(0, 3, 50) == [0, 0, 1]
     assert numbers(38, 43, 25) == [38, 39, 39, 39, 39]
+
+
+def test_a_video_whose_clock_begins_late_is_read_from_its_first_frame(film: Path, tmp_path: Path) -> None:
+    import av
+
+    late = tmp_path / "late.mkv"
+    with av.open(str(film)) as source, av.open(str(late), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = int(10 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                out.mux(packet)
+    assert read_shown(late).duration_s == pytest.approx(read_shown(film).duration_s, abs=0.002)
+    spans = [read_span(file, (160, 96), 3, 40, fps=25) for file in (film, late)]
+    torch.testing.assert_close(*spans, rtol=0, atol=0)
 
 
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path) -> None:
