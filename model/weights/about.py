@@ -8,10 +8,16 @@ ABOUT = "about.json"
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """Read about.json in a folder of weights, or beside a file of them; None where there is none to read."""
-    note = (path if path.is_dir() else path.parent) / ABOUT
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    """Read about.json in a folder of weights, or beside a file of them; None where there is none to read.
+
+    Of a link to a file, the record beside that file comes first, then one beside the link.
+    """
+    for place in dict.fromkeys((path.resolve(), path)):
+        note = (place if place.is_dir() else place.parent) / ABOUT
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None

@@ -203,8 +203,10 @@ def test_an_exported_lora_and_its_copies_say_what_they_are_for(here: Invoke, tmp
     assert here("checkpoint", "export", "quick", "exported", "--lora").exit_code == 0
     copied = here("checkpoint", "import", "exported/lora.safetensors", "copied", "--base", "base")
     assert copied.exit_code == 0, copied.output
-    for folder in ("exported", "copied"):
-        found = find_lora(Path(folder), 1, tmp_path)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "short.safetensors").symlink_to(tmp_path / "copied" / "lora.safetensors")
+    for place in ("exported", "copied", "links/short.safetensors"):
+        found = find_lora(Path(place), 1, tmp_path)
         assert (found.objective, found.steps) == ("consistency", 8)
 
 
