@@ -239,3 +239,20 @@ def test_top_r_of_nothing_sensible_is_refused(keep):
 def test_cdf_outside_0_to_1_is_refused(p):
     with pytest.raises(ValueError, match=r"0\.\.1"):
         CDF(p)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1), (2, 1), (1, 3), (2, 3)])
+def test_a_mask_holds_for_all_samples_and_heads_or_for_each(shape):
+    grid = BlockGrid((1, 2, 2), (1, 1, 1))
+    q = torch.randn(2, 3, 4, 8)
+    mask = torch.rand(*shape, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    found = select_blocks(q, q, grid, grid, mask).mask(4)
+    assert torch.equal(found.expand(2, 3, 4, 4), mask.expand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 1, 4, 4), (1, 2, 4, 4), (3, 4, 4)])
+def test_a_mask_that_does_not_fit_is_refused(shape):
+    grid = BlockGrid((1, 2, 2), (1, 1, 1))
+    q = torch.randn(2, 3, 4, 8)
+    with pytest.raises(ValueError, match="a block mask of shape"):
+        select_blocks(q, q, grid, grid, torch.ones(shape, dtype=torch.bool))
