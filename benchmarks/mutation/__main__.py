@@ -46,7 +46,7 @@ COVERED: dict[str, list[str]] = {
     "model/sampling/schedules.py": [f"{SAMPLING}/test_solvers.py", f"{SAMPLING}/test_parity.py"],
     "model/sampling/solvers.py": ["tests/model/sampling/test_solvers.py"],
     "model/sampling/settings.py": ["tests/model/sampling/test_generator.py"],
-    "model/sampling/generator.py": ["tests/model/sampling/test_generator.py"],
+    "model/sampling/generator.py": [f"{SAMPLING}/test_generator.py", f"{SAMPLING}/test_parity.py"],
     "kernels/blocks.py": [f"{KERNELS}/test_blocks.py", f"{KERNELS}/test_attention.py"],
     "kernels/lists.py": [f"{KERNELS}/test_lists.py", f"{KERNELS}/test_selection.py", f"{KERNELS}/test_attention.py"],
     "kernels/means.py": [f"{KERNELS}/test_selection.py"],
@@ -54,7 +54,7 @@ COVERED: dict[str, list[str]] = {
     "kernels/ranking.py": [f"{KERNELS}/test_selection.py"],
     "kernels/selection.py": [f"{KERNELS}/test_selection.py"],
     "kernels/reference.py": [f"{KERNELS}/test_attention.py"],
-    "kernels/attention.py": [f"{KERNELS}/test_attention.py"],
+    "kernels/attention.py": [f"{KERNELS}/test_attention.py", f"{KERNELS}/test_operator.py"],
     "kernels/ring.py": [f"{KERNELS}/test_ring.py"],
 }
 """Module -> the test files that hold its laws, without other processes: a change is in this process alone."""

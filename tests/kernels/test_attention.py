@@ -137,6 +137,7 @@ GRID = {"grid_q": (2, 2, 2), "grid_k": (2, 2, 2)}
         ((Q, Q, Q), {**GRID, "grid_q": (2, 2, 3)}, "does not fit grid"),
         ((Q, Q, Q[:, :, :7]), GRID, "v of shape"),
         ((Q, Q[:, :1], Q), GRID, "differ in samples, heads or D"),
+        ((Q, Q[..., :3], Q), GRID, "differ in samples, heads or D"),
         ((Q, Q.double(), Q), GRID, "must be alike"),
         ((Q, Q.to("meta"), Q), GRID, "must be alike"),
         ((Q.int(), Q.int(), Q.int()), GRID, "floating-point"),

@@ -93,6 +93,7 @@ def test_under_autocast_it_computes_in_its_type_and_selects_in_full():
     leaves = problem()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = attention(*leaves)
+        assert attention(*(x.double() for x in leaves)).dtype == torch.float64, "fp64 is asked for by name, and stays"
     assert out.dtype == torch.bfloat16
     assert torch.equal(out, attention(*(x.bfloat16() for x in leaves)))
     grads = torch.autograd.grad(out.float().sum(), leaves)
