@@ -129,6 +129,7 @@ def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
     held, plan = plan_memory(quiet, device="cpu"), plan_memory(plan, device="cpu")
     weights = held.counts.all * 4
     assert held.sampling == 0
+    assert "VAE of samples" not in held.bytes
     assert plan.sampling == 2 * 127_000_000 + 4 * 5_680_000_000 + 5 * weights  # weights, AdamW's two, averages, a copy
     assert plan.total == plan.sampling > sum(plan.bytes.values())
     assert plan.bytes["VAE of samples"] == 2 * 127_000_000
@@ -136,7 +137,9 @@ def test_encoders_and_a_copy_of_the_weights_are_there_while_sampling():
     for encode, size in (("on_the_fly", sum(sizes.values())), *(({name: "cached"}, sizes[name]) for name in sizes)):
         data = DATA.model_dump() | {"encode": encode}
         fly = TrainRecipe.model_validate(SAMPLED | ENCODERS | {"data": data})
-        assert plan_memory(fly, device="cpu").bytes["VAE and text encoder"] == size
+        there = plan_memory(fly, device="cpu").bytes
+        assert there["VAE and text encoder"] == size
+        assert ("VAE of samples" in there) == (encode == {"text": "cached"}), "one VAE serves both"
 
 
 def test_a_tile_is_planned_while_a_sample_is_decoded_not_a_whole_picture():
