@@ -55,3 +55,29 @@ class Objective(Protocol[B_contra]):
             batch: the micro-batch.
             attention: the attention that computed it; dense in the first steps of a sparse run.
         """
+
+
+class Stateless:
+    """The part of an objective that nothing follows: no state beside the trained weights."""
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the weights."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return no tensors: there is no state."""
+        return {}
+
+
+def reduced(error: Tensor, batch: Batch, t: Tensor, weight: Tensor | None = None) -> Loss:
+    """Average an error over the noisy frames of whole samples; the losses of all strips add up to the whole's.
+
+    Args:
+        error: [B, C, T, H, W] of the batch's strip; clean frames do not count.
+        batch: whose samples it is of.
+        t: noise levels [B].
+        weight: of each sample in the total, [B]; None: 1.
+    """
+    whole = batch.latents[0, :, batch.cond_frames :].numel()
+    per_sample = error[:, :, batch.cond_frames :].flatten(1).sum(1) / whole
+    weighted = per_sample if weight is None else per_sample * weight
+    return Loss(weighted.sum() / batch.samples_in_step, per_sample.detach(), t)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
     DistillationConfig,
     Grid,
     noised_at,
-    reduced,
     shift_of,
 )
 from reelwright.training.registry import register
@@ -50,7 +50,7 @@ class CfgDistillationConfig(DistillationConfig):
         return CfgDistillation(self, model, recipe, world)
 
 
-class CfgDistillation:
+class CfgDistillation(Stateless):
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     def __init__(self, config: CfgDistillationConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
@@ -69,13 +69,6 @@ class CfgDistillation:
         target = self.teacher(noised.x, noised.t, batch)
         predicted = self.roles.velocity(noised.x, noised.t, batch)
         return reduced((predicted - target).square(), batch, noised.t[:, -1])
-
-    def after_step(self, step: int) -> None:
-        """Nothing follows the weights."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return no tensors: the teacher does not change."""
-        return {}
 
     def flops(self, batch: Batch, attention: AttentionConfig) -> int:
         """Count the FLOPs of a batch: the student's passes and the teacher's."""

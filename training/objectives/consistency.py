@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
     DistillationConfig,
     Grid,
     noised_at,
     per_frame,
-    reduced,
     shift_of,
 )
 from reelwright.training.registry import Passes, register
@@ -77,8 +77,11 @@ class Places:
         return cls(grid.sigmas[points], grid.sigmas[points + 1], grid.edges[points])
 
 
-class Consistency:
-    """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
+class Consistency(Stateless):
+    """The objective of a run; see `reelwright.training.objectives.base.Objective`.
+
+    Its target is the student of the moment, as in PCM: no average follows the weights.
+    """
 
     def __init__(self, config: ConsistencyConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
         from reelwright.training.objectives.distilling.roles import Roles
@@ -106,13 +109,6 @@ class Consistency:
         if self.config.per_span:
             error = error / per_frame(span, error)
         return reduced(pseudo_huber(error, self.config.huber), batch, noised.t[:, -1])
-
-    def after_step(self, step: int) -> None:
-        """Nothing follows the weights: the target is the student of the moment, as in PCM."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return no tensors: the teacher does not change."""
-        return {}
 
     def flops(self, batch: Batch, attention: AttentionConfig) -> int:
         """Count the FLOPs of a batch: the student's passes, its target's and the teacher's."""

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from reelwright.training.objectives.base import reduced
 from reelwright.training.objectives.consistency import jump
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
@@ -40,7 +41,6 @@ from reelwright.training.objectives.distilling.distillation import (
     noised_at,
     of_strip,
     per_frame,
-    reduced,
     shift_of,
 )
 from reelwright.training.registry import STUDENT, AdapterPart, Passes, register

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from reelwright.model.config import AttentionConfig, TimestepShift
 from reelwright.training.batch import Batch, draw
-from reelwright.training.objectives.base import Loss
+from reelwright.training.objectives.base import Loss, Stateless, reduced
 from reelwright.training.registry import ObjectiveConfig, register
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class FlowConfig(TimestepShift, ObjectiveConfig):
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Stateless):
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     config: FlowConfig
@@ -59,13 +59,6 @@ class Flow:
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
         """Return the flow-matching loss of a batch; see `flow_loss`."""
         return flow_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
-
-    def after_step(self, step: int) -> None:
-        """Nothing follows the weights."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return no tensors: it has no state."""
-        return {}
 
     def flops(self, batch: Batch, attention: AttentionConfig) -> int:
         """Count the FLOPs of a batch's forward and backward pass."""
@@ -101,17 +94,26 @@ def flow_loss(
         t: noise levels [B] in 0..1 in place of drawn ones, with weight 1 (for validation).
         patch: latent frames, rows and columns of a token.
     """
-    noised = add_noise(batch, config, t=t, patch=patch)
+    return velocity_loss(model, batch, add_noise(batch, config, t=t, patch=patch), patch)
+
+
+def velocity_loss(
+    model: Callable[..., Tensor], batch: Batch, noised: Noised, patch: tuple[int, int, int] = (1, 2, 2)
+) -> Loss:
+    """Compute the mean squared error of the network's velocity on the noisy frames of a batch, or of its strip.
+
+    Args:
+        model: the network; called as a `model.dit.DiT` is.
+        batch: latents and text states, on the device of the network.
+        noised: the batch mixed with its noise, whole in space.
+        patch: latent frames, rows and columns of a token.
+    """
     x, target = noised.x, noised.target
     if batch.strip is not None:
         x, target = batch.strip.cut(x, patch), batch.strip.cut(target, patch)
     origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
     predicted = model(x, noised.t * T_SCALE, batch.text, cond_frames=batch.cond_frames, origin=origin)
-    error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
-    whole = noised.target[:, :, batch.cond_frames :]
-    per_sample = error.flatten(1).sum(1) / whole[0].numel()
-    total = (per_sample * noised.weight).sum() / batch.samples_in_step
-    return Loss(total, per_sample.detach(), noised.t[:, -1])
+    return reduced((predicted.float() - target).square(), batch, noised.t[:, -1], noised.weight)
 
 
 def add_noise(

@@ -6,8 +6,8 @@ has the coefficient t', so t' is the network's timestep; and x_t' + t' v = x0, s
 as from pure noise. At T = 1 it is flow matching.
 
 Condition frames are clean and have timestep 0, as they are sampled with; the loss is on the others. The law of t' is
-not published: it is uniform on [0, T], or the shifted law of flow matching cut at T, whose levels are those that the
-sampler visits.
+not published: it is uniform on [0, T], or the law of flow matching cut at T, shifted by the number of noisy tokens (the
+published sampler's list has one shift, 12, for every size).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pydantic import Field
 from reelwright.model.config import AttentionConfig, TimestepShift
 from reelwright.training.batch import PairBatch, draw
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.base import Loss
-from reelwright.training.objectives.flow import T_SCALE, Noised
+from reelwright.training.objectives.base import Loss, Stateless
+from reelwright.training.objectives.flow import Noised, velocity_loss
 from reelwright.training.registry import ObjectiveConfig, register
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RefinementConfig(TimestepShift, ObjectiveConfig):
 
 
 @dataclass(frozen=True)
-class Refinement:
+class Refinement(Stateless):
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     config: RefinementConfig
@@ -72,13 +72,6 @@ class Refinement:
     def loss(self, batch: PairBatch, *, t: Tensor | None = None) -> Loss:
         """Return the refinement loss of a batch; see `refinement_loss`."""
         return refinement_loss(self.model, batch, self.config, t=t, patch=self.recipe.model.patch_size)
-
-    def after_step(self, step: int) -> None:
-        """Nothing follows the weights."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return no tensors: it has no state."""
-        return {}
 
     def flops(self, batch: PairBatch, attention: AttentionConfig) -> int:
         """Count the FLOPs of a batch's forward and backward pass."""
@@ -104,16 +97,7 @@ def refinement_loss(
         t: levels [B] in 0..1, as parts of the threshold, in place of drawn ones (for validation).
         patch: latent frames, rows and columns of a token.
     """
-    noised = add_noise(batch, config, t=t, patch=patch)
-    x, target = noised.x, noised.target
-    if batch.strip is not None:
-        x, target = batch.strip.cut(x, patch), batch.strip.cut(target, patch)
-    origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
-    predicted = model(x, noised.t * T_SCALE, batch.text, cond_frames=batch.cond_frames, origin=origin)
-    error = (predicted.float() - target)[:, :, batch.cond_frames :].square()
-    whole = noised.target[:, :, batch.cond_frames :]
-    per_sample = error.flatten(1).sum(1) / whole[0].numel()
-    return Loss((per_sample * noised.weight).sum() / batch.samples_in_step, per_sample.detach(), noised.t[:, -1])
+    return velocity_loss(model, batch, add_noise(batch, config, t=t, patch=patch), patch)
 
 
 def add_noise(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reelwright.training.batch import Batch
-    from reelwright.training.objectives.base import Loss
     from reelwright.training.objectives.flow import Noised
 
 POINTS = 50
@@ -107,18 +106,3 @@ def of_strip(x: Tensor, batch: Batch, patch: tuple[int, int, int]) -> Tensor:
 def per_frame(values: Tensor, like: Tensor) -> Tensor:
     """Return numbers [B], from the CPU, in the shape and type that multiply latents [B, C, T, H, W]."""
     return values.to(like.device, like.dtype, non_blocking=True).view(-1, 1, 1, 1, 1)
-
-
-def reduced(error: Tensor, batch: Batch, t: Tensor) -> Loss:
-    """Average an error over the noisy frames of whole samples; the losses of all strips add up to the whole's.
-
-    Args:
-        error: [B, C, T, H, W] of the strip; what it says of clean frames does not count.
-        batch: whose samples it is of.
-        t: noise levels [B].
-    """
-    from reelwright.training.objectives.base import Loss
-
-    whole = batch.latents[0, :, batch.cond_frames :].numel()
-    per_sample = error[:, :, batch.cond_frames :].flatten(1).sum(1) / whole
-    return Loss(per_sample.sum() / batch.samples_in_step, per_sample.detach(), t)
