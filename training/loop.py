@@ -28,6 +28,7 @@ from reelwright.training.logs import Log
 from reelwright.training.objectives.base import Loss
 from reelwright.training.optim import clip_gradients, learning_rate, set_rate
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rewards.scoring import Scorer
 from reelwright.training.rehearsal import FOLDER, Rehearsal, compiled_alone, rehearse
 from reelwright.training.stopping import REQUEST, Agreement, Stopping, watch
 from reelwright.training.train_state import TrainState
@@ -55,12 +56,14 @@ class Hooks:
     """Calls to whoever started a run.
 
     sample: generates videos with the averaged weights, every `samples.every` steps. on_weights: sees the weights that a
-    run starts from, and those after each step that changed them. say: prints a line, on the first rank.
+    run starts from, and those after each step that changed them. say: prints a line, on the first rank. scorer: scores
+    the videos of an objective with rewards; None: in this process.
     """
 
     sample: OnWeights | None = None
     on_weights: OnWeights | None = None
     say: Callable[[str], None] = print
+    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True)
@@ -246,15 +249,18 @@ class Trainer(Generic[B]):
 
     def _log_line(self) -> None:
         finite = [x for x in self.losses if math.isfinite(x)]
+        own = self.state.objective.metrics()
         values = {
             "loss": sum(finite) / len(finite) if finite else float("nan"),
             "grad_norm": self.norm,
             "lr": learning_rate(self.state.step - 1, self.recipe.optim),
             "skipped": float(self.state.guard.skipped),
             **self.meter.read(),
+            **own,
         }
         self.losses = []
-        self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values))
+        shown = {name: value for name, value in own.items() if "/" not in name}
+        self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values, shown))
 
     def _validate(self) -> None:
         """Validate the averaged weights, where they are kept: a run is made for them."""
@@ -319,11 +325,12 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _line(step: int, steps: int, values: Mapping[str, float]) -> str:
+def _line(step: int, steps: int, values: Mapping[str, float], shown: Mapping[str, float]) -> str:
     mfu = f"  MFU {values['mfu']:.1%}" if "mfu" in values else ""
     skipped = f"  {values['skipped']:.0f} skipped" if values["skipped"] else ""
+    more = "".join(f"  {name} {value:.4g}" for name, value in shown.items())
     return (
-        f"step {step}/{steps}  loss {values['loss']:.4f}  norm {values['grad_norm']:.3g}  lr {values['lr']:.2g}  "
+        f"step {step}/{steps}  loss {values['loss']:.4f}{more}  norm {values['grad_norm']:.3g}  lr {values['lr']:.2g}  "
         f"{values['clips_per_s']:.2f} clips/s  {values['tokens_per_s']:,.0f} tokens/s  "
         f"data {values['data_wait_share']:.1%}{mfu}{skipped}"
     )

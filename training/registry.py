@@ -65,6 +65,16 @@ class ObjectiveConfig(Part):
         """Work beside the trained pass, for the planner and for MFU."""
         return Passes()
 
+    def data(self, inner: Any, model: Any, recipe: Any, world: Any, hooks: Any) -> Any:
+        """Return the batches of a run, a `loop.Data`: those of the snapshot, or others made from them.
+
+        Args:
+            inner: the snapshot's batches.
+            model, recipe, world: as `build` is given.
+            hooks: of the run, `loop.Hooks`.
+        """
+        return inner
+
     def build(self, model: Any, recipe: Any, world: Any) -> Any:
         """Return the objective of a run, an `objectives.base.Objective`.
 

@@ -58,7 +58,7 @@ def run(
     micro_batches(recipe, world)
     schedule, samples = prepare(clips, recipe, folder, world, left_out=left_out_of(folder))
     loader = Loader(clips.store, clips.snapshot, schedule, recipe, samples=samples)
-    data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
+    snapshot_data, encoder = SnapshotData(loader, world), loader.encoder_fingerprint
     if world.is_first:
         _announce(schedule, recipe, hooks.say)
         if world.device.type == "cuda":
@@ -78,6 +78,7 @@ def run(
     metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
+    data = recipe.objective.data(snapshot_data, model, recipe, world, hooks)
     trainer = Trainer(
         recipe=recipe, data=data, model=model, world=world, folder=folder,
         metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,

@@ -48,6 +48,12 @@ class Objective(Protocol[B_contra]):
     def tensors(self) -> dict[str, Tensor]:
         """Return the state that a checkpoint must hold, by name; a resumed run fills these tensors in place."""
 
+    def metrics(self) -> dict[str, float]:
+        """Return its figures since the last call, of all ranks, for the log; all ranks call it together.
+
+        Names without a slash are shown in the line of the step, too.
+        """
+
     def flops(self, batch: B_contra, attention: AttentionConfig) -> int:
         """Count the operations of a batch, forward and backward, a teacher's passes included.
 
@@ -65,6 +71,10 @@ class Stateless:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return no tensors: there is no state."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Return no figures beside the loss."""
         return {}
 
 

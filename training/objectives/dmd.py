@@ -154,6 +154,10 @@ class Dmd:
         """Return the critic's weights and its optimizer's state."""
         return self.critic.tensors()
 
+    def metrics(self) -> dict[str, float]:
+        """Return no figures beside the loss."""
+        return {}
+
     def flops(self, batch: Batch, attention: AttentionConfig) -> int:
         """Count the FLOPs of a batch: the student's passes, the teacher's, the reference's and the critic's."""
         from reelwright.training.budget.throughput import batch_flops

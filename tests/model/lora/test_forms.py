@@ -139,7 +139,9 @@ def test_a_layer_keeps_its_update_whatever_its_rank_and_alpha(rank, alpha, form,
 
     layer = "blocks.3.attn.qkv"
     again = parse_forms(*to_form({layer: weights}, FORMS[form]), "here")[layer]
-    torch.testing.assert_close(update(again), update(weights), rtol=1e-5, atol=1e-6)
+    # The forms scale in another order, so that elements which cancel differ by an ulp of what they are the sum of.
+    whole = update(weights)
+    torch.testing.assert_close(update(again), whole, rtol=1e-5, atol=1e-6 * float(whole.abs().max()))
 
 
 def update(weights: LayerWeights) -> torch.Tensor:

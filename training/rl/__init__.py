@@ -1,0 +1,1 @@
+"""Reinforcement learning: rollouts, their rewards and advantages, made into batches for an objective."""
