@@ -28,8 +28,8 @@ from reelwright.training.logs import Log
 from reelwright.training.objectives.base import Loss
 from reelwright.training.optim import clip_gradients, learning_rate, set_rate
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.rewards.scoring import Scorer
 from reelwright.training.rehearsal import FOLDER, Rehearsal, compiled_alone, rehearse
+from reelwright.training.rewards.scoring import Scorer
 from reelwright.training.stopping import REQUEST, Agreement, Stopping, watch
 from reelwright.training.train_state import TrainState
 from reelwright.training.validation import validate

@@ -70,7 +70,9 @@ class ObjectiveConfig(Part):
 
         Args:
             inner: the snapshot's batches.
-            model, recipe, world: as `build` is given.
+            model: as `build` is given it.
+            recipe: of the run.
+            world: of this rank.
             hooks: of the run, `loop.Hooks`.
         """
         return inner

@@ -74,7 +74,7 @@ class Reward(ABC):
         parts = {"name": self.name, "version": self.version, "parameters": deciding, "models": self.models}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027
         """Load its models: called once per process, before the first videos. An exception ends the run's start."""
 
     @abstractmethod

@@ -30,4 +30,4 @@ class RolloutBatch(Batch):
     def of(cls, batch: Batch, **more: object) -> "RolloutBatch":
         """Make a batch of rollouts from the batch of their prompts."""
         own = {f.name: getattr(batch, f.name) for f in fields(batch)}
-        return cls(**(own | more))  # type: ignore[arg-type]
+        return cls(**(own | more))
