@@ -1,11 +1,14 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from reelwright.model.config import Part
 from reelwright.training.registry import ObjectiveConfig
+
+if TYPE_CHECKING:
+    from reelwright.training.rewards.contract import Reward
 
 
 class RewardUse(Part):
@@ -40,3 +43,25 @@ class RolloutConfig(ObjectiveConfig):
         if both:
             raise ValueError(f"{both[0]!r} is under rewards and held_out; a reward that is optimised is no evaluator")
         return self
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> "RolloutConfig":
+        self.load_rewards()
+        return self
+
+    def load_rewards(self) -> "dict[str, Reward]":
+        """Return the rewards of the run by label, optimised ones first, then held-out ones; no model is loaded.
+
+        Raises:
+            ValueError: a kind is unknown, or has no such parameter.
+        """
+        from reelwright.training.rewards.registry import load
+
+        found = {}
+        for section, uses in (("rewards", self.rewards), ("held_out", self.held_out)):
+            for label, use in uses.items():
+                try:
+                    found[label] = load(use.kind or label, use.parameters)
+                except ValueError as error:
+                    raise ValueError(f"{section}.{label}: {error}") from None
+        return found
