@@ -52,18 +52,31 @@ class Teacher:
             if self.guidance.is_off or self.negative is None:
                 return with_prompt
             without = self.roles.velocity(x, t, batch, text=repeated(self.negative, len(x)))
-        return self._guided(with_prompt, without, batch.cond_frames)
+        return guided(with_prompt, without, self.guidance, clean=batch.cond_frames, group=self.group)
 
-    def _guided(self, cond: Tensor, uncond: Tensor, clean: int) -> Tensor:
-        """Guide as the sampler does, on the noisy frames of whole samples: CFG-zero* fits u to c over all strips."""
-        if self.guidance.rule == "cfg":
-            return cfg(cond, uncond, self.guidance.scale)
-        c, u = (v[:, :, clean:].flatten(1) for v in (cond, uncond))
-        products = torch.stack(((c * u).sum(1), u.square().sum(1)))
-        if self.group is not None:
-            dist.all_reduce(products, group=self.group)
-        fit = products[0] / products[1].clamp_min(1e-8)
-        return cfg(cond, uncond * fit.view(-1, 1, 1, 1, 1), self.guidance.scale)
+
+def guided(
+    cond: Tensor, uncond: Tensor, guidance: Guidance, *, clean: int, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """Guide as the sampler does, on the noisy frames of whole samples: CFG-zero* fits u to c over all strips.
+
+    Gradients flow through both predictions, and not through the fit.
+
+    Args:
+        cond: prediction with the prompt, [B, C, T, H, W] of a strip.
+        uncond: without it.
+        guidance: rule and scale.
+        clean: first frames, which do not count.
+        group: the ranks that share a sample's tokens.
+    """
+    if guidance.rule == "cfg":
+        return cfg(cond, uncond, guidance.scale)
+    c, u = (v.detach()[:, :, clean:].flatten(1) for v in (cond, uncond))
+    products = torch.stack(((c * u).sum(1), u.square().sum(1)))
+    if group is not None:
+        dist.all_reduce(products, group=group)
+    fit = products[0] / products[1].clamp_min(1e-8)
+    return cfg(cond, uncond * fit.view(-1, 1, 1, 1, 1), guidance.scale)
 
 
 def make_teacher(config: DistillationConfig, roles: Roles, recipe: TrainRecipe, world: World) -> Teacher:
