@@ -1,11 +1,14 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, TimestepShift
 from reelwright.training.registry import ObjectiveConfig
+
+if TYPE_CHECKING:
+    from reelwright.training.rewards.contract import Reward
 
 
 class RewardUse(Part):
@@ -57,6 +60,28 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                 "video"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> "RolloutConfig":
+        self.load_rewards()
+        return self
+
+    def load_rewards(self) -> "dict[str, Reward]":
+        """Return the rewards of the run by label, optimised ones first, then held-out ones; no model is loaded.
+
+        Raises:
+            ValueError: a kind is unknown, or has no such parameter.
+        """
+        from reelwright.training.rewards.registry import load
+
+        found = {}
+        for section, uses in (("rewards", self.rewards), ("held_out", self.held_out)):
+            for label, use in uses.items():
+                try:
+                    found[label] = load(use.kind or label, use.parameters)
+                except ValueError as error:
+                    raise ValueError(f"{section}.{label}: {error}") from None
+        return found
 
     def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
         return hash(self.model_dump_json())
