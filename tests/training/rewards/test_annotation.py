@@ -106,7 +106,7 @@ def test_videos_of_one_call_keep_their_own_scores_and_failures(frames: np.ndarra
 
 
 def test_a_fact_of_a_file_is_refused_where_a_sample_has_none(frames: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="'technical' measures the clip's file, and a sample has none; encode it: encode: {}"):
+    with pytest.raises(ValueError, match="'technical' measures the clip's file, and a sample has none"):
         load("annotation", {"annotator": "technical", "column": "bits_per_pixel"})
     reward = load("annotation", {"annotator": "technical", "column": "bits_per_pixel", "encode": {"crf": 30}})
     (found,) = score(reward, [Video(frames, 15.0, "")])
