@@ -34,8 +34,8 @@ INSTRUCTION = Published(
 class HPSv3:
     """The model: Qwen2-VL, tuned in full, and a head of three layers ("ranknet") that reads one token.
 
-    The head's two numbers are the mean and the logarithm of the deviation of a preference, which training drew from. The
-    score is the mean; it lies between about 0 and 12.
+    The head's two numbers are the mean of a preference and the logarithm of its deviation, from which training drew.
+    The score is the mean: about 0 to 12.
     """
 
     def __init__(self, source: Source) -> None:

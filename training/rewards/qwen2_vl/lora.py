@@ -35,12 +35,12 @@ class Rank:
         return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
-def merge(weights: Mapping[str, Tensor], rank: Rank, dtype: torch.dtype) -> dict[str, Tensor]:
+def merge(weights: Mapping[str, Tensor], rank: Rank | None, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the weights without adapters: W + scale · B A in float32, rounded once.
 
     Args:
         weights: by common names; an adapted layer is `LAYER.base_layer.weight`, or `LAYER.weight`.
-        rank: of every adapter.
+        rank: of every adapter, if there are any.
         dtype: of the result.
 
     Raises:
@@ -58,6 +58,8 @@ def merge(weights: Mapping[str, Tensor], rank: Rank, dtype: torch.dtype) -> dict
         if sides.keys() != {"A", "B"} or name not in merged:
             raise TrainError(f"the adapter of {layer!r} lacks a factor or its layer; name a complete checkpoint")
         down, up = sides["A"].float(), sides["B"].float()
+        if rank is None:
+            raise TrainError(f"{layer!r} has an adapter, and the checkpoint's settings say that there is none")
         if down.shape[0] != rank.rank or up.shape[1] != rank.rank:
             raise TrainError(f"the adapter of {layer!r} has rank {down.shape[0]}, and its settings say {rank.rank}")
         merged[name] = (merged[name].float() + rank.scale * (up @ down)).to(dtype)

@@ -18,7 +18,7 @@ SIDE = PATCH * MERGE  # pixels of a token's side
 TIME = 2  # frames of a patch
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB from 0 to 1
 STD = (0.26862954, 0.26130258, 0.27577711)
-GREY = (0.299, 0.587, 0.114)  # of RGB, ITU-R BT.601
+LUMA = (299, 587, 114)  # thousandths of R, G and B: ITU-R BT.601
 MAX_ASPECT = 200
 
 
@@ -46,7 +46,7 @@ def fitted(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[i
         PictureError: one side is more than 200 times the other.
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise PictureError(f"a picture of {width} × {height} is too narrow; one side may be {MAX_ASPECT} times the other")
+        raise PictureError(f"{width} × {height} pixels: one side may be at most {MAX_ASPECT} times the other")
     rows, columns = (max(1, round(side / SIDE)) for side in (height, width))
     pixels = rows * columns * SIDE**2
     if pixels > max_pixels:
@@ -78,7 +78,7 @@ def prepared(frames: np.ndarray, size: tuple[int, int], device: torch.device, *,
 
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float()
     if grey:
-        luma = (pixels * torch.tensor(GREY, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        luma = (pixels * torch.tensor(LUMA, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True) / 1000
         pixels = luma.expand(-1, 3, -1, -1)
     if pixels.shape[2:] != size:
         pixels = interpolate(pixels, size, mode="bicubic", align_corners=False, antialias=True)

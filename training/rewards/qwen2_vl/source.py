@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -40,6 +40,6 @@ def shared(kind: Callable[[Source], T], source: Source) -> T:
         return cast(T, _load(kind, source))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(kind: Callable[[Source], Any], source: Source) -> Any:
     return kind(source)

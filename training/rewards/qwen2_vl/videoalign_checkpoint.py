@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.qwen2_vl.files import hub_folder, read_base_tensors, read_json, read_tensors
@@ -34,13 +34,13 @@ class Settings:
     """What `model_config.json` says of scoring.
 
     per_second: frames to look at. max_pixels: of a frame. inference: mean and deviation of each dimension, or nothing,
-    and then scores are as they come. lora: of the adapters.
+    and then scores are as they come. lora: of the adapters, if there are any.
     """
 
     per_second: float
     max_pixels: int
     inference: Mapping[str, float]
-    lora: Mapping[str, Any]
+    lora: Rank | None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -49,9 +49,13 @@ class Settings:
         for (section, key), value in UNDERSTOOD.items():
             if (own := found.get(section, {}).get(key, value)) != value:
                 raise TrainError(f"{path}: {section}.{key} = {own!r}; only models with {value!r} are understood")
-        data = found.get("data_config", {})
-        inference, lora = found.get("inference_config") or {}, found.get("peft_lora_config") or {}
-        return cls(float(data["fps"]), int(data["max_frame_pixels"]), inference, lora)
+        data, lora = found.get("data_config", {}), found.get("peft_lora_config") or {}
+        try:
+            inference = {key: float(value) for key, value in (found.get("inference_config") or {}).items()}
+            rank = Rank.of(lora) if lora.get("lora_enable") else None
+            return cls(float(data["fps"]), int(data["max_frame_pixels"]), inference, rank)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainError(f"{path} lacks a setting or has another form ({error!r}); download it again") from error
 
     def normalised(self, dimension: str, raw: float) -> float:
         """Return a score in deviations from the mean of the model's own training data."""
@@ -118,4 +122,4 @@ class Checkpoint:
             found.pop(EMBEDDING, None)  # it lacks the rows of the added tokens, which were trained
         for file in files:
             found |= common_names(read_tensors(file), str(file))
-        return merge(found, Rank.of(self.settings.lora), dtype)
+        return merge(found, self.settings.lora, dtype)
