@@ -20,6 +20,9 @@ from reelwright.training.objectives.distilling.distillation import DistillationC
 from reelwright.training.objectives.distilling.roles import BASE, Roles
 from reelwright.training.recipe import TrainRecipe
 
+SENT_AT_ONCE = 64
+"""Texts whose states travel together from the rank that encodes them."""
+
 
 class Teacher:
     """The velocity that a student learns, without gradients."""
@@ -104,15 +107,18 @@ def encode_texts(texts: Sequence[str], recipe: TrainRecipe, world: World) -> Pac
     tokens = min(recipe.text.tokens, recipe.model.text_tokens)
     if active_fake_mode() is not None:
         return pack_text([torch.empty(tokens, recipe.model.caption_channels, dtype=dtype) for _ in texts], tokens)
-    sent = None
-    if world.is_first:
-        encoder = load_text_encoder(recipe.text, device=str(world.device))
-        made = encoder.encode(list(texts))
-        sent = [
-            [list(one.shape), base64.b64encode(to_bytes(one, recipe.data.store_dtype)).decode("ascii")] for one in made
+    encoder = load_text_encoder(recipe.text, device=str(world.device)) if world.is_first else None
+    found: list[Tensor] = []
+    for first in range(0, len(texts), SENT_AT_ONCE):
+        sent = None
+        if encoder is not None:
+            made = encoder.encode(list(texts[first : first + SENT_AT_ONCE]))
+            sent = [
+                [list(one.shape), base64.b64encode(to_bytes(one, recipe.data.store_dtype)).decode("ascii")]
+                for one in made
+            ]
+        found += [
+            torch.frombuffer(bytearray(base64.b64decode(data)), dtype=dtype).view(shape)
+            for shape, data in world.broadcast(sent)
         ]
-    found = [
-        torch.frombuffer(bytearray(base64.b64decode(data)), dtype=dtype).view(shape)
-        for shape, data in world.broadcast(sent)
-    ]
     return pack_text(found, tokens)
