@@ -72,10 +72,15 @@ class Reward(ABC):
         """Name -> value of its fields."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Parameters that decide a number: all but those declared with `annotate.contract.runtime`."""
+        return deciding(self)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything that decides a number, the same on every machine."""
-        parts = {"name": self.name, "version": self.version, "parameters": deciding(self), "models": self.models}
+        parts = {"name": self.name, "version": self.version, "parameters": self.deciding, "models": self.models}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
@@ -84,7 +89,7 @@ class Reward(ABC):
             "name": self.name,
             "version": self.version,
             "fingerprint": self.fingerprint,
-            "parameters": deciding(self),
+            "parameters": self.deciding,
             "models": list(self.models),
         }
         return json.loads(json.dumps(told, default=str))

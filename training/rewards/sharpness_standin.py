@@ -28,6 +28,6 @@ class SharpnessStandin(Reward):
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Score each video by itself."""
-        from reelwright.training.rewards.pixels.frames import greys, sharpness
+        from reelwright.training.rewards.pixels.frames import scaled, sharpness
 
-        return [float(sharpness(greys(video.frames, self.height)).mean()) for video in videos]
+        return [float(sharpness(scaled(video.frames, self.height)).mean()) for video in videos]
