@@ -99,7 +99,7 @@ class Rollouts:
         found = advantages(
             ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation
         )  # fmt: skip
-        figures = score_figures(labels, tuple(config.rewards), table, found)
+        figures = score_figures(labels, tuple(config.rewards), table, found, ids)
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
         made = [self._trained(group, table, found, most) for group in groups]
         for batch in (out := [batch for batches in made for batch in batches]):
@@ -130,7 +130,8 @@ class Rollouts:
             first = group.batch.micro * most * self.config.group
             for place, video in zip(group.decoded, group.videos, strict=True):
                 at = next(scored) if video is not None else -1
-                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in labels}
+                asked = self.config.asked_of(group.batch.task)
+                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in asked}
         for scores in mine.values():
             why |= {label: score.why for label, score in scores.items() if isinstance(score, Unscored)}
         rows = self.recipe.data.batches_per_step * most * self.config.group

@@ -242,3 +242,16 @@ def test_without_a_scorer_the_recipe_s_rewards_score_here(base: Path) -> None:
     batches.close()
     with pytest.raises(RuntimeError):
         data.scorer.submit([])
+
+
+def test_a_reward_of_some_tasks_has_not_failed_for_the_others(base: Path, tmp_path: Path) -> None:
+    rewards = {"brightness": NAMED, "redness": {**NAMED, "tasks": ["i2v", "continuation"]}}
+    recipe = rolling(base, {"rewards": rewards, "max_failed": 0.0})
+    first, second = rolled_by(recipe)[0]
+    assert (first.task, second.task) == ("t2v", "i2v")
+    assert first.figures["reward/redness/failed"] == first.figures["reward/redness/left_out"] == 0
+    rows = train(recipe, tmp_path / "run")  # steps of t2v, i2v; i2v, continuation; continuation, t2v
+    alone = train(rolling(base, {"rewards": {**rewards, "brightness": {**NAMED, "weight": 0}}}), tmp_path / "alone")
+    assert {row["reward/redness/failed"] for row in rows} == {0}
+    assert alone[0]["advantage/zero"] == pytest.approx(2 / 3)  # of 9 videos, 6 are made from text alone
+    assert alone[1]["advantage/zero"] == 0
