@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # By default Ray's workers give way to every other process, and so to the tests beside: whole runs would come last.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-# A machine that pauses is not a test that fails; and a run draws the same examples as the run before, so that a change is
-# judged by what it changes. `--hypothesis-profile=exploring` draws others.
+# A machine that pauses is not a test that fails; and a run draws the same examples as the one before it, so that a
+# change is judged by its own effect. `--hypothesis-profile=exploring` draws others.
 settings.register_profile("unhurried", deadline=None, derandomize=True)
 settings.register_profile("exploring", deadline=None)
 settings.load_profile("unhurried")

@@ -44,8 +44,13 @@ def same_model(origin: str, other: str) -> bool:
 def content_hash(folder: Path) -> str:
     """Return 16 hex digits over the names and bytes of a model's files; files are read again only once they change."""
     found = sorted(p for p in folder.rglob("*") if p.suffix in CONTENT and p.is_file())
-    hashes = [(p.relative_to(folder).as_posix(), _file_hash(p, p.stat().st_size, p.stat().st_mtime_ns)) for p in found]
+    hashes = [(p.relative_to(folder).as_posix(), file_hash(p)) for p in found]
     return hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's sha256 in hex; it is read again only once it changes."""
+    return _file_hash(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

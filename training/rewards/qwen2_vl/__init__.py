@@ -1,0 +1,1 @@
+"""Parts of rewards that read a score from a hidden state of Qwen2-VL: HPSv3 and VideoAlign."""
