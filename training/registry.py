@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from reelwright.model.config import Part
 
@@ -69,6 +69,10 @@ class ObjectiveConfig(Part):
     def micro_batches(self) -> int:
         """Micro-batches that it trains on for each of the snapshot's, on the same shapes."""
         return 1
+
+    def deciding(self) -> Self:
+        """Return the settings that decide what is learned; others are at their defaults, and may change on the way."""
+        return self
 
     @property
     def makes_videos(self) -> bool:
