@@ -79,6 +79,10 @@ class ObjectiveConfig(Part):
         """Whether it makes videos of the batches' prompts and has them scored: batches then tell their captions."""
         return False
 
+    def origins(self) -> dict[str, Any]:
+        """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long."""
+        return {}
+
     def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return the batches of a run, a `loop.Data`: those of the snapshot, or others made from them.
 

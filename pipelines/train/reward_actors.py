@@ -187,7 +187,7 @@ class _JoinedPending:
         return {label: scores for part in self.parts for label, scores in part.result().items()}
 
 
-# --- starting and joining ------------------------------------------------------------------------------------------------
+# --- starting and joining --------------------------------------------------------------------------------------------
 
 
 def _agreed(world: World, start: Callable[[], list[str]]) -> list[str]:
@@ -245,7 +245,10 @@ def _start(
     name = f"rewards-{uuid.uuid4().hex[:12]}"
     pools = (
         ray.remote(RewardPools)
-        .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, scheduling_strategy="DEFAULT")
+        .options(
+            name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=1,
+            scheduling_strategy="DEFAULT",
+        )
         .remote(placed)
     )  # fmt: skip
     stack.callback(ray.kill, pools)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from reelwright.model.config import Part, TimestepShift
 from reelwright.training.batch import Task
 from reelwright.training.registry import ObjectiveConfig
+from reelwright.training.rl.stop_settings import StopSettings
 
 if TYPE_CHECKING:
     from reelwright.training.rewards.contract import Reward
@@ -56,6 +57,7 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     )
     advantage_clip: float = Field(5.0, ge=0, description="largest size of an advantage; 0: any")
     condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of clean frames, for validation alone")
+    stop: StopSettings = Field(StopSettings(), description="when a held-out reward falls and the trained ones rise")
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a reward's scores that may fail in a step before the run stops"
     )
@@ -96,6 +98,13 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                     raise ValueError(f"{section}.{label}: {error}") from None
         return found
 
+    def origins(self) -> dict[str, Any]:
+        """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use."""
+        told = {label: reward.describe() for label, reward in self.load_rewards().items()}
+        for label, one in told.items():
+            one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else "held out"
+        return {"rewards": told}
+
     def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
         return hash(self.model_dump_json())
 
@@ -112,10 +121,10 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         def without(uses: dict[str, RewardUse]) -> dict[str, RewardUse]:
             return {label: use.model_copy(update=plain) for label, use in uses.items()}
 
-        given_up = {"max_failed": type(self).model_fields["max_failed"].default}
+        given_up = {"max_failed": type(self).model_fields["max_failed"].default, "stop": StopSettings()}
         return self.model_copy(
             update={"rewards": without(self.rewards), "held_out": without(self.held_out), **given_up}
-        )  # fmt: skip
+        )
 
     @property
     def makes_videos(self) -> bool:
