@@ -77,8 +77,8 @@ class MemoryEstimate:
     """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
     recomputation; where attention is sparse, after its `dense_steps`."""
     sampling: int = 0
-    """Bytes while videos are made, samples or rollouts, 0 if none are; see `budget.sampling`. Validation holds a copy of
-    averaged weights too, in the place of the gradients, which are as large."""
+    """Bytes while videos are made, samples or rollouts, 0 if none are; see `budget.sampling`. Validation holds a copy
+    of averaged weights too, in the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:

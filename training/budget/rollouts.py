@@ -20,9 +20,9 @@ DECODER_FLOPS_PER_PX = 8.5e6
 class RolloutPlan:
     """An update whose videos are all of one bucket, over all ranks.
 
-    prompts: groups of an update. videos: that are made and decoded. calls: guided predictions of one sample, for one
-    prompt, and alone: without sharing. passes: of the network over one sample, of rollouts. flops: of `rollouts`,
-    `decoding`, `reference` and `training`, without recomputation. scores: per reward, the videos that it is asked about.
+    prompts: groups of an update. videos: that are made and decoded; each reward is asked about all at most. calls:
+    guided predictions of one sample, for one prompt, and alone: without sharing. passes: of the network over one
+    sample, of rollouts. flops: of `rollouts`, `decoding`, `reference` and `training`, without recomputation.
     """
 
     bucket: Bucket
@@ -32,7 +32,6 @@ class RolloutPlan:
     alone: int
     passes: float
     flops: Mapping[str, float]
-    scores: Mapping[str, int]
 
     def seconds(self, *, mfu: float, peak_flops: float, ranks: int) -> dict[str, float]:
         """Estimate the time of each part of an update. peak_flops: of one rank's device."""
@@ -69,10 +68,8 @@ def plan_rollouts(recipe: TrainRecipe, bucket: Bucket) -> RolloutPlan | None:
         "reference": beside * one,
         "training": prompts * (1 + objective.passes.trained) * trained,
     }
-    scores = dict.fromkeys(objective.labels, videos)
-    return RolloutPlan(
-        bucket, prompts, videos, objective.rollout_calls, objective.group * objective.steps, passes, flops, scores
-    )
+    alone = objective.group * objective.steps
+    return RolloutPlan(bucket, prompts, videos, objective.rollout_calls, alone, passes, flops)
 
 
 def plan_all(recipe: TrainRecipe) -> list[RolloutPlan]:

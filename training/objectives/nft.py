@@ -79,7 +79,8 @@ class NftConfig(RolloutConfig):
     def passes(self) -> Passes:
         """The rollout's, the old policy's and the reference's; a trained pass per video."""
         beside = self.group * (1 + bool(self.beta))
-        return Passes(forward=self.guided_passes * (self.rollout_calls + beside), trained=self.guided_passes * self.group - 1)
+        forward = self.guided_passes * (self.rollout_calls + beside)
+        return Passes(forward=forward, trained=self.guided_passes * self.group - 1)
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Nft:
         """Build the objective."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from reelwright.pipelines.train.reward_actors import ActorScorer, Joined, actors
+from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors
 from reelwright.pipelines.train.reward_pools import PoolSettings
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
@@ -118,6 +118,15 @@ def on_rank(folder: str) -> None:
     Path(folder, str(world.rank)).write_text(str(pid))
 
 
+def test_another_scorer_that_joins_by_the_name_of_the_pools_reaches_the_same_processes(scorer: ActorScorer) -> None:
+    name = ray.get(scorer.pools.whoami.remote())
+    other = ActorScorer(ray.get_actor(name, namespace=NAMESPACE), scorer.settings, tells=False)
+    assert other.submit([grey(4)]).result()["tenth"] == [4.0]
+    assert other.figures() == {f"{label}/failed": 0.0 for label in scorer.settings}
+    assert scorer.figures()["tenth/busy_s"] > 0
+
+
+@pytest.mark.exhaustive
 def test_all_ranks_have_their_videos_scored_by_the_same_process(tmp_path: Path) -> None:
     ranks(2, on_rank, str(tmp_path))
     assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text() != ""
