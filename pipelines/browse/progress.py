@@ -24,7 +24,10 @@ SMOOTHED = 9
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of the page, of the figures PREFIXnameSUFFIX without a further slash; without a name, of PREFIX itself."""
+    """A chart of the page.
+
+    It shows the figures PREFIXnameSUFFIX whose name has no slash; a prefix without a slash is a figure by itself.
+    """
 
     title: str
     meaning: str
