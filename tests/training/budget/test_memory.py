@@ -180,7 +180,15 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     plan = plan_memory(BIG, ranks=8)
     seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
     assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
-    assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
+    one = plan.costly.tokens(BIG.model.patch_size)
+    tokens = BIG.data.batches_per_step * max(1, BIG.data.tokens_per_batch // one) * one
+    assert plan.flops > 5 * plan.counts.blocks * tokens  # 6 N per token but for modulation and text, and attention
+
+
+def test_a_gpu_holds_two_gib_beside_the_tensors():
+    kinds = {device: plan_memory(BIG, ranks=8, device=device).bytes for device in ("cuda", "cpu")}
+    assert kinds["cuda"]["CUDA and libraries"] == 2 * 1024**3
+    assert "CUDA and libraries" not in kinds["cpu"]
 
 
 def test_sparse_attention_takes_fewer_operations():
