@@ -71,8 +71,8 @@ class ObjectiveConfig(Part):
         return 1
 
     @property
-    def wants_captions(self) -> bool:
-        """Whether batches must tell their captions, not the captions' states alone."""
+    def makes_videos(self) -> bool:
+        """Whether it makes videos of the batches' prompts and has them scored: batches then tell their captions."""
         return False
 
     def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:

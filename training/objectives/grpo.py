@@ -171,9 +171,9 @@ class Grpo(Stateless):
 
     def _square(self, away: Tensor, batch: Batch) -> Tensor:
         """Return the mean square over the noisy frames of whole samples, of [B, C, T, …] or [B, G, C, T, …]."""
-        from reelwright.training.rl.reduction import mean_square
+        from reelwright.training.rl.reduction import mean_of
 
-        return mean_square(away, batch, self.velocity.group)
+        return mean_of(away.square(), batch, self.velocity.group)
 
     def _made_up(self, batch: Batch) -> StepBatch:
         """Make up groups of a micro-batch's shape: where a step is planned, or compiled for."""

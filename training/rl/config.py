@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, TimestepShift
+from reelwright.training.batch import Task
 from reelwright.training.registry import ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ class RewardUse(Part):
 
     kind: str = Field("", description="name of the reward; empty: the label that it stands under")
     weight: float = Field(1.0, description="of its advantage in the sum")
+    tasks: tuple[Task, ...] = Field((), description="whose videos it is asked about; empty: all")
     parameters: dict[str, Any] = Field({}, description="of the reward")
 
 
@@ -87,14 +89,19 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         return hash(self.model_dump_json())
 
     @property
-    def wants_captions(self) -> bool:
-        """Rewards read the captions, or the file's prompts."""
+    def makes_videos(self) -> bool:
+        """They are what is learned from."""
         return True
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels of all rewards, those that are optimised first."""
         return (*self.rewards, *self.held_out)
+
+    def asked_of(self, task: Task) -> tuple[str, ...]:
+        """Return the labels of the rewards that are asked about a task's videos."""
+        uses = {**self.rewards, **self.held_out}
+        return tuple(label for label, use in uses.items() if not use.tasks or task in use.tasks)
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from reelwright.training.distributed.world import World
 from reelwright.training.rl.advantages import Advantages
 from reelwright.training.rl.scores import ScoreTable
@@ -57,7 +60,7 @@ class Tally:
 
 
 def score_figures(
-    labels: Sequence[str], optimised: Sequence[str], table: ScoreTable, found: Advantages
+    labels: Sequence[str], optimised: Sequence[str], table: ScoreTable, found: Advantages, groups: Tensor
 ) -> dict[str, float]:
     """Return the figures of a step's scores.
 
@@ -66,21 +69,24 @@ def score_figures(
         optimised: of them, the ones that are optimised; the others are held out.
         table: scores of all ranks.
         found: the advantages, and what they were made of.
+        groups: int64 [N], of the table's samples.
 
     Returns:
         Per reward, under `reward/LABEL` or `held_out/LABEL`: the mean score, and below it `group_std` in the mean over
-        groups, `largest_std`, `failed` scores, and `left_out`, groups with fewer than two. `advantage/size`: mean
+        groups, `largest_std`, `failed` scores, and `left_out`, asked groups with fewer than two. `advantage/size`: mean
         |A|; `advantage/clipped`: share that was cut; `advantage/zero`: share of samples that count for nothing.
     """
     out: dict[str, float] = {}
+    names = groups.unique()
     for k, label in enumerate(labels):
+        asked = torch.isin(names, groups[table.asked[:, k]])
         name = f"{'reward' if label in optimised else 'held_out'}/{label}"
         scores = table.scores[table.scored[:, k], k]
         out[name] = scores.mean().item() if len(scores) else math.nan
         out[f"{name}/group_std"] = found.stds[:, k].nanmean().item()
         out[f"{name}/largest_std"] = found.largest[k].item()
-        out[f"{name}/failed"] = float(found.failed[k])
-        out[f"{name}/left_out"] = float(found.left_out[k])
+        out[f"{name}/failed"] = float(table.failed[k])
+        out[f"{name}/left_out"] = float((found.left_out[:, k] & asked).sum())
     size = found.values.abs()
     out["advantage/size"] = size.mean().item()
     out["advantage/clipped"] = found.clipped

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -18,12 +18,11 @@ from torch import Tensor
 from reelwright.training.batch import Batch
 from reelwright.training.distributed.parallel import autocast
 from reelwright.training.distributed.world import World
-from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored, Video
 from reelwright.training.rewards.scoring import Pending, Scorer
 from reelwright.training.rl.advantages import Advantages, advantages
 from reelwright.training.rl.batch import RolloutBatch
-from reelwright.training.rl.config import RewardUse, RolloutConfig
+from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.figures import Tally, score_figures
 from reelwright.training.rl.paths import Made, Paths
 from reelwright.training.rl.prompts import Prompts, prompts_of
@@ -100,7 +99,7 @@ class Rollouts:
         found = advantages(
             ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation
         )  # fmt: skip
-        figures = score_figures(labels, tuple(config.rewards), table, found)
+        figures = score_figures(labels, tuple(config.rewards), table, found, ids)
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
         made = [self._trained(group, table, found, most) for group in groups]
         for batch in (out := [batch for batches in made for batch in batches]):
@@ -131,7 +130,8 @@ class Rollouts:
             first = group.batch.micro * most * self.config.group
             for place, video in zip(group.decoded, group.videos, strict=True):
                 at = next(scored) if video is not None else -1
-                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in labels}
+                asked = self.config.asked_of(group.batch.task)
+                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in asked}
         for scores in mine.values():
             why |= {label: score.why for label, score in scores.items() if isinstance(score, Unscored)}
         rows = self.recipe.data.batches_per_step * most * self.config.group
@@ -163,26 +163,19 @@ def make_rollouts(
         TrainError: prompts or rewards cannot be had.
     """
     prompts = prompts_of(config.prompts, recipe, world)
-    scorer = hooks.scorer or scorer_here({**config.rewards, **config.held_out})
+    scorer = hooks.scorer or scorer_here(config)
     return Rollouts(
         inner, objective, config, recipe, world, scorer, prompts, Decoder(recipe, world),
         owns_scorer=hooks.scorer is None,
     )  # fmt: skip
 
 
-def scorer_here(uses: dict[str, RewardUse]) -> Scorer:
+def scorer_here(config: RolloutConfig) -> Scorer:
     """Return the rewards of a recipe in this process.
 
     Raises:
-        TrainError: there is no such reward, or it has no such parameter.
+        TrainError: a reward cannot start.
     """
     from reelwright.training.rewards.in_process import InProcess
-    from reelwright.training.rewards.registry import load
 
-    rewards: dict[str, Any] = {}
-    for label, use in uses.items():
-        try:
-            rewards[label] = load(use.kind or label, use.parameters)
-        except ValueError as error:
-            raise TrainError(f"objective.rewards: {label}: {error}") from error
-    return InProcess(rewards)
+    return InProcess(config.load_rewards())
