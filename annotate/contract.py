@@ -164,7 +164,7 @@ class Computes(ABC):
         parts = {
             "name": self.name,
             "version": self.version,
-            "parameters": _deciding(self),
+            "parameters": deciding(self),
             "needs": [[type(need).__name__, _stated(need)] for need in needs_of(self)],
             "models": self.models,
         }
@@ -287,17 +287,17 @@ def refuse_shared_columns(annotators: Sequence[Computes]) -> None:
             owner[column] = annotator.name
 
 
+def deciding(thing: Any) -> Any:
+    """Return the parameters of a dataclass, nested ones too, without the `runtime` ones."""
+    if not is_dataclass(thing) or isinstance(thing, type):
+        return thing
+    return {f.name: deciding(getattr(thing, f.name)) for f in fields(thing) if not f.metadata.get("runtime")}
+
+
 def _stated(need: Need) -> dict[str, Any]:
     """Return its fields, without later additions that are not set: values made before them stay current."""
     later = {"least": None, "most": None, "every_line": False}
     return {name: value for name, value in asdict(need).items() if name not in later or value != later[name]}
-
-
-def _deciding(thing: Any) -> Any:
-    """Return the parameters of a dataclass, nested ones too, without the `runtime` ones."""
-    if not is_dataclass(thing) or isinstance(thing, type):
-        return thing
-    return {f.name: _deciding(getattr(thing, f.name)) for f in fields(thing) if not f.metadata.get("runtime")}
 
 
 def _digest(text: str) -> str:

@@ -10,13 +10,15 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, TypeVar
 
 from reelwright.annotate.contract import Computes, refuse_shared_columns
 
 FOLDERS = ("picture", "motion", "overlay", "captions", "sets")
 """Each file in them is an annotator's and has its name: picture/blur.py holds the class whose `name` is "blur". What
 several files share lies in folders below."""
+
+T = TypeVar("T")
 
 ENTRY_POINTS = "reelwright.annotators"
 """Other packages add annotators under this group: name = "module:Class"."""
@@ -46,13 +48,13 @@ def kind_of(name: str) -> type[Computes]:
         ValueError: no annotator has this name, or the package that brings it cannot be imported.
     """
     if name in built_in():
-        return _class_in(built_in()[name], name)
+        return class_in("annotator", built_in()[name], name, Computes)
     for point in entry_points(group=ENTRY_POINTS, name=name):  # looks at all installed packages, which takes a while
         try:
             return point.load()
         except Exception as error:  # another package's code
             raise ValueError(f"annotator {name!r} of {point.value} cannot be imported: {error}") from error
-    raise ValueError(f"{name!r} is not an annotator; {_look_alikes(name, available())}")
+    raise ValueError(f"{name!r} is not an annotator; {look_alikes(name, available())}")
 
 
 def load(name: str, parameters: Mapping[str, Any] | None = None) -> Computes:
@@ -61,7 +63,7 @@ def load(name: str, parameters: Mapping[str, Any] | None = None) -> Computes:
     Raises:
         ValueError: no annotator has this name, or it has no such parameter, or not with this value.
     """
-    return _build(kind_of(name), dict(parameters or {}))
+    return built("annotator", kind_of(name), dict(parameters or {}))
 
 
 def load_all(recipe: Mapping[str, Mapping[str, Any] | None]) -> list[Computes]:
@@ -91,29 +93,52 @@ def typical_s(name: str) -> float | None:
         return None
 
 
-def _class_in(module: str, name: str) -> type[Computes]:
+def class_in(what: str, module: str, name: str, base: type) -> Any:
+    """Return the class of this name that a module's own file holds.
+
+    Args:
+        what: the thing that errors speak of, such as "annotator".
+        module: its name.
+        name: of the file, and the class's `name`.
+        base: the class's base.
+
+    Raises:
+        TypeError: the file has none.
+    """
     for value in vars(import_module(module)).values():
         is_own = isinstance(value, type) and value.__module__ == module
-        if is_own and issubclass(value, Computes) and getattr(value, "name", None) == name:
+        if is_own and issubclass(value, base) and getattr(value, "name", None) == name:
             return value
-    raise TypeError(f"{module} has no annotator with the file's name: give a class name = {name!r}")
+    raise TypeError(f"{module} has no {what} with the file's name: give a class name = {name!r}")
 
 
-def _build(kind: type[Computes], parameters: dict[str, Any]) -> Computes:
+def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
+    """Return a dataclass of this kind with parameters as recipes write them.
+
+    Args:
+        what: the thing that errors speak of, such as "annotator".
+        kind: its class, which has a `name`.
+        parameters: of it, checked against its fields' types.
+
+    Raises:
+        ValueError: it has no such parameter, or not with this value.
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    known = [field.name for field in fields(kind)]
+    name = getattr(kind, "name")  # noqa: B009 - of annotators and rewards alike
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in parameters:
         if key not in known:
-            raise ValueError(f"annotator {kind.name!r} has no parameter {key!r}; {_look_alikes(key, known)}")
+            raise ValueError(f"{what} {name!r} has no parameter {key!r}; {look_alikes(key, known)}")
     try:
         return TypeAdapter(kind).validate_python(parameters)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"annotator {kind.name!r}: {where} = {first['input']!r}: {first['msg']}") from None
+        raise ValueError(f"{what} {name!r}: {where} = {first['input']!r}: {first['msg']}") from None
 
 
-def _look_alikes(name: str, known: Collection[str]) -> str:
+def look_alikes(name: str, known: Collection[str]) -> str:
+    """Return the end of an error about an unknown name: known ones that look like it, else all of them."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"look-alikes: {', '.join(close)}" if close else f"there are: {', '.join(sorted(known)) or 'none'}"

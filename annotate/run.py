@@ -29,6 +29,7 @@ from reelwright.annotate.contract import (
     stored_needs,
 )  # fmt: skip
 from reelwright.curation.media.frames import ClipFacts, read
+from reelwright.curation.media.unencoded import Unencoded, read_unencoded
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ class _Clip:
 
 
 def annotate_clip(
-    mp4: bytes | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
+    mp4: bytes | Unencoded | None, annotators: Sequence[Annotator], row: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Return columns (with `<name>_fingerprint` for each annotator that is done) and failures of one clip.
 
     Args:
-        mp4: the clip's file; None where no annotator reads it.
+        mp4: the clip's file, or frames that were never one; None where no annotator reads it.
         annotators: in the order in which they run: columns of earlier ones are visible to later ones.
         row: the clip's other columns, for annotators that need some.
     """
@@ -79,7 +80,7 @@ def annotate_clip(
 
 
 def annotate_clips(
-    mp4s: Sequence[bytes | None],
+    mp4s: Sequence[bytes | Unencoded | None],
     annotators: Sequence[Annotator],
     rows: Sequence[Mapping[str, Any]] | None = None,
     producers: Mapping[str, str] | None = None,
@@ -93,7 +94,7 @@ def annotate_clips(
     All are held at once: their frames, or for a lone annotator the part it keeps (`Annotator.kept`). So pass one batch.
 
     Args:
-        mp4s: the clips' files; None where no annotator reads them.
+        mp4s: the clips' files, or frames that were never one; None where no annotator reads them.
         annotators: as for `annotate_clip`.
         rows: the clips' other columns.
         producers: column -> annotator that made it, for the columns of `rows` (which then hold its fingerprint too).
@@ -149,11 +150,11 @@ def expected_fingerprint(annotator: Computes, row: Mapping[str, Any], producers:
     return fingerprint_with(annotator, {name: row.get(f"{name}_fingerprint") for name in sources})
 
 
-def _read_needs(mp4: bytes | None, frames: list[Frames], facts: bool) -> _Read:
+def _read_needs(mp4: bytes | Unencoded | None, frames: list[Frames], facts: bool) -> _Read:
     if not frames and not facts:
         return {}
     try:
-        clip_facts, arrays = read(mp4 or b"", frames)
+        clip_facts, arrays = read_unencoded(mp4, frames) if isinstance(mp4, Unencoded) else read(mp4 or b"", frames)
     except Exception as error:  # anything: a decoder must not end the run
         return error
     return {Facts(): clip_facts, **dict(zip(frames, arrays, strict=True))}

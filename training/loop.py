@@ -85,10 +85,11 @@ class Outcome:
 class Trainer(Generic[B]):
     """One run's state. Call `run` once, on all ranks.
 
-    recipe: settings of the run. data: its batches. model: on its device, parallelized, with the weights it starts from.
-    folder: of the run; the newest checkpoint of the same recipe and snapshot in it is resumed. metadata: goes into
-    every checkpoint.json. resume_from: a checkpoint of another run; its weights, averages, optimizer state and step are
-    the start of a run that has no checkpoint of its own. rehearsal: shapes to compile before the first step.
+    recipe: settings of the run. data: the snapshot's batches; the objective may make others from them. model: on its
+    device, parallelized, with the weights it starts from. folder: of the run; the newest checkpoint of the same recipe
+    and snapshot in it is resumed. metadata: goes into every checkpoint.json. resume_from: a checkpoint of another run;
+    its weights, averages, optimizer state and step are the start of a run that has no checkpoint of its own. rehearsal:
+    shapes to compile before the first step.
     """
 
     recipe: TrainRecipe
@@ -108,7 +109,7 @@ class Trainer(Generic[B]):
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        self.micros = micro_batches(recipe, self.world)
+        self.micros = micro_batches(recipe, self.world) * recipe.objective.micro_batches
         self.sparse, self.context = self._share()
         self.loss = torch.zeros((), device=self.world.device)  # this rank's part of the step's
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.checkpoints.keep, world=self.world)
@@ -116,6 +117,7 @@ class Trainer(Generic[B]):
             recipe=recipe, model=self.model, world=self.world, checkpoints=self.checkpoints, metadata=self.metadata
         )
         self.meter = Meter(recipe.model, self.world)
+        self.data = recipe.objective.data(self.data, self.state.objective, recipe, self.world, self.hooks)
 
     def run(self) -> Outcome:
         """Resume, take the recipe's steps, save.
@@ -172,6 +174,8 @@ class Trainer(Generic[B]):
         self.meter.start_step()
         agreement.begin_step()
         self.loss = torch.zeros((), device=self.world.device)
+        if self.sparse:
+            self.sparse.at_step(self.state.step)  # an objective's own batches may be made by the network
         for i in range(self.micros):
             if i and (stopped_by := agreement.within(i)):
                 self.state.optimizer.zero_grad(set_to_none=True)

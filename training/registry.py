@@ -65,14 +65,24 @@ class ObjectiveConfig(Part):
         """Work beside the trained pass, for the planner and for MFU."""
         return Passes()
 
-    def data(self, inner: Any, model: Any, recipe: Any, world: Any, hooks: Any) -> Any:
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches that it trains on for each of the snapshot's, on the same shapes."""
+        return 1
+
+    @property
+    def wants_captions(self) -> bool:
+        """Whether batches must tell their captions, not the captions' states alone."""
+        return False
+
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return the batches of a run, a `loop.Data`: those of the snapshot, or others made from them.
 
         Args:
             inner: the snapshot's batches.
-            model: as `build` is given it.
-            recipe: of the run.
-            world: of this rank.
+            objective: the run's, as `build` has made it.
+            recipe: the `TrainRecipe` of the run.
+            world: the `World` of this rank.
             hooks: of the run, `loop.Hooks`.
         """
         return inner

@@ -78,9 +78,8 @@ def run(
     metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
-    data = recipe.objective.data(snapshot_data, model, recipe, world, hooks)
     trainer = Trainer(
-        recipe=recipe, data=data, model=model, world=world, folder=folder,
+        recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,
         metadata=metadata, resume_from=resumed, hooks=hooks, rehearsal=rehearsal,
     )  # fmt: skip
     return trainer.run()

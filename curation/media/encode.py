@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -24,7 +24,6 @@ from reelwright.curation.media.colour import (
 from reelwright.curation.media.decode import (
     UPRIGHT,
     Orientation,
-    Video,
     forget_unusual_tags,
     orientation_of,
     side_data_of,
@@ -85,6 +84,18 @@ class Timing:
     duration_s: float | None = None
 
 
+class Source(Protocol):
+    """The parts of an open source that the writer of a clip reads: `Video` has them."""
+
+    uri: str
+    stream: Any
+    container: Any
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of its timestamps."""
+
+
 class ClipWriter:
     """One mp4 being written."""
 
@@ -92,7 +103,7 @@ class ClipWriter:
         self,
         path: str,
         first: Any,
-        video: Video,
+        video: Source,
         config: EncodeConfig,
         framing: Framing,
         timing: Timing,
@@ -122,7 +133,7 @@ class ClipWriter:
         self.size = orientation.size(*framing.upright_size) if framing.upright_size else (first.width, first.height)
         self.format = first.format.name
         self.in_colour = colour_of(first)
-        self.colour = _clip_colour(self.in_colour, config)
+        self.colour = clip_colour(self.in_colour, config)
         table = None
         if self.in_colour.transfer in HDR_KINDS and config.hdr == "tonemap":
             table = f"{path}.cube"
@@ -131,13 +142,13 @@ class ClipWriter:
         sar = upright_sar(video.stream.sample_aspect_ratio, orientation)
         width, height = clip_size(framing.crop, sar, config.max_short_side)
         self.in_time_base = 1 / self.rate if self.rate else video.time_base
-        source = _buffer(self._alike(first), self.in_colour, self.in_time_base)
+        source = buffer(self._alike(first), self.in_colour, self.in_time_base)
         conversion = Conversion(
             decoded_size=self.size, source=self.in_colour, clip=self.colour, orientation=orientation, crop=framing.crop,
             size=(width, height), fps=config.fps, table=table,
             deinterlace=config.deinterlace and (is_interlaced or first.interlaced_frame),
         )  # fmt: skip
-        self.graph = _linked([source, *conversion.steps()])
+        self.graph = linked([source, *conversion.steps()])
         muxing = {"movflags": "+faststart", "fflags": "+bitexact"}
         self.container = av.open(path, "w", format="mp4", container_options=muxing)
         out_rate = Fraction(config.fps).limit_denominator(1001) if config.fps else self.rate
@@ -165,7 +176,7 @@ class ClipWriter:
         context.colorspace, context.color_range = self.colour.matrix, LIMITED
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
 
-    def _sound(self, video: Video) -> Sound | None:
+    def _sound(self, video: Source) -> Sound | None:
         """Read the sound of the clip's span; None where the source has none."""
         if not video.container.streams.audio:
             return None
@@ -239,7 +250,7 @@ def clip_size(crop: Crop, sar: Fraction, max_short_side: int | None) -> tuple[in
     return max(2, 2 * int(width * scale / 2 + 1e-6)), max(2, 2 * int(height * scale / 2 + 1e-6))
 
 
-def _clip_colour(source: Colour, config: EncodeConfig) -> Colour:
+def clip_colour(source: Colour, config: EncodeConfig) -> Colour:
     """Colour of a clip: the source's, in limited range; RGB becomes BT.709. HDR that is kept has ten bits."""
     is_hdr = source.transfer in HDR_KINDS
     if is_hdr and config.hdr == "tonemap":
@@ -261,7 +272,7 @@ def _pixel_format(colour: Colour) -> str:
 Step = tuple[str, str]  # a libavfilter filter and its arguments
 
 
-def _buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
+def buffer(first: Any, colour: Colour, time_base: Fraction) -> Step:
     """Return where frames enter. It must know their matrix and range: frames without them are converted as BT.601."""
     size = f"video_size={first.width}x{first.height}:pix_fmt={first.format.name}"
     tags = "" if colour.is_rgb else f":colorspace={colour.matrix}:range={colour.range}"
@@ -319,7 +330,8 @@ def _escaped(path: str) -> str:
     return "".join(f"\\{c}" if c in "\\:'" else c for c in path)
 
 
-def _linked(steps: Sequence[Step]) -> Any:
+def linked(steps: Sequence[Step]) -> Any:
+    """Return a graph of one chain of filters, which frames are pushed into and pulled from."""
     import av.filter
 
     graph = av.filter.Graph()

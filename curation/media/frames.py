@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -132,16 +132,26 @@ def read(mp4: bytes, needs: Sequence[Frames] = ()) -> tuple[ClipFacts, list[np.n
                 num_keyframes=sum(p.is_keyframe for p in packets),
                 has_audio=bool(container.streams.audio),
             )
-            return facts, _sample_packets(stream.codec_context, packets, shown, needs, facts)
+            def decode(wanted: set[int]) -> Iterator[VideoFrame]:
+                return decode_wanted(stream.codec_context, packets, wanted)
+
+            return facts, sample_shown(decode, shown, needs, facts)
     except av.error.FFmpegError as error:
         message = f"the clip ({len(mp4)} bytes) does not decode: {error.strerror}"
         raise MediaError("decode", message, str(error)) from error
 
 
-def _sample_packets(
-    context: VideoCodecContext, packets: list[Packet], shown: list[int], needs: Sequence[Frames], facts: ClipFacts
+def sample_shown(
+    frames_at: Callable[[set[int]], Iterator[VideoFrame]], shown: list[int], needs: Sequence[Frames], facts: ClipFacts
 ) -> list[np.ndarray]:
-    """Decode once, convert each wanted frame once for each geometry, and stack it where it is wanted."""
+    """Return one array for each need, as `sample` does; each wanted frame is converted once for each geometry.
+
+    Args:
+        frames_at: yields the frames with these presentation times, in their order; asked once.
+        shown: presentation times of all frames, ascending.
+        needs: the samplings.
+        facts: of the clip.
+    """
     from av.video.reformatter import VideoReformatter
 
     orders = [need.frame_indices(facts.num_frames, facts.fps) for need in needs]
@@ -152,7 +162,7 @@ def _sample_packets(
             users.setdefault(shown[i], set()).add(geometry)
     scalers = {geometry: VideoReformatter() for geometry in geometries}  # keeps its swscale context between frames
     pictures: dict[tuple[int, tuple[tuple[int, int], Color]], np.ndarray] = {}
-    for frame in decode_wanted(context, packets, set(users)):
+    for frame in frames_at(set(users)):
         for geometry in users[frame.pts]:
             pictures[frame.pts, geometry] = _convert(scalers[geometry], frame, *geometry)
     missing = users.keys() - {pts for pts, _ in pictures}

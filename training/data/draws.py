@@ -13,7 +13,7 @@ import numpy as np
 MASK = (1 << 64) - 1
 ROUNDS = 8
 """Half-rounds of the Feistel network; 4 give a pseudo-random permutation (Luby and Rackoff, 1988), with margin."""
-PERMUTE, OFFSET, OPTION, CONDITION, SPREAD, SIDE = range(1, 7)
+PERMUTE, OFFSET, OPTION, CONDITION, SPREAD, SIDE, PROMPT = range(1, 8)
 """Use of a random number: each use has a stream of its own."""
 
 

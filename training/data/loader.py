@@ -207,12 +207,16 @@ class Loader(IterableDataset[Batch]):
             seeds = [d.seed for d in micro.samples]
             batch = Batch(
                 latents, text, micro.task, micro.cond_frames, seeds, [d.clip_id for d in micro.samples],
-                total, step, index, dropped=dropped, bucket=micro.bucket.key, draws=draw(seeds, latents.shape),
-                ready=ready(),
+                total, step, index, dropped=dropped, captions=self._told(captions), bucket=micro.bucket.key,
+                draws=draw(seeds, latents.shape), ready=ready(),
             )  # fmt: skip
             if upsampled:
                 batch = PairBatch.of(batch, *upsampled)
         return batch.pinned() if self.portion.pin else batch
+
+    def _told(self, captions: list[str]) -> tuple[str, ...]:
+        """Return the captions where the objective wants them; elsewhere they may be hashes."""
+        return tuple(captions) if self.recipe.objective.wants_captions else ()
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""

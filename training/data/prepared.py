@@ -141,8 +141,9 @@ class _Form:
     @classmethod
     def of(cls, recipe: TrainRecipe, *, encodes: bool) -> _Form:
         """Return what a recipe's plan is like."""
-        encode = recipe.data.encode
-        return cls(not encodes or encode.text == "precomputed", not encodes or any(encode.stored), encodes)
+        encode, texts = recipe.data.encode, recipe.objective.wants_captions
+        hashes = not texts and (not encodes or encode.text == "precomputed")
+        return cls(hashes, not encodes or any(encode.stored), encodes)
 
 
 def _make(clips: Clips, recipe: TrainRecipe, place: Path, left_out: list[str] | None) -> None:

@@ -11,12 +11,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch._guards import active_fake_mode
+from torch.distributed import ProcessGroup, all_reduce
 from torch.distributed._functional_collectives import all_to_all_single_autograd, wait_tensor
 
 from reelwright.kernels.attention import permuted
 from reelwright.kernels.blocks import REMEMBERED, BlockGrid, constant_for_compile
 from reelwright.model.attention import Attend, Layout, dense_attention, set_attention
-from reelwright.training.batch import B, Batch
+from reelwright.training.batch import B, Batch, Strip, TokenStrip
 from reelwright.training.distributed.partial_attention import piece_backend, whole_backend
 from reelwright.training.distributed.strips import Strips, TokenStrips, attention_types
 from reelwright.training.distributed.world import World
@@ -55,6 +56,31 @@ def share_again(model: nn.Module, batch: Batch, patch: tuple[int, int, int]) -> 
     strips = getattr(model, STRIPS, None)
     if batch.strip is not None and strips is not None:
         ContextParallel(strips).share(batch, patch)
+
+
+def share_by(model: nn.Module, batch: B, patch: tuple[int, int, int]) -> B:
+    """Return a batch with the part that this rank computes, by the strips of a DiT's attention; without, unchanged."""
+    strips = getattr(model, STRIPS, None)
+    return batch if strips is None else ContextParallel(strips).share(batch, patch)
+
+
+def joined(
+    part: Tensor, strip: Strip | TokenStrip, sides: tuple[int, int], patch: tuple[int, int, int], group: ProcessGroup
+) -> Tensor:
+    """Return whole latents [..., H, W] on every rank of a context group from the parts that strips cut.
+
+    Args:
+        part: this rank's, as `Strip.cut` returned it.
+        strip: where it lies.
+        sides: (H, W).
+        patch: latent frames, rows and columns of a token.
+        group: the ranks that have the other parts.
+    """
+    places = strip.cut(torch.arange(sides[0] * sides[1]).view(sides), patch).flatten().to(part.device)
+    whole = part.new_zeros(*part.shape[:-2], sides[0] * sides[1])
+    whole[..., places] = part.flatten(-2)
+    all_reduce(whole, group=group)
+    return whole.unflatten(-1, sides)
 
 
 def context_parallel(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from reelwright.annotate.contract import Resources
+from reelwright.annotate.contract import Resources, deciding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,19 +63,40 @@ class Reward(ABC):
         return ()
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that hold the keys it needs: read where a run starts, and set in its own process."""
+        return ()
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Name -> value of its fields."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Parameters that decide a number: all but those declared with `annotate.contract.runtime`."""
+        return deciding(self)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything that decides a number, the same on every machine."""
-        deciding = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("runtime")}
-        parts = {"name": self.name, "version": self.version, "parameters": deciding, "models": self.models}
+        parts = {"name": self.name, "version": self.version, "parameters": self.deciding, "models": self.models}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def prepare(self) -> None:  # noqa: B027
+    def describe(self) -> dict[str, Any]:
+        """Return name, version, fingerprint, parameters that decide and models, as JSON has them, for lineage."""
+        told = {
+            "name": self.name,
+            "version": self.version,
+            "fingerprint": self.fingerprint,
+            "parameters": self.deciding,
+            "models": list(self.models),
+        }
+        return json.loads(json.dumps(told, default=str))
+
+    def prepare(self) -> None:
         """Load its models: called once per process, before the first videos. An exception ends the run's start."""
+        return None
 
     @abstractmethod
     def __call__(self, videos: Sequence[Video]) -> list[Score]:

@@ -26,7 +26,12 @@ class Scorer(Protocol):
         """Return by label: name, version, fingerprint, parameters and models of each reward, for lineage."""
 
     def figures(self) -> dict[str, float]:
-        """Return what was counted since the last call: seconds busy and idle, restarts, of the whole pool."""
+        """Return what was counted since the last call.
+
+        Returns:
+            `busy_s` and `idle_s`: seconds of all processes or threads together. `restarts`: of lost processes. Per
+            label: `LABEL/busy_s`, and `LABEL/failed`, the number of its scores that are `Unscored`.
+        """
 
     def close(self) -> None:
         """Let everything go."""

@@ -1,11 +1,14 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from reelwright.model.config import Part
+from reelwright.model.config import Part, TimestepShift
 from reelwright.training.registry import ObjectiveConfig
+
+if TYPE_CHECKING:
+    from reelwright.training.rewards.contract import Reward
 
 
 class RewardUse(Part):
@@ -16,27 +19,99 @@ class RewardUse(Part):
     parameters: dict[str, Any] = Field({}, description="of the reward")
 
 
-class RolloutConfig(ObjectiveConfig):
-    """Rollouts: groups of videos of one prompt and one initial noise, scored by rewards."""
+class RolloutConfig(TimestepShift, ObjectiveConfig):
+    """Rollouts: groups of videos of one prompt, scored by rewards."""
 
     rewards: dict[str, RewardUse] = Field({}, description="label: the rewards that are optimised, at least one")
     held_out: dict[str, RewardUse] = Field(
         {}, description="label: rewards that are scored and logged, and never optimised"
     )
+    prompts: str = Field("", description="file of prompts, one per line, in place of the captions of the snapshot")
     group: int = Field(4, ge=2, description="videos of a group")
     steps: int = Field(16, ge=2, description="sampling steps of a rollout")
-    guidance: float = Field(4.0, ge=1, description="CFG-zero* scale of rollouts and of the trained pass; 1: none")
+    critical: int = Field(6, ge=1, description="the stochastic step is drawn from so many first ones")
+    noise: float = Field(1.0, gt=0, description="a of the stochastic step's noise, min(a √(tΔ / (1 - t)), noise_cap)")
+    noise_cap: float = Field(0.45, gt=0, description="largest size of that noise")
+    guidance: float = Field(4.0, ge=1, description="scale of rollouts and of the trained pass; 1: none")
+    rule: Literal["cfg-zero", "cfg"] = Field("cfg-zero", description="of the guidance")
     negative: str = Field("", description="negative prompt of the guidance")
+    videos_at_once: int = Field(
+        0, ge=0, description="videos per pass of the network once a group's ways part; 0: all of a micro-batch"
+    )
+    deviation: Literal["largest", "group"] = Field(
+        "largest", description="advantages are divided by: the largest deviation of all groups, or each group's own"
+    )
     advantage_clip: float = Field(5.0, ge=0, description="largest size of an advantage; 0: any")
+    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of clean frames, for validation alone")
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a reward's scores that may fail in a step before the run stops"
     )
 
     @model_validator(mode="after")
-    def _check_rewards(self) -> "RolloutConfig":
+    def _check(self) -> "RolloutConfig":
         if not self.rewards:
             raise ValueError("rewards must name at least one reward, as in rewards: {sharpness_standin: {weight: 1}}")
         both = sorted(set(self.rewards) & set(self.held_out))
         if both:
             raise ValueError(f"{both[0]!r} is under rewards and held_out; a reward that is optimised is no evaluator")
+        if self.critical >= self.steps:
+            raise ValueError(
+                f"critical {self.critical} must be below steps {self.steps}: noise of the last step would stay in the "
+                "video"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> "RolloutConfig":
+        self.load_rewards()
+        return self
+
+    def load_rewards(self) -> "dict[str, Reward]":
+        """Return the rewards of the run by label, optimised ones first, then held-out ones; no model is loaded.
+
+        Raises:
+            ValueError: a kind is unknown, or has no such parameter.
+        """
+        from reelwright.training.rewards.registry import load
+
+        found = {}
+        for section, uses in (("rewards", self.rewards), ("held_out", self.held_out)):
+            for label, use in uses.items():
+                try:
+                    found[label] = load(use.kind or label, use.parameters)
+                except ValueError as error:
+                    raise ValueError(f"{section}.{label}: {error}") from None
+        return found
+
+    def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
+        return hash(self.model_dump_json())
+
+    @property
+    def wants_captions(self) -> bool:
+        """Rewards read the captions, or the file's prompts."""
+        return True
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of all rewards, those that are optimised first."""
+        return (*self.rewards, *self.held_out)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights of the rewards that are optimised."""
+        return tuple(use.weight for use in self.rewards.values())
+
+    @property
+    def guided_passes(self) -> int:
+        """Passes of the network, of one sample, that a guided prediction takes."""
+        return 1 if self.guidance == 1 else 2
+
+    @property
+    def critical_mean(self) -> float:
+        """Mean index of the stochastic step."""
+        return (self.critical - 1) / 2
+
+    @property
+    def shared_calls(self) -> float:
+        """Guided predictions, of one sample, that a group takes where what it shares is computed once; in the mean."""
+        return self.critical_mean + 1 + self.group * (self.steps - 1 - self.critical_mean)

@@ -82,7 +82,7 @@ class Grid:
         return (self.sigmas[:-1] - t.double()[:, None].cpu()).abs().argmin(1)
 
 
-def shift_of(batch: Batch, config: DistillationConfig, patch: tuple[int, int, int]) -> float:
+def shift_of(batch: Batch, config: TimestepShift, patch: tuple[int, int, int]) -> float:
     """Return the shift of a batch's noise levels, by its noisy tokens, as base training has it."""
     _, _, frames, height, width = batch.latents.shape
     return config.timestep_shift((frames - batch.cond_frames) * (height // patch[1]) * (width // patch[2]))

@@ -20,6 +20,9 @@ from reelwright.training.objectives.distilling.distillation import DistillationC
 from reelwright.training.objectives.distilling.roles import BASE, Roles
 from reelwright.training.recipe import TrainRecipe
 
+SENT_AT_ONCE = 64
+"""Texts whose states travel together from the rank that encodes them."""
+
 
 class Teacher:
     """The velocity that a student learns, without gradients."""
@@ -52,18 +55,31 @@ class Teacher:
             if self.guidance.is_off or self.negative is None:
                 return with_prompt
             without = self.roles.velocity(x, t, batch, text=repeated(self.negative, len(x)))
-        return self._guided(with_prompt, without, batch.cond_frames)
+        return guided(with_prompt, without, self.guidance, clean=batch.cond_frames, group=self.group)
 
-    def _guided(self, cond: Tensor, uncond: Tensor, clean: int) -> Tensor:
-        """Guide as the sampler does, on the noisy frames of whole samples: CFG-zero* fits u to c over all strips."""
-        if self.guidance.rule == "cfg":
-            return cfg(cond, uncond, self.guidance.scale)
-        c, u = (v[:, :, clean:].flatten(1) for v in (cond, uncond))
-        products = torch.stack(((c * u).sum(1), u.square().sum(1)))
-        if self.group is not None:
-            dist.all_reduce(products, group=self.group)
-        fit = products[0] / products[1].clamp_min(1e-8)
-        return cfg(cond, uncond * fit.view(-1, 1, 1, 1, 1), self.guidance.scale)
+
+def guided(
+    cond: Tensor, uncond: Tensor, guidance: Guidance, *, clean: int, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """Guide as the sampler does, on the noisy frames of whole samples: CFG-zero* fits u to c over all strips.
+
+    Gradients flow through both predictions, and not through the fit.
+
+    Args:
+        cond: prediction with the prompt, [B, C, T, H, W] of a strip.
+        uncond: without it.
+        guidance: rule and scale.
+        clean: first frames, which do not count.
+        group: the ranks that share a sample's tokens.
+    """
+    if guidance.rule == "cfg":
+        return cfg(cond, uncond, guidance.scale)
+    c, u = (v.detach()[:, :, clean:].flatten(1) for v in (cond, uncond))
+    products = torch.stack(((c * u).sum(1), u.square().sum(1)))
+    if group is not None:
+        dist.all_reduce(products, group=group)
+    fit = products[0] / products[1].clamp_min(1e-8)
+    return cfg(cond, uncond * fit.view(-1, 1, 1, 1, 1), guidance.scale)
 
 
 def make_teacher(config: DistillationConfig, roles: Roles, recipe: TrainRecipe, world: World) -> Teacher:
@@ -91,15 +107,18 @@ def encode_texts(texts: Sequence[str], recipe: TrainRecipe, world: World) -> Pac
     tokens = min(recipe.text.tokens, recipe.model.text_tokens)
     if active_fake_mode() is not None:
         return pack_text([torch.empty(tokens, recipe.model.caption_channels, dtype=dtype) for _ in texts], tokens)
-    sent = None
-    if world.is_first:
-        encoder = load_text_encoder(recipe.text, device=str(world.device))
-        made = encoder.encode(list(texts))
-        sent = [
-            [list(one.shape), base64.b64encode(to_bytes(one, recipe.data.store_dtype)).decode("ascii")] for one in made
+    encoder = load_text_encoder(recipe.text, device=str(world.device)) if world.is_first else None
+    found: list[Tensor] = []
+    for first in range(0, len(texts), SENT_AT_ONCE):
+        sent = None
+        if encoder is not None:
+            made = encoder.encode(list(texts[first : first + SENT_AT_ONCE]))
+            sent = [
+                [list(one.shape), base64.b64encode(to_bytes(one, recipe.data.store_dtype)).decode("ascii")]
+                for one in made
+            ]
+        found += [
+            torch.frombuffer(bytearray(base64.b64decode(data)), dtype=dtype).view(shape)
+            for shape, data in world.broadcast(sent)
         ]
-    found = [
-        torch.frombuffer(bytearray(base64.b64decode(data)), dtype=dtype).view(shape)
-        for shape, data in world.broadcast(sent)
-    ]
     return pack_text(found, tokens)

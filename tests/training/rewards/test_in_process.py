@@ -1,0 +1,94 @@
+"""Rewards in this process: every video has a finite number or a stated failure, whatever a reward does."""
+
+import pickle
+import threading
+
+import pytest
+
+from reelwright.training.errors import TrainError
+from reelwright.training.rewards.calling import score
+from reelwright.training.rewards.contract import Unscored
+from reelwright.training.rewards.in_process import InProcess
+from tests.training.rewards.made_up import Level, Spoiler, Unready, Waiting, video
+
+
+def test_scores_come_in_the_order_of_the_videos_at_most_a_batch_per_call() -> None:
+    assert score(Level(batch=3), [video(level) for level in range(10)]) == [float(level) for level in range(10)]
+    assert score(Level(), []) == []
+
+
+def test_whatever_is_no_finite_number_is_a_stated_failure() -> None:
+    found = score(Level(batch=9), [video(level) for level in (90, 91, 92, 93, 94, 95, 7)])
+    assert found == [
+        Unscored("level is nan"),
+        Unscored("level is inf"),
+        Unscored("level returned NoneType 'None' in place of a number"),
+        Unscored("too dull"),
+        Unscored("level returned bool 'True' in place of a number"),
+        2.5,
+        7.0,
+    ]
+    assert type(found[5]) is float
+
+
+def test_an_exception_or_a_wrong_number_of_scores_fails_its_own_call_alone() -> None:
+    found = score(Level(batch=2), [video(level) for level in (1, 99, 3, 98, 5)])
+    assert found[:2] == [Unscored("level: OSError: the disk is")] * 2
+    assert found[2:4] == [Unscored("level returned 1 scores for 2 videos")] * 2
+    assert found[4] == 5.0
+
+
+def test_a_reward_cannot_change_the_frames_that_others_see() -> None:
+    mine = video(7)
+    (found,) = score(Spoiler(), [mine])
+    assert isinstance(found, Unscored)
+    assert (mine.frames == 7).all()
+    mine.frames[:] = 8  # still the caller's
+
+
+def test_rewards_run_beside_each_other_while_the_caller_goes_on() -> None:
+    waiting = Waiting()
+    waiting.__dict__.update(go=threading.Event(), threads=set())
+    scorer = InProcess({"slow": waiting, "level": Level()})
+    first = scorer.submit([video(1), video(2)])
+    second = scorer.submit([video(3)])
+    assert second.futures["level"].result(60) == [3.0]  # though "slow" has not answered yet
+    assert not first.futures["slow"].done()
+    waiting.go.set()
+    assert first.result() == {"slow": [1.0, 1.0], "level": [1.0, 2.0]}
+    assert second.result() == {"slow": [1.0], "level": [3.0]}
+    assert len(waiting.threads) == 1
+    scorer.close()
+
+
+def test_failures_and_seconds_are_counted_per_label_since_the_last_call() -> None:
+    scorer = InProcess({"a": Level(batch=1), "b": Spoiler()})
+    scorer.submit([video(99), video(1), video(90)]).result()
+    figures = scorer.figures()
+    assert (figures["a/failed"], figures["b/failed"], figures["restarts"]) == (2, 3, 0)
+    assert figures["a/busy_s"] > 0
+    assert figures["busy_s"] == pytest.approx(figures["a/busy_s"] + figures["b/busy_s"])
+    assert figures["idle_s"] >= 0
+    again = scorer.figures()
+    assert (again["a/failed"], again["busy_s"]) == (0, 0)
+    scorer.close()
+
+
+def test_a_reward_that_cannot_be_prepared_ends_the_start_with_a_sentence() -> None:
+    with pytest.raises(TrainError, match=r"reward 'held' \(unready\) cannot start: weights.safetensors is not there"):
+        InProcess({"held": Unready()})
+
+
+def test_a_reward_travels_to_another_process_and_tells_what_it_is() -> None:
+    reward = pickle.loads(pickle.dumps(Level(batch=5)))
+    assert reward == Level(batch=5)
+    scorer = InProcess({"x": reward})
+    told = scorer.describe()["x"]
+    assert told == {
+        "name": "level",
+        "version": 1,
+        "fingerprint": Level(batch=5).fingerprint,
+        "parameters": {"batch": 5},
+        "models": [],
+    }
+    scorer.close()

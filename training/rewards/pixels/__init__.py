@@ -1,0 +1,1 @@
+"""Measures of a video's pixels, which rewards share."""

@@ -1,0 +1,188 @@
+"""A run's batches made of its own videos: rolled out, decoded, scored while the next ones are made, and compared.
+
+A step's micro-batches from the snapshot give prompts, shapes, clean frames and seeds. All are rolled out by the weights
+of that step before the first is trained on, since an advantage is a comparison with all groups of all ranks. Nothing is
+kept from step to step, so a run that is resumed makes the same rollouts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from reelwright.training.batch import Batch
+from reelwright.training.distributed.parallel import autocast
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.rewards.contract import Score, Unscored, Video
+from reelwright.training.rewards.scoring import Pending, Scorer
+from reelwright.training.rl.advantages import Advantages, advantages
+from reelwright.training.rl.batch import RolloutBatch
+from reelwright.training.rl.config import RewardUse, RolloutConfig
+from reelwright.training.rl.figures import Tally, score_figures
+from reelwright.training.rl.paths import Made, Paths
+from reelwright.training.rl.prompts import Prompts, prompts_of
+from reelwright.training.rl.scores import ScoreTable, gathered, refuse_failures
+from reelwright.training.rl.videos import Decoder
+
+if TYPE_CHECKING:
+    from reelwright.training.loop import Data, Hooks
+    from reelwright.training.recipe import TrainRecipe
+
+NOT_FINITE = Unscored("the video is not finite: the network gave nan or infinity")
+
+
+class RollsOut(Protocol):
+    """The part of an objective that makes samples of prompts, and micro-batches of samples."""
+
+    paths: Paths
+
+    def roll(self, batch: Batch) -> Made:
+        """Make a group per sample of a batch, on its device. All ranks call it together."""
+
+    def micro_batches(self, batch: Batch, made: Made, advantages: Tensor) -> list[RolloutBatch]:
+        """Return what is trained on. advantages: [B, G] of the groups; all tensors lie on the CPU."""
+
+
+@dataclass
+class _Group:
+    """Groups of a micro-batch, under way. waiting: the scores of the samples that this rank has decoded."""
+
+    batch: Batch
+    made: Made
+    decoded: list[int]
+    videos: list[Video | None]
+    waiting: Pending | None
+
+
+@dataclass
+class Rollouts:
+    """The loop's data, of `grpo` and its like. inner: the snapshot's batches."""
+
+    inner: Data[Batch]
+    objective: RollsOut
+    config: RolloutConfig
+    recipe: TrainRecipe
+    world: World
+    scorer: Scorer
+    prompts: Prompts
+    decoder: Decoder
+    owns_scorer: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+    def batches(self, start_step: int) -> Iterator[RolloutBatch]:
+        """Yield this rank's batches from a step on; a step is rolled out when its first one is asked for."""
+        inner = self.inner.batches(start_step)
+        count = self.recipe.data.batches_per_step // self.world.data_size
+        try:
+            while micros := list(islice(inner, count)):
+                yield from self._step(micros)
+        finally:
+            if self.owns_scorer:
+                self.scorer.close()
+
+    def validation(self) -> Sequence[Batch]:
+        """Return the snapshot's held-out batches, on which a drift from the data shows."""
+        return self.inner.validation()
+
+    def _step(self, micros: list[Batch]) -> list[RolloutBatch]:
+        groups = [self._begin(self.prompts.of(batch)) for batch in micros]
+        with self.tally.timing("wait_s"):
+            table, most = self._scores(groups)
+        config, labels = self.config, self.config.labels
+        weights = [*config.weights, *[0.0] * len(config.held_out)]
+        ids = table.rows // config.group
+        found = advantages(
+            ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation
+        )  # fmt: skip
+        figures = score_figures(labels, tuple(config.rewards), table, found)
+        figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
+        made = [self._trained(group, table, found, most) for group in groups]
+        for batch in (out := [batch for batches in made for batch in batches]):
+            batch.figures = figures
+        return out
+
+    def _begin(self, batch: Batch) -> _Group:
+        """Roll out the groups of a micro-batch and hand this rank's videos to the rewards."""
+        with self.tally.timing("network_s"), autocast(self.recipe.compute, self.world.device):
+            made = self.objective.roll(batch.to(self.world.device))
+        with self.tally.timing("decode_s"):
+            flat = made.latents.flatten(0, 1)
+            prompts = [prompt for prompt in batch.captions for _ in range(self.config.group)]
+            mine = self.decoder.mine(len(flat))
+            videos = self.decoder.videos(flat[mine], [prompts[i] for i in mine], batch)
+        whole = [video for video in videos if video is not None]
+        return _Group(batch, made.cpu(), mine, videos, self.scorer.submit(whole) if whole else None)
+
+    def _scores(self, groups: list[_Group]) -> tuple[ScoreTable, int]:
+        """Wait for all scores; return those of all ranks, and how many groups a micro-batch has at most."""
+        labels = self.config.labels
+        most = int(self.world.max([max(len(group.batch.seeds) for group in groups)])[0])
+        mine: dict[int, dict[str, Score]] = {}
+        why: dict[str, str] = {}
+        for group in groups:
+            found = group.waiting.result() if group.waiting else {label: [] for label in labels}
+            scored = iter(range(len(group.videos)))
+            first = group.batch.micro * most * self.config.group
+            for place, video in zip(group.decoded, group.videos, strict=True):
+                at = next(scored) if video is not None else -1
+                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in labels}
+        for scores in mine.values():
+            why |= {label: score.why for label, score in scores.items() if isinstance(score, Unscored)}
+        rows = self.recipe.data.batches_per_step * most * self.config.group
+        table = gathered(mine, labels, rows, self.world)
+        refuse_failures(table, labels, self.config.max_failed, why)
+        return table, most
+
+    def _trained(self, group: _Group, table: ScoreTable, found: Advantages, most: int) -> list[RolloutBatch]:
+        batch, size = group.batch, self.config.group
+        first = group.batch.micro * most * size
+        at = torch.searchsorted(table.rows, torch.arange(first, first + len(batch.seeds) * size))
+        return self.objective.micro_batches(batch, group.made, found.values[at].float().view(-1, size))
+
+
+def make_rollouts(
+    inner: Data[Batch], objective: RollsOut, config: RolloutConfig, recipe: TrainRecipe, world: World, hooks: Hooks
+) -> Rollouts:
+    """Make the batches of a run. Every rank calls it.
+
+    Args:
+        inner: the snapshot's batches.
+        objective: makes samples, and micro-batches of them.
+        config: the objective's settings.
+        recipe: of the run.
+        world: this rank and the others.
+        hooks: of the run; without a scorer, rewards are computed in this process.
+
+    Raises:
+        TrainError: prompts or rewards cannot be had.
+    """
+    prompts = prompts_of(config.prompts, recipe, world)
+    scorer = hooks.scorer or scorer_here({**config.rewards, **config.held_out})
+    return Rollouts(
+        inner, objective, config, recipe, world, scorer, prompts, Decoder(recipe, world),
+        owns_scorer=hooks.scorer is None,
+    )  # fmt: skip
+
+
+def scorer_here(uses: dict[str, RewardUse]) -> Scorer:
+    """Return the rewards of a recipe in this process.
+
+    Raises:
+        TrainError: there is no such reward, or it has no such parameter.
+    """
+    from reelwright.training.rewards.in_process import InProcess
+    from reelwright.training.rewards.registry import load
+
+    rewards: dict[str, Any] = {}
+    for label, use in uses.items():
+        try:
+            rewards[label] = load(use.kind or label, use.parameters)
+        except ValueError as error:
+            raise TrainError(f"objective.rewards: {label}: {error}") from error
+    return InProcess(rewards)
