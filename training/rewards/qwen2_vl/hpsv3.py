@@ -103,7 +103,7 @@ class HPSv3Reward(Qwen2VLReward):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride < 1:
-            raise ValueError(f"{self.name}: stride = {self.stride}; it must be at least 1")
+            raise ValueError(f"stride = {self.stride}; it must be at least 1")
 
     @property
     def resources(self) -> Resources:
