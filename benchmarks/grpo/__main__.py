@@ -1,7 +1,7 @@
 """GRPO's stochastic step on a toy with exact velocity, and a tiny policy that learns from computed rewards.
 
     python -m benchmarks.grpo [--steps 16] [--shift 12] [--tau 0.45] [--critical 0 3] [--samples 400000]
-    python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet grpo.png]
+    python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet SHEET.png] [--plot CURVES.png]
 
 The toy: data N(0.7, 0.5²) and its exact velocity, in float64. Prints per step level, noise, κ and the weights of the
 policy's loss; the largest error of the gradients against autograd; the spread of samples of the ODE, of one stochastic

@@ -85,6 +85,16 @@ class MemoryEstimate:
         """Bytes at the peak, of training or of sampling."""
         return max(sum(self.bytes.values()), self.sampling)
 
+    @property
+    def tokens(self) -> int:
+        """Of a step, over all ranks, at most."""
+        return max(self.tokens_of(bucket) for bucket in buckets_of(self.recipe.data))
+
+    def tokens_of(self, bucket: Bucket) -> int:
+        """Of a step whose micro-batches are all of one bucket."""
+        data, model = self.recipe.data, self.recipe.model
+        return batch_size(bucket, data, model) * bucket.tokens(model.patch_size) * data.batches_per_step
+
     def seconds(self, *, mfu: float, peak_flops: float) -> float:
         """Estimate the time of a step. peak_flops: of one rank's device."""
         return self.flops / (mfu * peak_flops * self.ranks)
