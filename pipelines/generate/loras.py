@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import UserError
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.weights.convert import lora_file
+
+if TYPE_CHECKING:
+    from reelwright.training.recipe import TrainRecipe
 
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
@@ -99,6 +102,36 @@ def check_refinement(lora: LoRA) -> None:
     if lora.objective not in (None, REFINEMENT):
         purpose = PURPOSE.get(lora.objective or "", f"objective {lora.objective}")
         raise UserError(f"{lora.file} is for {purpose}, not for refinement; name a refinement LoRA to refine with")
+
+
+def check_network(path: Path, recipe: "TrainRecipe | None", loras: Sequence[LoRA], *, refines: bool) -> None:
+    """Check that a network can sample, with these LoRAs, and refine after it.
+
+    A run's adapter is part of its network, so it counts as the LoRAs do.
+
+    Args:
+        path: of the network, for messages.
+        recipe: that it was trained by; None: it is published.
+        loras: that it samples with.
+        refines: whether another LoRA refines with it afterwards.
+
+    Raises:
+        UserError: it was trained for something that excludes one of these.
+    """
+    kind = recipe.objective.kind if recipe is not None else ""
+    if kind == REFINEMENT:
+        raise UserError(
+            f"{path} was trained for refinement and does not sample from noise; refine a video with it: reel refine "
+            f"VIDEO {path} --out OUT.mp4"
+        )
+    other = next((lora for lora in loras if lora.objective in PURPOSE), None)
+    if kind not in PURPOSE or not (other or refines):
+        return
+    what = "the LoRA of --refine" if other is None else f"--lora {other.file} (for {PURPOSE[other.objective or '']})"
+    raise UserError(
+        f"{path} was trained for {PURPOSE[kind]}, and its adapter excludes {what}, as each was trained on the base "
+        f"alone; give the base, and --lora with the adapter (reel checkpoint export {path} OUT --lora)"
+    )
 
 
 def sha256(path: Path) -> str:

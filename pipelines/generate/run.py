@@ -170,6 +170,7 @@ def generate(
 
     Raises UserError or ModelError.
     """
+    _check_stages(loaded, request)
     paths = out_paths(request.out, len(request.seeds))
     given = request.initial.frames.expand(len(paths), -1, -1, -1, -1) if request.initial else None
     rows: list[list[str]] = []
@@ -189,6 +190,16 @@ def generate(
         if request.refine is not None:
             return _refined(loaded, request, request.refine, parts, rows, about, on_refine)
         return write_videos(parts, paths, request.fps, about)
+
+
+def _check_stages(loaded: Loaded, request: Request) -> None:
+    """Raise UserError for a second stage that the first one's LoRAs, merged for good, would stay on in."""
+    merged = [one["file"] for one in loaded.about["loras"]]
+    if request.refine is not None and request.refine.lora is None and merged:
+        raise UserError(
+            f"refinement without a LoRA of its own would keep the first stage's LoRA {merged[0]} on; name a refinement "
+            "LoRA, or refine the finished video with refinement's own network: reel refine"
+        )
 
 
 @contextmanager

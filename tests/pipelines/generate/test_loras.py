@@ -5,14 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from reelwright.errors import UserError
 from reelwright.model.checkpoint import save_model
 from reelwright.model.config import LoRAConfig
-from reelwright.model.lora.adapters import add_lora
-from reelwright.pipelines.generate.loras import LoRA, check_stack, find_lora
+from reelwright.model.lora.adapters import add_lora, load_lora
+from reelwright.model.lora.layers import lora_layers
+from reelwright.model.sampling.settings import Settings
+from reelwright.pipelines.generate.loras import LoRA, check_network, check_stack, find_lora
+from reelwright.pipelines.generate.refine import SecondStage, refining
+from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, generate, load
+from reelwright.training.recipe import TrainRecipe
 from tests.pipelines.generate.lora_files import loras, save_adapter
-from tests.pipelines.generate.test_generate import MODEL, here, network
+from tests.pipelines.generate.test_generate import MODEL, here, network, run
 
-__all__ = ["here", "loras"]  # fixtures
+__all__ = ["here", "loras", "run"]  # fixtures
+
+PAIR = {"data": {"pair": {"first_stage": "64p"}, "sizes": ["128p"], "frames": [9]}}
 
 Invoke = Callable[..., Any]
 
@@ -61,3 +71,38 @@ def test_loras_of_one_purpose_go_with_any_style(tmp_path: Path) -> None:
     style, quick = LoRA(tmp_path / "style.safetensors"), LoRA(tmp_path / "q.safetensors", 1, "dmd", 4)
     check_stack([style, quick, style])
     assert quick.sampling["steps"] == 4
+
+
+def test_a_network_s_own_adapter_counts_as_its_loras_do(tmp_path: Path) -> None:
+    """A run's adapter is merged into its network, where no second stage can take it off."""
+
+    def trained(kind: str) -> TrainRecipe:
+        return TrainRecipe(model=MODEL, init="base", lora=LoRAConfig(rank=2), objective={"kind": kind}, **PAIR)
+
+    place, quick, style = Path("runs/quick"), LoRA(tmp_path / "q", 1, "consistency"), LoRA(tmp_path / "style")
+    for recipe in (None, TrainRecipe(model=MODEL)):
+        check_network(place, recipe, [quick, style], refines=True)
+    check_network(place, trained("cfg_distillation"), [style], refines=False)
+    for loras_, refines, says in (([quick], False, "--lora"), ([], True, "the LoRA of --refine")):
+        with pytest.raises(UserError, match=f"its adapter excludes {says}.*reel checkpoint export runs/quick OUT"):
+            check_network(place, trained("cfg_distillation"), loras_, refines=refines)
+    with pytest.raises(UserError, match="does not sample from noise; .* reel refine VIDEO runs/quick"):
+        check_network(place, trained("refinement"), [], refines=False)
+
+
+def test_a_second_stage_without_a_lora_does_not_keep_the_first_one_s(
+    run: Path, loras: Path, here: Invoke, tmp_path: Path
+) -> None:
+    loaded = load(find_source(run), LoadOptions(loras=[find_lora(loras / "quick", 1, tmp_path)]))
+    settings = Settings.of(width=64, height=48, frames=9, steps=1, overlap=5)
+    request = Request([["a dog"]], [0], settings, tmp_path / "x.mp4", 12, refine=SecondStage(None))
+    with pytest.raises(UserError, match="would keep the first stage's LoRA .*quick.* on; name a refinement LoRA"):
+        generate(loaded, request)
+    assert not list(tmp_path.iterdir())
+
+    model = load(find_source(run), LoadOptions()).generator
+    load_lora(model.model, loras / "quick" / "lora.safetensors", name="style")
+    adapters = [layer.lora["style"] for _, layer in lora_layers(model.model)]
+    with refining(model, SecondStage(None)):
+        assert all(adapter.strength == 0 for adapter in adapters)
+    assert all(adapter.strength == 1 for adapter in adapters)

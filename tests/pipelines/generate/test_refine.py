@@ -136,6 +136,7 @@ REFUSED = {
     "distilled refines": (("--refine", "L/quick"), "is for sampling in few steps, not for refinement"),
     "no lora": (("--refine", "nowhere"), "there is no LoRA file nowhere"),
     "a run": (("--refine", "RUN"), "is a run; write its LoRA first: reel checkpoint export"),
+    "empty": (("--refine", ""), "--refine is empty; name a refinement LoRA"),
     "picture": (("--refine", "L/fine", "--frames", "1", "--out", "x.png"), "--refine is for videos"),
     "to without": (("--to", "480p"), "--to is of refinement; add --refine LORA"),
     "no size": (("--refine", "L/fine", "--to", "huge"), "'huge' is no size to refine to"),
