@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import UserError
+from reelwright.model.config import TimestepShift
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.weights.convert import lora_file
 
@@ -30,12 +31,17 @@ PURPOSE = {
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA file. objective: that it was trained with, as far as its name or the record beside it says."""
+    """A LoRA file, and what its name or the record beside it says.
+
+    objective: that it was trained with. steps: that a distilled one samples in. law: of the shift that it is sampled
+    by; None: unknown, as of the published files.
+    """
 
     file: Path
     weight: float = 1.0
     objective: str | None = None
     steps: int | None = None
+    law: TimestepShift | None = None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -71,9 +77,19 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
         if (name / "checkpoints").is_dir() or (name / "checkpoint.json").is_file():
             raise UserError(f"{name} is a run; write its LoRA first: reel checkpoint export {name} OUT --lora")
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
-    trained = _trained(found)
+    record = _record(found)
+    trained = record.get("objective", {})
     steps = trained.get("steps") or trained.get("phases")
-    return LoRA(found, weight, trained.get("kind"), steps if isinstance(steps, int) else None)
+    return LoRA(found, weight, trained.get("kind"), steps if isinstance(steps, int) else None, _law(record))
+
+
+def shifting(loras: Sequence[LoRA]) -> LoRA | None:
+    """Return the LoRA whose shift is sampled by: the distilled one's, else the last that says one; None: none does."""
+    known = [lora for lora in loras if lora.law is not None]
+    distilled = [lora for lora in loras if lora.sampling]
+    if distilled:
+        known = [lora for lora in known if lora.sampling]
+    return known[-1] if known else None
 
 
 def check_stack(loras: Sequence[LoRA]) -> None:
@@ -152,15 +168,26 @@ def _published(name: Path, beside: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _trained(file: Path) -> Mapping[str, Any]:
-    """Return the settings of the objective, from the record beside a file, or beside the file that it was made from."""
+def _law(record: Mapping[str, Any]) -> TimestepShift | None:
+    """Return the law of the shift in a record; older ones have it among the objective's settings alone."""
+    for said in (record.get("sampling"), record.get("objective")):
+        if isinstance(said, Mapping) and "shift_at_reference" in said:
+            return TimestepShift(**{name: said[name] for name in TimestepShift.model_fields if name in said})
+    return None
+
+
+def _record(file: Path) -> Mapping[str, Any]:
+    """Return what is known of a training, from the record beside a file, or beside the file that it was made from.
+
+    Its `objective` has the settings of the objective, its `sampling` the law of the shift.
+    """
     for _ in range(MOST_COPIES):
         if file.stem in PUBLISHED:
-            return {"kind": PUBLISHED[file.stem]}
+            return {"objective": {"kind": PUBLISHED[file.stem]}}
         note = read_note(file)
         if note is None or note.get("kind") != "lora":
             break
         if isinstance(note.get("objective"), Mapping):
-            return note["objective"]
+            return note
         file = Path(str(note.get("source", "")))
     return {}

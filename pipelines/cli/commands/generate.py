@@ -94,7 +94,9 @@ def generate(
         refine=stage,
     )
     if not output.quiet:
+        shifts = asked.shifting(loras)
         notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]
+        notes += [f"the shift is that of {shifts.file}, as it was trained; --shift for another"] if shifts else []
         say(*filter(None, [*notes, _summary(source, request, loaded.about)]))
     _run(loaded, request, output.quiet)
 

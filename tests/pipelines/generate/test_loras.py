@@ -9,10 +9,11 @@ import pytest
 
 from reelwright.errors import UserError
 from reelwright.model.checkpoint import save_model
-from reelwright.model.config import LoRAConfig
+from reelwright.model.config import LoRAConfig, TimestepShift
 from reelwright.model.lora.adapters import add_lora, load_lora
 from reelwright.model.lora.layers import lora_layers
 from reelwright.model.sampling.settings import Settings
+from reelwright.model.sampling.video_file import read_about
 from reelwright.pipelines.generate.loras import LoRA, check_network, check_stack, find_lora
 from reelwright.pipelines.generate.refine import SecondStage, refining
 from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, generate, load
@@ -65,6 +66,7 @@ def test_an_exported_lora_and_its_copies_say_what_they_are_for(here: Invoke, tmp
     for place in ("exported", "copied", "links/short.safetensors"):
         found = find_lora(Path(place), 1, tmp_path)
         assert (found.objective, found.steps) == ("consistency", 8)
+        assert found.law == TimestepShift()
 
 
 def test_loras_of_one_purpose_go_with_any_style(tmp_path: Path) -> None:
@@ -106,3 +108,30 @@ def test_a_second_stage_without_a_lora_does_not_keep_the_first_one_s(
     with refining(model, SecondStage(None)):
         assert all(adapter.strength == 0 for adapter in adapters)
     assert all(adapter.strength == 1 for adapter in adapters)
+
+
+def test_a_lora_is_sampled_at_the_shift_that_it_was_trained_at(run: Path, here: Invoke, tmp_path: Path) -> None:
+    """On a published folder too, whose own shift is 12; a distilled one's stands over a style's."""
+    laws = {
+        "style": {"shift_at_reference": 6.0, "reference_tokens": 24},
+        "quick": {"shift_at_reference": 5.0, "reference_tokens": 48},
+    }
+    for name, kind in (("style", "flow"), ("quick", "consistency")):
+        (tmp_path / name).mkdir()
+        note = {"objective": {"kind": kind, "phases": 2, "shift_at_reference": 1.0}, "sampling": laws[name]}
+        save_adapter(tmp_path / name / "lora.safetensors", 0, note)
+    save_model(network(1), MODEL, tmp_path / "published")
+    asked = ("--codec", "dct", "--text-encoder", "hashing", "--size", "64x48", "--frames", "9", "--steps", "1")
+    tokens = 3 * 3 * 4  # latent frames, rows and columns of tokens
+
+    def shift(*more: str) -> float:
+        made = here("generate", "published", "-p", "x", *asked, *more, "--out", "x.mp4", "--force")
+        assert made.exit_code == 0, made.output
+        assert ("as it was trained" in made.output) is (more[:1] == ("--lora",) and "--shift" not in more)
+        return read_about(tmp_path / "x.mp4")["settings"]["shift"]
+
+    assert shift() == 12
+    assert shift("--lora", "style") == pytest.approx(6 * (tokens / 24) ** 0.5)
+    assert shift("--lora", "style", "--lora", "quick") == pytest.approx(max(1, 5 * (tokens / 48) ** 0.5))
+    assert shift("--lora", "quick", "--lora", "style") == pytest.approx(5 * (tokens / 48) ** 0.5)
+    assert shift("--lora", "style", "--shift", "3") == 3
