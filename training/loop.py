@@ -207,8 +207,9 @@ class Trainer(Generic[B]):
             state.optimizer.step()
             if state.ema:
                 state.ema.update(state.step + 1)
+        state.optimizer.zero_grad(set_to_none=True)  # before `after_step`, which may train a network of its own
+        if changes:
             state.objective.after_step(state.step + 1)
-        state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         if changes:
             self._tell_weights()

@@ -43,7 +43,10 @@ class Objective(Protocol[B_contra]):
         """
 
     def after_step(self, step: int) -> None:
-        """Follow the weights after optimizer step `step` (from 1) has changed them: averages, teachers, targets."""
+        """Follow the weights after optimizer step `step` (from 1) has changed them: averages, teachers, critics.
+
+        Their gradients are gone by then.
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state that a checkpoint must hold, by name; a resumed run fills these tensors in place."""

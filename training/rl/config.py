@@ -56,7 +56,6 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         "largest", description="advantages are divided by: the largest deviation of all groups, or each group's own"
     )
     advantage_clip: float = Field(5.0, ge=0, description="largest size of an advantage; 0: any")
-    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of clean frames, for validation alone")
     stop: StopSettings = Field(StopSettings(), description="when a held-out reward falls and the trained ones rise")
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a reward's scores that may fail in a step before the run stops"

@@ -35,7 +35,8 @@ def picture_meters(video: Video) -> np.ndarray:
     import cv2
 
     frames = video.frames[video.given :]
-    at = np.unique(np.linspace(0, max(0, len(frames) - 2), FRAMES).round().astype(int)) if len(frames) else []
+    shown = np.linspace(0, max(0, len(frames) - 2), FRAMES if len(frames) else 0)
+    at = sorted(set(shown.round().astype(int).tolist()))
     grey = {
         i: cv2.cvtColor(frames[i], cv2.COLOR_RGB2GRAY) for first in at for i in (first, first + 1) if i < len(frames)
     }

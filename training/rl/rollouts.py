@@ -32,10 +32,19 @@ from reelwright.training.rl.videos import Decoder
 from reelwright.training.rl.watch import Watch
 
 if TYPE_CHECKING:
-    from reelwright.training.loop import Data, Hooks
     from reelwright.training.recipe import TrainRecipe
 
 NOT_FINITE = Unscored("the video is not finite: the network gave nan or infinity")
+
+
+class Source(Protocol):
+    """The snapshot's batches, as the loop has them."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Yield this data rank's micro-batches from a step on."""
+
+    def validation(self) -> Sequence[Batch]:
+        """Return the batches of held-out clips."""
 
 
 class RollsOut(Protocol):
@@ -70,7 +79,7 @@ class _Group:
 class Rollouts:
     """The loop's data, of `grpo` and its like. inner: the snapshot's batches."""
 
-    inner: Data[Batch]
+    inner: Source
     objective: RollsOut
     config: RolloutConfig
     recipe: TrainRecipe
@@ -160,7 +169,7 @@ class Rollouts:
 
 
 def make_rollouts(
-    inner: Data[Batch], objective: RollsOut, config: RolloutConfig, recipe: TrainRecipe, world: World, hooks: Hooks
+    inner: Source, objective: RollsOut, config: RolloutConfig, recipe: TrainRecipe, world: World, scorer: Scorer | None
 ) -> Rollouts:
     """Make the batches of a run. Every rank calls it.
 
@@ -170,16 +179,15 @@ def make_rollouts(
         config: the objective's settings.
         recipe: of the run.
         world: this rank and the others.
-        hooks: of the run; without a scorer, rewards are computed in this process.
+        scorer: scores the videos; None: in this process.
 
     Raises:
         TrainError: prompts or rewards cannot be had.
     """
     prompts = prompts_of(config.prompts, recipe, world)
-    scorer = hooks.scorer or scorer_here(config)
     return Rollouts(
-        inner, objective, config, recipe, world, scorer, prompts, Decoder(recipe, world),
-        owns_scorer=hooks.scorer is None,
+        inner, objective, config, recipe, world, scorer or scorer_here(config), prompts, Decoder(recipe, world),
+        owns_scorer=scorer is None,
     )  # fmt: skip
 
 
