@@ -84,6 +84,12 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                     raise ValueError(f"{section}.{label}: {error}") from None
         return found
 
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
+        """Return rollouts of the snapshot's batches."""
+        from reelwright.training.rl.rollouts import make_rollouts
+
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
+
     def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
         return hash(self.model_dump_json())
 

@@ -89,7 +89,7 @@ def test_ranks_make_the_groups_and_advantages_of_one_process(
     size, sections = LAYOUTS[layout]
     recipe = rolling(base, {"videos_at_once": 2}, **{"steps": 2, **sections})
     ranks(size, on_rank, recipe.model_dump(mode="json"), str(tmp_path))
-    expect, found = (numbers(row for row in read_log(at) if "loss" in row) for at in (one, tmp_path))
+    expect, found = (numbers([row for row in read_log(at) if "loss" in row]) for at in (one, tmp_path))
     for a, b in zip(expect, found, strict=True):
         assert b == pytest.approx(a, rel=2e-3, abs=2e-4)
     tensors, two = saved(one), saved(tmp_path)
@@ -147,6 +147,12 @@ class Recorded:
 
     def figures(self) -> dict[str, float]:
         return {"busy_s": 1.5}
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
 
 def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list[Video]]:
