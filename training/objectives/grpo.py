@@ -74,6 +74,7 @@ class Grpo(Stateless):
         from reelwright.training.rl.meters import Meters
         from reelwright.training.rl.paths import Paths
         from reelwright.training.rl.velocity import guided_velocity
+        from reelwright.training.rl.watch import Watch
         from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.world = config, recipe, world
@@ -82,7 +83,7 @@ class Grpo(Stateless):
         self.velocity = guided_velocity(config, self.roles, recipe, world)
         self.paths = Paths(config, self.velocity, self.patch, world)
         self.noise = NoiseSize(config.noise, config.noise_cap)
-        self.meters = Meters(world)
+        self.meters, self.watch = Meters(world), Watch(config)
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -182,7 +183,11 @@ class Grpo(Stateless):
             advantages=torch.ones(count, self.config.group, device=latents.device),
         )  # fmt: skip
 
-    # --- figures -----------------------------------------------------------------------------------------------------
+    # --- state and figures --------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is remembered of the rollouts."""
+        return self.watch.tensors()
 
     def metrics(self) -> dict[str, float]:
         """Return the means of ratio, KL and clipped share since the last call, and the rollouts' figures."""

@@ -89,6 +89,7 @@ class Nft:
         from reelwright.training.rl.meters import Meters
         from reelwright.training.rl.paths import Paths
         from reelwright.training.rl.velocity import guided_velocity
+        from reelwright.training.rl.watch import Watch
         from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.world = config, recipe, world
@@ -96,7 +97,7 @@ class Nft:
         self.roles = Roles(model, {OLD: OLD})
         self.velocity = guided_velocity(config, self.roles, recipe, world)
         self.paths = Paths(config, self.velocity, self.patch, world)
-        self.meters = Meters(world)
+        self.meters, self.watch = Meters(world), Watch(config)
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -197,8 +198,8 @@ class Nft:
                 old.lerp_(new.detach(), 1 - kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights of the policy that samples."""
-        return {f"{OLD}.{name}": parameter.detach() for name, parameter in self._named(OLD)}
+        """Return the weights of the policy that samples, and what is remembered of the rollouts."""
+        return self.watch.tensors() | {f"{OLD}.{name}": parameter.detach() for name, parameter in self._named(OLD)}
 
     def _named(self, adapter: str) -> list[tuple[str, Tensor]]:
         """Return an adapter's parameters by name without the adapter's."""

@@ -24,10 +24,12 @@ from reelwright.training.rl.advantages import Advantages, advantages
 from reelwright.training.rl.batch import RolloutBatch
 from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.figures import Tally, score_figures
+from reelwright.training.rl.hacking import measured
 from reelwright.training.rl.paths import Made, Paths
 from reelwright.training.rl.prompts import Prompts, prompts_of
 from reelwright.training.rl.scores import ScoreTable, gathered, refuse_failures
 from reelwright.training.rl.videos import Decoder
+from reelwright.training.rl.watch import Watch
 
 if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe
@@ -49,6 +51,7 @@ class RollsOut(Protocol):
     """The part of an objective that makes samples of prompts, and micro-batches of samples."""
 
     paths: Paths
+    watch: Watch
 
     def roll(self, batch: Batch) -> Made:
         """Make a group per sample of a batch, on its device. All ranks call it together."""
@@ -59,13 +62,17 @@ class RollsOut(Protocol):
 
 @dataclass
 class _Group:
-    """Groups of a micro-batch, under way. waiting: the scores of the samples that this rank has decoded."""
+    """Groups of a micro-batch, under way.
+
+    waiting: the scores of the samples that this rank has decoded. meters: of them, by `hacking.measured`.
+    """
 
     batch: Batch
     made: Made
     decoded: list[int]
     videos: list[Video | None]
     waiting: Pending | None
+    meters: Tensor
 
 
 @dataclass
@@ -110,6 +117,9 @@ class Rollouts:
         )  # fmt: skip
         figures = score_figures(labels, tuple(config.rewards), table, found, ids)
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
+        meters = torch.stack([group.meters for group in groups]).sum(0)
+        figures |= self.objective.watch.measure(micros[0].step, meters, self.world)
+        self.objective.watch.check(micros[0].step, figures)
         made = [self._trained(group, table, found, most) for group in groups]
         for batch in (out := [batch for batches in made for batch in batches]):
             batch.figures = figures
@@ -125,7 +135,10 @@ class Rollouts:
             mine = self.decoder.mine(len(flat))
             videos = self.decoder.videos(flat[mine], [prompts[i] for i in mine], batch)
         whole = [video for video in videos if video is not None]
-        return _Group(batch, made.cpu(), mine, videos, self.scorer.submit(whole) if whole else None)
+        waiting = self.scorer.submit(whole) if whole else None
+        with self.tally.timing("decode_s"):
+            meters = measured(whole)
+        return _Group(batch, made.cpu(), mine, videos, waiting, meters)
 
     def _scores(self, groups: list[_Group]) -> tuple[ScoreTable, int]:
         """Wait for all scores; return those of all ranks, and how many groups a micro-batch has at most."""
