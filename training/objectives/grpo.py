@@ -24,7 +24,7 @@ report`); steps are counted from pure noise here, in Algorithm 1 from both ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,12 @@ class GrpoConfig(RolloutConfig):
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Grpo:
         """Build the objective; the negative prompt is encoded here."""
         return Grpo(self, model, recipe, world)
+
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
+        """Return rollouts of the snapshot's batches."""
+        from reelwright.training.rl.rollouts import make_rollouts
+
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
 
 
 class Grpo(Stateless):

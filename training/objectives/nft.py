@@ -18,7 +18,7 @@ velocities above are guided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,12 @@ class NftConfig(RolloutConfig):
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Nft:
         """Build the objective."""
         return Nft(self, model, recipe, world)
+
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
+        """Return rollouts of the snapshot's batches."""
+        from reelwright.training.rl.rollouts import make_rollouts
+
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
 
 
 class Nft:

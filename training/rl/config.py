@@ -99,12 +99,6 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                     raise ValueError(f"{section}.{label}: {error}") from None
         return found
 
-    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
-        """Return rollouts of the snapshot's batches."""
-        from reelwright.training.rl.rollouts import make_rollouts
-
-        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
-
     def origins(self) -> dict[str, Any]:
         """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use.
 
