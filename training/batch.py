@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from reelwright.model.config import TimestepShift
     from reelwright.model.rope import Origin
     from reelwright.model.text import PackedText
 
@@ -160,6 +161,17 @@ class PairBatch(Batch):
     def of(cls, batch: Batch, upsampled: Tensor) -> PairBatch:
         """Make pairs of a batch whose latents are the clips'."""
         return cls(**{f.name: getattr(batch, f.name) for f in fields(batch)}, upsampled=upsampled)
+
+
+def shift_of(batch: Batch, config: TimestepShift, patch: tuple[int, int, int]) -> float:
+    """Return the shift of a batch's noise levels, by its noisy tokens, as base training has it."""
+    _, _, frames, height, width = batch.latents.shape
+    return config.timestep_shift((frames - batch.cond_frames) * (height // patch[1]) * (width // patch[2]))
+
+
+def of_strip(x: Tensor, batch: Batch, patch: tuple[int, int, int]) -> Tensor:
+    """Return the part of whole latents that this rank computes."""
+    return x if batch.strip is None else batch.strip.cut(x, patch)
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:

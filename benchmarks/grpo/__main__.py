@@ -1,7 +1,7 @@
 """GRPO's stochastic step on a toy with exact velocity, and a tiny policy that learns from computed rewards.
 
     python -m benchmarks.grpo [--steps 16] [--shift 12] [--tau 0.45] [--critical 0 3] [--samples 400000]
-    python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet grpo.png] [--plot grpo-curves.png]
+    python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet SHEET.png] [--plot CURVES.png]
 
 The toy: data N(0.7, 0.5²) and its exact velocity, in float64. Prints per step level, noise, κ and the weights of the
 policy's loss; the largest error of the gradients against autograd; the spread of samples of the ODE, of one stochastic
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--updates", default=90, type=int, help="of a policy")
     parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
     parser.add_argument("--sheet", default=Path("grpo.png"), type=Path)
-    parser.add_argument("--plot", default=Path("grpo-curves.png"), type=Path)
+    parser.add_argument("--plot", type=Path, help="file for the learning curves")
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -18,7 +18,7 @@ velocities above are guided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -81,30 +81,29 @@ class NftConfig(RolloutConfig):
         """Build the objective."""
         return Nft(self, model, recipe, world)
 
-    def data(self, inner: object, objective: object, recipe: object, world: object, hooks: object) -> object:
+    def data(self, inner: object, objective: object, recipe: object, world: object, hooks: Any) -> object:
         """Return rollouts of the snapshot's batches."""
         from reelwright.training.rl.rollouts import make_rollouts
 
-        return make_rollouts(inner, objective, self, recipe, world, hooks)  # type: ignore[arg-type]
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)  # type: ignore[arg-type]
 
 
 class Nft:
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     def __init__(self, config: NftConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
-        from reelwright.training.objectives.distilling.roles import Roles
-        from reelwright.training.rl.drift import Drift
         from reelwright.training.rl.meters import Meters
         from reelwright.training.rl.paths import Paths
         from reelwright.training.rl.velocity import guided_velocity
+        from reelwright.training.rl.watch import Watch
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.world = config, recipe, world
         self.patch = recipe.model.patch_size
         self.roles = Roles(model, {OLD: OLD})
         self.velocity = guided_velocity(config, self.roles, recipe, world)
         self.paths = Paths(config, self.velocity, self.patch, world)
-        self.drift = Drift(config, self.roles, self.patch)
-        self.meters = Meters(world)
+        self.meters, self.watch = Meters(world), Watch(config)
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -131,10 +130,11 @@ class Nft:
 
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
         """Return the loss of videos, eq. 4; of clips at levels t, how far the network has drifted from the data."""
+        from reelwright.training.objectives.flow import drift_loss
         from reelwright.training.rl.batch import MadeBatch
 
         if t is not None:
-            return self.drift(batch, t)
+            return drift_loss(self.roles, batch, self.config, t, patch=self.patch)
         if isinstance(batch, MadeBatch):
             return self._policy_loss(batch)
         if batch.step < 0:
@@ -145,10 +145,11 @@ class Nft:
     def _policy_loss(self, batch: MadeBatch) -> Loss:
         import torch
 
-        from reelwright.training.objectives.distilling.distillation import of_strip, per_frame
-        from reelwright.training.objectives.distilling.roles import BASE
+        from reelwright.training.batch import of_strip
+        from reelwright.training.objectives.distilling.distillation import per_frame
         from reelwright.training.rl.reduction import mean_of, total_of
         from reelwright.training.rl.velocity import levels_of
+        from reelwright.training.roles import BASE
 
         config, group = self.config, self.velocity.group
         x, t = self._noised(batch)
@@ -180,8 +181,8 @@ class Nft:
     def _noised(self, batch: MadeBatch) -> tuple[Tensor, Tensor]:
         """Return x_t of eq. 1, of this rank's strip and with clean frames as they are, and t [B]."""
         from reelwright.model.sampling.schedules import shifted
-        from reelwright.training.batch import draw
-        from reelwright.training.objectives.distilling.distillation import of_strip, per_frame, shift_of
+        from reelwright.training.batch import draw, of_strip, shift_of
+        from reelwright.training.objectives.distilling.distillation import per_frame
 
         draws = batch.draws or draw(batch.seeds, batch.latents.shape)
         t = shifted(draws.u, shift_of(batch, self.config, self.patch))
@@ -203,8 +204,8 @@ class Nft:
                 old.lerp_(new.detach(), 1 - kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights of the policy that samples."""
-        return {f"{OLD}.{name}": parameter.detach() for name, parameter in self._named(OLD)}
+        """Return the weights of the policy that samples, and what is remembered of the rollouts."""
+        return self.watch.tensors() | {f"{OLD}.{name}": parameter.detach() for name, parameter in self._named(OLD)}
 
     def _named(self, adapter: str) -> list[tuple[str, Tensor]]:
         """Return an adapter's parameters by name without the adapter's."""

@@ -46,17 +46,22 @@ class Tally:
         Returns:
             `rollout/calls`: guided predictions of one sample; `rollout/calls_unshared`: as many as there would be if
             each sample went its whole way alone. `rollout/network_s`, `decode_s`, `wait_s`: seconds per rank, in the
-            mean; wait: for scores. `scoring/…`: the scorer's figures, summed over ranks.
+            mean; wait: for scores. `scoring/…`: the scorer's figures, summed over ranks; `scoring/slowest_idle_share`:
+            of the processes of the reward that took longest.
         """
         calls = (paths.calls - self._told[0], paths.alone - self._told[1])
         self._told = (paths.calls, paths.alone)
-        names = [*POOL, *(f"{label}/busy_s" for label in labels)]
+        names = [*POOL, *(f"{label}/{name}" for label in labels for name in POOL)]
         pool = scorer.figures()
         sums = world.sum([*calls, *(self.seconds[name] for name in SECONDS), *(pool.get(n, 0.0) for n in names)])
         self.seconds.clear()
         out = {"rollout/calls": sums[0] / world.context_size, "rollout/calls_unshared": sums[1] / world.context_size}
         out |= {f"rollout/{name}": value / world.size for name, value in zip(SECONDS, sums[2:], strict=False)}
-        return out | {f"scoring/{name}": value for name, value in zip(names, sums[2 + len(SECONDS) :], strict=True)}
+        told = dict(zip(names, sums[2 + len(SECONDS) :], strict=True))
+        slowest = max(labels, key=lambda label: told[f"{label}/busy_s"])
+        wall_s = told[f"{slowest}/busy_s"] + told[f"{slowest}/idle_s"]
+        told["slowest_idle_share"] = told[f"{slowest}/idle_s"] / wall_s if wall_s else 0.0
+        return out | {f"scoring/{name}": value for name, value in told.items()}
 
 
 def score_figures(

@@ -20,10 +20,9 @@ from torch import Tensor
 from reelwright.model.sampling.schedules import sigmas
 from reelwright.model.sampling.sde import NoiseSize, StochasticStep
 from reelwright.model.text import PackedText, pack_text
-from reelwright.training.batch import Batch
+from reelwright.training.batch import Batch, of_strip, shift_of
 from reelwright.training.distributed.context import joined, share_by
 from reelwright.training.distributed.world import World
-from reelwright.training.objectives.distilling.distillation import of_strip, shift_of
 from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.streams import critical_step, first_noise, step_noise
 from reelwright.training.rl.velocity import GuidedVelocity, levels_of

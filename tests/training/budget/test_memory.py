@@ -180,9 +180,15 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     plan = plan_memory(BIG, ranks=8)
     seconds = plan.seconds(mfu=0.35, peak_flops=989.5e12)
     assert plan.mfu(seconds=seconds, peak_flops=989.5e12) == pytest.approx(0.35)
-    one = plan.costly.tokens(BIG.model.patch_size)
-    tokens = BIG.data.batches_per_step * max(1, BIG.data.tokens_per_batch // one) * one
-    assert plan.flops > 5 * plan.counts.blocks * tokens  # 6 N per token but for modulation and text, and attention
+    assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
+
+
+def test_the_tokens_of_a_step_are_those_of_its_fullest_bucket():
+    data = DataConfig(sizes=("64x64",), frames=(1, 9, 17), ratios=("1:1",), tokens_per_batch=64, batches_per_step=3)
+    plan = plan_memory(TrainRecipe(model=SMALL, data=data), device="cpu")
+    each = {bucket.frames: plan.tokens_of(bucket) for bucket in buckets_of(data)}
+    assert each == {1: 3 * 4 * 16, 9: 3 * 1 * 48, 17: 3 * 1 * 80}  # 4 × 4 tokens a latent frame; one clip at least
+    assert plan.tokens == 3 * 80
 
 
 def test_a_gpu_holds_two_gib_beside_the_tensors():

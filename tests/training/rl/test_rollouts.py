@@ -153,8 +153,7 @@ def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list
     """The first step's batches, and the videos that they were made of."""
     model = network(recipe, std=std)
     objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
-    hooks = Hooks(say=str, scorer=recorded)
-    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, hooks)
+    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded)
     batches = data.batches(0)
     return [next(batches) for _ in range(2)], recorded.seen
 
@@ -182,8 +181,7 @@ def test_latents_that_are_not_finite_are_failures_not_scores(base: Path) -> None
     with torch.no_grad():
         model.final_layer.linear.bias.fill_(float("nan"))
     objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
-    hooks = Hooks(say=str, scorer=recorded)
-    batch = next(make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, hooks).batches(0))
+    batch = next(make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded).batches(0))
     assert not recorded.seen
     assert batch.figures["reward/brightness/failed"] == 9
     assert not batch.advantages.any()
@@ -234,7 +232,7 @@ def test_prompts_that_do_not_fit_are_refused(
 def test_without_a_scorer_the_recipe_s_rewards_score_here(base: Path) -> None:
     recipe = rolling(base, {"rewards": {"sharp": NAMED}, "held_out": {"sharp too": NAMED}})
     objective = recipe.objective.build(network(recipe), recipe, ALONE)
-    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, Hooks(say=str))
+    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, None)
     batches = data.batches(0)
     batch = next(batches)
     assert batch.figures["reward/sharp"] == batch.figures["held_out/sharp too"] > 0
