@@ -2,19 +2,21 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
 import ray
+import torch
 
-from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors
+from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors, cpu_share, gpus_of_rewards
 from reelwright.pipelines.train.reward_pools import PoolSettings
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rl.config import RewardUse
-from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Tenth, Unready, grey
+from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Large, Tenth, Unready, grey
 from tests.training.ranks import ranks
 
 ALONE = World.alone("cpu")
@@ -102,6 +104,29 @@ def test_a_key_reaches_the_process_of_its_reward(ray_local: None, monkeypatch: p
     monkeypatch.setenv("SOMEBODYS_REWARD_KEY", "12345")
     with actors(settings, ALONE, str) as scorer:
         assert scorer.submit([grey(1)]).result() == {"keyed": [5.0]}
+
+
+def test_a_ray_of_the_run_s_own_sees_the_gpus_that_no_rank_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(device=torch.device("cuda", 0))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for before in ("4,5,6,7", "4"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+        with gpus_of_rewards(world, joined=False):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == ("7" if "," in before else "")
+        with gpus_of_rewards(world, joined=True):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == before
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == before
+
+
+def test_room_that_is_not_there_is_told(ray_local: None) -> None:
+    settings = {"large": PoolSettings(Large(), 2, 60)}
+    with pytest.raises(TrainError, match="rewards ask for 2 GPUs, but 0 are left beside the ranks; start fewer ranks"):
+        cpu_share(settings, joined=False, say=str)
+    said: list[str] = []
+    assert cpu_share(settings, joined=True, say=said.append) == 1
+    assert re.match(r"rewards ask for 8 CPUs and 2 GPUs, and the cluster has \S+ and 0 free: they wait", said[0])
+    many = {"tenth": PoolSettings(Tenth(), 40, 60)}
+    assert cpu_share(many, joined=False, say=str) == pytest.approx(2 / 4)
 
 
 def on_rank(folder: str) -> None:
