@@ -55,8 +55,8 @@ class VideosMade:
     """The videos that an objective makes of a prompt, for the planner.
 
     group: videos of a prompt. calls: guided predictions of one sample for them, in the mean; alone: as many as there
-    would be if nothing were shared. guided_passes: of the network per guided prediction. at_once: videos per pass; 0: all of a
-    micro-batch.
+    would be if nothing were shared. guided_passes: of the network per guided prediction. at_once: videos per pass; 0:
+    all of a micro-batch.
     """
 
     group: int
