@@ -139,8 +139,16 @@ class PairConfig(Part):
             )
         return times
 
-    @property
-    def fingerprint(self) -> str:
-        """12 hex digits over all that decides a stored pair beside the codec; settings at their defaults left out."""
+    def fingerprint_of(self, base: str = "") -> str:
+        """Return 12 hex digits over all that decides a stored pair beside the codec.
+
+        Settings at their defaults are left out.
+
+        Args:
+            base: identity of the network at `base.path` (`training.origins`), in place of the path, at which another
+                one may lie some day.
+        """
         chain = self.model_dump(mode="json", exclude_defaults=True)
+        if self.base:
+            chain["base"] = {**chain["base"], "path": base}
         return hashlib.sha256(json.dumps([VERSION, chain], sort_keys=True).encode()).hexdigest()[:12]

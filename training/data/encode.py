@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from reelwright.training.data.pairs import PairMaker, stored_seed
 from reelwright.training.data.pixels import encode_frames
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.windows import MIDDLE, Window
+from reelwright.training.origins import existing, identity_of
 from reelwright.training.recipe import DataConfig, TrainRecipe
 
 if TYPE_CHECKING:
     import torch
 
+BASE = "data.pair.base.path"
 VERSION = 1  # of which frames are taken and how they are scaled
 CENTRE = float(MIDDLE)
 
@@ -57,7 +60,11 @@ class Fingerprints:
 
 
 def fingerprints_of(recipe: TrainRecipe) -> Fingerprints:
-    """Known without loading a network. Raises ModelError when its weights are not there."""
+    """Return them without loading a network.
+
+    Raises:
+        ModelError, TrainError: weights that they follow from are not there.
+    """
     dtype = recipe.data.store_dtype
     return Fingerprints(
         f"{codec_fingerprint(recipe.codec)}-{_rates(recipe.data)}-{dtype}-v{VERSION}{_pair(recipe.data)}",
@@ -71,7 +78,10 @@ def _rates(data: DataConfig) -> str:
 
 
 def _pair(data: DataConfig) -> str:
-    return f"-pair-{data.pair.fingerprint}" if data.pair else ""
+    if data.pair is None:
+        return ""
+    base = data.pair.base
+    return f"-pair-{data.pair.fingerprint_of(identity_of(existing(Path(base.path), BASE)) if base else '')}"
 
 
 def latents_row(
