@@ -115,6 +115,12 @@ class PairConfig(Part):
     noise: NoiseConfig | None = NoiseConfig()
     jpeg: JpegConfig | None = JpegConfig()
     video: VideoConfig | None = VideoConfig()
+    walk: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far blur, resize, noise and JPEG move from frame to frame, at most, of their ranges; 0: not",
+    )
     codec_trip: bool = Field(True, description="encode and decode the first stage by the VAE, as its videos were")
     base: BaseTripConfig | None = Field(None, description="the base model's own noise and denoising; precomputed only")
     seed: int = Field(0, description="of the pairs that are stored; those made at each draw follow the draw's seed")
