@@ -102,7 +102,7 @@ def refine(
     )
     loaded = load(source, options)
     if not output.quiet:
-        say(subject.summary(second))
+        say(*filter(None, [subject.note, subject.summary(second)]))
     with Progress("refining", quiet=output.quiet) as bar:
         refine_film(loaded, subject, second, what.prompt, what.seed, output.out, bar.show)
     say(f"wrote {output.out}")
