@@ -80,6 +80,7 @@ def run(
     if latest := checkpoints.Checkpoints(folder / "checkpoints", 1).latest():
         frozen = [part.name for part in recipe.objective.adapters if not part.trained]
         metadata |= kept_origins(checkpoints.read_metadata(latest), metadata, frozen=frozen, checkpoint=latest)
+    metadata |= world.broadcast(recipe.objective.origins() if world.is_first else {})
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,

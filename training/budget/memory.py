@@ -143,7 +143,7 @@ def plan_memory(
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
     if frames := pair_bytes(recipe):
         kinds["frames of pairs"] = frames
-    if latents and wants_samples(recipe):
+    if latents and (wants_samples(recipe) or recipe.objective.makes_videos):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES

@@ -54,7 +54,7 @@ class Objective(Protocol[B_contra]):
     def metrics(self) -> dict[str, float]:
         """Return its figures since the last call, of all ranks, for the log; all ranks call it together.
 
-        Names without a slash are shown in the line of the step, too.
+        Names without a slash, and means of rewards, are shown in the line of the step, too.
         """
 
     def flops(self, batch: B_contra, attention: AttentionConfig) -> int:

@@ -68,7 +68,8 @@ class HPSv3:
         Raises:
             PictureError: the frames are too narrow for the model.
         """
-        size = fitted(*frames.shape[1:3], PIXELS, PIXELS)
+        _, height, width, _ = frames.shape
+        size = fitted(height, width, PIXELS, PIXELS)
         text = self.reader.text(self.instruction, FIELD, prompt)
         scores: list[float] = []
         for start in range(0, len(frames), self.batch):
@@ -102,7 +103,7 @@ class HPSv3Reward(Qwen2VLReward):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride < 1:
-            raise ValueError(f"{self.name}: stride = {self.stride}; it must be at least 1")
+            raise ValueError(f"stride = {self.stride}; it must be at least 1")
 
     @property
     def resources(self) -> Resources:

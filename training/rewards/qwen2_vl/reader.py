@@ -66,13 +66,12 @@ class Reader:
         """
         whole = [conversation(text, kind, one.tokens) for text, one in zip(texts, seen, strict=True)]
         tokens = self.tokenizer(whole, padding=True, padding_side="right", return_tensors="pt")
-        ids, mask = (t.to(self.device) for t in (tokens.input_ids, tokens.attention_mask))
+        ids = tokens.input_ids.to(self.device)  # no mask: padding stands behind, where causal attention does not look
         named = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}[kind]
         given = (torch.cat([one.values for one in seen]), torch.tensor([one.grid for one in seen], device=self.device))
         positions = torch.arange(ids.shape[1], device=self.device).expand(3, *ids.shape)
         states = self.network(
             input_ids=ids,
-            attention_mask=mask,
             position_ids=positions,
             use_cache=False,
             **dict(zip(named, given, strict=True)),
