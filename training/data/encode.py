@@ -21,7 +21,6 @@ from reelwright.training.data.pairs import PairMaker, stored_seed
 from reelwright.training.data.pixels import encode_frames
 from reelwright.training.data.rows import caption_hash
 from reelwright.training.data.windows import MIDDLE, Window
-from reelwright.training.origins import existing, identity_of
 from reelwright.training.recipe import DataConfig, TrainRecipe
 
 if TYPE_CHECKING:
@@ -80,8 +79,12 @@ def _rates(data: DataConfig) -> str:
 def _pair(data: DataConfig) -> str:
     if data.pair is None:
         return ""
-    base = data.pair.base
-    return f"-pair-{data.pair.fingerprint_of(identity_of(existing(Path(base.path), BASE)) if base else '')}"
+    if data.pair.base is None:
+        return f"-pair-{data.pair.fingerprint_of()}"
+    from reelwright.training.origins import existing, identity_of
+
+    base = existing(Path(data.pair.base.path), BASE)
+    return f"-pair-{data.pair.fingerprint_of(identity_of(base))}"
 
 
 def latents_row(
