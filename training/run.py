@@ -77,6 +77,7 @@ def run(
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
+    metadata |= world.broadcast(recipe.objective.origins() if world.is_first else {})
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,

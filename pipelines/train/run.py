@@ -125,6 +125,7 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """Train; every process of a run calls this, however it was started."""
+    from reelwright.pipelines.train.reward_actors import scorer_of
     from reelwright.pipelines.train.samples import SampleWriter
     from reelwright.training.data.prepared import Clips
     from reelwright.training.loop import Hooks
@@ -135,14 +136,14 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     if world.is_first:
         (folder / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
     store = Store.open(job.store)
-    with _fresh_samples(job, store, world) as samples:
+    with _fresh_samples(job, store, world) as samples, scorer_of(recipe, world, say) as scorer:
         return run(
             recipe,
             Clips(store, job.snapshot, samples, job.path),
             folder,
             world,
             resume_from=Path(job.resume_from) if job.resume_from else None,
-            hooks=Hooks(sample=writer, say=say),
+            hooks=Hooks(sample=writer, say=say, scorer=scorer),
         )
 
 

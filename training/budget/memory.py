@@ -41,7 +41,8 @@ class Counts:
     """Numbers of parameters, and their bytes.
 
     They are the parameters of the blocks, of the blocks' modulation alone, of the rest, of all that is trained, and of
-    the trained ones in the blocks. bytes: of all.
+    the trained ones in the blocks. bytes: of all. optimizers: that share the trained ones evenly, the run's and a
+    critic's; one at a time has gradients.
     """
 
     blocks: int
@@ -51,6 +52,7 @@ class Counts:
     trained_in_blocks: int
     depth: int
     bytes: int
+    optimizers: int = 1
 
     @property
     def all(self) -> int:
@@ -141,7 +143,7 @@ def plan_memory(
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
     if frames := pair_bytes(recipe):
         kinds["frames of pairs"] = frames
-    if latents and wants_samples(recipe):
+    if latents and (wants_samples(recipe) or recipe.objective.makes_videos):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
@@ -222,6 +224,7 @@ def count_parameters(
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
         depth=config.depth,
         bytes=sum(p.numel() * p.element_size() for p in everything),
+        optimizers=sum(part.trained for part in adapters) if lora else 1,
     )
 
 
@@ -235,12 +238,17 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
-    """Count the bytes that lie on a rank throughout, trained weights in fp32; gradients after the backward pass."""
+    """Count the bytes that lie on a rank throughout, trained weights in fp32; gradients after the backward pass.
+
+    Gradients and averages are of one optimizer's weights: the student's gradients are gone before a critic has its own,
+    and a critic is not averaged.
+    """
     mine = math.ceil(counts.trained / pieces)
-    averages = {"averaged weights": mine * FP32} if recipe.optim.ema else {}
+    at_once = math.ceil(mine / counts.optimizers)
+    averages = {"averaged weights": at_once * FP32} if recipe.optim.ema else {}
     return {
         "parameters": math.ceil(counts.bytes / pieces),
-        "gradients": mine * FP32,
+        "gradients": at_once * FP32,
         "optimizer (AdamW)": 2 * mine * FP32,
         **averages,
     }
@@ -272,6 +280,6 @@ def _being_reduced(recipe: TrainRecipe, counts: Counts, held: Activations, micro
     the next block's are whole. That block's activations are gone by then.
     """
     if recipe.parallel.gradients == "whole" and micro_batches > 1:
-        return counts.trained * FP32
-    before = math.ceil(counts.trained_in_blocks / counts.depth) * FP32
+        return math.ceil(counts.trained / counts.optimizers) * FP32
+    before = math.ceil(counts.trained_in_blocks / counts.depth / counts.optimizers) * FP32
     return held.growing + max(0, before - held.block)

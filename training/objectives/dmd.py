@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from reelwright.training.batch import of_strip, shift_of
 from reelwright.training.objectives.base import reduced
 from reelwright.training.objectives.consistency import jump
 from reelwright.training.objectives.distilling.distillation import (
@@ -39,9 +40,7 @@ from reelwright.training.objectives.distilling.distillation import (
     DistillationConfig,
     Grid,
     noised_at,
-    of_strip,
     per_frame,
-    shift_of,
 )
 from reelwright.training.registry import STUDENT, AdapterPart, Passes, register
 
@@ -113,8 +112,8 @@ class Dmd:
 
     def __init__(self, config: DmdConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
         from reelwright.training.objectives.distilling.critic import Critic
-        from reelwright.training.objectives.distilling.roles import Roles
         from reelwright.training.objectives.distilling.teacher import make_teacher
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.group = config, recipe, world.context_group
         self.patch = recipe.model.patch_size

@@ -108,11 +108,19 @@ def refine(
 
 def _lora(text: str | None, source: "Source") -> "LoRA | None":
     """Find the LoRA; a network that was trained for refinement needs none. Raises UserError."""
-    if text is not None:
-        return refinement_lora(text, source.path)
-    if source.recipe is None or source.recipe.objective.kind != "refinement":
-        raise UserError(f"{source.path} was not trained for refinement; add --lora with a refinement LoRA")
-    return None
+    from reelwright.pipelines.generate.loras import PURPOSE, REFINEMENT
+
+    kind = source.recipe.objective.kind if source.recipe is not None else ""
+    if text is None:
+        if kind != REFINEMENT:
+            raise UserError(f"{source.path} was not trained for refinement; add --lora with a refinement LoRA")
+        return None
+    if kind in PURPOSE:
+        hint = "leave out --lora" if kind == REFINEMENT else "give the base that the run began with"
+        raise UserError(
+            f"{source.path} was trained for {PURPOSE[kind]}, and --lora {text} would be on top of that; {hint}"
+        )
+    return refinement_lora(text, source.path)
 
 
 def _check_files(film: Path, what: WhatOptions, output: OutputOptions) -> None:

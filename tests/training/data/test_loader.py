@@ -359,6 +359,21 @@ def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp
     assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
 
 
+def test_batches_tell_their_captions_where_videos_are_made_of_them(encoded, tmp_path):
+    grpo = TrainRecipe.model_validate(
+        {"objective": {"kind": "grpo", "rewards": {"sharpness_standin": {}}}, "lora": {"rank": 2}}
+    )
+    recipe = recipe_of(caption_dropout=0.0).model_copy(update={"objective": grpo.objective})
+    schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+    batches = list(Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=2), samples=samples))
+    assert {caption for batch in batches for caption in batch.captions} == {"", "a manifest"}
+    encoder = load_text_encoder(recipe.text)
+    for batch in batches:
+        for found, expect in zip(batch.text.unpacked(), encoder.encode(list(batch.captions)), strict=True):
+            torch.testing.assert_close(found, expect[: len(found)])
+    assert not any(batch.captions for batch in loader_of(encoded, recipe_of()).of(Portion(stop_step=1)))
+
+
 def read_plan_again(schedule: Schedule) -> Schedule:
     plan = pickle.loads(pickle.dumps(schedule.plan))
     return Schedule(plan, schedule.data, schedule.tasks, schedule.config, schedule.seed)

@@ -12,7 +12,7 @@ from reelwright.model.sampling.schedules import distilled_sigmas
 from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.distributed.world import World
-from reelwright.training.objectives.dmd import DmdConfig
+from reelwright.training.objectives.dmd import Dmd, DmdConfig
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
 from tests.training.batches import make_batch
@@ -165,11 +165,28 @@ def test_two_ranks_learn_as_one_does(layout: str, base: Path, begun: Path, tmp_p
         torch.testing.assert_close(two[name], one[name], rtol=1e-2, atol=1e-5 + 1e-2 * one[name].abs().max().item())
 
 
+def test_the_student_has_no_gradients_while_the_critic_is_trained(
+    base: Path, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    after_step = Dmd.after_step
+
+    def looked_at(self: Dmd, step: int) -> None:
+        held.append(any(p.grad is not None for p in lora_parameters(self.roles.model, "default")))
+        after_step(self, step)
+
+    monkeypatch.setattr(Dmd, "after_step", looked_at)
+    train(dmd(base, begun, steps=2), tmp_path)
+    assert held == [False, False]
+
+
 def test_the_planner_counts_critic_reference_and_teacher(base: Path, begun: Path) -> None:
     plans = [plan_memory(r, device="cpu") for r in (
         dmd(base, begun, data=SMALL), distilling(base, {"kind": "cfg_distillation"}, data=SMALL),
     )]  # fmt: skip
     assert plans[0].counts.trained == 2 * plans[1].counts.trained
+    assert plans[0].bytes["optimizer (AdamW)"] == 2 * plans[1].bytes["optimizer (AdamW)"]
+    assert plans[0].bytes["gradients"] == plans[1].bytes["gradients"], "student and critic have theirs in turn"
     passes = DmdConfig(start="x").passes
     assert (passes.forward, passes.trained) == (1.5 + 1 + 2 + 4 + 5 * 2.5, 5)
     assert plans[0].flops > 3 * plans[1].flops
