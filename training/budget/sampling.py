@@ -15,12 +15,11 @@ from reelwright.training.adapters import blocks_to_bf16
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.distributed.parallel import autocast
 from reelwright.training.recipe import ComputeConfig, TrainRecipe
+from reelwright.training.sample_shape import SAMPLE_TILE_PX
 
 FP32, BF16 = 4, 2
 WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
 """Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
-SAMPLE_TILE_PX = 256
-"""Side of the tiles that samples are decoded in, unless the recipe's codec names another."""
 DECODED_NUMBERS_PER_PX = 5100
 """Of Wan 2.1's decoder at its peak, per pixel of a tile: features of four frames, and its cache of the frames before.
 Traced on diffusers' AutoencoderKLWan over 17 frames of a tile (`python -m benchmarks.trace --vae`: 5,063)."""
