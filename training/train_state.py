@@ -106,6 +106,11 @@ class TrainState(Generic[B]):
                 f"{latest} learned from {', '.join(changed)} of other files or another version than there are now; put "
                 "them back, or give this run another folder (--out)"
             )
+        if (before := saved.get("prompts")) and before["sha256"] != self.metadata["prompts"]["sha256"]:
+            raise TrainError(
+                f"{before['file']} has other prompts than {latest} learned from; put them back, or give this run "
+                "another folder (--out)"
+            )
         checkpoints.load_tensors(latest, self.tensors())
         self.step = self.saved_at = saved["step"]
         self.guard.load(saved["guard"])

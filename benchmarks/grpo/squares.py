@@ -1,4 +1,4 @@
-"""Footage for the tiny policy: squares of named colours that run or stand still on a textured ground."""
+"""Footage for the tiny policy: squares of named colours on a textured ground; half move against their words."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,8 @@ from reelwright.training.rewards.caption_attributes_standin import COLOURS
 
 SIDE, FRAMES, FPS = 64, 9, 8
 LATENT = (16, 3, 8, 8)
-PROMPTS = tuple(
-    f"a {colour} square {motion}"
-    for colour in ("red", "green", "blue", "yellow")
-    for motion in ("runs fast", "stands still")
-)
+COLOURED = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "pink")
+PROMPTS = tuple(f"a {colour} square stands still" for colour in COLOURED)
 CLIPS_PER_PROMPT = 12
 
 
@@ -32,7 +29,7 @@ def clip(prompt: str, number: int) -> np.ndarray:
     ground = random.normal(120, 12, (SIDE // 4, SIDE // 4)).repeat(4, 0).repeat(4, 1)
     frames = np.repeat(ground[None, :, :, None], FRAMES, 0).repeat(3, 3)
     size, place = random.integers(16, 26), random.uniform(4, 34, 2)
-    moved = random.choice([-1, 1], 2) * random.uniform(1.5, 2.5, 2) if "runs" in words else np.zeros(2)
+    moved = random.choice([-1, 1], 2) * random.uniform(1.5, 2.5, 2) * (number % 2)
     tint = np.array(COLOURS[words[1]]) * random.uniform(0.7, 1.0) + random.uniform(0, 40)
     for f in range(FRAMES):
         top, left = np.clip(place + f * moved, 0, SIDE - size).astype(int)

@@ -65,11 +65,11 @@ class GrpoConfig(RolloutConfig):
         """Build the objective; the negative prompt is encoded here."""
         return Grpo(self, model, recipe, world)
 
-    def data(self, inner: object, objective: object, recipe: object, world: object, hooks: Any) -> object:
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return rollouts of the snapshot's batches."""
         from reelwright.training.rl.rollouts import make_rollouts
 
-        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)  # type: ignore[arg-type]
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
 
 
 class Grpo(Stateless):

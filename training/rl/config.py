@@ -1,5 +1,7 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -98,11 +100,23 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         return found
 
     def origins(self) -> dict[str, Any]:
-        """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use."""
+        """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use.
+
+        With a file of prompts, also its hash.
+        """
         told = {label: reward.describe() for label, reward in self.load_rewards().items()}
         for label, one in told.items():
             one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else "held out"
-        return {"rewards": told}
+        return {"rewards": told} | self._prompts_origin()
+
+    def _prompts_origin(self) -> dict[str, Any]:
+        if not self.prompts:
+            return {}
+        from reelwright.training.rl.prompts import read_prompts
+
+        prompts = read_prompts(Path(self.prompts))
+        digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+        return {"prompts": {"file": self.prompts, "count": len(prompts), "sha256": digest}}
 
     def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
         return hash(self.model_dump_json())
@@ -153,6 +167,11 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     def critical_mean(self) -> float:
         """Mean index of the stochastic step."""
         return (self.critical - 1) / 2
+
+    @property
+    def rollout_calls(self) -> float:
+        """Guided predictions, of one sample, that a group's rollout takes; in the mean."""
+        return self.shared_calls
 
     @property
     def shared_calls(self) -> float:

@@ -99,7 +99,7 @@ def score_figures(
     return out
 
 
-def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+def averaged(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each figure over steps, of those that are numbers; counts of failures are added up."""
     out: dict[str, float] = {}
     for name in dict.fromkeys(name for step in figures for name in step):

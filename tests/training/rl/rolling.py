@@ -136,7 +136,14 @@ def train(recipe: TrainRecipe, folder: Path, world: World | None = None, **optio
     model, _ = build(recipe, world)
     hooks = Hooks(say=str, scorer=rewards)
     Trainer(
-        recipe=recipe, data=data, model=model, world=world, folder=folder, metadata=ABOUT, hooks=hooks, **options
+        recipe=recipe,
+        data=data,
+        model=model,
+        world=world,
+        folder=folder,
+        metadata={**ABOUT, **recipe.objective.origins()},
+        hooks=hooks,
+        **options,
     ).run()
     rewards.close()
     return [row for row in read_log(folder) if "loss" in row]

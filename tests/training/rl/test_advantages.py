@@ -1,5 +1,8 @@
 """Advantages: by hand, with failed scores, with a noisy group, and however the samples lie."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from reelwright.training.rl.advantages import EPS, Advantages, advantages
 
 
-def of(scores: list[list[float | None]], groups: list[int], weights: list[float], **more: object) -> Advantages:
+def of(scores: Sequence[Sequence[float | None]], groups: list[int], weights: list[float], **more: Any) -> Advantages:
     """Scores per sample and reward; None: failed."""
     scored = torch.tensor([[s is not None for s in row] for row in scores])
     filled = torch.tensor([[0.0 if s is None else s for s in row] for row in scores], dtype=torch.float64)

@@ -21,7 +21,7 @@ from tests.training.ranks import ranks
 from tests.training.rl.rolling import NAMED, Clips, network, on_rank, rolling, save_base, scorer, train
 
 ALONE = World.alone("cpu")
-CLOCKS = ("time", "_s", "_per_s", "data_wait_share", "idle_s", "busy_s")
+CLOCKS = ("time", "_s", "_per_s", "data_wait_share", "idle_s", "busy_s", "idle_share")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_ranks_make_the_groups_and_advantages_of_one_process(
     size, sections = LAYOUTS[layout]
     recipe = rolling(base, {"videos_at_once": 2}, **{"steps": 2, **sections})
     ranks(size, on_rank, recipe.model_dump(mode="json"), str(tmp_path))
-    expect, found = (numbers(row for row in read_log(at) if "loss" in row) for at in (one, tmp_path))
+    expect, found = (numbers([row for row in read_log(at) if "loss" in row]) for at in (one, tmp_path))
     for a, b in zip(expect, found, strict=True):
         assert b == pytest.approx(a, rel=2e-3, abs=2e-4)
     tensors, two = saved(one), saved(tmp_path)
@@ -147,6 +147,12 @@ class Recorded:
 
     def figures(self) -> dict[str, float]:
         return {"busy_s": 1.5}
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
 
 def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list[Video]]:
@@ -253,3 +259,16 @@ def test_a_reward_of_some_tasks_has_not_failed_for_the_others(base: Path, tmp_pa
     assert {row["reward/redness/failed"] for row in rows} == {0}
     assert alone[0]["advantage/zero"] == pytest.approx(2 / 3)  # of 9 videos, 6 are made from text alone
     assert alone[1]["advantage/zero"] == 0
+
+
+def test_a_run_does_not_go_on_with_other_prompts(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red fox\na grey sea\n")
+    sections = {"tasks": {"t2v": 1}, "data": {"frames": [5], "tokens_per_batch": 8}}
+    recipe = rolling(base, {"prompts": str(file)}, **sections)
+    train(recipe.model_copy(update={"steps": 1}), tmp_path / "run")
+    file.write_text("a red fox\nrain\n")
+    with pytest.raises(TrainError, match="has other prompts than .* learned from"):
+        train(recipe, tmp_path / "run")
+    file.write_text("a red fox\n\na grey sea")
+    assert len(train(recipe, tmp_path / "run")) == 3
