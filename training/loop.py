@@ -152,6 +152,8 @@ class Trainer(Generic[B]):
         recipe, state, stopped_by = self.recipe, self.state, 0
         if state.saved_at is None:  # a run that begins
             self._validate()
+            if recipe.objective.makes_videos and recipe.samples.every:  # to compare with
+                self._sample()
         batches = self.data.batches(state.step) if state.step < recipe.steps else iter(())
         agreement = Agreement(self.world, stopping)
         self.model.train()

@@ -19,7 +19,7 @@ from reelwright.pipelines.cli.generate_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from reelwright.model.config import AttentionConfig, TextConfig
     from reelwright.model.sampling.settings import Settings
@@ -166,9 +166,24 @@ PARITY = {"posterior": True, "cut_levels": True, "fit_condition": True, "bf16_no
 
 
 def second_stage(
-    options: StageOptions, lora: LoRA | None, machine: MemoryOptions, settings: Settings
+    options: StageOptions,
+    lora: LoRA | None,
+    machine: MemoryOptions,
+    settings: Settings,
+    trained: Mapping[str, Any],
 ) -> SecondStage:
-    """Return how a video is refined: its windows are the first stage's segments. Raises UserError."""
+    """Return how a video is refined: its windows are the first stage's segments.
+
+    Args:
+        options: that were given.
+        lora: that refines; None: the network does.
+        machine: of the VAE's tiles.
+        settings: of the first stage.
+        trained: settings of the refinement that the expert was trained with; empty: as published.
+
+    Raises:
+        UserError: options exclude one another.
+    """
     from reelwright.model.config import STRIDE
     from reelwright.model.refinement.refiner import LEAST_OVERLAP
     from reelwright.pipelines.generate.refine import TILE_PX, SecondStage
@@ -177,7 +192,7 @@ def second_stage(
     overlap = max(settings.shape.overlap, LEAST_OVERLAP)
     return SecondStage(
         lora,
-        options.refinement(),
+        options.refinement(trained),
         options.attention(),
         tile,
         window=max(settings.shape.frames, overlap + STRIDE[0]),

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import UserError
 from reelwright.model.config import TimestepShift
+from reelwright.model.refinement.noise import FULL
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.weights.convert import lora_file
 
@@ -34,7 +35,8 @@ class LoRA:
     """A LoRA file, and what its name or the record beside it says.
 
     objective: that it was trained with. steps: that a distilled one samples in. law: of the shift that it is sampled
-    by; None: unknown, as of the published files.
+    by; None: unknown, as of the published files. refines: settings of a `model.refinement.plan.Refinement` that its
+    training had; empty: the published ones.
     """
 
     file: Path
@@ -42,6 +44,7 @@ class LoRA:
     objective: str | None = None
     steps: int | None = None
     law: TimestepShift | None = None
+    refines: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -80,7 +83,41 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
     record = _record(found)
     trained = record.get("objective", {})
     steps = trained.get("steps") or trained.get("phases")
-    return LoRA(found, weight, trained.get("kind"), steps if isinstance(steps, int) else None, _law(record))
+    kind = trained.get("kind")
+    refines = refined_as(trained, record.get("timing")) if kind == REFINEMENT and "published" not in record else {}
+    return LoRA(found, weight, kind, steps if isinstance(steps, int) else None, _law(record), refines)
+
+
+def refined_as(objective: Mapping[str, Any], timing: str | None) -> dict[str, Any]:
+    """Return what sampling repeats of the training of an expert of ours: settings of a `Refinement`.
+
+    Training has one clean latent frame for a picture, and no copies of frames; the published expert's kernel takes
+    multiples of four.
+
+    Args:
+        objective: its settings.
+        timing: of the up-sampler.
+    """
+    known: dict[str, Any] = {"latent_multiple": 1}
+    if "threshold" in objective:
+        known["threshold"] = float(objective["threshold"])
+    if "shift" in objective:
+        known["schedule"] = replace(FULL, shift=float(objective["shift"]))
+    return known | ({"timing": timing} if timing else {})
+
+
+def expert_settings(lora: LoRA | None, recipe: "TrainRecipe | None") -> Mapping[str, Any]:
+    """Return settings of a `Refinement` by the expert that refines; empty: the published ones.
+
+    Args:
+        lora: the expert; None: the network itself is.
+        recipe: of the network; None: it is published.
+    """
+    if lora is not None:
+        return lora.refines
+    if recipe is None or recipe.data.pair is None:
+        return {}
+    return refined_as(recipe.objective.model_dump(), recipe.data.pair.timing)
 
 
 def shifting(loras: Sequence[LoRA]) -> LoRA | None:
@@ -183,7 +220,7 @@ def _record(file: Path) -> Mapping[str, Any]:
     """
     for _ in range(MOST_COPIES):
         if file.stem in PUBLISHED:
-            return {"objective": {"kind": PUBLISHED[file.stem]}}
+            return {"objective": {"kind": PUBLISHED[file.stem]}, "published": True}
         note = read_note(file)
         if note is None or note.get("kind") != "lora":
             break

@@ -235,9 +235,9 @@ def _start(
 
     joined = ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
     keys = {label: keys_of(label, one.reward) for label, one in settings.items()}
-    with _gpus_of_rewards(world, joined=joined):
+    with gpus_of_rewards(world, joined=joined):
         stack.enter_context(cluster())
-    share = _cpu_share(settings, joined=joined, say=say)
+    share = cpu_share(settings, joined=joined, say=say)
     placed = {
         label: PoolSettings(one.reward, one.processes, one.time_limit_s, keys[label], share)
         for label, one in settings.items()
@@ -279,7 +279,7 @@ def keys_of(label: str, reward: Reward) -> dict[str, str]:
     return found
 
 
-def _cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Callable[[str], None]) -> float:
+def cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Callable[[str], None]) -> float:
     """Return the share of their CPUs that processes get; say so where they have to wait for room.
 
     A Ray of this run alone has no other use for its CPUs, so they are shared out; in a cluster of others' work,
@@ -312,7 +312,7 @@ def _cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Calla
 
 
 @contextmanager
-def _gpus_of_rewards(world: World, *, joined: bool) -> Iterator[None]:
+def gpus_of_rewards(world: World, *, joined: bool) -> Iterator[None]:
     """Let a Ray that is started in the block see the GPUs that no rank computes on."""
     if joined or world.device.type != "cuda":
         yield

@@ -87,6 +87,17 @@ class Keyed(Sized):
 
 
 @dataclass(frozen=True)
+class Large(Reward):
+    """Asks for a GPU and four CPUs."""
+
+    resources = Resources(cpus=4, gpus=1)
+    name, version = "large", 1
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        return [1.0] * len(videos)
+
+
+@dataclass(frozen=True)
 class Unready(Sized):
     """Cannot be prepared."""
 

@@ -16,7 +16,7 @@ from reelwright.model.lora.adapters import lora_parameters
 from reelwright.training.adapters import MODULATION, adapt
 from reelwright.training.budget.activations import Activations, trace
 from reelwright.training.budget.pairs import pair_bytes
-from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
+from reelwright.training.budget.sampling import encoder_bytes, rollout_bytes, sampling_bytes, vae_bytes, wants_samples
 from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
 from reelwright.training.data.buckets import Bucket, buckets_of
@@ -79,8 +79,8 @@ class MemoryEstimate:
     """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
     recomputation; where attention is sparse, after its `dense_steps`."""
     sampling: int = 0
-    """Bytes while the recipe's samples are made, 0 if none are; see `budget.sampling`. Validation holds a copy of
-    averaged weights too, in the place of the gradients, which are as large."""
+    """Bytes while videos are made, samples or rollouts, 0 if none are; see `budget.sampling`. Validation holds a copy
+    of averaged weights too, in the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:
@@ -147,10 +147,14 @@ def plan_memory(
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
+    gathered = kinds.get("gathered weights", 0)
     batch, flops = batch_size(bucket, recipe.data, recipe.model), _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryEstimate(
         recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
-        sampling_bytes(recipe, kinds, whole=kinds.get("gathered weights", 0), half=half),
+        max(
+            sampling_bytes(recipe, kinds, whole=gathered, half=half),
+            rollout_bytes(recipe, kinds, bucket.latent, batch=batch, whole=gathered, half=half),
+        ),
     )  # fmt: skip
 
 

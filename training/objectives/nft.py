@@ -71,11 +71,16 @@ class NftConfig(RolloutConfig):
         return self.group
 
     @property
+    def rollout_calls(self) -> float:
+        """Guided predictions of one sample per group: videos whose ways never part share nothing."""
+        return self.group * self.steps if self.solver == "euler" else self.shared_calls
+
+    @property
     def passes(self) -> Passes:
         """The rollout's, the old policy's and the reference's; a trained pass per video."""
-        calls = self.group * self.steps if self.solver == "euler" else self.shared_calls
         beside = self.group * (1 + bool(self.beta))
-        return Passes(forward=self.guided_passes * (calls + beside), trained=self.guided_passes * self.group - 1)
+        forward = self.guided_passes * (self.rollout_calls + beside)
+        return Passes(forward=forward, trained=self.guided_passes * self.group - 1)
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Nft:
         """Build the objective."""

@@ -7,10 +7,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from reelwright.annotate.chat.base import excerpt
@@ -18,8 +18,9 @@ from reelwright.annotate.chat.retry import retry_after_s, wait_s
 from reelwright.annotate.contract import Resources, runtime
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
-from reelwright.training.rewards.remote.protocol import LARGEST_REPLY, BodyError, packed, scores_of
+from reelwright.training.rewards.remote.protocol import LARGEST_REPLY, BodyError, described_of, packed, scores_of
 
+T = TypeVar("T")
 UNSTATED = "unstated"  # the fingerprint of a served reward that no recipe states
 CHUNK = 1 << 16
 
@@ -53,8 +54,7 @@ class Service(Reward):
     name, version = "service", 1
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname or address.query or address.username:
+        if not _is_address(self.url):
             raise ValueError(f"url {self.url!r} is not an address; it looks like http://host:8070")
         if min(self.videos_a_call, self.attempts) < 1 or not self.timeout_s > 0 or self.patience_s < 0:
             raise ValueError("videos_a_call and attempts must be at least 1, timeout_s above 0, patience_s at least 0")
@@ -82,27 +82,25 @@ class Service(Reward):
     def prepare(self) -> None:
         """Ask the service for its reward, and refuse one that the recipe does not expect."""
         try:
-            told = json.loads(self._until_answered("GET", "/reward", (0, ())))
-            fingerprint = told["fingerprint"]
+            told = self._until_answered("GET", "/reward", (0, ()), described_of)
         except _FailedError as error:
-            raise TrainError(str(error)) from None
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise TrainError(f"{self.url} is no reward service; `reel reward serve` starts one") from None
+            raise TrainError(f"{error}; `reel reward serve` starts a reward service") from None
+        fingerprint = told["fingerprint"]
         if self.expects and fingerprint != self.expects:
             raise TrainError(
-                f"{self.url} serves reward {excerpt(str(told.get('name')))!r} of fingerprint "
-                f"{excerpt(str(fingerprint))}, and the recipe expects {self.expects}"
+                f"{self.url} serves reward {excerpt(str(told.get('name')))!r} of fingerprint {excerpt(fingerprint)}, "
+                f"and the recipe expects {self.expects}"
             )
         self._state.served, self._state.fingerprint = told, fingerprint
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Send the videos in one request."""
         try:
-            reply = self._until_answered("POST", "/score", packed(videos))
-            fingerprint, scores = scores_of(reply, len(videos))
-        except (_FailedError, BodyError) as error:
-            why = str(error) if self.url in str(error) else f"{self.url}: {error}"
-            return [Unscored(why)] * len(videos)
+            fingerprint, scores = self._until_answered(
+                "POST", "/score", packed(videos), lambda reply: scores_of(reply, len(videos))
+            )
+        except _FailedError as error:
+            return [Unscored(str(error))] * len(videos)
         self._state.fingerprint = wanted = self.expects or self._state.fingerprint or fingerprint
         if fingerprint != wanted:
             return [Unscored(f"{self.url} now serves fingerprint {excerpt(fingerprint)}, not {wanted}")] * len(videos)
@@ -112,23 +110,25 @@ class Service(Reward):
     def _state(self) -> _State:
         return _State()
 
-    def _until_answered(self, method: str, path: str, body: tuple[int, Any]) -> bytes:
+    def _until_answered(self, method: str, path: str, body: tuple[int, Any], read: Callable[[bytes], T]) -> T:
+        """Return what `read` makes of the answer; an answer that it refuses with BodyError is a failed attempt."""
         state, failures, waits = self._state, 0, 0
         while True:
             try:
-                reply = self._once(method, path, body)
+                found = read(self._once(method, path, body))
+            except BodyError as error:
+                failed = _FailedError(f"{self.url}: {error}")
             except _FailedError as error:
-                if error.is_final:
-                    raise
-                state.away_since = state.away_since or time.monotonic()
-                failures, waits = failures + (not error.is_away), waits + 1
-                is_over = time.monotonic() - state.away_since >= self.patience_s
-                if failures >= self.attempts or (error.is_away and is_over):
-                    raise
-                time.sleep(min(wait_s(waits, error.after_s), max(0.05, self.patience_s)))
+                failed = error
             else:
                 state.away_since = 0.0
-                return reply
+                return found
+            state.away_since = (state.away_since or time.monotonic()) if failed.is_away else 0.0
+            failures, waits = failures + (not failed.is_away), waits + 1
+            is_over = failed.is_away and time.monotonic() - state.away_since >= self.patience_s
+            if failed.is_final or failures >= self.attempts or is_over:
+                raise failed
+            time.sleep(min(wait_s(waits, failed.after_s), max(0.05, self.patience_s)))
 
     def _once(self, method: str, path: str, body: tuple[int, Any]) -> bytes:
         """Send one request and return the body of its answer; connections are not kept."""
@@ -160,7 +160,8 @@ class Service(Reward):
         why = f"{self.url} answers status {response.status}: {_sentence(said)}"
         is_busy = response.status in (429, 503)
         is_final = response.status < 500 and not is_busy
-        raise _FailedError(why, is_away=is_busy, is_final=is_final, after_s=retry_after_s(dict(response.headers)))
+        after_s = retry_after_s({"Retry-After": response.headers.get("Retry-After", "")})
+        raise _FailedError(why, is_away=is_busy, is_final=is_final, after_s=after_s)
 
     def _authorization(self) -> dict[str, str]:
         if not self.api_key_env:
@@ -192,6 +193,16 @@ class _FailedError(Exception):
     ) -> None:
         super().__init__(why)
         self.is_away, self.is_final, self.after_s = is_away, is_final, after_s
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        _ = address.port  # raises where it is no number
+    except ValueError:
+        return False
+    plain = not (address.query or address.fragment or address.username)
+    return plain and url.isascii() and address.scheme in ("http", "https") and bool(address.hostname)
 
 
 def _bounded(response: http.client.HTTPResponse, sock: socket.socket, ends: float) -> bytes:

@@ -169,6 +169,11 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         return (self.critical - 1) / 2
 
     @property
+    def rollout_calls(self) -> float:
+        """Guided predictions, of one sample, that a group's rollout takes; in the mean."""
+        return self.shared_calls
+
+    @property
     def shared_calls(self) -> float:
         """Guided predictions, of one sample, that a group takes where what it shares is computed once; in the mean."""
         return self.critical_mean + 1 + self.group * (self.steps - 1 - self.critical_mean)

@@ -58,7 +58,7 @@ def generate(
     _check_refinement(refine, output, shape.frames)
 
     from reelwright.pipelines.cli.generate_settings import Asked, second_stage
-    from reelwright.pipelines.generate.loras import check_network
+    from reelwright.pipelines.generate.loras import check_network, expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
@@ -81,7 +81,8 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
-    stage = second_stage(refine, finer, machine, settings) if finer else None
+    trained = {} if sampling.published else expert_settings(finer, source.recipe)
+    stage = second_stage(refine, finer, machine, settings, trained) if finer else None
     loaded = load(source, options)
     request = Request(
         prompts=prompts,

@@ -73,6 +73,7 @@ def refine(
     from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.cli.generate_settings import second_stage
     from reelwright.pipelines.generate.film import Film, refine_film
+    from reelwright.pipelines.generate.loras import expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -86,6 +87,7 @@ def refine(
         lora,
         machine,
         Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
+        expert_settings(lora, source.recipe),
     )
     begins = (what.image, what.video)
     subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
@@ -100,7 +102,7 @@ def refine(
     )
     loaded = load(source, options)
     if not output.quiet:
-        say(subject.summary(second))
+        say(*filter(None, [subject.note, subject.summary(second)]))
     with Progress("refining", quiet=output.quiet) as bar:
         refine_film(loaded, subject, second, what.prompt, what.seed, output.out, bar.show)
     say(f"wrote {output.out}")

@@ -2,21 +2,56 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from reelwright.pipelines.generate.conditions import read_shown, read_span
+from reelwright.errors import UserError
+from reelwright.model.sampling.video_file import to_frames
+from reelwright.pipelines.generate.conditions import read_end, read_image, read_shown, read_span
 from reelwright.pipelines.generate.spool import Spool
-from tests.footage import frames, number_of, write
+from tests.footage import HOSTILE, ffmpeg, frames, number_of, write
 from tests.pipelines.generate.test_generate import film
 
 __all__ = ["film"]  # a fixture
 
 
-def test_a_size_class_follows_the_picture(tmp_path: Path) -> None:
-    import cv2
+def test_the_end_of_a_video_is_what_a_player_shows_there(film: Path, tmp_path: Path) -> None:
+    """25 fps sampled at 12.5 fps: every second frame, back from the last."""
+    end = read_end(film, (160, 96), 5, 12.5)
+    assert end.shape == (3, 5, 96, 160)
+    assert [number_of(f.mean(-1)) for f in to_frames(end)] == [31, 33, 35, 37, 39]
+    repeated = read_end(film, (160, 96), 4, 50)
+    assert [number_of(f.mean(-1)) for f in to_frames(repeated)] == [37, 38, 38, 39]
+    assert read_end(write(tmp_path / "short.mp4", frames(3), fps=25), (160, 96), 13, 25).shape[1] == 3
 
+
+def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.mp4"
+    ffmpeg("-i", str(film), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(odd))
+    torch.testing.assert_close(read_end(odd, (160, 96), 5, 12.5), read_end(film, (160, 96), 5, 12.5))
+
+
+def test_pictures_cover_the_size(tmp_path: Path) -> None:
+    picture = np.zeros((40, 120, 3), np.uint8)
+    picture[:, 40:80] = (10, 200, 90)  # RGB: the middle third
+    cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
+    image = read_image(tmp_path / "wide.png", (32, 32))
+    assert image.shape == (3, 32, 32)
+    torch.testing.assert_close(image[:, 16, 16], torch.tensor([10.0, 200, 90]) / 127.5 - 1)
+    torch.testing.assert_close(image[:, 16, 2], image[:, 16, 29])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_one_sentence(name: str, film: Path, tmp_path: Path) -> None:
+    HOSTILE[name](tmp_path / name, film)
+    for reader in (lambda p: read_image(p, (32, 32)), lambda p: read_end(p, (32, 32), 5, 15)):
+        with pytest.raises(UserError, match="cannot be used"):
+            reader(tmp_path / name)
+
+
+def test_a_size_class_follows_the_picture(tmp_path: Path) -> None:
     from reelwright.pipelines.generate.initial import Beginning
 
     cv2.imwrite(str(tmp_path / "tall.png"), np.zeros((800, 450, 3), np.uint8))
@@ -34,10 +69,6 @@ def test_a_size_class_follows_the_picture(tmp_path: Path) -> None:
 
 
 def test_a_picture_covers_or_is_stretched(tmp_path: Path) -> None:
-    import cv2
-
-    from reelwright.pipelines.generate.conditions import read_image
-
     picture = np.zeros((40, 120, 3), np.uint8)
     picture[:, 40:80] = 200  # the middle third
     cv2.imwrite(str(tmp_path / "wide.png"), picture)
@@ -52,7 +83,6 @@ def test_a_span_is_what_a_player_shows(tmp_path: Path) -> None:
     facts = read_shown(film)
     assert (facts.width, facts.height, facts.rate) == (160, 96, 25)
     assert facts.duration_s == pytest.approx(1.6, abs=0.01)
-    from reelwright.model.sampling.video_file import to_frames
 
     def numbers(start: int, stop: int, fps: float) -> list[int]:
         return [number_of(f.mean(-1)) for f in to_frames(read_span(film, (160, 96), start, stop, fps=fps))]

@@ -9,19 +9,30 @@ import pytest
 
 from reelwright.errors import UserError
 from reelwright.model.checkpoint import save_model
+from reelwright.model.codec import latent_size
 from reelwright.model.config import LoRAConfig, TimestepShift
 from reelwright.model.lora.adapters import add_lora, load_lora
 from reelwright.model.lora.layers import lora_layers
+from reelwright.model.refinement.plan import Refinement
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import read_about
-from reelwright.pipelines.generate.loras import LoRA, check_network, check_stack, find_lora
+from reelwright.pipelines.generate.loras import (
+    LoRA,
+    check_network,
+    check_stack,
+    expert_settings,
+    find_lora,
+    refined_as,
+)
 from reelwright.pipelines.generate.refine import SecondStage, refining
 from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, generate, load
+from reelwright.training.batch import Task
+from reelwright.training.data.schedule import latent_condition
 from reelwright.training.recipe import TrainRecipe
 from tests.pipelines.generate.lora_files import loras, save_adapter
-from tests.pipelines.generate.test_generate import MODEL, here, network, run
+from tests.pipelines.generate.test_generate import MODEL, film, here, network, run
 
-__all__ = ["here", "loras", "run"]  # fixtures
+__all__ = ["film", "here", "loras", "run"]  # fixtures
 
 PAIR = {"data": {"pair": {"first_stage": "64p"}, "sizes": ["128p"], "frames": [9]}}
 
@@ -47,7 +58,6 @@ def test_published_loras_are_found_by_name(loras: Path, tmp_path: Path) -> None:
 
 def test_an_exported_lora_and_its_copies_say_what_they_are_for(here: Invoke, tmp_path: Path) -> None:
     from reelwright.training.checkpoints import Checkpoints
-    from reelwright.training.recipe import TrainRecipe
 
     lora = LoRAConfig(rank=2, alpha=1, targets=("*.qkv",))
     model = network(1)
@@ -135,3 +145,44 @@ def test_a_lora_is_sampled_at_the_shift_that_it_was_trained_at(run: Path, here: 
     assert shift("--lora", "style", "--lora", "quick") == pytest.approx(max(1, 5 * (tokens / 48) ** 0.5))
     assert shift("--lora", "quick", "--lora", "style") == pytest.approx(5 * (tokens / 48) ** 0.5)
     assert shift("--lora", "style", "--shift", "3") == 3
+
+
+def test_an_expert_refines_as_it_was_trained(run: Path, here: Invoke, film: Path, tmp_path: Path) -> None:
+    """Its record has threshold, shift and timing; --published and a file without a record are as published."""
+    note = {"objective": {"kind": "refinement", "threshold": 0.4, "shift": 7.0}, "timing": "exact"}
+    (tmp_path / "fine").mkdir()
+    save_adapter(tmp_path / "fine" / "lora.safetensors", 0, note)
+    save_adapter(tmp_path / "refinement_lora.safetensors", 0)
+    lora = find_lora(Path("fine"), 1, tmp_path)
+    names = ("threshold", "timing", "latent_multiple")
+
+    def refined(command: str, *more: str | Path) -> tuple[Any, ...]:
+        made = here(command, *more, "--to", "128x64", "-q", "--out", "x.mp4", "--force")
+        assert made.exit_code == 0, made.output
+        about = read_about(tmp_path / "x.mp4")["refined"]
+        return (*(about[name] for name in names), about["steps_of"]["shift"])
+
+    first = (run, "-p", "x", "--frames", "9")
+    assert refined("generate", *first, "--refine", "fine") == (0.4, "exact", 1, 7.0)
+    assert refined("generate", *first, "--refine", "fine", "--timing", "published")[1] == "published"
+    published = (0.5, "published", 4, 12.0)
+    parity = ("--published", "--size", "64x48", "--steps", "1")
+    assert refined("generate", *first, "--refine", "fine", *parity) == published
+    assert refined("generate", *first, "--refine", "refinement_lora.safetensors") == published
+    assert refined("refine", film, run, "--lora", "fine", "--window", "17") == (0.4, "exact", 1, 7.0)
+    own = TrainRecipe(model=MODEL, objective=note["objective"], **PAIR)
+    assert expert_settings(None, own) == {**lora.refines, "timing": "published"}
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "spatial_only"),
+    [("t2v", 0, False), ("i2v", 1, False), ("i2v", 1, True), ("continuation", 13, False), ("continuation", 13, True)],
+)
+def test_an_expert_of_ours_sees_as_many_clean_latents_as_in_training(
+    task: Task, given: int, spatial_only: bool
+) -> None:
+    """As in batches of configs/train/refinement-720p.yaml, of 93 frames, or of 189 at twice the rate."""
+    how = Refinement(spatial_only=spatial_only, **refined_as({}, None))
+    sampled = how.plan(93, 480, 832, given).padding
+    trained = latent_size(93 if spatial_only else 189, 704, 1280)[0]
+    assert (sampled.cond_latents, sampled.latents) == (latent_condition(task, 13 if spatial_only else 29), trained)

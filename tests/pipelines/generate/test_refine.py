@@ -12,10 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from reelwright.curation.media.frames import Frames, read
 from reelwright.errors import UserError
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import read_about
 from reelwright.pipelines.generate.conditions import read_shown
+from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.run import memory_may_end
 from reelwright.pipelines.generate.spool import Spool
+from tests.footage import ffmpeg
 from tests.pipelines.generate.lora_files import loras, save_adapter
 from tests.pipelines.generate.test_generate import film, here, run
 
@@ -109,6 +112,25 @@ def test_a_video_that_exists_is_refined(run: Path, loras: Path, film: Path, here
     facts, _ = shown(tmp_path / "film.mp4", 4)
     assert (facts.num_frames, facts.fps) == (2 * read_at_12, 24)
     assert read_about(tmp_path / "film.mp4")["refined_from"]["about"] is None
+
+
+def test_a_file_that_is_cut_short_is_said_to_be(
+    run: Path, loras: Path, film: Path, here: Invoke, tmp_path: Path
+) -> None:
+    """Its header comes first and promises 40 frames, of which the file has about half."""
+    ffmpeg("-i", str(film), "-c", "copy", "-movflags", "+faststart", str(tmp_path / "whole.mp4"))
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    asked = (run, "--lora", loras / "fine", "--to", "128x64")
+    made = here("refine", "half.mp4", *asked, "--out", "x.mp4")
+    assert made.exit_code == 0, made.output
+    assert "half.mp4 is cut short: it ends after " in made.output
+    assert "its header says 1.60 s" in made.output
+    assert "in 1 window\n" in made.output
+    assert read_shown(tmp_path / "whole.mp4").cut_short(tmp_path) == read_shown(film).cut_short(film) == ""
+    begun = Beginning(video=tmp_path / "half.mp4").read(Settings.of(width=64, height=48), 12)
+    assert begun is not None
+    assert begun.note.startswith(f"{tmp_path / 'half.mp4'} is cut short")
 
 
 def test_lineage_leads_through_every_adapter(run: Path, loras: Path, here: Invoke, tmp_path: Path) -> None:

@@ -311,9 +311,13 @@ def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
     store.merge("clips", pa.table({"clip_id": ids, "captions": cells}), on="clip_id")
     store.snapshots.create("all", "select clip_id from clips")
     of_all = caption_note(snapshot_rows(store, "all", kinds=["caption", "composed"]))
-    assert of_all.startswith("1 of 4 clips have no caption, 1 only one composed")
+    assert of_all == (
+        "1 of 4 clips have no caption that is drawn, and train on the empty one; 1 of 4 clips have only a caption "
+        "composed from measurements, not from the picture; to caption them, see docs/captioning.md"
+    )
     note = caption_note(snapshot_rows(store, "all"))
-    assert note.startswith("2 of 4 clips have no caption (1 have a composed one: data.caption_kinds with composed in")
+    assert note.startswith("2 of 4 clips have no caption that is drawn, and train on the empty one (1 have one comp")
+    assert "only a caption" not in note
     assert caption_note(snapshot_rows(store, "all", kinds=["caption"])) == note
     store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
     assert caption_note(snapshot_rows(store, "good")) == ""

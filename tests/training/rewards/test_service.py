@@ -197,12 +197,14 @@ def test_each_fault_is_named_with_the_address(serve: Any, fault: str, sentence: 
 
 def test_faults_are_tried_again_and_refusals_are_not(serve: Any) -> None:
     running = serve(kind=FaultyServer)
-    running.server.faults = {0: "reset", 1: "500", 3: "400"}
-    client = service(running.url, attempts=3)
+    running.server.faults = {0: "reset", 1: "500", 2: "notjson", 4: "400", 5: "other"}
+    client = service(running.url, attempts=4)
     assert score(client, [video(4)]) == [4.0]
-    assert running.server.count == 3
-    assert isinstance(score(client, [video(4)])[0], Unscored)
     assert running.server.count == 4
+    assert isinstance(score(client, [video(4)])[0], Unscored)
+    assert running.server.count == 5
+    assert isinstance(score(client, [video(4)])[0], Unscored)
+    assert running.server.count == 6
 
 
 def test_a_service_that_dies_is_waited_for_and_answers_once_it_is_back(serve: Any) -> None:
@@ -343,7 +345,7 @@ def test_more_requests_than_bodies_wait_and_all_are_answered(serve: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "url", ["", "10.0.0.7:8070", "ftp://host", "http://", "http://user@host:1", "http://host:1?key=3"]
+    "url", ["", "10.0.0.7:8070", "ftp://host", "http://", "http://user@host:1", "http://host:1?key=3", "http://host:x", "http://hö:1"]
 )
 def test_what_is_no_address_is_refused_when_a_recipe_is_read(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address; it looks like http://host:8070"):

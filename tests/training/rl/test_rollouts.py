@@ -21,7 +21,7 @@ from tests.training.ranks import ranks
 from tests.training.rl.rolling import NAMED, Clips, network, on_rank, rolling, save_base, scorer, train
 
 ALONE = World.alone("cpu")
-CLOCKS = ("time", "_s", "_wait_share", "_idle_share")
+CLOCKS = ("time", "_s", "_per_s", "data_wait_share", "idle_s", "busy_s", "idle_share")
 
 
 @pytest.fixture(scope="module")

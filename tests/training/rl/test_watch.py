@@ -120,7 +120,7 @@ def test_a_run_that_its_rule_ends_is_saved_and_goes_on_where_the_rule_is_eased(t
         return InProcess({"up": Rising(), "down": Rising(-1.0)})
 
     recipe = rolling(base, strict, **shape)
-    with pytest.raises(StoppedByRule, match="held-out reward 'down' has fallen .* up"):
+    with pytest.raises(StoppedByRule, match=r"held-out reward 'down' has fallen .* rose \(up "):
         train(recipe, tmp_path / "run", rewards=rewards())
     saved = Checkpoints(tmp_path / "run" / "checkpoints", 9).latest()
     assert saved is not None

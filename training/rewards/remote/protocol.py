@@ -100,6 +100,18 @@ def scores_of(reply: bytes, count: int) -> tuple[str, list[Score]]:
     return fingerprint, [_score(one) for one in scores]
 
 
+def described_of(reply: bytes) -> dict[str, Any]:
+    """Return what a service tells of its reward.
+
+    Raises:
+        BodyError: it is not of the protocol.
+    """
+    value = _object(reply)
+    if not isinstance(value.get("fingerprint"), str):
+        raise BodyError("the reply names no fingerprint, so this is no reward service")
+    return value
+
+
 def _score(one: Any) -> Score:
     if isinstance(one, dict) and isinstance(one.get("unscored"), str):
         return Unscored(excerpt(one["unscored"]))
