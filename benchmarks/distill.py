@@ -1,10 +1,10 @@
 """Distilled students against their teacher, in miniature: a base, its CFG-distilled, 16-step and 4-step students.
 
-    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 1200] [--keep FOLDER] [--sheet distill.png]
+    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 400] [--keep FOLDER] [--sheet distill.png]
 
-Trains a small network on windows of the corpus' natural footage, then LoRAs on it with the objectives
+Trains a small network on windows of the corpus' natural footage that move, then LoRAs on it with the objectives
 `cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
-all at the published shift of 12. Then samples the captions that it knows, from the same noise: by the teacher (50
+all at the published shift of 12. Then samples the captions that it knows, from the same noises: by the teacher (50
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
 steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
@@ -47,9 +47,11 @@ from reelwright.training.run import build
 FOLDER = "natural"  # of the corpus
 WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
 TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
-CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones take minutes to decode on a busy machine
-STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
+CLIPS, PLACES, MOST_BYTES = 4, (0.1, 0.5, 0.9), 1 << 20  # of a file: larger ones take long to decode
+STILL, CUT = 5e-3, 0.06  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
+LEAP = 2.5  # times the mean of a window: more is a cut, too
 SAMPLES = 8  # of a step
+NOISES = 2  # that each caption is measured with
 TAUGHT = 4  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
@@ -65,17 +67,18 @@ class Stage:
     start: str = ""
 
 
+CFG = {"kind": "cfg_distillation", "by_span": 0.5}
+CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
+DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage({"kind": "cfg_distillation"}, 1.5, 3e-3),
-    "consistency": Stage({"kind": "consistency"}, 1.0, 1e-3, start="cfg"),
-    "dmd": Stage(
-        {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0},
-        0.25,
-        1e-3,
-        start="consistency",
-    ),
+    "cfg": Stage(CFG, 2.0, 3e-3),
+    "cfg-slow": Stage(CFG, 1.0, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 1.0, 1e-3, start="cfg-slow"),
+    "consistency-slow": Stage(CONSISTENCY, 0.5, 2e-4, start="consistency"),
+    "dmd": Stage(DMD, 0.25, 1e-3, start="consistency-slow"),
 }
+"""In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""
 
 
 LAYERS = ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.ffn.w?", "*adaLN_modulation.1", "final_layer.linear")
@@ -95,8 +98,8 @@ SAMPLERS = {
     "teacher": Sampler("base", {"steps": 50, "guidance": 4.0}),
     "undistilled 16, guidance 1": Sampler("base", {"steps": 16, "guidance": 1.0}),
     "undistilled 16, guidance 4": Sampler("base", {"steps": 16, "guidance": 4.0}),
-    "cfg student 50": Sampler("cfg", {"steps": 50, "guidance": 1.0, "distilled": True}),
-    "student 16": Sampler("consistency", {"steps": 16, "guidance": 1.0, "distilled": True}),
+    "cfg student 50": Sampler("cfg-slow", {"steps": 50, "guidance": 1.0, "distilled": True}),
+    "student 16": Sampler("consistency-slow", {"steps": 16, "guidance": 1.0, "distilled": True}),
     "student 4": Sampler("dmd", {"steps": 4, "guidance": 1.0, "distilled": True}),
 }
 SHOWN = ("teacher", "undistilled 16, guidance 4", "student 16", "student 4")
@@ -106,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
     parser.add_argument("--seeds", default=3, type=int, choices=sorted(STUDENT_T))
-    parser.add_argument("--steps", default=1200, type=int, help="of the base; the students take shares of them")
+    parser.add_argument("--steps", default=400, type=int, help="of the base; the students take shares of them")
     parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
     parser.add_argument("--sheet", default=Path("distill.png"), type=Path)
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
@@ -149,15 +152,16 @@ def _encoded(folder: Path) -> tuple[Tensor, list[str]]:
     latents, captions = [], []
     try:
         for file in sorted(f for f in folder.iterdir() if f.stat().st_size <= MOST_BYTES):
-            for number, place in enumerate(PLACES):
+            for place in PLACES:
                 try:
                     frames = decoder(file.read_bytes(), bucket, place).frames
                 except MediaError:
                     continue
                 moved = np.square(np.diff(frames.astype(np.float32) / 127.5, axis=0)).mean((1, 2, 3))
-                if moved.mean() > STILL and moved.max() < CUT:
+                if moved.mean() > STILL and moved.max() < min(CUT, LEAP * moved.mean()):
                     latents.append(encode_frames(frames, codec))
-                    captions.append(f"{file.stem.replace('_', ' ').replace('-', ' ')} part {number}")
+                    captions.append(file.stem.replace("_", " ").replace("-", " "))
+                    break
     finally:
         decoder.close()
     chosen = np.linspace(0, len(latents) - 1, min(CLIPS, len(latents))).round().astype(int)
@@ -206,7 +210,7 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         "objective": objective,
         "optim": {"lr": own.lr, "warmup_steps": 10, "ema": 0.98, "weight_decay": 0.01 if base else 0.0},
         "compute": {"precision": "fp32"},
-        "checkpoints": {"every": 50, "keep": 1},
+        "checkpoints": {"every": 100, "keep": 1},
         "log": {"every": 25, "tensorboard": False},
         "steps": max(1, round(own.share * steps)), "seed": seed,
         **({} if base else {"init": str(folder / "base"), "lora": {"rank": 32, "alpha": 32, "targets": LAYERS}}),
@@ -248,14 +252,11 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
     rows, place = folder / "rows.jsonl", folder / f"seed-{seed}"
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     found = {row["sampler"]: row for row in done if row["seed"] == seed}
-    networks: dict[str, DiT] = {}
+    measured = Footage(footage.latents, footage.captions * NOISES)
     for name, sampler in SAMPLERS.items():
         if name in found:
             continue
-        if sampler.stage not in networks:
-            own = footage if sampler.stage == "base" else teacher_clips(footage, place, steps, seed)
-            networks[sampler.stage] = train(sampler.stage, own, steps, seed, place)
-        latents, figures = sample(networks[sampler.stage], footage, sampler)
+        latents, figures = sample(trained(sampler.stage, footage, steps, seed, place), measured, sampler)
         np.save(place / f"{name}.npy", latents.numpy())
         taught = torch.from_numpy(np.load(place / "teacher.npy"))
         mse = float((latents - taught).square().mean())
@@ -266,6 +267,14 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
     if sheet:
         codec = load_codec(_recipe("base", 1, 0, Path()).codec)
         write_sheet(sheet, [codec.decode(torch.from_numpy(np.load(place / f"{name}.npy"))) for name in SHOWN])
+
+
+def trained(stage: str, footage: Footage, steps: int, seed: int, place: Path) -> DiT:
+    """Train a stage and those that it begins as, or read what was trained before."""
+    if STAGES[stage].start:
+        trained(STAGES[stage].start, footage, steps, seed, place)
+    own = footage if stage == "base" else teacher_clips(footage, place, steps, seed)
+    return train(stage, own, steps, seed, place)
 
 
 def teacher_clips(footage: Footage, place: Path, steps: int, seed: int) -> Footage:
