@@ -8,8 +8,8 @@ all at the published shift of 12. Then samples the captions that it knows, from 
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
 steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
-the decoded frames; passes of the network per video; seconds. With --keep a run that was stopped goes on. Prints means
-over seeds with 95 % intervals (Student's t).
+the decoded frames; passes of the network per video; seconds, and how many times as long the teacher takes, in turns.
+With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from reelwright.curation.media.errors import MediaError
 from reelwright.model.codec import load_codec
 from reelwright.model.dit import DiT
+from reelwright.model.lora.adapters import merge_lora
 from reelwright.model.sampling.generator import Generator
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
@@ -52,7 +53,8 @@ STILL, CUT = 5e-3, 0.06  # of following frames, mean squared in -1..1: a window 
 LEAP = 2.5  # times the mean of a window: more is a cut, too
 SAMPLES = 8  # of a step
 NOISES = 2  # that each caption is measured with
-TAUGHT = 4  # clips of the teacher per caption, which students are trained on
+TURNS = 3  # of sampling by the teacher and by a student, for their times
+TAUGHT = 12  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
 
@@ -72,9 +74,9 @@ CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage(CFG, 2.0, 3e-3),
-    "cfg-slow": Stage(CFG, 1.0, 5e-4, start="cfg"),
-    "consistency": Stage(CONSISTENCY, 1.0, 1e-3, start="cfg-slow"),
+    "cfg": Stage(CFG, 1.5, 3e-3),
+    "cfg-slow": Stage(CFG, 0.75, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 0.75, 1e-3, start="cfg-slow"),
     "consistency-slow": Stage(CONSISTENCY, 0.5, 2e-4, start="consistency"),
     "dmd": Stage(DMD, 0.25, 1e-3, start="consistency-slow"),
 }
@@ -213,7 +215,7 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         "checkpoints": {"every": 100, "keep": 1},
         "log": {"every": 25, "tensorboard": False},
         "steps": max(1, round(own.share * steps)), "seed": seed,
-        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 32, "alpha": 32, "targets": LAYERS}}),
+        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 64, "alpha": 64, "targets": LAYERS}}),
     })  # fmt: skip
 
 
@@ -256,7 +258,11 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
     for name, sampler in SAMPLERS.items():
         if name in found:
             continue
-        latents, figures = sample(trained(sampler.stage, footage, steps, seed, place), measured, sampler)
+        model = trained(sampler.stage, footage, steps, seed, place)
+        merge_lora(model)  # as `reel generate` does
+        latents, figures = sample(model, measured, sampler)
+        if sampler.settings["steps"] < SAMPLERS["teacher"].settings["steps"]:
+            figures["times_faster"] = times_faster(model, measured, sampler)
         np.save(place / f"{name}.npy", latents.numpy())
         taught = torch.from_numpy(np.load(place / "teacher.npy"))
         mse = float((latents - taught).square().mean())
@@ -318,6 +324,18 @@ def sample(model: DiT, footage: Footage, sampler: Sampler, *, first: int = 0) ->
     return latents, figures
 
 
+def times_faster(model: DiT, footage: Footage, sampler: Sampler) -> float:
+    """Return how many times as long the teacher's sampling takes: the median of a few, in turns as the load changes.
+
+    Both by the same network, for merged weights take the time of the base's.
+    """
+    found = []
+    for _ in range(TURNS):
+        teacher, own = (sample(model, footage, one)[1]["seconds"] for one in (SAMPLERS["teacher"], sampler))
+        found.append(teacher / own)
+    return float(np.median(found))
+
+
 def high_frequencies(video: Tensor) -> float:
     """Return the mean energy of a frame's spatial frequencies above half of Nyquist's. video: [N, 3, F, H, W]."""
     spectrum = torch.fft.fft2(video.double(), norm="ortho").abs().square()
@@ -338,11 +356,9 @@ def report(rows: list[dict[str, Any]], seeds: int) -> None:
     for name in ("student 16", "student 4"):
         ratios = [one[name]["latent_mse"] / least for one, least in zip(of, plain, strict=True)]
         _print(f"{name}: latent_mse over the better undistilled one's", ratios)
-        for figure in ("passes", "seconds"):
-            _print(
-                f"{name}: the teacher's {figure} over its own",
-                [one["teacher"][figure] / one[name][figure] for one in of],
-            )
+        passes = [one["teacher"]["passes"] / one[name]["passes"] for one in of]
+        _print(f"{name}: the teacher's passes over its own", passes)
+        _print(f"{name}: the teacher's seconds over its own", [one[name]["times_faster"] for one in of])
 
 
 def _print(name: str, values: list[float]) -> None:
