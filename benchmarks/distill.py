@@ -104,7 +104,8 @@ SAMPLERS = {
     "student 16": Sampler("consistency-slow", {"steps": 16, "guidance": 1.0, "distilled": True}),
     "student 4": Sampler("dmd", {"steps": 4, "guidance": 1.0, "distilled": True}),
 }
-SHOWN = ("teacher", "undistilled 16, guidance 4", "student 16", "student 4")
+STUDENTS = ("student 16", "student 4")
+SHOWN = ("teacher", "undistilled 16, guidance 4", *STUDENTS)
 
 
 def main() -> None:
@@ -261,7 +262,7 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
         model = trained(sampler.stage, footage, steps, seed, place)
         merge_lora(model)  # as `reel generate` does
         latents, figures = sample(model, measured, sampler)
-        if sampler.settings["steps"] < SAMPLERS["teacher"].settings["steps"]:
+        if name in STUDENTS:
             figures["times_faster"] = times_faster(model, measured, sampler)
         np.save(place / f"{name}.npy", latents.numpy())
         taught = torch.from_numpy(np.load(place / "teacher.npy"))
@@ -353,7 +354,7 @@ def report(rows: list[dict[str, Any]], seeds: int) -> None:
         for figure in ("high_frequencies", "motion"):
             _print(f"{name}: {figure} over the teacher's", [one[name][figure] / one["teacher"][figure] for one in of])
     plain = [min(one[name]["latent_mse"] for name in one if name.startswith("undistilled")) for one in of]
-    for name in ("student 16", "student 4"):
+    for name in STUDENTS:
         ratios = [one[name]["latent_mse"] / least for one, least in zip(of, plain, strict=True)]
         _print(f"{name}: latent_mse over the better undistilled one's", ratios)
         passes = [one["teacher"]["passes"] / one[name]["passes"] for one in of]
