@@ -1,6 +1,6 @@
 """Distilled students against their teacher, in miniature: a base, its CFG-distilled, 16-step and 4-step students.
 
-    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 400] [--keep FOLDER] [--sheet distill.png]
+    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 300] [--keep FOLDER] [--sheet distill.png]
 
 Trains a small network on windows of the corpus' natural footage that move, then LoRAs on it with the objectives
 `cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
@@ -48,7 +48,7 @@ from reelwright.training.run import build
 FOLDER = "natural"  # of the corpus
 WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
 TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
-CLIPS, PLACES, MOST_BYTES = 4, (0.1, 0.5, 0.9), 1 << 20  # of a file: larger ones take long to decode
+CLIPS, PLACES, MOST_BYTES = 3, (0.1, 0.5, 0.9), 1 << 20  # of a file: larger ones take long to decode
 STILL, CUT = 5e-3, 0.06  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 LEAP = 2.5  # times the mean of a window: more is a cut, too
 SAMPLES = 8  # of a step
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
     parser.add_argument("--seeds", default=3, type=int, choices=sorted(STUDENT_T))
-    parser.add_argument("--steps", default=400, type=int, help="of the base; the students take shares of them")
+    parser.add_argument("--steps", default=300, type=int, help="of the base; the students take shares of them")
     parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
     parser.add_argument("--sheet", default=Path("distill.png"), type=Path)
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")

@@ -156,7 +156,8 @@ def compare(held: HeldOut, recipe: TrainRecipe, where: Path, sheet: Path | None)
     model.eval()
     plain = held.plain
     out: dict[str, np.ndarray] = {}
-    for name, values in _likeness(_decoded(codec, held.clean), held.truth, 0).items():
+    shown = _decoded(codec, held.clean)  # the most that a refined latent can show
+    for name, values in _likeness(shown, held.truth, 0).items():
         out[f"codec_alone_{name}"] = values
     for task, frames in CONDITION.items():
         cond = latent_condition(task, frames)  # type: ignore[arg-type] # the keys are tasks
@@ -165,6 +166,9 @@ def compare(held: HeldOut, recipe: TrainRecipe, where: Path, sheet: Path | None)
         for name in before:
             out[f"{task}_{name}_upsampled"], out[f"{task}_{name}_refined"] = before[name], after[name]
             out[f"{task}_{name}_better_by"] = BETTER[name] * (after[name] - before[name])
+        soft, fine = (_likeness(video, shown, frames)["high"] for video in (plain, refined))
+        out[f"{task}_high_of_codec_upsampled"], out[f"{task}_high_of_codec_refined"] = soft, fine
+        out[f"{task}_high_of_codec_better_by"] = soft - fine
         if task == "t2v" and sheet is not None:
             write_sheet(plain, refined, held.truth, sheet)
     return out
