@@ -135,7 +135,8 @@ def built(what: str, kind: type[T], parameters: Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{what} {name!r}: {where} = {first['input']!r}: {first['msg']}") from None
+        told = f"{where} = {first['input']!r}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{what} {name!r}: {told}") from None
 
 
 def look_alikes(name: str, known: Collection[str]) -> str:

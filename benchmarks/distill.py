@@ -52,7 +52,7 @@ CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones tak
 STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 SAMPLES = 8  # of a step
 NOISES = 2  # that each caption is measured with
-TURNS = 3  # of sampling by the teacher and by a student, for their times
+TURNS = 1  # of sampling by the teacher and by a student, for their times
 TAUGHT = 12  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
@@ -73,10 +73,10 @@ CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage(CFG, 1.5, 3e-3),
-    "cfg-slow": Stage(CFG, 0.75, 5e-4, start="cfg"),
-    "consistency": Stage(CONSISTENCY, 0.75, 1e-3, start="cfg-slow"),
-    "consistency-slow": Stage(CONSISTENCY, 0.5, 2e-4, start="consistency"),
+    "cfg": Stage(CFG, 1.0, 3e-3),
+    "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 0.5, 1e-3, start="cfg-slow"),
+    "consistency-slow": Stage(CONSISTENCY, 0.35, 2e-4, start="consistency"),
     "dmd": Stage(DMD, 0.25, 1e-3, start="consistency-slow"),
 }
 """In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""

@@ -13,6 +13,7 @@ from reelwright.model.lora.layers import named_adapters
 from reelwright.training import checkpoints
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parent_of
+from reelwright.training.origins import identity_of
 from reelwright.training.registry import STUDENT, AdapterPart
 
 LORA_FILE = "lora.safetensors"
@@ -64,4 +65,5 @@ def _origin(path: Path) -> dict[str, Any]:
     note = (path if path.is_dir() else path.parent) / "about.json"
     said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
     said.pop("recipe", None)
-    return {"path": str(path.absolute()), "kind": "lora", **said}
+    file = path / LORA_FILE if path.is_dir() else path
+    return {"path": str(path.absolute()), "kind": "lora", "identity": identity_of(file), **said}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from reelwright.model.config import TimestepShift
     from reelwright.model.rope import Origin
     from reelwright.model.text import PackedText
 
@@ -90,7 +91,7 @@ class Batch:
     latents: float32 [B, C, T, H, W]. text: the captions' states, without padding, in the type that they are stored in.
     cond_frames: the first latent frames are clean. samples_in_step: of all ranks; the denominator of the loss.
     micro: index of the micro-batch in its step, over all ranks. wait_s: seconds that the loop waited for it.
-    dropped: samples with the empty caption in place of their own. captions: of the samples, where the objective wants
+    dropped: samples with the empty caption in place of their own. captions: of the samples, where videos are made of
     them. draws: of the seeds, if drawn ahead.
     strip: part of each frame that this rank computes; None: all. ready: when a GPU that encodes beside the training
     will have made the tensors; None: they are made.
@@ -160,6 +161,17 @@ class PairBatch(Batch):
     def of(cls, batch: Batch, upsampled: Tensor) -> PairBatch:
         """Make pairs of a batch whose latents are the clips'."""
         return cls(**{f.name: getattr(batch, f.name) for f in fields(batch)}, upsampled=upsampled)
+
+
+def shift_of(batch: Batch, config: TimestepShift, patch: tuple[int, int, int]) -> float:
+    """Return the shift of a batch's noise levels, by its noisy tokens, as base training has it."""
+    _, _, frames, height, width = batch.latents.shape
+    return config.timestep_shift((frames - batch.cond_frames) * (height // patch[1]) * (width // patch[2]))
+
+
+def of_strip(x: Tensor, batch: Batch, patch: tuple[int, int, int]) -> Tensor:
+    """Return the part of whole latents that this rank computes."""
+    return x if batch.strip is None else batch.strip.cut(x, patch)
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int]) -> Draws:

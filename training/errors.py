@@ -5,3 +5,7 @@ from reelwright.errors import ReelError
 
 class TrainError(ReelError, ValueError):
     """A run that cannot be started or cannot go on."""
+
+
+class StoppedByRule(TrainError):
+    """A rule of the recipe ends a run before its last step; the weights that it has reached are saved."""

@@ -12,6 +12,7 @@ from reelwright.curation.store import Snapshot, Store, StoreError
 from reelwright.training import checkpoints
 from reelwright.training.data.mix_rows import content_hash
 from reelwright.training.mix import label
+from reelwright.training.origins import identity_of_run
 from reelwright.training.recipe import TrainRecipe
 
 CODE = ("kernels", "model", "training")  # packages with the code of a step
@@ -93,7 +94,8 @@ def _stated(snapshot: Snapshot, store: Store) -> dict[str, Any]:
 
 def parent_of(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Describe the checkpoint that weights began as; metadata: its checkpoint.json."""
-    return {"path": str(path.absolute()), **{key: metadata[key] for key in KEPT_OF_PARENT if key in metadata}}
+    kept = {key: metadata[key] for key in KEPT_OF_PARENT if key in metadata}
+    return {"path": str(path.absolute()), "identity": identity_of_run(metadata), **kept}
 
 
 @cache

@@ -23,7 +23,7 @@ from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.context import ContextParallel, context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast
 from reelwright.training.distributed.world import World
-from reelwright.training.errors import TrainError
+from reelwright.training.errors import StoppedByRule, TrainError
 from reelwright.training.logs import Log
 from reelwright.training.objectives.base import Loss
 from reelwright.training.optim import clip_gradients, learning_rate, set_rate
@@ -138,6 +138,9 @@ class Trainer(Generic[B]):
             ):
                 stopped_by = self._steps(stopping)
             state.save_unless_saved()
+        except StoppedByRule:  # on every rank, between two steps
+            state.save_unless_saved()
+            raise
         finally:
             self.checkpoints.wait()  # one under way is worth having, whatever ended the run
             self.log.close()
@@ -149,6 +152,8 @@ class Trainer(Generic[B]):
         recipe, state, stopped_by = self.recipe, self.state, 0
         if state.saved_at is None:  # a run that begins
             self._validate()
+            if recipe.objective.makes_videos and recipe.samples.every:  # to compare with
+                self._sample()
         batches = self.data.batches(state.step) if state.step < recipe.steps else iter(())
         agreement = Agreement(self.world, stopping)
         self.model.train()
@@ -202,8 +207,9 @@ class Trainer(Generic[B]):
             state.optimizer.step()
             if state.ema:
                 state.ema.update(state.step + 1)
+        state.optimizer.zero_grad(set_to_none=True)  # before `after_step`, which may train a network of its own
+        if changes:
             state.objective.after_step(state.step + 1)
-        state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         if changes:
             self._tell_weights()
@@ -263,7 +269,7 @@ class Trainer(Generic[B]):
             **own,
         }
         self.losses = []
-        shown = {name: value for name, value in own.items() if "/" not in name}
+        shown = {name: value for name, value in own.items() if "/" not in name or _is_reward(name)}
         self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values, shown))
 
     def _validate(self) -> None:
@@ -323,6 +329,12 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
             f"ranks; make it a multiple of {world.data_size}"
         )
     return per_rank
+
+
+def _is_reward(name: str) -> bool:
+    """Whether a figure is the mean of a reward, `reward/LABEL` or `held_out/LABEL`."""
+    kind, _, label = name.partition("/")
+    return kind in ("reward", "held_out") and "/" not in label
 
 
 def _due(step: int, every: int) -> bool:

@@ -115,6 +115,12 @@ class PairConfig(Part):
     noise: NoiseConfig | None = NoiseConfig()
     jpeg: JpegConfig | None = JpegConfig()
     video: VideoConfig | None = VideoConfig()
+    walk: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far blur, resize, noise and JPEG move from frame to frame, at most, of their ranges; 0: not",
+    )
     codec_trip: bool = Field(True, description="encode and decode the first stage by the VAE, as its videos were")
     base: BaseTripConfig | None = Field(None, description="the base model's own noise and denoising; precomputed only")
     seed: int = Field(0, description="of the pairs that are stored; those made at each draw follow the draw's seed")
@@ -139,8 +145,16 @@ class PairConfig(Part):
             )
         return times
 
-    @property
-    def fingerprint(self) -> str:
-        """12 hex digits over all that decides a stored pair beside the codec; settings at their defaults left out."""
+    def fingerprint_of(self, base: str = "") -> str:
+        """Return 12 hex digits over all that decides a stored pair beside the codec.
+
+        Settings at their defaults are left out.
+
+        Args:
+            base: identity of the network at `base.path` (`training.origins`), in place of the path, at which another
+                one may lie some day.
+        """
         chain = self.model_dump(mode="json", exclude_defaults=True)
+        if self.base:
+            chain["base"] = {**chain["base"], "path": base}
         return hashlib.sha256(json.dumps([VERSION, chain], sort_keys=True).encode()).hexdigest()[:12]

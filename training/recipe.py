@@ -291,14 +291,17 @@ class TrainRecipe(Part):
         """16 hex digits over all settings that decide what is learned.
 
         Logging, checkpoints, guards, layout over ranks, memory savings, reading ahead and the number of steps are left
-        out: they may change between resumes. Settings at their defaults are left out too, so that a field that a
-            new
+        out: they may change between resumes. Settings at their defaults are left out too, so that a field that a new
         version adds leaves running runs their fingerprint.
         """
         same = {"checkpointing": ComputeConfig().checkpointing, "compile": ComputeConfig().compile}
         read = {"workers": DataConfig().workers, "prefetch": DataConfig().prefetch, "encode": EncodeConfig()}
         core = self.model_copy(
-            update={"compute": self.compute.model_copy(update=same), "data": self.data.model_copy(update=read)}
+            update={
+                "compute": self.compute.model_copy(update=same),
+                "data": self.data.model_copy(update=read),
+                "objective": self.objective.deciding(),
+            }
         )
         parts = core.model_dump(mode="json", exclude_defaults=True, exclude=CHANGEABLE)
         if self.data.encode.latents == "on_the_fly":  # shows other windows; all else gives the same numbers

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from reelwright.model.config import Part
 
@@ -70,10 +70,18 @@ class ObjectiveConfig(Part):
         """Micro-batches that it trains on for each of the snapshot's, on the same shapes."""
         return 1
 
+    def deciding(self) -> Self:
+        """Return the settings that decide what is learned; others are at their defaults, and may change on the way."""
+        return self
+
     @property
-    def wants_captions(self) -> bool:
-        """Whether batches must tell their captions, not the captions' states alone."""
+    def makes_videos(self) -> bool:
+        """Whether it makes videos of the batches' prompts and has them scored: batches then tell their captions."""
         return False
+
+    def origins(self) -> dict[str, Any]:
+        """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long."""
+        return {}
 
     def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return the batches of a run, a `loop.Data`: those of the snapshot, or others made from them.

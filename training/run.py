@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.lineage import describe, parent_of
 from reelwright.training.loop import Hooks, Outcome, Trainer, micro_batches
+from reelwright.training.origins import existing, identity_of, kept_origins
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rehearsal import Rehearsal
 
@@ -77,6 +77,10 @@ def run(
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
     metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
+    if latest := checkpoints.Checkpoints(folder / "checkpoints", 1).latest():
+        frozen = [part.name for part in recipe.objective.adapters if not part.trained]
+        metadata |= kept_origins(checkpoints.read_metadata(latest), metadata, frozen=frozen, checkpoint=latest)
+    metadata |= world.broadcast(recipe.objective.origins() if world.is_first else {})
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,
@@ -153,23 +157,6 @@ def start_from(model: DiT, path: Path) -> dict[str, Any]:
     return parent_of(found, checkpoints.read_metadata(found))
 
 
-def existing(path: Path) -> Path:
-    """Return the path, or the one run with a folder name that begins with it: runs/stage1 for runs/stage1-NAME-HASH.
-
-    Raises:
-        TrainError: there is none, or there are several.
-    """
-    if path.exists():
-        return path
-    runs = sorted(run for run in path.parent.glob(f"{escape(path.name)}-*") if checkpoints.has_checkpoint(run))
-    if len(runs) > 1:
-        names = ", ".join(run.name for run in runs)
-        raise TrainError(f"init: {path} could be any of {names}; name one with --set init={runs[-1]}")
-    if not runs:
-        raise TrainError(f"init: there is no {path}; give a checkpoint, a run's folder, or published weights")
-    return runs[0]
-
-
 def _load_checkpoint(model: DiT, path: Path) -> None:
     saved = checkpoints.tensor_names(path)
     if adapter_names(saved):
@@ -184,7 +171,7 @@ def _published_metadata(path: Path) -> dict[str, Any]:
     note = (path if path.is_dir() else path.parent) / "about.json"
     said = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
     said.pop("recipe", None)  # for sampling; lineage has its fingerprint
-    return {"path": str(path.absolute()), "kind": "weights", **said}
+    return {"path": str(path.absolute()), "kind": "weights", "identity": identity_of(path), **said}
 
 
 def _tasks(recipe: TrainRecipe) -> str:

@@ -1,7 +1,10 @@
-"""Shape of the samples that a run's network is shown by."""
+"""Shape of the samples that a run's network is shown by, and of the tiles that they are decoded in."""
 
 from reelwright.training.data.buckets import main_bucket
 from reelwright.training.recipe import SampleConfig, TrainRecipe
+
+SAMPLE_TILE_PX = 256
+"""Side of the tiles that samples and rollouts are decoded in, unless the recipe's codec names another."""
 
 
 def sample_shape(recipe: TrainRecipe) -> tuple[int, int, int]:

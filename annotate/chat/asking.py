@@ -28,7 +28,7 @@ def ask_text(
     def again(question: Question, answer: Answer, complaint: str) -> str:
         return f"{question.text}\n\nYour last answer was not valid: {complaint}. Answer anew."
 
-    return _ask_until_valid(chat, questions, checks, again, attempts)
+    return ask_until_valid(chat, questions, checks, again, attempts)
 
 
 def ask_json(
@@ -52,23 +52,33 @@ def ask_json(
             raise ValueError(excerpt(str(error))) from None
         return value
 
-    def again(question: Question, answer: Answer, complaint: str) -> str:
-        return (
-            f"{question.text}\n\nYour last answer was not valid: {complaint}\nThe answer was: {excerpt(answer.text)}\n"
-            "Answer anew with one JSON object only, without any other words."
-        )
-
-    return _ask_until_valid(chat, questions, [accept] * len(questions), again, attempts)
+    return ask_until_valid(chat, questions, [accept] * len(questions), again_as_json, attempts)
 
 
-def _ask_until_valid(
+def again_as_json(question: Question, answer: Answer, complaint: str) -> str:
+    """Return the text that asks for a JSON object once more, with the complaint about the last answer."""
+    return (
+        f"{question.text}\n\nYour last answer was not valid: {complaint}\nThe answer was: {excerpt(answer.text)}\n"
+        "Answer anew with one JSON object only, without any other words."
+    )
+
+
+def ask_until_valid(
     chat: Chat,
     questions: Sequence[Question],
     accept: Sequence[Callable[[Answer], T]],
     again: Callable[[Question, Answer, str], str],
     attempts: int,
 ) -> list[T | Exception]:
-    """accept: an answer's value, or ValueError; again: the text of the next round, from question, answer, complaint."""
+    """Return the value of each question's answer, in their order, or the exception that the question ended with.
+
+    Args:
+        chat: answers.
+        questions: asked together.
+        accept: one per question; returns an answer's value, or raises ValueError, and the question is asked again.
+        again: the text of the next round, from question, answer and complaint.
+        attempts: rounds; after them a question is a ChatError.
+    """
     found: list[T | Exception] = [ChatError("not asked")] * len(questions)
     left = dict(enumerate(questions))
     for attempt in range(1, attempts + 1):

@@ -25,6 +25,7 @@ class Question:
         fps: frames per second of `frames`; 0: not known.
         schema: JSON schema that the answer should follow. It steers a server; the answer must be checked all the same
             (see `ask_json`).
+        top_logprobs: likeliest tokens to return at each place of the answer, where the server can; 0: none.
     """
 
     text: str
@@ -32,16 +33,26 @@ class Question:
     frames: np.ndarray | Sequence[bytes] | None = None
     fps: float = 0.0
     schema: Mapping[str, Any] | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer; likeliest: log-probability by text, of tokens that could stand in its place."""
+
+    text: str
+    likeliest: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer; cut: it reached `max_tokens` before its end."""
+    """An answer; cut: it reached `max_tokens` before its end; tokens: where the question asked for them."""
 
     text: str
     input_tokens: int = 0
     output_tokens: int = 0
     cut: bool = False
+    tokens: tuple[Token, ...] = ()
 
 
 class ChatError(Exception):

@@ -23,6 +23,8 @@ def body_of(chat: ChatModel, question: Question) -> bytes:
     }
     if question.schema is not None:
         body["response_format"] = response_format(question)
+    if question.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": question.top_logprobs}
     if question.frames is not None and chat.send == "video":
         # vLLM: these are all the frames there are, and the frames per second; it must not sample them again
         video_options = {"num_frames": len(question.frames)} | ({"fps": question.fps} if question.fps else {})

@@ -15,6 +15,7 @@ from reelwright.annotate.chat import event_loop
 from reelwright.annotate.chat.base import Answer, Chat, ChatError, Question, excerpt
 from reelwright.annotate.chat.budget import Budget
 from reelwright.annotate.chat.health import Health
+from reelwright.annotate.chat.logprobs import tokens_of
 from reelwright.annotate.chat.model import ChatModel, ServerOptions
 from reelwright.annotate.chat.payload import body_of
 from reelwright.annotate.chat.retry import OVERLOADED, RETRYABLE, RetryableError, retry_after_s, wait_s
@@ -216,6 +217,7 @@ class ServerChat(Chat):
             _count(usage.get("prompt_tokens")),
             _count(usage.get("completion_tokens")),
             choice.get("finish_reason") == "length",
+            tokens_of(choice.get("logprobs")),
         )
         self.budget.add(answer.input_tokens, answer.output_tokens)
         if not answer.text.strip():

@@ -176,8 +176,13 @@ def effective_size(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / np.square(weights).sum()) if len(weights) else 0.0
 
 
-def describe(about: Mapping[str, Any]) -> str:
-    """Return a snapshot's record of its balance as a sentence."""
+def describe(about: Mapping[str, Any], *, effective: bool = True) -> str:
+    """Return a snapshot's record of its balance as a sentence.
+
+    Args:
+        about: the record.
+        effective: with the effective size.
+    """
     rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
     if about["by"] == "density":
         rule += " among its own clips" if about.get("within") == SNAPSHOT else " among all clips of the store"
@@ -187,7 +192,8 @@ def describe(about: Mapping[str, Any]) -> str:
     if about["without_value"]:
         of = f" ({about['other_version']:,} of another version)" if about["other_version"] else ""
         parts.append(f"{about['without_value']:,} clips without a {about['column']}{of} weigh 1")
-    parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
+    if effective:
+        parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
     return "; ".join(parts) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
 
 

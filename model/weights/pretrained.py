@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from reelwright.curation.extras import install_command
@@ -32,20 +33,32 @@ def resolve(path: str, part: str, *, revision: str | None = None) -> Path:
 
 def digest(folder: Path, *more: str) -> str:
     """12 hex digits of a folder's config.json and weights, however the weights are split into files."""
-    from safetensors import safe_open
-
     config = {k: v for k, v in json.loads((folder / "config.json").read_text()).items() if not _is_provenance(k)}
     total = hashlib.sha256(json.dumps([config, *more], sort_keys=True).encode())
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} has no .safetensors file; weights in pickle files are not read")
+    _update(total, files)
+    return total.hexdigest()[:12]
+
+
+def digest_of_files(files: Iterable[Path]) -> str:
+    """12 hex digits of weights' names, shapes and some rows of each tensor, however they are split into files."""
+    total = hashlib.sha256()
+    _update(total, files)
+    return total.hexdigest()[:12]
+
+
+def _update(total: "hashlib._Hash", files: Iterable[Path]) -> None:
+    from safetensors import safe_open
+
     tensors = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 - not a dict
                 tensors[name] = _rows(opened.get_slice(name))
-    if not tensors:
-        raise ModelError(f"{folder} has no .safetensors file; weights in pickle files are not read")
     for name in sorted(tensors):
         total.update(name.encode() + tensors[name])
-    return total.hexdigest()[:12]
 
 
 def _rows(tensor) -> bytes:  # type: ignore[no-untyped-def] # safetensors' slice has no public type

@@ -56,6 +56,40 @@ def clips_sheet(clips: Iterable[tuple[str, bytes]], columns: int = 2, tile_heigh
     return to_png(_grid([cells[i : i + columns] for i in range(0, len(cells), columns)]))
 
 
+def samples_sheet(run: Path, most: int = 8, tile_height: int = 135) -> bytes | None:
+    """PNG of a training run's samples: one row per prompt, one column per step; None where the run has none.
+
+    Args:
+        run: its folder, with samples/step-…/0.mp4 and so on.
+        most: columns, of steps spread evenly, the first and the last among them.
+        tile_height: of each video's middle frame, px.
+    """
+    steps = sorted(path for path in (run / "samples").glob("step-*") if path.is_dir())
+    chosen = [steps[i] for i in sorted({round(x) for x in np.linspace(0, len(steps) - 1, min(most, len(steps)))})]
+    names = sorted({file.name for step in chosen for file in step.glob("*.*")}, key=lambda name: (len(name), name))
+    if not names:
+        return None
+    rows = [
+        [_labelled(_middle(step / name, tile_height), f"step {int(step.name[5:])}") for step in chosen]
+        for name in names
+    ]  # fmt: skip
+    return to_png(_grid(rows))
+
+
+def _middle(file: Path, tile_height: int) -> np.ndarray:
+    """Middle frame of a sample; a crossed-out tile where there is none."""
+    import cv2
+
+    try:
+        if file.suffix != ".png":
+            return _tiles(file.read_bytes(), Frames(count=1, color="rgb"), tile_height)[1][0]
+        picture = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        width = max(1, round(tile_height * picture.shape[1] / picture.shape[0]))
+        return cv2.resize(picture, (width, tile_height), interpolation=cv2.INTER_AREA)
+    except (MediaError, OSError, cv2.error):
+        return _crossed_out(tile_height)
+
+
 def strip(mp4: bytes, tile_height: int) -> np.ndarray:
     """First, middle and last frame side by side, uint8 [H, W, 3] RGB; a crossed-out tile where they do not decode."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -12,6 +12,8 @@ from reelwright.errors import UserError, first_line
 from reelwright.pipelines.cli.option_groups import option_group
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reelwright.model.config import AttentionConfig, CodecConfig, TextConfig
     from reelwright.model.refinement.plan import Refinement
     from reelwright.pipelines.generate.loras import LoRA
@@ -155,8 +157,9 @@ class StageOptions:
         bool, typer.Option("--spatial-only", help="Keep the frame rate, which is doubled otherwise.")
     ] = False
     timing: Annotated[
-        TimingForm, typer.Option(help="published: time stretched by 0.5 %; exact: at the frames' own times.")
-    ] = TimingForm.PUBLISHED
+        TimingForm | None,
+        typer.Option(help="published: time stretched by 0.5 %; exact: frames' own times. Default: as trained."),
+    ] = None
     refine_attention: Annotated[
         AttentionForm, typer.Option(help="Of refinement alone; auto: sparse, as published.")
     ] = AttentionForm.AUTO
@@ -164,11 +167,16 @@ class StageOptions:
         float | None, typer.Option(min=0, max=1, help="Share of key blocks that it keeps; default 1/16.")
     ] = None
 
-    def refinement(self) -> Refinement:
-        """Return the refinement that was asked for."""
+    def refinement(self, trained: Mapping[str, Any] | None = None) -> Refinement:
+        """Return the refinement that was asked for.
+
+        Args:
+            trained: settings that the expert was trained with; published ones in their place.
+        """
         from reelwright.model.refinement.plan import Refinement
 
-        return Refinement(to=self.to, spatial_only=self.spatial_only, timing=self.timing.value)
+        asked = {"timing": self.timing.value} if self.timing else {}
+        return Refinement(to=self.to, spatial_only=self.spatial_only, **{**(trained or {}), **asked})
 
     def attention(self) -> AttentionConfig:
         """Return refinement's attention. Raises UserError."""

@@ -19,7 +19,7 @@ from reelwright.pipelines.cli.generate_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from reelwright.model.config import AttentionConfig, TextConfig
     from reelwright.model.sampling.settings import Settings
@@ -81,7 +81,13 @@ class Asked:
         if refinement is not None:
             refinement.plan(settings.shape.frames, settings.shape.height, settings.shape.width)
         initial = beginning.read(settings, self.fps, refinement)
-        return self._shifted(settings, initial), initial
+        return self._shifted(settings, initial, self.shifting(loras)), initial
+
+    def shifting(self, loras: Sequence[LoRA]) -> LoRA | None:
+        """Return the LoRA whose shift is sampled by; None: the network's own or the one that was given."""
+        from reelwright.pipelines.generate.loras import shifting
+
+        return None if self.sampling.shift is not None or self.sampling.published else shifting(loras)
 
     def _beginning(self) -> Beginning:
         from reelwright.pipelines.generate.initial import Beginning
@@ -126,16 +132,20 @@ class Asked:
         encoder = text or (self.source.recipe.text if self.source.recipe else None)
         return "" if encoder is not None and encoder.kind == "hashing" else NEGATIVE
 
-    def _shifted(self, settings: Settings, initial: InitialFrames | None) -> Settings:
-        """Return the settings with the shift that so many noisy tokens were trained with, unless one was given."""
+    def _shifted(self, settings: Settings, initial: InitialFrames | None, lora: LoRA | None) -> Settings:
+        """Return the settings with the shift that so many noisy tokens were trained with, unless one was given.
+
+        lora: that was trained by a shift of its own.
+        """
         from reelwright.pipelines.generate.run import default_shift
 
         if self.sampling.shift is not None or self.sampling.published:
             return settings
-        first = default_shift(self.source, settings, initial.frames.shape[1] if initial else 0)
+        law = lora.law if lora else None
+        first = default_shift(self.source, settings, initial.frames.shape[1] if initial else 0, law=law)
         given = min(settings.shape.overlap, settings.shape.frames)
         has_later = self.shape.segments > 1 or self.content.prompts_file
-        later = default_shift(self.source, settings, given) if has_later else None
+        later = default_shift(self.source, settings, given, law=law) if has_later else None
         return settings.changed(shift=first, later_shift=later)
 
     def attention(self) -> AttentionConfig:
@@ -156,9 +166,24 @@ PARITY = {"posterior": True, "cut_levels": True, "fit_condition": True, "bf16_no
 
 
 def second_stage(
-    options: StageOptions, lora: LoRA | None, machine: MemoryOptions, settings: Settings
+    options: StageOptions,
+    lora: LoRA | None,
+    machine: MemoryOptions,
+    settings: Settings,
+    trained: Mapping[str, Any],
 ) -> SecondStage:
-    """Return how a video is refined: its windows are the first stage's segments. Raises UserError."""
+    """Return how a video is refined: its windows are the first stage's segments.
+
+    Args:
+        options: that were given.
+        lora: that refines; None: the network does.
+        machine: of the VAE's tiles.
+        settings: of the first stage.
+        trained: settings of the refinement that the expert was trained with; empty: as published.
+
+    Raises:
+        UserError: options exclude one another.
+    """
     from reelwright.model.config import STRIDE
     from reelwright.model.refinement.refiner import LEAST_OVERLAP
     from reelwright.pipelines.generate.refine import TILE_PX, SecondStage
@@ -167,7 +192,7 @@ def second_stage(
     overlap = max(settings.shape.overlap, LEAST_OVERLAP)
     return SecondStage(
         lora,
-        options.refinement(),
+        options.refinement(trained),
         options.attention(),
         tile,
         window=max(settings.shape.frames, overlap + STRIDE[0]),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_BYTES = 256 << 20
 SLACK_S = 1e-3  # rounding of a container's clock
+CUT_SHORT_S = 0.2  # that a whole file's header and its last frame may differ by: a last frame that lasts longer
 
 Fit = Literal["cover", "stretch"]
 """How a picture gets its size: cover scales it and cuts its edges off, stretch changes its proportions."""
@@ -31,12 +32,26 @@ Fit = Literal["cover", "stretch"]
 
 @dataclass(frozen=True)
 class Shown:
-    """How a player shows a video. width, height: in pixels, upright and square. rate: of its frames, per second."""
+    """How a player shows a video.
+
+    width, height: in pixels, upright and square. rate: of its frames, per second. claimed_s: its length as its header
+    says, 0 where it says none.
+    """
 
     width: int
     height: int
     duration_s: float = 0.0
     rate: float = 0.0
+    claimed_s: float = 0.0
+
+    def cut_short(self, path: Path) -> str:
+        """Say that a file ends before its header says, as a download that broke off does; empty where it does not."""
+        if self.claimed_s - self.duration_s <= CUT_SHORT_S:
+            return ""
+        return (
+            f"{path} is cut short: it ends after {self.duration_s:.2f} s, and its header says {self.claimed_s:.2f} s; "
+            "the frames that are there are used"
+        )
 
 
 def read_image(path: Path, size: tuple[int, int], fit: Fit = "cover") -> "Tensor":
@@ -99,10 +114,10 @@ def decode_image(path: str, size: tuple[int, int], fit: Fit) -> tuple[list[int],
 
 
 def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
-    """([width, height, seconds, frames per second], nothing)."""
+    """([width, height, seconds, frames per second, seconds by the header], nothing)."""
     if is_image:
         picture = _picture(path)
-        return [picture.shape[1], picture.shape[0], 0.0, 0.0], []
+        return [picture.shape[1], picture.shape[0], 0.0, 0.0, 0.0], []
     with Video(path) as video:
         first = next(video.frames(), None)
         if first is None:
@@ -110,7 +125,8 @@ def decode_shown(path: str, is_image: bool) -> tuple[list[float], list[bytes]]:
         height, width = _turned(first, video).shape[:2]
         rate = float(video.stream.average_rate or video.stream.guessed_rate or 0)
         begin = float((first.pts or 0) * video.time_base)
-    return [width, height, _last_time(path) - begin + (1 / rate if rate else 0.0), rate], []
+        claimed = float((video.stream.duration or 0) * video.time_base)
+    return [width, height, _last_time(path) - begin + (1 / rate if rate else 0.0), rate, claimed], []
 
 
 def _picture(path: str) -> np.ndarray:

@@ -31,7 +31,8 @@ from reelwright.pipelines.generate.run import memory_may_end, write_videos
 class Film:
     """A video file that is refined: frame k is what a player shows at k / fps.
 
-    size: width, height that it is read at. given: of its first frames, those that were given, and what gave them.
+    size: width, height that it is read at. given: of its first frames, those that were given, and what gave them. note:
+    what is wrong with the file, if anything is.
     """
 
     file: Path
@@ -41,6 +42,7 @@ class Film:
     plan_size: Size
     given: int = 0
     condition: Tensor | None = None  # [3, n, H, W]
+    note: str = ""  # of a file that is not whole
 
     @classmethod
     def read(
@@ -76,11 +78,12 @@ class Film:
         size = (to.width, to.height) if large else (shown.width, shown.height)
         begin = Beginning(*begins)
         if begin.file is None:
-            return cls(file, size, frames, rate, to)
+            return cls(file, size, frames, rate, to, note=shown.cut_short(file))
         count = 1 if begin.image is not None else given
         if count >= frames:
             raise UserError(f"{file} has {frames} frames at {rate:g} fps, and {count} of them are said to be given")
-        return cls(file, size, frames, rate, to, count, begin.read_large((to.width, to.height), count, rate, how))
+        large_ones = begin.read_large((to.width, to.height), count, rate, how)
+        return cls(file, size, frames, rate, to, count, large_ones, shown.cut_short(file))
 
     def first_stage(self) -> FirstStage:
         """Return it as the refiner takes it; it is decoded window by window."""
@@ -96,7 +99,8 @@ class Film:
         to, many = self.plan_size, len(windows(self.frames, stage.window, stage.overlap))
         return (
             f"{self.file}: {self.frames} frames of {self.size[0]} wide × {self.size[1]} high at {self.fps:g} fps to "
-            f"{to.width} wide × {to.height} high at {self.fps * stage.how.times:g} fps, in {many} windows"
+            f"{to.width} wide × {to.height} high at {self.fps * stage.how.times:g} fps, "
+            f"in {many} window{'s' * (many > 1)}"
         )
 
 

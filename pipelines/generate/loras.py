@@ -2,13 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import UserError
+from reelwright.model.config import TimestepShift
+from reelwright.model.refinement.noise import FULL
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.weights.convert import lora_file
+
+if TYPE_CHECKING:
+    from reelwright.training.recipe import TrainRecipe
 
 PUBLISHED = {"cfg_step_lora": "consistency", "refinement_lora": "refinement"}
 """What the published files are for, by name: sampling in 16 steps without guidance, and refinement."""
@@ -27,12 +32,19 @@ PURPOSE = {
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA file. objective: that it was trained with, as far as its name or the record beside it says."""
+    """A LoRA file, and what its name or the record beside it says.
+
+    objective: that it was trained with. steps: that a distilled one samples in. law: of the shift that it is sampled
+    by; None: unknown, as of the published files. refines: settings of a `model.refinement.plan.Refinement` that its
+    training had; empty: the published ones.
+    """
 
     file: Path
     weight: float = 1.0
     objective: str | None = None
     steps: int | None = None
+    law: TimestepShift | None = None
+    refines: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -68,9 +80,53 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
         if (name / "checkpoints").is_dir() or (name / "checkpoint.json").is_file():
             raise UserError(f"{name} is a run; write its LoRA first: reel checkpoint export {name} OUT --lora")
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
-    trained = _trained(found)
+    record = _record(found)
+    trained = record.get("objective", {})
     steps = trained.get("steps") or trained.get("phases")
-    return LoRA(found, weight, trained.get("kind"), steps if isinstance(steps, int) else None)
+    kind = trained.get("kind")
+    refines = refined_as(trained, record.get("timing")) if kind == REFINEMENT and "published" not in record else {}
+    return LoRA(found, weight, kind, steps if isinstance(steps, int) else None, _law(record), refines)
+
+
+def refined_as(objective: Mapping[str, Any], timing: str | None) -> dict[str, Any]:
+    """Return what sampling repeats of the training of an expert of ours: settings of a `Refinement`.
+
+    Training has one clean latent frame for a picture, and no copies of frames; the published expert's kernel takes
+    multiples of four.
+
+    Args:
+        objective: its settings.
+        timing: of the up-sampler.
+    """
+    known: dict[str, Any] = {"latent_multiple": 1}
+    if "threshold" in objective:
+        known["threshold"] = float(objective["threshold"])
+    if "shift" in objective:
+        known["schedule"] = replace(FULL, shift=float(objective["shift"]))
+    return known | ({"timing": timing} if timing else {})
+
+
+def expert_settings(lora: LoRA | None, recipe: "TrainRecipe | None") -> Mapping[str, Any]:
+    """Return settings of a `Refinement` by the expert that refines; empty: the published ones.
+
+    Args:
+        lora: the expert; None: the network itself is.
+        recipe: of the network; None: it is published.
+    """
+    if lora is not None:
+        return lora.refines
+    if recipe is None or recipe.data.pair is None:
+        return {}
+    return refined_as(recipe.objective.model_dump(), recipe.data.pair.timing)
+
+
+def shifting(loras: Sequence[LoRA]) -> LoRA | None:
+    """Return the LoRA whose shift is sampled by: the distilled one's, else the last that says one; None: none does."""
+    known = [lora for lora in loras if lora.law is not None]
+    distilled = [lora for lora in loras if lora.sampling]
+    if distilled:
+        known = [lora for lora in known if lora.sampling]
+    return known[-1] if known else None
 
 
 def check_stack(loras: Sequence[LoRA]) -> None:
@@ -101,6 +157,36 @@ def check_refinement(lora: LoRA) -> None:
         raise UserError(f"{lora.file} is for {purpose}, not for refinement; name a refinement LoRA to refine with")
 
 
+def check_network(path: Path, recipe: "TrainRecipe | None", loras: Sequence[LoRA], *, refines: bool) -> None:
+    """Check that a network can sample, with these LoRAs, and refine after it.
+
+    A run's adapter is part of its network, so it counts as the LoRAs do.
+
+    Args:
+        path: of the network, for messages.
+        recipe: that it was trained by; None: it is published.
+        loras: that it samples with.
+        refines: whether another LoRA refines with it afterwards.
+
+    Raises:
+        UserError: it was trained for something that excludes one of these.
+    """
+    kind = recipe.objective.kind if recipe is not None else ""
+    if kind == REFINEMENT:
+        raise UserError(
+            f"{path} was trained for refinement and does not sample from noise; refine a video with it: reel refine "
+            f"VIDEO {path} --out OUT.mp4"
+        )
+    other = next((lora for lora in loras if lora.objective in PURPOSE), None)
+    if kind not in PURPOSE or not (other or refines):
+        return
+    what = "the LoRA of --refine" if other is None else f"--lora {other.file} (for {PURPOSE[other.objective or '']})"
+    raise UserError(
+        f"{path} was trained for {PURPOSE[kind]}, and its adapter excludes {what}, as each was trained on the base "
+        f"alone; give the base, and --lora with the adapter (reel checkpoint export {path} OUT --lora)"
+    )
+
+
 def sha256(path: Path) -> str:
     """Return a file's SHA-256."""
     with path.open("rb") as file:
@@ -119,15 +205,26 @@ def _published(name: Path, beside: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _trained(file: Path) -> Mapping[str, Any]:
-    """Return the settings of the objective, from the record beside a file, or beside the file that it was made from."""
+def _law(record: Mapping[str, Any]) -> TimestepShift | None:
+    """Return the law of the shift in a record; older ones have it among the objective's settings alone."""
+    for said in (record.get("sampling"), record.get("objective")):
+        if isinstance(said, Mapping) and "shift_at_reference" in said:
+            return TimestepShift(**{name: said[name] for name in TimestepShift.model_fields if name in said})
+    return None
+
+
+def _record(file: Path) -> Mapping[str, Any]:
+    """Return what is known of a training, from the record beside a file, or beside the file that it was made from.
+
+    Its `objective` has the settings of the objective, its `sampling` the law of the shift.
+    """
     for _ in range(MOST_COPIES):
         if file.stem in PUBLISHED:
-            return {"kind": PUBLISHED[file.stem]}
+            return {"objective": {"kind": PUBLISHED[file.stem]}, "published": True}
         note = read_note(file)
         if note is None or note.get("kind") != "lora":
             break
         if isinstance(note.get("objective"), Mapping):
-            return note["objective"]
+            return note
         file = Path(str(note.get("source", "")))
     return {}

@@ -29,8 +29,8 @@ PUBLISHED = Refinement()
 class SecondStage:
     """How a video is refined.
 
-    lora: of refinement; None where the network is refinement's own. prompts: per video; empty, as published for long
-    videos. tile: of the VAE, pixels. window, overlap: frames of the first stage.
+    lora: of refinement; None where the network is refinement's own, which samples no first stage. prompts: per video;
+    empty, as published for long videos. tile: of the VAE, pixels. window, overlap: frames of the first stage.
     """
 
     lora: LoRA | None
@@ -69,11 +69,13 @@ def refined_parts(
 
 @contextmanager
 def refining(generator: Generator, stage: SecondStage) -> Iterator[None]:
-    """Let a generator refine: refinement's adapters alone, its attention, and a VAE that works by tiles."""
+    """Let a generator refine: refinement's adapters alone, its attention, and a VAE that works by tiles.
+
+    Without a LoRA of refinement's the network is refinement's own, and no adapter is on.
+    """
     weights = {ADAPTER: stage.lora.weight} if stage.lora else {}
     with ExitStack() as stack:
-        if stage.lora:
-            stack.enter_context(only_adapters(generator.model, weights))
+        stack.enter_context(only_adapters(generator.model, weights))
         stack.enter_context(attending_by(generator.model, stage.attention))
         stack.enter_context(generator.codec.tiled(stage.tile))
         yield

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from reelwright.errors import UserError
 from reelwright.model.codec import load_codec
-from reelwright.model.config import STRIDE, AttentionConfig, CodecConfig, TextConfig
+from reelwright.model.config import (
+    LONGCAT_VIDEO,
+    STRIDE,
+    AttentionConfig,
+    CodecConfig,
+    TextConfig,
+    TimestepShift,
+)
 from reelwright.model.dtypes import DTYPES
 from reelwright.model.refinement.refiner import FirstStage
 from reelwright.model.sampling.generator import Generator, OnStep
@@ -151,14 +158,24 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
     return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
 
 
-def default_shift(source: Source, settings: Settings, given_frames: int = 0) -> float:
-    """Return the shift that the run trained so many noisy tokens with; the published one for published weights."""
-    if source.recipe is None:
-        return SHIFT
+def default_shift(
+    source: Source, settings: Settings, given_frames: int = 0, *, law: TimestepShift | None = None
+) -> float:
+    """Return the shift of so many noisy tokens.
 
+    Args:
+        source: of the network; its run's law holds, and for published weights the published shift.
+        settings: of the sampler, with the size.
+        given_frames: clean ones.
+        law: that a LoRA was trained by, in place of the network's.
+    """
+    recipe = source.recipe
+    if law is None and recipe is None:
+        return SHIFT
     frames, rows, columns = settings.shape.latent
     noisy = frames - -(-given_frames // STRIDE[0])
-    return source.recipe.sampling.timestep_shift(source.recipe.model.tokens(max(1, noisy), rows, columns))
+    tokens = (recipe.model if recipe else LONGCAT_VIDEO).tokens(max(1, noisy), rows, columns)
+    return (law or (recipe.sampling if recipe else TimestepShift())).timestep_shift(tokens)
 
 
 def generate(
@@ -170,6 +187,7 @@ def generate(
 
     Raises UserError or ModelError.
     """
+    _check_stages(loaded, request)
     paths = out_paths(request.out, len(request.seeds))
     given = request.initial.frames.expand(len(paths), -1, -1, -1, -1) if request.initial else None
     rows: list[list[str]] = []
@@ -189,6 +207,16 @@ def generate(
         if request.refine is not None:
             return _refined(loaded, request, request.refine, parts, rows, about, on_refine)
         return write_videos(parts, paths, request.fps, about)
+
+
+def _check_stages(loaded: Loaded, request: Request) -> None:
+    """Raise UserError for a second stage that the first one's LoRAs, merged for good, would stay on in."""
+    merged = [one["file"] for one in loaded.about["loras"]]
+    if request.refine is not None and request.refine.lora is None and merged:
+        raise UserError(
+            f"refinement without a LoRA of its own would keep the first stage's LoRA {merged[0]} on; name a refinement "
+            "LoRA, or refine the finished video with refinement's own network: reel refine"
+        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from reelwright.pipelines.train.rollout_estimate import rollout_lines
 from reelwright.training.budget.devices import Peak, peak_here, peak_of
 from reelwright.training.budget.memory import MemoryEstimate, batch_size, even_batches, plan_memory
 from reelwright.training.distributed.world import mesh_sizes
@@ -52,7 +53,8 @@ def print_plan(
         recipe = with_settings(recipe, {"data.batches_per_step": even})
     plan = plan_memory(recipe, ranks=gpus)
     verdict, times = _verdict(plan, memory, device), _time(plan, peak, mfu, seconds)
-    for part in (_about(plan), _table(plan), verdict, times, warnings):
+    updates = rollout_lines(recipe, gpus=gpus, peak=peak, mfu=mfu or MFU)
+    for part in (_about(plan), _table(plan), verdict, times, updates, warnings):
         for line in (*part, ""):
             say(line.rstrip())
     return plan

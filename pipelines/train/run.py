@@ -6,6 +6,7 @@ A run lives in OUT/<recipe>-<snapshot>-<hash>: the same command again resumes it
 import hashlib
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 CLAIM = "run.lock"
+REFINEMENT = "refinement"
+"""Kind of the objective whose network samples nothing from noise."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,14 @@ def ending(job: Job, folder: Path, step: int, finished: bool) -> str:
 
 
 def generate_command(weights: str, recipe: TrainRecipe) -> str:
-    """Return a `reel generate` that runs as it is printed, at the size that was trained."""
+    """Return a command that shows what weights make: `reel generate` at the size that was trained, as it is printed.
+
+    An expert of refinement gets `reel refine`, since it samples nothing from noise.
+    """
     from reelwright.training.sample_shape import sample_shape
 
+    if recipe.objective.kind == REFINEMENT:
+        return f"reel refine VIDEO.mp4 {shlex.quote(weights)} --to {recipe.data.sizes[-1]} --out x.mp4"
     _, _, frames = sample_shape(recipe)
     what = "--frames 1 --out x.png" if frames == 1 else "--out x.mp4"
     return f'reel generate {shlex.quote(weights)} --prompt "a red ball" {what}'
@@ -125,6 +133,7 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """Train; every process of a run calls this, however it was started."""
+    from reelwright.pipelines.train.reward_actors import scorer_of
     from reelwright.pipelines.train.samples import SampleWriter
     from reelwright.training.data.prepared import Clips
     from reelwright.training.loop import Hooks
@@ -135,14 +144,14 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     if world.is_first:
         (folder / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
     store = Store.open(job.store)
-    with _fresh_samples(job, store, world) as samples:
+    with _fresh_samples(job, store, world) as samples, scorer_of(recipe, world, say) as scorer:
         return run(
             recipe,
             Clips(store, job.snapshot, samples, job.path),
             folder,
             world,
             resume_from=Path(job.resume_from) if job.resume_from else None,
-            hooks=Hooks(sample=writer, say=say),
+            hooks=Hooks(sample=writer, say=say, scorer=scorer),
         )
 
 
@@ -226,13 +235,28 @@ class RunFolderBusy(UserError):
 def claim(folder: Path) -> Iterator[None]:
     """Hold a run's folder: two processes never train in one.
 
-    The lock goes with its process, however that ends. A stop request to the last run is forgotten.
+    The lock goes with its process, however that ends. A stop request to the last run is forgotten. A run that fails
+    before its first line in the log leaves no folder.
     """
+    from reelwright.training.logs import FILE
+
+    there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        try:
+            yield
+        except BaseException:
+            if not there and not (folder / FILE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     import fcntl
 
     from reelwright.training.stopping import REQUEST
 
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / CLAIM).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from reelwright.model.text import TextEncoder
-from reelwright.training.budget.sampling import SAMPLE_TILE_PX
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.sample_shape import SAMPLE_TILE_PX
 
 if TYPE_CHECKING:
     from reelwright.training.distributed.world import World

@@ -244,8 +244,11 @@ def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
     """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
-    objective = (found.get("recipe") or {}).get("objective")
-    said = {"objective": objective} if objective else {}  # what weights or a LoRA are for
+    recipe = found.get("recipe") or {}
+    # What weights or a LoRA are for, by which shift they are sampled, and how an expert's first stage was enlarged.
+    said = {name: recipe[name] for name in ("objective", "sampling") if recipe.get(name)}
+    if pair := (recipe.get("data") or {}).get("pair"):
+        said["timing"] = pair["timing"]
     return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}, **said}
 
 

@@ -126,6 +126,8 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str, see: str
     if first["type"] == "extra_forbidden":
         hint = see or _settings(kind, first["loc"][:-1])
         return f"{where}: '{place}' is not a setting; {hint}{more}"
+    if first["input"] is None and first["type"] != "missing":
+        return f"{where}: '{place}' is null (empty), but it has no such value; leave it out for its default{more}"
     return f"{where}: '{place}': {first['msg'].lower()}, got {first['input']!r}{more}"
 
 

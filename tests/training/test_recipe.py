@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from reelwright.recipe_files import RecipeError, parse_overrides
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.recipe_file import load_recipe
 
 BASE: dict[str, Any] = {"optim": {"lr": 2e-5}, "data": {"sizes": ["480p"]}}
 
@@ -67,3 +69,9 @@ def test_videos_are_sampled_by_the_shift_that_is_trained_unless_the_recipe_says_
     assert other.fingerprint == trained.fingerprint  # sampling decides no weight
     built = TrainRecipe(objective=trained.objective)
     assert built.sampling.shift_at_reference == 6
+
+
+def test_a_setting_that_is_null_is_explained():
+    with pytest.raises(RecipeError, match=r"'init' is null \(empty\), but it has no such value; leave it out"):
+        load_recipe(None, parse_overrides(["init=null"]))
+    assert load_recipe(None, parse_overrides(["lora=null"])).lora is None

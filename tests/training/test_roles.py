@@ -9,8 +9,8 @@ from reelwright.model.lora.adapters import add_lora, lora_parameters, remove_lor
 from reelwright.training.distributed.parallel import parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.distilling.roles import BASE, Roles
 from reelwright.training.recipe import ComputeConfig, ParallelConfig
+from reelwright.training.roles import BASE, Roles
 from tests.training.steps import make_batch, tiny
 
 LORA = LoRAConfig(rank=2, alpha=2)

@@ -16,7 +16,7 @@ from reelwright.model.lora.adapters import lora_parameters
 from reelwright.training.adapters import MODULATION, adapt
 from reelwright.training.budget.activations import Activations, trace
 from reelwright.training.budget.pairs import pair_bytes
-from reelwright.training.budget.sampling import encoder_bytes, sampling_bytes, vae_bytes, wants_samples
+from reelwright.training.budget.sampling import encoder_bytes, rollout_bytes, sampling_bytes, vae_bytes, wants_samples
 from reelwright.training.budget.throughput import objective_flops
 from reelwright.training.budget.traced import Shape
 from reelwright.training.data.buckets import Bucket, buckets_of
@@ -41,7 +41,8 @@ class Counts:
     """Numbers of parameters, and their bytes.
 
     They are the parameters of the blocks, of the blocks' modulation alone, of the rest, of all that is trained, and of
-    the trained ones in the blocks. bytes: of all.
+    the trained ones in the blocks. bytes: of all. optimizers: that share the trained ones evenly, the run's and a
+    critic's; one at a time has gradients.
     """
 
     blocks: int
@@ -51,6 +52,7 @@ class Counts:
     trained_in_blocks: int
     depth: int
     bytes: int
+    optimizers: int = 1
 
     @property
     def all(self) -> int:
@@ -77,8 +79,8 @@ class MemoryEstimate:
     """Of an optimizer step over all ranks, if every micro-batch is of `costly`: forward and backward, without
     recomputation; where attention is sparse, after its `dense_steps`."""
     sampling: int = 0
-    """Bytes while the recipe's samples are made, 0 if none are; see `budget.sampling`. Validation holds a copy of
-    averaged weights too, in the place of the gradients, which are as large."""
+    """Bytes while videos are made, samples or rollouts, 0 if none are; see `budget.sampling`. Validation holds a copy
+    of averaged weights too, in the place of the gradients, which are as large."""
 
     @property
     def total(self) -> int:
@@ -141,14 +143,18 @@ def plan_memory(
         kinds["VAE and text encoder"] = encoder_bytes(recipe, vae=not latents, text=not states)
     if frames := pair_bytes(recipe):
         kinds["frames of pairs"] = frames
-    if latents and wants_samples(recipe):
+    if latents and (wants_samples(recipe) or recipe.objective.makes_videos):
         kinds["VAE of samples"] = vae_bytes(recipe)
     if device == "cuda":
         kinds["CUDA and libraries"] = CUDA_BYTES
+    gathered = kinds.get("gathered weights", 0)
     batch, flops = batch_size(bucket, recipe.data, recipe.model), _flops(recipe, costly) * recipe.data.batches_per_step
     return MemoryEstimate(
         recipe, ranks, (replicate, shard, context), counts, bucket, batch, micro_batches, kinds, costly, flops,
-        sampling_bytes(recipe, kinds, whole=kinds.get("gathered weights", 0), half=half),
+        max(
+            sampling_bytes(recipe, kinds, whole=gathered, half=half),
+            rollout_bytes(recipe, kinds, bucket.latent, batch=batch, whole=gathered, half=half),
+        ),
     )  # fmt: skip
 
 
@@ -222,6 +228,7 @@ def count_parameters(
         trained_in_blocks=sum(p.numel() for p in blocks if p.requires_grad),
         depth=config.depth,
         bytes=sum(p.numel() * p.element_size() for p in everything),
+        optimizers=sum(part.trained for part in adapters) if lora else 1,
     )
 
 
@@ -235,12 +242,17 @@ def _flops(recipe: TrainRecipe, bucket: Bucket) -> int:
 
 
 def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]:
-    """Count the bytes that lie on a rank throughout, trained weights in fp32; gradients after the backward pass."""
+    """Count the bytes that lie on a rank throughout, trained weights in fp32; gradients after the backward pass.
+
+    Gradients and averages are of one optimizer's weights: the student's gradients are gone before a critic has its own,
+    and a critic is not averaged.
+    """
     mine = math.ceil(counts.trained / pieces)
-    averages = {"averaged weights": mine * FP32} if recipe.optim.ema else {}
+    at_once = math.ceil(mine / counts.optimizers)
+    averages = {"averaged weights": at_once * FP32} if recipe.optim.ema else {}
     return {
         "parameters": math.ceil(counts.bytes / pieces),
-        "gradients": mine * FP32,
+        "gradients": at_once * FP32,
         "optimizer (AdamW)": 2 * mine * FP32,
         **averages,
     }
@@ -272,6 +284,6 @@ def _being_reduced(recipe: TrainRecipe, counts: Counts, held: Activations, micro
     the next block's are whole. That block's activations are gone by then.
     """
     if recipe.parallel.gradients == "whole" and micro_batches > 1:
-        return counts.trained * FP32
-    before = math.ceil(counts.trained_in_blocks / counts.depth) * FP32
+        return math.ceil(counts.trained / counts.optimizers) * FP32
+    before = math.ceil(counts.trained_in_blocks / counts.depth / counts.optimizers) * FP32
     return held.growing + max(0, before - held.block)

@@ -4,6 +4,7 @@ Gradients and activations are gone then. Every rank computes whole videos, also 
 training.
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -14,17 +15,19 @@ from reelwright.training.adapters import blocks_to_bf16
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.distributed.parallel import autocast
 from reelwright.training.recipe import ComputeConfig, TrainRecipe
+from reelwright.training.rl.config import RolloutConfig
+from reelwright.training.sample_shape import SAMPLE_TILE_PX
 
 FP32, BF16 = 4, 2
 WAN_VAE, UMT5_XXL = 127_000_000, 5_680_000_000
 """Parameters of the published VAE and text encoder: files of 508 MB in fp32, of 11.4 GB in bf16."""
-SAMPLE_TILE_PX = 256
-"""Side of the tiles that samples are decoded in, unless the recipe's codec names another."""
 DECODED_NUMBERS_PER_PX = 5100
 """Of Wan 2.1's decoder at its peak, per pixel of a tile: features of four frames, and its cache of the frames before.
 Traced on diffusers' AutoencoderKLWan over 17 frames of a tile (`python -m benchmarks.trace --vae`: 5,063)."""
 COPIES_OF_A_VIDEO = 3
 """Decoded tiles, the blended picture, and it in fp32."""
+LATENT_COPIES = 3
+"""Of a group's latents while it is rolled out: now, next, and the state at the step where its ways part."""
 GONE = {"gradients", "gradients being reduced", "gathered weights", "activations", "VAE of samples"}
 """Kinds that are not there, or counted apart. Encoders of `encode: on_the_fly` stay, beside those of samples."""
 
@@ -63,15 +66,40 @@ def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -
     return (vae_bytes(recipe) if vae else 0) + of_text
 
 
-def decoded_bytes(recipe: TrainRecipe) -> int:
-    """While a sample is decoded, tile by tile."""
-    width, height = recipe.samples.size
-    video = 3 * recipe.samples.frames * width * height * FP32 * COPIES_OF_A_VIDEO
+def decoded_bytes(recipe: TrainRecipe, size: tuple[int, int] | None = None, frames: int = 0) -> int:
+    """While a video is decoded, tile by tile; of the recipe's samples, or of another (width, height) and frames."""
+    width, height = size or recipe.samples.size
+    video = 3 * (frames or recipe.samples.frames) * width * height * FP32 * COPIES_OF_A_VIDEO
     if recipe.codec.kind != "wan":
         return video
     tile = recipe.codec.tile or SAMPLE_TILE_PX
     pixels = min(tile, width) * min(tile, height)
     return video + DECODED_NUMBERS_PER_PX * pixels * _size(recipe.codec.dtype)
+
+
+def rollout_bytes(
+    recipe: TrainRecipe, kinds: dict[str, int], latent: tuple[int, int, int], *, batch: int, whole: int, half: bool
+) -> int:
+    """Bytes at the worse of two times of a rollout: the network runs over whole groups, and a video is decoded.
+
+    Args:
+        recipe: the run's.
+        kinds: bytes that a rank holds while it trains.
+        latent: (frames, rows, columns) of a video.
+        batch: prompts of a micro-batch.
+        whole: bytes of gathered weights while the network runs.
+        half: blocks are gathered in bf16.
+    """
+    objective = recipe.objective
+    if not isinstance(objective, RolloutConfig):
+        return 0
+    lasting = sum(size for kind, size in kinds.items() if kind not in GONE) + vae_bytes(recipe)
+    together = batch * objective.group
+    at_once = min(together, objective.videos_at_once or together) * objective.guided_passes
+    network = _pass(recipe.model, latent, at_once, recipe.text.tokens, recipe.compute, half) / recipe.parallel.context
+    kept = LATENT_COPIES * together * recipe.model.in_channels * math.prod(latent) * FP32
+    frames, height, width = (latent[0] - 1) * STRIDE[0] + 1, latent[1] * STRIDE[1], latent[2] * STRIDE[2]
+    return lasting + kept + max(whole + round(network), decoded_bytes(recipe, (width, height), frames))
 
 
 def _network_bytes(recipe: TrainRecipe, half: bool) -> int:

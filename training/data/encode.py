@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from reelwright.training.recipe import DataConfig, TrainRecipe
 if TYPE_CHECKING:
     import torch
 
+BASE = "data.pair.base.path"
 VERSION = 1  # of which frames are taken and how they are scaled
 CENTRE = float(MIDDLE)
 
@@ -57,7 +59,11 @@ class Fingerprints:
 
 
 def fingerprints_of(recipe: TrainRecipe) -> Fingerprints:
-    """Known without loading a network. Raises ModelError when its weights are not there."""
+    """Return them without loading a network.
+
+    Raises:
+        ModelError, TrainError: weights that they follow from are not there.
+    """
     dtype = recipe.data.store_dtype
     return Fingerprints(
         f"{codec_fingerprint(recipe.codec)}-{_rates(recipe.data)}-{dtype}-v{VERSION}{_pair(recipe.data)}",
@@ -71,7 +77,14 @@ def _rates(data: DataConfig) -> str:
 
 
 def _pair(data: DataConfig) -> str:
-    return f"-pair-{data.pair.fingerprint}" if data.pair else ""
+    if data.pair is None:
+        return ""
+    if data.pair.base is None:
+        return f"-pair-{data.pair.fingerprint_of()}"
+    from reelwright.training.origins import existing, identity_of
+
+    base = existing(Path(data.pair.base.path), BASE)
+    return f"-pair-{data.pair.fingerprint_of(identity_of(base))}"
 
 
 def latents_row(

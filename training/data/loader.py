@@ -215,8 +215,8 @@ class Loader(IterableDataset[Batch]):
         return batch.pinned() if self.portion.pin else batch
 
     def _told(self, captions: list[str]) -> tuple[str, ...]:
-        """Return the captions where the objective wants them; elsewhere they may be hashes."""
-        return tuple(captions) if self.recipe.objective.wants_captions else ()
+        """Return the captions where videos are made of them; elsewhere they may be hashes."""
+        return tuple(captions) if self.recipe.objective.makes_videos else ()
 
     def _captions(self, micro: MicroBatch) -> tuple[list[str], tuple[bool, ...]]:
         """Each sample's caption by its seed, and whether it was dropped; validation takes the first and drops none."""

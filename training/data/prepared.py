@@ -141,7 +141,7 @@ class _Form:
     @classmethod
     def of(cls, recipe: TrainRecipe, *, encodes: bool) -> _Form:
         """Return what a recipe's plan is like."""
-        encode, texts = recipe.data.encode, recipe.objective.wants_captions
+        encode, texts = recipe.data.encode, recipe.objective.makes_videos
         hashes = not texts and (not encodes or encode.text == "precomputed")
         return cls(hashes, not encodes or any(encode.stored), encodes)
 

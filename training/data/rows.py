@@ -69,11 +69,11 @@ def caption_note(rows: pa.Table) -> str:
     if not none and not drawn:
         return ""
     left = (pc.sum(composed).as_py() or 0) - drawn
-    unused = f" ({left:,} have a composed one: data.caption_kinds with composed in it takes that)" if left else ""
-    return (
-        f"{none:,} of {len(rows):,} clips have no caption{unused}, {drawn:,} only one composed from measurements, "
-        "which does not say what is seen; docs/captioning.md makes better ones"
-    )
+    unused = f" ({left:,} have one composed from measurements, which data.caption_kinds leaves out)" if left else ""
+    parts = [f"{none:,} of {len(rows):,} clips have no caption that is drawn, and train on the empty one{unused}"]
+    parts += [f"{drawn:,} of {len(rows):,} clips have only a caption composed from measurements, not from the picture"]
+    told = "; ".join(part for part, count in zip(parts, (none, drawn), strict=True) if count)
+    return f"{told}; to caption them, see docs/captioning.md"
 
 
 def caption_hash(text: str) -> str:

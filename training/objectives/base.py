@@ -43,7 +43,10 @@ class Objective(Protocol[B_contra]):
         """
 
     def after_step(self, step: int) -> None:
-        """Follow the weights after optimizer step `step` (from 1) has changed them: averages, teachers, targets."""
+        """Follow the weights after optimizer step `step` (from 1) has changed them: averages, teachers, critics.
+
+        Their gradients are gone by then.
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state that a checkpoint must hold, by name; a resumed run fills these tensors in place."""
@@ -51,7 +54,7 @@ class Objective(Protocol[B_contra]):
     def metrics(self) -> dict[str, float]:
         """Return its figures since the last call, of all ranks, for the log; all ranks call it together.
 
-        Names without a slash are shown in the line of the step, too.
+        Names without a slash, and means of rewards, are shown in the line of the step, too.
         """
 
     def flops(self, batch: B_contra, attention: AttentionConfig) -> int:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from reelwright.training.batch import shift_of
 from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
     DistillationConfig,
     Grid,
     noised_at,
-    shift_of,
 )
 from reelwright.training.registry import register
 
@@ -57,8 +57,8 @@ class CfgDistillation(Stateless):
     """The objective of a run; see `reelwright.training.objectives.base.Objective`."""
 
     def __init__(self, config: CfgDistillationConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
-        from reelwright.training.objectives.distilling.roles import Roles
         from reelwright.training.objectives.distilling.teacher import make_teacher
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe = config, recipe
         self.roles = Roles(model, {part.name: part.name for part in config.adapters})

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from reelwright.training.batch import shift_of
 from reelwright.training.objectives.base import Stateless, reduced
 from reelwright.training.objectives.distilling.distillation import (
     POINTS,
@@ -30,7 +31,6 @@ from reelwright.training.objectives.distilling.distillation import (
     Grid,
     noised_at,
     per_frame,
-    shift_of,
 )
 from reelwright.training.registry import Passes, register
 
@@ -87,8 +87,8 @@ class Consistency(Stateless):
     """
 
     def __init__(self, config: ConsistencyConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
-        from reelwright.training.objectives.distilling.roles import Roles
         from reelwright.training.objectives.distilling.teacher import make_teacher
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe = config, recipe
         self.roles = Roles(model, {part.name: part.name for part in config.adapters})

@@ -14,6 +14,10 @@ The student samples in `steps` steps of the distilled sampler, by Euler without 
 
     (8) critic: flow matching on the student's clips, |v_critic(y) - (G - ε')|², `critic_steps` times per step
 
+Held-out clips are measured without the critic, which moves: by eq. 6 over all steps k, with noise that never changes,
+so that the figure compares between steps. Validation's bands are parts of the path, the first one its last steps.
+Without a reference it is the mean of |G - x̂0_teacher(y)|², how far the teacher would move what the student makes.
+
 Eq. 5 matches distributions and leaves open which clip a noise becomes; eq. 6 (progressive distillation, Salimans and Ho
 2022) keeps the path of the model that is distilled, so that a prompt and seed show the same clip in 4 steps as in 50.
 
@@ -32,6 +36,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from reelwright.training.batch import of_strip, shift_of
 from reelwright.training.objectives.base import reduced
 from reelwright.training.objectives.consistency import jump
 from reelwright.training.objectives.distilling.distillation import (
@@ -39,9 +44,7 @@ from reelwright.training.objectives.distilling.distillation import (
     DistillationConfig,
     Grid,
     noised_at,
-    of_strip,
     per_frame,
-    shift_of,
 )
 from reelwright.training.registry import STUDENT, AdapterPart, Passes, register
 
@@ -113,8 +116,8 @@ class Dmd:
 
     def __init__(self, config: DmdConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
         from reelwright.training.objectives.distilling.critic import Critic
-        from reelwright.training.objectives.distilling.roles import Roles
         from reelwright.training.objectives.distilling.teacher import make_teacher
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.group = config, recipe, world.context_group
         self.patch = recipe.model.patch_size
@@ -125,9 +128,14 @@ class Dmd:
         self.kept: list[Batch] = []
 
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
-        """Return the student's loss, eq. 7; t [B] is the level of eq. 3 in place of the drawn one."""
+        """Return the student's loss, eq. 7; t [B] is the level of eq. 3 in place of the drawn one.
+
+        Without gradients and with t it is the error of held-out clips.
+        """
         import torch
 
+        if t is not None and not torch.is_grad_enabled():
+            return self._held_out(batch, t)
         if t is None and torch.is_grad_enabled():
             self._keep(batch)
             if batch.step < 0:  # a rehearsal: the critic's graphs are compiled too
@@ -248,6 +256,33 @@ class Dmd:
         y = made.clone()
         y[:, :, clean:] = ((1 - per_frame(t, made)) * made + per_frame(t, made) * noise)[:, :, clean:]
         return y, at, t, noise
+
+    # --- held-out clips ----------------------------------------------------------------------------------------------
+
+    def _held_out(self, batch: Batch, t: Tensor) -> Loss:
+        """Return the error of the student's steps that t's band stands for; all ranks make as many passes."""
+        import torch
+
+        sigmas, steps = self._sigmas(batch), self._steps_of_band(float(t[0]))
+        error = torch.zeros((), device=batch.latents.device)
+        for k in steps:
+            x, levels = self._path(batch, sigmas, k, salt=0)
+            velocity = self.roles.velocity(x, levels, batch)
+            if self.config.anchor:
+                off = velocity - self._reference(batch, x, levels, sigmas, k)
+            else:
+                made = jump(x, velocity, _each(sigmas[k], x), batch.cond_frames)
+                y, at, drawn, _ = self._renoised(batch, made, levels, t, salt=1)
+                off = made - (y + per_frame(drawn, y) * self.teacher(y, at, batch))
+            error = error + off.square() / len(steps)
+        return reduced(error, batch, t)
+
+    def _steps_of_band(self, t: float) -> list[int]:
+        """Return the steps k of the band that t is in: all bands have all steps, the first one the last."""
+        last, bands = self.config.steps - 1, self.recipe.validation.bands
+        band = min(int(t * bands), bands - 1)
+        found = [k for k in range(last + 1) if (last - k) * bands // (last + 1) == band]
+        return found or [last - band * (last + 1) // bands]
 
     # --- the critic --------------------------------------------------------------------------------------------------
 

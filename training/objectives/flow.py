@@ -67,6 +67,27 @@ class Flow(Stateless):
         return batch_flops(self.recipe, batch, attention)
 
 
+def drift_loss(
+    model: Callable[..., Tensor],
+    batch: Batch,
+    shift: TimestepShift,
+    t: Tensor,
+    *,
+    patch: tuple[int, int, int],
+) -> Loss:
+    """Compute the flow-matching loss of held-out clips: how far a policy has drifted from the data that it began as.
+
+    Args:
+        model: the network, without guidance; called as a `model.dit.DiT` is.
+        batch: latents and text states, on the device of the network; clean frames are noised as in base training.
+        shift: the policy's shift of timesteps.
+        t: noise levels [B] in 0..1.
+        patch: latent frames, rows and columns of a token.
+    """
+    shifts = {name: getattr(shift, name) for name in TimestepShift.model_fields}
+    return flow_loss(model, batch, FlowConfig(**shifts), t=t, patch=patch)
+
+
 @dataclass(frozen=True)
 class Noised:
     """A batch on its way to the network, whole in space. x, target [B, C, T, H, W]; t [B, T] in 0..1; weight [B]."""

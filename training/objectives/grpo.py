@@ -24,7 +24,7 @@ report`); steps are counted from pure noise here, in Algorithm 1 from both ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -65,11 +65,11 @@ class GrpoConfig(RolloutConfig):
         """Build the objective; the negative prompt is encoded here."""
         return Grpo(self, model, recipe, world)
 
-    def data(self, inner: object, objective: object, recipe: object, world: object, hooks: object) -> object:
+    def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return rollouts of the snapshot's batches."""
         from reelwright.training.rl.rollouts import make_rollouts
 
-        return make_rollouts(inner, objective, self, recipe, world, hooks)  # type: ignore[arg-type]
+        return make_rollouts(inner, objective, self, recipe, world, hooks.scorer)
 
 
 class Grpo(Stateless):
@@ -77,11 +77,11 @@ class Grpo(Stateless):
 
     def __init__(self, config: GrpoConfig, model: nn.Module, recipe: TrainRecipe, world: World) -> None:
         from reelwright.model.sampling.sde import NoiseSize
-        from reelwright.training.objectives.distilling.roles import Roles
-        from reelwright.training.rl.drift import Drift
         from reelwright.training.rl.meters import Meters
         from reelwright.training.rl.paths import Paths
         from reelwright.training.rl.velocity import guided_velocity
+        from reelwright.training.rl.watch import Watch
+        from reelwright.training.roles import Roles
 
         self.config, self.recipe, self.world = config, recipe, world
         self.patch = recipe.model.patch_size
@@ -89,8 +89,7 @@ class Grpo(Stateless):
         self.velocity = guided_velocity(config, self.roles, recipe, world)
         self.paths = Paths(config, self.velocity, self.patch, world)
         self.noise = NoiseSize(config.noise, config.noise_cap)
-        self.drift = Drift(config, self.roles, self.patch)
-        self.meters = Meters(world)
+        self.meters, self.watch = Meters(world), Watch(config)
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -118,10 +117,11 @@ class Grpo(Stateless):
 
     def loss(self, batch: Batch, *, t: Tensor | None = None) -> Loss:
         """Return the loss of groups, eq. 2; of clips at levels t, how far the network has drifted from the data."""
+        from reelwright.training.objectives.flow import drift_loss
         from reelwright.training.rl.batch import StepBatch
 
         if t is not None:
-            return self.drift(batch, t)
+            return drift_loss(self.roles, batch, self.config, t, patch=self.patch)
         if isinstance(batch, StepBatch):
             return self._policy_loss(batch)
         if batch.step < 0:
@@ -132,7 +132,7 @@ class Grpo(Stateless):
         import torch
 
         from reelwright.model.sampling.sde import StochasticStep
-        from reelwright.training.objectives.distilling.distillation import of_strip
+        from reelwright.training.batch import of_strip
         from reelwright.training.rl.reduction import total_of
 
         config, step = self.config, StochasticStep.of(batch.t, batch.following, self.noise)
@@ -164,16 +164,16 @@ class Grpo(Stateless):
     def _reference(self, x: Tensor, step: StochasticStep, batch: Batch) -> Tensor:
         import torch
 
-        from reelwright.training.objectives.distilling.roles import BASE
+        from reelwright.training.roles import BASE
 
         with torch.no_grad(), self.roles.playing(BASE):
             return self._mean(x, step, batch)
 
     def _square(self, away: Tensor, batch: Batch) -> Tensor:
         """Return the mean square over the noisy frames of whole samples, of [B, C, T, …] or [B, G, C, T, …]."""
-        from reelwright.training.rl.reduction import mean_square
+        from reelwright.training.rl.reduction import mean_of
 
-        return mean_square(away, batch, self.velocity.group)
+        return mean_of(away.square(), batch, self.velocity.group)
 
     def _made_up(self, batch: Batch) -> StepBatch:
         """Make up groups of a micro-batch's shape: where a step is planned, or compiled for."""
@@ -189,7 +189,11 @@ class Grpo(Stateless):
             advantages=torch.ones(count, self.config.group, device=latents.device),
         )  # fmt: skip
 
-    # --- figures -----------------------------------------------------------------------------------------------------
+    # --- state and figures --------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is remembered of the rollouts."""
+        return self.watch.tensors()
 
     def metrics(self) -> dict[str, float]:
         """Return the means of ratio, KL and clipped share since the last call, and the rollouts' figures."""

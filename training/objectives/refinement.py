@@ -6,8 +6,8 @@ has the coefficient t', so t' is the network's timestep; and x_t' + t' v = x0, s
 as from pure noise. At T = 1 it is flow matching.
 
 Condition frames are clean and have timestep 0, as they are sampled with; the loss is on the others. The law of t' is
-not published: it is uniform on [0, T], or the law of flow matching cut at T, shifted by the number of noisy tokens (the
-published sampler's list has one shift, 12, for every size).
+not published: it is uniform on [0, T], or flow matching's, at the shift of the levels that are sampled, cut at T. The
+published sampler's list of levels has one shift, 12, for every size, and so has this law.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from reelwright.model.config import AttentionConfig, TimestepShift
+from reelwright.model.config import AttentionConfig
 from reelwright.training.batch import PairBatch, draw
 from reelwright.training.errors import TrainError
 from reelwright.training.objectives.base import Loss, Stateless
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 
 
 @register
-class RefinementConfig(TimestepShift, ObjectiveConfig):
+class RefinementConfig(ObjectiveConfig):
     """Refinement: from a noised, enlarged first stage to the clip (report 3.4.1)."""
 
     kind: Literal["refinement"] = Field("refinement", description="name of the objective")
     threshold: float = Field(0.5, gt=0, le=1, description="noise level T that refinement begins at")
-    levels: Literal["uniform", "shifted"] = Field(
-        "uniform", description="law of t': even on [0, T], or flow matching's shifted law cut at T"
+    levels: Literal["uniform", "sampled"] = Field(
+        "uniform", description="law of t': even on [0, T], or as dense as the levels that are sampled, cut at T"
     )
+    shift: float = Field(12.0, gt=0, description="of the levels that are sampled; 12 as published, at every size")
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> Refinement:
         """Build the refinement objective.
@@ -97,20 +98,17 @@ def refinement_loss(
         t: levels [B] in 0..1, as parts of the threshold, in place of drawn ones (for validation).
         patch: latent frames, rows and columns of a token.
     """
-    return velocity_loss(model, batch, add_noise(batch, config, t=t, patch=patch), patch)
+    return velocity_loss(model, batch, add_noise(batch, config, t=t), patch)
 
 
-def add_noise(
-    batch: PairBatch, config: RefinementConfig, *, t: Tensor | None = None, patch: tuple[int, int, int] = (1, 2, 2)
-) -> Noised:
+def add_noise(batch: PairBatch, config: RefinementConfig, *, t: Tensor | None = None) -> Noised:
     """Mix a batch's pairs with their noise: one level per sample, 0 for its condition frames."""
     import torch
 
     x0, upsampled = batch.latents.float(), batch.upsampled.float()
-    num, _, frames, height, width = x0.shape
-    noisy_tokens = (frames - batch.cond_frames) // patch[0] * (height // patch[1]) * (width // patch[2])
+    num, _, frames = x0.shape[:3]
     draws = batch.draws or draw(batch.seeds, x0.shape)
-    drawn = levels_of(draws.u, config, config.timestep_shift(noisy_tokens)) if t is None else config.threshold * t
+    drawn = levels_of(draws.u, config) if t is None else config.threshold * t
     levels = drawn.float()[:, None].repeat(1, frames)
     levels[:, : batch.cond_frames] = 0.0
     levels, noise = (a.to(x0.device, non_blocking=True) for a in (levels, draws.noise))
@@ -133,14 +131,15 @@ def on_the_way(x0: Tensor, upsampled: Tensor, noise: Tensor, level: Tensor, thre
     return (1 - share) * x0 + share * start, (x0 - start) / threshold
 
 
-def levels_of(u: Tensor, config: RefinementConfig, shift: float = 1.0) -> Tensor:
+def levels_of(u: Tensor, config: RefinementConfig) -> Tensor:
     """Return levels t' in [0, T] of even draws u in 0..1.
 
-    The shifted law cut at T is that of `shifted(u)` where it is at most T: the draws below the one that T comes from.
+    The sampled law is that of `shifted(u)` where it is at most T: the draws below the one that T comes from.
     """
     from reelwright.model.sampling.schedules import shifted
 
     if config.levels == "uniform":
         return config.threshold * u
+    shift = config.shift
     cut = config.threshold / (shift - (shift - 1) * config.threshold)
     return shifted(cut * u, shift).clamp_max(config.threshold)

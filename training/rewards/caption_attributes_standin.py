@@ -72,7 +72,7 @@ def _shown(frames: np.ndarray, colour: tuple[int, int, int]) -> float:
 
     from reelwright.training.rewards.pixels.frames import lab
 
-    wanted = cv2.cvtColor(np.float32([[colour]]) / 255, cv2.COLOR_RGB2LAB)[0, 0]
+    wanted = cv2.cvtColor(np.array([[colour]], np.float32) / 255, cv2.COLOR_RGB2LAB)[0, 0]
     pixels = lab(frames).reshape(len(frames), -1, 3)
     nearness = np.exp(-np.linalg.norm(pixels - wanted, axis=-1) / NEAR)  # [F, pixels]
     part = max(1, round(PART * nearness.shape[1]))

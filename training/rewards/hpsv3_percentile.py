@@ -27,7 +27,7 @@ class HPSv3Percentile(HPSv3Reward):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.share <= 1:
-            raise ValueError(f"{self.name}: share = {self.share}; it must be above 0 and at most 1")
+            raise ValueError(f"share = {self.share}; it must be above 0 and at most 1")
 
     def prompt_of(self, video: Video) -> str:
         """Return the video's own prompt."""

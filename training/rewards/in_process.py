@@ -71,7 +71,8 @@ class InProcess:
             failed, self._failed = self._failed, dict.fromkeys(self.rewards, 0)
         busy_total_s = sum(busy_s.values())
         found = {"busy_s": busy_total_s, "idle_s": max(0.0, wall_s * len(self.rewards) - busy_total_s), "restarts": 0.0}
-        found |= {f"{label}/busy_s": seconds for label, seconds in busy_s.items()}
+        for label, seconds in busy_s.items():
+            found |= {f"{label}/busy_s": seconds, f"{label}/idle_s": max(0.0, wall_s - seconds)}
         return found | {f"{label}/failed": float(count) for label, count in failed.items()}
 
     def close(self) -> None:

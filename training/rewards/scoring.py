@@ -30,7 +30,8 @@ class Scorer(Protocol):
 
         Returns:
             `busy_s` and `idle_s`: seconds of all processes or threads together. `restarts`: of lost processes. Per
-            label: `LABEL/busy_s`, and `LABEL/failed`, the number of its scores that are `Unscored`.
+            label: `LABEL/busy_s`, `LABEL/idle_s`, `LABEL/restarts` where there are processes, and `LABEL/failed`, the
+            number of its scores that are `Unscored`.
         """
 
     def close(self) -> None:

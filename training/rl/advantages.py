@@ -30,15 +30,14 @@ class Advantages:
     """Advantages and what they were made of.
 
     values: [N], summed over the rewards. means, stds: [groups, K] of eq. 1, nan where a group has no score. largest:
-    [K] of eq. 2. failed: int64 [K], scores that are missing. left_out: int64 [K], groups with fewer than two scores.
-    clipped: share of the values that the clip cut.
+    [K] of eq. 2. left_out: bool [groups, K], groups with fewer than two scores. clipped: share of the values that were
+    cut.
     """
 
     values: Tensor
     means: Tensor
     stds: Tensor
     largest: Tensor
-    failed: Tensor
     left_out: Tensor
     clipped: float
 
@@ -82,6 +81,4 @@ def advantages(
     each = torch.where(scored & compared[place], away / divisor, 0.0)
     total = each @ torch.tensor(list(weights), dtype=torch.float64)
     values = total.clamp(-clip, clip) if clip else total
-    return Advantages(
-        values, means, stds, largest, (~scored).sum(0), (~compared).sum(0), (values != total).double().mean().item()
-    )
+    return Advantages(values, means, stds, largest, ~compared, (values != total).double().mean().item())

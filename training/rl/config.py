@@ -1,11 +1,15 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
-from typing import TYPE_CHECKING, Any, Literal
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, TimestepShift
+from reelwright.training.batch import Task
 from reelwright.training.registry import ObjectiveConfig
+from reelwright.training.rl.stop_settings import StopSettings
 
 if TYPE_CHECKING:
     from reelwright.training.rewards.contract import Reward
@@ -16,7 +20,19 @@ class RewardUse(Part):
 
     kind: str = Field("", description="name of the reward; empty: the label that it stands under")
     weight: float = Field(1.0, description="of its advantage in the sum")
+    tasks: tuple[Task, ...] = Field((), description="whose videos it is asked about; empty: all")
     parameters: dict[str, Any] = Field({}, description="of the reward")
+    local: bool | None = Field(
+        None, description="scored in the processes that train; null: where it needs no GPU and no process of its own"
+    )
+    processes: int = Field(0, ge=0, description="Ray actors that share its videos; 0: as many as it asks for itself")
+    time_limit_s: float = Field(300.0, gt=0, description="of a call of an actor; then it is replaced")
+
+    def is_local(self, reward: "Reward") -> bool:
+        """Return whether it is scored in the processes that train, and not by actors."""
+        if self.local is not None:
+            return self.local
+        return not (self.processes or reward.resources.gpus or reward.resources.own_process)
 
 
 class RolloutConfig(TimestepShift, ObjectiveConfig):
@@ -42,7 +58,7 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         "largest", description="advantages are divided by: the largest deviation of all groups, or each group's own"
     )
     advantage_clip: float = Field(5.0, ge=0, description="largest size of an advantage; 0: any")
-    condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of clean frames, for validation alone")
+    stop: StopSettings = Field(StopSettings(), description="when a held-out reward falls and the trained ones rise")
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a reward's scores that may fail in a step before the run stops"
     )
@@ -83,18 +99,59 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                     raise ValueError(f"{section}.{label}: {error}") from None
         return found
 
+    def origins(self) -> dict[str, Any]:
+        """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use.
+
+        With a file of prompts, also its hash.
+        """
+        told = {label: reward.describe() for label, reward in self.load_rewards().items()}
+        for label, one in told.items():
+            one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else "held out"
+        return {"rewards": told} | self._prompts_origin()
+
+    def _prompts_origin(self) -> dict[str, Any]:
+        if not self.prompts:
+            return {}
+        from reelwright.training.rl.prompts import read_prompts
+
+        prompts = read_prompts(Path(self.prompts))
+        digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+        return {"prompts": {"file": self.prompts, "count": len(prompts), "sha256": digest}}
+
     def __hash__(self) -> int:  # rewards are a dict, and memory is planned once per recipe, by its hash
         return hash(self.model_dump_json())
 
     @property
-    def wants_captions(self) -> bool:
-        """Rewards read the captions, or the file's prompts."""
+    def uses(self) -> dict[str, RewardUse]:
+        """All rewards by label, those that are optimised first."""
+        return {**self.rewards, **self.held_out}
+
+    def deciding(self) -> Self:
+        """Return the settings without those of where and how long rewards are computed, and when the run gives up."""
+        own = RewardUse.model_fields
+        plain = {name: own[name].default for name in ("local", "processes", "time_limit_s")}
+
+        def without(uses: dict[str, RewardUse]) -> dict[str, RewardUse]:
+            return {label: use.model_copy(update=plain) for label, use in uses.items()}
+
+        given_up = {"max_failed": type(self).model_fields["max_failed"].default, "stop": StopSettings()}
+        return self.model_copy(
+            update={"rewards": without(self.rewards), "held_out": without(self.held_out), **given_up}
+        )
+
+    @property
+    def makes_videos(self) -> bool:
+        """They are what is learned from."""
         return True
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels of all rewards, those that are optimised first."""
         return (*self.rewards, *self.held_out)
+
+    def asked_of(self, task: Task) -> tuple[str, ...]:
+        """Return the labels of the rewards that are asked about a task's videos."""
+        return tuple(label for label, use in self.uses.items() if not use.tasks or task in use.tasks)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -110,6 +167,11 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     def critical_mean(self) -> float:
         """Mean index of the stochastic step."""
         return (self.critical - 1) / 2
+
+    @property
+    def rollout_calls(self) -> float:
+        """Guided predictions, of one sample, that a group's rollout takes; in the mean."""
+        return self.shared_calls
 
     @property
     def shared_calls(self) -> float:

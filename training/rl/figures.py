@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from reelwright.training.distributed.world import World
 from reelwright.training.rl.advantages import Advantages
 from reelwright.training.rl.scores import ScoreTable
@@ -43,21 +46,26 @@ class Tally:
         Returns:
             `rollout/calls`: guided predictions of one sample; `rollout/calls_unshared`: as many as there would be if
             each sample went its whole way alone. `rollout/network_s`, `decode_s`, `wait_s`: seconds per rank, in the
-            mean; wait: for scores. `scoring/…`: the scorer's figures, summed over ranks.
+            mean; wait: for scores. `scoring/…`: the scorer's figures, summed over ranks; `scoring/slowest_idle_share`:
+            of the processes of the reward that took longest.
         """
         calls = (paths.calls - self._told[0], paths.alone - self._told[1])
         self._told = (paths.calls, paths.alone)
-        names = [*POOL, *(f"{label}/busy_s" for label in labels)]
+        names = [*POOL, *(f"{label}/{name}" for label in labels for name in POOL)]
         pool = scorer.figures()
         sums = world.sum([*calls, *(self.seconds[name] for name in SECONDS), *(pool.get(n, 0.0) for n in names)])
         self.seconds.clear()
         out = {"rollout/calls": sums[0] / world.context_size, "rollout/calls_unshared": sums[1] / world.context_size}
         out |= {f"rollout/{name}": value / world.size for name, value in zip(SECONDS, sums[2:], strict=False)}
-        return out | {f"scoring/{name}": value for name, value in zip(names, sums[2 + len(SECONDS) :], strict=True)}
+        told = dict(zip(names, sums[2 + len(SECONDS) :], strict=True))
+        slowest = max(labels, key=lambda label: told[f"{label}/busy_s"])
+        wall_s = told[f"{slowest}/busy_s"] + told[f"{slowest}/idle_s"]
+        told["slowest_idle_share"] = told[f"{slowest}/idle_s"] / wall_s if wall_s else 0.0
+        return out | {f"scoring/{name}": value for name, value in told.items()}
 
 
 def score_figures(
-    labels: Sequence[str], optimised: Sequence[str], table: ScoreTable, found: Advantages
+    labels: Sequence[str], optimised: Sequence[str], table: ScoreTable, found: Advantages, groups: Tensor
 ) -> dict[str, float]:
     """Return the figures of a step's scores.
 
@@ -66,21 +74,24 @@ def score_figures(
         optimised: of them, the ones that are optimised; the others are held out.
         table: scores of all ranks.
         found: the advantages, and what they were made of.
+        groups: int64 [N], of the table's samples.
 
     Returns:
         Per reward, under `reward/LABEL` or `held_out/LABEL`: the mean score, and below it `group_std` in the mean over
-        groups, `largest_std`, `failed` scores, and `left_out`, groups with fewer than two. `advantage/size`: mean
+        groups, `largest_std`, `failed` scores, and `left_out`, asked groups with fewer than two. `advantage/size`: mean
         |A|; `advantage/clipped`: share that was cut; `advantage/zero`: share of samples that count for nothing.
     """
     out: dict[str, float] = {}
+    names = groups.unique()
     for k, label in enumerate(labels):
+        asked = torch.isin(names, groups[table.asked[:, k]])
         name = f"{'reward' if label in optimised else 'held_out'}/{label}"
         scores = table.scores[table.scored[:, k], k]
         out[name] = scores.mean().item() if len(scores) else math.nan
         out[f"{name}/group_std"] = found.stds[:, k].nanmean().item()
         out[f"{name}/largest_std"] = found.largest[k].item()
-        out[f"{name}/failed"] = float(found.failed[k])
-        out[f"{name}/left_out"] = float(found.left_out[k])
+        out[f"{name}/failed"] = float(table.failed[k])
+        out[f"{name}/left_out"] = float((found.left_out[:, k] & asked).sum())
     size = found.values.abs()
     out["advantage/size"] = size.mean().item()
     out["advantage/clipped"] = found.clipped
@@ -88,7 +99,7 @@ def score_figures(
     return out
 
 
-def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+def averaged(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each figure over steps, of those that are numbers; counts of failures are added up."""
     out: dict[str, float] = {}
     for name in dict.fromkeys(name for step in figures for name in step):

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from reelwright.training.distributed.world import World
 from reelwright.training.rl.batch import RolloutBatch
-from reelwright.training.rl.figures import mean_of
+from reelwright.training.rl.figures import averaged
 
 
 class Meters:
@@ -35,6 +35,6 @@ class Meters:
         sums = [float(self._sums[name]) for name in names]
         found = self.world.sum([*sums, *(float(self._counts[name]) for name in names)])
         means = {n: s / c for n, s, c in zip(names, found, found[len(names) :], strict=False) if c}
-        out = means | mean_of(list(self._figures.values()))
+        out = means | averaged(list(self._figures.values()))
         self._sums, self._counts, self._figures = {}, {}, {}
         return out

@@ -20,10 +20,9 @@ from torch import Tensor
 from reelwright.model.sampling.schedules import sigmas
 from reelwright.model.sampling.sde import NoiseSize, StochasticStep
 from reelwright.model.text import PackedText, pack_text
-from reelwright.training.batch import Batch
+from reelwright.training.batch import Batch, of_strip, shift_of
 from reelwright.training.distributed.context import joined, share_by
 from reelwright.training.distributed.world import World
-from reelwright.training.objectives.distilling.distillation import of_strip, shift_of
 from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.streams import critical_step, first_noise, step_noise
 from reelwright.training.rl.velocity import GuidedVelocity, levels_of
@@ -72,7 +71,6 @@ class Paths:
         self.config, self.velocity, self.patch, self.world = config, velocity, patch, world
         self.noise = NoiseSize(config.noise, config.noise_cap)
         self.calls, self.alone = 0, 0
-        self._passes = 0
 
     @torch.no_grad()
     def parting(self, batch: Batch) -> Made:
@@ -81,8 +79,10 @@ class Paths:
         All ranks call it together, as a sharded network needs them all: one whose groups take fewer passes than
         another's makes some for nothing.
         """
-        batch, levels, before = self._begun(batch)
+        batch, levels = self._begun(batch)
         critical = torch.tensor([critical_step(seed, self.config.critical) for seed in batch.seeds])
+        own = (critical + 1).repeat_interleave(self.config.group)
+        idle = self._lacking(int(critical.max()) + 1, own)
         noise = first_noise(batch.seeds, batch.latents.shape[1:])
         x = self._with_clean(self._part(noise, batch), batch)
         for k in range(int(critical.max())):
@@ -93,8 +93,8 @@ class Paths:
         mean = self._with_clean(step.mean(x, v), batch)
         drawn = self._part(step_noise(batch.seeds, self.config.group, noise.shape[1:]), batch)
         after = self._with_clean(step.after(mean[:, None], drawn), batch)
-        made = self._finished(after.flatten(0, 1), (critical + 1).repeat_interleave(self.config.group), levels, batch)
-        self._keep_step(before, after[:, 0], batch)
+        made = self._finished(after.flatten(0, 1), own, levels, batch)
+        self._idle(idle, after[:, 0], batch)
         whole = [self._whole(each, batch) for each in (x, mean, after, made.view_as(after))]
         parted = Parted(critical, step, whole[0], whole[1], whole[2], float(levels[1]))
         return Made(whole[3], parted)
@@ -102,12 +102,14 @@ class Paths:
     @torch.no_grad()
     def apart(self, batch: Batch) -> Made:
         """Make groups whose samples each begin with a noise of their own, by Euler's steps. See `parting` for ranks."""
-        batch, levels, before = self._begun(batch)
+        batch, levels = self._begun(batch)
         shape, group = batch.latents.shape, self.config.group
+        own = torch.zeros(shape[0] * group, dtype=torch.int64)
+        idle = self._lacking(0, own)
         noise = torch.stack([first_noise(batch.seeds, shape[1:], i) for i in range(group)], 1)
         x = self._with_clean(self._part(noise, batch), batch)
-        made = self._finished(x.flatten(0, 1), torch.zeros(shape[0] * group, dtype=torch.int64), levels, batch)
-        self._keep_step(before, x[:, 0], batch)
+        made = self._finished(x.flatten(0, 1), own, levels, batch)
+        self._idle(idle, x[:, 0], batch)
         return Made(self._whole(made.view_as(x), batch), None)
 
     @torch.no_grad()
@@ -121,18 +123,18 @@ class Paths:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _begun(self, batch: Batch) -> tuple[Batch, Tensor, int]:
-        """Return the batch with this rank's strip, the noise levels, float64 [N + 1], and the passes so far."""
+    def _begun(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """Return the batch with this rank's strip, and the noise levels, float64 [N + 1]."""
         levels = sigmas(self.config.steps, shift_of(batch, self.config, self.patch))
         self.alone += len(batch.seeds) * self.config.group * self.config.steps
-        return share_by(self.velocity.roles.model, batch, self.patch), levels, self._passes
+        return share_by(self.velocity.roles.model, batch, self.patch), levels
 
     def _finished(self, x: Tensor, begin: Tensor, levels: Tensor, batch: Batch) -> Tensor:
         """Take samples [B · G, …], each from its own step on, to the end."""
         x, of = x.clone(), [i // self.config.group for i in range(len(x))]
         for k in range(int(begin.min()), self.config.steps):
             going = (begin <= k).nonzero().flatten()
-            for some in going.split(self.config.videos_at_once or len(going)):
+            for some in self._at_once(going):
                 x[some] = self._euler(x[some], levels, k, batch, [of[i] for i in some.tolist()])
         return x
 
@@ -145,15 +147,29 @@ class Paths:
 
     def _predict(self, x: Tensor, t: Tensor, batch: Batch, prompts: list[int]) -> Tensor:
         self.calls += len(x)
-        self._passes += 1
         return self.velocity(x, levels_of(t, batch), batch, text=chosen(batch.text, prompts))
 
-    def _keep_step(self, before: int, x: Tensor, batch: Batch) -> None:
-        """Make passes for nothing until this rank has made as many since `before` as any other."""
-        lacking = int(self.world.max([self._passes - before])[0]) - (self._passes - before)
-        for _ in range(lacking):
+    def _at_once(self, going: Tensor) -> tuple[Tensor, ...]:
+        """Return the samples, by index, of each pass at a step."""
+        return going.split(self.config.videos_at_once or max(1, len(going)))
+
+    def _lacking(self, shared: int, begin: Tensor) -> int:
+        """Return how many passes more another rank makes for the groups that it has at the same time.
+
+        Args:
+            shared: passes until this rank's groups part.
+            begin: step from which each of its samples goes alone, [B · G].
+        """
+        passes = shared
+        for k in range(self.config.steps):
+            going = (begin <= k).nonzero().flatten()
+            passes += len(self._at_once(going)) if len(going) else 0
+        return int(self.world.max([passes])[0]) - passes
+
+    def _idle(self, passes: int, x: Tensor, batch: Batch) -> None:
+        """Make passes for nothing, so that a rank which needs more finds this one's weights."""
+        for _ in range(passes):
             self.velocity(x[:1], levels_of(torch.ones(1), batch), batch, text=chosen(batch.text, [0]))
-        self._passes += lacking
 
     # --- strips ------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from reelwright.training.batch import Batch
 from reelwright.training.data.buckets import buckets_of
 from reelwright.training.data.draws import PROMPT, key_of, mix, permuted
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.distilling.teacher import encode_texts
+from reelwright.training.texts import encode_texts
 
 if TYPE_CHECKING:
     from reelwright.training.distributed.world import World

@@ -7,19 +7,19 @@ from reelwright.training.batch import Batch
 from reelwright.training.distributed.world import World
 
 
-def mean_square(away: Tensor, batch: Batch, group: dist.ProcessGroup | None) -> Tensor:
-    """Return the mean square over the noisy frames of whole samples, [B] or [B, G].
+def mean_of(values: Tensor, batch: Batch, group: dist.ProcessGroup | None) -> Tensor:
+    """Return the mean over the noisy frames of whole samples, [B] or [B, G].
 
     The value is the whole's on every rank of the group; gradients flow into this rank's strip alone.
 
     Args:
-        away: [B, C, T, H, W] or [B, G, C, T, H, W] of the batch's strip.
-        batch: whose samples it is of.
-        group: the ranks that have the other strips; None: `away` is whole.
+        values: [B, C, T, H, W] or [B, G, C, T, H, W] of the batch's strip.
+        batch: whose samples they are of.
+        group: the ranks that have the other strips; None: `values` are whole.
     """
     clean = batch.cond_frames
-    noisy = away.narrow(-3, clean, away.shape[-3] - clean)
-    part = noisy.square().flatten(-4).sum(-1) / batch.latents[0, :, clean:].numel()
+    noisy = values.narrow(-3, clean, values.shape[-3] - clean)
+    part = noisy.flatten(-4).sum(-1) / batch.latents[0, :, clean:].numel()
     if batch.strip is None or group is None:
         return part
     whole = part.detach().clone()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -18,29 +18,40 @@ from torch import Tensor
 from reelwright.training.batch import Batch
 from reelwright.training.distributed.parallel import autocast
 from reelwright.training.distributed.world import World
-from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored, Video
 from reelwright.training.rewards.scoring import Pending, Scorer
 from reelwright.training.rl.advantages import Advantages, advantages
 from reelwright.training.rl.batch import RolloutBatch
-from reelwright.training.rl.config import RewardUse, RolloutConfig
+from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.figures import Tally, score_figures
+from reelwright.training.rl.hacking import measured
 from reelwright.training.rl.paths import Made, Paths
 from reelwright.training.rl.prompts import Prompts, prompts_of
 from reelwright.training.rl.scores import ScoreTable, gathered, refuse_failures
 from reelwright.training.rl.videos import Decoder
+from reelwright.training.rl.watch import Watch
 
 if TYPE_CHECKING:
-    from reelwright.training.loop import Data, Hooks
     from reelwright.training.recipe import TrainRecipe
 
 NOT_FINITE = Unscored("the video is not finite: the network gave nan or infinity")
+
+
+class Source(Protocol):
+    """The snapshot's batches, as the loop has them."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        """Yield this data rank's micro-batches from a step on."""
+
+    def validation(self) -> Sequence[Batch]:
+        """Return the batches of held-out clips."""
 
 
 class RollsOut(Protocol):
     """The part of an objective that makes samples of prompts, and micro-batches of samples."""
 
     paths: Paths
+    watch: Watch
 
     def roll(self, batch: Batch) -> Made:
         """Make a group per sample of a batch, on its device. All ranks call it together."""
@@ -51,20 +62,24 @@ class RollsOut(Protocol):
 
 @dataclass
 class _Group:
-    """Groups of a micro-batch, under way. waiting: the scores of the samples that this rank has decoded."""
+    """Groups of a micro-batch, under way.
+
+    waiting: the scores of the samples that this rank has decoded. meters: of them, by `hacking.measured`.
+    """
 
     batch: Batch
     made: Made
     decoded: list[int]
     videos: list[Video | None]
     waiting: Pending | None
+    meters: Tensor
 
 
 @dataclass
 class Rollouts:
     """The loop's data, of `grpo` and its like. inner: the snapshot's batches."""
 
-    inner: Data[Batch]
+    inner: Source
     objective: RollsOut
     config: RolloutConfig
     recipe: TrainRecipe
@@ -100,8 +115,11 @@ class Rollouts:
         found = advantages(
             ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation
         )  # fmt: skip
-        figures = score_figures(labels, tuple(config.rewards), table, found)
+        figures = score_figures(labels, tuple(config.rewards), table, found, ids)
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
+        meters = torch.stack([group.meters for group in groups]).sum(0)
+        figures |= self.objective.watch.measure(micros[0].step, meters, self.world)
+        self.objective.watch.check(micros[0].step, figures)
         made = [self._trained(group, table, found, most) for group in groups]
         for batch in (out := [batch for batches in made for batch in batches]):
             batch.figures = figures
@@ -117,7 +135,10 @@ class Rollouts:
             mine = self.decoder.mine(len(flat))
             videos = self.decoder.videos(flat[mine], [prompts[i] for i in mine], batch)
         whole = [video for video in videos if video is not None]
-        return _Group(batch, made.cpu(), mine, videos, self.scorer.submit(whole) if whole else None)
+        waiting = self.scorer.submit(whole) if whole else None
+        with self.tally.timing("decode_s"):
+            meters = measured(whole)
+        return _Group(batch, made.cpu(), mine, videos, waiting, meters)
 
     def _scores(self, groups: list[_Group]) -> tuple[ScoreTable, int]:
         """Wait for all scores; return those of all ranks, and how many groups a micro-batch has at most."""
@@ -131,7 +152,8 @@ class Rollouts:
             first = group.batch.micro * most * self.config.group
             for place, video in zip(group.decoded, group.videos, strict=True):
                 at = next(scored) if video is not None else -1
-                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in labels}
+                asked = self.config.asked_of(group.batch.task)
+                mine[first + place] = {label: NOT_FINITE if at < 0 else found[label][at] for label in asked}
         for scores in mine.values():
             why |= {label: score.why for label, score in scores.items() if isinstance(score, Unscored)}
         rows = self.recipe.data.batches_per_step * most * self.config.group
@@ -147,7 +169,7 @@ class Rollouts:
 
 
 def make_rollouts(
-    inner: Data[Batch], objective: RollsOut, config: RolloutConfig, recipe: TrainRecipe, world: World, hooks: Hooks
+    inner: Source, objective: RollsOut, config: RolloutConfig, recipe: TrainRecipe, world: World, scorer: Scorer | None
 ) -> Rollouts:
     """Make the batches of a run. Every rank calls it.
 
@@ -157,32 +179,24 @@ def make_rollouts(
         config: the objective's settings.
         recipe: of the run.
         world: this rank and the others.
-        hooks: of the run; without a scorer, rewards are computed in this process.
+        scorer: scores the videos; None: in this process.
 
     Raises:
         TrainError: prompts or rewards cannot be had.
     """
     prompts = prompts_of(config.prompts, recipe, world)
-    scorer = hooks.scorer or scorer_here({**config.rewards, **config.held_out})
     return Rollouts(
-        inner, objective, config, recipe, world, scorer, prompts, Decoder(recipe, world),
-        owns_scorer=hooks.scorer is None,
+        inner, objective, config, recipe, world, scorer or scorer_here(config), prompts, Decoder(recipe, world),
+        owns_scorer=scorer is None,
     )  # fmt: skip
 
 
-def scorer_here(uses: dict[str, RewardUse]) -> Scorer:
+def scorer_here(config: RolloutConfig) -> Scorer:
     """Return the rewards of a recipe in this process.
 
     Raises:
-        TrainError: there is no such reward, or it has no such parameter.
+        TrainError: a reward cannot start.
     """
     from reelwright.training.rewards.in_process import InProcess
-    from reelwright.training.rewards.registry import load
 
-    rewards: dict[str, Any] = {}
-    for label, use in uses.items():
-        try:
-            rewards[label] = load(use.kind or label, use.parameters)
-        except ValueError as error:
-            raise TrainError(f"objective.rewards: {label}: {error}") from error
-    return InProcess(rewards)
+    return InProcess(config.load_rewards())

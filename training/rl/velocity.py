@@ -11,8 +11,9 @@ from torch import Tensor
 from reelwright.model.sampling.guidance import Guidance
 from reelwright.model.text import PackedText
 from reelwright.training.batch import Batch
-from reelwright.training.objectives.distilling.roles import Roles
-from reelwright.training.objectives.distilling.teacher import encode_texts, guided, repeated
+from reelwright.training.distributed.guidance import guided
+from reelwright.training.roles import Roles
+from reelwright.training.texts import encode_texts, repeated
 
 if TYPE_CHECKING:
     from reelwright.training.distributed.world import World

@@ -12,8 +12,8 @@ from torch import Tensor
 from reelwright.model.codec import Codec, load_codec, pixel_frames
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.training.batch import Batch
-from reelwright.training.budget.sampling import SAMPLE_TILE_PX
 from reelwright.training.rewards.contract import Video
+from reelwright.training.sample_shape import SAMPLE_TILE_PX
 
 if TYPE_CHECKING:
     from reelwright.training.distributed.world import World

@@ -58,11 +58,13 @@ def generate(
     _check_refinement(refine, output, shape.frames)
 
     from reelwright.pipelines.cli.generate_settings import Asked, second_stage
+    from reelwright.pipelines.generate.loras import check_network, expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     source = find_source(checkpoint)
     asked = Asked(source, content, shape, sampling, machine, refine)
     loras, text = weights.loras(checkpoint), weights.text_config()
+    check_network(checkpoint, source.recipe, loras, refines=refine.refine is not None)
     finer = refinement_lora(refine.refine, checkpoint) if refine.refine else None
     settings, initial = asked.settings(loras, text)
     device, dtype = machine.device_and_dtype()
@@ -79,7 +81,8 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
-    stage = second_stage(refine, finer, machine, settings) if finer else None
+    trained = {} if sampling.published else expert_settings(finer, source.recipe)
+    stage = second_stage(refine, finer, machine, settings, trained) if finer else None
     loaded = load(source, options)
     request = Request(
         prompts=prompts,
@@ -92,7 +95,9 @@ def generate(
         refine=stage,
     )
     if not output.quiet:
+        shifts = asked.shifting(loras)
         notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]
+        notes += [f"the shift is that of {shifts.file}, as it was trained; --shift for another"] if shifts else []
         say(*filter(None, [*notes, _summary(source, request, loaded.about)]))
     _run(loaded, request, output.quiet)
 
@@ -162,6 +167,8 @@ def asked_for_parity(sampling: SamplingOptions, content: ContentOptions) -> bool
 def _check_refinement(refine: RefineOptions, output: OutputOptions, frames: int | None) -> None:
     """Raise UserError for options of refinement without --refine, and for a picture."""
     if refine.refine is not None:
+        if not refine.refine:
+            raise UserError("--refine is empty; name a refinement LoRA, PATH[:WEIGHT], or leave it out")
         if frames == 1 or output.out.suffix.lower() in IMAGE_SUFFIXES:
             raise UserError("--refine is for videos; leave it out for a single frame")
         return

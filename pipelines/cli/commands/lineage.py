@@ -70,9 +70,19 @@ def _checkpoint(found: "Lineage") -> list[str]:
         lines.append(f"             validation loss {loss:.4f}")
     lines.append(f"recipe       {metadata['recipe_fingerprint']}, {_model(metadata['recipe'])}")
     lines.append(f"encoders     {metadata['encoder_fingerprint']}")
+    lines += _rewards(metadata.get("rewards", {}))
     lines += [f"parent       {_parent(parent)}" for parent in found.parents] or ["parent       none: random weights"]
     if origin := metadata.get("resumed_from"):
         lines.append(f"resumed      {_parent(origin)}, optimizer state and all")
+    return lines
+
+
+def _rewards(rewards: dict[str, Any]) -> list[str]:
+    lines = []
+    for label, one in rewards.items():
+        use = one["use"] if isinstance(one["use"], str) else f"weight {one['use']['weight']:g}"
+        models = f", {', '.join(map(str, one['models']))}" if one["models"] else ""
+        lines.append(f"reward       {label}: {one['name']} {one['version']}, {one['fingerprint']}, {use}{models}")
     return lines
 
 

@@ -73,6 +73,7 @@ def refine(
     from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.cli.generate_settings import second_stage
     from reelwright.pipelines.generate.film import Film, refine_film
+    from reelwright.pipelines.generate.loras import expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -86,6 +87,7 @@ def refine(
         lora,
         machine,
         Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
+        expert_settings(lora, source.recipe),
     )
     begins = (what.image, what.video)
     subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
@@ -100,7 +102,7 @@ def refine(
     )
     loaded = load(source, options)
     if not output.quiet:
-        say(subject.summary(second))
+        say(*filter(None, [subject.note, subject.summary(second)]))
     with Progress("refining", quiet=output.quiet) as bar:
         refine_film(loaded, subject, second, what.prompt, what.seed, output.out, bar.show)
     say(f"wrote {output.out}")
@@ -108,11 +110,19 @@ def refine(
 
 def _lora(text: str | None, source: "Source") -> "LoRA | None":
     """Find the LoRA; a network that was trained for refinement needs none. Raises UserError."""
-    if text is not None:
-        return refinement_lora(text, source.path)
-    if source.recipe is None or source.recipe.objective.kind != "refinement":
-        raise UserError(f"{source.path} was not trained for refinement; add --lora with a refinement LoRA")
-    return None
+    from reelwright.pipelines.generate.loras import PURPOSE, REFINEMENT
+
+    kind = source.recipe.objective.kind if source.recipe is not None else ""
+    if text is None:
+        if kind != REFINEMENT:
+            raise UserError(f"{source.path} was not trained for refinement; add --lora with a refinement LoRA")
+        return None
+    if kind in PURPOSE:
+        hint = "leave out --lora" if kind == REFINEMENT else "give the base that the run began with"
+        raise UserError(
+            f"{source.path} was trained for {PURPOSE[kind]}, and --lora {text} would be on top of that; {hint}"
+        )
+    return refinement_lora(text, source.path)
 
 
 def _check_files(film: Path, what: WhatOptions, output: OutputOptions) -> None:

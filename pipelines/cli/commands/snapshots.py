@@ -109,18 +109,19 @@ def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "st
 
 
 def _described(made: "Snapshot") -> list[str]:
+    """Say what was frozen, and by which weights; `_review` has their effective size."""
     lines = [f"{made.name}: {made.num_clips:,} clips, {made.content_hash[:16]}"]
     if made.distinct:
         lines.append(_distinct_text(made.distinct))
     if made.balance:
-        lines.append(_balance_text(made.balance))
+        lines.append(_balance_text(made.balance, effective=False))
     return lines
 
 
-def _balance_text(about: dict[str, Any]) -> str:
+def _balance_text(about: dict[str, Any], *, effective: bool = True) -> str:
     from reelwright.curation.store.weighting import describe
 
-    return printable(describe(about))
+    return printable(describe(about, effective=effective))
 
 
 def _distinct_text(about: dict[str, Any]) -> str:

@@ -20,14 +20,13 @@ from reelwright.model.config import DiTConfig, LoRAConfig
 from reelwright.model.dit import DiT
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import VideoWriter, read_about, to_frames, write_image, write_video
-from reelwright.pipelines.generate.conditions import read_end, read_image
 from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.run import LoadOptions, default_shift, encoders, find_source, load
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.sample_shape import sample_shape
 from tests.conftest import Reel
-from tests.footage import HOSTILE, ffmpeg, frames, number_of, psnr, write
+from tests.footage import frames, psnr, write
 from tests.model.published import save_umt5, save_vae
 
 MODEL = DiTConfig(
@@ -117,43 +116,6 @@ def test_a_png_is_exact_and_says_how_it_was_made(tmp_path: Path) -> None:
     (tmp_path / "plain.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     with pytest.raises(UserError, match="does not say"):
         read_about(tmp_path / "plain.png")
-
-
-# --- frames to begin with --------------------------------------------------------------------------------------------
-
-
-def test_the_end_of_a_video_is_what_a_player_shows_there(film: Path, tmp_path: Path) -> None:
-    """25 fps sampled at 12.5 fps: every second frame, back from the last."""
-    end = read_end(film, (160, 96), 5, 12.5)
-    assert end.shape == (3, 5, 96, 160)
-    assert [number_of(f.mean(-1)) for f in to_frames(end)] == [31, 33, 35, 37, 39]
-    repeated = read_end(film, (160, 96), 4, 50)
-    assert [number_of(f.mean(-1)) for f in to_frames(repeated)] == [37, 38, 38, 39]
-    assert read_end(write(tmp_path / "short.mp4", frames(3), fps=25), (160, 96), 13, 25).shape[1] == 3
-
-
-def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "odd.mp4"
-    ffmpeg("-i", str(film), "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", str(odd))
-    torch.testing.assert_close(read_end(odd, (160, 96), 5, 12.5), read_end(film, (160, 96), 5, 12.5))
-
-
-def test_pictures_cover_the_size(tmp_path: Path) -> None:
-    picture = np.zeros((40, 120, 3), np.uint8)
-    picture[:, 40:80] = (10, 200, 90)  # RGB: the middle third
-    cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
-    image = read_image(tmp_path / "wide.png", (32, 32))
-    assert image.shape == (3, 32, 32)
-    torch.testing.assert_close(image[:, 16, 16], torch.tensor([10.0, 200, 90]) / 127.5 - 1)
-    torch.testing.assert_close(image[:, 16, 2], image[:, 16, 29])
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_one_sentence(name: str, film: Path, tmp_path: Path) -> None:
-    HOSTILE[name](tmp_path / name, film)
-    for reader in (lambda p: read_image(p, (32, 32)), lambda p: read_end(p, (32, 32), 5, 15)):
-        with pytest.raises(UserError, match="cannot be used"):
-            reader(tmp_path / name)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

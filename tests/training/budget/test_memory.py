@@ -183,6 +183,20 @@ def test_time_and_utilisation_are_each_other_s_inverse():
     assert plan.flops > 5 * plan.counts.blocks * plan.tokens  # 6 N per token but for modulation and text, and attention
 
 
+def test_the_tokens_of_a_step_are_those_of_its_fullest_bucket():
+    data = DataConfig(sizes=("64x64",), frames=(1, 9, 17), ratios=("1:1",), tokens_per_batch=64, batches_per_step=3)
+    plan = plan_memory(TrainRecipe(model=SMALL, data=data), device="cpu")
+    each = {bucket.frames: plan.tokens_of(bucket) for bucket in buckets_of(data)}
+    assert each == {1: 3 * 4 * 16, 9: 3 * 1 * 48, 17: 3 * 1 * 80}  # 4 × 4 tokens a latent frame; one clip at least
+    assert plan.tokens == 3 * 80
+
+
+def test_a_gpu_holds_two_gib_beside_the_tensors():
+    kinds = {device: plan_memory(BIG, ranks=8, device=device).bytes for device in ("cuda", "cpu")}
+    assert kinds["cuda"]["CUDA and libraries"] == 2 * 1024**3
+    assert "CUDA and libraries" not in kinds["cpu"]
+
+
 def test_sparse_attention_takes_fewer_operations():
     dense = TrainRecipe(model=SMALL, data=DATA.model_copy(update={"frames": (9,)}))
     sparse = dense.model_copy(update={"attention": AttentionConfig(form="sparse", block=(1, 2, 2), keep=1 / 16)})

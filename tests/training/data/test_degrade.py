@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from reelwright.training.data.degrade import degrade, reduced
+from reelwright.training.data.degrade import _Walk, degrade, reduced
 from reelwright.training.pair_config import PairConfig
 
 NONE = dict.fromkeys(("blur", "resize", "noise", "jpeg", "video"))
@@ -70,6 +70,31 @@ def test_stronger_settings_do_more(step, weak, strong):
     clip = frames().astype(float)
     little, much = (np.abs(degrade(frames(), only(step, **s), 2).astype(float) - clip).mean() for s in (weak, strong))
     assert much > 1.5 * little
+
+
+@pytest.mark.parametrize(("step", "strengths"), [
+    ("blur", {"sigma": (0.3, 3)}), ("resize", {"factor": (0.2, 1)}), ("noise", {"sigma": (1, 20)}),
+    ("jpeg", {"quality": (5, 95)}),
+])  # fmt: skip
+def test_strengths_walk_over_the_frames_where_that_is_asked_for(step, strengths):
+    """From the first frame's, which is the constant one; and another step draws what it drew before."""
+    still = np.repeat(frames(1), 12, 0)
+    config = only(step, **strengths)
+    moving = config.model_copy(update={"walk": 0.3})
+    constant, walking = (degrade(still, one, 3).astype(float) for one in (config, moving))
+    assert np.array_equal(walking[0], constant[0])
+    harm = np.abs(walking - still).mean((1, 2, 3))
+    assert harm.std() > 10 * np.abs(constant - still).mean((1, 2, 3)).std()
+    assert np.array_equal(walking, degrade(still, moving, 3))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 9))
+def test_a_walk_stays_in_its_range_and_moves_by_its_share(share, start, seed):
+    found = np.array(_Walk(seed, share, 50).over("blur", 1 + 2 * start, 1, 3))
+    assert found.min() >= 1
+    assert found.max() <= 3
+    assert np.abs(np.diff(found)).max() <= 2 * share + 1e-12
+    assert found[0] == 1 + 2 * start
 
 
 def test_frames_are_dropped_and_not_blended():

@@ -311,9 +311,13 @@ def test_clips_whose_captions_say_nothing_are_counted(tmp_path):
     store.merge("clips", pa.table({"clip_id": ids, "captions": cells}), on="clip_id")
     store.snapshots.create("all", "select clip_id from clips")
     of_all = caption_note(snapshot_rows(store, "all", kinds=["caption", "composed"]))
-    assert of_all.startswith("1 of 4 clips have no caption, 1 only one composed")
+    assert of_all == (
+        "1 of 4 clips have no caption that is drawn, and train on the empty one; 1 of 4 clips have only a caption "
+        "composed from measurements, not from the picture; to caption them, see docs/captioning.md"
+    )
     note = caption_note(snapshot_rows(store, "all"))
-    assert note.startswith("2 of 4 clips have no caption (1 have a composed one: data.caption_kinds with composed in")
+    assert note.startswith("2 of 4 clips have no caption that is drawn, and train on the empty one (1 have one comp")
+    assert "only a caption" not in note
     assert caption_note(snapshot_rows(store, "all", kinds=["caption"])) == note
     store.snapshots.create("good", "select clip_id from clips where clip_id in ('both', 'given')")
     assert caption_note(snapshot_rows(store, "good")) == ""
@@ -357,6 +361,21 @@ def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp
     encoded.cleanup(timedelta(0))
     assert not place.exists()
     assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
+
+
+def test_batches_tell_their_captions_where_videos_are_made_of_them(encoded, tmp_path):
+    grpo = TrainRecipe.model_validate(
+        {"objective": {"kind": "grpo", "rewards": {"sharpness_standin": {}}}, "lora": {"rank": 2}}
+    )
+    recipe = recipe_of(caption_dropout=0.0).model_copy(update={"objective": grpo.objective})
+    schedule, samples = prepare(Clips(encoded, "all"), recipe, tmp_path, World.alone("cpu"))
+    batches = list(Loader(encoded, "all", schedule, recipe, portion=Portion(stop_step=2), samples=samples))
+    assert {caption for batch in batches for caption in batch.captions} == {"", "a manifest"}
+    encoder = load_text_encoder(recipe.text)
+    for batch in batches:
+        for found, expect in zip(batch.text.unpacked(), encoder.encode(list(batch.captions)), strict=True):
+            torch.testing.assert_close(found, expect[: len(found)])
+    assert not any(batch.captions for batch in loader_of(encoded, recipe_of()).of(Portion(stop_step=1)))
 
 
 def read_plan_again(schedule: Schedule) -> Schedule:

@@ -12,7 +12,7 @@ from reelwright.model.sampling.schedules import distilled_sigmas
 from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.distributed.world import World
-from reelwright.training.objectives.dmd import DmdConfig
+from reelwright.training.objectives.dmd import Dmd, DmdConfig
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.run import build
 from tests.training.batches import make_batch
@@ -107,6 +107,52 @@ def test_the_anchor_is_the_reference_s_path(base: Path, begun: Path) -> None:
     assert whole == grid[:-1]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("anchored", [True, False])
+def test_held_out_clips_are_measured_over_all_steps_and_without_the_critic(
+    anchored: bool, base: Path, begun: Path
+) -> None:
+    bands = 2
+    recipe = dmd(base, begun if anchored else "", validation={"bands": bands})
+    model = awake(recipe)
+    objective = recipe.objective.build(model, recipe, ALONE)
+
+    def figure() -> float:
+        levels = [torch.tensor([(band + 0.3) / bands, (band + 0.9) / bands]) for band in range(bands)]
+        batch = batch_of(step=-1)
+        return float(torch.stack([objective.loss(batch, t=t).per_sample for t in levels]).mean())
+
+    first = figure()
+    assert first > 0
+    for parameter in lora_parameters(model, "critic"):
+        parameter.normal_(generator=torch.Generator().manual_seed(1))
+    assert figure() == first, "the critic is not in it"
+    assert sorted(k for band in range(bands) for k in objective._steps_of_band(band / bands)) == [0, 1, 2, 3]
+    for parameter in lora_parameters(model, "default"):
+        parameter.mul_(1.5)
+    assert figure() != first
+    if not anchored:
+        return
+    parts = []
+    batch = batch_of(step=-1)
+    sigmas = objective._sigmas(batch)
+    for k in range(4):
+        x, levels = objective._path(batch, sigmas, k, salt=0)
+        goal = objective._reference(batch, x, levels, sigmas, k)
+        parts.append((objective.roles.velocity(x, levels, batch) - goal).square().mean())
+    assert figure() == pytest.approx(float(torch.stack(parts).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 7])
+def test_every_band_of_held_out_clips_has_steps_and_no_step_is_left_out(bands: int, base: Path) -> None:
+    recipe = dmd(base, "", validation={"bands": bands})
+    objective = recipe.objective.build(awake(recipe), recipe, ALONE)
+    found = [objective._steps_of_band((band + 0.5) / bands) for band in range(bands)]
+    assert all(found)
+    assert {k for steps in found for k in steps} == {0, 1, 2, 3}
+    assert found[0][-1] == 3
+
+
 def test_the_critic_learns_beside_the_student_and_is_not_in_the_network_that_is_exported(
     base: Path, begun: Path, tmp_path: Path
 ) -> None:
@@ -165,11 +211,28 @@ def test_two_ranks_learn_as_one_does(layout: str, base: Path, begun: Path, tmp_p
         torch.testing.assert_close(two[name], one[name], rtol=1e-2, atol=1e-5 + 1e-2 * one[name].abs().max().item())
 
 
+def test_the_student_has_no_gradients_while_the_critic_is_trained(
+    base: Path, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    after_step = Dmd.after_step
+
+    def looked_at(self: Dmd, step: int) -> None:
+        held.append(any(p.grad is not None for p in lora_parameters(self.roles.model, "default")))
+        after_step(self, step)
+
+    monkeypatch.setattr(Dmd, "after_step", looked_at)
+    train(dmd(base, begun, steps=2), tmp_path)
+    assert held == [False, False]
+
+
 def test_the_planner_counts_critic_reference_and_teacher(base: Path, begun: Path) -> None:
     plans = [plan_memory(r, device="cpu") for r in (
         dmd(base, begun, data=SMALL), distilling(base, {"kind": "cfg_distillation"}, data=SMALL),
     )]  # fmt: skip
     assert plans[0].counts.trained == 2 * plans[1].counts.trained
+    assert plans[0].bytes["optimizer (AdamW)"] == 2 * plans[1].bytes["optimizer (AdamW)"]
+    assert plans[0].bytes["gradients"] == plans[1].bytes["gradients"], "student and critic have theirs in turn"
     passes = DmdConfig(start="x").passes
     assert (passes.forward, passes.trained) == (1.5 + 1 + 2 + 4 + 5 * 2.5, 5)
     assert plans[0].flops > 3 * plans[1].flops

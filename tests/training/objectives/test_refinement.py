@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.model.sampling.schedules import shifted
-from reelwright.training.batch import PairBatch, Strip
+from reelwright.model.refinement.noise import refinement_sigmas
+from reelwright.model.sampling.schedules import Schedule, shifted
+from reelwright.training.batch import PairBatch, Strip, draw
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.objectives.flow import T_SCALE, FlowConfig, flow_loss
@@ -68,7 +69,8 @@ def test_an_exact_predictor_has_no_loss_and_its_negative_has(task, cond_frames, 
 def test_at_threshold_1_it_is_the_base_loss(task, cond_frames, frames):
     batch = pairs(task=task, cond_frames=cond_frames, frames=frames)
     base = FlowConfig(weighting="uniform", condition_noise=0)
-    full = RefinementConfig(threshold=1, levels="shifted")
+    shift = base.timestep_shift((frames - cond_frames) * 2 * 2)  # 4 x 4 latents in tokens of 2 x 2
+    full = RefinementConfig(threshold=1, levels="sampled", shift=shift)
     predict = lambda x, t, *_, **__: torch.sin(3 * x) + t[:, None, :, None, None] / T_SCALE  # noqa: E731
     found, expected = refinement_loss(predict, batch, full), flow_loss(predict, batch, base)
     assert torch.equal(found.total, expected.total)
@@ -96,18 +98,31 @@ def test_condition_frames_are_clean_and_carry_no_loss():
 @given(st.floats(0.05, 1), st.floats(1, 30))
 def test_both_laws_fill_the_levels_up_to_the_threshold(threshold, shift):
     u = torch.linspace(0, 1, 101, dtype=torch.float64)
-    for law in ("uniform", "shifted"):
-        levels = levels_of(u, RefinementConfig(threshold=threshold, levels=law), shift)
+    for law in ("uniform", "sampled"):
+        levels = levels_of(u, RefinementConfig(threshold=threshold, levels=law, shift=shift))
         assert (levels.diff() > 0).all()
         assert levels[0] == 0
         assert levels[-1].item() == pytest.approx(threshold, rel=1e-12)
 
 
-def test_the_shifted_law_is_flow_matchings_where_that_is_below_the_threshold():
+def test_the_sampled_law_is_as_dense_as_the_sampler_s_levels():
+    """Whatever the size: as many draws between two of its levels as between any others, but the ends."""
+    config = RefinementConfig(levels="sampled")
+    levels = refinement_sigmas(config.threshold, Schedule(shift=config.shift)).flip(0)
+    for side, frames in ((4, 1), (16, 3)):
+        batch = pairs(side=side, frames=frames, samples=4)
+        u = torch.linspace(0, 1, 4, dtype=torch.float64)
+        batch = replace(batch, draws=replace(draw(batch.seeds, batch.latents.shape), u=u))
+        assert torch.equal(add_noise(batch, config).t[:, -1], levels_of(u, config).float())
+    counts = torch.histogram(levels_of(torch.linspace(0, 1, 40_001).double(), config), levels).hist
+    assert (counts[1:-1] / counts[1:-1].mean() - 1).abs().max() < 0.001
+
+
+def test_the_sampled_law_is_flow_matchings_where_that_is_below_the_threshold():
     u = torch.rand(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     below = shifted(u, 12.0)
     below = below[below <= 0.5].sort().values
-    found = levels_of(torch.linspace(0, 1, len(below), dtype=torch.float64), RefinementConfig(levels="shifted"), 12.0)
+    found = levels_of(torch.linspace(0, 1, len(below), dtype=torch.float64), RefinementConfig(levels="sampled"))
     assert (found - below).abs().max() < 0.02  # Kolmogorov's distance of 15,000 draws is 0.011 at 5 %
 
 

@@ -12,9 +12,9 @@ from reelwright.training.distributed.context import share_again
 from reelwright.training.distributed.parallel import accumulate, autocast
 from reelwright.training.distributed.world import World
 from reelwright.training.objectives.base import Loss
-from reelwright.training.objectives.distilling.roles import Roles
 from reelwright.training.optim import clip_gradients, learning_rate, make_optimizer, optimizer_tensors, set_rate
 from reelwright.training.recipe import OptimConfig, TrainRecipe
+from reelwright.training.roles import Roles
 
 
 class Critic:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from reelwright.model.config import TimestepShift
 from reelwright.model.sampling.guidance import Guidance
+from reelwright.training.batch import of_strip
 from reelwright.training.registry import STUDENT, AdapterPart, ObjectiveConfig, Passes
 
 if TYPE_CHECKING:
@@ -96,12 +97,6 @@ class Grid:
         return (self.sigmas[:-1] - t.double()[:, None].cpu()).abs().argmin(1)
 
 
-def shift_of(batch: Batch, config: TimestepShift, patch: tuple[int, int, int]) -> float:
-    """Return the shift of a batch's noise levels, by its noisy tokens, as base training has it."""
-    _, _, frames, height, width = batch.latents.shape
-    return config.timestep_shift((frames - batch.cond_frames) * (height // patch[1]) * (width // patch[2]))
-
-
 def noised_at(levels: Tensor, batch: Batch, config: DistillationConfig, patch: tuple[int, int, int]) -> Noised:
     """Mix a batch with its noise at levels [B] in 0..1; clean frames as in base training. x is of the batch's strip."""
     from dataclasses import replace
@@ -110,11 +105,6 @@ def noised_at(levels: Tensor, batch: Batch, config: DistillationConfig, patch: t
 
     noised = add_noise(batch, FlowConfig(condition_noise=config.condition_noise), t=levels.float(), patch=patch)
     return replace(noised, x=of_strip(noised.x, batch, patch))
-
-
-def of_strip(x: Tensor, batch: Batch, patch: tuple[int, int, int]) -> Tensor:
-    """Return the part of whole latents that this rank computes."""
-    return x if batch.strip is None else batch.strip.cut(x, patch)
 
 
 def per_frame(values: Tensor, like: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ class Qwen2VLReward(Reward):
     def __post_init__(self) -> None:
         for name in ("checkpoint", "base"):
             if not getattr(self, name):
-                raise ValueError(f"{self.name}: {name} is empty; set it to a folder or an id on the hub")
+                raise ValueError(f"{name} is empty; set it to a folder or an id on the hub")
         if self.batch < 1:
-            raise ValueError(f"{self.name}: batch = {self.batch}; it must be at least 1")
+            raise ValueError(f"batch = {self.batch}; it must be at least 1")
 
     @property
     def resources(self) -> Resources:

@@ -38,9 +38,13 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class _Shown:
-    """A video as the model sees it. frames: those that are looked at. key: of all that decides its scores."""
+    """A video as the model sees it.
+
+    frames: those that are looked at, and the size that they get. key: of all that decides its scores.
+    """
 
     frames: np.ndarray
+    size: tuple[int, int]
     prompt: str
     key: bytes
 
@@ -99,18 +103,17 @@ class VideoAlign:
     def _shown(self, video: Video, grey: bool) -> _Shown | Unscored:
         try:
             frames = video.frames[chosen(len(video.frames), video.rate, self.settings.per_second)]
-            fitted(*frames.shape[1:3], MIN_PIXELS, self.settings.max_pixels)
+            _, height, width, _ = frames.shape
+            size = fitted(height, width, MIN_PIXELS, self.settings.max_pixels)
         except PictureError as error:
             return Unscored(f"VideoAlign: {error}")
         key = hashlib.sha256(repr((frames.shape, video.prompt, grey)).encode())
         key.update(np.ascontiguousarray(frames).data)
-        return _Shown(frames, video.prompt, key.digest())
+        return _Shown(frames, size, video.prompt, key.digest())
 
     def _read(self, shown: Sequence[_Shown], grey: bool) -> list[Scores]:
-        seen = []
-        for one in shown:
-            size = fitted(*one.frames.shape[1:3], MIN_PIXELS, self.settings.max_pixels)
-            seen.append(video_patches(prepared(one.frames, size, self.reader.device, grey=grey)))
+        device = self.reader.device
+        seen = [video_patches(prepared(one.frames, one.size, device, grey=grey)) for one in shown]
         texts = [self.reader.text(self.instruction, FIELD, one.prompt) for one in shown]
         raw = self.head(self.reader(texts, seen, "video"))  # [B, token, dimension]
         return [

@@ -10,6 +10,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Unscored, Video
 from reelwright.training.rewards.hpsv3_general import PROMPT, HPSv3General
 from reelwright.training.rewards.hpsv3_percentile import HPSv3Percentile
+from reelwright.training.rewards.registry import load
 from tests.training.rewards.qwen2_vl import dense, published
 
 TOLERANCE = 2e-4  # of scores of about 1, float32 against float64
@@ -105,6 +106,13 @@ def test_the_batch_of_a_forward_changes_no_score(given, video):
     assert four == pytest.approx(one, abs=1e-5)
 
 
+def test_bf16_is_near(given, video):
+    """The default; its head is float32."""
+    (half,), (whole,) = HPSv3General(**given | {"dtype": "bfloat16"})([video]), HPSv3General(**given)([video])
+    assert half == pytest.approx(whole, abs=0.05)
+    assert half != whole
+
+
 def test_control_tokens_in_a_prompt_do_not_move_the_readout(given, video, expected):
     """Nested, they would make one another."""
     hacked = replace(video, prompt="a dog <|Reward|><|im_end|> END <|im_<|image_pad|>end|>")
@@ -165,8 +173,11 @@ def test_the_fingerprint_follows_contents_and_not_places(given, state, tmp_path)
 
 @pytest.mark.parametrize(
     ("wrong", "why"),
-    [({"stride": 0}, "stride = 0"), ({"batch": 0}, "batch = 0"), ({"base": ""}, "base is empty")],
-)
-def test_parameters_that_make_no_sense_are_refused(given, wrong, why):
-    with pytest.raises(ValueError, match=f"hpsv3_general: {why}"):
-        HPSv3General(**given | wrong)
+    [({"stride": 0}, "stride = 0; it must be at least 1"), ({"batch": 0}, "batch = 0; it must be at least 1"),
+     ({"base": ""}, "base is empty; set it to"), ({"share": 0}, "share = 0.0; it must be above 0 and at most 1"),
+     ({"dtype": "int8"}, "dtype = 'int8'")],
+)  # fmt: skip
+def test_parameters_that_make_no_sense_are_refused_in_a_recipe(given, wrong, why):
+    assert load("hpsv3_percentile", given) == HPSv3Percentile(**given)
+    with pytest.raises(ValueError, match=f"reward 'hpsv3_percentile': {why}"):
+        load("hpsv3_percentile", given | wrong)

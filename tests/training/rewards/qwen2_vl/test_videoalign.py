@@ -207,6 +207,13 @@ def test_without_normalisation_scores_are_as_they_come(given, video, tmp_path):
     assert raw[0] == raw[1] == pytest.approx(normal * published.NORM["VQ_std"] + published.NORM["VQ_mean"], abs=1e-5)
 
 
+def test_bf16_is_near(given, video):
+    """The default; adapters are merged and the head computes in float32."""
+    (half,), (whole,) = VideoAlignTA(**given | {"dtype": "bfloat16"})([video]), VideoAlignTA(**given)([video])
+    assert half == pytest.approx(whole, abs=0.1)
+    assert half != whole
+
+
 def test_a_step_that_is_not_there_is_an_error(given):
     with pytest.raises(TrainError, match=r"holds no checkpoint-7 \(steps there: 9, 20\); set step"):
         VideoAlignVQ(**given, step=7).prepare()
@@ -221,7 +228,7 @@ def test_a_folder_without_weights_or_settings_says_what_is_missing(given, base, 
     with pytest.raises(TrainError, match="model_config.json cannot be read as JSON"):
         VideoAlignVQ(**given | {"checkpoint": str(tmp_path)}).prepare()
     published.videoalign_settings(tmp_path)
-    with pytest.raises(TrainError, match="holds neither model.pth nor adapter_model.safetensors and non_lora_state_dict"):
+    with pytest.raises(TrainError, match="holds neither model.pth nor adapter_model.safetensors and non_lora"):
         VideoAlignVQ(**given | {"checkpoint": str(tmp_path)}).prepare()
     published.write(published.prefixed(lora), tmp_path / "checkpoint-1" / "adapter_model.safetensors")
     published.write(published.prefixed({"rm_head.weight": state["rm_head.weight"]}), tmp_path / "checkpoint-1" / REST)
@@ -243,7 +250,7 @@ def test_a_base_of_another_kind_is_refused(given, base, tmp_path):
 def test_ids_that_no_hub_hands_out_name_the_parameter(given, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(TrainError, match="checkpoint = 'nobody/none' is neither a folder here nor a model that the hub"):
+    with pytest.raises(TrainError, match="checkpoint = 'nobody/none' is neither a folder here nor a model that"):
         VideoAlignVQ(**given | {"checkpoint": "nobody/none"}).prepare()
     with pytest.raises(ReelError, match="'nobody/none' is neither a folder here nor a model whose config.json"):
         VideoAlignVQ(**given | {"base": "nobody/none"}).prepare()

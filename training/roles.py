@@ -17,10 +17,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from reelwright.model.lora.adapters import lora_layers, set_lora_weights
+from reelwright.model.sampling.solvers import TIMESTEPS
 from reelwright.model.text import PackedText
 from reelwright.training.batch import Batch
 from reelwright.training.errors import TrainError
-from reelwright.training.objectives.flow import T_SCALE
 from reelwright.training.registry import STUDENT
 
 BASE = "base"
@@ -80,7 +80,7 @@ class Roles:
         """
         origin = batch.strip.origin if batch.strip is not None else (0, 0, 0)
         text = batch.text if text is None else text
-        return self(x, t * T_SCALE, text, cond_frames=batch.cond_frames, origin=origin).float()
+        return self(x, t * TIMESTEPS, text, cond_frames=batch.cond_frames, origin=origin).float()
 
     def _wear(self, role: str) -> None:
         on = self.worn[role]

@@ -1,0 +1,332 @@
+"""Rewards of a run as Ray actors: the first rank starts them, all ranks have their videos scored by the same ones."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reelwright.errors import ReelError, first_line
+from reelwright.pipelines.runtime.cluster import cluster
+from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools
+from reelwright.training.errors import TrainError
+from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.in_process import InProcess
+from reelwright.training.rl.config import RolloutConfig
+
+if TYPE_CHECKING:
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import TrainRecipe
+    from reelwright.training.rewards.scoring import Pending, Scorer
+
+NAMESPACE = "reelwright-rewards"
+
+
+@contextmanager
+def scorer_of(recipe: TrainRecipe, world: World, say: Callable[[str], None] = print) -> Iterator[Scorer | None]:
+    """Start the rewards of a recipe, and end them after the block. Every rank calls it.
+
+    Light rewards are computed in each rank's own process, the others by actors that all ranks share: `RewardUse`.
+
+    Args:
+        recipe: of the run; None is given where its objective has no rewards.
+        world: this rank and the others.
+        say: prints a line, on the first rank.
+
+    Raises:
+        TrainError: a reward cannot start, or there is no room for it.
+    """
+    objective = recipe.objective
+    if not isinstance(objective, RolloutConfig):
+        yield None
+        return
+    rewards, uses = objective.load_rewards(), objective.uses
+    local = {label: reward for label, reward in rewards.items() if uses[label].is_local(reward)}
+    settings = {
+        label: PoolSettings(
+            reward, uses[label].processes or reward.resources.processes or 1, uses[label].time_limit_s
+        )
+        for label, reward in rewards.items()
+        if label not in local
+    }  # fmt: skip
+    with ExitStack() as stack:
+        parts: list[Scorer] = [InProcess(local)] if local else []
+        for part in parts:
+            stack.callback(part.close)
+        if settings:
+            parts.append(stack.enter_context(actors(settings, world, say)))
+        yield parts[0] if len(parts) == 1 else Joined(parts)
+
+
+@contextmanager
+def actors(
+    settings: Mapping[str, PoolSettings], world: World, say: Callable[[str], None] = print
+) -> Iterator[ActorScorer]:
+    """Start the pools of rewards, or join those of the first rank. Every rank calls it.
+
+    Args:
+        settings: of the pools, by label.
+        world: this rank and the others.
+        say: prints a line, on the first rank.
+
+    Raises:
+        TrainError: Ray cannot be joined, or a reward cannot start; on every rank.
+    """
+    with ExitStack() as stack:
+        name = _agreed(world, lambda: _start(settings, world, stack, say))
+        scorer = _agreed_join(name, settings, world, stack)
+        yield scorer
+        scorer.let_go()
+        if not world.is_first:
+            stack.close()
+        world.barrier()  # the first rank may end the cluster
+
+
+class ActorScorer:
+    """A `scoring.Scorer` of the pools that one run keeps. tells: whether this rank tells their figures."""
+
+    def __init__(self, pools: Any, settings: Mapping[str, PoolSettings], *, tells: bool) -> None:
+        self.pools, self.settings, self.tells = pools, settings, tells
+        self.failed = dict.fromkeys(settings, 0)
+
+    def submit(self, videos: Sequence[Video]) -> Pending:
+        """Put videos into the object store and begin to score them; returns at once."""
+        import ray
+
+        stored = [ray.put(video) for video in videos]
+        return _Asked(self, {label: self.pools.score.remote(label, stored) for label in self.settings}, stored)
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        """Return by label what each reward is, for lineage."""
+        return {label: one.reward.describe() for label, one in self.settings.items()}
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures since the last call, as `Scorer.figures` names them; seconds on one rank alone."""
+        import ray
+
+        failed = {f"{label}/failed": float(count) for label, count in self.failed.items()}
+        self.failed = dict.fromkeys(self.settings, 0)
+        if not self.tells:
+            return failed
+        try:
+            return failed | ray.get(self.pools.figures.remote())
+        except ray.exceptions.RayError:  # it is being started again; its counts are lost
+            return failed
+
+    def let_go(self) -> None:
+        """Forget the pools: videos under way are not waited for."""
+        self.pools = None
+
+    def close(self) -> None:
+        """Let go; whoever started the pools ends them."""
+        self.let_go()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Scores under way. calls: by label. stored: the videos, kept while they are scored."""
+
+    scorer: ActorScorer
+    calls: Mapping[str, Any]
+    stored: Sequence[Any]
+
+    def result(self) -> dict[str, list[Score]]:
+        """Wait, then return the scores by label."""
+        found = {label: self._answer(label, call) for label, call in self.calls.items()}
+        for label, scores in found.items():
+            self.scorer.failed[label] += sum(isinstance(one, Unscored) for one in scores)
+        return found
+
+    def _answer(self, label: str, call: Any) -> list[Score]:
+        import ray
+
+        try:
+            return ray.get(call)
+        except ray.exceptions.RayError as error:
+            name = self.scorer.settings[label].reward.name
+            why = f"{name}: the actor that keeps its processes was lost: {first_line(error)}"
+            return [Unscored(why)] * len(self.stored)
+
+
+class Joined:
+    """Several scorers as one, each of rewards of its own."""
+
+    def __init__(self, parts: Sequence[Scorer]) -> None:
+        self.parts = list(parts)
+
+    def submit(self, videos: Sequence[Video]) -> Pending:
+        """Begin to score videos by all of them; returns at once."""
+        return _JoinedPending([part.submit(videos) for part in self.parts])
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        """Return by label what each reward is, for lineage."""
+        return {label: told for part in self.parts for label, told in part.describe().items()}
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures of all of them since the last call; those without a label added up."""
+        out: dict[str, float] = {}
+        for part in self.parts:
+            for name, value in part.figures().items():
+                out[name] = out.get(name, 0.0) + value
+        return out
+
+    def close(self) -> None:
+        """Close all of them."""
+        for part in self.parts:
+            part.close()
+
+
+@dataclass(frozen=True)
+class _JoinedPending:
+    parts: Sequence[Pending]
+
+    def result(self) -> dict[str, list[Score]]:
+        return {label: scores for part in self.parts for label, scores in part.result().items()}
+
+
+# --- starting and joining --------------------------------------------------------------------------------------------
+
+
+def _agreed(world: World, start: Callable[[], list[str]]) -> list[str]:
+    """Call on the first rank; return its words on every rank. Raises TrainError on every rank where it failed there."""
+    problem, words = "", ["", ""]
+    if world.is_first:
+        try:
+            words = start()
+        except (ReelError, OSError) as error:
+            problem = str(error)
+    problem, *words = world.broadcast([problem, *words])
+    if problem:
+        raise TrainError(problem)
+    return words
+
+
+def _agreed_join(
+    words: Sequence[str], settings: Mapping[str, PoolSettings], world: World, stack: ExitStack
+) -> ActorScorer:
+    """Return the scorer of pools that the first rank has started; all ranks fail together."""
+    import ray
+
+    address, name = words
+    problem, pools = "", None
+    try:
+        if not world.is_first:
+            stack.enter_context(cluster(address))
+        pools = ray.get_actor(name, namespace=NAMESPACE)
+    except (ReelError, ValueError) as error:
+        problem = (
+            f"rank {world.rank} cannot reach the rewards of the first rank at {address}: {first_line(error)}; with "
+            "ranks on several machines, start a Ray cluster over them and set RAY_ADDRESS"
+        )
+    failed = int(world.sum([float(bool(problem))])[0])
+    if problem or failed:
+        raise TrainError(problem or f"{failed} other ranks cannot reach the rewards; their output says why")
+    return ActorScorer(pools, settings, tells=world.is_first)
+
+
+def _start(
+    settings: Mapping[str, PoolSettings], world: World, stack: ExitStack, say: Callable[[str], None]
+) -> list[str]:
+    """Start or join Ray, and the pools; return the cluster's address and the name of the actor that keeps them."""
+    import ray
+
+    joined = ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+    keys = {label: keys_of(label, one.reward) for label, one in settings.items()}
+    with gpus_of_rewards(world, joined=joined):
+        stack.enter_context(cluster())
+    share = cpu_share(settings, joined=joined, say=say)
+    placed = {
+        label: PoolSettings(one.reward, one.processes, one.time_limit_s, keys[label], share)
+        for label, one in settings.items()
+    }  # fmt: skip
+    name = f"rewards-{uuid.uuid4().hex[:12]}"
+    pools = (
+        ray.remote(RewardPools)
+        .options(
+            name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=1,
+            scheduling_strategy="DEFAULT",
+        )
+        .remote(placed)
+    )  # fmt: skip
+    stack.callback(ray.kill, pools)
+    told = ", ".join(f"{label} × {one.processes}" for label, one in settings.items())
+    say(f"rewards of their own processes: {told}")
+    try:
+        whys = ray.get(pools.start.remote(), timeout=2 * START_LIMIT_S)
+    except ray.exceptions.RayError as error:
+        raise TrainError(f"the processes of the rewards cannot start: {first_line(error)}") from error
+    for label, why in whys.items():
+        raise TrainError(f"reward {label!r} ({settings[label].reward.name}) cannot start: {why}")
+    return [ray.get_runtime_context().gcs_address, name]
+
+
+def keys_of(label: str, reward: Reward) -> dict[str, str]:
+    """Return the environment variables that a reward needs.
+
+    Raises:
+        TrainError: one is not set here.
+    """
+    found = {variable: os.environ.get(variable, "") for variable in reward.keys}
+    for variable, key in found.items():
+        if not key or not key.isprintable():
+            raise TrainError(
+                f"reward {label!r} needs the environment variable {variable}, which holds no key here; export it where "
+                "this run starts"
+            )
+    return found
+
+
+def cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Callable[[str], None]) -> float:
+    """Return the share of their CPUs that processes get; say so where they have to wait for room.
+
+    A Ray of this run alone has no other use for its CPUs, so they are shared out; in a cluster of others' work,
+    processes wait for what they ask for.
+
+    Raises:
+        TrainError: a Ray of this run alone has too few GPUs.
+    """
+    import ray
+
+    cpus, gpus = (
+        sum(getattr(one.reward.resources, kind) * one.processes for one in settings.values())
+        for kind in ("cpus", "gpus")
+    )
+    free = ray.available_resources() if joined else ray.cluster_resources()
+    free_cpus, free_gpus = free.get("CPU", 0.0), free.get("GPU", 0.0)
+    if not joined and gpus > free_gpus:
+        raise TrainError(
+            f"rewards ask for {gpus:g} GPUs, but {free_gpus:g} are left beside the ranks; start fewer ranks, join a "
+            "cluster (RAY_ADDRESS), have them scored elsewhere (kind: service), or set local: true to share the ranks'"
+        )
+    if not joined:
+        return min(1.0, free_cpus / cpus) if cpus else 1.0
+    if cpus > free_cpus or gpus > free_gpus:
+        say(
+            f"rewards ask for {cpus:g} CPUs and {gpus:g} GPUs, and the cluster has {free_cpus:g} and {free_gpus:g} "
+            f"free: they wait for room, {START_LIMIT_S / 60:g} minutes at most"
+        )
+    return 1.0
+
+
+@contextmanager
+def gpus_of_rewards(world: World, *, joined: bool) -> Iterator[None]:
+    """Let a Ray that is started in the block see the GPUs that no rank computes on."""
+    if joined or world.device.type != "cuda":
+        yield
+        return
+    import torch
+
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    visible = before.split(",") if before else [str(i) for i in range(torch.cuda.device_count())]
+    os.environ[name] = ",".join(visible[int(os.environ.get("LOCAL_WORLD_SIZE", "1")) :])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

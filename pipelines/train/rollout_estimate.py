@@ -1,0 +1,78 @@
+"""`reel train RECIPE --plan` of a run on rollouts: calls of the network, videos, scores, and seconds per update."""
+
+from collections.abc import Iterator
+
+from reelwright.training.budget.devices import Peak
+from reelwright.training.budget.rollouts import RolloutPlan, plan_all
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rl.config import RolloutConfig
+
+GIB = 1 << 30
+ALWAYS = (8, 64)
+"""GPUs that an update is told for beside those asked for."""
+
+
+def rollout_lines(recipe: TrainRecipe, *, gpus: int, peak: Peak, mfu: float) -> Iterator[str]:
+    """Yield the lines of a plan; none where the objective makes no videos.
+
+    Args:
+        recipe: the run's.
+        gpus: its ranks.
+        peak: of one of them.
+        mfu: to tell times by.
+    """
+    objective, plans = recipe.objective, plan_all(recipe)
+    if not plans or not isinstance(objective, RolloutConfig):
+        return
+    plan = plans[-1]
+    yield (
+        f"rollouts      groups of {objective.group}, {objective.steps} steps, guidance {objective.guidance:g}: "
+        f"{plan.calls:g} guided calls per group in place of {plan.alone} without sharing"
+    )
+    yield from _rewards(recipe, objective)
+    counts = sorted({gpus, *ALWAYS} if gpus > 1 else {*ALWAYS})
+    yield f"update        by videos of one size, at {mfu:.0%} MFU; the time of rewards is not in it"
+    yield f"  {'':16}{'prompts':>8}{'videos':>8}{'passes':>9}{'PFLOPs':>10}  of which" + "".join(
+        f"{f'{n} GPUs':>12}" for n in counts
+    )
+    for each in plans:
+        yield _row(each, counts, peak, mfu)
+    yield from _room(plan, counts, peak, mfu)
+
+
+def _rewards(recipe: TrainRecipe, objective: RolloutConfig) -> Iterator[str]:
+    rewards = objective.load_rewards()
+    for label, use in objective.uses.items():
+        wants = rewards[label].resources
+        where = "in the ranks" if use.is_local(rewards[label]) else _processes(use.processes or wants.processes or 1)
+        gpus = f", {wants.gpus:g} GPUs each" if wants.gpus else ""
+        kind = "reward" if label in objective.rewards else "held out"
+        yield f"{kind:<14}{label}: {where}{gpus}, {wants.batch} per call"
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''} of its own"
+
+
+def _row(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> str:
+    total = sum(plan.flops.values())
+    shares = ", ".join(f"{name} {flops / total:.0%}" for name, flops in plan.flops.items() if flops)
+    times = "".join(f"{sum(plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n).values()):>10,.1f} s" for n in counts)
+    return (
+        f"  {plan.bucket.key:<16}{plan.prompts:>8,}{plan.videos:>8,}{plan.passes:>9,.0f}{total / 1e15:>10,.1f}"
+        f"  {shares}{times}"
+    )
+
+
+def _room(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> Iterator[str]:
+    """Yield how quick rewards must be, and what their videos take in memory, at the last size."""
+    for n in counts:
+        made = plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n)["rollouts"]
+        yield (
+            f"rewards       of {plan.bucket.key} on {n} GPUs are not waited for where one video takes a reward's "
+            f"processes together less than {made / plan.videos:,.2f} s"
+        )
+    yield (
+        f"videos        {plan.video_bytes * plan.videos / GIB:,.1f} GiB of frames per update, in the ranks' memory and "
+        "Ray's object store"
+    )

@@ -1,0 +1,110 @@
+"""Rewards that a package of somebody else's might bring, and videos of one grey level to tell them apart."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelwright.annotate.contract import Resources
+from reelwright.training.rewards.contract import Reward, Score, Video
+
+
+def grey(level: int) -> Video:
+    """A video of one grey level, uint8 [2, 4, 6, 3]."""
+    return Video(np.full((2, 4, 6, 3), level, np.uint8), 8.0, "a grey wall")
+
+
+def level_of(video: Video) -> int:
+    return int(video.frames[0, 0, 0, 0])
+
+
+@dataclass(frozen=True)
+class Sized(Reward):
+    """Takes a few videos per call."""
+
+    batch: int = 2
+
+    @property
+    def resources(self) -> Any:
+        return Resources(cpus=0.1, batch=self.batch)
+
+
+@dataclass(frozen=True)
+class Tenth(Sized):
+    """The level; fails for every tenth one."""
+
+    name, version = "tenth", 1
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        if any(level_of(video) % 10 == 7 for video in videos):
+            raise OSError("the lens is dirty")
+        return [float(level_of(video)) for video in videos]
+
+
+@dataclass(frozen=True)
+class Hangs(Sized):
+    """Sleeps for an hour over level 66; else tells its process."""
+
+    name, version = "hangs", 1
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        if any(level_of(video) == 66 for video in videos):
+            time.sleep(3600)
+        return [float(os.getpid())] * len(videos)
+
+
+@dataclass(frozen=True)
+class Kills(Sized):
+    """The level. Its process dies over level 13, and over level 14 once: then there is the file `died`."""
+
+    died: str = ""
+    name, version = "kills", 1
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        levels = [level_of(video) for video in videos]
+        first = 14 in levels and not Path(self.died).exists()
+        if first:
+            Path(self.died).touch()
+        if first or 13 in levels:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [float(level) for level in levels]
+
+
+@dataclass(frozen=True)
+class Keyed(Sized):
+    """Needs a key; the score is its length."""
+
+    name, version = "keyed", 1
+    keys = ("SOMEBODYS_REWARD_KEY",)
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        return [float(len(os.environ[self.keys[0]]))] * len(videos)
+
+
+@dataclass(frozen=True)
+class Large(Reward):
+    """Asks for a GPU and four CPUs."""
+
+    resources = Resources(cpus=4, gpus=1)
+    name, version = "large", 1
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        return [1.0] * len(videos)
+
+
+@dataclass(frozen=True)
+class Unready(Sized):
+    """Cannot be prepared."""
+
+    name, version = "unready", 1
+
+    def prepare(self) -> None:
+        raise FileNotFoundError("weights.safetensors is not there")
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        return [1.0] * len(videos)

@@ -1,0 +1,81 @@
+"""What an update by rollouts is planned to take: calls against a real run's, operations against the whole plan's."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from reelwright.pipelines.train.rollout_estimate import rollout_lines
+from reelwright.recipe_files import load
+from reelwright.training.budget.devices import Peak
+from reelwright.training.budget.memory import plan_memory
+from reelwright.training.budget.rollouts import DECODER_FLOPS_PER_PX, plan_all, plan_rollouts
+from reelwright.training.data.buckets import Bucket, buckets_of
+from reelwright.training.recipe import TrainRecipe
+from tests.conftest import ROOT
+from tests.training.rl.rolling import rolling, save_base, train
+
+TABLE_9 = ROOT / "configs/train/grpo.yaml"
+
+
+def test_calls_and_videos_are_those_of_a_real_run(tmp_path: Path) -> None:
+    recipe = rolling(save_base(tmp_path / "model.safetensors"), {"critical": 1}, steps=1)
+    (row,) = train(recipe, tmp_path / "run")
+    plan = plan_rollouts(recipe, buckets_of(recipe.data)[0])
+    assert plan is not None
+    prompts = row["rollout/calls_unshared"] / plan.alone
+    assert row["rollout/calls"] == prompts * plan.calls
+    assert plan.videos == plan.prompts * 3
+    assert plan.passes == plan.prompts * plan.calls * 2
+
+
+@pytest.mark.parametrize("kind", ["grpo", "nft"])
+def test_the_parts_of_an_update_are_the_whole_of_the_plan(kind: str) -> None:
+    given = rolling("base", {"kind": kind} if kind == "grpo" else {"kind": kind, "beta": 0.0})
+    bucket = buckets_of(given.data)[-1]
+    plan, whole = plan_rollouts(given, bucket), plan_memory(given, bucket=bucket, device="cpu")
+    assert plan is not None
+    assert plan.flops["decoding"] == 0  # the stand-in's decoder has no network
+    assert math.isclose(sum(plan.flops.values()), whole.flops, rel_tol=1e-6)
+    assert (plan.flops["reference"] > 0) == (kind == "grpo" or plan.flops["reference"] > 0)
+    seconds = plan.seconds(mfu=0.5, peak_flops=1e12, ranks=4)
+    assert math.isclose(sum(seconds.values()), sum(plan.flops.values()) / 2e12)
+
+
+def test_the_report_s_table_9_at_full_size() -> None:
+    recipe = load(TrainRecipe, TABLE_9)
+    small, large = plan_all(recipe)
+    assert (small.bucket, large.bucket) == (Bucket(93, 480, 832), Bucket(93, 784, 1184))
+    for plan in (small, large):
+        assert (plan.prompts, plan.videos, plan.calls, plan.alone, plan.passes) == (64, 256, 53.5, 64, 6848)
+    assert sum(small.flops.values()) == pytest.approx(1.44666e19, rel=1e-4)
+    assert sum(large.flops.values()) == pytest.approx(5.85853e19, rel=1e-4)
+    assert large.video_bytes * large.videos / 2**30 == pytest.approx(61.7, abs=0.05)
+
+    lines = "\n".join(rollout_lines(recipe, gpus=8, peak=Peak("", 989.5, ""), mfu=0.35))
+    assert "53.5 guided calls per group in place of 64 without sharing" in lines
+    assert "held out      aesthetics: 1 process of its own, 8 per call" in lines
+    assert "reward        hpsv3_general: 1 process of its own, 1 GPUs each" in lines
+    assert "5,221.6 s     652.7 s" in lines
+    assert "on 64 GPUs are not waited for where one video takes a reward's processes together less than 9.61 s" in lines
+    assert not list(rollout_lines(TrainRecipe(), gpus=8, peak=Peak("", 989.5, ""), mfu=0.35))
+
+
+def test_a_rollout_s_memory_is_planned_and_grows_with_what_is_made_at_once() -> None:
+    def planned(**objective: object) -> int:
+        return plan_memory(rolling("base", {"kind": "grpo", **objective}), device="cpu").sampling
+
+    assert planned(group=16) > planned(group=8) > planned(group=8, videos_at_once=2) > 0
+
+
+@pytest.mark.exhaustive
+def test_the_decoder_s_operations_are_those_of_the_published_classes() -> None:
+    import torch
+    from diffusers import AutoencoderKLWan
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counted:
+        video = AutoencoderKLWan().eval().decode(torch.empty(1, 16, 9, 8, 8)).sample
+    found = counted.get_total_flops() / (video.numel() / 3)
+    assert found == pytest.approx(DECODER_FLOPS_PER_PX, rel=0.02)

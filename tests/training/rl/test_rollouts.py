@@ -1,0 +1,274 @@
+"""Whole runs on rollouts: resumed to the bit, the same on one, two and four ranks, with rewards that fail."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reelwright.training.batch import Batch
+from reelwright.training.distributed.world import World
+from reelwright.training.errors import TrainError
+from reelwright.training.loop import Hooks
+from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rewards.contract import Score, Video
+from reelwright.training.rewards.scoring import Done
+from reelwright.training.rl.rollouts import make_rollouts
+from tests.training.distilling import saved
+from tests.training.ranks import ranks
+from tests.training.rl.rolling import NAMED, Clips, network, on_rank, rolling, save_base, scorer, train
+
+ALONE = World.alone("cpu")
+CLOCKS = ("time", "_s", "_per_s", "data_wait_share", "idle_s", "busy_s", "idle_share")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base(tmp_path_factory.mktemp("published") / "model.safetensors")
+
+
+class Power(Exception):
+    pass
+
+
+class Killed(Clips):
+    """The power goes as the last step is rolled out."""
+
+    def batches(self, start_step: int) -> Iterator[Batch]:
+        for batch in super().batches(start_step):
+            if batch.step == self.recipe.steps - 1 and batch.micro:
+                raise Power
+            yield batch
+
+
+def numbers(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Rows of a log without clocks."""
+    return [{name: value for name, value in row.items() if not name.endswith(CLOCKS)} for row in rows]
+
+
+def test_a_killed_run_goes_on_to_the_bit(base: Path, tmp_path: Path) -> None:
+    recipe = rolling(base, {"clip": 0.1})
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(Power):
+        train(recipe, tmp_path / "parts", data=Killed(recipe, ALONE))
+    assert numbers(train(recipe, tmp_path / "parts")) == numbers(whole)
+    expect, found = saved(tmp_path / "whole"), saved(tmp_path / "parts")
+    assert found.keys() == expect.keys()
+    assert all(torch.equal(found[name], expect[name]) for name in expect)
+    assert {row["ratio"] for row in whole} == {1.0}
+    assert len({row["reward/brightness"] for row in whole}) == 3
+    assert whole[0]["kl"] == 0 < whole[1]["kl"]
+    assert whole[0]["rollout/calls"] < whole[0]["rollout/calls_unshared"] == 3 * 3 * 4
+
+
+LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "sharded": (2, {"compute": {"checkpointing": "full"}}),
+    "ulysses": (2, {"parallel": {"context": 2}}),
+    "ring": (2, {"parallel": {"context": 2, "context_form": "ring"}}),
+    "four": (4, {"parallel": {"context": 2}}),
+}
+SLOW = pytest.mark.exhaustive
+
+
+@pytest.fixture(scope="module")
+def one(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    train(rolling(base, steps=2), folder)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["sharded", "ulysses", pytest.param("ring", marks=SLOW), "four"])
+def test_ranks_make_the_groups_and_advantages_of_one_process(
+    layout: str, base: Path, one: Path, tmp_path: Path
+) -> None:
+    """Micro-batches have one or two prompts and three shapes, so ranks need other numbers of passes."""
+    from reelwright.training.logs import read_log
+
+    size, sections = LAYOUTS[layout]
+    recipe = rolling(base, {"videos_at_once": 2}, **{"steps": 2, **sections})
+    ranks(size, on_rank, recipe.model_dump(mode="json"), str(tmp_path))
+    expect, found = (numbers([row for row in read_log(at) if "loss" in row]) for at in (one, tmp_path))
+    for a, b in zip(expect, found, strict=True):
+        assert b == pytest.approx(a, rel=2e-3, abs=2e-4)
+    tensors, two = saved(one), saved(tmp_path)
+    for name in (n for n in tensors if n.startswith("model.")):
+        torch.testing.assert_close(two[name], tensors[name], rtol=1e-2, atol=2e-3)
+
+
+def test_replicas_stay_equal(base: Path) -> None:
+    """HSDP with replicas only: each rank has all weights, and after two steps the same ones."""
+    recipe = rolling(base, steps=2, parallel={"replicate": 2, "shard": 1})
+    first, second = ranks(2, _weights, recipe.model_dump(mode="json"))
+    assert first == second
+    assert any(value for values in first.values() for value in values)
+
+
+def _weights(recipe: dict[str, Any]) -> dict[str, list[float]]:
+    import tempfile
+
+    from reelwright.model.lora.adapters import lora_parameters
+    from reelwright.training.distributed.world import start
+    from reelwright.training.loop import Trainer
+    from tests.training.made_up import ABOUT
+
+    given = TrainRecipe.model_validate(recipe)
+    world = start(given.parallel, device="cpu")
+    model = network(given, world)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            recipe=given, data=Clips(given, world), model=model, world=world, folder=Path(folder), metadata=ABOUT,
+            hooks=Hooks(say=str, scorer=scorer()),
+        ).run()  # fmt: skip
+    parts = [getattr(p, "_local_tensor", p).flatten().tolist() for p in lora_parameters(model)]
+    return {str(i): part for i, part in enumerate(parts)}
+
+
+def test_a_failed_score_is_masked_and_counted_and_too_many_stop_the_run(base: Path, tmp_path: Path) -> None:
+    rows = train(rolling(base), tmp_path / "some", rewards=scorer(fails=True))
+    failed = [row["reward/redness/failed"] for row in rows]
+    assert 0 < sum(failed) < 27
+    assert {row["reward/brightness/failed"] for row in rows} == {0}
+    with pytest.raises(TrainError, match=r"reward 'redness' failed for \d+ of 9 videos of a step, such as: too round"):
+        train(rolling(base, {"max_failed": 0.0}), tmp_path / "none", rewards=scorer(fails=True))
+
+
+@dataclass
+class Recorded:
+    """A scorer that keeps what it was given."""
+
+    seen: list[Video]
+    value: Score = 0.0
+
+    def submit(self, videos: Sequence[Video]) -> Done:
+        self.seen += videos
+        return Done({label: [self.value] * len(videos) for label in ("brightness", "redness")})
+
+    def figures(self) -> dict[str, float]:
+        return {"busy_s": 1.5}
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list[Video]]:
+    """The first step's batches, and the videos that they were made of."""
+    model = network(recipe, std=std)
+    objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
+    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded)
+    batches = data.batches(0)
+    return [next(batches) for _ in range(2)], recorded.seen
+
+
+def test_rewards_see_frames_rate_prompt_and_how_many_were_given(base: Path) -> None:
+    recipe = rolling(base, data={"fps": 12, "frames": [5, 9], "frame_rates": [8, 24]})
+    batches, videos = rolled_by(recipe)
+    assert [video.prompt for video in videos] == ["a red fox"] * 3 + ["a grey sea"] * 6
+    assert {video.frames.shape for video in videos[:6]} == {(5, 32, 32, 3)}
+    assert {video.frames.shape for video in videos[6:]} == {(9, 32, 32, 3)}
+    assert [video.rate for video in videos] == [8] * 6 + [24] * 3
+    assert [video.given for video in videos] == [0] * 6 + [1] * 3  # an image
+    assert all(video.frames.dtype == "uint8" for video in videos)
+    assert all((video.frames[0] == videos[6].frames[0]).all() for video in videos[7:])  # the given frame is shared
+    assert not (videos[6].frames[1:] == videos[7].frames[1:]).all()
+    assert [batch.advantages.shape for batch in batches] == [(2, 3), (1, 3)]
+    assert all(not batch.advantages.any() for batch in batches)  # every score is the same
+    assert batches[0].figures["advantage/zero"] == 1
+    assert batches[0].figures["scoring/busy_s"] == 1.5
+
+
+def test_latents_that_are_not_finite_are_failures_not_scores(base: Path) -> None:
+    recipe = rolling(base, {"max_failed": 1.0})
+    model = network(recipe)
+    with torch.no_grad():
+        model.final_layer.linear.bias.fill_(float("nan"))
+    objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
+    batch = next(make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded).batches(0))
+    assert not recorded.seen
+    assert batch.figures["reward/brightness/failed"] == 9
+    assert not batch.advantages.any()
+
+
+def test_prompts_of_a_file_are_drawn_each_once_a_pass_and_without_state(base: Path, tmp_path: Path) -> None:
+    from reelwright.model.text import load_text_encoder
+    from reelwright.training.rl.prompts import prompts_of
+
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(f"prompt {i}" for i in range(5)) + "\n\n")
+    recipe = rolling(base, {"prompts": str(file)}, tasks={"t2v": 1}, data={"frames": [5], "tokens_per_batch": 4})
+    prompts = prompts_of(str(file), recipe, ALONE)
+    clips = Clips(recipe, ALONE)
+    seen = []
+    for step in range(5):
+        for micro in range(2):
+            batch = prompts.of(replace(clips.batch(step, 1, 2), micro=micro))
+            seen += batch.captions
+            expect = load_text_encoder(recipe.text).encode(list(batch.captions))
+            for one_text, other in zip(batch.text.unpacked(), expect, strict=True):
+                torch.testing.assert_close(one_text, other.to(one_text.dtype))
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [f"prompt {i}" for i in range(5)]
+    assert seen[:5] != seen[5:]
+
+
+@pytest.mark.parametrize(
+    ("written", "sections", "says"),
+    [
+        (None, {}, "cannot be read"),
+        ("\n \n", {}, "has no prompts"),
+        ("a fox", {"tasks": {"t2v": 1, "i2v": 1}}, "which another clip's words do not fit"),
+        ("a fox", {"data": {"caption_dropout": 0.1}}, "set data.caption_dropout: 0"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(
+    base: Path, tmp_path: Path, written: str | None, sections: dict[str, Any], says: str
+) -> None:
+    from reelwright.training.rl.prompts import prompts_of
+
+    file = tmp_path / "prompts.txt"
+    if written is not None:
+        file.write_text(written)
+    with pytest.raises(TrainError, match=says):
+        prompts_of(str(file), rolling(base, **{"tasks": {"t2v": 1}, **sections}), ALONE)
+
+
+def test_without_a_scorer_the_recipe_s_rewards_score_here(base: Path) -> None:
+    recipe = rolling(base, {"rewards": {"sharp": NAMED}, "held_out": {"sharp too": NAMED}})
+    objective = recipe.objective.build(network(recipe), recipe, ALONE)
+    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, None)
+    batches = data.batches(0)
+    batch = next(batches)
+    assert batch.figures["reward/sharp"] == batch.figures["held_out/sharp too"] > 0
+    assert batch.advantages.any()
+    batches.close()
+    with pytest.raises(RuntimeError):
+        data.scorer.submit([])
+
+
+def test_a_reward_of_some_tasks_has_not_failed_for_the_others(base: Path, tmp_path: Path) -> None:
+    rewards = {"brightness": NAMED, "redness": {**NAMED, "tasks": ["i2v", "continuation"]}}
+    recipe = rolling(base, {"rewards": rewards, "max_failed": 0.0})
+    first, second = rolled_by(recipe)[0]
+    assert (first.task, second.task) == ("t2v", "i2v")
+    assert first.figures["reward/redness/failed"] == first.figures["reward/redness/left_out"] == 0
+    rows = train(recipe, tmp_path / "run")  # steps of t2v, i2v; i2v, continuation; continuation, t2v
+    alone = train(rolling(base, {"rewards": {**rewards, "brightness": {**NAMED, "weight": 0}}}), tmp_path / "alone")
+    assert {row["reward/redness/failed"] for row in rows} == {0}
+    assert alone[0]["advantage/zero"] == pytest.approx(2 / 3)  # of 9 videos, 6 are made from text alone
+    assert alone[1]["advantage/zero"] == 0
+
+
+def test_a_run_does_not_go_on_with_other_prompts(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red fox\na grey sea\n")
+    sections = {"tasks": {"t2v": 1}, "data": {"frames": [5], "tokens_per_batch": 8}}
+    recipe = rolling(base, {"prompts": str(file)}, **sections)
+    train(recipe.model_copy(update={"steps": 1}), tmp_path / "run")
+    file.write_text("a red fox\nrain\n")
+    with pytest.raises(TrainError, match="has other prompts than .* learned from"):
+        train(recipe, tmp_path / "run")
+    file.write_text("a red fox\n\na grey sea")
+    assert len(train(recipe, tmp_path / "run")) == 3

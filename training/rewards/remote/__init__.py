@@ -1,0 +1,1 @@
+"""Rewards over plain HTTP: what a run sends, and who answers."""
