@@ -58,6 +58,8 @@ def test_the_report_s_table_9_at_full_size() -> None:
     assert "reward        hpsv3_general: 1 process of its own, 1 GPUs each" in lines
     assert "14,466.6    5,221.5 s      652.7 s  rollouts 93%, decoding 1%, reference 2%, training 5%" in lines
     assert "on 64 GPUs are not waited for where one video takes a reward's processes together less than 9.61 s" in lines
+    mini = load(TrainRecipe, ROOT / "configs/train/mini/grpo.yaml")
+    assert " 0.0 s" not in "\n".join(rollout_lines(mini, gpus=1, peak=Peak("", 989.5, ""), mfu=0.35))
     assert not list(rollout_lines(TrainRecipe(), gpus=8, peak=Peak("", 989.5, ""), mfu=0.35))
 
 
