@@ -76,7 +76,6 @@ def _room(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> Itera
     yield f"videos        {frames} GiB of frames per update, in the ranks' memory and Ray's object store"
 
 
-
 def _number(value: float, digits: int = 1) -> str:
     """Return a number with so many digits after the point, or two that count where it is small."""
     return f"{value:,.{digits}f}" if value >= 1 or not value else f"{value:.2g}"
