@@ -1,15 +1,15 @@
 """Distilled students against their teacher, in miniature: a base, its CFG-distilled, 16-step and 4-step students.
 
-    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 1200] [--keep FOLDER] [--sheet distill.png]
+    python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 300] [--keep FOLDER] [--sheet distill.png]
 
 Trains a small network on windows of the corpus' natural footage, then LoRAs on it with the objectives
 `cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
-all at the published shift of 12. Then samples the captions that it knows, from the same noise: by the teacher (50
+all at the published shift of 12. Then samples the captions that it knows, from the same noises: by the teacher (50
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
 steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
-the decoded frames; passes of the network per video; seconds. With --keep a run that was stopped goes on. Prints means
-over seeds with 95 % intervals (Student's t).
+the decoded frames; passes of the network per video; seconds, and how many times as long the teacher takes, in turns.
+With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from reelwright.curation.media.errors import MediaError
 from reelwright.model.codec import load_codec
 from reelwright.model.dit import DiT
+from reelwright.model.lora.adapters import merge_lora
 from reelwright.model.sampling.generator import Generator
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
@@ -50,7 +51,9 @@ TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
 CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones take minutes to decode on a busy machine
 STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
 SAMPLES = 8  # of a step
-TAUGHT = 4  # clips of the teacher per caption, which students are trained on
+NOISES = 2  # that each caption is measured with
+TURNS = 1  # of sampling by the teacher and by a student, for their times
+TAUGHT = 12  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
 
@@ -65,17 +68,18 @@ class Stage:
     start: str = ""
 
 
+CFG = {"kind": "cfg_distillation", "by_span": 0.5}
+CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
+DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage({"kind": "cfg_distillation"}, 1.5, 3e-3),
-    "consistency": Stage({"kind": "consistency"}, 1.0, 1e-3, start="cfg"),
-    "dmd": Stage(
-        {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0},
-        0.25,
-        1e-3,
-        start="consistency",
-    ),
+    "cfg": Stage(CFG, 1.0, 3e-3),
+    "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 0.5, 1e-3, start="cfg-slow"),
+    "consistency-slow": Stage(CONSISTENCY, 0.35, 2e-4, start="consistency"),
+    "dmd": Stage(DMD, 0.25, 1e-3, start="consistency-slow"),
 }
+"""In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""
 
 
 LAYERS = ("*.qkv", "*.proj", "*.q_linear", "*.kv_linear", "*.ffn.w?", "*adaLN_modulation.1", "final_layer.linear")
@@ -95,18 +99,19 @@ SAMPLERS = {
     "teacher": Sampler("base", {"steps": 50, "guidance": 4.0}),
     "undistilled 16, guidance 1": Sampler("base", {"steps": 16, "guidance": 1.0}),
     "undistilled 16, guidance 4": Sampler("base", {"steps": 16, "guidance": 4.0}),
-    "cfg student 50": Sampler("cfg", {"steps": 50, "guidance": 1.0, "distilled": True}),
-    "student 16": Sampler("consistency", {"steps": 16, "guidance": 1.0, "distilled": True}),
+    "cfg student 50": Sampler("cfg-slow", {"steps": 50, "guidance": 1.0, "distilled": True}),
+    "student 16": Sampler("consistency-slow", {"steps": 16, "guidance": 1.0, "distilled": True}),
     "student 4": Sampler("dmd", {"steps": 4, "guidance": 1.0, "distilled": True}),
 }
-SHOWN = ("teacher", "undistilled 16, guidance 4", "student 16", "student 4")
+STUDENTS = ("student 16", "student 4")
+SHOWN = ("teacher", "undistilled 16, guidance 4", *STUDENTS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="?", default="../shared/corpus", type=Path)
     parser.add_argument("--seeds", default=3, type=int, choices=sorted(STUDENT_T))
-    parser.add_argument("--steps", default=1200, type=int, help="of the base; the students take shares of them")
+    parser.add_argument("--steps", default=300, type=int, help="of the base; the students take shares of them")
     parser.add_argument("--keep", type=Path, help="folder for runs and rows; default: a temporary one")
     parser.add_argument("--sheet", default=Path("distill.png"), type=Path)
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
@@ -206,10 +211,10 @@ def _recipe(stage: str, steps: int, seed: int, folder: Path) -> TrainRecipe:
         "objective": objective,
         "optim": {"lr": own.lr, "warmup_steps": 10, "ema": 0.98, "weight_decay": 0.01 if base else 0.0},
         "compute": {"precision": "fp32"},
-        "checkpoints": {"every": 50, "keep": 1},
+        "checkpoints": {"every": 100, "keep": 1},
         "log": {"every": 25, "tensorboard": False},
         "steps": max(1, round(own.share * steps)), "seed": seed,
-        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 32, "alpha": 32, "targets": LAYERS}}),
+        **({} if base else {"init": str(folder / "base"), "lora": {"rank": 64, "alpha": 64, "targets": LAYERS}}),
     })  # fmt: skip
 
 
@@ -248,14 +253,15 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
     rows, place = folder / "rows.jsonl", folder / f"seed-{seed}"
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     found = {row["sampler"]: row for row in done if row["seed"] == seed}
-    networks: dict[str, DiT] = {}
+    measured = Footage(footage.latents, footage.captions * NOISES)
     for name, sampler in SAMPLERS.items():
         if name in found:
             continue
-        if sampler.stage not in networks:
-            own = footage if sampler.stage == "base" else teacher_clips(footage, place, steps, seed)
-            networks[sampler.stage] = train(sampler.stage, own, steps, seed, place)
-        latents, figures = sample(networks[sampler.stage], footage, sampler)
+        model = trained(sampler.stage, footage, steps, seed, place)
+        merge_lora(model)  # as `reel generate` does
+        latents, figures = sample(model, measured, sampler)
+        if name in STUDENTS:
+            figures["times_faster"] = times_faster(model, measured, sampler)
         np.save(place / f"{name}.npy", latents.numpy())
         taught = torch.from_numpy(np.load(place / "teacher.npy"))
         mse = float((latents - taught).square().mean())
@@ -266,6 +272,14 @@ def measure(footage: Footage, seed: int, steps: int, folder: Path, sheet: Path |
     if sheet:
         codec = load_codec(_recipe("base", 1, 0, Path()).codec)
         write_sheet(sheet, [codec.decode(torch.from_numpy(np.load(place / f"{name}.npy"))) for name in SHOWN])
+
+
+def trained(stage: str, footage: Footage, steps: int, seed: int, place: Path) -> DiT:
+    """Train a stage and those that it begins as, or read what was trained before."""
+    if STAGES[stage].start:
+        trained(STAGES[stage].start, footage, steps, seed, place)
+    own = footage if stage == "base" else teacher_clips(footage, place, steps, seed)
+    return train(stage, own, steps, seed, place)
 
 
 def teacher_clips(footage: Footage, place: Path, steps: int, seed: int) -> Footage:
@@ -309,6 +323,18 @@ def sample(model: DiT, footage: Footage, sampler: Sampler, *, first: int = 0) ->
     return latents, figures
 
 
+def times_faster(model: DiT, footage: Footage, sampler: Sampler) -> float:
+    """Return how many times as long the teacher's sampling takes: the median of a few, in turns as the load changes.
+
+    Both by the same network, for merged weights take the time of the base's.
+    """
+    found = []
+    for _ in range(TURNS):
+        teacher, own = (sample(model, footage, one)[1]["seconds"] for one in (SAMPLERS["teacher"], sampler))
+        found.append(teacher / own)
+    return float(np.median(found))
+
+
 def high_frequencies(video: Tensor) -> float:
     """Return the mean energy of a frame's spatial frequencies above half of Nyquist's. video: [N, 3, F, H, W]."""
     spectrum = torch.fft.fft2(video.double(), norm="ortho").abs().square()
@@ -326,14 +352,12 @@ def report(rows: list[dict[str, Any]], seeds: int) -> None:
         for figure in ("high_frequencies", "motion"):
             _print(f"{name}: {figure} over the teacher's", [one[name][figure] / one["teacher"][figure] for one in of])
     plain = [min(one[name]["latent_mse"] for name in one if name.startswith("undistilled")) for one in of]
-    for name in ("student 16", "student 4"):
+    for name in STUDENTS:
         ratios = [one[name]["latent_mse"] / least for one, least in zip(of, plain, strict=True)]
         _print(f"{name}: latent_mse over the better undistilled one's", ratios)
-        for figure in ("passes", "seconds"):
-            _print(
-                f"{name}: the teacher's {figure} over its own",
-                [one["teacher"][figure] / one[name][figure] for one in of],
-            )
+        passes = [one["teacher"]["passes"] / one[name]["passes"] for one in of]
+        _print(f"{name}: the teacher's passes over its own", passes)
+        _print(f"{name}: the teacher's seconds over its own", [one[name]["times_faster"] for one in of])
 
 
 def _print(name: str, values: list[float]) -> None:

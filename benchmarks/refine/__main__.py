@@ -7,12 +7,13 @@ With `--table`: size, padding, noise levels and up-sampler positions of one refi
 them; `--multiple 1` without copies for whole blocks of latent frames, `--timing exact` without the stretch of time.
 
 Without: curates the corpus' natural footage as `benchmarks.train` does, makes pairs with `reel precompute`'s own code
-(reduced to a quarter in space and a half in time, degraded, through the codec), trains a DiT of 1.6 M parameters by the
+(reduced to a half in space and in time, degraded, through the codec), trains a DiT of 1.6 M parameters by the
 objective `refinement` with `reel train`'s own code, and refines clips that were held out: other moments of the same
 shots, as text-to-video, with a first frame given, and as a continuation. Prints `name value` lines against the clip's
 own frames, for the refined video and for the plain up-sampled one: PSNR, SSIM, GMSD (gradient similarity; lower is
 better) and the error of high frequencies (of the picture without its blurred self, as a share of the clip's; lower is
-better), and their difference. With several seeds, means over seeds with 95 % intervals (Student's t); with one, the
+better), and their difference; the last also against the clip through the codec (`high_of_codec`), since the stand-in
+codec loses most of what is fine. With several seeds, means over seeds with 95 % intervals (Student's t); with one, the
 interval is over clips. Rows of the sheet: up-sampled, refined, truth, for a few held-out clips.
 
 The threshold is 0.1 here and not the published 0.5: at 0.5 a latent is half noise, which the published network makes up

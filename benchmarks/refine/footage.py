@@ -41,6 +41,8 @@ NORMAL = 1.96
 HELD_OUT, SHOWN_CLIPS, SHOWN_FRAMES = 16, 4, 4
 CONDITION = {"t2v": 0, "i2v": 1, "continuation": 5}
 """Frames that are given, by task."""
+RATE, SLOW = 2e-3, 0.3
+"""Learning rate, and the share of the steps that end a training at a fifth of it."""
 SAMPLED = Schedule(steps=50, shift=1.0)
 """Five of its levels lie below the threshold: six steps, where the published sampler takes five from 0.5 down."""
 
@@ -60,7 +62,9 @@ class HeldOut:
     texts: PackedText
 
 
-def recipe_of(steps: int, seed: int) -> TrainRecipe:
+def recipe_of(steps: int, seed: int, begun: Path | None = None) -> TrainRecipe:
+    """Return the recipe of a run, or of the run at a lower rate that goes on from the weights of `begun`."""
+    lr, warmup_steps = (RATE, 20) if begun is None else (RATE / 5, 0)
     mild = {
         "blur": {"sigma": [0.2, 0.6]}, "resize": None, "noise": {"sigma": [1, 4]}, "jpeg": None, "video": None,
     }  # fmt: skip
@@ -69,15 +73,15 @@ def recipe_of(steps: int, seed: int) -> TrainRecipe:
                   "text_tokens": 16},
         "text": {"kind": "hashing", "dim": 64, "tokens": 16},
         "data": {"sizes": ["128x64"], "frames": [17], "fps": 16, "tokens_per_batch": 640, "batches_per_step": 1,
-                 "holdout": 0.15, "workers": 1, "pair": {"first_stage": "32x16", "multiple": 16, "fps": 8, **mild}},
+                 "holdout": 0.15, "workers": 1, "pair": {"first_stage": "64x32", "multiple": 16, "fps": 8, **mild}},
         "tasks": {"t2i": 0, "t2v": 2, "i2v": 1, "continuation": 1, "condition_frames": [5]},
         "objective": {"kind": "refinement", "threshold": 0.1},
-        "optim": {"lr": 2.0e-3, "warmup_steps": 20, "ema": 0.98},
+        "optim": {"lr": lr, "warmup_steps": warmup_steps, "ema": 0.98},
         "compute": {"precision": "fp32"},
         "validation": {"every": 0, "clips": HELD_OUT},
         "checkpoints": {"every": 100, "keep": 1},
         "log": {"every": 25, "tensorboard": False},
-        "steps": steps, "seed": seed,
+        "steps": steps, "seed": seed, **({"init": str(begun)} if begun else {}),
     })  # fmt: skip
 
 
@@ -88,11 +92,14 @@ def measure(corpus: Path, folder: Path, args: argparse.Namespace) -> None:
     make_pairs(store, recipe_of(args.steps, 0))
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(args.seeds):
-        recipe, where = recipe_of(args.steps, seed), folder / f"run-{seed}"
-        outcome = run(recipe, Clips(store, SNAPSHOT), where, World.alone("cpu"))
-        if not outcome.finished:
-            raise SystemExit(f"stopped after step {outcome.step}, and saved; the same command with --keep goes on")
-        _print_losses(where, seed)
+        slow = round(SLOW * args.steps)
+        begun, where = folder / f"run-{seed}", folder / f"run-{seed}-slow"
+        recipe = recipe_of(slow, seed, begun)
+        for one, its_folder in ((recipe_of(args.steps - slow, seed), begun), (recipe, where)):
+            outcome = run(one, Clips(store, SNAPSHOT), its_folder, World.alone("cpu"))
+            if not outcome.finished:
+                raise SystemExit(f"stopped after step {outcome.step}, and saved; the same command with --keep goes on")
+            _print_losses(its_folder, seed)
         held = held_out(store, recipe)
         for name, values in compare(held, recipe, where, args.sheet if seed == 0 else None).items():
             found.setdefault(name, []).append(values)
@@ -149,7 +156,8 @@ def compare(held: HeldOut, recipe: TrainRecipe, where: Path, sheet: Path | None)
     model.eval()
     plain = held.plain
     out: dict[str, np.ndarray] = {}
-    for name, values in _likeness(_decoded(codec, held.clean), held.truth, 0).items():
+    shown = _decoded(codec, held.clean)  # the most that a refined latent can show
+    for name, values in _likeness(shown, held.truth, 0).items():
         out[f"codec_alone_{name}"] = values
     for task, frames in CONDITION.items():
         cond = latent_condition(task, frames)  # type: ignore[arg-type] # the keys are tasks
@@ -158,6 +166,9 @@ def compare(held: HeldOut, recipe: TrainRecipe, where: Path, sheet: Path | None)
         for name in before:
             out[f"{task}_{name}_upsampled"], out[f"{task}_{name}_refined"] = before[name], after[name]
             out[f"{task}_{name}_better_by"] = BETTER[name] * (after[name] - before[name])
+        soft, fine = (_likeness(video, shown, frames)["high"] for video in (plain, refined))
+        out[f"{task}_high_of_codec_upsampled"], out[f"{task}_high_of_codec_refined"] = soft, fine
+        out[f"{task}_high_of_codec_better_by"] = soft - fine
         if task == "t2v" and sheet is not None:
             write_sheet(plain, refined, held.truth, sheet)
     return out

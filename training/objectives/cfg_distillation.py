@@ -44,6 +44,9 @@ class CfgDistillationConfig(DistillationConfig):
     levels: Literal["grid", "continuous"] = Field(
         "grid", description="noise levels: the distilled sampler's 50 points, or any, shifted as they are"
     )
+    by_span: float = Field(
+        0.0, ge=0, le=1, description="share of grid levels that are drawn by the step below them; the rest: all alike"
+    )
 
     def build(self, model: nn.Module, recipe: TrainRecipe, world: World) -> CfgDistillation:
         """Build the objective; the negative prompt is encoded here."""
@@ -85,4 +88,4 @@ class CfgDistillation(Stateless):
         if self.config.levels == "continuous":
             return shifted(u, shift)
         grid = Grid.of(shift)
-        return grid.sigmas[grid.drawn(u)]
+        return grid.sigmas[grid.drawn(u, self.config.by_span)]

@@ -52,6 +52,9 @@ class ConsistencyConfig(DistillationConfig):
     phases: int = Field(16, ge=1, le=POINTS, description="steps that the student will sample in")
     huber: float = Field(1e-3, gt=0, description="c of the pseudo-Huber loss: errors below it count as squares")
     per_span: bool = Field(True, description="errors of velocities, that of a jump over its length; false: of jumps")
+    by_span: float = Field(
+        0.0, ge=0, le=1, description="share of points that are drawn by the step below them; the rest: all alike"
+    )
 
     @property
     def passes(self) -> Passes:
@@ -122,7 +125,8 @@ class Consistency(Stateless):
         grid = Grid.of(shift_of(batch, self.config, self.recipe.model.patch_size), self.config.phases)
         if t is not None:
             return Places.of(grid, grid.nearest(t))
-        return Places.of(grid, grid.drawn((batch.draws or draw(batch.seeds, batch.latents.shape)).u))
+        u = (batch.draws or draw(batch.seeds, batch.latents.shape)).u
+        return Places.of(grid, grid.drawn(u, self.config.by_span))
 
 
 def jump(x: Tensor, velocity: Tensor, span: Tensor, clean: int = 0) -> Tensor:

@@ -77,6 +77,16 @@ def test_draws_fall_on_every_point_alike_and_levels_on_the_nearest() -> None:
     assert grid.nearest(torch.tensor([0.0])).item() == POINTS - 1
 
 
+def test_draws_by_span_show_a_point_as_often_as_its_step_is_long() -> None:
+    grid = Grid.of(12.0)
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    spans = -grid.sigmas.diff()
+    for share in (0.25, 1.0):
+        found = grid.drawn(u, share).bincount(minlength=POINTS) / len(u)
+        torch.testing.assert_close(found.double(), (1 - share) / POINTS + share * spans, atol=2e-5, rtol=0)
+    assert grid.drawn(torch.tensor([1.0], dtype=torch.float64), 0.5).item() == POINTS - 1
+
+
 @pytest.mark.parametrize("kind", range(4))
 def test_clean_frames_are_those_of_base_training(kind: int) -> None:
     batch = batch_of(kind)

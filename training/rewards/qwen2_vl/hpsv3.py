@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,14 @@ from reelwright.annotate.contract import Resources, runtime
 from reelwright.training.rewards.contract import Score, Unscored, Video
 from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here, read_tensors
 from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
-from reelwright.training.rewards.qwen2_vl.pixels import SIDE, PictureError, fitted, picture_patches, prepared
+from reelwright.training.rewards.qwen2_vl.pixels import (
+    SIDE,
+    PictureError,
+    fitted,
+    picture_patches,
+    prepared,
+    resized_picture,
+)
 from reelwright.training.rewards.qwen2_vl.reward import Qwen2VLReward
 from reelwright.training.rewards.qwen2_vl.source import Source, shared
 from reelwright.training.rewards.qwen2_vl.weight_names import common_names
@@ -22,6 +31,7 @@ from reelwright.training.rewards.qwen2_vl.weight_names import common_names
 FILE = "HPSv3.safetensors"
 MARK = "<|Reward|>"
 PIXELS = 256 * SIDE**2  # of a picture, at least and at most
+RESIZERS = 4  # threads
 INSTRUCTION = Published(
     sha256="f6ee57479d4e9eee76b49c00dc962e1e696a5a2b3cc32cebd9b1fa76fe27502c",
     constants=("INSTRUCTION", "prompt_with_special_token"),
@@ -72,10 +82,12 @@ class HPSv3:
         size = fitted(height, width, PIXELS, PIXELS)
         text = self.reader.text(self.instruction, FIELD, prompt)
         scores: list[float] = []
-        for start in range(0, len(frames), self.batch):
-            pixels = prepared(frames[start : start + self.batch], size, self.reader.device)
-            states = self.reader([text] * len(pixels), [picture_patches(frame) for frame in pixels], "image")
-            scores += self.head(states[:, 0])[:, 0].tolist()
+        with ThreadPoolExecutor(RESIZERS) as pool:  # Pillow resizes the next frames while the network reads these
+            pictures = pool.map(lambda frame: resized_picture(frame, size), frames)
+            while part := list(islice(pictures, self.batch)):
+                pixels = prepared(np.stack(part), size, self.reader.device)
+                states = self.reader([text] * len(part), [picture_patches(frame) for frame in pixels], "image")
+                scores += self.head(states[:, 0])[:, 0].tolist()
         return np.array(scores)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelwright.curation.extras import install_command
+from reelwright.training.errors import TrainError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -58,11 +61,27 @@ def fitted(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[i
     return rows * SIDE, columns * SIDE
 
 
-def prepared(frames: np.ndarray, size: tuple[int, int], device: torch.device, *, grey: bool = False) -> Tensor:
-    """Resize and normalise frames.
+def resized_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a picture, uint8 [H, W, 3], to (height, width) by Pillow's bicubic, as the publishers do.
 
-    Bicubic with antialiasing, rounded to whole levels, as torchvision (VideoAlign) and, but for a level here and there,
-    Pillow (HPSv3) do.
+    Torch's bicubic differs: Pillow rounds and cuts to 0…255 between its two passes, and by up to 20 levels where
+    neighbours differ much.
+
+    Raises:
+        TrainError: Pillow is missing.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise TrainError(f"pictures for Qwen2-VL need Pillow: {install_command('models')}") from error
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def prepared(frames: np.ndarray, size: tuple[int, int], device: torch.device, *, grey: bool = False) -> Tensor:
+    """Resize and normalise the frames of a video.
+
+    Bicubic in float32 with antialiasing, rounded to whole levels, as torchvision does with tensors. Frames that have
+    their size stay as they are.
 
     Args:
         frames: uint8 [F, H, W, 3], RGB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class Reader:
     def __init__(self, network: Any, tokenizer: Any, marks: Sequence[str], where: str) -> None:
         """Raise TrainError where network and tokenizer are not of one model."""
         self.network, self.tokenizer = network, tokenizer
+        self._tokenizing = threading.Lock()
         self.control = control_tokens(tokenizer)
         self.marks = tokenizer.convert_tokens_to_ids(list(marks))
         rows = network.config.text_config.vocab_size
@@ -65,7 +67,8 @@ class Reader:
             Hidden states after the last norm, float32 [B, marks, width], in the order of `marks`.
         """
         whole = [conversation(text, kind, one.tokens) for text, one in zip(texts, seen, strict=True)]
-        tokens = self.tokenizer(whole, padding=True, padding_side="right", return_tensors="pt")
+        with self._tokenizing:  # its padding is a state that two threads must not set at once
+            tokens = self.tokenizer(whole, padding=True, padding_side="right", return_tensors="pt")
         ids = tokens.input_ids.to(self.device)  # no mask: padding stands behind, where causal attention does not look
         named = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}[kind]
         given = (torch.cat([one.values for one in seen]), torch.tensor([one.grid for one in seen], device=self.device))

@@ -207,6 +207,13 @@ def test_without_normalisation_scores_are_as_they_come(given, video, tmp_path):
     assert raw[0] == raw[1] == pytest.approx(normal * published.NORM["VQ_std"] + published.NORM["VQ_mean"], abs=1e-5)
 
 
+def test_bf16_is_near(given, video):
+    """The default; adapters are merged and the head computes in float32."""
+    (half,), (whole,) = VideoAlignTA(**given | {"dtype": "bfloat16"})([video]), VideoAlignTA(**given)([video])
+    assert half == pytest.approx(whole, abs=0.1)
+    assert half != whole
+
+
 def test_a_step_that_is_not_there_is_an_error(given):
     with pytest.raises(TrainError, match=r"holds no checkpoint-7 \(steps there: 9, 20\); set step"):
         VideoAlignVQ(**given, step=7).prepare()
