@@ -175,7 +175,14 @@ def recipe_of(objective: dict[str, Any], steps: int, seed: int, **sections: Any)
 def policy_recipe(variant: Variant, updates: int, seed: int, base: Path) -> TrainRecipe:
     uses = {r: {**USES[r], "weight": w} for r, w in variant.weights.items()}
     held = {r: use for r, use in USES.items() if r not in uses}
-    own = {"steps": STEPS, "critical": CRITICAL, "guidance": 1.0, "rewards": uses, "held_out": held}
+    own = {
+        "steps": STEPS,
+        "critical": CRITICAL,
+        "guidance": 1.0,
+        "rewards": uses,
+        "held_out": held,
+        "stop": {"fall": 0},
+    }
     objective = {"kind": "grpo", **own, **variant.objective}
     return recipe_of(
         objective, updates, seed, init=str(base), lora={"rank": 16, "alpha": 16},
