@@ -95,11 +95,14 @@ def generate(
         refine=stage,
     )
     if not output.quiet:
-        shifts = asked.shifting(loras)
-        notes = [initial.note if initial else "", PARITY_NOTE if asked_for_parity(sampling, content) else ""]
-        notes += [f"the shift is that of {shifts.file}, as it was trained; --shift for another"] if shifts else []
+        parity = PARITY_NOTE if asked_for_parity(sampling, content) else ""
+        notes = [initial.note if initial else "", parity, _shift_note(asked.shifting(loras))]
         say(*filter(None, [*notes, _summary(source, request, loaded.about)]))
     _run(loaded, request, output.quiet)
+
+
+def _shift_note(lora: Any) -> str:
+    return f"the shift is that of {lora.file}, as it was trained; --shift for another" if lora else ""
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:
