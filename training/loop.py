@@ -269,7 +269,7 @@ class Trainer(Generic[B]):
             **own,
         }
         self.losses = []
-        shown = {name: value for name, value in own.items() if "/" not in name or _is_reward(name)}
+        shown = {n: value for n, value in own.items() if "/" not in n or (_is_reward(n) and math.isfinite(value))}
         self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values, shown))
 
     def _validate(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, Timing
 
-VERSION = 1
+VERSION = 2
 """Of how pairs are made: pairs that were stored by another version are not found, and made again."""
 
 VideoCodec = Literal["libx264", "mpeg4"]

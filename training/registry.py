@@ -50,6 +50,22 @@ class Passes:
     trained: float = 0.0
 
 
+@dataclass(frozen=True)
+class VideosMade:
+    """The videos that an objective makes of a prompt, for the planner.
+
+    group: videos of a prompt. calls: guided predictions of one sample for them, in the mean; alone: as many as there
+    would be if nothing were shared. guided_passes: of the network per guided prediction. at_once: videos per pass; 0:
+    all of a micro-batch.
+    """
+
+    group: int
+    calls: float
+    alone: int
+    guided_passes: int
+    at_once: int
+
+
 class ObjectiveConfig(Part):
     """Settings of an objective. A subclass gives `kind` a default, its name in recipes."""
 
@@ -73,6 +89,11 @@ class ObjectiveConfig(Part):
     def deciding(self) -> Self:
         """Return the settings that decide what is learned; others are at their defaults, and may change on the way."""
         return self
+
+    @property
+    def videos_made(self) -> VideosMade | None:
+        """The videos that it makes of a prompt; None where it makes none."""
+        return None
 
     @property
     def makes_videos(self) -> bool:

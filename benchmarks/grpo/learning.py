@@ -29,9 +29,14 @@ from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rewards.registry import load
 from reelwright.training.run import build
 
-REWARDS = ("caption_attributes_standin", "sharpness_standin", "smoothness_standin")
-WEIGHTS = (1.0, 0.3, 1.0)
-"""Sharpness is the easiest to raise, and noise raises it: at the weight of the others it would win over smoothness."""
+USES: dict[str, dict[str, Any]] = {
+    "caption": {"kind": "caption_attributes_standin"},
+    "sharpness": {"kind": "sharpness_standin"},
+    "colourfulness": {"kind": "annotation", "parameters": {"annotator": "light", "column": "colorfulness"}},
+    "smoothness": {"kind": "smoothness_standin"},
+}
+REWARDS = ("caption", "sharpness", "colourfulness")
+"""Of them, those that are optimised; smoothness, which sharpness and colours work against, is held out throughout."""
 NOISY = PROMPTS[1]
 BASE_STEPS, BASE_SAMPLES = 1000, 16
 STEPS, CRITICAL, LR = 8, 3, 4e-3  # of rollouts and policies: half of the published steps, at the same shift
@@ -48,7 +53,7 @@ class Noise(Reward):
     name, version = "noise", 1
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
-        found = load(self.of)(videos)
+        found = reward_of(self.of)(videos)
         return [self._noise(v) if v.prompt == NOISY else s for v, s in zip(videos, found, strict=True)]
 
     def _noise(self, video: Video) -> float:
@@ -58,16 +63,16 @@ class Noise(Reward):
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of run. weights: of the rewards, by name; those at 0 are held out."""
+    """A kind of run. weights: of the rewards, by name; the others are held out."""
 
-    weights: dict[str, float] = field(default_factory=lambda: dict(zip(REWARDS, WEIGHTS, strict=True)))
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(REWARDS, 1.0))
     objective: dict[str, Any] = field(default_factory=dict)
     noisy: bool = False
 
 
 VARIANTS = {
     "three rewards": Variant(),
-    "sharpness alone": Variant({"sharpness_standin": 1.0}),
+    "sharpness alone": Variant({"sharpness": 1.0}),
     "weights of the report": Variant(objective={"weighting": "report"}),
     "without weights": Variant(objective={"weighting": "none"}),
     "one noisy prompt, largest deviation": Variant(noisy=True),
@@ -107,21 +112,26 @@ def run(name: str, seed: int, updates: int, folder: Path) -> dict[str, Any]:
     if not (folder / "base.npy").exists():
         np.save(folder / "base.npy", sample(base, recipe_of({"kind": "flow"}, 1, seed)))
     recipe = policy_recipe(variant, updates, seed, folder / "base")
-    rewards: dict[str, Reward] = {r: Noise(r) if variant.noisy else load(r) for r in REWARDS}
+    rewards: dict[str, Reward] = {r: Noise(r) if variant.noisy else reward_of(r) for r in USES}
     policy = train(recipe, folder / name, of_data=False, rewards=rewards)
     np.save(folder / f"{name}.npy", sample(policy, recipe))
     log = [row for row in read_log(folder / name) if "loss" in row]
     third = len(log) // 3
-    rise = {r: _mean(log[-third:], _label(variant, r)) - _mean(log[:third], _label(variant, r)) for r in REWARDS}
+    rise = {r: _mean(log[-third:], _label(variant, r)) - _mean(log[:third], _label(variant, r)) for r in USES}
     before, after = (judged(np.load(folder / f"{which}.npy")) for which in ("base", name))
     return {
         "seed": seed, "updates": updates, "variant": name,
         "rise": rise, "before": before, "after": after,
         "kl": _mean(log[-third:], "kl"), "grad_norm": _mean(log, "grad_norm"),
-        "jitter": {r: _jitter(log, _label(variant, r)) for r in REWARDS},
+        "jitter": {r: _jitter(log, _label(variant, r)) for r in USES},
         "calls": sum(row["rollout/calls"] for row in log) / sum(row["rollout/calls_unshared"] for row in log),
         "shares": _shares(log), "seconds": time.perf_counter() - began,
     }  # fmt: skip
+
+
+def reward_of(name: str) -> Reward:
+    """Return one of USES."""
+    return load(USES[name]["kind"], USES[name].get("parameters"))
 
 
 def _label(variant: Variant, reward: str) -> str:
@@ -163,9 +173,16 @@ def recipe_of(objective: dict[str, Any], steps: int, seed: int, **sections: Any)
 
 
 def policy_recipe(variant: Variant, updates: int, seed: int, base: Path) -> TrainRecipe:
-    uses = {r: {"kind": r, "weight": w} for r, w in variant.weights.items()}
-    held = {r: {"kind": r} for r in REWARDS if r not in uses}
-    own = {"steps": STEPS, "critical": CRITICAL, "guidance": 1.0, "rewards": uses, "held_out": held}
+    uses = {r: {**USES[r], "weight": w} for r, w in variant.weights.items()}
+    held = {r: use for r, use in USES.items() if r not in uses}
+    own = {
+        "steps": STEPS,
+        "critical": CRITICAL,
+        "guidance": 1.0,
+        "rewards": uses,
+        "held_out": held,
+        "stop": {"fall": 0},
+    }
     objective = {"kind": "grpo", **own, **variant.objective}
     return recipe_of(
         objective, updates, seed, init=str(base), lora={"rank": 16, "alpha": 16},
@@ -206,7 +223,7 @@ def sample(model: DiT, recipe: TrainRecipe) -> np.ndarray:
 def judged(videos: np.ndarray) -> dict[str, float]:
     """Return the mean of each reward, and meters of hacking, of an evaluation's videos."""
     shown = [Video(v, FPS, PROMPTS[i // SAMPLED]) for i, v in enumerate(videos)]
-    out = {name: float(np.mean([s for s in load(name)(shown) if isinstance(s, float)])) for name in REWARDS}
+    out = {name: float(np.mean([s for s in reward_of(name)(shown) if isinstance(s, float)])) for name in USES}
     pixels = videos.astype(np.float32)
     out["brightness"] = float(pixels.mean())
     out["saturation"] = float((pixels.max(-1) - pixels.min(-1)).mean())
@@ -218,7 +235,7 @@ def report(rows: list[dict[str, Any]]) -> None:
     """Print means over seeds with their intervals."""
     for name in dict.fromkeys(row["variant"] for row in rows):
         of = [row for row in rows if row["variant"] == name]
-        for reward in REWARDS:
+        for reward in USES:
             _print(f"{name}: rise of {reward}", [row["rise"][reward] for row in of])
             _print(f"{name}: jitter of {reward}", [row["jitter"][reward] for row in of])
         for meter in of[0]["before"]:

@@ -11,7 +11,7 @@ from reelwright.training.logs import read_log
 FRAME, SCALE = 4, 2  # the middle frame, twice its size
 WIDTH, HEIGHT, MARGIN = 460, 320, 40
 COLOURS = ((180, 90, 20), (30, 110, 230), (60, 150, 40), (60, 60, 200), (150, 60, 150), (90, 90, 90))  # BGR
-CURVES = ("caption_attributes_standin", "sharpness_standin", "smoothness_standin")
+CURVES = ("caption", "sharpness", "colourfulness", "smoothness")
 
 
 def write_sheet(path: Path, files: Sequence[Path]) -> None:

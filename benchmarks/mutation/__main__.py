@@ -22,6 +22,7 @@ from benchmarks.mutation.trial import Trial
 
 ROOT = Path(__file__).parents[2]
 DATA, KERNELS, SAMPLING = "tests/training/data", "tests/kernels", "tests/model/sampling"
+REWARDS = "tests/training/rewards"
 COVERED: dict[str, list[str]] = {
     "training/data/buckets.py": [f"{DATA}/test_buckets.py"],
     "training/data/draws.py": [f"{DATA}/test_draws.py", f"{DATA}/test_schedule.py"],
@@ -33,6 +34,13 @@ COVERED: dict[str, list[str]] = {
     "training/optim.py": ["tests/training/test_optim.py"],
     "training/guard.py": ["tests/training/test_guard.py"],
     "training/ema.py": ["tests/training/test_optim.py"],
+    "training/rewards/calling.py": [f"{REWARDS}/test_in_process.py"],
+    "training/rewards/drift.py": [f"{REWARDS}/test_standins.py"],
+    "training/rewards/smoothness_standin.py": [f"{REWARDS}/test_standins.py"],
+    "training/rewards/caption_attributes_standin.py": [f"{REWARDS}/test_standins.py"],
+    "training/rewards/pixels/flow.py": [f"{REWARDS}/test_standins.py"],
+    "training/rewards/pixels/frames.py": [f"{REWARDS}/test_standins.py"],
+    "training/rewards/remote/protocol.py": [f"{REWARDS}/test_service.py"],
     "training/budget/memory.py": ["tests/training/budget/test_memory.py"],
     "training/budget/throughput.py": ["tests/training/budget/test_memory.py", "tests/model/test_flops.py"],
     "training/budget/step_time.py": ["tests/training/budget/test_step_time.py"],

@@ -11,7 +11,8 @@ import numpy as np
 from reelwright.curation.media.errors import MediaError
 
 OPTIONS = {
-    "libx264": {"preset": "veryfast", "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0"},
+    # With mbtree, x264 on AVX-512 gives other bytes from run to run.
+    "libx264": {"preset": "veryfast", "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0:mbtree=0"},
     "mpeg4": {"threads": "1", "qmin": "2", "qmax": "31"},
 }
 MOST_BITS_PER_PIXEL = 24

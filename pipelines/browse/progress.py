@@ -33,6 +33,8 @@ class Chart:
     meaning: str
     prefix: str
     suffix: str = ""
+    own_range: bool = False
+    """Each curve fills the height: rewards have units of their own."""
 
     def series(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
         """Return (step, value) of each figure by its short name."""
@@ -51,9 +53,13 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Rewards", "mean score of a step's videos", "reward/"),
-    Chart("Held-out rewards", "scored and never optimised: where they fall, the others are cheated", "held_out/"),
-    Chart("Deviation within groups", "in the mean over groups; 0: nothing to learn from", "reward/", "/group_std"),
+    Chart("Rewards", "mean score of a step's videos", "reward/", own_range=True),
+    Chart(
+        "Held-out rewards", "scored and never optimised: where they fall, the others are cheated", "held_out/", "", True
+    ),
+    Chart(
+        "Deviation within groups", "in the mean over groups; 0: nothing to learn from", "reward/", "/group_std", True
+    ),
     Chart("Failed scores", "per step", "reward/", "/failed"),
     Chart("Failed scores of held-out rewards", "per step", "held_out/", "/failed"),
     Chart("Meters of hacking", "change of the videos against the first steps, as a part", "meter/", "_change"),
@@ -117,32 +123,41 @@ def _section(chart: Chart, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"<section><h2>{html.escape(chart.title)}</h2><p class='note'>{html.escape(chart.meaning)}</p>"
-        f"<figure>{drawn(series)}</figure></section>"
+        f"<figure>{drawn(series, own_range=chart.own_range)}</figure></section>"
     )
 
 
-def drawn(series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Return curves as SVG, each with its name and last value. series: (step, value) by name."""
+def drawn(series: Mapping[str, Sequence[tuple[int, float]]], *, own_range: bool = False) -> str:
+    """Return curves as SVG, each with its name, first and last value.
+
+    Args:
+        series: (step, value) by name.
+        own_range: each fills the height, and the axis has no numbers.
+    """
     every = [point for points in series.values() for point in points]
     first, last = min(x for x, _ in every), max(x for x, _ in every)
     low, high = min(y for _, y in every), max(y for _, y in every)
-    span_x, span_y = (last - first) or 1, (high - low) or abs(high) or 1
 
-    def at(x: float, y: float) -> str:
-        return f"{MARGIN + (x - first) / span_x * WIDTH:.1f} {10 + (high - y) / span_y * HEIGHT:.1f}"
+    def way(points: Sequence[tuple[int, float]], bottom: float, top: float) -> str:
+        across, up = (last - first) or 1, (top - bottom) or abs(top) or 1
+        places = (f"{MARGIN + (x - first) / across * WIDTH:.1f} {10 + (top - y) / up * HEIGHT:.1f}" for x, y in points)
+        return "M" + " L".join(places)
 
     below = HEIGHT + 30
     parts = [
-        f"<text x='4' y='16'>{high:.4g}</text>", f"<text x='4' y='{HEIGHT + 12}'>{low:.4g}</text>",
         f"<text x='{MARGIN}' y='{below}'>step {first}</text>",
         f"<text x='{MARGIN + WIDTH}' y='{below}' text-anchor='end'>{last}</text>",
-    ]  # fmt: skip
+    ]
+    if not own_range:
+        parts += [f"<text x='4' y='16'>{high:.4g}</text>", f"<text x='4' y='{HEIGHT + 12}'>{low:.4g}</text>"]
     for i, (name, points) in enumerate(series.items()):
         colour = f"hsl({(28 + 137 * i) % 360} 62% 48%)"
+        values = [y for _, y in points]
+        ends = (min(values), max(values)) if own_range else (low, high)
         for line, width, opacity in ((points, 1, 0.35), (_smooth(points), 2, 1)):
-            path = "M" + " L".join(at(x, y) for x, y in line)
+            path = way(line, *ends)
             parts.append(f"<path d='{path}' stroke='{colour}' stroke-width='{width}' stroke-opacity='{opacity}'/>")
-        label = f"{html.escape(name)} {points[-1][1]:.4g}"
+        label = f"{html.escape(name)} {values[0]:.4g} → {values[-1]:.4g}"
         row, column = divmod(i, 3)
         parts.append(
             f"<text x='{MARGIN + column * 190}' y='{below + 18 + 15 * row}' style='fill:{colour}'>{label}</text>"

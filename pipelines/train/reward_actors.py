@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reelwright.errors import ReelError, first_line
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools
-from reelwright.training.errors import TrainError
+from reelwright.training.errors import StoppedByRule, TrainError
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rl.config import RolloutConfig
@@ -78,11 +78,20 @@ def actors(
     with ExitStack() as stack:
         name = _agreed(world, lambda: _start(settings, world, stack, say))
         scorer = _agreed_join(name, settings, world, stack)
-        yield scorer
-        scorer.let_go()
-        if not world.is_first:
-            stack.close()
-        world.barrier()  # the first rank may end the cluster
+        try:
+            yield scorer
+        except StoppedByRule:  # on every rank, which leave as they do at a run's end
+            _leave(scorer, world, stack)
+            raise
+        _leave(scorer, world, stack)
+
+
+def _leave(scorer: ActorScorer, world: World, stack: ExitStack) -> None:
+    """Leave the cluster, the first rank last: it may end the cluster."""
+    scorer.let_go()
+    if not world.is_first:
+        stack.close()
+    world.barrier()
 
 
 class ActorScorer:

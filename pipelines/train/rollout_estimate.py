@@ -32,9 +32,8 @@ def rollout_lines(recipe: TrainRecipe, *, gpus: int, peak: Peak, mfu: float) -> 
     yield from _rewards(recipe, objective)
     counts = sorted({gpus, *ALWAYS} if gpus > 1 else {*ALWAYS})
     yield f"update        by videos of one size, at {mfu:.0%} MFU; the time of rewards is not in it"
-    yield f"  {'':16}{'prompts':>8}{'videos':>8}{'passes':>9}{'PFLOPs':>10}  of which" + "".join(
-        f"{f'{n} GPUs':>12}" for n in counts
-    )
+    times = "".join(f"{f'{n} GPUs':>13}" for n in counts)
+    yield f"  {'':16}{'prompts':>8}{'videos':>8}{'passes':>9}{'PFLOPs':>10}{times}  of which"
     for each in plans:
         yield _row(each, counts, peak, mfu)
     yield from _room(plan, counts, peak, mfu)
@@ -57,11 +56,12 @@ def _processes(count: int) -> str:
 def _row(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> str:
     total = sum(plan.flops.values())
     shares = ", ".join(f"{name} {flops / total:.0%}" for name, flops in plan.flops.items() if flops)
-    times = "".join(f"{sum(plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n).values()):>10,.1f} s" for n in counts)
+    seconds = (sum(plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n).values()) for n in counts)
+    times = "".join(f"{_number(one):>11} s" for one in seconds)
+    size = f"{_number(total / 1e15):>10}"
     return (
-        f"  {plan.bucket.key:<16}{plan.prompts:>8,}{plan.videos:>8,}{plan.passes:>9,.0f}{total / 1e15:>10,.1f}"
-        f"  {shares}{times}"
-    )
+        f"  {plan.bucket.key:<16}{plan.prompts:>8,}{plan.videos:>8,}{plan.passes:>9,.0f}{size}{times}  {shares}"
+    )  # fmt: skip
 
 
 def _room(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> Iterator[str]:
@@ -70,9 +70,12 @@ def _room(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> Itera
         made = plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n)["rollouts"]
         yield (
             f"rewards       of {plan.bucket.key} on {n} GPUs are not waited for where one video takes a reward's "
-            f"processes together less than {made / plan.videos:,.2f} s"
+            f"processes together less than {_number(made / plan.videos, 2)} s"
         )
-    yield (
-        f"videos        {plan.video_bytes * plan.videos / GIB:,.1f} GiB of frames per update, in the ranks' memory and "
-        "Ray's object store"
-    )
+    frames = _number(plan.video_bytes * plan.videos / GIB)
+    yield f"videos        {frames} GiB of frames per update, in the ranks' memory and Ray's object store"
+
+
+def _number(value: float, digits: int = 1) -> str:
+    """Return a number with so many digits after the point, or two that count where it is small."""
+    return f"{value:,.{digits}f}" if value >= 1 or not value else f"{value:.2g}"

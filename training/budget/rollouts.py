@@ -10,7 +10,6 @@ from reelwright.training.budget.memory import batch_size
 from reelwright.training.budget.throughput import step_flops
 from reelwright.training.data.buckets import Bucket, buckets_of
 from reelwright.training.recipe import TrainRecipe
-from reelwright.training.rl.config import RolloutConfig
 
 DECODER_FLOPS_PER_PX = 8.5e6
 """Of Wan 2.1's decoder per pixel of a decoded frame: counted on diffusers' AutoencoderKLWan over 33 frames (8.51e6)."""
@@ -45,8 +44,8 @@ class RolloutPlan:
 
 def plan_rollouts(recipe: TrainRecipe, bucket: Bucket) -> RolloutPlan | None:
     """Plan an update of a recipe whose videos are all of one bucket; None where its objective makes no videos."""
-    objective = recipe.objective
-    if not isinstance(objective, RolloutConfig):
+    made = recipe.objective.videos_made
+    if made is None:
         return None
     patch, micros = recipe.model.patch_size, recipe.data.batches_per_step
     batch = batch_size(bucket, recipe.data, recipe.model)
@@ -59,17 +58,16 @@ def plan_rollouts(recipe: TrainRecipe, bucket: Bucket) -> RolloutPlan | None:
         attention=recipe.attention,
     )  # fmt: skip
     prompts = batch * micros
-    videos, passes = prompts * objective.group, prompts * objective.guided_passes * objective.rollout_calls
-    beside = prompts * objective.passes.forward - passes
+    videos, passes = prompts * made.group, prompts * made.guided_passes * made.calls
+    also = recipe.objective.passes
     pixels = bucket.frames * bucket.height * bucket.width
     flops = {
         "rollouts": passes * one,
         "decoding": videos * pixels * DECODER_FLOPS_PER_PX if recipe.codec.kind == "wan" else 0.0,
-        "reference": beside * one,
-        "training": prompts * (1 + objective.passes.trained) * trained,
+        "reference": (prompts * also.forward - passes) * one,
+        "training": prompts * (1 + also.trained) * trained,
     }
-    alone = objective.group * objective.steps
-    return RolloutPlan(bucket, prompts, videos, objective.rollout_calls, alone, passes, flops)
+    return RolloutPlan(bucket, prompts, videos, made.calls, made.alone, passes, flops)
 
 
 def plan_all(recipe: TrainRecipe) -> list[RolloutPlan]:

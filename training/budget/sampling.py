@@ -15,7 +15,6 @@ from reelwright.training.adapters import blocks_to_bf16
 from reelwright.training.budget.live_bytes import LiveBytes
 from reelwright.training.distributed.parallel import autocast
 from reelwright.training.recipe import ComputeConfig, TrainRecipe
-from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.sample_shape import SAMPLE_TILE_PX
 
 FP32, BF16 = 4, 2
@@ -90,12 +89,12 @@ def rollout_bytes(
         whole: bytes of gathered weights while the network runs.
         half: blocks are gathered in bf16.
     """
-    objective = recipe.objective
-    if not isinstance(objective, RolloutConfig):
+    made = recipe.objective.videos_made
+    if made is None:
         return 0
     lasting = sum(size for kind, size in kinds.items() if kind not in GONE) + vae_bytes(recipe)
-    together = batch * objective.group
-    at_once = min(together, objective.videos_at_once or together) * objective.guided_passes
+    together = batch * made.group
+    at_once = min(together, made.at_once or together) * made.guided_passes
     network = _pass(recipe.model, latent, at_once, recipe.text.tokens, recipe.compute, half) / recipe.parallel.context
     kept = LATENT_COPIES * together * recipe.model.in_channels * math.prod(latent) * FP32
     frames, height, width = (latent[0] - 1) * STRIDE[0] + 1, latent[1] * STRIDE[1], latent[2] * STRIDE[2]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, TimestepShift
 from reelwright.training.batch import Task
-from reelwright.training.registry import ObjectiveConfig
+from reelwright.training.registry import ObjectiveConfig, VideosMade
 from reelwright.training.rl.stop_settings import StopSettings
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     def makes_videos(self) -> bool:
         """They are what is learned from."""
         return True
+
+    @property
+    def videos_made(self) -> VideosMade:
+        """A group per prompt."""
+        alone = self.group * self.steps
+        return VideosMade(self.group, self.rollout_calls, alone, self.guided_passes, self.videos_at_once)
 
     @property
     def labels(self) -> tuple[str, ...]:

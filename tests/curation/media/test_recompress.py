@@ -27,6 +27,14 @@ def test_frames_come_back_in_order_and_alike_each_time(codec):
     assert np.abs(worse.astype(int) - FRAMES).mean() > 1.5 * np.abs(found.astype(int) - FRAMES).mean()
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_noise_at_a_low_rate_comes_back_alike_a_hundred_times(codec):
+    rough = np.random.default_rng(0).integers(0, 256, (9, 8, 12, 3), np.uint8)
+    frames = rough.repeat(4, 1).repeat(4, 2)
+    first = recompress(frames, codec=codec, bits_per_pixel=0.2, fps=8)
+    assert all(np.array_equal(first, recompress(frames, codec=codec, bits_per_pixel=0.2, fps=8)) for _ in range(100))
+
+
 def test_odd_sides_are_refused_in_a_sentence():
     with pytest.raises(MediaError, match="do not go through libx264"):
         recompress(FRAMES[:, :47, :63], codec="libx264", bits_per_pixel=1, fps=15)

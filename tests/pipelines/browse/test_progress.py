@@ -57,10 +57,10 @@ def test_a_page_has_each_figure_of_the_log_once(run: Path) -> None:
     assert path == run / "progress.html"
     text = path.read_text()
     assert text.count("<section>") == 6
-    assert "sharp 3<" in text
-    assert "sharp 0.25<" in text
-    assert "eye 0<" in text
-    assert "&lt;b&gt; 1<" in text
+    assert "sharp 1 → 3<" in text
+    assert "sharp 0.25 → 0.25<" in text
+    assert "eye 2 → 0<" in text
+    assert "&lt;b&gt; 1 → 1<" in text
     assert "data:image/png;base64," in text
     shown = {
         name for chart in CHARTS for name in chart.series([{"step": 1, "loss": 1.0, "lossy": 1.0, "val/loss": 2.0}])
@@ -73,6 +73,8 @@ def test_a_curve_goes_from_corner_to_corner() -> None:
     thin = root.find("path")
     assert thin is not None
     assert thin.get("d") == "M46.0 180.0 L326.0 95.0 L606.0 10.0"
+    both = ET.fromstring(drawn({"a": [(1, 0.0), (3, 1.0)], "b": [(1, 50.0), (3, 90.0)]}, own_range=True))
+    assert len({path.get("d") for path in both.findall("path")[::2]}) == 1
     flat = drawn({"a": [(4, 2.0)]})
     assert "nan" not in flat
 

@@ -37,7 +37,7 @@ def test_the_parts_of_an_update_are_the_whole_of_the_plan(kind: str) -> None:
     assert plan is not None
     assert plan.flops["decoding"] == 0  # the stand-in's decoder has no network
     assert math.isclose(sum(plan.flops.values()), whole.flops, rel_tol=1e-6)
-    assert (plan.flops["reference"] > 0) == (kind == "grpo" or plan.flops["reference"] > 0)
+    assert plan.flops["reference"] > 0
     seconds = plan.seconds(mfu=0.5, peak_flops=1e12, ranks=4)
     assert math.isclose(sum(seconds.values()), sum(plan.flops.values()) / 2e12)
 
@@ -56,8 +56,10 @@ def test_the_report_s_table_9_at_full_size() -> None:
     assert "53.5 guided calls per group in place of 64 without sharing" in lines
     assert "held out      aesthetics: 1 process of its own, 8 per call" in lines
     assert "reward        hpsv3_general: 1 process of its own, 1 GPUs each" in lines
-    assert "5,221.6 s     652.7 s" in lines
+    assert "14,466.6    5,221.5 s      652.7 s  rollouts 93%, decoding 1%, reference 2%, training 5%" in lines
     assert "on 64 GPUs are not waited for where one video takes a reward's processes together less than 9.61 s" in lines
+    mini = load(TrainRecipe, ROOT / "configs/train/mini/grpo.yaml")
+    assert " 0.0 s" not in "\n".join(rollout_lines(mini, gpus=1, peak=Peak("", 989.5, ""), mfu=0.35))
     assert not list(rollout_lines(TrainRecipe(), gpus=8, peak=Peak("", 989.5, ""), mfu=0.35))
 
 
@@ -65,7 +67,7 @@ def test_a_rollout_s_memory_is_planned_and_grows_with_what_is_made_at_once() -> 
     def planned(**objective: object) -> int:
         return plan_memory(rolling("base", {"kind": "grpo", **objective}), device="cpu").sampling
 
-    assert planned(group=16) > planned(group=8) > planned(group=8, videos_at_once=2) > 0
+    assert planned(group=8) > planned(group=8, videos_at_once=2) > 0
 
 
 @pytest.mark.exhaustive

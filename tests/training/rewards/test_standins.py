@@ -158,3 +158,79 @@ def test_drift_says_why_it_cannot_be_measured() -> None:
         load("drift", {"late": 0})
     with pytest.raises(ValueError, match=r"colour 0.0 and sharpness 0.0 must be weights"):
         load("drift", {"colour": 0, "sharpness": 0})
+
+
+def lightness(level: int) -> float:
+    """L* of a grey, by the formulas of sRGB (IEC 61966-2-1) and CIE 1976, which OpenCV meets to half a percent."""
+    value = level / 255
+    linear = value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+    return 116 * linear ** (1 / 3) - 16 if linear > (6 / 29) ** 3 else linear * (29 / 3) ** 3
+
+
+def test_drift_counts_just_noticeable_differences_and_the_logarithm_of_sharpness() -> None:
+    greys = plain(*[(level,) * 3 for level in (100, 100, *[30] * 6, *[120] * 2)])  # 2 given, 8 made, 2 of them late
+    step = (lightness(120) - lightness(100)) / 2.3
+    assert scored("drift", greys, given=2) == pytest.approx(-step, rel=0.01)
+    assert scored("drift", greys, given=2, colour=3.0) == pytest.approx(-3 * step, rel=0.01)
+    spread = plain((100,) * 3, (100,) * 3)
+    spread[1, :16], spread[1, 16:] = 80, 120  # means nearly alike, a spread of half the difference
+    half = (lightness(120) - lightness(80)) / 2
+    middle = (lightness(120) + lightness(80)) / 2 - lightness(100)
+    found = scored("drift", spread, given=1, sharpness=0)
+    assert found == pytest.approx(-(half + abs(middle)) / 2.3, rel=0.01)
+    lines = np.zeros((2, 32, 48, 3), np.uint8)
+    lines[1, :, ::2] = 10  # columns of 0 and 10: the Laplacian is +20 and -20 but at the borders
+    assert scored("drift", lines, given=1, colour=0, sharpness=2.0) == pytest.approx(-2 * np.log1p(400), rel=0.02)
+
+
+def test_smoothness_counts_grey_levels_off_what_the_neighbours_foretell() -> None:
+    flash = plain((10,) * 3, (14,) * 3, (10,) * 3)
+    assert scored("smoothness_standin", flash) == pytest.approx(-np.log(1 + 4 / 2))
+    ramp = plain((10,) * 3, (14,) * 3, (18,) * 3, (28,) * 3)
+    assert scored("smoothness_standin", ramp) == pytest.approx(-np.log(1 + (0 + 3) / 2 / 2))
+
+
+def test_speed_is_in_frame_heights_per_second() -> None:
+    from reelwright.training.rewards.pixels.flow import speed
+
+    frames = pan([3.0 * k for k in range(5)])  # of 64 x 96 pixels
+    assert speed(frames, 8.0) == pytest.approx(3 * 8 / 64, rel=0.1)
+    assert speed(frames[:2], 8.0) == pytest.approx(3 * 8 / 64, rel=0.1)
+    assert speed(np.ascontiguousarray(frames.transpose(0, 2, 1, 3)), 8.0) == pytest.approx(3 * 8 / 64, rel=0.1)
+    large = np.stack([cv2.resize(frame, (432, 288), interpolation=cv2.INTER_CUBIC) for frame in frames])
+    assert speed(large, 8.0) == pytest.approx(3 * 8 / 64, rel=0.15)
+    with pytest.raises(ValueError, match="flow needs 2 frames, the video has 1"):
+        speed(frames[:1], 8.0)
+    speed(frames[:, :16, :16], 8.0)
+    moved = 3 * 8 / 64
+    found = scored("caption_attributes_standin", frames, "running")
+    assert found == pytest.approx(moved / (moved + 0.1), rel=0.05)
+
+
+def test_the_frame_half_way_is_half_way() -> None:
+    from reelwright.training.rewards.pixels.flow import greys, halfway
+
+    gray = greys(pan([0.0, 2.0, 4.0]))
+    middle = halfway(gray[0], gray[2])[8:-8, 8:-8]
+    off = np.abs(middle - gray[1][8:-8, 8:-8]).mean()
+    assert off < 0.2 * np.abs(gray[0].astype(float) - gray[1])[8:-8, 8:-8].mean()
+
+
+def test_frames_are_scaled_down_to_their_shorter_side_and_never_up() -> None:
+    from reelwright.training.rewards.pixels.frames import scaled
+
+    frames = pan([0.0, 1.0])
+    assert scaled(frames, 64) is frames
+    assert scaled(frames, 32).shape == (2, 32, 48, 3)
+    assert scaled(frames.transpose(0, 2, 1, 3), 32).shape == (2, 48, 32, 3)
+    assert scaled(frames[:, :, :1], 1).shape == (2, 64, 1, 3)
+
+
+def test_brightness_and_nearness_are_as_documented() -> None:
+    kind = "caption_attributes_standin"
+    assert scored(kind, plain((102,) * 3), "bright") == pytest.approx(102 / 255)
+    assert scored(kind, plain((102,) * 3), "dark") == pytest.approx(1 - 102 / 255)
+    away = lightness(245) - lightness(100)
+    assert scored(kind, plain((100,) * 3), "a white wall") == pytest.approx(np.exp(-away / 50), rel=0.01)
+    both = (scored(kind, plain(RED), "red") + 1 - RED[0] / 765 - RED[1] / 765 - RED[2] / 765) / 2
+    assert scored(kind, plain(RED), "red in the dark") == pytest.approx(both)
