@@ -1,7 +1,7 @@
 """Refinement: its tables for any input, or how much a small network gains on real footage.
 
     python -m benchmarks.refine --table [--frames 93] [--size 832x480] [--condition 13] [--spatial-only] [--to 720p]
-    python -m benchmarks.refine [../shared/corpus] [--steps 900] [--seeds 3] [--sheet refine.png] [--keep FOLDER]
+    python -m benchmarks.refine [../shared/corpus] [--steps 300] [--seeds 3] [--sheet refine.png] [--keep FOLDER]
 
 With `--table`: size, padding, noise levels and up-sampler positions of one refinement, as the published sampler has
 them; `--multiple 1` without copies for whole blocks of latent frames, `--timing exact` without the stretch of time.
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threshold", default=0.5, type=float)
     parser.add_argument("--multiple", default=4, type=int, help="of latent frames; 4 as published, 1 without copies")
     parser.add_argument("--timing", default="published", choices=["published", "exact"])
-    parser.add_argument("--steps", default=900, type=int, help="of training")
+    parser.add_argument("--steps", default=300, type=int, help="of training")
     parser.add_argument("--seeds", default=3, type=int, choices=[1, 2, 3, 4, 5])
     parser.add_argument("--sheet", default=Path("refine.png"), type=Path)
     parser.add_argument("--keep", type=Path, help="folder for store and runs; default: a temporary one")
