@@ -61,8 +61,7 @@ def generate(
     from reelwright.pipelines.generate.loras import check_network, expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
-    source = find_source(checkpoint)
-    asked = Asked(source, content, shape, sampling, machine, refine)
+    asked = Asked(source := find_source(checkpoint), content, shape, sampling, machine, refine)
     loras, text = weights.loras(checkpoint), weights.text_config()
     check_network(checkpoint, source.recipe, loras, refines=refine.refine is not None)
     finer = refinement_lora(refine.refine, checkpoint) if refine.refine else None
@@ -95,14 +94,18 @@ def generate(
         refine=stage,
     )
     if not output.quiet:
-        parity = PARITY_NOTE if asked_for_parity(sampling, content) else ""
-        notes = [initial.note if initial else "", parity, _shift_note(asked.shifting(loras))]
-        say(*filter(None, [*notes, _summary(source, request, loaded.about)]))
+        notes = _notes(initial, asked.shifting(loras), parity=asked_for_parity(sampling, content))
+        say(*notes, _summary(source, request, loaded.about))
     _run(loaded, request, output.quiet)
 
 
-def _shift_note(lora: Any) -> str:
-    return f"the shift is that of {lora.file}, as it was trained; --shift for another" if lora else ""
+def _notes(initial: Any, shifting: Any, *, parity: bool) -> list[str]:
+    """Return what to know of initial frames, of the LoRA whose shift is sampled by, and of parity."""
+    found = [initial.note] if initial and initial.note else []
+    found += [PARITY_NOTE] if parity else []
+    if shifting:
+        found.append(f"the shift is that of {shifting.file}, as it was trained; --shift for another")
+    return found
 
 
 def _run(loaded: Any, request: "Request", quiet: bool) -> None:
