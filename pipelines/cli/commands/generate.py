@@ -56,7 +56,6 @@ def generate(
     prompts, count = _prompts(content, shape.segments)
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)
-
     from reelwright.pipelines.cli.generate_settings import Asked, second_stage
     from reelwright.pipelines.generate.loras import check_network, expert_settings
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
