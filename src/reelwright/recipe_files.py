@@ -41,14 +41,14 @@ def load(
 
 
 def parse_overrides(pairs: Sequence[str], *, example: str = "clips.max_s=10") -> dict[str, Any]:
-    """`clips.max_s=10` → {"clips.max_s": 10}; values are YAML. Raises RecipeError."""
+    """`clips.max_s=10` → {"clips.max_s": 10}; values are YAML, and nothing is the empty text. Raises RecipeError."""
     out = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {pair!r} is not KEY=VALUE, for example --set {example}")
         try:
-            out[key] = yaml.safe_load(value)
+            out[key] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {pair!r}: the value is not YAML ({first_line(error)})") from error
     return out

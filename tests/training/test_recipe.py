@@ -75,3 +75,9 @@ def test_a_setting_that_is_null_is_explained():
     with pytest.raises(RecipeError, match=r"'init' is null \(empty\), but it has no such value; leave it out"):
         load_recipe(None, parse_overrides(["init=null"]))
     assert load_recipe(None, parse_overrides(["lora=null"])).lora is None
+
+
+def test_a_setting_without_a_value_is_the_empty_text(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("init: runs/stage1\nlog: {wandb: films}\n")
+    recipe = load_recipe(tmp_path / "recipe.yaml", parse_overrides(["init=", "log.wandb="]))
+    assert (recipe.init, recipe.log.wandb) == ("", "")
