@@ -107,16 +107,44 @@ def runtime(default: Any, **more: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Computes(ABC):
-    """The common part of annotators of clips and of sets.
+class Configured(ABC):
+    """The common part of whatever computes values by parameters and models: annotators, and rewards of training.
 
     Parameters are fields: a subclass with some is a frozen dataclass too. A model is a `functools.cached_property`,
-    loaded on first use and left behind when the annotator is pickled. `models` names the loaded models (id and content
+    loaded on first use and left behind when the object is pickled. `models` names the loaded models (id and content
     hash), because the fingerprint must change with it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
+
+    @property
+    def resources(self) -> Resources:
+        """Resources that it occupies. May be a class attribute."""
+        return Resources()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Ids and content hashes of the models and texts that decide its values. May be a class attribute."""
+        return ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that hold the keys it needs: read where a run starts, and set in its own process."""
+        return ()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Name -> value of its fields."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.parameters
+
+
+@dataclass(frozen=True)
+class Computes(Configured):
+    """The common part of annotators of clips and of sets."""
 
     profiles: ClassVar[tuple[str, ...]] = ()
     """Profiles of recipes that it belongs to: "cpu" needs no download and no GPU, "full" asks models as well."""
@@ -138,26 +166,6 @@ class Computes(ABC):
     def needs(self) -> Need | tuple[Need, ...]:
         """The inputs of `__call__`, one positional argument per need. May be a class attribute."""
 
-    @property
-    def resources(self) -> Resources:
-        """Resources that it occupies. May be a class attribute."""
-        return Resources()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Ids and content hashes of the models that decide its values. May be a class attribute."""
-        return ()
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Environment variables that hold the keys it needs: read where a run starts, and set in its own process."""
-        return ()
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Name -> value of its fields."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything that decides a value, the same on every machine."""
@@ -169,9 +177,6 @@ class Computes(ABC):
             "models": self.models,
         }
         return _digest(json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.parameters
 
 
 class Annotator(Computes):

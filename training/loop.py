@@ -269,7 +269,7 @@ class Trainer(Generic[B]):
             **own,
         }
         self.losses = []
-        shown = {n: value for n, value in own.items() if "/" not in n or (_is_reward(n) and math.isfinite(value))}
+        shown = {n: value for n, value in own.items() if self.recipe.objective.shows(n, value)}
         self.log.write(self.state.step, values, line=_line(self.state.step, self.recipe.steps, values, shown))
 
     def _validate(self) -> None:
@@ -331,12 +331,6 @@ def micro_batches(recipe: TrainRecipe, world: World) -> int:
     return per_rank
 
 
-def _is_reward(name: str) -> bool:
-    """Whether a figure is the mean of a reward, `reward/LABEL` or `held_out/LABEL`."""
-    kind, _, label = name.partition("/")
-    return kind in ("reward", "held_out") and "/" not in label
-
-
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -345,8 +339,9 @@ def _line(step: int, steps: int, values: Mapping[str, float], shown: Mapping[str
     mfu = f"  MFU {values['mfu']:.1%}" if "mfu" in values else ""
     skipped = f"  {values['skipped']:.0f} skipped" if values["skipped"] else ""
     more = "".join(f"  {name} {value:.4g}" for name, value in shown.items())
+    loss = f"{values['loss']:{'.4f' if abs(values['loss']) >= 1e-3 else '.2e'}}"  # a policy's is near 0
     return (
-        f"step {step}/{steps}  loss {values['loss']:.4f}{more}  norm {values['grad_norm']:.3g}  lr {values['lr']:.2g}  "
+        f"step {step}/{steps}  loss {loss}{more}  norm {values['grad_norm']:.3g}  lr {values['lr']:.2g}  "
         f"{values['clips_per_s']:.2f} clips/s  {values['tokens_per_s']:,.0f} tokens/s  "
         f"data {values['data_wait_share']:.1%}{mfu}{skipped}"
     )

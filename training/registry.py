@@ -7,11 +7,13 @@ the objective. It lies in `training/objectives`, or in a package with an entry p
 
 import pkgutil
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from reelwright.model.config import Part
@@ -99,6 +101,19 @@ class ObjectiveConfig(Part):
     def makes_videos(self) -> bool:
         """Whether it makes videos of the batches' prompts and has them scored: batches then tell their captions."""
         return False
+
+    def shows(self, figure: str, value: float) -> bool:
+        """Whether a figure of `Objective.metrics` stands in the line of a step; all of them are in the log."""
+        return "/" not in figure
+
+    def refuse_changed(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise TrainError where a run that goes on would learn from something else than it did.
+
+        Args:
+            saved: checkpoint.json.
+            now: what the run would write into it today.
+            checkpoint: for messages.
+        """
 
     def origins(self) -> dict[str, Any]:
         """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long."""

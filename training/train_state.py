@@ -101,16 +101,7 @@ class TrainState(Generic[B]):
                 f"{latest} is of another recipe or snapshot, or of a version that drew samples in another order; give "
                 "this run another folder (--out)"
             )
-        if changed := _changed_rewards(saved, self.metadata):
-            raise TrainError(
-                f"{latest} learned from {', '.join(changed)} of other files or another version than there are now; put "
-                "them back, or give this run another folder (--out)"
-            )
-        if (before := saved.get("prompts")) and before["sha256"] != self.metadata["prompts"]["sha256"]:
-            raise TrainError(
-                f"{before['file']} has other prompts than {latest} learned from; put them back, or give this run "
-                "another folder (--out)"
-            )
+        self.recipe.objective.refuse_changed(saved, self.metadata, latest)
         checkpoints.load_tensors(latest, self.tensors())
         self.step = self.saved_at = saved["step"]
         self.guard.load(saved["guard"])
@@ -133,12 +124,6 @@ class TrainState(Generic[B]):
             self.ema = Ema(self.parameters, self.recipe.optim.ema)
         self.step = step
         return f"resuming from step {self.step} of {resume_from}, by this run's recipe"
-
-
-def _changed_rewards(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the rewards that are not what they were, though the recipe is the same."""
-    before, here = saved.get("rewards", {}), now.get("rewards", {})
-    return [label for label, one in before.items() if here.get(label, one)["fingerprint"] != one["fingerprint"]]
 
 
 def _made_from(metadata: Mapping[str, Any]) -> tuple[str, str, int | None]:

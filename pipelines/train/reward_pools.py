@@ -74,12 +74,6 @@ class RewardPools:
         """Score videos by one reward. videos: references to each."""
         return await self.pools[label].score(list(videos))
 
-    async def whoami(self) -> str:
-        """Return the name that others find it by."""
-        import ray
-
-        return ray.get_runtime_context().get_actor_name() or ""
-
     async def figures(self) -> dict[str, float]:
         """Return what was counted since the last call, as `Scorer.figures` names it."""
         out = {"busy_s": 0.0, "idle_s": 0.0, "restarts": 0.0}

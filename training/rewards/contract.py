@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from reelwright.annotate.contract import Resources, deciding
+from reelwright.annotate.contract import Configured, deciding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,35 +42,8 @@ Score = float | Unscored
 
 
 @dataclass(frozen=True)
-class Reward(ABC):
-    """A reward. Larger is better.
-
-    Parameters are fields: a subclass with some is a frozen dataclass too. A model is a `functools.cached_property`,
-    loaded on first use and left behind when the reward travels to another process.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[int]
-
-    @property
-    def resources(self) -> Resources:
-        """Resources that one process of it occupies; `batch`: videos per call. May be a class attribute."""
-        return Resources()
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Ids and content hashes of the models and texts that decide its numbers. May be a class attribute."""
-        return ()
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Environment variables that hold the keys it needs: read where a run starts, and set in its own process."""
-        return ()
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Name -> value of its fields."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+class Reward(Configured):
+    """A reward. Larger is better. `resources` are those of one process of it, `batch` its videos per call."""
 
     @property
     def deciding(self) -> dict[str, Any]:
@@ -104,6 +77,3 @@ class Reward(ABC):
 
         An exception is the failure of all of them.
         """
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.parameters

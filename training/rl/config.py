@@ -1,6 +1,8 @@
 """Settings that objectives on rollouts share: groups, critical step, rewards and their weights."""
 
 import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -8,6 +10,7 @@ from pydantic import Field, model_validator
 
 from reelwright.model.config import Part, TimestepShift
 from reelwright.training.batch import Task
+from reelwright.training.errors import TrainError
 from reelwright.training.registry import ObjectiveConfig, VideosMade
 from reelwright.training.rl.stop_settings import StopSettings
 
@@ -108,6 +111,27 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         for label, one in told.items():
             one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else "held out"
         return {"rewards": told} | self._prompts_origin()
+
+    def refuse_changed(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise TrainError where rewards or prompts are not what they were, though the recipe is the same."""
+        before, here = saved.get("rewards", {}), now.get("rewards", {})
+        changed = [label for label, one in before.items() if here.get(label, one)["fingerprint"] != one["fingerprint"]]
+        if changed:
+            raise TrainError(
+                f"{checkpoint} learned from {', '.join(changed)} of other files or another version than there are now; "
+                "put them back, or give this run another folder (--out)"
+            )
+        if (prompts := saved.get("prompts")) and prompts["sha256"] != now["prompts"]["sha256"]:
+            raise TrainError(
+                f"{prompts['file']} has other prompts than {checkpoint} learned from; put them back, or give this run "
+                "another folder (--out)"
+            )
+
+    def shows(self, figure: str, value: float) -> bool:
+        """Whether a figure stands in the line of a step: a reward's mean does, `reward/LABEL` or `held_out/LABEL`."""
+        kind, _, label = figure.partition("/")
+        is_mean = kind in ("reward", "held_out") and "/" not in label
+        return super().shows(figure, value) or (is_mean and math.isfinite(value))
 
     def _prompts_origin(self) -> dict[str, Any]:
         if not self.prompts:
