@@ -158,11 +158,8 @@ def drawn(series: Mapping[str, Sequence[tuple[int, float]]], *, own_range: bool 
             path = way(line, *ends)
             parts.append(f"<path d='{path}' stroke='{colour}' stroke-width='{width}' stroke-opacity='{opacity}'/>")
         label = f"{html.escape(name)} {values[0]:.4g} → {values[-1]:.4g}"
-        row, column = divmod(i, 3)
-        parts.append(
-            f"<text x='{MARGIN + column * 190}' y='{below + 18 + 15 * row}' style='fill:{colour}'>{label}</text>"
-        )
-    height = below + 10 + 15 * math.ceil(len(series) / 3) + 8
+        parts.append(f"<text x='{MARGIN}' y='{below + 18 + 15 * i}' style='fill:{colour}'>{label}</text>")
+    height = below + 18 + 15 * len(series)
     return f"<svg viewBox='0 0 {MARGIN + WIDTH + 14} {height}' role='img'>{''.join(parts)}</svg>"
 
 
