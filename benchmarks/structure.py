@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ORDER = {"curation": 1, "kernels": 1, "annotate": 2, "model": 2, "training": 3, "pipelines": 4}
+ORDER = {"curation": 1, "kernels": 1, "annotate": 2, "model": 2, "training": 3, "evaluation": 4, "pipelines": 5}
 LINES, PARAMETERS, FILE_LINES = 60, 7, 400
 SAME_NAMES = ("train.py", "run.py", "errors.py", "balance.py")
 

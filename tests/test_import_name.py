@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-PACKAGES = ["curation", "annotate", "model", "kernels", "training", "pipelines"]
+PACKAGES = ["curation", "annotate", "model", "kernels", "training", "evaluation", "pipelines"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -12,7 +12,7 @@ from reelwright.curation.extras import ELSEWHERE, OF_PROTOCOL, install_command, 
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SOURCES = [p for name in ("curation", "annotate", "model", "kernels", "training", "pipelines") for p in
+SOURCES = [p for name in ("curation", "annotate", "model", "kernels", "training", "evaluation", "pipelines") for p in
            (ROOT / name).rglob("*.py")]  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from reelwright.curation.store.schema import MARKER, Table, field, register, tab
 
 
 @pytest.fixture
-def ratings() -> Iterator[Table]:
+def opinions() -> Iterator[Table]:
     table = register(
         Table(
-            "ratings",
+            "opinions",
             lambda: [
                 field("clip_id", pa.string(), "the clip: clips.clip_id", computed_by="people"),
                 field("stars", pa.int32(), "how good it is", unit="star", computed_by="people"),
@@ -27,33 +27,33 @@ def ratings() -> Iterator[Table]:
         )
     )
     yield table
-    del schema._registered["ratings"]
+    del schema._registered["opinions"]
 
 
-def test_a_table_from_outside_is_one_entry(store: Store, ratings: Table) -> None:
+def test_a_table_from_outside_is_one_entry(store: Store, opinions: Table) -> None:
     """`store` was made before: as an older store, it gets the table when it is first asked for."""
-    store.append("ratings", [{"clip_id": "a", "stars": 3}, {"clip_id": "b", "stars": 5}])
-    assert store.merge("ratings", pa.table({"clip_id": ["a"], "stars": pa.array([4], pa.int32())}), on="clip_id") == 1
-    assert store.sql("select clip_id from ratings where stars > 4").to_pylist() == [{"clip_id": "b"}]
-    assert sql_untrusted(store, "select count(*) as n from ratings").rows.to_pylist() == [{"n": 2}]
-    assert {c.name: c.unit for c in store.describe("ratings")} == {"clip_id": "", "stars": "star"}
-    assert {t.name: t.rows for t in store.tables()}["ratings"] == 2
-    assert "ratings" in {report.table for report in store.cleanup(timedelta(0))}
+    store.append("opinions", [{"clip_id": "a", "stars": 3}, {"clip_id": "b", "stars": 5}])
+    assert store.merge("opinions", pa.table({"clip_id": ["a"], "stars": pa.array([4], pa.int32())}), on="clip_id") == 1
+    assert store.sql("select clip_id from opinions where stars > 4").to_pylist() == [{"clip_id": "b"}]
+    assert sql_untrusted(store, "select count(*) as n from opinions").rows.to_pylist() == [{"n": 2}]
+    assert {c.name: c.unit for c in store.describe("opinions")} == {"clip_id": "", "stars": "star"}
+    assert {t.name: t.rows for t in store.tables()}["opinions"] == 2
+    assert "opinions" in {report.table for report in store.cleanup(timedelta(0))}
     with pytest.raises(StoreError, match="rating"):
         store.read("ratngs")
     with pytest.raises(StoreError, match="clip_id"):
-        store.append("ratings", [{"stars": 1}])
+        store.append("opinions", [{"stars": 1}])
 
 
-def test_a_new_store_has_it_too_and_the_marker_last(tmp_path, ratings: Table) -> None:
+def test_a_new_store_has_it_too_and_the_marker_last(tmp_path, opinions: Table) -> None:
     assert list(tables())[-1] == MARKER
     store = Store.open(tmp_path / "new", create=True)
-    assert store.count("ratings") == 0
+    assert store.count("opinions") == 0
 
 
-def test_two_tables_of_one_name_are_refused(ratings: Table) -> None:
-    with pytest.raises(ValueError, match="two tables are called 'ratings'"):
-        register(Table("ratings", list))
+def test_two_tables_of_one_name_are_refused(opinions: Table) -> None:
+    with pytest.raises(ValueError, match="two tables are called 'opinions'"):
+        register(Table("opinions", list))
 
 
 def test_a_file_among_the_tables_is_a_table(tmp_path) -> None:
