@@ -121,4 +121,6 @@ def signed(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """Format a share: 12 %."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+    if value is None or math.isnan(value):
+        return "–"
+    return "below 1 %" if 0 < value < 0.01 else f"{100 * value:.0f} %"
