@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 from reelwright.annotate import registry as annotators
 from reelwright.annotate.contract import Annotator, refuse_shared_columns, stored_needs
@@ -26,17 +27,18 @@ def built_in() -> Mapping[str, str]:
     return {f.name: f"reelwright.evaluation.measures.{f.name}" for f in files if f.name not in NO_MEASURES}
 
 
-def load(name: str) -> Annotator:
-    """Return the measure, or the annotator of clips, of this name.
+def load(name: str, parameters: Mapping[str, Any] | None = None) -> Annotator:
+    """Return the measure, or the annotator of clips, of this name with these parameters.
 
     Raises:
         EvaluationError: there is none, or it needs more than a video.
     """
     try:
         if name in built_in():
-            found = annotators.class_in("measure", built_in()[name], name, Annotator)()
+            kind = annotators.class_in("measure", built_in()[name], name, Annotator)
+            found = annotators.built("measure", kind, dict(parameters or {}))
         else:
-            found = annotators.load(name)
+            found = annotators.load(name, parameters)
     except ValueError as error:
         raise EvaluationError(f"measure {name}: {error}; measures of generations: {', '.join(defaults())}") from error
     if not isinstance(found, Annotator):
@@ -46,9 +48,13 @@ def load(name: str) -> Annotator:
     return found
 
 
-def load_all(names: Sequence[str]) -> list[Annotator]:
-    """Return measures by name. Raises EvaluationError for one that cannot be used, or two that write one column."""
-    found = [load(name) for name in dict.fromkeys(names)]
+def load_all(measures: Mapping[str, Mapping[str, Any]]) -> list[Annotator]:
+    """Return measures {name: parameters}.
+
+    Raises:
+        EvaluationError: one cannot be used, or two write one column.
+    """
+    found = [load(name, parameters) for name, parameters in measures.items()]
     try:
         refuse_shared_columns(found)
     except ValueError as error:

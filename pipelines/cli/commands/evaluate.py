@@ -11,7 +11,9 @@ from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, opti
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.evaluate.run import Summary
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.evaluate.measures import Measured
+    from reelwright.pipelines.evaluate.run import Options, Summary
 
 
 @option_group
@@ -28,6 +30,11 @@ class StudyOptions:
     seed: Annotated[int, typer.Option(min=0, help="Of each prompt's first video; the next has the next one.")] = 0
     negative: Annotated[str | None, typer.Option(help="What guidance avoids; as for reel generate.")] = None
     limit: Annotated[int | None, typer.Option(min=1, help="Make at most so many videos now.")] = None
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", help="A measure or an annotator of clips; repeatable.  [default: those of every one]"),
+    ] = None
+    no_measures: Annotated[bool, typer.Option("--no-measures", help="Make videos alone.")] = False
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU.")] = None
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: this machine.")] = None
@@ -55,27 +62,57 @@ def evaluate(
     Run it again at any time: only missing videos are made. A model can be added to an evaluation later. --lora goes to
     all models, --lora NAME=LORA to one.
     """
-    if not models:
-        raise UserError("no model was named; give runs, such as: reel evaluate base=runs/a tuned=runs/b --prompts ours")
-    if study.prompts is None:
-        raise UserError("no prompts were named; add --prompts ours, or a file")
     from reelwright.curation.store import Store
-    from reelwright.evaluation.suites.files import load_suite
-    from reelwright.pipelines.cli.evaluate_settings import models_of
     from reelwright.pipelines.evaluate.run import Options
-    from reelwright.pipelines.evaluate.run import evaluate as run
 
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)
-    suite = load_suite(study.prompts)
-    found = models_of(models, suite, shape, sampling, weights, machine, study.negative)
     interrupts.leaves(interrupts.COMMITTED)
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
     options = Options(**{key: getattr(study, key) for key in kept})
-    say(summary_text(run(opened, suite, found, options), store))
+    if models:
+        found = _generate(opened, models, study, options, (shape, sampling, weights, machine))
+    else:
+        found = _existing(opened, study.name)
+    if not study.no_measures:
+        from reelwright.pipelines.evaluate.measures import measure
+
+        say(measured_text(measure(opened, found, study.measures or [], options)))
 
 
-def summary_text(s: "Summary", store: str) -> str:
+def _generate(
+    store: "Store",
+    models: list[str],
+    study: StudyOptions,
+    options: "Options",
+    how: tuple[ShapeOptions, SamplingOptions, WeightOptions, MachineOptions],
+) -> str:
+    """Make the videos; return the evaluation's id."""
+    if study.prompts is None:
+        raise UserError("no prompts were named; add --prompts ours, or a file")
+    from reelwright.evaluation.suites.files import load_suite
+    from reelwright.pipelines.cli.evaluate_settings import models_of
+    from reelwright.pipelines.evaluate.run import evaluate as run
+
+    suite = load_suite(study.prompts)
+    made = run(store, suite, models_of(models, suite, *how, study.negative), options)
+    say(summary_text(made))
+    return made.evaluation_id
+
+
+def _existing(store: "Store", name: str) -> str:
+    """Return the id of an evaluation by its name, or of the only one."""
+    known = {row["name"]: row["evaluation_id"] for row in store.read("evaluations", ["name", "evaluation_id"]).to_pylist()}
+    if not known:
+        raise UserError("no model was named; give runs, such as: reel evaluate base=runs/a tuned=runs/b --prompts ours")
+    if not name and len(known) == 1:
+        [name] = known
+    if name not in known:
+        raise UserError(f"--name {name or '(none)'} names no evaluation; there are: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def summary_text(s: "Summary") -> str:
     """Return counts that add up, by model too, and the next command."""
     lines = [f"evaluation {s.name} ({s.evaluation_id})", *s.notes]
     lines.append(
@@ -91,4 +128,13 @@ def summary_text(s: "Summary", store: str) -> str:
         lines.append("failed ones stay in the denominator; --retry-failed tries them again")
     if s.left:
         lines.append("the same command makes what is left")
+    return "\n".join(lines)
+
+
+def measured_text(m: "Measured") -> str:
+    """Return counts by measure, and the reasons for failures."""
+    lines = [*m.notes, f"measures of {m.wanted:,} videos:"]
+    for name in sorted({*m.made, *m.current, *m.failed}):
+        why = f" ({m.why[name]})" if name in m.why else ""
+        lines.append(f"  {name}: {m.made[name]:,} made, {m.current[name]:,} there before, {m.failed[name]:,} null{why}")
     return "\n".join(lines)

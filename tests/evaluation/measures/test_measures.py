@@ -108,7 +108,7 @@ def test_annotators_of_clips_are_measures(video) -> None:
 
 
 def test_all_measures_fit_together_and_differ_in_fingerprint() -> None:
-    found = load_all(defaults())
+    found = load_all({name: {} for name in defaults()})
     assert len({one.fingerprint for one in found}) == len(found)
     with pytest.raises(EvaluationError, match="flickr"):
         load("flickr")
