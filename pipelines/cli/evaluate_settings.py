@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelwright.errors import UserError
-from reelwright.pipelines.cli.generate_options import (
-    ContentOptions,
-    MachineOptions,
-    RefineOptions,
-    SamplingOptions,
-    ShapeOptions,
-    WeightOptions,
-)
+from reelwright.pipelines.cli.generate_options import ContentOptions, RefineOptions, ShapeOptions
 from reelwright.pipelines.cli.generate_settings import Asked
 
 if TYPE_CHECKING:
     from reelwright.evaluation.suites.suite import Suite
     from reelwright.model.sampling.settings import Settings
+    from reelwright.pipelines.cli.evaluate_steps import Sampled
     from reelwright.pipelines.evaluate.models import Model
     from reelwright.pipelines.generate.run import Source
 
 
-def models_of(
-    runs: Sequence[str],
-    suite: Suite,
-    shape: ShapeOptions,
-    sampling: SamplingOptions,
-    weights: WeightOptions,
-    machine: MachineOptions,
-    negative: str | None,
-) -> list[Model]:
+def models_of(runs: Sequence[str], suite: Suite, how: Sampled) -> list[Model]:
     """Return the models that are named, with the size and length of the first one's training, unless given.
 
     Raises:
@@ -43,28 +29,19 @@ def models_of(
     from reelwright.pipelines.generate.run import find_source
 
     named = named_paths(runs)
-    loras = _loras(weights.lora or [], [name for name, _ in named])
+    loras = _loras(how.weights.lora or [], [name for name, _ in named])
     sources = [find_source(path) for _, path in named]
-    shape = _shared(shape, sources[0], sampling, machine)
+    how = replace(how, shape=_shared(how, sources[0]))
     made = []
     for (name, path), source in zip(named, sources, strict=True):
-        own = replace(weights, lora=[*loras.get("", []), *loras.get(name, [])] or None)
-        made.append(_model(name, path, source, suite, _Given(shape, sampling, own, machine, negative)))
+        own = replace(how.weights, lora=[*loras.get("", []), *loras.get(name, [])] or None)
+        made.append(_model(name, path, source, suite, replace(how, weights=own)))
     return made
 
 
-@dataclass(frozen=True)
-class _Given:
-    """The options of a model."""
-
-    shape: ShapeOptions
-    sampling: SamplingOptions
-    weights: WeightOptions
-    machine: MachineOptions
-    negative: str | None
-
-
-def _model(name: str, path: Path, source: Source, suite: Suite, given: _Given) -> Model:
+def _model(name: str, path: Path, source: Source, suite: Suite, given: Sampled) -> Model:
+    from reelwright.evaluation.judging.contamination import learned_from
+    from reelwright.model.weights.about import read_note
     from reelwright.pipelines.evaluate.models import Model, default_name, fingerprint
     from reelwright.pipelines.generate.loras import check_network
     from reelwright.pipelines.generate.run import LoadOptions
@@ -95,20 +72,24 @@ def _model(name: str, path: Path, source: Source, suite: Suite, given: _Given) -
         tile=given.machine.tile,
         vae_dtype="bf16" if given.sampling.published and dtype == "bf16" else None,
     )
-    origin = {**source.about, "loras": [lora.about for lora in loras]}
+    notes = [note for where in (source.path, *(lora.file for lora in loras)) if (note := read_note(where))]
+    origin = {
+        **source.about, "loras": [lora.about for lora in loras], "learned_from": learned_from(source.path, notes)
+    }  # fmt: skip
     return Model(
         name or default_name(source), source.path, options, settings, asked.fps, given.shape.segments,
         fingerprint(source, options), origin,
     )  # fmt: skip
 
 
-def _shared(shape: ShapeOptions, first: Source, sampling: SamplingOptions, machine: MachineOptions) -> ShapeOptions:
+def _shared(how: Sampled, first: Source) -> ShapeOptions:
     """Fill in the size, length and rate of the first model, so that all are compared at one."""
     from reelwright.model.sampling.settings import Shape
 
+    shape = how.shape
     if shape.size is not None and shape.width_and_height() is None:
         raise UserError(f"--size {shape.size}: models are compared at one size; write WIDTHxHEIGHT, such as 832x480")
-    asked = Asked(first, ContentOptions(), shape, sampling, machine, RefineOptions())
+    asked = Asked(first, ContentOptions(), shape, how.sampling, how.machine, RefineOptions())
     known = asked.defaults_of_shape()
     width, height = known.get("width", Shape.width), known.get("height", Shape.height)
     frames = shape.frames or known.get("frames", Shape.frames)

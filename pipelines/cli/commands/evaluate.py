@@ -1,19 +1,14 @@
 """`reel evaluate`."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import typer
 
-from reelwright.errors import UserError
-from reelwright.pipelines.cli.app import StoreOption, app, say
+from reelwright.pipelines.cli.app import StoreOption, app
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
 from reelwright.pipelines.runtime import interrupts
-
-if TYPE_CHECKING:
-    from reelwright.curation.store import Store
-    from reelwright.pipelines.evaluate.measures import Measured
-    from reelwright.pipelines.evaluate.run import Options, Summary
 
 
 @option_group
@@ -30,15 +25,34 @@ class StudyOptions:
     seed: Annotated[int, typer.Option(min=0, help="Of each prompt's first video; the next has the next one.")] = 0
     negative: Annotated[str | None, typer.Option(help="What guidance avoids; as for reel generate.")] = None
     limit: Annotated[int | None, typer.Option(min=1, help="Make at most so many videos now.")] = None
-    measures: Annotated[
-        list[str] | None,
-        typer.Option("--measure", help="A measure or an annotator of clips; repeatable.  [default: those of every one]"),
-    ] = None
-    no_measures: Annotated[bool, typer.Option("--no-measures", help="Make videos alone.")] = False
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU, or per CPU.")] = None
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: this machine.")] = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False
+
+
+@option_group
+class JudgingOptions:
+    """What the videos are measured and judged by, and where they go."""
+
+    heading: ClassVar[str] = "Measures, judges and benchmarks"
+
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", help="A measure, or an annotator of clips; repeatable.  [default: the usual ones]"),
+    ] = None
+    no_measures: Annotated[bool, typer.Option("--no-measures", help="Measure nothing.")] = False
+    judge: Annotated[Path | None, typer.Option(help="YAML that names a chat model as judge, or rewards.")] = None
+    allow_trained_rewards: Annotated[
+        bool, typer.Option("--allow-trained-rewards", help="Let a reward judge a model that learned from it.")
+    ] = False
+    export_vbench: Annotated[
+        Path | None, typer.Option(help="Folder to lay the videos out in, as VBench or VBench-2.0 expects them.")
+    ] = None
+    import_vbench: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL=PATH of a benchmark's *_eval_results.json, or a folder of them; repeatable."),
+    ] = None
 
 
 @app.command(
@@ -49,6 +63,7 @@ class StudyOptions:
 def evaluate(
     store: StoreOption,
     study: StudyOptions,
+    judging: JudgingOptions,
     shape: ShapeOptions,
     sampling: SamplingOptions,
     weights: WeightOptions,
@@ -57,12 +72,14 @@ def evaluate(
         list[str] | None, typer.Argument(help="Runs, checkpoints or weights under comparison: PATH or NAME=PATH.")
     ] = None,
 ) -> None:
-    """Evaluate models: generate every prompt of a suite with each, with the same seeds, into the store.
+    """Evaluate models: generate every prompt of a suite with each, with the same seeds, into the store; then measure.
 
-    Run it again at any time: only missing videos are made. A model can be added to an evaluation later. --lora goes to
-    all models, --lora NAME=LORA to one.
+    Run it again at any time: only missing videos, measures and judgements are made. A model can be added to an
+    evaluation later. --lora goes to all models, --lora NAME=LORA to one. Without models, --name names an evaluation
+    that is there.
     """
     from reelwright.curation.store import Store
+    from reelwright.pipelines.cli import evaluate_steps as steps
     from reelwright.pipelines.evaluate.run import Options
 
     Store.open(store)  # a mistake in its name must not make a store
@@ -70,71 +87,18 @@ def evaluate(
     interrupts.leaves(interrupts.COMMITTED)
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
     options = Options(**{key: getattr(study, key) for key in kept})
+    if judging.import_vbench:
+        steps.import_vbench(opened, study.name, judging.import_vbench)
+        return
+    name = study.name
     if models:
-        found = _generate(opened, models, study, options, (shape, sampling, weights, machine))
-    else:
-        found = _existing(opened, study.name)
-    if not study.no_measures:
-        from reelwright.pipelines.evaluate.measures import measure
-
-        say(measured_text(measure(opened, found, study.measures or [], options)))
-
-
-def _generate(
-    store: "Store",
-    models: list[str],
-    study: StudyOptions,
-    options: "Options",
-    how: tuple[ShapeOptions, SamplingOptions, WeightOptions, MachineOptions],
-) -> str:
-    """Make the videos; return the evaluation's id."""
-    if study.prompts is None:
-        raise UserError("no prompts were named; add --prompts ours, or a file")
-    from reelwright.evaluation.suites.files import load_suite
-    from reelwright.pipelines.cli.evaluate_settings import models_of
-    from reelwright.pipelines.evaluate.run import evaluate as run
-
-    suite = load_suite(study.prompts)
-    made = run(store, suite, models_of(models, suite, *how, study.negative), options)
-    say(summary_text(made))
-    return made.evaluation_id
-
-
-def _existing(store: "Store", name: str) -> str:
-    """Return the id of an evaluation by its name, or of the only one."""
-    known = {row["name"]: row["evaluation_id"] for row in store.read("evaluations", ["name", "evaluation_id"]).to_pylist()}
-    if not known:
-        raise UserError("no model was named; give runs, such as: reel evaluate base=runs/a tuned=runs/b --prompts ours")
-    if not name and len(known) == 1:
-        [name] = known
-    if name not in known:
-        raise UserError(f"--name {name or '(none)'} names no evaluation; there are: {', '.join(sorted(known))}")
-    return known[name]
-
-
-def summary_text(s: "Summary") -> str:
-    """Return counts that add up, by model too, and the next command."""
-    lines = [f"evaluation {s.name} ({s.evaluation_id})", *s.notes]
-    lines.append(
-        f"{s.wanted:,} videos = {s.before:,} there before + {s.failed_before:,} failed before + {s.made:,} made"
-        f" + {s.failed:,} failed + {s.left:,} left"
-    )
-    for model, counts in s.by_model.items():
-        why = f": {s.why[model]}" if model in s.why else ""
-        lines.append(f"  {model}: {counts['ok']:,} ok, {counts['failed']:,} failed{why}")
-    if s.made:
-        lines.append(f"{s.seconds:,.0f} s")
-    if s.failed or s.failed_before:
-        lines.append("failed ones stay in the denominator; --retry-failed tries them again")
-    if s.left:
-        lines.append("the same command makes what is left")
-    return "\n".join(lines)
-
-
-def measured_text(m: "Measured") -> str:
-    """Return counts by measure, and the reasons for failures."""
-    lines = [*m.notes, f"measures of {m.wanted:,} videos:"]
-    for name in sorted({*m.made, *m.current, *m.failed}):
-        why = f" ({m.why[name]})" if name in m.why else ""
-        lines.append(f"  {name}: {m.made[name]:,} made, {m.current[name]:,} there before, {m.failed[name]:,} null{why}")
-    return "\n".join(lines)
+        how = steps.Sampled(shape, sampling, weights, machine, study.negative)
+        name = steps.generate(opened, models, study.prompts, how, options)
+    found = steps.existing(opened, name)
+    if judging.export_vbench is not None:
+        steps.export_vbench(opened, found, judging.export_vbench)
+        return
+    if judging.judge is not None:
+        steps.judge(opened, found, judging.judge, options, allow_trained=judging.allow_trained_rewards)
+    if not judging.no_measures and (judging.measures or judging.judge is None):
+        steps.measure(opened, found, judging.measures or [], options)
