@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reelwright.annotate.chat.frame_times import FrameSampling
 from reelwright.recipe_files import load
 
-PLACES = ("store", "out")
+_NAMED_ELSEWHERE = {
+    "base": ("model", "revision"), "data": ("sql", "jsonl", "videos", "workers"), "compute": ("device",),
+}  # fmt: skip
 
 
 class Section(BaseModel):
@@ -94,17 +96,12 @@ class TuneRecipe(Section):
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all settings that decide the weights."""
+        """16 hex digits over all settings that decide the weights; model and data have ids of their own."""
         kept = self.model_dump(mode="json", exclude={"save_every", "log_every", "measured", "merge"})
-        for name in ("workers",):
-            kept["data"].pop(name)
-        kept["compute"].pop("device")
+        for section, names in _NAMED_ELSEWHERE.items():
+            for name in names:
+                kept[section].pop(name)
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
-
-    def refuse_no_data(self) -> None:
-        """Raise ValueError where it names no samples."""
-        if not self.data.sql and not self.data.jsonl:
-            raise ValueError("data names no samples: set data.sql (with --store) or data.jsonl")
 
 
 class CaptionerRecipe(TuneRecipe):

@@ -141,7 +141,7 @@ class Videos:
 
 def generation_bytes(store: Store, generation_id: str) -> bytes:
     """Return the mp4 of a generation: the one place that knows where its bytes lie. Raises StoreError."""
-    ((_, data),) = store.read_media([generation_id])
+    ((_, data),) = store.read_generated([generation_id])
     return data
 
 
