@@ -175,7 +175,7 @@ class Selection:
             codes = pc.fill_null(coded.indices, -1).to_numpy()
         else:
             codes = values.codes if isinstance(values, Words) else np.full(self.columns.count, -1)
-        width, height, length = (self.columns.get(name) for name in ("width", "height", "duration_s"))
+        width, height, length = (self.columns.get(name) for name in ("width", "height", "num_frames"))
         size = width.values * height.values  # type: ignore[union-attr]
         by_id = np.empty(self.columns.count, np.int64)
         by_id[pc.sort_indices(self.columns.ids).to_numpy()] = np.arange(self.columns.count)
