@@ -54,6 +54,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # before the address is printed: whoever opens it at once waits and is not refused
     except (OSError, OverflowError) as error:
         listening.close()
         raise UserError(f"cannot listen at {host}:{port}: {error}; choose another --port, 0 for a free one") from None
