@@ -31,7 +31,7 @@ from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Unscored, Video
 from reelwright.training.rewards.judge import Judge, Judged
 
-VIDEOS_A_CALL = 8
+VIDEOS_A_CALL = 4  # whole videos in memory: half a GB each at 720p
 COMMIT_S = 10.0
 READ_BY = column("read_by", pa.string(), "of a judge: expectation (mean of the digits by their probabilities) or digit")
 JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames and scale")
@@ -220,4 +220,4 @@ def _fields(label: str, one: Reward | None) -> list[pa.Field]:
 def _video(mp4: bytes, row: Mapping[str, Any]) -> Video:
     facts, _ = read(mp4)
     _, (frames,) = read(mp4, [every_frame(min(facts.width, facts.height), "rgb")])
-    return Video(frames, facts.fps, row["prompt"], given=0 if row["task"] == "t2v" else 1)
+    return Video(frames, facts.fps, row["prompt"], given=1 if row["task"] == "i2v" else 0)

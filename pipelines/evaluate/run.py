@@ -186,6 +186,7 @@ def _make(store: Store, models: Sequence[Model], todo: list[Wanted], summary: Su
                 record.stage_seconds = dict(run.seconds)
                 record.stage_bytes = {"generate": run.bytes}
         store.merge_small_files(LOCK)
+        store.index_generated()
     finally:
         summary.seconds = time.monotonic() - began
 

@@ -92,7 +92,7 @@ def evaluate(
         return
     name = study.name
     if models:
-        how = steps.Sampled(shape, sampling, weights, machine, study.negative)
+        how = steps.Sampled(shape, sampling, weights, machine, study.negative, study.address)
         name = steps.generate(opened, models, study.prompts, how, options)
     found = steps.existing(opened, name)
     if judging.export_vbench is not None:
