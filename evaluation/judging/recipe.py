@@ -68,7 +68,7 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
         for label, use in self.rewards.items():
             if not re.fullmatch("[a-z][a-z0-9_]*", label) or label in (self.dimensions or {**ASPECTS, **IMAGE_ASPECT}):
                 raise EvaluationError(
-                    f"rewards.{label} names a column of generations: lower-case letters, digits and _, and no dimension "
+                    f"rewards.{label} names a column of generations: lower-case letters, digits, _, and no dimension "
                     "of the judge"
                 )
             try:
