@@ -27,7 +27,7 @@ def pictures_of_clips(store: Store, query: str, folder: Path) -> list[Picture]:
 
     rows = store.sql(query).to_pylist()
     if not rows or "clip_id" not in rows[0]:
-        raise UserError(f"{query!r} gives no clip_id; such as: select clip_id, caption from clips_full limit 25")
+        raise UserError(f"{query!r} gives no clip_id; such as: select clip_id from clips limit 25")
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     mp4s = store.read_media(row["clip_id"] for row in rows)

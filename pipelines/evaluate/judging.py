@@ -25,7 +25,6 @@ from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.evaluate.run import Options
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
-from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Unscored, Video
@@ -99,7 +98,7 @@ def judge(
         said = json.dumps({name: one.describe() for name, one in {**judges, **rewards}.items()})
         with (
             recorded_run(store, "evaluate", said) as record,
-            cluster(options.address),
+            options.cluster(),
             Progress("judge", quiet=options.quiet) as progress,
         ):
             run.total = sum(map(len, todo.values()))
