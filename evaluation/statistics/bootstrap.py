@@ -99,7 +99,7 @@ def difference_interval(
         resamples: draws of as many prompts.
         level: share of draws inside.
     """
-    both = (counts[:, pair] > 0).all(axis=1)[:, None]
+    both = np.all(counts[:, pair] > 0, axis=1, keepdims=True)
     sums, counts = sums[:, pair] * both, counts[:, pair] * both
     if not both.any():
         return Interval(float("nan"), float("nan"), float("nan"))

@@ -111,8 +111,9 @@ def _is_finite(wins: np.ndarray, ties: np.ndarray) -> np.ndarray:
     costs = np.where(wins > 0, -1.0, np.where(ties > 0, 1.0, np.inf))
     for k in range(wins.shape[-1]):
         costs = np.minimum(costs, costs[:, :, k, None] + costs[:, k, None, :])
-    has_circle = (np.diagonal(costs, axis1=1, axis2=2) < 0).any(axis=1)
-    return _reach(wins, ties).all(axis=(1, 2)) & (has_circle | ~ties.any(axis=(1, 2)))
+    has_circle = np.diagonal(costs, axis1=1, axis2=2).min(axis=1) < 0
+    has_ties = ties.max(axis=(1, 2)) > 0
+    return np.logical_and(_reach(wins, ties).min(axis=(1, 2)), np.logical_or(has_circle, ~has_ties))
 
 
 def fit(wins: np.ndarray, ties: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +130,7 @@ def fit(wins: np.ndarray, ties: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     i, j = np.triu_indices(number, 1)
     counts = np.stack([wins[:, i, j], wins[:, j, i], ties[:, i, j]], axis=-1).astype(float)  # [sets, pairs, 3]
     design = _design(number)
-    has_ties = counts[..., 2].any(axis=1)
+    has_ties = counts[..., 2].max(axis=1) > 0
     ridge = np.where(_is_finite(wins, ties), 0.0, RIDGE)
     beta = np.zeros((sets, number))
     for _ in range(MAX_ITERATIONS):
