@@ -77,20 +77,22 @@ def summary(rows: list[dict]) -> list[str]:
     """Return the table: likeness of each kind before and after, and the change with its interval."""
     found = sum(STARVED in row["weak"] for row in rows)
     others = sum(len(set(row["weak"]) - {STARVED}) for row in rows)
-    worth = [row["effective"] for row in rows]
+    was, became = np.mean([row["effective"] for row in rows], axis=0)
     lines = [
         f"{len(rows)} seeds; {STARVED}, the starved kind, was called weak in {found}; other kinds {others} times",
-        f"effective size, before and after: {np.mean([a for a, _ in worth]):.1f} and {np.mean([b for _, b in worth]):.1f}",
+        f"effective size, before and after: {was:.1f} and {became:.1f}",
         "kind      before   after    change, 95 % interval",
     ]
     for kind in KINDS:
         before, after, change = (_interval(rows, kind, part) for part in ("before", "after", "change"))
-        lines.append(f"{kind:8} {before.value:7.3f} {after.value:7.3f}   {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]")
+        moved = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+        lines.append(f"{kind:8} {before.value:7.3f} {after.value:7.3f}   {moved}")
     return lines
 
 
 def _interval(rows: list[dict], kind: str, part: str) -> Interval:
     """Mean over seeds, prompts and noises; what is drawn is a prompt of a seed."""
+
     def values(name: str) -> np.ndarray:
         return np.concatenate([np.array(row[name][kind]) for row in rows])  # [seeds x prompts, noises]
 

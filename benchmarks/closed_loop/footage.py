@@ -68,7 +68,7 @@ def build(folder: Path, *, each: int, starved: int) -> Store:
         "caption_embedding": flat, "caption_embedding_model": [model.origin] * len(ids),
         "caption_embedding_of": ["source_caption"] * len(ids),
     })  # fmt: skip
-    found, _ = Clusters(k=len({row for row in rows["source_caption"].to_pylist()}))(rows, None)
+    found, _ = Clusters(k=len(set(rows["source_caption"].to_pylist())))(rows, None)  # one per caption
     rows = rows.append_column("cluster_id", found["cluster_id"])
     named, _ = ClusterNames(of=("source_caption",))(rows, None)
     rows = rows.append_column("cluster_name", named["cluster_name"]).drop_columns(["source_caption"])

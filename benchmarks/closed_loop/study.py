@@ -82,7 +82,8 @@ def evaluate(store: Store, run: Path, name: str, seed: int) -> Evaluation:
                 "lineage": _json(loaded.about), "at": datetime.now(UTC),
             })  # fmt: skip
             mp4s[key] = _mp4(video)
-    store.ensure_columns("generations", [field(MEASURE, pa.float64(), "nearer to real clips of its kind than of others")])
+    meaning = "how much nearer it lies to real clips of its own kind than to the others'"
+    store.ensure_columns("generations", [field(MEASURE, pa.float64(), meaning)])
     store.append("evaluations", [{"evaluation_id": name, "name": name, "at": datetime.now(UTC), "models": ["toy"]}])
     store.add_generations(rows, mp4s)
     return Evaluation(name, likeness, shown)

@@ -30,18 +30,23 @@ def write_report(store: Store, out: Path, *, where: str | None = None) -> Path:
 
 def render(store: Store, where: str | None = None) -> str:
     """Return the page as text."""
+    return environment(Path(__file__).parent).get_template("page.html").render(**gather(store, where))
+
+
+def environment(folder: Path) -> Any:
+    """Return jinja's environment for pages whose templates lie in a folder, or here: values are escaped and visible."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    made = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
-    return environment.get_template("page.html").render(**gather(store, where))
+    made.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
+    return made
 
 
 def gather(store: Store, where: str | None) -> dict[str, Any]:
