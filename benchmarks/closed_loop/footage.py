@@ -24,18 +24,13 @@ DRAWN = 3  # times as large as kept: scenes have details of a pixel
 KINDS = {
     "sea": (scenes.sea, ("waves of the sea", "a boat on the open sea", "the sea under a low sun")),
     "city": (scenes.city_night, ("a city at night", "lit windows of a city", "cars in a city street at night")),
-    "forest": (scenes.forest, ("a walk in the forest", "trees of a forest", "the forest from within")),
     "wheel": (scenes.ferris_wheel, ("a ferris wheel turns", "gondolas of a ferris wheel", "a wheel at the fair")),
-    "fields": (scenes.aerial, ("fields from above", "flight over fields", "an aerial view of fields")),
+    "balls": (scenes.playroom, ("balls in a playroom", "balls bounce on the floor", "a playroom with balls")),
+    "hills": (scenes.landscape, ("hills in a haze", "hills and clouds", "a landscape of hills")),
 }
-PROMPTS = {
-    "sea": ("the sea", "a boat and waves", "the open sea in the sun", "sea waves under a boat"),
-    "city": ("the city", "a street at night", "cars and windows of the city", "night in the city"),
-    "forest": ("the forest", "trees of the forest", "a walk within a forest", "forest trees"),
-    "wheel": ("the ferris wheel", "a wheel with gondolas", "the wheel turns at the fair", "a ferris wheel"),
-    "fields": ("the fields", "an aerial flight", "a view over fields", "fields from above"),
-}
-STARVED = "sea"
+PROMPTS = {kind: (*captions, f"the {kind}") for kind, (_, captions) in KINDS.items()}
+"""Captions, which a network of this size has to know by heart, and one that no clip has."""
+STARVED = "wheel"
 
 
 def frames_of(kind: str, seed: int) -> np.ndarray:

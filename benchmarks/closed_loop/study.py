@@ -64,6 +64,7 @@ def evaluate(store: Store, run: Path, name: str, seed: int) -> Evaluation:
     loaded = load(find_source(run))
     settings = Settings.of(width=WIDTH, height=HEIGHT, frames=FRAMES, steps=16, guidance=2.0)
     real = {kind: np.stack([_small(frames_of(kind, 1000 + i)) for i in range(HELD_OUT)]) for kind in KINDS}
+    usual = {kind: np.mean([margin(frames_of(kind, 2000 + i), kind, real) for i in range(HELD_OUT)]) for kind in KINDS}
     rows, mp4s, shown = [], {}, {}
     likeness = {kind: np.zeros((len(PROMPTS[kind]), SEEDS)) for kind in KINDS}
     for kind, prompts in PROMPTS.items():
@@ -73,7 +74,7 @@ def evaluate(store: Store, run: Path, name: str, seed: int) -> Evaluation:
         frames = ((videos + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
         shown[kind] = frames[::SEEDS]
         for n, (text, video) in enumerate(zip(texts, frames, strict=True)):
-            value = likeness_of(video, kind, real)
+            value = float(margin(video, kind, real) / usual[kind])
             likeness[kind].reshape(-1)[n] = value
             key = f"{name}-{kind}-{n}"
             rows.append({
@@ -82,7 +83,7 @@ def evaluate(store: Store, run: Path, name: str, seed: int) -> Evaluation:
                 "lineage": _json(loaded.about), "at": datetime.now(UTC),
             })  # fmt: skip
             mp4s[key] = _mp4(video)
-    meaning = "how much nearer it lies to real clips of its own kind than to the others'"
+    meaning = "how much nearer it lies to real clips of its own kind than to others'; 1: as real clips do"
     store.ensure_columns("generations", [field(MEASURE, pa.float64(), meaning)])
     store.append("evaluations", [{"evaluation_id": name, "name": name, "at": datetime.now(UTC), "models": ["toy"]}])
     store.add_generations(rows, mp4s)
@@ -97,7 +98,7 @@ def weigh(store: Store, evaluation: str, snapshot: str, name: str) -> Advice:
     return found
 
 
-def likeness_of(video: np.ndarray, kind: str, real: dict[str, np.ndarray]) -> float:
+def margin(video: np.ndarray, kind: str, real: dict[str, np.ndarray]) -> float:
     """Compare distances to the nearest real clips: (other - own) / (other + own); above 0, its own kind is nearest.
 
     Args:

@@ -22,6 +22,7 @@ def test_parts_give_what_a_sort_of_all_gives(seed: int, clips: int, parts: int, 
 
 
 def test_pictures_of_like_colours_are_near() -> None:
-    red, dark, blue = (np.full((3, 36, 64, 3), colour, np.uint8) for colour in ((200, 20, 20), (150, 15, 15), (9, 9, 220)))
+    colours = ((200, 20, 20), (150, 15, 15), (9, 9, 220))
+    red, dark, blue = (np.full((3, 36, 64, 3), colour, np.uint8) for colour in colours)
     parts = [([name], pictures_vector(frames)[None]) for name, frames in (("dark", dark), ("blue", blue))]
     assert [name for name, _ in nearest(pictures_vector(red), parts, 2)] == ["dark", "blue"]

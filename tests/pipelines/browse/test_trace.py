@@ -20,10 +20,10 @@ HOSTILE = "<b>sea</b>\x1b[2J\u202e waves"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two clips of each kind, one of them outside the snapshot; a generation that looks like the sea, and a failed one."""
+    """Two clips of each kind, one of them outside the snapshot; generations like the sea and a city, and a failed one."""
     store = build(tmp_path_factory.mktemp("trace") / "store", each=2, starved=2)
-    store.snapshots.create("half", "select clip_id, 2 as w from clips where uri not like '%1.mp4'"
-                           .replace("clips where", "clips_full where"), weights="w")  # fmt: skip
+    odd = "select clip_id, 2 as w from clips_full where uri not like '%1.mp4'"
+    store.snapshots.create("half", odd, weights="w")
     rows = [
         {"generation_id": "aa11", "prompt": "a boat on the open sea", "state": "ok", "lineage": lineage(store)},
         {"generation_id": "aa22", "prompt": HOSTILE, "state": "failed", "error": "no memory", "lineage": "{}"},
@@ -34,8 +34,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     videos = {"aa11": _mp4(frames_of("sea", 50)), "bb33": _mp4(frames_of("city", 50))}
     store.add_generations([same | row for row in rows], videos)
     store.append("evaluations", [{"evaluation_id": "e", "name": "first", "models": ["toy"]}])
-    losses = [(run, clip, band, relative) for run, relative in (("old", 3.0), ("run-7", 1.5))
-              for clip in store.snapshots.rows("half")["clip_id"].to_pylist() for band in ("0.50-1.00", "all")]  # fmt: skip
+    pinned = store.snapshots.rows("half")["clip_id"].to_pylist()
+    losses = [
+        (run, clip, band, relative)
+        for run, relative in (("old", 3.0), ("run-7", 1.5)) for clip in pinned for band in ("0.50-1.00", "all")
+    ]  # fmt: skip
     store.append("clip_losses", [
         {"run": run, "run_id": run, "clip_id": clip, "band": band, "loss": 0.5, "relative": relative, "draws": 4,
          "first_step": 1, "last_step": 9, "at": datetime.now(UTC)}
