@@ -11,6 +11,7 @@ from typing import Any
 
 from reelwright.annotate.backends.hub import device_of
 from reelwright.annotate.backends.identity import model_id
+from reelwright.annotate.backends.videos.patches import PictureError
 from reelwright.annotate.contract import Resources, runtime
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
 
@@ -69,14 +70,20 @@ class Tuned(Reward):
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Score videos one by one; all dimensions cost one pass, which rewards of one process share."""
         scorer = self._scorer()
-        with _LOADING:
-            found = [scorer(video) for video in videos]
         name = self.dimension or scorer.settings.dimensions[0]
-        return [one if isinstance(one, Unscored) else one[name] for one in found]
+        with _LOADING:
+            return [_score(scorer, name, video) for video in videos]
 
     def _scorer(self) -> Any:
         with _LOADING:  # rewards are prepared and called in threads of their own
             return _load(self.checkpoint, self.dtype, device_of(self.device))
+
+
+def _score(scorer: Any, dimension: str, video: Video) -> Score:
+    try:
+        return scorer(video.frames, video.rate, video.prompt)[dimension]
+    except PictureError as error:
+        return Unscored(f"tuned: {error}")
 
 
 @cache

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from reelwright.annotate.chat.payload import jpegs, pixels
 from reelwright.errors import first_line
 from reelwright.training.errors import TrainError
-from reelwright.training.rewards.contract import Unscored, Video
 from reelwright.training.tuning.recipe import BaseConfig, RewardRecipe
 
 SETTINGS, HEAD = "reward.json", "head.safetensors"
@@ -82,35 +81,40 @@ class VideoScorer:
         except (OSError, RuntimeError, SafetensorError) as error:
             raise TrainError(f"{folder / HEAD} is no head of this model ({first_line(error)}); tune again") from error
         self.network, self.device = scorer.to(device).eval(), torch.device(device)
-        self._known: OrderedDict[bytes, dict[str, float] | Unscored] = OrderedDict()
+        self._known: OrderedDict[bytes, dict[str, float]] = OrderedDict()
 
-    def __call__(self, video: Video) -> dict[str, float] | Unscored:
-        """Return a video's score by dimension, or why it has none."""
-        key = hashlib.sha256(repr((video.frames.shape, video.rate, video.prompt)).encode())
-        key.update(np.ascontiguousarray(video.frames).data)
+    def __call__(self, frames: np.ndarray, rate: float, prompt: str) -> dict[str, float]:
+        """Return a video's score by dimension.
+
+        Args:
+            frames: uint8 [F, H, W, 3].
+            rate: frames per second that it plays at.
+            prompt: that it was made from.
+
+        Raises:
+            PictureError: it cannot be shown to the model.
+        """
+        key = hashlib.sha256(repr((frames.shape, rate, prompt)).encode())
+        key.update(np.ascontiguousarray(frames).data)
         if (digest := key.digest()) not in self._known:
-            self._known[digest] = self._score(video)
+            self._known[digest] = self._score(frames, rate, prompt)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return self._known[digest]
 
-    def _score(self, video: Video) -> dict[str, float] | Unscored:
+    def _score(self, frames: np.ndarray, rate: float, prompt: str) -> dict[str, float]:
         import torch
 
-        from reelwright.annotate.backends.videos.patches import PictureError
         from reelwright.curation.media.frames import Frames
         from reelwright.curation.media.unencoded import Unencoded, read_unencoded
 
         recipe = self.settings.recipe
         needs = [need for need in recipe.sampling.needs if isinstance(need, Frames)]
-        facts, (frames,) = read_unencoded(Unencoded(video.frames, video.rate), needs)
-        frames, _ = recipe.sampling.seen(frames, facts)
+        facts, (seen,) = read_unencoded(Unencoded(frames, rate), needs)
+        seen, _ = recipe.sampling.seen(seen, facts)
         if recipe.jpeg_quality:
-            frames = pixels(jpegs(frames, recipe.jpeg_quality))
-        try:
-            row = self.objective.row(video.prompt, frames, facts.num_frames / facts.fps / len(frames))
-        except PictureError as error:
-            return Unscored(f"tuned: {error}")
+            seen = pixels(jpegs(seen, recipe.jpeg_quality))
+        row = self.objective.row(prompt, seen, facts.num_frames / facts.fps / len(seen))
         with torch.inference_mode():
             scores = self.objective.scores(self.network, [row], self.device)[0]
         return self.settings.normalised(scores.tolist())
