@@ -107,6 +107,14 @@ class Store(Connection):
         """
         return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    def open_media(self, clip_id: str) -> clip_media.OpenClip:
+        """Open one clip of which parts are read, as a player asks for them.
+
+        Raises:
+            StoreError: the clip has no media.
+        """
+        return clip_media.open_clip(self.dataset("media"), clip_id)
+
     def with_media(self, clip_ids: Sequence[str], *, version: int | str | None = None) -> set[str]:
         """Return the clips among `clip_ids` that `media` has, at a version."""
         return set(clip_media.locate(self.dataset("media", version), clip_ids))

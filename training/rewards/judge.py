@@ -30,6 +30,17 @@ LEAST_MASS = 0.5  # probability that the scale's digits must have together, or t
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A judge's score of a video.
+
+    value: the score. is_expectation: whether it is the mean of the digits by their probabilities; else it is the digit.
+    """
+
+    value: float
+    is_expectation: bool
+
+
+@dataclass(frozen=True)
 class Judge(Reward):
     """A score that a chat model gives a video, from frames of it and its prompt.
 
@@ -94,8 +105,12 @@ class Judge(Reward):
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Ask about all videos together."""
+        return [one.value if isinstance(one, Judged) else one for one in self.judged(videos)]
+
+    def judged(self, videos: Sequence[Video]) -> list[Judged | Unscored]:
+        """Return scores with how each was read from its answer."""
         questions = [self._question(video) for video in videos]
-        found = ask_until_valid(self._chat, questions, [self._value] * len(videos), again_as_json, self.attempts)
+        found = ask_until_valid(self._chat, questions, [self._judged] * len(videos), again_as_json, self.attempts)
         return [Unscored(str(one)) if isinstance(one, Exception) else one for one in found]
 
     @cached_property
@@ -129,7 +144,7 @@ class Judge(Reward):
     def _scale(self) -> range:
         return range(self.lowest, self.highest + 1)
 
-    def _value(self, answer: Answer) -> float:
+    def _judged(self, answer: Answer) -> Judged:
         found = parse_object(answer.text)
         score = found.get("score")
         if found.keys() != {"score"} or not isinstance(score, int) or isinstance(score, bool):
@@ -137,7 +152,7 @@ class Judge(Reward):
         if score not in self._scale:
             raise ValueError(f"the score is {score}; it must be from {self.lowest} to {self.highest}")
         expected = expected_digit(answer.tokens, score, self._scale) if self.expectation else None
-        return float(score) if expected is None else expected
+        return Judged(float(score), False) if expected is None else Judged(expected, True)
 
 
 def expected_digit(tokens: Sequence[Token], digit: int, scale: Sequence[int]) -> float | None:
