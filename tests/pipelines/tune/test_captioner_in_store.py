@@ -19,7 +19,7 @@ from tests.training.tuning.miniature import COLOURS
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 SAMPLING = "{fps: 2.0, min_frames: 2, max_frames: 2, short_side: 56}"
-SQL = "select clip_id, captions[1] as caption from clips join sources on md5 = source_md5 and state = 'ok'"
+SQL = "select clip_id, sources.captions[1] as caption from clips join sources on md5 = source_md5 and state = 'ok'"
 
 
 @pytest.fixture(scope="module")
