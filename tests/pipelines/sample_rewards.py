@@ -47,6 +47,25 @@ class Tenth(Sized):
 
 
 @dataclass(frozen=True)
+class Parted(Sized):
+    """One of the numbers that one process computes together: its process, or how often it was prepared."""
+
+    number: str = "pid"
+    name, version = "parted", 1
+    shared_model = "a model of two numbers"
+
+    def prepare(self) -> None:
+        os.environ["PARTED_PREPARED"] = str(int(os.environ.get("PARTED_PREPARED", "0")) + 1)
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        if self.number == "pid":
+            return [float(os.getpid())] * len(videos)
+        if any(level_of(video) == 7 for video in videos):
+            raise OSError("the lens is dirty")
+        return [float(os.environ["PARTED_PREPARED"])] * len(videos)
+
+
+@dataclass(frozen=True)
 class Hangs(Sized):
     """Sleeps for an hour over level 66; else tells its process."""
 
