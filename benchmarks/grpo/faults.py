@@ -16,13 +16,12 @@ import numpy as np
 
 from benchmarks.grpo.faulty_service import fault_of
 from benchmarks.grpo.learning import (
-    BASE_STEPS,
     REWARDS,
     STUDENT_T,
     USES,
     VARIANTS,
+    base_of,
     policy_recipe,
-    recipe_of,
     reward_of,
     train,
 )
@@ -51,7 +50,7 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
                 options = {"url": f"http://127.0.0.1:{port}", "timeout_s": TIMEOUT_S, "attempts": 1}
                 rewards: dict[str, Reward] = {name: reward_of(name) for name in USES}
                 rewards[FAULTY] = load("service", options)
-                recipe = policy_recipe(VARIANTS["three rewards"], args.updates, seed, clean.parent / "base")
+                recipe = policy_recipe(VARIANTS["three rewards"], args.updates, seed, base_of(folder, seed))
                 train(recipe, at, of_data=False, rewards=rewards)
             faulty = _rows(at, args.updates)
         told = counted(faulty, journal)
@@ -126,9 +125,8 @@ def _without_faults(folder: Path, seed: int, updates: int) -> Path:
         if len(_rows(at, updates)) == updates:
             return at
     at = folder / f"seed-{seed}-{updates}" / "three rewards"
-    train(recipe_of({"kind": "flow"}, BASE_STEPS, seed), at.parent / "base", of_data=True)
     rewards = {name: reward_of(name) for name in USES}
-    recipe = policy_recipe(VARIANTS["three rewards"], updates, seed, at.parent / "base")
+    recipe = policy_recipe(VARIANTS["three rewards"], updates, seed, base_of(folder, seed))
     train(recipe, at, of_data=False, rewards=rewards)
     return at
 
