@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -78,6 +79,28 @@ def read(
             if one not in found:
                 raise StoreError(MISSING[table].format(one))
         yield from _read_located(dataset, [(one, *found[one]) for one in ids], batch_bytes)
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """A clip's mp4 in the store, of which any part can be read. size: bytes."""
+
+    clip_id: str
+    size: int
+    _blob: Any
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return `count` bytes from `start` on, straight from the file that holds them."""
+        return bytes(self._blob.read_range(start, count)) if count else b""
+
+
+def open_clip(dataset: Dataset, clip_id: str) -> OpenClip:
+    """Open one clip for reading by parts. Raises StoreError for an id that has no media."""
+    found = locate(dataset, [clip_id])
+    if clip_id not in found:
+        raise StoreError(f"clip {clip_id} has no media in this version of the store; curate its source again.")
+    (blob,) = dataset.take_blobs("mp4", ids=[found[clip_id][0]])
+    return OpenClip(clip_id, found[clip_id][1], blob)
 
 
 def locate(dataset: Dataset, ids: Sequence[str], table: str = "media") -> dict[str, tuple[int, int]]:

@@ -107,6 +107,14 @@ class Store(Connection):
         """
         return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    def open_media(self, clip_id: str) -> clip_media.OpenClip:
+        """Open one clip of which parts are read, as a player asks for them.
+
+        Raises:
+            StoreError: the clip has no media.
+        """
+        return clip_media.open_clip(self.dataset("media"), clip_id)
+
     def with_media(self, clip_ids: Sequence[str], *, version: int | str | None = None) -> set[str]:
         """Return the clips among `clip_ids` that `media` has, at a version."""
         return set(clip_media.locate(self.dataset("media", version), clip_ids))
@@ -127,6 +135,10 @@ class Store(Connection):
     def complete_generations(self) -> int:
         """Add the rows that a run killed between two commits left out; return their number. A run begins with it."""
         return generated.complete(self)
+
+    def index_generated(self) -> None:
+        """Make looking up a generation's video quick after many small commits. A run ends with it."""
+        generated.index(self)
 
     def read_generated(self, generation_ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (generation_id, mp4) in the order of `generation_ids`. Raises StoreError for one without a video."""

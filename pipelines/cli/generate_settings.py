@@ -81,6 +81,10 @@ class Asked:
         initial = beginning.read(settings, self.fps, refinement)
         return self._shifted(settings, initial, self.shifting(loras)), initial
 
+    def defaults_of_shape(self) -> dict[str, Any]:
+        """Return width, height and frames that hold unless others are given, as far as the network says them."""
+        return self._defaults(self._beginning())
+
     def shifting(self, loras: Sequence[LoRA]) -> LoRA | None:
         """Return the LoRA whose shift is sampled by; None: the network's own or the one that was given."""
         from reelwright.pipelines.generate.loras import shifting

@@ -33,19 +33,19 @@ def write_report(store: Store, out: Path, *, where: str | None = None) -> Path:
 
 def render(store: Store, where: str | None = None) -> str:
     """Return the page as text."""
-    return environment(Path(__file__).parent).get_template("page.html").render(**gather(store, where))
+    return environment().get_template("page.html").render(**gather(store, where))
 
 
 def environment(*folders: Path) -> Environment:
     """Return the environment of a page's template, which escapes all it is given.
 
     Args:
-        folders: where templates and styles lie.
+        folders: where templates and styles lie; those of this page are found too.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(folders),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,
