@@ -9,6 +9,7 @@ import typer
 from reelwright.pipelines.cli.app import StoreOption, app
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
+from reelwright.pipelines.cli.rating_options import PeopleOptions
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def evaluate(
     store: StoreOption,
     study: StudyOptions,
     judging: JudgingOptions,
+    people: PeopleOptions,
     shape: ShapeOptions,
     sampling: SamplingOptions,
     weights: WeightOptions,
@@ -82,7 +84,7 @@ def evaluate(
 
     Run it again at any time: only missing videos, measures and judgements are made. A model can be added to an
     evaluation later. --lora goes to all models, --lora NAME=LORA to one. Without models, --name names an evaluation
-    that is there.
+    that is there. --rate, --ratings and --report are steps of their own: people's scores, and the page.
     """
     from reelwright.curation.store import Store
     from reelwright.pipelines.cli import evaluate_steps as steps
@@ -90,6 +92,9 @@ def evaluate(
 
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)
+    if people.is_asked():
+        people.do(opened, study.seed)
+        return
     interrupts.leaves(interrupts.COMMITTED)
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
     with ExitStack() as stack:
