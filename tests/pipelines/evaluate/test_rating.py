@@ -87,7 +87,7 @@ def test_a_study_has_every_video_that_was_made_and_pairs_of_one_prompt(store: St
     assert len({item.prompt for item in some.items.values()}) == 2
     assert find_study(store, "", find_evaluation(store, "first")) == some  # the newest
     for wrong in ("nothing", ""):
-        with pytest.raises(StoreError, match="first"):
+        with pytest.raises(StoreError, match="known evaluation"):
             find_evaluation(store, wrong)
     with pytest.raises(StoreError, match="no study 'ffff'"):
         find_study(store, "ffff")
