@@ -103,7 +103,7 @@ class PeopleOptions:
         say(f"study {study.study_id}: {len(study.items):,} {'pairs' if study.settings.kind == 'gsb' else 'videos'}, "
             f"{per_item} raters each, in {', '.join(study.settings.dimensions)}")  # fmt: skip
         spare = len(study.settings.raters) - per_item
-        if (lacking := study.settings.extra - spare) > 0:
+        if (lacking := study.settings.per_item + study.settings.extra - len(study.settings.raters)) > 0:
             say(f"where they disagree, {spare or 'no'} more can be asked; name {lacking} more raters for that")
         return study
 
