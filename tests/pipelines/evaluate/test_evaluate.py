@@ -19,8 +19,7 @@ from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.judging.recipe import JudgeRecipe
 from reelwright.evaluation.suites.files import load_suite
 from reelwright.model.sampling.video_file import write_image
-from reelwright.pipelines.cli.evaluate_settings import models_of
-from reelwright.pipelines.cli.evaluate_steps import Sampled
+from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
