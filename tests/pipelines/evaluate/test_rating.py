@@ -274,7 +274,7 @@ def test_other_machines_need_the_link_of_a_rater(store: Store) -> None:
             assert ask(server, "GET", path)[0] == 401, path
         status, headers, _ = ask(server, "GET", f"/?token={token}")
         assert (status, headers["Location"]) == (303, "/")
-        assert "HttpOnly; SameSite=Strict" in headers["Set-Cookie"]
+        assert "HttpOnly; SameSite=Lax" in headers["Set-Cookie"]
         cookie = headers["Set-Cookie"].partition(";")[0]
         page = ask(server, "GET", "/", Cookie=cookie, Host="rating.example")[2].decode()
         assert '"rater": "anna"' in page
