@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -117,7 +116,9 @@ def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> No
     if key_env and not key:
         raise UserError(f"--key-env names {key_env!r}, which holds no secret; export it")
     if not key and not is_loopback(host):
-        key = secrets.token_hex(16)
+        from secrets import token_hex
+
+        key = token_hex(16)
     lock = table_of("ratings").lock
     with store.committing(lock):
         try:
