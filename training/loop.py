@@ -45,8 +45,11 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 class Data(Protocol[B_co]):
     """Where batches come from."""
 
-    def batches(self, start_step: int) -> Iterator[B_co]:
-        """Yield this data rank's micro-batches from a step on: `batches_per_step` / data ranks per step."""
+    def batches(self, start_step: int) -> Iterator[B_co | None]:
+        """Yield this data rank's micro-batches from a step on: `batches_per_step` / data ranks per step.
+
+        None, on all ranks alike, says that the next one takes long, and that the run may stop here.
+        """
 
     def validation(self) -> Sequence[B_co]:
         """Return the batches of held-out clips, the same on every rank."""
@@ -183,18 +186,24 @@ class Trainer(Generic[B]):
                 self._save()
         return stopped_by
 
-    def _gradients(self, batches: Iterator[B], agreement: Agreement) -> int:
+    def _gradients(self, batches: Iterator[B | None], agreement: Agreement) -> int:
         """Accumulate the gradients of one step. Stops early and returns the signal if any rank received one, else 0."""
         self.meter.start_step()
         agreement.begin_step()
         self.loss = torch.zeros((), device=self.world.device)
         if self.sparse:
             self.sparse.at_step(self.state.step)  # an objective's own batches may be made by the network
+        asked = 0
         for i in range(self.micros):
-            if i and (stopped_by := agreement.within(i)):
+            stopped_by = agreement.within(i) if i else 0
+            while not stopped_by and (given := next(batches)) is None:
+                asked += 1
+                stopped_by = agreement.within(asked)
+            if stopped_by:
                 self.state.optimizer.zero_grad(set_to_none=True)
                 return stopped_by
-            batch = next(batches).to(self.world.device)
+            assert given is not None
+            batch = given.to(self.world.device)
             if batch.step != self.state.step:
                 raise RuntimeError(f"step {self.state.step} was given a batch of step {batch.step}; this is a bug")
             accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)

@@ -120,6 +120,15 @@ class ObjectiveConfig(Part):
             checkpoint: for messages.
         """
 
+    def refuse_state(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise TrainError where a run cannot begin with the state of another run's objective.
+
+        Args:
+            saved: checkpoint.json of the other run.
+            now: what this run would write into it.
+            checkpoint: of the other run, for messages.
+        """
+
     def origins(self) -> dict[str, Any]:
         """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long."""
         return {}

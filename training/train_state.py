@@ -111,6 +111,7 @@ class TrainState(Generic[B]):
                 f"{resume_from} is at step {step}, but the recipe ends at {self.recipe.steps}; raise steps, or "
                 "take its weights alone with init"
             )
+        self.recipe.objective.refuse_state(checkpoints.read_metadata(resume_from), self.metadata, resume_from)
         wanted, saved = self.tensors(), checkpoints.tensor_names(resume_from)
         lacking = [kind for kind in ("ema.", OBJECTIVE) if not any(name.startswith(kind) for name in saved)]
         found = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(lacking))}

@@ -45,6 +45,13 @@ def complete(store: Connection) -> int:
     return len(lost)
 
 
+def index(store: Connection) -> None:
+    """Bring the index of ids up to date: a run leaves a small file per commit, and a look-up reads those outside it."""
+    with store.writing(MEDIA) as dataset:
+        if any(found["name"] == f"{table_of(MEDIA).key}_idx" for found in dataset.list_indices()):
+            dataset.optimize.optimize_indices()
+
+
 class Video:
     """The mp4 of one generation, read in ranges without the rest of it."""
 

@@ -136,6 +136,10 @@ class Store(Connection):
         """Add the rows that a run killed between two commits left out; return their number. A run begins with it."""
         return generated.complete(self)
 
+    def index_generated(self) -> None:
+        """Make looking up a generation's video quick after many small commits. A run ends with it."""
+        generated.index(self)
+
     def read_generated(self, generation_ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (generation_id, mp4) in the order of `generation_ids`. Raises StoreError for one without a video."""
         return clip_media.read(self.dataset("generation_media"), generation_ids, table="generation_media")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -65,6 +66,11 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
         """Return column -> reward; no model is loaded. Raises EvaluationError for a parameter that is wrong."""
         found = {}
         for label, use in self.rewards.items():
+            if not re.fullmatch("[a-z][a-z0-9_]*", label) or label in (self.dimensions or {**ASPECTS, **IMAGE_ASPECT}):
+                raise EvaluationError(
+                    f"rewards.{label} names a column of generations: lower-case letters, digits, _, and no dimension "
+                    "of the judge"
+                )
             try:
                 found[label] = load(use.kind or label, use.parameters)
             except ValueError as error:

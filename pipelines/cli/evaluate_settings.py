@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelwright.errors import UserError
-from reelwright.pipelines.cli.generate_options import ContentOptions, RefineOptions, ShapeOptions
+from reelwright.pipelines.cli.generate_options import ContentOptions, Precision, RefineOptions, ShapeOptions
 from reelwright.pipelines.cli.generate_settings import Asked
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _model(name: str, path: Path, source: Source, suite: Suite, given: Sampled) 
 
     loras, text = given.weights.loras(path), given.weights.text_config()
     check_network(path, source.recipe, loras, refines=False)
-    device, dtype = given.machine.device_and_dtype()
+    device, dtype = _device(given)
     settings: dict[str, Settings] = {}
     asked = Asked(source, ContentOptions(), given.shape, given.sampling, given.machine, RefineOptions())
     for task in sorted({prompt.task for prompt in suite.prompts}):
@@ -80,6 +81,22 @@ def _model(name: str, path: Path, source: Source, suite: Suite, given: Sampled) 
         name or default_name(source), source.path, options, settings, asked.fps, given.shape.segments,
         fingerprint(source, options), origin,
     )  # fmt: skip
+
+
+def _device(given: Sampled) -> tuple[str, str]:
+    """Return the device and type of the workers, which may run on a cluster whose GPUs are not here."""
+    where = given.address or os.environ.get("RAY_ADDRESS")
+    wanted = given.machine.device
+    if not where or not (wanted == "auto" or wanted.startswith("cuda")):
+        return given.machine.device_and_dtype()
+    import ray
+
+    from reelwright.pipelines.runtime.cluster import cluster
+
+    with cluster(given.address):
+        if not ray.cluster_resources().get("GPU"):
+            return given.machine.device_and_dtype()
+    return "cuda", given.machine.dtype.value if given.machine.dtype != Precision.AUTO else "bf16"
 
 
 def _shared(how: Sampled, first: Source) -> ShapeOptions:

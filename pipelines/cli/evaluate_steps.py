@@ -26,6 +26,7 @@ class Sampled:
     weights: WeightOptions
     machine: MachineOptions
     negative: str | None
+    address: str | None = None
 
 
 def generate(store: Store, models: list[str], prompts: str | None, how: Sampled, options: Options) -> str:

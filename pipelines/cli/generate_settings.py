@@ -54,9 +54,7 @@ class Asked:
 
         return self.shape.fps or (PUBLISHED_FPS if self.sampling.published else self.source.fps)
 
-    def settings(
-        self, loras: Sequence[LoRA], text: TextConfig | None
-    ) -> tuple[Settings, InitialFrames | None]:
+    def settings(self, loras: Sequence[LoRA], text: TextConfig | None) -> tuple[Settings, InitialFrames | None]:
         """Return the settings of the sampler, and the frames that a video begins with.
 
         The options stand over what a distilled LoRA wants, over the settings of the recipe's samples, over the

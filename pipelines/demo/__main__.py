@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from reelwright.pipelines.demo.choice import Choice, choose, snapshot_name
@@ -18,6 +19,7 @@ QUERY = (
 )
 TRAIN_RECIPE = Path("configs/train/mini/demo.yaml")
 PROMPT = "fishing boat at sunset"
+EVALUATION = "evaluation.html"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         picture = video.with_suffix(".png")
         print(f"          {video}   and   {picture}   "
               "(above: it was trained on it; below: what the toy made of its title)")  # fmt: skip
+        print(f"          {out / EVALUATION}   (its last two checkpoints beside one another)")
     if choice.note:
         print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
     at = shlex.quote(store)
@@ -98,7 +101,37 @@ def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | Non
     _reel("lineage", str(run))
     _reel("generate", str(run), "--prompt", prompt, "--guidance", "1.5", "--out", str(video), "--force")
     _compare(store, prompt, video)
+    _evaluate(out, store, run, snapshot if prompt else "")
     return video
+
+
+def _evaluate(out: Path, store: str, run: Path, snapshot: str) -> None:
+    """Compare the run's last two checkpoints. snapshot: whose titles are prompts; empty: its footage has none."""
+    suite = _titles(out / "prompts.yaml", store, snapshot) if snapshot else "tiny"
+    checkpoints = sorted((run / "checkpoints").glob("step-*"))
+    models = [f"step-{int(one.name.removeprefix('step-'))}={one}" for one in checkpoints]
+    name = "-".join([run.name.rpartition("-")[2], *(model.partition("=")[0] for model in models[-1:])])
+    how = ("--guidance", "1.5", "--steps", "8")
+    _reel("evaluate", *models, "--prompts", str(suite), "--name", name, "--store", store, *how)
+    _reel("evaluate", "--report", name, "--out", str(out / EVALUATION), "--store", store)
+
+
+def _titles(path: Path, store: str, snapshot: str) -> Path:
+    """Write a suite of titles that the network was trained on, and of prompts that no footage has."""
+    from reelwright.curation.store import Store
+    from reelwright.evaluation.suites.files import load_suite
+    from reelwright.evaluation.suites.suite import Prompt
+    from reelwright.evaluation.suites.writing import write_suite
+
+    query = (
+        "select distinct s.caption from snapshot_rows r join clips c using (clip_id) join sources s on "
+        "s.md5 = c.source_md5 where r.snapshot = ? and s.state = 'ok' and s.caption is not null order by 1 limit 4"
+    )
+    titles = Store.open(store).sql(query, params=[snapshot]).column(0).to_pylist()
+    seen = [Prompt(f"title-{i + 1}", title, "trained on") for i, title in enumerate(titles)]
+    new = [replace(prompt, category="never seen") for prompt in load_suite("tiny").prompts[1:3]]
+    write_suite(path, "demo", [*seen, *new])
+    return path
 
 
 def _compare(store: str, prompt: str, video: Path) -> None:

@@ -25,13 +25,12 @@ from reelwright.pipelines.annotate.keys import Keys, keys_of
 from reelwright.pipelines.evaluate.run import Options
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
-from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Unscored, Video
 from reelwright.training.rewards.judge import Judge, Judged
 
-VIDEOS_A_CALL = 8
+VIDEOS_A_CALL = 4  # whole videos in memory: half a GB each at 720p
 COMMIT_S = 10.0
 READ_BY = column("read_by", pa.string(), "of a judge: expectation (mean of the digits by their probabilities) or digit")
 JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames and scale")
@@ -49,22 +48,23 @@ class JudgedCounts:
 
 
 class Scorer:
-    """A Ray actor that keeps one judge or reward. keys: environment variables of its servers."""
+    """A Ray actor that keeps judges that ask one model, or a reward. keys: environment variables of its servers."""
 
-    def __init__(self, reward: Reward, store_uri: str, keys: Mapping[str, str]) -> None:
+    def __init__(self, rewards: Mapping[str, Reward], store_uri: str, keys: Mapping[str, str]) -> None:
         os.environ.update(keys)
-        self.reward, self.store = reward, Store(store_uri)
-        self._is_prepared = False
+        self.rewards, self.store = rewards, Store(store_uri)
+        self._prepared: set[str] = set()
 
-    def score(self, rows: Mapping[str, Mapping[str, Any]], ids: Sequence[str]) -> list[Judged | Unscored]:
-        """Score generations. rows: id -> prompt and task."""
-        if not self._is_prepared:
-            self.reward.prepare()
-            self._is_prepared = True
+    def score(self, label: str, rows: Mapping[str, Mapping[str, Any]], ids: Sequence[str]) -> list[Judged | Unscored]:
+        """Score generations by one of them. rows: id -> prompt and task."""
+        reward = self.rewards[label]
+        if label not in self._prepared:
+            reward.prepare()
+            self._prepared.add(label)
         videos = [_video(mp4, rows[name]) for name, mp4 in self.store.read_generated(ids)]
-        if isinstance(self.reward, Judge):
-            return self.reward.judged(videos)
-        return [one if isinstance(one, Unscored) else Judged(one, False) for one in score(self.reward, videos)]
+        if isinstance(reward, Judge):
+            return reward.judged(videos)
+        return [one if isinstance(one, Unscored) else Judged(one, False) for one in score(reward, videos)]
 
 
 def judge(
@@ -92,19 +92,20 @@ def judge(
     rows = store.read("generations", ["generation_id", "prompt", "task"], condition).to_pylist()
     found = JudgedCounts()
     run = _Run(store, evaluation["evaluation_id"], {row["generation_id"]: row for row in rows}, found)
-    todo = {(name, True): run.unjudged(name, one) for name, one in judges.items()}
-    todo |= {(name, False): run.unscored(name, one) for name, one in rewards.items()}
+    todo = {name: run.unjudged(name, one) for name, one in judges.items()}
+    todo |= {name: run.unscored(name, one) for name, one in rewards.items()}
     if any(todo.values()):
         said = json.dumps({name: one.describe() for name, one in {**judges, **rewards}.items()})
         with (
             recorded_run(store, "evaluate", said) as record,
-            cluster(options.address),
+            options.cluster(),
             Progress("judge", quiet=options.quiet) as progress,
         ):
             run.total = sum(map(len, todo.values()))
             try:
-                for (name, is_judge), ids in todo.items():
-                    run.one(name, judges[name] if is_judge else rewards[name], ids, keys, progress)
+                groups: list[dict[str, Reward]] = [dict(judges), *({name: one} for name, one in rewards.items())]
+                for group in groups:
+                    run.group(group, {name: todo[name] for name in group}, keys, progress)
             finally:
                 run.commit()
                 record.counts = {"judged": sum(found.made.values()), "failed": sum(found.failed.values())}
@@ -145,22 +146,26 @@ class _Run:
         self.found.current[label] = len(have & self.of_id.keys())
         return [name for name in self.of_id if name not in have]
 
-    def one(self, name: str, reward: Reward, ids: Sequence[str], keys: Keys, progress: Progress) -> None:
-        """Score generations by one judge or reward."""
+    def group(
+        self, rewards: Mapping[str, Reward], todo: Mapping[str, Sequence[str]], keys: Keys, progress: Progress
+    ) -> None:
+        """Score generations by judges that ask one model, or by a reward, in one process."""
         import ray
 
-        if not ids:
+        if not any(todo.values()):
             return
-        wants = reward.resources
-        own = Keys({key: keys[key] for key in reward.keys})
-        remote = ray.remote(Scorer).options(num_cpus=1, num_gpus=wants.gpus)
-        with Actors(lambda: remote.remote(reward, self.store.uri, own), 1) as actors:
-            for start in range(0, len(ids), VIDEOS_A_CALL):
-                some = tuple(ids[start : start + VIDEOS_A_CALL])
-                actors.queue.append(Work("score", ({one: self.of_id[one] for one in some},), some))
+        gpus = max(reward.resources.gpus for reward in rewards.values())
+        own = Keys({key: keys[key] for reward in rewards.values() for key in reward.keys})
+        remote = ray.remote(Scorer).options(num_cpus=1, num_gpus=gpus)
+        with Actors(lambda: remote.remote(dict(rewards), self.store.uri, own), 1) as actors:
+            for name, ids in todo.items():
+                for start in range(0, len(ids), VIDEOS_A_CALL):
+                    some = tuple(ids[start : start + VIDEOS_A_CALL])
+                    actors.queue.append(Work("score", (name, {one: self.of_id[one] for one in some}), some))
             while actors:
                 for result in actors.next_done():
-                    self._collect(name, reward, result)
+                    name = result.work.args[0]
+                    self._collect(name, rewards[name], result)
                 if time.monotonic() - self.committed_at >= COMMIT_S:
                     self.commit()
                 progress.show(self.done, self.total, failed=sum(self.found.failed.values()))
@@ -220,4 +225,4 @@ def _fields(label: str, one: Reward | None) -> list[pa.Field]:
 def _video(mp4: bytes, row: Mapping[str, Any]) -> Video:
     facts, _ = read(mp4)
     _, (frames,) = read(mp4, [every_frame(min(facts.width, facts.height), "rgb")])
-    return Video(frames, facts.fps, row["prompt"], given=0 if row["task"] == "t2v" else 1)
+    return Video(frames, facts.fps, row["prompt"], given=1 if row["task"] == "i2v" else 0)

@@ -20,7 +20,6 @@ from reelwright.pipelines.evaluate.run import LOCK, Options
 from reelwright.pipelines.recipes.curation import Limits
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
-from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers.results import Annotated
 
@@ -123,7 +122,7 @@ def _run(store: Store, tasks: Sequence[_Task], found: Measured, options: Options
     run = _Run(store, tasks, found)
     with (
         recorded_run(store, "evaluate", f"measures: {', '.join(task.measure.name for task in tasks)}") as record,
-        cluster(options.address),
+        options.cluster(),
         Progress("measures", quiet=options.quiet) as progress,
     ):
         try:

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +43,7 @@ class Options:
         limit: of videos that are made now.
         workers: processes; None: one per GPU, or per CPU where there is none.
         address: of a Ray cluster.
+        stack: keeps Ray from its first use to the end of a command with several steps; None: each step starts it.
         quiet: no progress.
     """
 
@@ -51,7 +53,18 @@ class Options:
     limit: int | None = None
     workers: int | None = None
     address: str | None = None
+    stack: ExitStack | None = None
     quiet: bool = False
+
+    @contextmanager
+    def cluster(self) -> Iterator[None]:
+        """Have Ray within the block."""
+        if self.stack is None:
+            with cluster(self.address):
+                yield
+        else:
+            self.stack.enter_context(cluster(self.address))  # what runs already is joined
+            yield
 
 
 @dataclass
@@ -172,7 +185,7 @@ def _make(store: Store, models: Sequence[Model], todo: list[Wanted], summary: Su
     try:
         with (
             recorded_run(store, "evaluate", recipe) as record,
-            cluster(options.address),
+            options.cluster(),
             Progress("evaluate", quiet=options.quiet) as progress,
         ):
             try:
@@ -186,6 +199,7 @@ def _make(store: Store, models: Sequence[Model], todo: list[Wanted], summary: Su
                 record.stage_seconds = dict(run.seconds)
                 record.stage_bytes = {"generate": run.bytes}
         store.merge_small_files(LOCK)
+        store.index_generated()
     finally:
         summary.seconds = time.monotonic() - began
 

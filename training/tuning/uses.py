@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelwright.annotate.chat.material import as_material, boundary_of
 from reelwright.annotate.chat.prompts import load_prompt
 from reelwright.training.distributed.world import World
-from reelwright.training.rewards.judge import as_material, boundary_of
 from reelwright.training.tuning.answers import Answers
 from reelwright.training.tuning.base import Base
 from reelwright.training.tuning.feed import Feed

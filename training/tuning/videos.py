@@ -155,7 +155,7 @@ def stored_facts(store: Store, table: str, key: str, ids: Sequence[str]) -> dict
         for row in store.read(table, [key, *columns], f"{key} IN ({literals(some)})").to_pylist():
             values = [row[name] for name in columns]
             if all(value and value > 0 for value in values):
-                found[row[key]] = VideoFacts(*values, content=row[key])
+                found[row[key]] = VideoFacts(**{name: row[name] for name in columns}, content=row[key])
     return found
 
 

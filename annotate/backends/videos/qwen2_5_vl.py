@@ -57,7 +57,7 @@ class Qwen25VLForm(VideoForm):
         """Return patches; see `VideoForm.shown`."""
         import torch
 
-        size = fitted(*frames.shape[1:3], *self.bounds)
+        size = fitted(frames.shape[1], frames.shape[2], *self.bounds)
         even = np.concatenate([frames, frames[-1:]]) if len(frames) % TIME else frames
         patches = video_patches(prepared(even, size, torch.device("cpu")))
         return ShownVideo(patches.tokens, patches.values, patches.grid, TIME * (seconds_per_frame or 1.0))

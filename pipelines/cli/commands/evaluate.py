@@ -1,14 +1,21 @@
 """`reel evaluate`."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from reelwright.pipelines.cli.app import StoreOption, app
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
+from reelwright.pipelines.cli.rating_options import PeopleOptions
 from reelwright.pipelines.runtime import interrupts
+
+if TYPE_CHECKING:
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.cli.evaluate_steps import Sampled
+    from reelwright.pipelines.evaluate.run import Options
 
 
 @option_group
@@ -64,6 +71,7 @@ def evaluate(
     store: StoreOption,
     study: StudyOptions,
     judging: JudgingOptions,
+    people: PeopleOptions,
     shape: ShapeOptions,
     sampling: SamplingOptions,
     weights: WeightOptions,
@@ -76,7 +84,7 @@ def evaluate(
 
     Run it again at any time: only missing videos, measures and judgements are made. A model can be added to an
     evaluation later. --lora goes to all models, --lora NAME=LORA to one. Without models, --name names an evaluation
-    that is there.
+    that is there. --rate, --ratings and --report are steps of their own: people's scores, and the page.
     """
     from reelwright.curation.store import Store
     from reelwright.pipelines.cli import evaluate_steps as steps
@@ -84,21 +92,37 @@ def evaluate(
 
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)
+    if people.is_asked():
+        people.do(opened, study.seed)
+        return
     interrupts.leaves(interrupts.COMMITTED)
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
-    options = Options(**{key: getattr(study, key) for key in kept})
+    with ExitStack() as stack:
+        options = Options(**{key: getattr(study, key) for key in kept}, stack=stack)
+        how = steps.Sampled(shape, sampling, weights, machine, study.negative, study.address)
+        _steps(opened, models or [], study, judging, how, options)
+
+
+def _steps(
+    store: "Store",
+    models: list[str],
+    study: StudyOptions,
+    judging: JudgingOptions,
+    how: "Sampled",
+    options: "Options",
+) -> None:
+    """Do what was asked for, in order."""
+    from reelwright.pipelines.cli import evaluate_steps as steps
+
     if judging.import_vbench:
-        steps.import_vbench(opened, study.name, judging.import_vbench)
+        steps.import_vbench(store, study.name, judging.import_vbench)
         return
-    name = study.name
-    if models:
-        how = steps.Sampled(shape, sampling, weights, machine, study.negative)
-        name = steps.generate(opened, models, study.prompts, how, options)
-    found = steps.existing(opened, name)
+    name = steps.generate(store, models, study.prompts, how, options) if models else study.name
+    found = steps.existing(store, name)
     if judging.export_vbench is not None:
-        steps.export_vbench(opened, found, judging.export_vbench)
+        steps.export_vbench(store, found, judging.export_vbench)
         return
     if judging.judge is not None:
-        steps.judge(opened, found, judging.judge, options, allow_trained=judging.allow_trained_rewards)
+        steps.judge(store, found, judging.judge, options, allow_trained=judging.allow_trained_rewards)
     if not judging.no_measures and (judging.measures or judging.judge is None):
-        steps.measure(opened, found, judging.measures or [], options)
+        steps.measure(store, found, judging.measures or [], options)

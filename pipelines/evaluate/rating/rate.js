@@ -4,7 +4,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const stage = document.getElementById("stage");
 const pair = data.kind === "gsb";
-const SIDES = [[1, "Left is better"], [0, "Same"], [-1, "Right is better"]];
+const SIDES = [[1, "A is better"], [0, "Same"], [-1, "B is better"]];
 let rater = data.rater, tasks = [], answers = {}, at = 0, values = {}, now = 0, shownAt = 0, sending = false;
 
 function make(tag, facts, ...inside) {
@@ -107,6 +107,8 @@ function player(url, name) {
   const video = make("video", { src: url, loop: true, muted: true, autoplay: true, controls: true, playsInline: true, preload: "auto" });
   const box = make("figure", { className: "seen" }, video);
   if (name) box.append(make("b", {}, name));
+  // On a phone, upright videos of a pair stand beside one another and wide ones above one another.
+  video.addEventListener("loadedmetadata", () => box.parentNode && box.parentNode.classList.toggle("upright", video.videoHeight > video.videoWidth));
   video.addEventListener("error", () => box.append(make("p", {}, "This video does not play here. Skip it and tell whoever sent you.")));
   return box;
 }
@@ -118,17 +120,18 @@ function ask() {
   values = before ? { ...before.values } : {};
   now = 0;
   shownAt = performance.now();
-  const videos = task.videos.map((name, i) => player(data.urls ? data.urls[name] : name, pair ? ["Left", "Right"][i] : ""));
+  const videos = task.videos.map((name, i) => player(data.urls ? data.urls[name] : name, pair ? "AB"[i] : ""));
   const prompt = task.prompt
     ? make("p", { className: "prompt" }, make("bdi", {}, task.prompt))
     : make("p", { className: "prompt none" }, "No text was given.");
   const keys = make("p", { className: "keys" });
   const hints = pair
-    ? [["←", "left"], ["↓", "same"], ["→", "right"], ["Space", "play"], ["Enter", "next"], ["Backspace", "back"]]
+    ? [["←", "A"], ["↓", "same"], ["→", "B"], ["Space", "play"], ["Enter", "next"], ["Backspace", "back"]]
     : [["1", ""], ["–", ""], ["5", "rate"], ["↑", ""], ["↓", "question"], ["Space", "play"], ["Enter", "next"], ["Backspace", "back"]];
   for (const [key, means] of hints) keys.append(key === "–" ? "– " : make("kbd", {}, key), means ? " " + means + "   " : " ");
-  show(prompt, make("div", { className: "videos" + (pair ? " two" : "") }, ...videos),
-    make("div", { className: "asks" }, ...data.dimensions.map(question)),
+  show(prompt,
+    make("div", { className: pair ? "" : "beside" }, make("div", { className: "videos" + (pair ? " two" : "") }, ...videos),
+      make("div", { className: "asks" }, ...data.dimensions.map(question))),
     make("div", { className: "buttons" }, keys,
       make("button", { type: "button", className: "quiet", id: "back", on: { click: back } }, "Back"),
       make("button", { type: "button", className: "quiet", id: "skip", on: { click: skip } }, "Skip"),

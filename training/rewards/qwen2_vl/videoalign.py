@@ -157,6 +157,11 @@ class VideoAlignReward(Qwen2VLReward):
             own, weights = files_id(found.folder.name, found.files), not found.is_full
         return (own, base_id(self.base, self.base_revision, weights=weights))
 
+    @property
+    def shared_model(self) -> str:
+        """The model and its input, of which one forward scores all three dimensions."""
+        return f"VideoAlign {self.source} grey={self.grey_input}"
+
     def prepare(self) -> None:
         """Load the model, unless another reward of this process has."""
         shared(VideoAlign, self.source)

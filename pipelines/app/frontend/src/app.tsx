@@ -136,6 +136,9 @@ function App() {
     const row = await rows.get(focus);
     if (row && !row.review.verdict) open(focus); else void nextUndecided();
   };
+  useEffect(() => { // what asked is gone: keys go to the clips again
+    if (!asked && !place.clip && !place.panel) document.querySelector<HTMLElement>(".grid")?.focus();
+  }, [asked]);
   const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); document.querySelector<HTMLElement>(".grid")?.focus(); };
 
   useEffect(() => {

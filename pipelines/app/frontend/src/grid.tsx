@@ -135,7 +135,6 @@ function Card({ index, row, focused, chosen, columns, style, pick, tick }: CardP
   const { verdict, star } = row.review;
   return (
     <div id={`card-${index}`} role="option" aria-selected={chosen} data-clip={row.clip_id}
-      aria-label={`${row.caption || row.clip_id}, ${time(row.duration_s)}${verdict ? `, ${verdict}` : ""}${star ? ", starred" : ""}`}
       class={`card ${focused ? "focused" : ""} ${chosen ? "chosen" : ""} ${verdict ?? ""}`} style={style} onClick={pick}
       onPointerEnter={(e) => e.pointerType === "mouse" && setOver(true)} onPointerLeave={() => setOver(false)}>
       <div class="frame">

@@ -14,6 +14,7 @@ export function SqlBox({ value, columns, tables, apply, error, open }: Props) {
   const [text, setText] = useState(value);
   const [offers, setOffers] = useState<Offer[]>([]);
   const [at, setAt] = useState(0);
+  const [moved, setMoved] = useState(false); // Enter takes an offer only after an arrow chose it
   const [table, setTable] = useState<Table | null>(null);
   const [wrong, setWrong] = useState("");
   const [busy, setBusy] = useState(false);
@@ -26,11 +27,14 @@ export function SqlBox({ value, columns, tables, apply, error, open }: Props) {
   ], [columns, tables]);
 
   const complete = (element: HTMLTextAreaElement) => {
-    const word = /[A-Za-z_]\w*$/.exec(element.value.slice(0, element.selectionStart))?.[0].toLowerCase() ?? "";
+    const before = element.value.slice(0, element.selectionStart);
+    const inText = (before.split("'").length - 1) % 2 === 1;
+    const word = inText ? "" : /[A-Za-z_]\w*$/.exec(before)?.[0].toLowerCase() ?? "";
     const found = word.length < 1 ? [] : names.filter((one) => one.name.includes(word) && one.name !== word);
     found.sort((a, b) => Number(b.name.startsWith(word)) - Number(a.name.startsWith(word)) || a.name.length - b.name.length);
     setOffers(found.slice(0, 8));
     setAt(0);
+    setMoved(false);
   };
   const take = (offer: Offer) => {
     const element = box.current!;
@@ -49,8 +53,8 @@ export function SqlBox({ value, columns, tables, apply, error, open }: Props) {
     finally { setBusy(false); }
   };
   const keys = (event: KeyboardEvent) => {
-    if (offers.length && (event.key === "ArrowDown" || event.key === "ArrowUp")) setAt((at + (event.key === "ArrowDown" ? 1 : offers.length - 1)) % offers.length);
-    else if (offers.length && (event.key === "Tab" || (event.key === "Enter" && !event.ctrlKey && !event.metaKey))) take(offers[at]!);
+    if (offers.length && (event.key === "ArrowDown" || event.key === "ArrowUp")) { setAt((at + (event.key === "ArrowDown" ? (moved ? 1 : 0) : offers.length - 1)) % offers.length); setMoved(true); }
+    else if (offers.length && (event.key === "Tab" || (event.key === "Enter" && moved))) take(offers[at]!);
     else if (event.key === "Enter" && !event.shiftKey) void run();
     else if (event.key === "Escape" && offers.length) setOffers([]);
     else return;
