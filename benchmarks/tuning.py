@@ -6,9 +6,9 @@
 The models are of the real classes, with two layers and random weights; the rules can only be seen in the pictures:
 captioner: the answer names the clip's colour, of four (share of held-out clips answered word for word);
 judge: people's scores are the lightness from 1 to 5, one in five of them one off (correlation with held-out means);
-reward: of two generations people like the lighter one, equal ones are the same (accuracy on held-out pairs that differ).
-Prints each figure's mean over seeds, a 95 % interval of it (Student's t), and each seed's. They show that the machinery
-learns what it is told, and say nothing of published models.
+reward: of two generations people like the lighter one, if any (accuracy on held-out pairs that differ).
+Prints each figure's mean over seeds, a 95 % interval of it (Student's t), and each seed's: that the machinery
+learns what it is told, which says nothing of published models.
 
 With --make: writes a small base model, clips with captions as conversations, and a store with rated generations.
 """
