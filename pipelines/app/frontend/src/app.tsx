@@ -141,37 +141,39 @@ function App() {
   }, [asked]);
   const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); document.querySelector<HTMLElement>(".grid")?.focus(); };
 
+  const keys = useRef((_: KeyboardEvent) => {});
+  keys.current = (event) => { // set while drawing: a key right after another sees what that one did
+    if (event.key === "Escape") {
+      if (asked) setAsked("");
+      else if (isTyping(event)) (event.target as HTMLElement).blur();
+      else if (place.clip || place.panel) close();
+      else setSelected(new Set());
+      return;
+    }
+    if (isTyping(event) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && key === "z") void back(event.shiftKey ? "redo" : "undo");
+    else if (event.ctrlKey || event.metaKey) return;
+    else if (key === "u") void back(event.shiftKey ? "redo" : "undo");
+    else if (key === "?") setAsked("keys");
+    else if (key === "/") document.querySelector<HTMLElement>("#search")?.focus();
+    else if (place.panel) return;
+    else if (key === "k") void decide("keep");
+    else if (key === "d") void decide("drop");
+    else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
+    else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
+    else if (key === "q") void startQueue();
+    else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
+    else if (place.clip && event.key === "ArrowRight") go(1);
+    else if (place.clip && event.key === "ArrowLeft") go(-1);
+    else return;
+    event.preventDefault();
+  };
   useEffect(() => {
-    const keys = (event: KeyboardEvent) => {
-      if (event.key === "Escape") {
-        if (asked) setAsked("");
-        else if (isTyping(event)) (event.target as HTMLElement).blur();
-        else if (place.clip || place.panel) close();
-        else setSelected(new Set());
-        return;
-      }
-      if (isTyping(event) || event.altKey) return;
-      const key = event.key.toLowerCase();
-      if ((event.ctrlKey || event.metaKey) && key === "z") void back(event.shiftKey ? "redo" : "undo");
-      else if (event.ctrlKey || event.metaKey) return;
-      else if (key === "u") void back(event.shiftKey ? "redo" : "undo");
-      else if (key === "?") setAsked("keys");
-      else if (key === "/") document.querySelector<HTMLElement>("#search")?.focus();
-      else if (place.panel) return;
-      else if (key === "k") void decide("keep");
-      else if (key === "d") void decide("drop");
-      else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
-      else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
-      else if (key === "q") void startQueue();
-      else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
-      else if (place.clip && event.key === "ArrowRight") go(1);
-      else if (place.clip && event.key === "ArrowLeft") go(-1);
-      else return;
-      event.preventDefault();
-    };
-    addEventListener("keydown", keys);
-    return () => removeEventListener("keydown", keys);
-  });
+    const pressed = (event: KeyboardEvent) => keys.current(event);
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
 
   if (!start) return <div class="loading">{fault ? <p class="alarm" role="alert">{fault}</p> : <p>opening the store …</p>}</div>;
   const chips = filters(view);
