@@ -75,11 +75,6 @@ class TrainState(Generic[B]):
         self.saved_at = self.step
         self.checkpoints.save(self.step, self.tensors(), {**self.metadata, **state})
 
-    def save_unless_saved(self) -> None:
-        """Save a checkpoint of this step, if there is none yet."""
-        if self.saved_at != self.step:
-            self.save()
-
     def resume(self, resume_from: Path | None) -> str | None:
         """Go on from the newest checkpoint of this run; a run that has none takes the state of another.
 
@@ -116,6 +111,7 @@ class TrainState(Generic[B]):
                 f"{resume_from} is at step {step}, but the recipe ends at {self.recipe.steps}; raise steps, or "
                 "take its weights alone with init"
             )
+        self.recipe.objective.refuse_state(checkpoints.read_metadata(resume_from), self.metadata, resume_from)
         wanted, saved = self.tensors(), checkpoints.tensor_names(resume_from)
         lacking = [kind for kind in ("ema.", OBJECTIVE) if not any(name.startswith(kind) for name in saved)]
         found = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(lacking))}

@@ -63,11 +63,19 @@ class Noise(Reward):
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of run. weights: of the rewards, by name; the others are held out."""
+    """A kind of run. weights: of the rewards, by name; the others are held out. optim: beside AdamW at `LR`."""
 
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(REWARDS, 1.0))
     objective: dict[str, Any] = field(default_factory=dict)
+    optim: dict[str, Any] = field(default_factory=dict)
     noisy: bool = False
+
+
+PLAIN = {"eps": 1.0, "lr": 100.0}
+"""An eps far above the gradient: AdamW's step is then lr times the gradient's mean, and keeps its size. The rate makes
+the first steps as large as those of AdamW at `LR`."""
+WITHOUT_WEIGHTS = 32.0
+"""So many times smaller is the gradient without weights, in the mean over the stochastic steps."""
 
 
 VARIANTS = {
@@ -75,6 +83,11 @@ VARIANTS = {
     "sharpness alone": Variant({"sharpness": 1.0}),
     "weights of the report": Variant(objective={"weighting": "report"}),
     "without weights": Variant(objective={"weighting": "none"}),
+    "plain gradient": Variant(optim=PLAIN),
+    "plain gradient, without weights": Variant(objective={"weighting": "none"}, optim=PLAIN),
+    "plain gradient, without weights, rate made up for": Variant(
+        objective={"weighting": "none"}, optim={**PLAIN, "lr": WITHOUT_WEIGHTS * PLAIN["lr"]}
+    ),
     "one noisy prompt, largest deviation": Variant(noisy=True),
     "one noisy prompt, own deviation": Variant(noisy=True, objective={"deviation": "group"}),
 }
@@ -108,10 +121,12 @@ def learn(folder: Path, args: argparse.Namespace) -> None:
 def run(name: str, seed: int, updates: int, folder: Path) -> dict[str, Any]:
     """Train one policy and return its row."""
     variant, began = VARIANTS[name], time.perf_counter()
-    base = train(recipe_of({"kind": "flow"}, BASE_STEPS, seed), folder / "base", of_data=True)
+    base = base_of(folder.parent, seed)
+    folder.mkdir(exist_ok=True)
     if not (folder / "base.npy").exists():
-        np.save(folder / "base.npy", sample(base, recipe_of({"kind": "flow"}, 1, seed)))
-    recipe = policy_recipe(variant, updates, seed, folder / "base")
+        flow = recipe_of({"kind": "flow"}, BASE_STEPS, seed)
+        np.save(folder / "base.npy", sample(train(flow, base, of_data=True), flow))
+    recipe = policy_recipe(variant, updates, seed, base)
     rewards: dict[str, Reward] = {r: Noise(r) if variant.noisy else reward_of(r) for r in USES}
     policy = train(recipe, folder / name, of_data=False, rewards=rewards)
     np.save(folder / f"{name}.npy", sample(policy, recipe))
@@ -127,6 +142,13 @@ def run(name: str, seed: int, updates: int, folder: Path) -> dict[str, Any]:
         "calls": sum(row["rollout/calls"] for row in log) / sum(row["rollout/calls_unshared"] for row in log),
         "shares": _shares(log), "seconds": time.perf_counter() - began,
     }  # fmt: skip
+
+
+def base_of(folder: Path, seed: int) -> Path:
+    """Train the network that a seed's policies begin with, unless it is there; return its run."""
+    base = folder / f"seed-{seed}-base"
+    train(recipe_of({"kind": "flow"}, BASE_STEPS, seed), base, of_data=True)
+    return base
 
 
 def reward_of(name: str) -> Reward:
@@ -186,7 +208,7 @@ def policy_recipe(variant: Variant, updates: int, seed: int, base: Path) -> Trai
     objective = {"kind": "grpo", **own, **variant.objective}
     return recipe_of(
         objective, updates, seed, init=str(base), lora={"rank": 16, "alpha": 16},
-        optim={"lr": LR, "weight_decay": 0.0},
+        optim={"lr": LR, "weight_decay": 0.0, **variant.optim},
     )  # fmt: skip
 
 

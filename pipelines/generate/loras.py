@@ -49,7 +49,7 @@ class LoRA:
     @property
     def about(self) -> dict[str, Any]:
         """Facts for the record of a generated file."""
-        facts = {"file": str(self.file.absolute()), "weight": self.weight, "sha256": sha256(self.file)}
+        facts = {"file": str(self.file.absolute()), "weight": self.weight, "file_sha256": sha256(self.file)}
         return facts | ({"objective": self.objective} if self.objective else {})
 
     @property

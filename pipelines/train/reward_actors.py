@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import ReelError, first_line
 from reelwright.pipelines.runtime.cluster import cluster
-from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools
+from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools, Scores, members_of
 from reelwright.training.errors import StoppedByRule, TrainError
-from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.contract import Reward, Unscored, Video
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rl.config import RolloutConfig
 
@@ -106,7 +106,8 @@ class ActorScorer:
         import ray
 
         stored = [ray.put(video) for video in videos]
-        return _Asked(self, {label: self.pools.score.remote(label, stored) for label in self.settings}, stored)
+        pools = [tuple(members.settings) for members in members_of(self.settings)]
+        return _Asked(self, {labels: self.pools.score.remote(labels[0], stored) for labels in pools}, stored)
 
     def describe(self) -> dict[str, dict[str, object]]:
         """Return by label what each reward is, for lineage."""
@@ -136,28 +137,30 @@ class ActorScorer:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Scores under way. calls: by label. stored: the videos, kept while they are scored."""
+    """Scores under way. calls: by the labels of a pool. stored: the videos, kept while they are scored."""
 
     scorer: ActorScorer
-    calls: Mapping[str, Any]
+    calls: Mapping[tuple[str, ...], Any]
     stored: Sequence[Any]
 
-    def result(self) -> dict[str, list[Score]]:
+    def result(self) -> Scores:
         """Wait, then return the scores by label."""
-        found = {label: self._answer(label, call) for label, call in self.calls.items()}
+        found: Scores = {}
+        for labels, call in self.calls.items():
+            found |= self._answer(labels, call)
         for label, scores in found.items():
             self.scorer.failed[label] += sum(isinstance(one, Unscored) for one in scores)
-        return found
+        return {label: found[label] for label in self.scorer.settings}
 
-    def _answer(self, label: str, call: Any) -> list[Score]:
+    def _answer(self, labels: tuple[str, ...], call: Any) -> Scores:
         import ray
 
         try:
             return ray.get(call)
         except ray.exceptions.RayError as error:
-            name = self.scorer.settings[label].reward.name
-            why = f"{name}: the actor that keeps its processes was lost: {first_line(error)}"
-            return [Unscored(why)] * len(self.stored)
+            why = f"the actor that keeps its processes was lost: {first_line(error)}"
+            names = {label: self.scorer.settings[label].reward.name for label in labels}
+            return {label: [Unscored(f"{name}: {why}")] * len(self.stored) for label, name in names.items()}
 
 
 class Joined:
@@ -192,7 +195,7 @@ class Joined:
 class _JoinedPending:
     parts: Sequence[Pending]
 
-    def result(self) -> dict[str, list[Score]]:
+    def result(self) -> Scores:
         return {label: scores for part in self.parts for label, scores in part.result().items()}
 
 
@@ -261,7 +264,7 @@ def _start(
         .remote(placed)
     )  # fmt: skip
     stack.callback(ray.kill, pools)
-    told = ", ".join(f"{label} × {one.processes}" for label, one in settings.items())
+    told = ", ".join(members.told for members in members_of(settings))
     say(f"rewards of their own processes: {told}")
     try:
         whys = ray.get(pools.start.remote(), timeout=2 * START_LIMIT_S)
@@ -300,8 +303,7 @@ def cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Callab
     import ray
 
     cpus, gpus = (
-        sum(getattr(one.reward.resources, kind) * one.processes for one in settings.values())
-        for kind in ("cpus", "gpus")
+        sum(getattr(members, kind) * members.processes for members in members_of(settings)) for kind in ("cpus", "gpus")
     )
     free = ray.available_resources() if joined else ray.cluster_resources()
     free_cpus, free_gpus = free.get("CPU", 0.0), free.get("GPU", 0.0)

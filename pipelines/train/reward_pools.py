@@ -1,5 +1,6 @@
-"""Pools of processes that score videos, one pool per reward: a Ray actor keeps them all, and ranks reach it by name.
+"""Pools of processes that score videos: a Ray actor keeps them all, and ranks reach it by name.
 
+There is one pool per reward; rewards with the same `shared_model` have one together, whose processes compute them all.
 A process that dies takes its call's videos with it. Each of them is scored once more, alone, since one may be to blame.
 A process that does not answer in time is ended, and its videos are failures. Either way the next call finds a new
 process in its place.
@@ -17,6 +18,7 @@ from typing import Any
 from reelwright.errors import first_line
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.scoring import Clock
 
 START_LIMIT_S = 1800.0
 """For a process to find its place in the cluster and to load its models."""
@@ -24,7 +26,7 @@ START_LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """Settings of a pool.
+    """Settings of a reward's processes.
 
     processes: that share its videos. time_limit_s: of a call. keys: environment variables of the processes. cpu_share:
     of the CPUs that the reward asks for, where all rewards together ask for more than there are.
@@ -37,49 +39,136 @@ class PoolSettings:
     cpu_share: float = 1.0
 
 
-class RewardProcess:
-    """A Ray actor that scores videos by one reward."""
+@dataclass(frozen=True)
+class Members:
+    """The rewards of one pool, by label, at least one, and what a process of theirs is."""
 
-    def __init__(self, reward: Reward, keys: Mapping[str, str]) -> None:
+    settings: Mapping[str, PoolSettings]
+
+    @property
+    def rewards(self) -> dict[str, Reward]:
+        """Rewards by label."""
+        return {label: one.reward for label, one in self.settings.items()}
+
+    @property
+    def processes(self) -> int:
+        """As many as the one that asks for most."""
+        return max(one.processes for one in self.settings.values())
+
+    @property
+    def time_limit_s(self) -> float:
+        """The longest."""
+        return max(one.time_limit_s for one in self.settings.values())
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Environment variables of all of them."""
+        return {name: key for one in self.settings.values() for name, key in one.keys.items()}
+
+    @property
+    def cpus(self) -> float:
+        """Of a process, as the rewards ask for them."""
+        return max(one.reward.resources.cpus for one in self.settings.values())
+
+    @property
+    def gpus(self) -> float:
+        """Of a process."""
+        return max(one.reward.resources.gpus for one in self.settings.values())
+
+    @property
+    def cpu_share(self) -> float:
+        """Of those CPUs, that it gets."""
+        return min(one.cpu_share for one in self.settings.values())
+
+    @property
+    def batch(self) -> int:
+        """Videos per call: as few as any of them takes."""
+        return max(1, min(one.reward.resources.batch for one in self.settings.values()))
+
+    @property
+    def calls(self) -> int:
+        """Calls at once of a process: as few as any of them stands."""
+        return max(1, min(one.reward.resources.calls for one in self.settings.values()))
+
+    @property
+    def told(self) -> str:
+        """Labels and number of processes, for people."""
+        return f"{' + '.join(self.settings)} × {self.processes}"
+
+
+def together(rewards: Mapping[str, Reward]) -> list[list[str]]:
+    """Return the labels of each pool's rewards, pools and labels in the order of the rewards."""
+    pools: dict[str, list[str]] = {}
+    for label, reward in rewards.items():
+        key = f"model {reward.shared_model}" if reward.shared_model else f"label {label}"
+        pools.setdefault(key, []).append(label)
+    return list(pools.values())
+
+
+def members_of(settings: Mapping[str, PoolSettings]) -> list[Members]:
+    """Return the rewards of each pool."""
+    found = together({label: one.reward for label, one in settings.items()})
+    return [Members({label: settings[label] for label in labels}) for labels in found]
+
+
+Scores = dict[str, list[Score]]
+"""By label, a score per video."""
+
+
+class RewardProcess:
+    """A Ray actor that scores videos by the rewards of a pool."""
+
+    def __init__(self, rewards: Mapping[str, Reward], keys: Mapping[str, str]) -> None:
         os.environ.update(keys)
-        if not reward.resources.gpus:  # Ray leaves all GPUs in sight of an actor that asked for none
+        if not any(one.resources.gpus for one in rewards.values()):  # Ray leaves all GPUs in sight of such an actor
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self.reward = reward
+        self.rewards, self.busy = dict(rewards), Clock()
 
     def prepare(self) -> str:
         """Load the models; return why that failed, empty where it did not."""
         try:
-            self.reward.prepare()
+            for reward in self.rewards.values():
+                reward.prepare()
         except Exception as error:  # anything that somebody's model raises
             return first_line(error) or type(error).__name__
         return ""
 
-    def score(self, *videos: Video) -> list[Score]:
-        """Score videos; the reward's exceptions are failures of all of them."""
-        return score(self.reward, videos)
+    def score(self, *videos: Video) -> tuple[Scores, float]:
+        """Score videos; return also the seconds of this process's computing that no answer has told yet.
+
+        A reward's exception is its failure for all of them.
+        """
+        self.busy.begin()
+        try:
+            found = {label: score(reward, videos) for label, reward in self.rewards.items()}
+        finally:
+            self.busy.finish()
+        return found, self.busy.read()
 
 
 class RewardPools:
     """A Ray actor that hands videos to the processes of each reward."""
 
     def __init__(self, settings: Mapping[str, PoolSettings]) -> None:
-        self.pools = {label: Pool(one) for label, one in settings.items()}
+        self.pools = [Pool(members) for members in members_of(settings)]
 
     async def start(self) -> dict[str, str]:
-        """Start all processes; return by label why a pool cannot start."""
-        whys = await asyncio.gather(*(pool.start() for pool in self.pools.values()))
-        return {label: why for label, why in zip(self.pools, whys, strict=True) if why}
+        """Start all processes; return by the first label of a pool why it cannot start."""
+        whys = await asyncio.gather(*(pool.start() for pool in self.pools))
+        return {pool.first: why for pool, why in zip(self.pools, whys, strict=True) if why}
 
-    async def score(self, label: str, videos: Sequence[Any]) -> list[Score]:
-        """Score videos by one reward. videos: references to each."""
-        return await self.pools[label].score(list(videos))
+    async def score(self, first: str, videos: Sequence[Any]) -> Scores:
+        """Score videos by the rewards of the pool whose first label this is. videos: references to each."""
+        (pool,) = (one for one in self.pools if one.first == first)
+        return await pool.score(list(videos))
 
     async def figures(self) -> dict[str, float]:
         """Return what was counted since the last call, as `Scorer.figures` names it."""
         out = {"busy_s": 0.0, "idle_s": 0.0, "restarts": 0.0}
-        for label, pool in self.pools.items():
+        for pool in self.pools:
             busy_s, idle_s, restarts = pool.read()
-            out |= {f"{label}/busy_s": busy_s, f"{label}/idle_s": idle_s, f"{label}/restarts": float(restarts)}
+            for label in pool.members.settings:
+                out |= {f"{label}/busy_s": busy_s, f"{label}/idle_s": idle_s, f"{label}/restarts": float(restarts)}
             out["busy_s"] += busy_s
             out["idle_s"] += idle_s
             out["restarts"] += restarts
@@ -93,10 +182,9 @@ class Lost(Exception):
 class Place:
     """The place of a process in its pool: empty until the first call, and after the process was lost."""
 
-    def __init__(self, settings: PoolSettings) -> None:
-        self.settings, self.actor = settings, None
+    def __init__(self, members: Members) -> None:
+        self.members, self.actor = members, None
         self.starting = asyncio.Lock()
-        self.busy_s, self._calls, self._since = 0.0, 0, 0.0
 
     async def filled(self) -> Any:
         """Return the process's handle; start one where there is none.
@@ -124,70 +212,62 @@ class Place:
         _end(actor)
         return was_here
 
-    def begin(self) -> None:
-        """Count from now on as busy."""
-        if not self._calls:
-            self._since = time.monotonic()
-        self._calls += 1
-
-    def finish(self) -> None:
-        """Count as idle from now on, unless another call is under way."""
-        self._calls -= 1
-        if not self._calls:
-            self.busy_s += time.monotonic() - self._since
-
-    def read(self) -> float:
-        """Return the busy seconds since the last call."""
-        if self._calls:
-            now = time.monotonic()
-            self.busy_s, self._since = self.busy_s + now - self._since, now
-        busy_s, self.busy_s = self.busy_s, 0.0
-        return busy_s
-
     def _make(self) -> Any:
         import ray
 
-        reward, wants = self.settings.reward, self.settings.reward.resources
+        wants = self.members
         options: dict[str, Any] = {
-            "num_cpus": wants.cpus * self.settings.cpu_share, "num_gpus": wants.gpus, "max_restarts": 0,
-            "max_concurrency": max(1, wants.calls), "scheduling_strategy": "DEFAULT",
+            "num_cpus": wants.cpus * wants.cpu_share, "num_gpus": wants.gpus, "max_restarts": 0,
+            "max_concurrency": wants.calls, "scheduling_strategy": "DEFAULT",
         }  # fmt: skip
-        return ray.remote(RewardProcess).options(**options).remote(reward, dict(self.settings.keys))
+        return ray.remote(RewardProcess).options(**options).remote(wants.rewards, wants.keys)
 
 
 class Pool:
-    """The processes of one reward, and the calls that wait for them, first come, first served."""
+    """The processes of some rewards, and the calls that wait for them, first come, first served."""
 
-    def __init__(self, settings: PoolSettings) -> None:
-        self.settings, self.name = settings, settings.reward.name
-        self.places = [Place(settings) for _ in range(settings.processes)]
+    def __init__(self, members: Members) -> None:
+        self.members, self.first = members, next(iter(members.settings))
+        self.places = [Place(members) for _ in range(members.processes)]
         self.free: asyncio.Queue[Place] = asyncio.Queue()
-        for _ in range(max(1, settings.reward.resources.calls)):
+        for _ in range(members.calls):
             for place in self.places:
                 self.free.put_nowait(place)
-        self.restarts = 0
-        self._since = time.monotonic()
+        self.outstanding, self.busy_s, self.restarts = Clock(), 0.0, 0
 
     async def start(self) -> str:
         """Start all processes; return why that failed, empty where it did not."""
         done = await asyncio.gather(*(place.filled() for place in self.places), return_exceptions=True)
         return next((first_line(one) for one in done if isinstance(one, BaseException)), "")
 
-    async def score(self, videos: Sequence[Any]) -> list[Score]:
-        """Score videos, as many per call as the reward takes."""
-        size = max(1, self.settings.reward.resources.batch)
-        parts = [videos[first : first + size] for first in range(0, len(videos), size)]
-        return [found for part in await asyncio.gather(*map(self._scored, parts)) for found in part]
+    async def score(self, videos: Sequence[Any]) -> Scores:
+        """Score videos, as many per call as the rewards take."""
+        size = self.members.batch
+        self.outstanding.begin()
+        try:
+            parts = await asyncio.gather(
+                *(self._scored(videos[first : first + size]) for first in range(0, len(videos), size))
+            )
+        finally:
+            self.outstanding.finish()
+        return self._joined(parts)
 
     def read(self) -> tuple[float, float, int]:
-        """Return busy and idle seconds of all processes, and how many were replaced, since the last call."""
-        now = time.monotonic()
-        wall_s, self._since = (now - self._since) * len(self.places), now
-        busy_s = sum(place.read() for place in self.places)
+        """Return busy and idle seconds of all processes, as `Scorer.figures` has them, and how many were replaced."""
+        wall_s = self.outstanding.read() * len(self.places)
+        busy_s, self.busy_s = self.busy_s, 0.0
         restarts, self.restarts = self.restarts, 0
         return busy_s, max(0.0, wall_s - busy_s), restarts
 
-    async def _scored(self, videos: Sequence[Any], *, again: bool = True) -> list[Score]:
+    def _joined(self, parts: Sequence[Scores]) -> Scores:
+        return {label: [one for part in parts for one in part[label]] for label in self.members.settings}
+
+    def _failed(self, videos: Sequence[Any], why: str) -> Scores:
+        """Return a failure for each video by each reward. why: what comes after the reward's name."""
+        rewards = self.members.rewards
+        return {label: [Unscored(f"{one.name}{why}")] * len(videos) for label, one in rewards.items()}
+
+    async def _scored(self, videos: Sequence[Any], *, again: bool = True) -> Scores:
         place = await self.free.get()
         try:
             return await self._call(place, videos)
@@ -196,31 +276,34 @@ class Pool:
         finally:
             self.free.put_nowait(place)
         if not again:
-            return [Unscored(f"{self.name}: its process died twice: {why}")] * len(videos)
-        alone = await asyncio.gather(*(self._scored([video], again=False) for video in videos))
-        return [found for one in alone for found in one]
+            return self._failed(videos, f": its process died twice: {why}")
+        return self._joined(await asyncio.gather(*(self._scored([video], again=False) for video in videos)))
 
-    async def _call(self, place: Place, videos: Sequence[Any]) -> list[Score]:
+    async def _call(self, place: Place, videos: Sequence[Any]) -> Scores:
         """Score videos in a place. Raises Lost."""
         try:
             actor = await place.filled()
         except RuntimeError as error:
-            return [Unscored(f"{self.name}: its process was lost and cannot start again: {error}")] * len(videos)
-        place.begin()
+            return self._failed(videos, f": its process was lost and cannot start again: {error}")
+        limit_s, began = self.members.time_limit_s, time.monotonic()
         try:
-            found = await _answer(actor.score.remote(*videos), self.settings.time_limit_s, lost=_raise_lost)
+            found = await _answer(actor.score.remote(*videos), limit_s, lost=_raise_lost)
         except Lost:
-            self.restarts += place.empty(actor)
+            self._replace(place, actor, began)
             raise
         except Exception as error:  # Ray's, where a video is gone; or a reward's answer that does not travel
-            return [Unscored(f"{self.name}: {type(error).__name__}: {first_line(error)}")] * len(videos)
-        finally:
-            place.finish()
+            return self._failed(videos, f": {type(error).__name__}: {first_line(error)}")
         if found is None:
-            self.restarts += place.empty(actor)
-            why = f"{self.name} did not answer in {self.settings.time_limit_s:g} s"
-            return [Unscored(why)] * len(videos)
-        return found
+            self._replace(place, actor, began)
+            return self._failed(videos, f" did not answer in {limit_s:g} s")
+        scores, busy_s = found
+        self.busy_s += busy_s
+        return scores
+
+    def _replace(self, place: Place, actor: Any, began: float) -> None:
+        """Empty a place whose process was lost in a call that began then."""
+        self.busy_s += time.monotonic() - began
+        self.restarts += place.empty(actor)
 
 
 async def _answer(call: Any, limit_s: float, *, lost: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from reelwright.pipelines.train.reward_pools import together
 from reelwright.training.budget.devices import Peak
 from reelwright.training.budget.rollouts import RolloutPlan, plan_all
 from reelwright.training.recipe import TrainRecipe
@@ -41,10 +42,14 @@ def rollout_lines(recipe: TrainRecipe, *, gpus: int, peak: Peak, mfu: float) -> 
 
 def _rewards(recipe: TrainRecipe, objective: RolloutConfig) -> Iterator[str]:
     rewards = objective.load_rewards()
+    by_actors = {label: reward for label, reward in rewards.items() if not objective.uses[label].is_local(reward)}
+    first_of = {label: labels[0] for labels in together(by_actors) for label in labels}
     for label, use in objective.uses.items():
         wants = rewards[label].resources
-        where = "in the ranks" if use.is_local(rewards[label]) else _processes(use.processes or wants.processes or 1)
-        gpus = f", {wants.gpus:g} GPUs each" if wants.gpus else ""
+        first = first_of.get(label, label)
+        alone = "in the ranks" if label not in by_actors else _processes(use.processes or wants.processes or 1)
+        where = alone if first == label else f"by the same pass as {first}"
+        gpus = f", {wants.gpus:g} GPUs each" if wants.gpus and first == label else ""
         kind = "reward" if label in objective.rewards else "held out"
         yield f"{kind:<14}{label}: {where}{gpus}, {wants.batch} per call"
 

@@ -67,6 +67,14 @@ class Reward(Configured):
         }
         return json.loads(json.dumps(told, default=str))
 
+    @property
+    def shared_model(self) -> str:
+        """Text that rewards have in common whose scores come from one pass of one model: one process computes them all.
+
+        Empty: it shares none.
+        """
+        return ""
+
     def prepare(self) -> None:
         """Load its models: called once per process, before the first videos. An exception ends the run's start."""
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from reelwright.errors import first_line
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.scoring import Clock
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,15 @@ class InProcess:
                 raise TrainError(f"reward {label!r} ({reward.name}) cannot start: {first_line(error)}") from error
         self._threads = {label: ThreadPoolExecutor(1, thread_name_prefix=f"reward-{label}") for label in rewards}
         self._lock = threading.Lock()
-        self._busy_s = dict.fromkeys(self.rewards, 0.0)
+        self._busy = {label: Clock() for label in self.rewards}
+        self._outstanding = {label: Clock() for label in self.rewards}
         self._failed = dict.fromkeys(self.rewards, 0)
-        self._since = time.monotonic()
 
     def submit(self, videos: Sequence[Video]) -> _Submitted:
         """Begin to score videos; returns at once."""
         videos = list(videos)
+        for clock in self._outstanding.values():
+            clock.begin()
         return _Submitted({label: self._threads[label].submit(self._score, label, videos) for label in self.rewards})
 
     def describe(self) -> dict[str, dict[str, object]]:
@@ -65,15 +67,15 @@ class InProcess:
     def figures(self) -> dict[str, float]:
         """Return the figures since the last call, as `Scorer.figures` names them."""
         with self._lock:
-            now = time.monotonic()
-            wall_s, self._since = now - self._since, now
-            busy_s, self._busy_s = self._busy_s, dict.fromkeys(self.rewards, 0.0)
             failed, self._failed = self._failed, dict.fromkeys(self.rewards, 0)
-        busy_total_s = sum(busy_s.values())
-        found = {"busy_s": busy_total_s, "idle_s": max(0.0, wall_s * len(self.rewards) - busy_total_s), "restarts": 0.0}
-        for label, seconds in busy_s.items():
-            found |= {f"{label}/busy_s": seconds, f"{label}/idle_s": max(0.0, wall_s - seconds)}
-        return found | {f"{label}/failed": float(count) for label, count in failed.items()}
+        found = {"busy_s": 0.0, "idle_s": 0.0, "restarts": 0.0}
+        for label in self.rewards:
+            busy_s = self._busy[label].read()
+            idle_s = max(0.0, self._outstanding[label].read() - busy_s)
+            found |= {f"{label}/busy_s": busy_s, f"{label}/idle_s": idle_s, f"{label}/failed": float(failed[label])}
+            found["busy_s"] += busy_s
+            found["idle_s"] += idle_s
+        return found
 
     def close(self) -> None:
         """Wait for the calls under way, and drop those that have not begun."""
@@ -81,9 +83,12 @@ class InProcess:
             thread.shutdown(wait=True, cancel_futures=True)
 
     def _score(self, label: str, videos: Sequence[Video]) -> list[Score]:
-        began = time.monotonic()
-        found = score(self.rewards[label], videos)
+        self._busy[label].begin()
+        try:
+            found = score(self.rewards[label], videos)
+        finally:
+            self._busy[label].finish()
+            self._outstanding[label].finish()
         with self._lock:
-            self._busy_s[label] += time.monotonic() - began
             self._failed[label] += sum(isinstance(one, Unscored) for one in found)
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,13 +31,47 @@ class Scorer(Protocol):
         """Return what was counted since the last call.
 
         Returns:
-            `busy_s` and `idle_s`: seconds of all processes or threads together. `restarts`: of lost processes. Per
-            label: `LABEL/busy_s`, `LABEL/idle_s`, `LABEL/restarts` where there are processes, and `LABEL/failed`, the
-            number of its scores that are `Unscored`.
+            `LABEL/busy_s`: seconds in which the reward computed, of all its processes or threads together, those of
+            calls that a process was lost in included. `LABEL/idle_s`: seconds in which scores of it were outstanding
+            (a video was handed in and had no answer) and a process stood idle all the same: on the way to it, for want
+            of a place, or while it started again. Time without a video to score is in neither. `LABEL/restarts`: of
+            lost processes, where there are any. `busy_s`, `idle_s`, `restarts`: of all together; rewards that share a
+            process have the same three figures, and count once. `LABEL/failed`: scores that are `Unscored`.
         """
 
     def close(self) -> None:
         """Let everything go."""
+
+
+class Clock:
+    """Counts the seconds in which at least one of several calls is under way, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls, self._since, self._seconds = 0, 0.0, 0.0
+
+    def begin(self) -> None:
+        """Begin a call."""
+        with self._lock:
+            if not self._calls:
+                self._since = time.monotonic()
+            self._calls += 1
+
+    def finish(self) -> None:
+        """End a call."""
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                self._seconds += time.monotonic() - self._since
+
+    def read(self) -> float:
+        """Return the seconds since the last `read`, those of calls that are under way included."""
+        with self._lock:
+            if self._calls:
+                now = time.monotonic()
+                self._seconds, self._since = self._seconds + now - self._since, now
+            seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,16 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                 "another folder (--out)"
             )
 
+    def refuse_state(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise TrainError where the other run remembers other rewards than these: what they were is in its state."""
+        before, here = (_remembered(told.get("rewards", {})) for told in (saved, now))
+        if before and before != here:
+            raise TrainError(
+                f"{checkpoint} remembers the rewards {_listed(before)}, and this recipe has {_listed(here)}; name the "
+                "same ones in the same order, or take its weights alone with init (of a LoRA: from its merged weights, "
+                "reel checkpoint export)"
+            )
+
     def shows(self, figure: str, value: float) -> bool:
         """Whether a figure stands in the line of a step: a reward's mean does, `reward/LABEL` or `held_out/LABEL`."""
         kind, _, label = figure.partition("/")
@@ -207,3 +217,12 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     def shared_calls(self) -> float:
         """Guided predictions, of one sample, that a group takes where what it shares is computed once; in the mean."""
         return self.critical_mean + 1 + self.group * (self.steps - 1 - self.critical_mean)
+
+
+def _remembered(rewards: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """Return label, whether it is held out, and fingerprint of each reward that a checkpoint's record names."""
+    return [(label, told["use"] == "held out", told["fingerprint"]) for label, told in rewards.items()]
+
+
+def _listed(rewards: list[tuple[str, bool, str]]) -> str:
+    return ", ".join(f"{label}{' (held out)' if held else ''} {mark[:6]}" for label, held, mark in rewards) or "none"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reelwright.training.rl.paths import Paths
 
 SECONDS = ("network_s", "decode_s", "wait_s")
+REST = "training_s"
 POOL = ("busy_s", "idle_s", "restarts")
 
 
@@ -30,6 +31,7 @@ class Tally:
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._told: tuple[int, int] = (0, 0)
+        self._read_at: float | None = None
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
@@ -46,22 +48,34 @@ class Tally:
         Returns:
             `rollout/calls`: guided predictions of one sample; `rollout/calls_unshared`: as many as there would be if
             each sample went its whole way alone. `rollout/network_s`, `decode_s`, `wait_s`: seconds per rank, in the
-            mean; wait: for scores. `scoring/…`: the scorer's figures, summed over ranks; `scoring/slowest_idle_share`:
-            of the processes of the reward that took longest.
+            mean; wait: for scores, with nothing to compute beside. `rollout/training_s`: the rest of the time since the
+            last call, that of the trained passes and of what came between two steps; none at a run's first step.
+            `scoring/…`: the scorer's figures, summed over ranks. `scoring/slowest_idle_share`: idle / (busy + idle)
+            seconds of the reward that was busy longest, as `Scorer.figures` has them: of the time in which scores of it
+            were outstanding, the share that its processes stood idle. Training is not in it, nor a rollout before its
+            first videos are made.
         """
         calls = (paths.calls - self._told[0], paths.alone - self._told[1])
         self._told = (paths.calls, paths.alone)
         names = [*POOL, *(f"{label}/{name}" for label in labels for name in POOL)]
         pool = scorer.figures()
-        sums = world.sum([*calls, *(self.seconds[name] for name in SECONDS), *(pool.get(n, 0.0) for n in names)])
-        self.seconds.clear()
+        seconds = self._seconds()
+        sums = world.sum([*calls, *seconds.values(), *(pool.get(n, 0.0) for n in names)])
         out = {"rollout/calls": sums[0] / world.context_size, "rollout/calls_unshared": sums[1] / world.context_size}
-        out |= {f"rollout/{name}": value / world.size for name, value in zip(SECONDS, sums[2:], strict=False)}
-        told = dict(zip(names, sums[2 + len(SECONDS) :], strict=True))
+        out |= {f"rollout/{name}": value / world.size for name, value in zip(seconds, sums[2:], strict=False)}
+        told = dict(zip(names, sums[2 + len(seconds) :], strict=True))
         slowest = max(labels, key=lambda label: told[f"{label}/busy_s"])
         wall_s = told[f"{slowest}/busy_s"] + told[f"{slowest}/idle_s"]
         told["slowest_idle_share"] = told[f"{slowest}/idle_s"] / wall_s if wall_s else 0.0
         return out | {f"scoring/{name}": value for name, value in told.items()}
+
+    def _seconds(self) -> dict[str, float]:
+        """Return this rank's seconds since the last call by name, and forget them."""
+        now, before = time.perf_counter(), self._read_at
+        found = {name: self.seconds[name] for name in SECONDS}
+        self._read_at = now
+        self.seconds.clear()
+        return found if before is None else found | {REST: max(0.0, now - before - sum(found.values()))}
 
 
 def score_figures(

@@ -90,8 +90,11 @@ class Rollouts:
     owns_scorer: bool = False
     tally: Tally = field(default_factory=Tally)
 
-    def batches(self, start_step: int) -> Iterator[RolloutBatch]:
-        """Yield this rank's batches from a step on; a step is rolled out when its first one is asked for."""
+    def batches(self, start_step: int) -> Iterator[RolloutBatch | None]:
+        """Yield this rank's batches from a step on; a step is rolled out when its first one is asked for.
+
+        None comes between the groups of two micro-batches, where a run may stop: rollouts are made again then.
+        """
         inner = self.inner.batches(start_step)
         count = self.recipe.data.batches_per_step // self.world.data_size
         try:
@@ -105,8 +108,11 @@ class Rollouts:
         """Return the snapshot's held-out batches, on which a drift from the data shows."""
         return self.inner.validation()
 
-    def _step(self, micros: list[Batch]) -> list[RolloutBatch]:
-        groups = [self._begin(self.prompts.of(batch)) for batch in micros]
+    def _step(self, micros: list[Batch]) -> Iterator[RolloutBatch | None]:
+        groups: list[_Group] = []
+        for batch in micros:
+            groups.append(self._begin(self.prompts.of(batch)))
+            yield None
         with self.tally.timing("wait_s"):
             table, most = self._scores(groups)
         config, labels = self.config, self.config.labels
@@ -119,11 +125,12 @@ class Rollouts:
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
         meters = torch.stack([group.meters for group in groups]).sum(0)
         figures |= self.objective.watch.measure(micros[0].step, meters, self.world)
-        self.objective.watch.check(micros[0].step, figures)
+        self.objective.watch.check(micros[0].step, figures, self.world)
         made = [self._trained(group, table, found, most) for group in groups]
-        for batch in (out := [batch for batches in made for batch in batches]):
-            batch.figures = figures
-        return out
+        for batches in made:
+            for made_batch in batches:
+                made_batch.figures = figures
+                yield made_batch
 
     def _begin(self, batch: Batch) -> _Group:
         """Roll out the groups of a micro-batch and hand this rank's videos to the rewards."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from reelwright.training.distributed.world import World
+from reelwright.training.errors import StoppedByRule
 from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.hacking import AgainstStart
 from reelwright.training.rl.stop_rule import StopRule
@@ -28,6 +29,12 @@ class Watch:
         """Return the meters of a step; see `AgainstStart.figures`."""
         return self.meters.figures(step, sums, world)
 
-    def check(self, step: int, figures: Mapping[str, float]) -> None:
-        """End the run where the rule says so; the same on every rank. Raises StoppedByRule."""
-        self.rule.observe(step, figures)
+    def check(self, step: int, figures: Mapping[str, float], world: World) -> None:
+        """End the run on every rank where the first rank's rule says so. Every rank calls it. Raises StoppedByRule."""
+        why = ""
+        try:
+            self.rule.observe(step, figures)
+        except StoppedByRule as stopped:
+            why = str(stopped)
+        if why := world.broadcast(why):
+            raise StoppedByRule(why)

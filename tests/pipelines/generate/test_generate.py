@@ -1,5 +1,6 @@
 """`reel generate`: from a checkpoint's folder to files that say how they were made; what it refuses, and how."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -188,7 +189,8 @@ def test_several_prompts_a_lora_segments_and_a_beginning(run: Path, film: Path, 
     trained = [default_shift(find_source(run), Settings.of(width=48, height=64, frames=9), n) for n in (5, 5)]
     assert about["settings"]["later_shift"] == about["settings"]["shift"] == pytest.approx(trained[0])
     lora = str(tmp_path / "a" / "lora.safetensors")
-    assert [(one["file"], one["weight"]) for one in about["loras"]] == [(lora, 0.5)]
+    digest = hashlib.sha256(Path(lora).read_bytes()).hexdigest()
+    assert [(one["file"], one["weight"], one["file_sha256"]) for one in about["loras"]] == [(lora, 0.5, digest)]
     assert about["begins_with"]["file"] == str(film)
     x, y = (read((tmp_path / f"{n}-1.mp4").read_bytes(), [Frames(count=13, height=48, color="rgb")]) for n in "xy")
     assert x[0].num_frames == 13

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import ray
 import torch
 
 from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors, cpu_share, gpus_of_rewards
-from reelwright.pipelines.train.reward_pools import PoolSettings
+from reelwright.pipelines.train.reward_pools import PoolSettings, together
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored
 from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rl.config import RewardUse
-from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Large, Tenth, Unready, grey
+from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Large, Parted, Tenth, Unready, grey
 from tests.training.ranks import ranks
 
 ALONE = World.alone("cpu")
@@ -78,6 +79,30 @@ def test_where_the_keeper_of_the_processes_is_lost_its_calls_are_made_again(ray_
         ray.kill(scorer.pools, no_restart=False)
         assert waiting.result() == {"tenth": [66.0, 1.0]}
         assert scorer.submit([grey(5)]).result() == {"tenth": [5.0]}
+
+
+def test_rewards_of_one_model_are_computed_by_one_process(ray_local: None) -> None:
+    said: list[str] = []
+    settings = {"pid": PoolSettings(Parted(), 1, 60), "tenth": PoolSettings(Tenth(), 1, 60)}
+    settings["times"] = PoolSettings(Parted(number="times"), 1, 60)
+    assert together({label: one.reward for label, one in settings.items()}) == [["pid", "times"], ["tenth"]]
+    assert together({"a": Tenth(), "b": Tenth()}) == [["a"], ["b"]]
+    with actors(settings, ALONE, said.append) as scorer:
+        scorer.submit([grey(1)]).result()
+        scorer.figures()
+        time.sleep(0.05)  # without a video to score, which counts as neither busy nor idle
+        began = time.monotonic()
+        found = scorer.submit([grey(1), grey(2), grey(7)]).result()
+        outstanding_s = time.monotonic() - began
+        figures = scorer.figures()
+    assert said == ["rewards of their own processes: pid + times × 1, tenth × 1"]
+    assert list(found) == list(settings)
+    assert len(set(found["pid"])) == 1
+    assert found["times"] == [2.0, 2.0, Unscored("parted: OSError: the lens is dirty")]  # the same process has both
+    assert (figures["pid/failed"], figures["times/failed"]) == (0, 1)
+    assert figures["pid/busy_s"] == figures["times/busy_s"] > 0
+    assert figures["pid/busy_s"] + figures["pid/idle_s"] <= outstanding_s
+    assert math.isclose(figures["busy_s"], figures["pid/busy_s"] + figures["tenth/busy_s"])
 
 
 def test_rewards_of_both_places_are_one_scorer(scorer: ActorScorer) -> None:

@@ -56,6 +56,8 @@ def test_the_report_s_table_9_at_full_size() -> None:
     assert "53.5 guided calls per group in place of 64 without sharing" in lines
     assert "held out      aesthetics: 1 process of its own, 8 per call" in lines
     assert "reward        hpsv3_general: 1 process of its own, 1 GPUs each" in lines
+    assert "reward        videoalign_vq: 1 process of its own, 1 GPUs each" in lines
+    assert "reward        videoalign_ta: by the same pass as videoalign_vq, 4 per call" in lines
     assert "14,466.6    5,221.5 s      652.7 s  rollouts 93%, decoding 1%, reference 2%, training 5%" in lines
     assert "on 64 GPUs are not waited for where one video takes a reward's processes together less than 9.61 s" in lines
     mini = load(TrainRecipe, ROOT / "configs/train/mini/grpo.yaml")

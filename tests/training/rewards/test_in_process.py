@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Unscored
 from reelwright.training.rewards.in_process import InProcess
+from reelwright.training.rewards.scoring import Clock
 from tests.training.rewards.made_up import Level, Spoiler, Unready, Waiting, video
 
 
@@ -72,6 +74,30 @@ def test_failures_and_seconds_are_counted_per_label_since_the_last_call() -> Non
     again = scorer.figures()
     assert (again["a/failed"], again["busy_s"]) == (0, 0)
     scorer.close()
+
+
+def test_time_without_a_video_to_score_is_not_idle() -> None:
+    scorer = InProcess({"level": Level(batch=1)})
+    time.sleep(0.05)
+    began = time.monotonic()
+    scorer.submit([video(1), video(2)]).result()
+    outstanding_s = time.monotonic() - began
+    time.sleep(0.05)
+    figures = scorer.figures()
+    assert 0 < figures["level/busy_s"] <= figures["level/busy_s"] + figures["level/idle_s"] <= outstanding_s
+    scorer.close()
+
+
+def test_seconds_of_calls_that_overlap_count_once() -> None:
+    clock, began = Clock(), time.monotonic()
+    clock.begin()
+    clock.begin()
+    clock.finish()
+    first = clock.read()  # one is under way
+    clock.finish()
+    second = clock.read()
+    assert 0 < first + second <= time.monotonic() - began
+    assert clock.read() == 0
 
 
 def test_a_reward_that_cannot_be_prepared_ends_the_start_with_a_sentence() -> None:

@@ -1,7 +1,9 @@
 """Whole runs on rollouts: resumed to the bit, the same on one, two and four ranks, with rewards that fail."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,29 @@ import pytest
 import torch
 
 from reelwright.training.batch import Batch
+from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.loop import Hooks
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rewards.contract import Score, Video
+from reelwright.training.rewards.in_process import InProcess
 from reelwright.training.rewards.scoring import Done
 from reelwright.training.rl.rollouts import make_rollouts
 from tests.training.distilling import saved
 from tests.training.ranks import ranks
-from tests.training.rl.rolling import NAMED, Clips, network, on_rank, rolling, save_base, scorer, train
+from tests.training.rl.rolling import (
+    NAMED,
+    Brightness,
+    Clips,
+    Redness,
+    network,
+    on_rank,
+    rolling,
+    save_base,
+    scorer,
+    train,
+)
 
 ALONE = World.alone("cpu")
 CLOCKS = ("time", "_s", "_per_s", "data_wait_share", "idle_s", "busy_s", "idle_share")
@@ -61,6 +76,45 @@ def test_a_killed_run_goes_on_to_the_bit(base: Path, tmp_path: Path) -> None:
     assert len({row["reward/brightness"] for row in whole}) == 3
     assert whole[0]["kl"] == 0 < whole[1]["kl"]
     assert whole[0]["rollout/calls"] < whole[0]["rollout/calls_unshared"] == 3 * 3 * 4
+
+
+class Signalled(InProcess):
+    """Gets SIGTERM as it is handed the videos of the last step's first micro-batch."""
+
+    handed = 0
+
+    def submit(self, videos: Sequence[Video]) -> Any:
+        self.handed += 1
+        if self.handed == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return super().submit(videos)
+
+
+def test_a_signal_in_a_rollout_ends_it_before_the_next_groups_and_the_run_goes_on_to_the_bit(
+    base: Path, tmp_path: Path
+) -> None:
+    recipe = rolling(base, checkpoints={"every": 100})
+    whole = train(recipe, tmp_path / "whole")
+    signalled = Signalled({"brightness": Brightness(), "redness": Redness()})
+    begun = train(recipe, tmp_path / "parts", rewards=signalled)
+    assert (len(begun), signalled.handed) == (2, 5)  # two micro-batches per step
+    assert numbers(train(recipe, tmp_path / "parts")) == numbers(whole)
+    expect, found = saved(tmp_path / "whole"), saved(tmp_path / "parts")
+    assert all(torch.equal(found[name], expect[name]) for name in expect)
+
+
+def test_a_run_takes_another_s_state_only_where_it_remembers_the_same_rewards(base: Path, tmp_path: Path) -> None:
+    uses = {"brightness": {"kind": "sharpness_standin"}, "redness": {"kind": "smoothness_standin"}}
+    train(rolling(base, {"rewards": uses}, steps=1), tmp_path / "first")
+    first = Checkpoints(tmp_path / "first" / "checkpoints", 9).latest()
+    longer = rolling(base, {"rewards": uses, "beta": 0.2}, steps=2)
+    assert [row["step"] for row in train(longer, tmp_path / "longer", resume_from=first)] == [2]
+    fewer = rolling(base, {"rewards": {"brightness": uses["brightness"]}, "held_out": {"redness": uses["redness"]}})
+    with pytest.raises(TrainError, match=r"remembers the rewards brightness \w+, redness \w+, and .* redness \(held"):
+        train(fewer, tmp_path / "fewer", resume_from=first)
+    other = rolling(base, {"rewards": uses | {"redness": {"kind": "sharpness_standin"}}})
+    with pytest.raises(TrainError, match="remembers the rewards"):
+        train(other, tmp_path / "other", resume_from=first)
 
 
 LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -160,8 +214,7 @@ def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list
     model = network(recipe, std=std)
     objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
     data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded)
-    batches = data.batches(0)
-    return [next(batches) for _ in range(2)], recorded.seen
+    return list(islice(filter(None, data.batches(0)), 2)), recorded.seen
 
 
 def test_rewards_see_frames_rate_prompt_and_how_many_were_given(base: Path) -> None:
@@ -187,7 +240,8 @@ def test_latents_that_are_not_finite_are_failures_not_scores(base: Path) -> None
     with torch.no_grad():
         model.final_layer.linear.bias.fill_(float("nan"))
     objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
-    batch = next(make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded).batches(0))
+    data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded)
+    batch = next(filter(None, data.batches(0)))
     assert not recorded.seen
     assert batch.figures["reward/brightness/failed"] == 9
     assert not batch.advantages.any()
@@ -240,7 +294,7 @@ def test_without_a_scorer_the_recipe_s_rewards_score_here(base: Path) -> None:
     objective = recipe.objective.build(network(recipe), recipe, ALONE)
     data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, None)
     batches = data.batches(0)
-    batch = next(batches)
+    batch = next(filter(None, batches))
     assert batch.figures["reward/sharp"] == batch.figures["held_out/sharp too"] > 0
     assert batch.advantages.any()
     batches.close()

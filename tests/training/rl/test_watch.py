@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from reelwright.training.checkpoints import Checkpoints, read_metadata
-from reelwright.training.distributed.world import World
+from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import StoppedByRule
+from reelwright.training.recipe import ParallelConfig
 from reelwright.training.rewards.contract import Reward, Score, Video
 from reelwright.training.rewards.in_process import InProcess
+from reelwright.training.rl.config import RolloutConfig
 from reelwright.training.rl.hacking import AgainstStart, measured, picture_meters
 from reelwright.training.rl.stop_rule import StopRule
 from reelwright.training.rl.stop_settings import StopSettings
+from reelwright.training.rl.watch import Watch
+from tests.training.ranks import ranks
 from tests.training.rl.rolling import NAMED, Brightness, Clips, Redness, rolling, save_base, train
 
 ALONE = World.alone("cpu")
@@ -130,6 +134,35 @@ def test_a_run_that_its_rule_ends_is_saved_and_goes_on_where_the_rule_is_eased(t
     assert eased.fingerprint == recipe.fingerprint
     rows = train(eased, tmp_path / "run", rewards=rewards())
     assert rows[-1]["step"] == 9
+
+
+def verdicts() -> list[str]:
+    """Show each rank other figures: first the second rank's alone would end the run, then the first's alone."""
+    world = start(ParallelConfig(), device="cpu")
+    config = rolling("base", {"rewards": {"up": NAMED}, "held_out": {"down": NAMED}, "stop": HASTY}).objective
+    assert isinstance(config, RolloutConfig)
+    told = []
+    for cheated in (1, 0):
+        watch = Watch(config)
+        sign = -1.0 if world.rank == cheated else 1.0
+        told.append("")
+        for step in range(9):
+            try:
+                watch.check(step, {"reward/up": float(step), "held_out/down": sign * step}, world)
+            except StoppedByRule as stopped:
+                told[-1] = str(stopped)
+                break
+    return told
+
+
+HASTY = {"window": 2, "fall": 1, "patience": 1}
+
+
+def test_the_first_rank_s_rule_ends_the_run_on_every_rank() -> None:
+    first, second = ranks(2, verdicts)
+    assert first == second
+    assert first[0] == ""
+    assert "'down' has fallen" in first[1]
 
 
 def test_a_log_tells_rewards_in_its_lines_and_all_figures_in_its_rows(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reelwright.errors import ReelError
+from reelwright.pipelines.train.reward_pools import together as pools_of
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Unscored, Video
 from reelwright.training.rewards.qwen2_vl.source import shared
@@ -141,6 +142,12 @@ def test_three_rewards_of_one_process_cost_one_forward(given, video):
     scored(given, replace(video, prompt="other"), replace(video, rate=11.0), **fresh)
     assert len(forwards) == 3
     hook.remove()
+
+
+def test_rewards_of_one_forward_are_scored_by_one_process(given):
+    rewards = {kind.name: kind(**given) for kind in REWARDS}
+    rewards |= {"grey": VideoAlignMQ(**given, grey=True), "another": VideoAlignVQ(**(given | {"batch": 9}))}
+    assert pools_of(rewards) == [["videoalign_vq", "videoalign_mq", "videoalign_ta"], ["grey"], ["another"]]
 
 
 def test_grey_input_is_luma_in_all_three_channels(given, video, expected):
