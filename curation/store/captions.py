@@ -1,8 +1,8 @@
 """Which captions a clip has, in one order for exports and for training.
 
-The order: a caption that a person wrote in `reel app`, else the column that was asked for, else the clip's own `caption` (a model's), else a manifest's caption of its
-span, else of its whole file. A caption composed from measurements does not describe the content, so it is taken only
-where its kind, or its column, is asked for.
+The order: a caption that a person wrote in `reel app`, else the column that was asked for, else the clip's own
+`caption` (a model's), else a manifest's caption of its span, else of its whole file. A caption composed from
+measurements does not describe the content, so it is taken only where its kind, or its column, is asked for.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Wanted:
     def columns(self, known: Collection[str]) -> list[str]:
         """Return the columns among `known` that captions are read from."""
         edited = [EDITED] if self.takes_edits else []
-        names = [*edited, self.column, *(name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)]
+        others = (name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)
+        names = [*edited, self.column, *others]
         return [name for name in dict.fromkeys(names) if name in known]
 
     def check(self, schema: pa.Schema) -> None:

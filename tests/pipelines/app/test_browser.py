@@ -1,4 +1,4 @@
-"""The page in a real Chromium: filter, play, drop, undo, tag, edit a caption, freeze, export; by keys, and on a phone."""
+"""The page in a real Chromium: filter, play, drop, undo, tag, edit a caption, freeze, export; also by keys alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from reelwright.curation.store import Store
 from tests.conftest import ROOT
 from tests.pipelines.app.made import CLIPS, HOSTILE, Served, clip_id, make_store, served
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,9 @@ def ids_of(selection: Selection, mask: np.ndarray) -> list[str]:
 
 
 bounds = st.one_of(st.none(), st.integers(0, 40).map(float), st.floats(0, 140, width=32).map(float))
-ranges = st.dictionaries(st.sampled_from(["blur_score", "motion_score", "duration_s", "width"]), st.tuples(bounds, bounds))
+ranges = st.dictionaries(
+    st.sampled_from(["blur_score", "motion_score", "duration_s", "width"]), st.tuples(bounds, bounds)
+)
 words = st.lists(st.sampled_from([*MOTIONS, None, "it's"]), min_size=1, max_size=3, unique=True)
 truths = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=2, unique=True)
 values = st.fixed_dictionaries({}, optional={"camera_motion": words, "is_still": truths})
