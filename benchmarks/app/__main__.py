@@ -29,7 +29,8 @@ WITH_MEDIA, FILTERS, HOVERS, SEEKS, SCROLLS = 3_000, 40, 20, 20, 60
 SCROLLED = 100_000  # clips
 FRAME_MS = 1000 / 60
 PAGE_ARRIVES = """new Promise(done => { const old = performance.getEntriesByName('reel-page').length;
-  const look = () => performance.getEntriesByName('reel-page').length > old ? done() : requestAnimationFrame(look); look(); })"""
+  const look = () => performance.getEntriesByName('reel-page').length > old ? done() : requestAnimationFrame(look);
+  look(); })"""
 
 
 def main() -> None:
@@ -133,7 +134,8 @@ def _scroll(page: Any) -> None:
       const all = Number(document.querySelector('.size b').textContent.replaceAll(',', ''));
       const end = grid.scrollHeight * Math.min(1, clips / all); const times = []; let last = performance.now(), i = 0;
       const step = () => { const now = performance.now(); times.push(now - last); last = now;
-        if (i++ >= steps * 10) return done(times); grid.scrollTop = end * i / (steps * 10); requestAnimationFrame(step); };
+        if (i++ >= steps * 10) return done(times);
+        grid.scrollTop = end * i / (steps * 10); requestAnimationFrame(step); };
       requestAnimationFrame(step); })""",
         [SCROLLS, SCROLLED],
     )

@@ -24,7 +24,7 @@ from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import ReelError, UserError, first_line
 from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
-from reelwright.pipelines.app.columns import Columns
+from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
 from reelwright.pipelines.app.pages import page
@@ -126,11 +126,16 @@ class Desk:
             raise UserError("a caption is written for one clip at a time")
         ids = asked.clip_ids
         if asked.view is not None:
-            rows = self.selection.choose(asked.view).mask.nonzero()[0]
-            if len(rows) > MOST_DECIDED:
-                raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
-            ids = self.columns.ids.take(rows).to_pylist()
+            view = asked.view
+            ids = steady(self.columns, lambda: self._ids(view))
         return self.reviews.decide(list(dict.fromkeys(ids)), Change(asked.action, text), asked.reviewer)
+
+    def _ids(self, view: View) -> list[str]:
+        rows = self.selection.choose(view).mask.nonzero()[0]
+        if len(rows) > MOST_DECIDED:
+            raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
+        ids: list[str] = self.columns.ids.take(rows).to_pylist()
+        return ids
 
     def undo(self, asked: Person) -> dict[str, Any]:
         """Take back a reviewer's last action."""

@@ -138,6 +138,37 @@ def test_a_column_that_changes_in_the_store_is_read_again_and_another_is_not(tmp
     assert len(columns.get("duration_s").values) == 5  # type: ignore[union-attr]
 
 
+def test_a_page_is_of_one_version_while_rows_come_and_go(tmp_path):
+    """Whatever the moment, each row's value is the one that passed the filter."""
+    from threading import Thread
+
+    store = make_store(tmp_path / "store", clips=12)
+    columns = Columns(store)
+    reviews = Reviews(store, columns)
+    selection = Selection(store, columns, reviews)
+
+    def come_and_go() -> None:
+        writer = Store.open(store.uri)
+        for i in range(6):
+            writer.append("clips", [{"clip_id": f"new{i}", "source_md5": "s", "duration_s": 9.0, "width": 1}])
+            writer.delete("clips", f"clip_id = '{clip_id(i)}'")
+
+    changes = Thread(target=come_and_go)
+    changes.start()
+    is_last = False
+    while not is_last:
+        is_last = not changes.is_alive()
+        view = View(ranges={"duration_s": (2.0, None)}, sort="duration_s", descending=True)
+        found = page(selection, Page(view=view, limit=50, facets=["duration_s"]))
+        lengths = [row["duration_s"] for row in found["rows"]]
+        assert lengths == sorted(lengths, reverse=True)
+        assert all(length >= 2 for length in lengths)
+        assert sum(found["facets"]["duration_s"]["counts"]) == found["total"]
+    changes.join()
+    assert {row["clip_id"] for row in found["rows"]} == {*(f"new{i}" for i in range(6)), *map(clip_id, (8, 9, 10, 11))}
+    reviews.close()
+
+
 @pytest.mark.parametrize("view", [
     View(ranges={"nope": (0.0, 1.0)}), View(values={"clips": ["x"]}), View(where="blur_scor > 1"),
     View(where="1) UNION SELECT uri FROM read_csv('/etc/passwd') WHERE (1=1"), View(show="range:nothing"),
