@@ -98,6 +98,16 @@ def test_a_random_order_stays_the_same_for_its_seed_and_pages_of_it_do_not_overl
     assert [r["clip_id"] for r in other] != ids
 
 
+def test_clips_about_which_a_bound_decides_narrowly_come_first(selection):
+    view = View(ranges={"duration_s": (3.0, None)}, sort="near_bound")
+    lengths = [row["duration_s"] for row in page(selection, Page(view=view))["rows"]]
+    assert lengths == sorted(lengths)
+    removed = page(selection, Page(view=view.model_copy(update={"show": "removed"})))["rows"]
+    assert [row["duration_s"] for row in removed] == sorted((r["duration_s"] for r in removed), reverse=True)
+    with pytest.raises(ReelError, match="no filter has a bound"):
+        page(selection, Page(view=View(sort="near_bound")))
+
+
 def test_a_histogram_follows_the_other_filters_and_not_its_own(store, selection):
     view = View(ranges={"blur_score": (50.0, None)}, values={"camera_motion": ["static"]})
     found = page(selection, Page(view=view, facets=["blur_score", "camera_motion", "duration_s"]))["facets"]

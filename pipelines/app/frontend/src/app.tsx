@@ -177,7 +177,7 @@ function App() {
 
   if (!start) return <div class="loading">{fault ? <p class="alarm" role="alert">{fault}</p> : <p>opening the store …</p>}</div>;
   const chips = filters(view);
-  const clear = () => setView({ ...EMPTY, sort: view.sort, descending: view.descending });
+  const clear = () => setView({ ...EMPTY, sort: view.sort === "near_bound" ? "" : view.sort, descending: view.descending });
   const inClip = !!place.clip;
   return (
     <div class={`app ${side ? "side" : ""}`}>
@@ -272,9 +272,10 @@ function SortBox({ columns, view, change }: { columns: ColumnFacts[]; view: View
       <select aria-label="sort by" value={view.sort} onChange={(e) => change({ ...view, sort: e.currentTarget.value, seed: e.currentTarget.value === "random" ? Math.floor(Math.random() * 2 ** 31) : 0 })}>
         <option value="">{view.search ? "nearest first" : "in the store's order"}</option>
         <option value="random">at random</option>
+        <option value="near_bound" disabled={!Object.keys(view.ranges).length}>nearest to a bound</option>
         {columns.filter((c) => !["tags", "other"].includes(c.kind) && !c.name.endsWith("_fingerprint")).map((c) => <option key={c.name} value={c.name}>{c.name}</option>)}
       </select>
-      <button class="quiet" disabled={!view.sort || view.sort === "random"} aria-label={view.descending ? "largest first" : "smallest first"} title={view.descending ? "largest first" : "smallest first"} onClick={() => change({ ...view, descending: !view.descending })}>{view.descending ? "↓" : "↑"}</button>
+      <button class="quiet" disabled={["", "random", "near_bound"].includes(view.sort)} aria-label={view.descending ? "largest first" : "smallest first"} title={view.descending ? "largest first" : "smallest first"} onClick={() => change({ ...view, descending: !view.descending })}>{view.descending ? "↓" : "↑"}</button>
     </span>
   );
 }
