@@ -61,8 +61,7 @@ function App() {
     return [...sorted, ...Object.keys(view.ranges)].filter((n, i, all) => all.indexOf(n) === i && !n.startsWith("review_") && n !== "duration_s").slice(0, 3);
   }, [view, known]);
 
-  useEffect(() => { // the view's first rows and histograms
-    if (!start) return;
+  useEffect(() => { // the view's first rows, asked for before the columns are known; and its histograms
     const request = new AbortController();
     const wait = setTimeout(() => {
       call<Page>("page", { view, columns, facets, limit: 60 }, request.signal).then((found) => {
@@ -75,7 +74,7 @@ function App() {
         if (e.name === "AbortError") return;
         if (view.where) setWrongSql(e.message); else setFault(e.message);
       });
-    }, WAIT_MS);
+    }, start ? WAIT_MS : 0);
     return () => { clearTimeout(wait); request.abort(); };
   }, [view, start, facets.join(), columns.join(), version]);
 
