@@ -36,8 +36,10 @@ from reelwright.pipelines.serving.ranges import ranged
 
 BUILT = Path(__file__).parent / "built"
 FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
-FIRST_COLUMNS = ("duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage",
-                 "watermark_score", "camera_motion", "height")  # fmt: skip
+FIRST_COLUMNS = (
+    "duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage",
+    "watermark_score", "camera_motion", "height",
+)  # fmt: skip
 """Filters that the page begins with: FIRST_FACETS in frontend/src/app.tsx."""
 SQL_ROWS, SQL_S = 1_000, 20.0
 MOST_DECIDED = 100_000
