@@ -125,6 +125,7 @@ def test_sql_reads_the_store_and_nothing_else(app, query):
     assert status == 400, body
 
 
+@pytest.mark.exhaustive  # 20 s; tests of the store stop queries sooner
 def test_a_query_that_never_ends_is_stopped_and_the_grid_answers_meanwhile(app):
     from concurrent.futures import ThreadPoolExecutor
 
