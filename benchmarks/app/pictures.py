@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.pipelines.app.made import served
 from tests.pipelines.app.test_browser import CHROMIUM
 
+PICTURES: list[tuple[str, int, int, Any]] = [
+    ("app-grid", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"), ("app-phone", 390, 844, "light"),
+]  # fmt: skip
+"""Name, width and height in px, colour scheme."""
 OUT = Path(__file__).parents[2] / "docs" / "images"
 
 
@@ -17,8 +22,7 @@ def main(store: Path) -> None:
     OUT.mkdir(exist_ok=True)
     with served(store) as app, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for name, width, height, scheme in (("app-grid", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"),
-                                            ("app-phone", 390, 844, "light")):  # fmt: skip
+        for name, width, height, scheme in PICTURES:
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
             page = context.new_page()
             page.goto(app.url)

@@ -245,4 +245,3 @@ def _numbers(values: pa.ChunkedArray, *, is_time: bool) -> np.ndarray:
         return _numbers(values.cast(pa.timestamp("us")).cast(pa.int64()), is_time=False) / 1e6
     wide = values.type if pa.types.is_float32(values.type) else pa.float64()
     return pc.fill_null(values.cast(wide, safe=False), float("nan")).to_numpy()
-

@@ -76,7 +76,8 @@ class View(Strict):
     def key(self, name: str) -> str:
         """Return a text that tells this filter from others of its name."""
         kind, _, column = name.partition(":")
-        content: Any = {"range": self.ranges, "value": self.values}[kind][column] if column else getattr(self, kind)
+        by_column: dict[str, dict[str, Any]] = {"range": dict(self.ranges), "value": dict(self.values)}
+        content: Any = by_column[kind][column] if column else getattr(self, kind)
         return f"{name}={content.model_dump_json() if isinstance(content, BaseModel) else json.dumps(content)}"
 
 
