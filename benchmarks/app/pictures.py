@@ -35,8 +35,8 @@ def main(store: Path) -> None:
                 page.locator(".card[data-clip]").nth(1).click()
                 page.wait_for_selector(".about")
             page.wait_for_timeout(2000)
-            page.screenshot(path=str(OUT / f"{name}.png"))
-            print(OUT / f"{name}.png")
+            page.screenshot(path=str(OUT / f"{name}.jpg"), type="jpeg", quality=82)
+            print(f"docs/images/{name}.jpg")
             context.close()
         browser.close()
 
