@@ -1,15 +1,21 @@
 """The cost of curation over plain ffmpeg: CPU seconds of a whole default run over decoding and encoding alone.
 
-    python -m benchmarks.cost ../shared/corpus [--parts 4] [--set KEY=VALUE]
+    python -m benchmarks.cost ../shared/corpus [--set KEY=VALUE]
 
 The floor, in the same run: one single-threaded ffmpeg per source, which decodes it once and encodes the same clips with
 the same settings. CPU seconds are of all processes, without the start of Ray. Prints `name value`.
 
-A virtual machine gives other CPU seconds for the same work from minute to minute. So the sources are curated in parts,
-into one store, and the floor of a part is measured right after it; each part's ratio is printed, and that of the sums.
+All sources are curated in one run, as a user's are: in several runs into one store, annotators of sets fit all clips so
+far once per run, and each run starts its workers' libraries and merges the store's files.
 
-Python's bytecode is there, as it is wherever something has run before: a tenth of the files is curated first, into a
-store that is thrown away. Without it each process would compile its imports, torch, Ray and Lance among them.
+A virtual machine gives other CPU seconds for the same work from minute to minute, and with all cores busy others than
+with one. So half of the sources' floor is measured right before the run and the other half right after it, and ffmpegs
+work side by side, one per core, as the run's workers do: a machine that gets slower or faster all the while favours
+neither side. The halves encode about as many pixels each; where their seconds differ much, the machine was not steady.
+
+The clips that the floor encodes are known from an earlier run over the same sources into a store that is thrown away.
+It is not measured, and leaves Python's bytecode behind, as there is wherever something has run before. Without it each
+process would compile its imports, torch, Ray and Lance among them.
 """
 
 import argparse
@@ -19,10 +25,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import ffmpeg
@@ -40,7 +46,6 @@ from reelwright.pipelines.runtime.cluster import LOCAL
 
 SETTLE_S = 3.0  # for the workers that Ray starts ahead of any task
 SAMPLE_S = 0.05
-WARM_EVERY = 10  # files, of which one is curated before anything is measured
 
 
 class CpuMeter:
@@ -78,58 +83,78 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--set", dest="settings", action="append", default=[], help="KEY=VALUE over the default recipe")
-    parser.add_argument("--parts", type=int, default=4, help="of the sources, each curated and measured by itself")
     args = parser.parse_args()
     recipe = load_recipe(None, parse_overrides(args.settings))
     inputs = list_inputs([str(args.folder)])
-    warm_up(recipe, inputs)
-    run_s = floor_s = wall_s = 0.0
-    clips, stages = 0, Counter[str]()
-    with tempfile.TemporaryDirectory() as folder, local_ray():
-        store, meter = Store.open(Path(folder) / "store", create=True), CpuMeter()
-        for i in range(args.parts):
-            part = replace(inputs, files=inputs.files[i :: args.parts])
-            cost = curate(store, recipe, part, meter)
-            least = floor(store, recipe, {file.uri for file in part.files}, Path(folder))
-            print(f"part_{i + 1}_ratio  {cost.cpu_s / least:17.3f} ({cost.cpu_s:.1f} / {least:.1f})", flush=True)
-            run_s, floor_s, wall_s = run_s + cost.cpu_s, floor_s + least, wall_s + cost.wall_s
-            stages.update(cost.summary.stage_seconds)
-            clips += cost.summary.clips
-        meter.stop()
-    print(f"run_cpu_s                {run_s:.1f}")
-    print(f"floor_cpu_s              {floor_s:.1f}")
-    print(f"cost_ratio               {run_s / floor_s:.3f}")
-    print(f"wall_s                   {wall_s:.1f}")
-    for stage, seconds in stages.items():
+    first, second = halves(known_sources(recipe, inputs))
+    before_s = floor(first, recipe)
+    cost = curate(recipe, inputs)
+    after_s = floor(second, recipe)
+    print(f"run_cpu_s                {cost.cpu_s:.1f}")
+    print(f"floor_cpu_s              {before_s + after_s:.1f} ({before_s:.1f} before, {after_s:.1f} after)")
+    print(f"cost_ratio               {cost.cpu_s / (before_s + after_s):.3f}")
+    print(f"wall_s                   {cost.wall_s:.1f}")
+    for stage, seconds in cost.summary.stage_seconds.items():
         print(f"{stage + '_task_wall_s':24} {seconds:.1f}")
-    print(f"clips                    {clips}")
+    print(f"clips                    {cost.summary.clips}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A readable source and the rows of its clips."""
+
+    uri: str
+    clips: list[dict]
+
+    @property
+    def encoded_pixels(self) -> int:
+        """Pixels of all frames of its clips."""
+        return sum(clip["width"] * clip["height"] * (clip["end_frame"] - clip["start_frame"]) for clip in self.clips)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of curating a part: seconds of CPU and of wall, and the summary of the run."""
+    """Of curating: seconds of CPU and of wall, and the summary of the run."""
 
     cpu_s: float
     wall_s: float
     summary: Summary
 
 
-def curate(store: Store, recipe: CurateRecipe, inputs: Inputs, meter: CpuMeter) -> Cost:
-    """Curate inputs on the Ray that runs."""
-    before = meter.total_s() - sampling_s(meter)
-    wall = time.monotonic()
-    summary, _ = run_all(store, recipe, inputs)
-    wall_s = time.monotonic() - wall
-    return Cost(meter.total_s() - sampling_s(meter) - before, wall_s, summary)
-
-
-def warm_up(recipe: CurateRecipe, inputs: Inputs) -> None:
-    """Curate some of the inputs, so that bytecode of all that a run imports is written."""
+def known_sources(recipe: CurateRecipe, inputs: Inputs) -> list[Source]:
+    """Curate the inputs, unmeasured: return their readable sources, and leave bytecode of all that a run imports."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     with tempfile.TemporaryDirectory() as folder, local_ray():
         store = Store.open(Path(folder) / "store", create=True)
-        run_all(store, recipe, replace(inputs, files=inputs.files[::WARM_EVERY]), quiet=True)
+        run_all(store, recipe, inputs, quiet=True)
+        clips: dict[str, list[dict]] = {}
+        for clip in store.read("clips").to_pylist():
+            clips.setdefault(clip["source_md5"], []).append(clip)
+        rows = store.read("sources", filter="state = 'ok'").to_pylist()
+        return [Source(row["uri"], clips.get(row["md5"], [])) for row in rows]
+
+
+def halves(sources: list[Source]) -> tuple[list[Source], list[Source]]:
+    """Share sources out to two lists that encode about as many pixels."""
+    ordered = sorted(sources, key=lambda source: (-source.encoded_pixels, source.uri))
+    found: tuple[list[Source], list[Source]] = ([], [])
+    for source in ordered:
+        min(found, key=lambda half: sum(s.encoded_pixels for s in half)).append(source)
+    return found
+
+
+def curate(recipe: CurateRecipe, inputs: Inputs) -> Cost:
+    """Curate inputs into a new store, on a Ray that has just started."""
+    with tempfile.TemporaryDirectory() as folder, local_ray():
+        store, meter = Store.open(Path(folder) / "store", create=True), CpuMeter()
+        before = meter.total_s() - sampling_s(meter)
+        wall = time.monotonic()
+        summary, _ = run_all(store, recipe, inputs)
+        wall_s = time.monotonic() - wall
+        cpu_s = meter.total_s() - sampling_s(meter) - before
+        meter.stop()
+        return Cost(cpu_s, wall_s, summary)
 
 
 @contextmanager
@@ -147,17 +172,17 @@ def sampling_s(meter: CpuMeter) -> float:
     return threads.get(meter.thread.native_id or 0, 0.0)
 
 
-def floor(store: Store, recipe: CurateRecipe, uris: set[str], folder: Path) -> float:
-    """CPU seconds of plain ffmpeg: decode each readable source of these once, encode its clips."""
-    clips: dict[str, list[dict]] = {}
-    for clip in store.read("clips").to_pylist():
-        clips.setdefault(clip["source_md5"], []).append(clip)
+def floor(sources: list[Source], recipe: CurateRecipe) -> float:
+    """CPU seconds of plain ffmpeg: decode each of these sources once, encode its clips; one ffmpeg per core."""
+
+    def run(source: Source) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            command = ffmpeg_command(source, recipe, Path(folder))
+            subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+
     before = _children_s()
-    for source in store.read("sources", filter="state = 'ok'").to_pylist():
-        if source["uri"] not in uris:
-            continue
-        command = ffmpeg_command(source["uri"], clips.get(source["md5"], []), recipe, folder)
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    with ThreadPoolExecutor(psutil.cpu_count()) as pool:
+        list(pool.map(run, sources))
     return _children_s() - before
 
 
@@ -166,14 +191,14 @@ def _children_s() -> float:
     return times.children_user + times.children_system
 
 
-def ffmpeg_command(uri: str, clips: list[dict], recipe: CurateRecipe, folder: Path) -> list[str]:
-    """One ffmpeg that decodes `uri` once and writes each clip, cropped, as an mp4; decoding alone if there are none."""
-    source = ffmpeg.input(uri, threads=1)
-    if not clips:
-        return ffmpeg.output(source.video, "-", format="null").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-    copies = source.video.split()
+def ffmpeg_command(source: Source, recipe: CurateRecipe, folder: Path) -> list[str]:
+    """One ffmpeg that decodes a source once and writes each clip, cropped, as an mp4; decoding alone if it has none."""
+    video = ffmpeg.input(source.uri, threads=1).video
+    if not source.clips:
+        return ffmpeg.output(video, "-", format="null").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    copies = video.split()
     outputs = []
-    for i, clip in enumerate(clips):
+    for i, clip in enumerate(source.clips):
         part = copies[i].filter("trim", start_frame=clip["start_frame"], end_frame=clip["end_frame"])
         part = part.filter("setpts", "PTS-STARTPTS")
         part = part.filter("crop", *(clip[f"crop_{side}"] for side in "whxy"))

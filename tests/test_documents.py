@@ -66,6 +66,12 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for name, kind in (("edge_share", pa.float32()), ("edges_fingerprint", pa.string())):  # docs/annotators.md makes it
         store.ensure_columns("clips", [field(name, kind, "", computed_by="edges")])
+    from reelwright.evaluation.measures import registry
+    from reelwright.pipelines.evaluate import measures, nearest
+
+    for measure in registry.load_all({name: {} for name in registry.defaults()}):
+        store.ensure_columns("generations", measures._fields(measure))
+    store.ensure_columns("generations", nearest._fields())
     return folder
 
 

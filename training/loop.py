@@ -19,7 +19,8 @@ from reelwright.model.flops import DENSE
 from reelwright.model.sparse import SparseAttention, use_attention
 from reelwright.training.batch import Batch
 from reelwright.training.budget.throughput import Meter
-from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.checkpoints import Checkpoints, read_metadata
+from reelwright.training.clip_losses import ClipLosses
 from reelwright.training.distributed.context import ContextParallel, context_parallel
 from reelwright.training.distributed.parallel import accumulate, autocast
 from reelwright.training.distributed.world import World
@@ -60,11 +61,13 @@ class Hooks:
 
     sample: generates videos with the averaged weights, every `samples.every` steps. on_weights: sees the weights that a
     run starts from, and those after each step that changed them. say: prints a line, on the first rank. scorer: scores
-    the videos of an objective with rewards; None: in this process.
+    the videos of an objective with rewards; None: in this process. saved: gets the step of the newest complete
+    checkpoint, on the first rank: where a run goes on, at each later save, and at the end.
     """
 
     sample: OnWeights | None = None
     on_weights: OnWeights | None = None
+    saved: Callable[[int], None] | None = None
     say: Callable[[str], None] = print
     scorer: Scorer | None = None
 
@@ -120,6 +123,8 @@ class Trainer(Generic[B]):
             recipe=recipe, model=self.model, world=self.world, checkpoints=self.checkpoints, metadata=self.metadata
         )
         self.meter = Meter(recipe.model, self.world)
+        bands = recipe.log.clip_loss_bands
+        self.clip_losses = ClipLosses(self.folder, bands, self.world) if bands else None
         self.data = recipe.objective.data(self.data, self.state.objective, recipe, self.world, self.hooks)
 
     def run(self) -> Outcome:
@@ -131,6 +136,9 @@ class Trainer(Generic[B]):
         state = self.state
         if line := state.resume(self.resume_from):
             self._say(line)
+        if self.clip_losses:
+            self.clip_losses.drop_after(state.step)
+        self._tell_saved()
         metadata, say = dict(self.metadata), self.hooks.say
         self.log = Log(self.folder, self.recipe.log, self.world, start_step=state.step, metadata=metadata, say=say)
         try:
@@ -140,13 +148,14 @@ class Trainer(Generic[B]):
                 watch(self.folder / REQUEST if self.world.is_first else None) as stopping,
             ):
                 stopped_by = self._steps(stopping)
-            state.save_unless_saved()
+            self._save()
         except StoppedByRule:  # on every rank, between two steps
-            state.save_unless_saved()
+            self._save()
             raise
         finally:
             self.checkpoints.wait()  # one under way is worth having, whatever ended the run
             self.log.close()
+        self._tell_saved()
         signal = 0 if state.finished else stopped_by
         return Outcome(state.step, state.finished, signal, self.checkpoints.latest(), state.metrics)
 
@@ -174,7 +183,7 @@ class Trainer(Generic[B]):
             if _due(state.step, recipe.samples.every) and not stopped_by:
                 self._sample()
             if _due(state.step, recipe.checkpoints.every):
-                state.save()
+                self._save()
         return stopped_by
 
     def _gradients(self, batches: Iterator[B | None], agreement: Agreement) -> int:
@@ -198,9 +207,11 @@ class Trainer(Generic[B]):
             if batch.step != self.state.step:
                 raise RuntimeError(f"step {self.state.step} was given a batch of step {batch.step}; this is a bug")
             accumulate(self.model, self.recipe.parallel, last=i == self.micros - 1)
-            part = self._loss(batch).total
-            part.backward()
-            self.loss += part.detach()
+            found = self._loss(batch)
+            found.total.backward()
+            self.loss += found.total.detach()
+            if self.clip_losses:
+                self.clip_losses.see(batch, found)
             attention = self.sparse.current if self.sparse else DENSE
             self.meter.add(batch, self.state.objective.flops(batch, attention))
         return 0
@@ -263,6 +274,19 @@ class Trainer(Generic[B]):
         cache = self.folder / FOLDER / f"rank-{self.world.rank:05d}.bin"
         rehearse(self.rehearsal, compute, cache=cache, say=self._say)
         self.model.train()
+
+    def _save(self) -> None:
+        """Save a checkpoint, unless there is one of this step; before it, whatever a run that goes on must find."""
+        if self.state.saved_at == self.state.step:
+            return
+        if self.clip_losses:
+            self.clip_losses.write(self.state.step)
+        self.state.save()
+        self._tell_saved()  # of the checkpoint before, which the save has waited for
+
+    def _tell_saved(self) -> None:
+        if self.hooks.saved and self.world.is_first and (latest := self.checkpoints.latest()):
+            self.hooks.saved(read_metadata(latest)["step"])
 
     # --- now and then ------------------------------------------------------------------------------------------------
 

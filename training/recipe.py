@@ -234,6 +234,9 @@ class LogConfig(Part):
     every: int = Field(10, ge=1, description="steps between lines")
     tensorboard: bool = Field(True, description="write RUN/tensorboard/")
     wandb: str = Field("", description="Weights & Biases project; needs the extra [wandb]")
+    clip_loss_bands: int = Field(
+        0, ge=0, le=100, description="equal bands of t that each clip's loss goes into clip_losses by; 0: none does"
+    )
 
 
 class TrainRecipe(Part):
@@ -280,6 +283,15 @@ class TrainRecipe(Part):
             return data
         trained = {name: objective[name] for name in TimestepShift.model_fields if name in objective}
         return {**data, "sampling": {**trained, **(sampling or {})}} if trained else data
+
+    @model_validator(mode="after")
+    def _losses_are_of_clips(self) -> "TrainRecipe":
+        if self.log.clip_loss_bands and not self.objective.loss_is_of_clips:
+            raise ValueError(
+                f"log.clip_loss_bands {self.log.clip_loss_bands} keeps each clip's loss, but a loss of the objective "
+                f"{self.objective.kind} does not say how well a clip is predicted; leave it at 0"
+            )
+        return self
 
     @property
     def in_regions(self) -> bool:

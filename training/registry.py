@@ -102,6 +102,11 @@ class ObjectiveConfig(Part):
         """Whether it makes videos of the batches' prompts and has them scored: batches then tell their captions."""
         return False
 
+    @property
+    def loss_is_of_clips(self) -> bool:
+        """Whether a sample's loss says how well the network predicts its clip; not where it has another target."""
+        return not self.makes_videos
+
     def shows(self, figure: str, value: float) -> bool:
         """Whether a figure of `Objective.metrics` stands in the line of a step; all of them are in the log."""
         return "/" not in figure

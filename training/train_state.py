@@ -75,11 +75,6 @@ class TrainState(Generic[B]):
         self.saved_at = self.step
         self.checkpoints.save(self.step, self.tensors(), {**self.metadata, **state})
 
-    def save_unless_saved(self) -> None:
-        """Save a checkpoint of this step, if there is none yet."""
-        if self.saved_at != self.step:
-            self.save()
-
     def resume(self, resume_from: Path | None) -> str | None:
         """Go on from the newest checkpoint of this run; a run that has none takes the state of another.
 

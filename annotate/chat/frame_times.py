@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,17 +48,30 @@ class FrameSampling:
         least, most = self.min_frames, self.max_frames
         return Frames(rate=self.fps, least=least, most=most, height=self.short_side, color="rgb"), Facts()
 
+    def shape(self, num_frames: int, fps: float, width: int, height: int) -> tuple[int, int, int]:
+        """Return (frames, height, width) that `seen` gives of a clip with these facts, without decoding it."""
+        frames = next(need for need in self.needs if isinstance(need, Frames))
+        size = frames.size(width, height)
+        return (len(frames.indices(num_frames, fps)), *_within(size[::-1], self.max_pixels))
+
     def seen(self, frames: np.ndarray, facts: ClipFacts) -> tuple[np.ndarray, ClipFacts]:
         """Return the values of `needs`, with frames, uint8 [T, H, W, 3], none of them larger than `max_pixels`."""
         return _bounded(frames, self.max_pixels), facts
 
 
 def _bounded(frames: np.ndarray, max_pixels: int) -> np.ndarray:
-    height, width = frames.shape[1:3]
-    if not max_pixels or height * width <= max_pixels:
+    height, width = _within(frames.shape[1:3], max_pixels)
+    if (height, width) == frames.shape[1:3]:
         return frames
     import cv2
 
+    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def _within(size: Sequence[int], max_pixels: int) -> tuple[int, int]:
+    """Return a frame's (height, width) with at most `max_pixels`."""
+    height, width = size
+    if not max_pixels or height * width <= max_pixels:
+        return height, width
     scale = (max_pixels / (height * width)) ** 0.5
-    size = max(1, int(width * scale)), max(1, int(height * scale))
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    return max(1, int(height * scale)), max(1, int(width * scale))

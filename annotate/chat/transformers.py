@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from reelwright.annotate.backends.videos.form import VideoForm
+from reelwright.annotate.backends.videos.forms import form_of, pictures_processor
 from reelwright.annotate.chat.base import EXCERPT, Answer, Chat, ChatError, Question, excerpt
 from reelwright.annotate.chat.budget import Budget
 from reelwright.annotate.chat.model import ChatModel, TransformersOptions
@@ -31,7 +33,9 @@ class TransformersChat(Chat):
         self.budget = Budget(chat)
         self._lock = threading.Lock()
         self._together = 1 if self.sampling.temperature else options.concurrency
-        self._sees, self._processor, self._model = _load(chat, options)
+        self._form, self._sees, self._processor, self._model = _load(chat, options)
+        if self._form and self._form.most:
+            self._together = min(self._together, self._form.most)
         tokenizer = getattr(self._processor, "tokenizer", self._processor)
         tokenizer.padding_side = "left"
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -109,9 +113,20 @@ class TransformersChat(Chat):
             return self._tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
         if not self._sees:
             raise AnnotatorError(f"{self.chat.model} is a model of text alone and cannot be shown frames")
+        if self._form:
+            return self._with_videos(self._form, questions, prompts)
         return self._processor(
             text=prompts, **self._media(questions), padding=True, return_tensors="pt", add_special_tokens=False
         )
+
+    def _with_videos(self, form: VideoForm, questions: Sequence[Question], prompts: Sequence[str]) -> Any:
+        """Return inputs with one video per question, made as they are for tuning: seconds between frames included."""
+        seen = [pixels(q.frames) for q in questions if q.frames is not None]
+        shown = [form.shown(f, 1 / q.fps if q.fps else 0.0) for f, q in zip(seen, questions, strict=True)]
+        texts = [form.expanded(text, video.tokens) for text, video in zip(prompts, shown, strict=True)]
+        inputs = self._tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        inputs.update(form.inputs(inputs["input_ids"], shown))
+        return inputs
 
     def _media(self, questions: Sequence[Question]) -> dict[str, Any]:
         from PIL import Image
@@ -151,8 +166,8 @@ class TransformersChat(Chat):
         return text
 
 
-def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any]:
-    """Return whether it sees, its processor (of text alone: its tokenizer) and the model."""
+def _load(chat: ChatModel, options: TransformersOptions) -> tuple[VideoForm | None, bool, Any, Any]:
+    """Return how it is shown videos, whether it sees, its processor (of text alone: its tokenizer) and the model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -166,42 +181,30 @@ def _load(chat: ChatModel, options: TransformersOptions) -> tuple[bool, Any, Any
         _refuse_other_formats(chat, config)
         sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        form = form_of(chat.model, chat.revision, config) if chat.send == "video" else None
+        processor = _processor(chat, config, form) if sees else _tokenizer(chat)
         model = kind.from_pretrained(
             chat.model, revision=chat.revision or None, dtype=chat.dtype, use_safetensors=True, **device_map
         )
-        processor = _processor(chat, config) if sees else _tokenizer(chat)
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of memory, for one
         why = excerpt(str(error))
         raise AnnotatorError(f"chat.model = {chat.model!r} cannot be loaded by transformers: {why}") from error
-    return sees, processor, (model if device_map else model.to(device)).eval()
+    return form, sees, processor, (model if device_map else model.to(device)).eval()
 
 
-def _processor(chat: ChatModel, config: Any) -> Any:
-    from transformers import AutoImageProcessor, AutoProcessor
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+def _processor(chat: ChatModel, config: Any, form: VideoForm | None) -> Any:
+    from transformers import AutoProcessor
     from transformers.utils import is_torchvision_available
 
     revision = chat.revision or None
-    if is_torchvision_available():
+    if is_torchvision_available() and form is None:
         return AutoProcessor.from_pretrained(chat.model, revision=revision)
-    if chat.send == "video":
+    if chat.send == "video" and form is None:
         raise AnnotatorError(
-            "chat.send = 'video' needs torchvision for transformers' video processors; install it or set send: images"
+            f"chat.send = 'video' needs torchvision for the video processor of a {config.model_type}; install it or "
+            "set send: images"
         )
-    kind = PROCESSOR_MAPPING[type(config)]
-
-    class ImagesOnly(kind):  # type: ignore[misc, valid-type]
-        """The model's processor without the video processor, which needs torchvision."""
-
-        def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
-            return None if argument is None else super().check_argument_for_proper_class(name, argument)
-
-    parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(chat.model, revision=revision, backend="pil"),
-        "tokenizer": _tokenizer(chat),
-    }
-    settings, _ = kind.get_processor_dict(chat.model, revision=revision)
-    return ImagesOnly.from_args_and_dict([parts.get(name) for name in kind.get_attributes()], settings)
+    return pictures_processor(chat.model, chat.revision, config)
 
 
 def _tokenizer(chat: ChatModel) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,12 @@ from reelwright.curation.store.sql_text import is_one_of
 
 BATCH_BYTES = 64 * 2**20
 LOOKUP_IDS = 2_000  # ids a look-up: one `IN` list
+MISSING = {
+    "media": "clip {} has no media in this version of the store; curate its source again.",
+    "generation_media": "generation {} has no video in the store: it failed, or is not there; see: reel sql "
+    "\"select generation_id, state, error from generations\"",
+}
+"""Table -> the sentence about an id that it lacks."""
 PACK_BYTES = 2**30  # bytes of one blob side file
 
 
@@ -52,25 +59,57 @@ def commit(dataset: Dataset, fragments: Iterable[str]) -> None:
         fragment_files.append(dataset, metadata)
 
 
-def read(dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES) -> Iterator[tuple[str, bytes]]:
+def read(
+    dataset: Dataset, clip_ids: Iterable[str], batch_bytes: int = BATCH_BYTES, *, table: str = "media"
+) -> Iterator[tuple[str, bytes]]:
     """Yield (clip_id, mp4) in the order of `clip_ids`, holding about `batch_bytes` at a time.
 
-    Raises StoreError for an id that has no media.
+    Args:
+        dataset: of the table.
+        clip_ids: values of the table's key.
+        batch_bytes: in memory at a time.
+        table: media, or another of its form.
+
+    Raises:
+        StoreError: an id has no media.
     """
     for ids in _chunks(clip_ids, LOOKUP_IDS):
-        found = locate(dataset, ids)
+        found = locate(dataset, ids, table)
         for one in ids:
             if one not in found:
-                raise StoreError(f"clip {one} has no media in this version of the store; curate its source again.")
+                raise StoreError(MISSING[table].format(one))
         yield from _read_located(dataset, [(one, *found[one]) for one in ids], batch_bytes)
 
 
-def locate(dataset: Dataset, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+@dataclass(frozen=True)
+class OpenClip:
+    """A clip's mp4 in the store, of which any part can be read. size: bytes."""
+
+    clip_id: str
+    size: int
+    _blob: Any
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return `count` bytes from `start` on, straight from the file that holds them."""
+        return bytes(self._blob.read_range(start, count)) if count else b""
+
+
+def open_clip(dataset: Dataset, clip_id: str) -> OpenClip:
+    """Open one clip for reading by parts. Raises StoreError for an id that has no media."""
+    found = locate(dataset, [clip_id])
+    if clip_id not in found:
+        raise StoreError(f"clip {clip_id} has no media in this version of the store; curate its source again.")
+    (blob,) = dataset.take_blobs("mp4", ids=[found[clip_id][0]])
+    return OpenClip(clip_id, found[clip_id][1], blob)
+
+
+def locate(dataset: Dataset, ids: Sequence[str], table: str = "media") -> dict[str, tuple[int, int]]:
     """Return clip_id -> (row id, bytes) for each of `ids` that the table holds."""
     if not ids:
         return {}
-    rows = dataset.to_table(columns=["clip_id", "size"], filter=is_one_of("clip_id", ids), with_row_id=True)
-    columns = (rows.column(name).to_pylist() for name in ("clip_id", "_rowid", "size"))
+    key = table_of(table).key or ""
+    rows = dataset.to_table(columns=[key, "size"], filter=is_one_of(key, ids), with_row_id=True)
+    columns = (rows.column(name).to_pylist() for name in (key, "_rowid", "size"))
     return {clip_id: (row_id, size) for clip_id, row_id, size in zip(*columns, strict=True)}
 
 

@@ -144,16 +144,16 @@ class Connection:
         Raises:
             StoreError: a table, column or version is not there, or the condition does not work.
         """
-        dataset = self.dataset(table, version)
-        payload = table_of(table).payload
+        dataset, kind = self.dataset(table, version), table_of(table)
+        payload = kind.payload
         absent = {f.name: f for f in datasets.missing_fields(dataset, table)}
         if columns is None:
             columns = [n for n in [*dataset.schema.names, *absent] if n not in payload]
         for name in columns:
             if name not in dataset.schema.names and name not in absent:
                 raise unknown_name(name, f"column of {table}", dataset.schema.names, see=f"reel describe {table}")
-            if table == "media" and name in payload:
-                raise StoreError(f"media.{name} is read by clip id, with Store.read_media(clip_ids).")
+            if kind.is_media and name in payload:
+                raise StoreError(f"{table}.{name} is read by {kind.key}, with {kind.read_by}.")
         there = [n for n in columns if n not in absent]
         try:
             rows = dataset.to_table(columns=there or dataset.schema.names[:1], filter=filter)

@@ -69,7 +69,7 @@ def _column_info(
     maker = metadata.get("computed_by", "")
     is_payload = f.name in table_of(table).payload
     nulls = 0 if is_payload or not rows else dataset.count_rows(filter=f"`{f.name}` IS NULL")
-    kind = "mp4 bytes" if table == "media" and is_payload else str(f.type)
+    kind = "mp4 bytes" if table_of(table).is_media and is_payload else str(f.type)
     return ColumnInfo(
         f.name, kind, metadata.get("unit", ""), metadata.get("meaning", ""), maker, nulls, fingerprints[maker]
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.datasets import FRAGMENT_ROWS
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.fragments import INLINE_BYTES
-from reelwright.curation.store.schema import schemas, table_of, tables
+from reelwright.curation.store.schema import CURATION_LOCK, schemas, table_of, tables
 from reelwright.curation.store.sql import connect
 from reelwright.curation.store.sql_text import is_one_of
 
@@ -97,7 +97,7 @@ def compact(store: Connection) -> None:
 
 def _compact_table(store: Connection, table: str) -> None:
     with store.writing(table) as dataset:
-        if table == "media":
+        if table_of(table).is_media:
             fragments.compact(dataset, target_rows=1, deleted_share=MEDIA_REWRITE_SHARE)
         elif table_of(table).is_encoded:
             fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
@@ -206,7 +206,9 @@ def _all_locks(store: Connection) -> Iterator[None]:
         raise StoreError(
             "clean-up in the middle of a run would delete what its workers are writing; run it afterwards."
         )
-    with store.committing(), store.committing("snapshots"), store.committing("latents"), store.committing("runs"):
+    with ExitStack() as stack:
+        for name in dict.fromkeys([CURATION_LOCK, "snapshots", *(table.lock for table in tables().values())]):
+            stack.enter_context(store.committing(name))
         yield
 
 

@@ -36,10 +36,11 @@ class Table:
         payload_bytes: the column with the length of a row's payload.
         lock: the name of the commit lock that its writers take.
         rows_from: who writes its rows, where that is not `Store.append`; part of the error that says so.
+        read_by: the call that reads its payload, for messages.
         is_core: whether every store has it. Any other table is created when it is first asked for.
         is_encoded: whether a row holds megabytes of tensors.
         has_id_index: whether `key` has an index for look-ups.
-        has_small_appends: whether each commit of a run of curation appends to it.
+        has_small_appends: whether each commit of a run appends to it, so that its end merges small files.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Table:
     payload_bytes: str = ""
     lock: str = CURATION_LOCK
     rows_from: str = ""
+    read_by: str = ""
     is_core: bool = False
     is_encoded: bool = False
     has_id_index: bool = False
@@ -58,6 +60,11 @@ class Table:
     def schema(self) -> pa.Schema:
         """Its Arrow schema as of this version of reelwright."""
         return pa.schema(list(self.columns()))
+
+    @property
+    def is_media(self) -> bool:
+        """Whether its rows hold video files, which compaction moves only where most of a file's rows are deleted."""
+        return self.payload == ("mp4",)
 
 
 def field(name: str, type: pa.DataType, meaning: str, *, unit: str = "", computed_by: str = "") -> pa.Field:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from reelwright.curation.store import snapshot_duplicates, snapshot_weights
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.curation.store.given_weights import GivenWeights
 from reelwright.curation.store.sql import connect, run
 from reelwright.curation.store.sql_text import identifier, is_one_of
 from reelwright.curation.store.weighting import Balance
@@ -76,7 +77,7 @@ def choose(
     versions: Mapping[str, int],
     draw: Draw,
     *,
-    weights: str | Balance | None = None,
+    weights: str | Balance | GivenWeights | None = None,
 ) -> Chosen:
     """Run a query over pinned versions, check its rows, draw from them and weigh them.
 
@@ -85,7 +86,7 @@ def choose(
         sql: returns clip_id, each clip once.
         versions: table -> the pinned version.
         draw: how many of the clips are taken.
-        weights: the query's column of weights, or the rule that makes them.
+        weights: the query's column of weights, the rule that makes them, or weights per value of a column.
 
     Raises:
         StoreError: the query is wrong, or returns something else.
@@ -105,6 +106,8 @@ def choose(
         record = None
         if isinstance(weights, Balance):
             rows, record = snapshot_weights.balanced(con, store, versions["clips"], rows, weights)
+        elif isinstance(weights, GivenWeights):
+            rows, record = snapshot_weights.given(con, store.dataset("clips", versions["clips"]).schema, rows, weights)
         return Chosen(rows, _fingerprints(con, rows), record, left_out)
     finally:
         con.close()

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from reelwright.curation.store.clip_media import LOOKUP_IDS
 from reelwright.curation.store.connection import Connection
+from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.given_weights import GivenWeights
 from reelwright.curation.store.sql_text import identifier, is_one_of, literal
 from reelwright.curation.store.weighting import (
     VECTORS,
@@ -74,6 +76,28 @@ def balanced(
     }  # fmt: skip
 
 
+def given(con: Any, schema: pa.Schema, rows: pa.Table, weights: GivenWeights) -> tuple[pa.Table, dict[str, Any]]:
+    """Return `rows` with the weights that a file gives, and the record of how they were made.
+
+    Args:
+        con: DuckDB over the pinned clips.
+        schema: of the pinned clips.
+        rows: (clip_id, weight, position), ordered by position.
+        weights: per value of a column.
+
+    Raises:
+        StoreError: the clips lack the column, or another version made its values.
+    """
+    if weights.column not in schema.names:
+        raise unknown_name(weights.column, "column of clips", schema.names, see="reel describe clips")
+    weighed = weights.weigh(*_values(con, schema, rows, weights.column))
+    place = rows.schema.get_field_index("weight")
+    return rows.set_column(place, "weight", pa.array(weighed.weights)), {
+        "by": "weights", "column": weights.column, "cap": weights.cap, "weights": dict(weights.weights),
+        "others": weights.others, "why": dict(weights.why), **weighed.facts(),
+    }  # fmt: skip
+
+
 def review(store: Connection, name: str, clips_version: int, count: int) -> WeightReview | None:
     """Review the weights of a snapshot; None where all are equal.
 
@@ -95,7 +119,11 @@ def review(store: Connection, name: str, clips_version: int, count: int) -> Weig
 
 
 def _by_column(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) -> Weighed:
-    column = balance.column
+    return weigh(*_values(con, schema, rows, balance.column), balance)
+
+
+def _values(con: Any, schema: pa.Schema, rows: pa.Table, column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return (each row's value of a column of clips, the fingerprint that it carries)."""
     mark = f"{(schema.field(column).metadata or {}).get(b'computed_by', b'').decode()}_fingerprint"
     made = f"c.{identifier(mark)}" if mark in schema.names else "NULL::VARCHAR"
     con.register("balanced", rows)
@@ -103,7 +131,7 @@ def _by_column(con: Any, schema: pa.Schema, rows: pa.Table, balance: Balance) ->
         f"SELECT c.{identifier(column)} AS value, {made} AS made FROM balanced b JOIN clips c USING (clip_id) "
         "ORDER BY b.position"
     ).to_arrow_table()
-    return weigh(found.column("value"), found.column("made"), balance)
+    return found.column("value"), found.column("made")
 
 
 def _by_vectors(store: Connection, version: int, schema: pa.Schema, rows: pa.Table, balance: Balance) -> Weighed:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from reelwright.curation.store import clip_media, snapshot_query
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.errors import StoreError, look_alikes
+from reelwright.curation.store.given_weights import GivenWeights
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.snapshot_check import MEDIA_SAMPLES, PINNED, SnapshotCheck, check, content_hash
 from reelwright.curation.store.snapshot_query import Draw, LimitPer
@@ -45,7 +46,7 @@ class Snapshots:
         *,
         limit: int | None = None,
         seed: int = 0,
-        weights: str | Balance | None = None,
+        weights: str | Balance | GivenWeights | None = None,
         limit_per: LimitPer | None = None,
         distinct: bool = False,
     ) -> Snapshot:
@@ -60,8 +61,8 @@ class Snapshots:
             sql: a SELECT that returns clip_id, each clip once.
             limit: draw that many of the clips by `seed` and the clip ids alone, so in whatever order they came.
             seed: of the draws, and of `random()` in the query.
-            weights: the query's column of weights (finite, above 0), or a balance that makes them from the density or
-                the clusters of the clips as pinned; default: 1 each.
+            weights: the query's column of weights (finite, above 0), a balance that makes them from the density or the
+                clusters of the clips as pinned, or weights per value of a column of clips; default: 1 each.
             limit_per: first draw at most so many clips per value of a column, in the same way.
             distinct: leave out near duplicates before that; see `snapshot_query.Draw`.
 

@@ -11,8 +11,9 @@ SOURCE_COLUMNS = ("uri", "licence", "container", "codec", "rotation", "ingested_
 VIEWS = {
     "clips_full": "clips with the uri, licence and more of their source",
     "failures_latest": "the last failure of each file, clip and stage",
+    "clip_loss_means": "what each clip cost each training run, by band of the noise level",
 }
-UNDER_VIEW = {"clips_full": "clips", "failures_latest": "failures"}
+UNDER_VIEW = {"clips_full": "clips", "failures_latest": "failures", "clip_loss_means": "clip_losses"}
 
 
 def create_views(con: Any) -> None:
@@ -22,6 +23,13 @@ def create_views(con: Any) -> None:
         "CREATE VIEW failures_latest AS SELECT * FROM (SELECT * FROM failures QUALIFY row_number() OVER "
         '(PARTITION BY uri, source_md5, clip_id, stage ORDER BY "at" DESC NULLS LAST, attempts DESC NULLS LAST) = 1) '
         f"WHERE kind IS DISTINCT FROM '{UNMEASURABLE}'"
+    )
+    con.execute(  # of samples without a finite loss, draws is 0 and loss null
+        "CREATE VIEW clip_loss_means AS SELECT run, run_id, any_value(run_fingerprint) AS run_fingerprint, clip_id, "
+        "band, sum(loss * draws) / nullif(sum(draws), 0) AS loss, "
+        "sum(loss * draws) / nullif(sum(loss * draws / nullif(relative, 0)), 0) AS relative, "
+        "sum(draws)::BIGINT AS draws, sum(not_finite)::BIGINT AS not_finite, min(first_step) AS first_step, "
+        'max(last_step) AS last_step, max("at") AS "at" FROM clip_losses GROUP BY run, run_id, clip_id, band'
     )
 
 

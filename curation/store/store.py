@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from reelwright.curation.store import clip_media, datasets, encoded, maintenance, small_files, sql, vectors
+from reelwright.curation.store import clip_media, datasets, encoded, generated, maintenance, small_files, sql, vectors
 from reelwright.curation.store.connection import Connection
 from reelwright.curation.store.describe import ColumnInfo, TableInfo, columns_info, table_info
 from reelwright.curation.store.errors import writing_to
 from reelwright.curation.store.maintenance import CleanupReport, Orphans
-from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.schema import CURATION_LOCK, schemas
 from reelwright.curation.store.snapshots import Snapshots
 
 
@@ -107,9 +107,52 @@ class Store(Connection):
         """
         return clip_media.read(self.dataset("media", version), clip_ids, batch_bytes)
 
+    def open_media(self, clip_id: str) -> clip_media.OpenClip:
+        """Open one clip of which parts are read, as a player asks for them.
+
+        Raises:
+            StoreError: the clip has no media.
+        """
+        return clip_media.open_clip(self.dataset("media"), clip_id)
+
     def with_media(self, clip_ids: Sequence[str], *, version: int | str | None = None) -> set[str]:
         """Return the clips among `clip_ids` that `media` has, at a version."""
         return set(clip_media.locate(self.dataset("media", version), clip_ids))
+
+    # --- generated videos ----------------------------------------------------------------------------------------
+
+    def add_generations(self, rows: Sequence[dict[str, Any]], mp4s: Mapping[str, bytes]) -> None:
+        """Add rows of `generations` with their videos, in the committing process.
+
+        Killed between its two commits, it leaves videos whose rows `complete_generations` adds.
+
+        Args:
+            rows: of `generations`; a generation is there once.
+            mp4s: generation_id -> the video, of rows whose state is ok.
+        """
+        generated.add(self, rows, mp4s)
+
+    def complete_generations(self) -> int:
+        """Add the rows that a run killed between two commits left out; return their number. A run begins with it."""
+        return generated.complete(self)
+
+    def index_generated(self) -> None:
+        """Make looking up a generation's video quick after many small commits. A run ends with it."""
+        generated.index(self)
+
+    def read_generated(self, generation_ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (generation_id, mp4) in the order of `generation_ids`. Raises StoreError for one without a video."""
+        return clip_media.read(self.dataset("generation_media"), generation_ids, table="generation_media")
+
+    def open_generated(self, generation_id: str) -> generated.Video:
+        """Return a generation's mp4 as a file that is read in ranges: a player asks for a few bytes at a time.
+
+            video = store.open_generated("5f0c…"); video.size; video.read_range(0, 1024)
+
+        Raises:
+            StoreError: it has no video.
+        """
+        return generated.Video(self, generation_id)
 
     # --- latents and text states ---------------------------------------------------------------------------------
 
@@ -161,13 +204,16 @@ class Store(Connection):
         """Merge small files of every table; bytes of media move only where most rows were deleted."""
         maintenance.compact(self)
 
-    def merge_small_files(self) -> list[str]:
-        """Merge small files, where there are very many, of the tables that a run of curation appends to.
+    def merge_small_files(self, lock: str = CURATION_LOCK) -> list[str]:
+        """Merge small files, where there are very many, of the tables that a run appends to.
+
+        Args:
+            lock: of the tables; default: those of curation.
 
         Returns:
             Names of the merged tables.
         """
-        return small_files.merge_small_files(self)
+        return small_files.merge_small_files(self, lock)
 
     def cleanup(self, older_than: timedelta = timedelta(days=7)) -> list[CleanupReport]:
         """Compact, then delete versions that no snapshot pins and files that no version has.

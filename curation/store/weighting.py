@@ -28,6 +28,7 @@ VECTORS, VECTORS_OF = "caption_embedding", "caption_embedding_model"
 SNAPSHOT, STORE = "snapshot", "store"
 CAP = 10.0
 MAX_ALPHA = 16.0  # beyond, a set is its rarest clips and nothing else
+SHOWN = 6  # values of a column in a sentence
 FLOOR = 1e-9  # of the largest weight before the cap: every clip can still be drawn
 
 
@@ -183,6 +184,8 @@ def describe(about: Mapping[str, Any], *, effective: bool = True) -> str:
         about: the record.
         effective: with the effective size.
     """
+    if about["by"] == "weights":
+        return _describe_given(about, effective)
     rule = "1 / density" if about["by"] == "density" else "1 / size of its cluster"
     if about["by"] == "density":
         rule += " among its own clips" if about.get("within") == SNAPSHOT else " among all clips of the store"
@@ -195,6 +198,23 @@ def describe(about: Mapping[str, Any], *, effective: bool = True) -> str:
     if effective:
         parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
     return "; ".join(parts) + (f"; {about['column']} of {about['fingerprint']}" if about["fingerprint"] else "")
+
+
+def _describe_given(about: Mapping[str, Any], effective: bool) -> str:
+    """Return the sentence of weights that a file gave."""
+    evaluation = about["why"].get("evaluation")
+    by = f" by the evaluation {evaluation}" if evaluation else ""
+    heavy = {name: weight for name, weight in about["weights"].items() if weight != about["others"]}
+    shown = ", ".join(f"{name} x {weight / about['others']:.3g}" for name, weight in list(heavy.items())[:SHOWN])
+    more = f" and {len(heavy) - SHOWN} more" if len(heavy) > SHOWN else ""
+    total = about["with_value"] + about["without_value"]
+    parts = [
+        f"weights{by} per {about['column']}: {shown}{more}",
+        f"mean 1, at most {about['cap']:g} ({about['at_cap']:,} clips at that)",
+    ]
+    if effective:
+        parts.append(f"effective size {about['effective_size']:,.0f} of {total:,} clips")
+    return "; ".join(parts)
 
 
 def _weighed(rarity: np.ndarray, usable: np.ndarray, foreign: int, usual: str | None, cap: float) -> Weighed:

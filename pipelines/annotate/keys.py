@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from reelwright.annotate import Computes
+from reelwright.annotate.contract import Configured
 from reelwright.errors import UserError
 
 
@@ -21,7 +21,7 @@ class Keys(dict[str, str]):
     __str__ = __repr__
 
 
-def keys_of(annotators: Mapping[str, Computes]) -> Keys:
+def keys_of(annotators: Mapping[str, Configured]) -> Keys:
     """All that these annotators need. Raises UserError where one is not set here."""
     found = Keys()
     for name, annotator in annotators.items():

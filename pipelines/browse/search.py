@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def search(
     """
     if not text.strip():
         raise UserError("there is nothing to look for; say what, as in: reel search 'a dog on a beach'")
-    counts = _origins(store, column)
+    counts = origins(store, column)
     origin = next(iter(counts), "")
     vector = _embed_caption(text, origin, model) if column == CAPTION else _embed_visual(text, origin, model)
     return _with_note(_nearest(store, column, vector, n, where, counts, origin))
@@ -63,7 +64,7 @@ def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where:
     Raises:
         UserError: the clip has no vector.
     """
-    counts = _origins(store, column)
+    counts = origins(store, column)
     row = store.read("clips", [column, f"{column}_model"], filter=f"clip_id = {literal(clip_id)}").to_pylist()[0]
     if row[column] is None:
         raise UserError(f"clip {clip_id} has no {column}; {_how_to_fill(column, store)}")
@@ -72,7 +73,7 @@ def similar(store: Store, clip_id: str, n: int, *, column: str = CAPTION, where:
     return _with_note(Found(others.slice(0, n), found.note))
 
 
-def _origins(store: Store, column: str) -> dict[str, int]:
+def origins(store: Store, column: str) -> dict[str, int]:
     """Return the models that made the column, the one of most clips first.
 
     Raises:
@@ -154,6 +155,20 @@ def _caption_of(clip: dict[str, Any]) -> tuple[str | None, str | None]:
         return chosen, clip.get(chosen)
     given = [(k, v) for k, v in clip.items() if isinstance(v, str) and k.endswith("caption")]
     return next(iter(given), (None, None))
+
+
+def caption_vectors(texts: Sequence[str], origin: str, model: str = "") -> np.ndarray:
+    """Return unit vectors of texts [N, D] by the model that embedded the clips' captions.
+
+    Args:
+        texts: such as prompts.
+        origin: of that model, as `caption_embedding_model` has it.
+        model: its folder, if it has moved.
+    """
+    import numpy as np
+
+    vectors = np.stack([_embed_caption(text, origin, model) for text in texts]).astype(np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _embed_caption(text: str, origin: str, given: str) -> np.ndarray:

@@ -76,6 +76,11 @@ def samples_sheet(run: Path, most: int = 8, tile_height: int = 135) -> bytes | N
     return to_png(_grid(rows))
 
 
+def labelled_grid(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> bytes:
+    """PNG of pictures in rows, uint8 [H, W, 3] RGB, each under its label."""
+    return to_png(_grid([[_labelled(picture, label) for label, picture in row] for row in rows]))
+
+
 def _middle(file: Path, tile_height: int) -> np.ndarray:
     """Middle frame of a sample; a crossed-out tile where there is none."""
     import cv2

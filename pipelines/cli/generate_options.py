@@ -131,12 +131,10 @@ class SamplingOptions:
     distilled: Annotated[
         bool, typer.Option("--distilled", help="16 steps without guidance; a distilled --lora brings it.")
     ] = False
-    enhance_hf: Annotated[
-        bool, typer.Option(help="Finer last steps where a video goes on, if not distilled.")
-    ] = True
-    zero_init: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of first steps that CFG-zero* leaves out.")
-    ] = 0.0
+    enhance_hf: Annotated[bool, typer.Option(help="Finer last steps where a video goes on, if not distilled.")] = True
+    zero_init: Annotated[float, typer.Option(min=0, max=1, help="Share of first steps that CFG-zero* leaves out.")] = (
+        0.0
+    )
     published: Annotated[
         bool, typer.Option("--published", help="All as the published sampler, for comparison; the docs list it.")
     ] = False

@@ -54,9 +54,7 @@ class Asked:
 
         return self.shape.fps or (PUBLISHED_FPS if self.sampling.published else self.source.fps)
 
-    def settings(
-        self, loras: Sequence[LoRA], text: TextConfig | None
-    ) -> tuple[Settings, InitialFrames | None]:
+    def settings(self, loras: Sequence[LoRA], text: TextConfig | None) -> tuple[Settings, InitialFrames | None]:
         """Return the settings of the sampler, and the frames that a video begins with.
 
         The options stand over what a distilled LoRA wants, over the settings of the recipe's samples, over the
@@ -82,6 +80,10 @@ class Asked:
             refinement.plan(settings.shape.frames, settings.shape.height, settings.shape.width)
         initial = beginning.read(settings, self.fps, refinement)
         return self._shifted(settings, initial, self.shifting(loras)), initial
+
+    def defaults_of_shape(self) -> dict[str, Any]:
+        """Return width, height and frames that hold unless others are given, as far as the network says them."""
+        return self._defaults(self._beginning())
 
     def shifting(self, loras: Sequence[LoRA]) -> LoRA | None:
         """Return the LoRA whose shift is sampled by; None: the network's own or the one that was given."""

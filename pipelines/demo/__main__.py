@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from reelwright.pipelines.demo.choice import Choice, choose, snapshot_name
@@ -98,7 +99,36 @@ def _trained(out: Path, store: str, snapshot: str, prompt: str, steps: int | Non
     _reel("lineage", str(run))
     _reel("generate", str(run), "--prompt", prompt, "--guidance", "1.5", "--out", str(video), "--force")
     _compare(store, prompt, video)
+    _evaluate(out, store, run, snapshot if prompt else "")
     return video
+
+
+def _evaluate(out: Path, store: str, run: Path, snapshot: str) -> None:
+    """Compare the run's last two checkpoints. snapshot: whose titles are prompts; empty: its footage has none."""
+    suite = _titles(out / "prompts.yaml", store, snapshot) if snapshot else "tiny"
+    checkpoints = sorted((run / "checkpoints").glob("step-*"))
+    models = [f"step-{int(one.name.removeprefix('step-'))}={one}" for one in checkpoints]
+    name = "-".join([run.name.rpartition("-")[2], *(model.partition("=")[0] for model in models[-1:])])
+    how = ("--guidance", "1.5", "--steps", "8")
+    _reel("evaluate", *models, "--prompts", str(suite), "--name", name, "--store", store, *how)
+
+
+def _titles(path: Path, store: str, snapshot: str) -> Path:
+    """Write a suite of titles that the network was trained on, and of prompts that no footage has."""
+    from reelwright.curation.store import Store
+    from reelwright.evaluation.suites.files import load_suite
+    from reelwright.evaluation.suites.suite import Prompt
+    from reelwright.evaluation.suites.writing import write_suite
+
+    query = (
+        "select distinct s.caption from snapshot_rows r join clips c using (clip_id) join sources s on "
+        "s.md5 = c.source_md5 where r.snapshot = ? and s.state = 'ok' and s.caption is not null order by 1 limit 4"
+    )
+    titles = Store.open(store).sql(query, params=[snapshot]).column(0).to_pylist()
+    seen = [Prompt(f"title-{i + 1}", title, "trained on") for i, title in enumerate(titles)]
+    new = [replace(prompt, category="never seen") for prompt in load_suite("tiny").prompts[1:3]]
+    write_suite(path, "demo", [*seen, *new])
+    return path
 
 
 def _compare(store: str, prompt: str, video: Path) -> None:

@@ -197,6 +197,11 @@ def _with_text(frame: np.ndarray, text: str) -> np.ndarray:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+def write_clip(path: Path, frames: Iterable[np.ndarray], *, fps: int = FPS) -> None:
+    """Write uint8 [H, W, 3] RGB frames as an H.264 mp4; the same bytes every time."""
+    _encode(path, frames, fps)
+
+
 def _encode(
     path: Path, frames: Iterable[np.ndarray], fps: int = FPS, *, sound_s: float = 0, index_first: bool = True
 ) -> None:

@@ -68,9 +68,7 @@ def read_end(path: Path, size: tuple[int, int], count: int, fps: float, fit: Fit
     return _frames("decode_end", path, {"path": str(path), "size": size, "count": count, "fps": fps, "fit": fit})
 
 
-def read_span(
-    path: Path, size: tuple[int, int], start: int, stop: int, *, fps: float, fit: Fit = "cover"
-) -> "Tensor":
+def read_span(path: Path, size: tuple[int, int], start: int, stop: int, *, fps: float, fit: Fit = "cover") -> "Tensor":
     """Read frames start to stop of a video at a constant rate, [3, stop - start, H, W] in -1..1.
 
     Frame k is what a player shows at k / fps seconds from its first; past the end it is the last frame.

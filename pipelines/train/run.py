@@ -48,13 +48,16 @@ class Job:
     @property
     def folder(self) -> Path:
         """The same recipe (of what decides the weights) on the same snapshot has the same folder."""
+        return Path(self.out).absolute() / f"{self.name}-{label(self.snapshot, self.recipe.data.mix)}-{self.digest[:8]}"
+
+    @property
+    def digest(self) -> str:
+        """Hash of the recipe, of the snapshots' content and of what the run begins with."""
         from reelwright.training.data.mix_rows import content_hash, pinned
 
-        mix = self.recipe.data.mix
-        content = content_hash(pinned(Store.open(self.store), self.snapshot, self.recipe.data), mix)
+        content = content_hash(pinned(Store.open(self.store), self.snapshot, self.recipe.data), self.recipe.data.mix)
         begins = f" {self.resume_from}" if self.resume_from else ""
-        digest = hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()[:8]
-        return Path(self.out).absolute() / f"{self.name}-{label(self.snapshot, mix)}-{digest}"
+        return hashlib.sha256(f"{self.recipe.fingerprint} {content}{begins}".encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON."""
@@ -133,6 +136,7 @@ def generate_command(weights: str, recipe: TrainRecipe) -> str:
 
 def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome":
     """Train; every process of a run calls this, however it was started."""
+    from reelwright.pipelines.train.clip_losses import ClipLossRows
     from reelwright.pipelines.train.reward_actors import scorer_of
     from reelwright.pipelines.train.samples import SampleWriter
     from reelwright.training.data.prepared import Clips
@@ -144,6 +148,7 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
     if world.is_first:
         (folder / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
     store = Store.open(job.store)
+    losses = ClipLossRows(store, folder, job.digest[:16], say) if recipe.log.clip_loss_bands else None
     with _fresh_samples(job, store, world) as samples, scorer_of(recipe, world, say) as scorer:
         return run(
             recipe,
@@ -151,7 +156,7 @@ def train(job: Job, folder: Path, world: "World", say: Say = print) -> "Outcome"
             folder,
             world,
             resume_from=Path(job.resume_from) if job.resume_from else None,
-            hooks=Hooks(sample=writer, say=say, scorer=scorer),
+            hooks=Hooks(sample=writer, say=say, scorer=scorer, saved=losses),
         )
 
 

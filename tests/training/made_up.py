@@ -65,7 +65,7 @@ def run(recipe: TrainRecipe, folder: Path, *, data: Any = None, model: DiT | Non
     """Train in this process."""
     world = World.alone("cpu")
     network = model or DiT(recipe.model).init_weights(recipe.seed)
-    calls = {name: options.pop(name) for name in ("sample", "on_weights", "say") if name in options}
+    calls = {name: options.pop(name) for name in ("sample", "on_weights", "say", "saved") if name in options}
     hooks = Hooks(**{"say": _nothing} | calls)
     given = {"data": data or MadeUp(recipe, world), "model": network, "metadata": ABOUT} | options
     return Trainer(recipe=recipe, world=world, folder=folder, hooks=hooks, **given).run()

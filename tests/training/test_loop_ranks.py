@@ -11,6 +11,7 @@ from reelwright.model.dit import DiT
 from reelwright.training import stopping
 from reelwright.training.batch import Batch
 from reelwright.training.checkpoints import find_checkpoint, read_metadata
+from reelwright.training.clip_losses import FOLDER, read_by_clip, written
 from reelwright.training.distributed.parallel import parallelize
 from reelwright.training.distributed.world import start
 from reelwright.training.logs import read_log
@@ -19,7 +20,7 @@ from tests.training.made_up import ABOUT, MadeUp, recipe_of, run
 from tests.training.ranks import ranks
 
 LAYOUTS = {"fsdp": {}, "zero2": {"reshard_after_forward": False}, "ring": {"context": 2, "context_form": "ring"}}
-STEPS = {"data": {"batches_per_step": 4}}
+STEPS = {"data": {"batches_per_step": 4}, "log": {"clip_loss_bands": 2}}
 
 
 class OneIsTold(MadeUp):
@@ -44,6 +45,13 @@ def test_four_steps_of_two_and_two_alone_are_six_alone(tmp_path: Path) -> None:
         expect, found = ([row["loss"] for row in read_log(at) if "loss" in row] for at in (tmp_path / "whole", folder))
         assert len(found) == 6
         assert found == pytest.approx(expect, rel=1e-5)
+        assert clip_losses(folder) == clip_losses(tmp_path / "whole"), "each sample once, and strips put together"
+
+
+def clip_losses(folder: Path) -> list[tuple]:
+    """Rows of all checkpoints, with losses to five digits."""
+    rows = [row for _, path in written(folder / FOLDER) for row in read_by_clip(path).to_pylist()]
+    return [tuple(float(f"{v:.4g}") if isinstance(v, float) else v for v in row.values()) for row in rows]
 
 
 def _four_steps(folder: str) -> None:

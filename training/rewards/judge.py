@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from reelwright.annotate.chat.answers import plain
 from reelwright.annotate.chat.asking import again_as_json, ask_until_valid
 from reelwright.annotate.chat.base import Answer, Chat, Question, Token
 from reelwright.annotate.chat.frame_times import FrameSampling
+from reelwright.annotate.chat.material import as_material, boundary_of
 from reelwright.annotate.chat.model import ChatModel
 from reelwright.annotate.chat.payload import jpegs
 from reelwright.annotate.chat.prompts import load_prompt
@@ -26,10 +25,19 @@ from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
 
 UNNAMED = ChatModel()
 UP_TO_16 = FrameSampling(min_frames=4, max_frames=16)
-LONGEST = 4_000  # characters of a video's prompt that are shown
 TOP = 20  # the most tokens that OpenAI's form returns per place
 LEAST_MASS = 0.5  # probability that the scale's digits must have together, or they are not what the model weighed
-_SPECIAL = re.compile(r"<\|[^<>]{0,64}\|>|</?s>|\[/?INST\]|<\|?image\|?>|<\|?video\|?>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judge's score of a video.
+
+    value: the score. is_expectation: whether it is the mean of the digits by their probabilities; else it is the digit.
+    """
+
+    value: float
+    is_expectation: bool
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,12 @@ class Judge(Reward):
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Ask about all videos together."""
+        return [one.value if isinstance(one, Judged) else one for one in self.judged(videos)]
+
+    def judged(self, videos: Sequence[Video]) -> list[Judged | Unscored]:
+        """Return scores with how each was read from its answer."""
         questions = [self._question(video) for video in videos]
-        found = ask_until_valid(self._chat, questions, [self._value] * len(videos), again_as_json, self.attempts)
+        found = ask_until_valid(self._chat, questions, [self._judged] * len(videos), again_as_json, self.attempts)
         return [Unscored(str(one)) if isinstance(one, Exception) else one for one in found]
 
     @cached_property
@@ -132,7 +144,7 @@ class Judge(Reward):
     def _scale(self) -> range:
         return range(self.lowest, self.highest + 1)
 
-    def _value(self, answer: Answer) -> float:
+    def _judged(self, answer: Answer) -> Judged:
         found = parse_object(answer.text)
         score = found.get("score")
         if found.keys() != {"score"} or not isinstance(score, int) or isinstance(score, bool):
@@ -140,20 +152,7 @@ class Judge(Reward):
         if score not in self._scale:
             raise ValueError(f"the score is {score}; it must be from {self.lowest} to {self.highest}")
         expected = expected_digit(answer.tokens, score, self._scale) if self.expectation else None
-        return float(score) if expected is None else expected
-
-
-def as_material(prompt: str) -> str:
-    """Return a video's prompt as it is shown to a judge: one line, no control tokens of chat templates, bounded."""
-    text, before = plain(prompt), ""
-    while text != before:  # what a removal joins may be a token again
-        before, text = text, _SPECIAL.sub("", text)
-    return " ".join(text.split())[:LONGEST]
-
-
-def boundary_of(prompt: str) -> str:
-    """Return a line that the prompt cannot hold: its own hash is in it."""
-    return f"-----{hashlib.sha256(prompt.encode()).hexdigest()[:16]}-----"
+        return Judged(float(score), False) if expected is None else Judged(expected, True)
 
 
 def expected_digit(tokens: Sequence[Token], digit: int, scale: Sequence[int]) -> float | None:

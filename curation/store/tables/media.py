@@ -23,5 +23,6 @@ TABLE = register(
     Table(
         "media", _columns, key="clip_id", payload=("mp4",), payload_bytes="size", is_core=True,
         has_id_index=True, rows_from="Store.write_media; commit them with Store.commit_media",
+        read_by="Store.read_media(clip_ids)",
     )
 )  # fmt: skip

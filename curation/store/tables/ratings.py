@@ -11,6 +11,8 @@ def _columns() -> list[pa.Field]:
     text = pa.string()
     return [
         field("rating_id", text, "hash of study, item, rater, dimension and repeat: an answer sent twice is one row"),
+        field("study_id", text, "the study: studies.study_id; null: a judge's answer"),
+        field("item_id", text, "of the video or pair in its study"),
         field("evaluation_id", text, "the evaluation: evaluations.evaluation_id"),
         field("kind", text, "mos (1 to 5 of one video) or gsb (which of two is better)"),
         field("generation_id", text, "the video; of a pair, the one of the model named first in the study"),

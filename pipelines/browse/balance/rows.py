@@ -94,7 +94,7 @@ def read_clips(
         mark = f"{maker(schema, name)}_fingerprint"
         if mark in schema.names:
             wanted[f"{name}:made"] = mark
-    return pa.concat_tables(_batches(store, wanted, where, snapshot))
+    return pa.concat_tables(batches(store, wanted, where, snapshot))
 
 
 def read_targets(path: Path, by: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -141,8 +141,8 @@ def _pinned_schema(store: Store, snapshot: str) -> pa.Schema:
     return store.dataset("clips", store.snapshots.show(snapshot).clips_version).schema
 
 
-def _batches(store: Store, wanted: Mapping[str, str], where: str | None, snapshot: str | None) -> Iterator[pa.Table]:
-    """Tables with the columns `wanted` (name here -> name in clips)."""
+def batches(store: Store, wanted: Mapping[str, str], where: str | None, snapshot: str | None) -> Iterator[pa.Table]:
+    """Yield tables with the columns `wanted` (name here -> name in clips), and `weight` where a snapshot is read."""
     if snapshot is not None:
         for table in store.snapshots.clips(snapshot, list(dict.fromkeys(wanted.values()))):
             renamed = {name: table.column(column) for name, column in wanted.items()}
@@ -186,7 +186,7 @@ def _embedding_sums(
     """[K, D]: the sum of the unit caption embeddings of each category's clips."""
     codes = {name: i for i, name in enumerate(names)}
     sums = np.zeros((len(names), 1))
-    for table in _batches(store, {"name": column, "vector": EMBEDDING}, where, snapshot):
+    for table in batches(store, {"name": column, "vector": EMBEDDING}, where, snapshot):
         vectors, has = embeddings(table.column("vector"))
         if not len(vectors):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.curation.store import Store
 from reelwright.pipelines.browse.balance.conditions import validate_where
@@ -12,6 +12,9 @@ from reelwright.pipelines.browse.report import facts, picks, scores
 from reelwright.pipelines.browse.report.clusters import clusters
 from reelwright.pipelines.browse.sheets import write_whole
 from reelwright.pipelines.browse.standins import cluster_note
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FILE = "report.html"
 
@@ -30,18 +33,27 @@ def write_report(store: Store, out: Path, *, where: str | None = None) -> Path:
 
 def render(store: Store, where: str | None = None) -> str:
     """Return the page as text."""
+    return environment().get_template("page.html").render(**gather(store, where))
+
+
+def environment(*folders: Path) -> Environment:
+    """Return the environment of a page's template, which escapes all it is given.
+
+    Args:
+        folders: where templates and styles lie; those of this page are found too.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    made = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
-    return environment.get_template("page.html").render(**gather(store, where))
+    made.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
+    return made
 
 
 def gather(store: Store, where: str | None) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _pictures(store: Store, clip_ids: Iterable[str]) -> dict[str, str]:
     media = _media(store, sorted(clip_ids))
     with ThreadPoolExecutor(workers) as pool:  # decoding leaves the interpreter's lock
         while group := list(islice(media, workers)):
-            found |= zip((clip_id for clip_id, _ in group), pool.map(_picture, (mp4 for _, mp4 in group)), strict=True)
+            found |= zip((clip_id for clip_id, _ in group), pool.map(picture, (mp4 for _, mp4 in group)), strict=True)
     return found
 
 
@@ -124,6 +124,7 @@ def _media(store: Store, clip_ids: list[str]) -> Iterator[tuple[str, bytes]]:
             yield clip_id, b""
 
 
-def _picture(mp4: bytes) -> str:
+def picture(mp4: bytes) -> str:
+    """Return a clip's first, middle and last frame as a data URI; a crossed-out tile where it does not decode."""
     jpeg = to_jpeg(strip(mp4, STRIP_HEIGHT), JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -29,6 +29,14 @@ def balance(
     ] = "uniform",
     cap: Annotated[float, typer.Option(help="Largest weight, the mean being 1.")] = 10.0,
     alpha: Annotated[float, typer.Option(help="Weights to this power; 1 evens out fully.")] = 1.0,
+    weak: Annotated[
+        str, typer.Option(metavar="EVALUATION", help="Say what the model of an evaluation lacks, by name or id.")
+    ] = "",
+    measure: Annotated[
+        str, typer.Option(help="With --weak: column of generations, or mos:DIMENSION; -COLUMN: lower is better.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="With --weak: the model, where several are compared.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="With --weak: file of weights.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a line a category as CSV.")] = False,
 ) -> None:
@@ -37,6 +45,9 @@ def balance(
     A category is over-represented where its share is more than 2 times its target, under-represented below 0.5 times.
     "by density" and "by cluster" are the shares that `reel snapshot create --balance` would give; density is the
     store's, as with `--balance-within store`.
+
+    With --weak it begins at an evaluation: categories that lie below the others, the clusters near their prompts, clips
+    to collect, and weights for `reel snapshot create --weights FILE`.
     """
     from reelwright.curation.store import Store
     from reelwright.curation.store.weighting import COLUMN, Balance
@@ -47,6 +58,11 @@ def balance(
         raise UserError("--where chooses clips and so does --snapshot; leave one out")
     if as_json and as_csv:
         raise UserError("--json and --csv are two formats; leave one out")
+    if not weak and (measure or model or out):
+        raise UserError("--measure, --model and --out belong to --weak EVALUATION; add it, or leave them out")
+    if weak:
+        _weak(weak, store, {"measure": measure, "model": model}, Clips(where, snapshot, cap), out, as_json)
+        return
     columns = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     targets = None if target == "uniform" else read_targets(Path(target), columns)
     opened = Store.open(store)
@@ -61,6 +77,38 @@ def balance(
     if found.weightings and snapshot is None:
         way = found.weightings[0].name
         say("", f'freeze one:  reel snapshot create NAME --store {store} --balance {way} --sql "…"')
+
+
+class Clips(NamedTuple):
+    """The clips that an evaluation is compared with, and the largest weight."""
+
+    where: str | None
+    snapshot: str | None
+    cap: float
+
+
+def _weak(wanted: str, store: str, asked: dict[str, str], clips: Clips, out: Path | None, as_json: bool) -> None:
+    from reelwright.curation.store import Store
+    from reelwright.pipelines.browse.balance import weak_words
+    from reelwright.pipelines.browse.balance.evaluated import read_evaluated
+    from reelwright.pipelines.browse.balance.weak import advise
+    from reelwright.pipelines.browse.sheets import write_whole
+
+    opened = Store.open(store)
+    found = advise(
+        opened, read_evaluated(opened, wanted, **asked), where=clips.where, snapshot=clips.snapshot, cap=clips.cap
+    )
+    if out is not None and found.weights is not None:
+        write_whole(out, found.weights.to_json().encode())
+    if as_json:
+        say(json.dumps(weak_words.as_json(found), indent=1, ensure_ascii=False))
+        return
+    say(*map(printable, weak_words.words(found)))
+    if found.weights is None:
+        return
+    file = out or "weights.json"
+    said = f"weights are in {out}; freeze them" if out else "write them with --out weights.json, then freeze them"
+    say(f'{said}:  reel snapshot create NAME --store {store} --weights {file} --sql "select clip_id from clips"')
 
 
 def _write_for_machines(found: "BalanceReport", as_json: bool) -> None:

@@ -13,6 +13,7 @@ from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Snapshot, Store
+    from reelwright.curation.store.given_weights import GivenWeights
     from reelwright.curation.store.snapshots import Snapshots
     from reelwright.curation.store.weighting import Balance
     from reelwright.pipelines.train.run import Job
@@ -38,7 +39,12 @@ def create(
         typer.Option(metavar="COLUMN N", help="Draw at most N clips per value of a column of the query or of clips."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    weights: Annotated[str | None, typer.Option(help="Column of the query that weighs each clip.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE", help="Column of the query that weighs each clip, or a file of reel balance --weak."
+        ),
+    ] = None,
     balance: Annotated[
         str | None, typer.Option(metavar="density|cluster", help="Weigh clips inversely to this; see `reel balance`.")
     ] = None,
@@ -94,17 +100,18 @@ def _job(recipe: Path, name: str, store: str, out: str) -> "Job":
     return make_job(load_train_recipe(recipe, []), recipe, [name], store, out)
 
 
-def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "str | Balance | None":
+def _weights(column: str | None, by: str | None, options: dict[str, Any]) -> "str | Balance | GivenWeights | None":
     """Return the weights that the options ask for; options not given are the defaults of `Balance`."""
+    from reelwright.curation.store.given_weights import SUFFIX, read_weights
     from reelwright.curation.store.weighting import Balance
 
     given = {name: value for name, value in options.items() if value is not None}
     if by is None and given:
         raise UserError(f"--balance-{next(iter(given))} says how to balance; add --balance density or cluster")
     if by is not None and column is not None:
-        raise UserError(
-            f"weights come from the query's column {column} or from --balance {by}, not from both; leave one out"
-        )
+        raise UserError(f"weights come from {column} or from --balance {by}, not from both; leave one out")
+    if column and column.endswith(SUFFIX):
+        return read_weights(Path(column))
     return Balance(by, **given) if by is not None else column
 
 
@@ -150,7 +157,10 @@ def _same(store: "Store", name: str, sql: str, asked: dict[str, Any]) -> "Snapsh
     found = next((s for s in store.snapshots.list() if s.name == name), None)
     if found is None:
         return None
-    had = {key: found.balance.get(key) for key in ("by", "cap", "alpha", "within")} if found.balance else None
+    kept: tuple[str, ...] = ("column", "weights", "others", "cap", "fingerprint", "why")
+    if (found.balance or {}).get("by") != "weights":
+        kept = ("by", "cap", "alpha", "within")
+    had = {key: found.balance.get(key) for key in kept} if found.balance else None
     made_by = {"limit": found.sample_limit, "seed": found.seed, "weights": had or found.weight_column,
                "limit_per": found.limit_per, "distinct": found.distinct is not None}  # fmt: skip
     parts = {key: asdict(asked[key]) for key in ("weights", "limit_per") if is_dataclass(asked[key])}
@@ -164,7 +174,8 @@ def list_(store: StoreOption) -> None:
     from reelwright.curation.store import Store
 
     for s in Store.open(store).snapshots.list():
-        how = f"  balanced by {s.balance['by']}" if s.balance else ""
+        by = "the weights of a file" if (s.balance or {}).get("by") == "weights" else (s.balance or {}).get("by")
+        how = f"  balanced by {by}" if s.balance else ""
         say(f"{s.name:24} {s.num_clips:>10,} clips  {s.content_hash[:16]}  {s.created_at:%Y-%m-%d %H:%M}  {s.sql}{how}")
 
 

@@ -121,6 +121,7 @@ def test_a_text_model_cannot_be_shown_frames(folders):
 
 
 def test_what_cannot_be_loaded_says_so(folders, tmp_path):
+    from transformers import LlavaConfig
     from transformers.utils import is_torchvision_available
 
     with pytest.raises(AnnotatorError, match="nowhere"):
@@ -129,8 +130,9 @@ def test_what_cannot_be_loaded_says_so(folders, tmp_path):
     with pytest.raises(AnnotatorError, match="conversion"):
         open_chat(in_process(tmp_path))
     if not is_torchvision_available():
-        with pytest.raises(AnnotatorError, match="torchvision"):
-            open_chat(in_process(folders["qwen_vl"], send="video"))
+        LlavaConfig().save_pretrained(tmp_path)
+        with pytest.raises(AnnotatorError, match="torchvision for the video processor of a llava;"):
+            open_chat(in_process(tmp_path, send="video"))
 
 
 def test_the_fingerprint_is_the_content_and_costs_no_loading(folders):

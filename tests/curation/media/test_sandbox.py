@@ -72,10 +72,10 @@ def test_a_hang_is_stopped_and_progress_is_not_a_hang(impatient):
     kind, error = kind_of(impatient, "sleep", seconds=60)
     assert kind == "timeout"
     assert "2.5 s" in error.message
-    assert time.monotonic() - began < 15
-    impatient.stall_s = 2.0  # progress comes once a second
+    assert time.monotonic() - began < 45
+    impatient.stall_s = 5.0  # progress comes once a second
     heard = []
-    assert impatient.call(HERE + "sleep", {"seconds": 3, "progress": True}, heard.append).value == "rested"
+    assert impatient.call(HERE + "sleep", {"seconds": 6.5, "progress": True}, heard.append).value == "rested"
     assert heard
 
 
@@ -148,7 +148,7 @@ def test_the_child_dies_with_its_parent():
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    psutil.wait_procs([child], timeout=10)
+    psutil.wait_procs([child], timeout=60)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 

@@ -75,7 +75,7 @@ def is_made(store: Path) -> bool:
     return True
 
 
-def wait_for(run: subprocess.Popen, store: Path, condition: Callable[[Store], bool], timeout_s: float = 60) -> None:
+def wait_for(run: subprocess.Popen, store: Path, condition: Callable[[Store], bool], timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end and run.poll() is None:
         if is_made(store) and condition(Store.open(store)):
@@ -102,7 +102,7 @@ def test_killed_and_interrupted_the_next_run_makes_it_good(material, expected, t
     stopped = begin(store, material)
     wait_for(stopped, store, lambda s: s.count("sources") > done)  # it has begun, and goes on
     stopped.send_signal(signal.SIGINT)
-    _, errors = stopped.communicate(timeout=60)
+    _, errors = stopped.communicate(timeout=300)
     assert stopped.returncode == 130, errors
     assert "stopped; what was committed " in errors
     assert "Traceback" not in errors

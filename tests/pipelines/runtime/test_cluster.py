@@ -86,13 +86,13 @@ def test_sigterm_in_a_run_below_a_long_temporary_folder_ends_it_in_a_sentence(tm
         [*REEL, *curated], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while run.poll() is None and time.monotonic() < end:
         if Store.exists(tmp_path / "store") and Store.open(tmp_path / "store").count("sources"):
             break
         time.sleep(0.05)
     run.send_signal(signal.SIGTERM)
-    out, errors = run.communicate(timeout=120)
+    out, errors = run.communicate(timeout=300)
     assert run.returncode == 143, out + errors
     assert "stopped; what was committed stays" in errors
     assert "Traceback" not in errors

@@ -32,7 +32,7 @@ RECIPE = {
     "text": {"kind": "hashing", "dim": 16, "tokens": 8},
     "data": {"sizes": ["32x32"], "frames": [1, 9], "tokens_per_batch": 48, "batches_per_step": 2, "holdout": 0.2},
     "tasks": {"t2i": 1, "t2v": 1, "i2v": 1},
-    "compute": {"precision": "fp32"}, "log": {"every": 1, "tensorboard": False},
+    "compute": {"precision": "fp32"}, "log": {"every": 1, "tensorboard": False, "clip_loss_bands": 2},
     "checkpoints": {"every": 2, "keep": 2}, "validation": {"every": 0, "clips": 2, "bands": 2}, "steps": 4,
 }  # fmt: skip
 SQL = "select clip_id from clips"
@@ -103,6 +103,23 @@ def test_the_same_again_says_that_it_is_there(trained, place, call):
     again = call(*command(place, "runs"))
     assert again.returncode == 0
     assert f"{trained[0]} is finished, nothing to do" in again.stdout
+
+
+def test_the_clips_that_cost_most_are_a_query_and_a_snapshot_leaves_them_out(trained, place):
+    folder, store = trained[0], Store.open(place / "store")
+    worst, *others = store.sql(
+        "select clip_id, l.loss, l.relative, l.draws, c.duration_s from clip_loss_means l join clips c using (clip_id) "
+        f"where band = 'all' and run = '{folder.name}' order by relative desc"
+    ).to_pylist()
+    assert others
+    assert worst["relative"] > 1 > others[-1]["relative"]
+    assert not list((folder / "clip_losses").glob("step-*")), "all of them are in the store"
+    leaves_out = f"{SQL} where clip_id not in (select clip_id from clip_loss_means where run = '{folder.name}' " \
+                 f"and band = 'all' and draws > 0 and relative >= {worst['relative']!r})"  # fmt: skip
+    store.snapshots.create("learnable", leaves_out)
+    kept = store.snapshots.rows("learnable")["clip_id"].to_pylist()
+    store.snapshots.delete("learnable")
+    assert sorted(kept) == sorted(set(store.sql(SQL)["clip_id"].to_pylist()) - {worst["clip_id"]})
 
 
 def test_lineage_leads_back_to_the_files(trained, place, call):

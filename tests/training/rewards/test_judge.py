@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from reelwright.annotate.chat.base import Token
+from reelwright.annotate.chat.material import LONGEST, as_material, boundary_of
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Unscored, Video
-from reelwright.training.rewards.judge import LONGEST, as_material, boundary_of, expected_digit
+from reelwright.training.rewards.judge import expected_digit
 from reelwright.training.rewards.registry import load
 from tests.training.rewards.judge_server import JudgeServer
 

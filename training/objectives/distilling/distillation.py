@@ -35,6 +35,11 @@ class DistillationConfig(TimestepShift, ObjectiveConfig):
     condition_noise: float = Field(0.1, ge=0, le=1, description="largest t of a continuation's clean frames")
 
     @property
+    def loss_is_of_clips(self) -> bool:
+        """False: a loss says how far the student is from its teacher."""
+        return False
+
+    @property
     def teaching(self) -> Guidance:
         """The teacher's guidance: none where an adapter teaches."""
         return Guidance(1.0 if self.teacher else self.guidance, self.rule, self.negative)

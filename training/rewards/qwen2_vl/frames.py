@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelwright.training.rewards.qwen2_vl.pixels import PictureError
+from reelwright.annotate.backends.videos.patches import PictureError
 
 LEAST, MOST = 4, 768  # frames
 

@@ -12,11 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from reelwright.annotate.backends.hub import device_of, hub_file
-from reelwright.annotate.contract import Resources, runtime
-from reelwright.training.rewards.contract import Score, Unscored, Video
-from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here, read_tensors
-from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
-from reelwright.training.rewards.qwen2_vl.pixels import (
+from reelwright.annotate.backends.videos.patches import (
     SIDE,
     PictureError,
     fitted,
@@ -24,6 +20,10 @@ from reelwright.training.rewards.qwen2_vl.pixels import (
     prepared,
     resized_picture,
 )
+from reelwright.annotate.contract import Resources, runtime
+from reelwright.training.rewards.contract import Score, Unscored, Video
+from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here, read_tensors
+from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
 from reelwright.training.rewards.qwen2_vl.reward import Qwen2VLReward
 from reelwright.training.rewards.qwen2_vl.source import Source, shared
 from reelwright.training.rewards.qwen2_vl.weight_names import common_names

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from reelwright.annotate.backends.videos.patches import Patches
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.qwen2_vl.network import EMBEDDING
-from reelwright.training.rewards.qwen2_vl.pixels import Patches
 from reelwright.training.rewards.qwen2_vl.tokens import PADS, control_tokens, conversation, tamed
 
 

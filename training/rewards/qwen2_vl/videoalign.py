@@ -12,12 +12,12 @@ from typing import ClassVar
 import numpy as np
 
 from reelwright.annotate.backends.hub import device_of
+from reelwright.annotate.backends.videos.patches import SIDE, PictureError, fitted, prepared, video_patches
 from reelwright.annotate.contract import runtime
 from reelwright.training.rewards.contract import Score, Unscored, Video
 from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here
 from reelwright.training.rewards.qwen2_vl.frames import chosen
 from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
-from reelwright.training.rewards.qwen2_vl.pixels import SIDE, PictureError, fitted, prepared, video_patches
 from reelwright.training.rewards.qwen2_vl.reward import Qwen2VLReward
 from reelwright.training.rewards.qwen2_vl.source import Source, shared
 from reelwright.training.rewards.qwen2_vl.videoalign_checkpoint import Checkpoint

@@ -7,12 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reelwright.training.errors import TrainError
-from reelwright.training.rewards.qwen2_vl.frames import chosen
-from reelwright.training.rewards.qwen2_vl.hpsv3 import INSTRUCTION, PIXELS
-from reelwright.training.rewards.qwen2_vl.instruction import read_instruction
-from reelwright.training.rewards.qwen2_vl.lora import Rank, merge
-from reelwright.training.rewards.qwen2_vl.pixels import (
+from reelwright.annotate.backends.videos.patches import (
     STD,
     PictureError,
     fitted,
@@ -21,6 +16,12 @@ from reelwright.training.rewards.qwen2_vl.pixels import (
     resized_picture,
     video_patches,
 )
+from reelwright.annotate.errors import AnnotatorError
+from reelwright.training.errors import TrainError
+from reelwright.training.rewards.qwen2_vl.frames import chosen
+from reelwright.training.rewards.qwen2_vl.hpsv3 import INSTRUCTION, PIXELS
+from reelwright.training.rewards.qwen2_vl.instruction import read_instruction
+from reelwright.training.rewards.qwen2_vl.lora import Rank, merge
 from reelwright.training.rewards.qwen2_vl.tokens import load_tokenizer
 from tests.training.rewards.qwen2_vl.published import sha256
 
@@ -140,7 +141,7 @@ def test_a_merge_adds_in_float32_and_rounds_once():
 def test_a_missing_library_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(TrainError, match=r"pictures for Qwen2-VL need Pillow: pip install .*\[models\]"):
+    with pytest.raises(AnnotatorError, match=r"pictures for Qwen2-VL need Pillow: pip install .*\[models\]"):
         resized_picture(np.zeros((3, 3, 3), np.uint8), (28, 28))
     with pytest.raises(TrainError, match=r"Qwen2-VL needs transformers: pip install .*\[models\]"):
         load_tokenizer("x", "", [])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.extras import install_command
-from reelwright.training.errors import TrainError
 
 if TYPE_CHECKING:
     import torch
@@ -68,12 +68,12 @@ def resized_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     neighbours differ much.
 
     Raises:
-        TrainError: Pillow is missing.
+        AnnotatorError: Pillow is missing.
     """
     try:
         from PIL import Image
     except ImportError as error:
-        raise TrainError(f"pictures for Qwen2-VL need Pillow: {install_command('models')}") from error
+        raise AnnotatorError(f"pictures for Qwen2-VL need Pillow: {install_command('models')}") from error
     return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
 
 

@@ -1,0 +1,1 @@
+"""Videos as classes of vision-language models take them, made from frames without a video processor."""

@@ -1,0 +1,1 @@
+"""A category starved on purpose: found by evaluation, weighed up, trained again, and better."""

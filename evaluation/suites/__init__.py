@@ -1,0 +1,1 @@
+"""Suites of prompts: what every model under comparison is asked for."""

@@ -1,0 +1,315 @@
+// The page: filters on the left, the grid, one clip and the snapshots over it; keys for all that is done often.
+import { render } from "preact";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { call, type ColumnFacts, type Done, type Page, type Row, type Start, type View } from "./api";
+import "./app.css";
+import { ClipPage, isTyping } from "./clip";
+import { FacetBox } from "./facets";
+import { Snapshots } from "./freeze";
+import { Grid, Rows } from "./grid";
+import { SqlBox } from "./sqlbox";
+import { count, described, EMPTY, filters, read, without, write, type Place } from "./view";
+
+const FIRST_FACETS = ["duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score", "camera_motion", "height", "review_verdict", "review_tags"];
+const WAIT_MS = 30; // a moving slider asks at most so often
+const KEYS: [string, string][] = [
+  ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
+  ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["?", "these keys"],
+];
+
+function App() {
+  const [place, setPlaceState] = useState<Place>(() => read(location.search));
+  const [start, setStart] = useState<Start | null>(null);
+  const [page, setPage] = useState<Page | null>(null);
+  const [rows, setRows] = useState(() => new Rows(EMPTY, [], 0, []));
+  const [focus, setFocus] = useState(0);
+  const [selected, setSelected] = useState<Set<string>>(new Set());
+  const [anchor, setAnchor] = useState(0);
+  const [message, setMessage] = useState<{ text: string; undo: boolean } | null>(null);
+  const [fault, setFault] = useState("");
+  const [wrongSql, setWrongSql] = useState("");
+  const [version, setVersion] = useState(0);
+  const [queue, setQueue] = useState(false);
+  const [side, setSide] = useState(false);
+  const [asked, setAsked] = useState<"" | "tag" | "keys">("");
+  const [reviewer, setReviewer] = useState(() => localStorage.getItem("reviewer") ?? "");
+  const [size, setSize] = useState(() => Number(localStorage.getItem("size")) || 230);
+  const tagTargets = useRef<string[]>([]);
+  const { view } = place;
+
+  const setPlace = useCallback((next: Partial<Place>, push = false) => {
+    setPlaceState((old) => {
+      const made = { ...old, ...next };
+      history[push ? "pushState" : "replaceState"](null, "", write(made));
+      return made;
+    });
+  }, []);
+  const setView = useCallback((made: View) => { setFocus(0); setPlace({ view: made }); }, []);
+  useEffect(() => {
+    const back = () => { setPlaceState(read(location.search)); setFocus(0); };
+    addEventListener("popstate", back);
+    return () => removeEventListener("popstate", back);
+  }, []);
+  useEffect(() => {
+    call<Start>("start").then((found) => { setStart(found); setReviewer((old) => old || found.user || "me"); }, (e: Error) => setFault(e.message));
+  }, []);
+
+  const known = useMemo(() => new Map((start?.columns ?? []).map((c) => [c.name, c])), [start]);
+  const facets = useMemo(() => (place.facets ?? FIRST_FACETS).filter((name) => known.has(name)), [place.facets, known]);
+  const columns = useMemo(() => {
+    const sorted = view.sort && known.get(view.sort)?.kind !== "tags" && known.has(view.sort) && !view.sort.startsWith("review_") ? [view.sort] : [];
+    return [...sorted, ...Object.keys(view.ranges)].filter((n, i, all) => all.indexOf(n) === i && !n.startsWith("review_") && n !== "duration_s").slice(0, 3);
+  }, [view, known]);
+
+  useEffect(() => { // the view's first rows and histograms
+    if (!start) return;
+    const request = new AbortController();
+    const wait = setTimeout(() => {
+      call<Page>("page", { view, columns, facets, limit: 60 }, request.signal).then((found) => {
+        setPage(found);
+        setRows(new Rows(view, columns, found.shown, found.rows));
+        setFault("");
+        setWrongSql("");
+        performance.mark("reel-page");
+      }, (e: Error) => {
+        if (e.name === "AbortError") return;
+        if (view.where) setWrongSql(e.message); else setFault(e.message);
+      });
+    }, WAIT_MS);
+    return () => { clearTimeout(wait); request.abort(); };
+  }, [view, start, facets.join(), columns.join(), version]);
+
+  // --- decisions -----------------------------------------------------------------------------------------------------
+
+  const current = rows.at(focus)?.clip_id ?? "";
+  const targets = place.clip ? [place.clip] : selected.size ? [...selected] : current ? [current] : [];
+
+  const done = (made: Done, what: string) => {
+    const stays = made.stays ? `; ${count(made.stays)} stay, since somebody decided about them later` : "";
+    setMessage({ text: `${count(made.changed)} ${what}${stays}`, undo: made.undo > 0 });
+    setVersion((n) => n + 1);
+  };
+  const decide = async (action: string, text = "", ids = targets) => {
+    if (!ids.length || !reviewer.trim()) return;
+    try {
+      const made = await call<Done>("decide", { action, text, reviewer: reviewer.trim(), clip_ids: ids });
+      rows.mark(new Set(ids), (row) => changed(row, action, text));
+      done(made, past(action, text));
+      if (queue && place.clip && ["keep", "drop"].includes(action)) void nextUndecided();
+    } catch (e) { setFault((e as Error).message); }
+  };
+  const back = async (which: "undo" | "redo") => {
+    try {
+      done(await call<Done>(which, { reviewer: reviewer.trim() }), which === "undo" ? "undone" : "done again");
+      rows.forget();
+    } catch (e) { setMessage({ text: (e as Error).message, undo: false }); }
+  };
+  const decideAll = async (action: string) => {
+    if (!page || !confirm(`${action} all ${count(page.shown)} clips shown?`)) return;
+    try { done(await call<Done>("decide", { action, reviewer: reviewer.trim(), view }), past(action, "")); rows.forget(); } catch (e) { setFault((e as Error).message); }
+  };
+  const toggle = (id: string, upTo: boolean, index: number) => {
+    const next = new Set(selected);
+    if (upTo) for (let i = Math.min(anchor, index); i <= Math.max(anchor, index); i++) { const row = rows.at(i); if (row) next.add(row.clip_id); }
+    else if (next.has(id)) next.delete(id);
+    else next.add(id);
+    if (!upTo) setAnchor(index);
+    setSelected(next);
+  };
+
+  // --- going about ---------------------------------------------------------------------------------------------------
+
+  const show = (id: string) => setPlace({ clip: id }, !place.clip);
+  const open = (index: number) => void rows.get(index).then((row) => { if (row) { setFocus(index); show(row.clip_id); } });
+  const go = (step: number) => { if (focus + step >= 0 && focus + step < (page?.shown ?? 0)) open(focus + step); };
+  const nextUndecided = async () => {
+    for (let i = focus + 1; i < (page?.shown ?? 0); i++) {
+      const row = await rows.get(i);
+      if (row && !row.review.verdict) { open(i); return; }
+    }
+    setPlace({ clip: "" });
+    setQueue(false);
+    setMessage({ text: "the queue is at its end", undo: false });
+  };
+  const startQueue = async () => {
+    setQueue(true);
+    const row = await rows.get(focus);
+    if (row && !row.review.verdict) open(focus); else void nextUndecided();
+  };
+  useEffect(() => { // what asked is gone: keys go to the clips again
+    if (!asked && !place.clip && !place.panel) document.querySelector<HTMLElement>(".grid")?.focus();
+  }, [asked]);
+  const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); document.querySelector<HTMLElement>(".grid")?.focus(); };
+
+  useEffect(() => {
+    const keys = (event: KeyboardEvent) => {
+      if (event.key === "Escape") {
+        if (asked) setAsked("");
+        else if (isTyping(event)) (event.target as HTMLElement).blur();
+        else if (place.clip || place.panel) close();
+        else setSelected(new Set());
+        return;
+      }
+      if (isTyping(event) || event.altKey) return;
+      const key = event.key.toLowerCase();
+      if ((event.ctrlKey || event.metaKey) && key === "z") void back(event.shiftKey ? "redo" : "undo");
+      else if (event.ctrlKey || event.metaKey) return;
+      else if (key === "u") void back(event.shiftKey ? "redo" : "undo");
+      else if (key === "?") setAsked("keys");
+      else if (key === "/") document.querySelector<HTMLElement>("#search")?.focus();
+      else if (place.panel) return;
+      else if (key === "k") void decide("keep");
+      else if (key === "d") void decide("drop");
+      else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
+      else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
+      else if (key === "q") void startQueue();
+      else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
+      else if (place.clip && event.key === "ArrowRight") go(1);
+      else if (place.clip && event.key === "ArrowLeft") go(-1);
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", keys);
+    return () => removeEventListener("keydown", keys);
+  });
+
+  if (!start) return <div class="loading">{fault ? <p class="alarm" role="alert">{fault}</p> : <p>opening the store …</p>}</div>;
+  const chips = filters(view);
+  const clear = () => setView({ ...EMPTY, sort: view.sort, descending: view.descending });
+  const inClip = !!place.clip;
+  return (
+    <div class={`app ${side ? "side" : ""}`}>
+      <header class="top" inert={inClip || !!place.panel}>
+        <button class="menu" aria-label="filters" aria-expanded={side} onClick={() => setSide(!side)}>☰</button>
+        <h1><span class="brand">reel</span> <span class="store" title={start.store}>{start.store.split("/").slice(-2).join("/")}</span></h1>
+        <SearchBox view={view} change={setView} />
+        <label class="who">reviewer <input value={reviewer} maxLength={60} aria-invalid={!reviewer.trim()} onInput={(e) => { setReviewer(e.currentTarget.value); localStorage.setItem("reviewer", e.currentTarget.value.trim()); }} /></label>
+        <button onClick={() => setPlace({ panel: "snapshots" }, true)}>Snapshots</button>
+        <button class="quiet" onClick={() => setAsked("keys")} aria-label="keys">?</button>
+      </header>
+      <nav class="filters" aria-label="filters" inert={inClip || !!place.panel}>
+        {facets.map((name) => <FacetBox key={name} column={known.get(name)!} facet={page?.facets[name]} view={view} change={setView} remove={() => setPlace({ facets: facets.filter((one) => one !== name), view: without(without(view, `range:${name}`), `value:${name}`) })} />)}
+        <AddFacet columns={start.columns} have={facets} add={(name) => setPlace({ facets: [...facets, name] })} />
+      </nav>
+      <main inert={inClip || !!place.panel}>
+        <SqlBox value={view.where} columns={start.columns} tables={start.tables} error={wrongSql} open={show} apply={(where) => setView({ ...view, where })} />
+        <div class="tools">
+          <p class="size" role="status"><b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
+          {chips.map((name) => (
+            <span class={`chip ${view.show === name ? "on" : ""}`} key={name}>
+              <button onClick={() => setView({ ...view, show: view.show === name ? "kept" : name })} aria-pressed={view.show === name} title="show what this filter alone removes">{described(view, name)} <span class="minus">−{count(page?.removed_by[name] ?? 0)}</span></button>
+              <button onClick={() => setView(without(view, name))} aria-label={`remove the filter ${described(view, name)}`}>×</button>
+            </span>
+          ))}
+          {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
+          {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
+          <span class="gap" />
+          <SortBox columns={start.columns} view={view} change={setView} />
+          {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
+          <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>
+        </div>
+        {fault && <p class="alarm" role="alert">{fault}</p>}
+        {page?.waiting && <p class="note" role="status">{page.waiting}</p>}
+        <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={toggle} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />
+        {page?.shown === 0 && <p class="nothing">No clip passes. {chips.length > 0 && <button onClick={clear}>clear the filters</button>}</p>}
+        <footer class="hand" aria-label="decide">
+          <span class="note">{selected.size ? `${count(selected.size)} selected` : "the clip in focus"}</span>
+          <button class="keep" onClick={() => void decide("keep")}>keep</button>
+          <button class="drop" onClick={() => void decide("drop")}>drop</button>
+          <button onClick={() => { tagTargets.current = targets; setAsked("tag"); }}>tag</button>
+          <button onClick={() => void decide("star")} aria-label="star">★</button>
+          <button class="quiet" onClick={() => void back("undo")}>undo</button>
+          <button class="quiet" onClick={() => void back("redo")}>redo</button>
+          {selected.size > 0 && <button class="quiet" onClick={() => setSelected(new Set())}>select none</button>}
+          <span class="gap" />
+          <button class="quiet" onClick={() => void startQueue()}>queue</button>
+          <button class="quiet wide" onClick={() => void decideAll("keep")}>keep all shown</button>
+          <button class="quiet wide" onClick={() => void decideAll("drop")}>drop all shown</button>
+        </footer>
+      </main>
+      {inClip && <ClipPage id={place.clip} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
+        place={page ? `${count(focus + 1)} of ${count(page.shown)}` : ""} like={(id) => { setPlace({ clip: "", view: { ...view, search: { like: id }, sort: "", show: "kept" } }, true); setFocus(0); }} />}
+      {place.panel === "snapshots" && !inClip && <Snapshots view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
+      {asked === "tag" && <TagDialog count={tagTargets.current.length} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void decide("tag", tag, tagTargets.current); }} />}
+      {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
+      <Toast message={message} undo={() => void back("undo")} close={() => setMessage(null)} />
+    </div>
+  );
+}
+
+const past = (action: string, text: string) => ({ keep: "kept", drop: "dropped", clear: "undecided again", tag: `tagged ${text}`, untag: `no longer tagged ${text}`, star: "starred", unstar: "no longer starred", caption: text ? "caption written" : "caption taken back" })[action] ?? action;
+
+function changed(row: Row, action: string, text: string): Row {
+  const { review } = row;
+  if (action === "keep" || action === "drop") return { ...row, review: { ...review, verdict: action } };
+  if (action === "clear") return { ...row, review: { ...review, verdict: null } };
+  if (action === "star" || action === "unstar") return { ...row, review: { ...review, star: action === "star" } };
+  if (action === "tag") return { ...row, review: { ...review, tags: [...new Set([...review.tags, text])].sort() } };
+  if (action === "untag") return { ...row, review: { ...review, tags: review.tags.filter((tag) => tag !== text) } };
+  return action === "caption" && text ? { ...row, caption: text } : row;
+}
+
+function tagsOf(page: Page | null): string[] {
+  const facet = page?.facets["review_tags"];
+  return facet?.kind === "counts" ? facet.values.map((one) => String(one.value)) : [];
+}
+
+function SearchBox({ view, change }: { view: View; change: (view: View) => void }) {
+  const [text, setText] = useState(view.search?.text ?? "");
+  useEffect(() => setText(view.search?.text ?? ""), [view.search]);
+  return (
+    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); change({ ...view, search: text.trim() ? { text: text.trim() } : null, sort: text.trim() ? "" : view.sort }); }}>
+      <input id="search" type="search" placeholder="search by what captions say" aria-label="search by what captions say" value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
+    </form>
+  );
+}
+
+function SortBox({ columns, view, change }: { columns: ColumnFacts[]; view: View; change: (view: View) => void }) {
+  return (
+    <span class="sort">
+      <select aria-label="sort by" value={view.sort} onChange={(e) => change({ ...view, sort: e.currentTarget.value, seed: e.currentTarget.value === "random" ? Math.floor(Math.random() * 2 ** 31) : 0 })}>
+        <option value="">{view.search ? "nearest first" : "in the store's order"}</option>
+        <option value="random">at random</option>
+        {columns.filter((c) => !["tags", "other"].includes(c.kind) && !c.name.endsWith("_fingerprint")).map((c) => <option key={c.name} value={c.name}>{c.name}</option>)}
+      </select>
+      <button class="quiet" disabled={!view.sort || view.sort === "random"} aria-label={view.descending ? "largest first" : "smallest first"} title={view.descending ? "largest first" : "smallest first"} onClick={() => change({ ...view, descending: !view.descending })}>{view.descending ? "↓" : "↑"}</button>
+    </span>
+  );
+}
+
+function AddFacet({ columns, have, add }: { columns: ColumnFacts[]; have: string[]; add: (name: string) => void }) {
+  const can = columns.filter((c) => !have.includes(c.name) && c.kind !== "other" && !c.name.endsWith("_fingerprint") && c.name !== "clip_id");
+  return (
+    <label class="add">add a filter
+      <select value="" onChange={(e) => { if (e.currentTarget.value) add(e.currentTarget.value); e.currentTarget.value = ""; }}>
+        <option value="">choose a column</option>
+        {can.map((c) => <option key={c.name} value={c.name} title={c.meaning}>{c.name}{c.unit ? ` (${c.unit})` : ""}</option>)}
+      </select>
+    </label>
+  );
+}
+
+function TagDialog({ count: clips, known, add, close }: { count: number; known: string[]; add: (tag: string) => void; close: () => void }) {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => input.current?.focus(), []);
+  return (
+    <div class="panel small" role="dialog" aria-modal="true" aria-label="tag">
+      <form onSubmit={(e) => { e.preventDefault(); const tag = input.current!.value.trim(); if (tag) add(tag); }}>
+        <label>Tag {clips === 1 ? "the clip" : `${count(clips)} clips`} <input ref={input} list="tags" maxLength={60} /></label>
+        <datalist id="tags">{known.map((tag) => <option key={tag} value={tag} />)}</datalist>
+        <div class="line"><button>Tag</button><button type="button" class="quiet" onClick={close}>cancel</button></div>
+      </form>
+    </div>
+  );
+}
+
+function Toast({ message, undo, close }: { message: { text: string; undo: boolean } | null; undo: () => void; close: () => void }) {
+  useEffect(() => {
+    if (!message) return;
+    const wait = setTimeout(close, 6000);
+    return () => clearTimeout(wait);
+  }, [message]);
+  return <div class={`toast ${message ? "" : "gone"}`} role="status">{message?.text}{message?.undo && <button class="quiet" onClick={undo}>undo</button>}</div>;
+}
+
+render(<App />, document.getElementById("app")!);

@@ -1,0 +1,61 @@
+"""Rows and histograms of a view, as the page asks for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts, shown
+from reelwright.pipelines.app.columns import ID
+from reelwright.pipelines.app.facets import facet
+from reelwright.pipelines.app.reviews import Reviews
+from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.view import Page
+
+BASIC = (ID, "width", "height", "duration_s", "fps", "num_frames")
+CAPTION_LETTERS = 300
+
+
+def page(selection: Selection, asked: Page) -> dict[str, Any]:
+    """Return the rows of a page, the view's size, and the histograms that were asked for."""
+    selection.columns.refresh()
+    selection.reviews.refresh()
+    chosen = selection.choose(asked.view)
+    order = selection.ordered(asked.view, chosen.mask)
+    rows = order[asked.offset : asked.offset + asked.limit]
+    return {
+        "total": selection.columns.count,
+        "passing": chosen.passing,
+        "shown": len(order),
+        "offset": asked.offset,
+        "rows": _rows(selection, asked, rows),
+        "facets": {name: _facet(selection, name, chosen.others, chosen.mask) for name in asked.facets},
+        "removed_by": {name: int(np.count_nonzero(mask)) - chosen.passing for name, mask in chosen.others.items()},
+        "waiting": selection.reviews.waiting,
+    }
+
+
+def _facet(selection: Selection, name: str, others: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
+    around = others.get(f"range:{name}", others.get(f"value:{name}", mask))
+    if name == "review_tags":
+        return selection.reviews.tag_counts(around)
+    return facet(selection.column(name), around)
+
+
+def _rows(selection: Selection, asked: Page, rows: np.ndarray) -> list[dict[str, Any]]:
+    there = selection.columns.schema.names
+    wanted = [name for name in asked.columns if name in there and name not in BASIC]
+    captions = [name for name in CAPTION_COLUMNS if name in there]
+    names = list(dict.fromkeys([*(name for name in BASIC if name in there), *captions, *wanted]))
+    return [_row(one, captions, wanted, selection.reviews) for one in selection.columns.take(rows, names)]
+
+
+def _row(found: dict[str, Any], captions: list[str], wanted: list[str], reviews: Reviews) -> dict[str, Any]:
+    review = review_facts(reviews, found[ID])
+    texts = (text for text in (review["caption"], *(found[name] for name in captions)) if text)
+    row = {name: shown(found.get(name)) for name in BASIC}
+    row["caption"] = shown(next(texts, ""), CAPTION_LETTERS)
+    row["values"] = {name: shown(found[name], CAPTION_LETTERS) for name in wanted}
+    row["review"] = {name: review[name] for name in ("verdict", "star", "tags")}
+    return row

@@ -1,0 +1,269 @@
+"""The pages and the API of `reel app` over one store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from reelwright.curation.media.errors import MediaError
+from reelwright.curation.store import Store
+from reelwright.curation.store.results import json_line
+from reelwright.curation.store.untrusted import sql_untrusted
+from reelwright.errors import ReelError, UserError, first_line
+from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
+from reelwright.pipelines.app.columns import Columns
+from reelwright.pipelines.app.decisions import REDO, UNDO, Change
+from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
+from reelwright.pipelines.app.pages import page
+from reelwright.pipelines.app.pictures import Pictures
+from reelwright.pipelines.app.reviews import Reviews
+from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.view import Page, Strict, View, parse
+from reelwright.pipelines.serving.ranges import ranged
+
+BUILT = Path(__file__).parent / "built"
+FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+SQL_ROWS, SQL_S = 1_000, 20.0
+MOST_DECIDED = 100_000
+ACTIONS = "^(keep|drop|clear|tag|untag|star|unstar|caption)$"
+TAG_LETTERS = 60
+log = logging.getLogger("reelwright.app")
+
+ClipId = Annotated[str, Field(min_length=1, max_length=64)]
+Reviewer = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+class Query(Strict):
+    """SQL of a person."""
+
+    query: Annotated[str, Field(max_length=50_000)]
+
+
+class OneClip(Strict):
+    """One clip."""
+
+    clip_id: ClipId
+
+
+class Decision(Strict):
+    """An action about some clips: those that are named, or all of a view. text: the tag or the caption."""
+
+    action: Annotated[str, Field(pattern=ACTIONS)]
+    reviewer: Reviewer
+    clip_ids: Annotated[list[ClipId], Field(max_length=MOST_DECIDED)] = []
+    view: View | None = None
+    text: Annotated[str, Field(max_length=20_000)] = ""
+
+
+class Person(Strict):
+    """Who asks."""
+
+    reviewer: Reviewer
+
+
+class Desk:
+    """The state that requests share, and the threads that they run in.
+
+    Args:
+        store: to look at.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.columns = Columns(store)
+        self.reviews = Reviews(store, self.columns)
+        self.selection = Selection(store, self.columns, self.reviews)
+        self.pictures = Pictures(store)
+        self.work = ThreadPoolExecutor(4, "reel-app")
+        self.queries = ThreadPoolExecutor(2, "reel-app-sql")
+        self.drawing = ThreadPoolExecutor(2, "reel-app-pictures")
+
+    # --- the API: each takes a checked request and returns what JSON holds ---------------------------------------
+
+    def start(self, asked: Strict) -> dict[str, Any]:
+        """Return what a page shows first."""
+        return {**about_store(self.store, self.reviews), "user": _user()}
+
+    def page(self, asked: Page) -> dict[str, Any]:
+        """Return a page of a view with histograms."""
+        return page(self.selection, asked)
+
+    def clip(self, asked: OneClip) -> dict[str, Any]:
+        """Return all about one clip."""
+        return about_clip(self.store, self.reviews, asked.clip_id)
+
+    def sql(self, asked: Query) -> dict[str, Any]:
+        """Run a person's SQL: one SELECT, bounded."""
+        self.reviews.settle()
+        found = sql_untrusted(self.store, asked.query, max_rows=SQL_ROWS, timeout_s=SQL_S)
+        columns = [column.to_pylist() for column in found.rows.columns]
+        rows = [[shown(value, 500) for value in row] for row in zip(*columns, strict=True)]
+        return {"columns": found.rows.schema.names, "rows": rows, "more": found.is_cut}
+
+    def view_sql(self, asked: Page) -> dict[str, Any]:
+        """Return a view as SQL."""
+        return {"sql": sql_of(self.selection, asked.view)}
+
+    def decide(self, asked: Decision) -> dict[str, Any]:
+        """Apply an action to clips."""
+        text = " ".join(asked.text.split()) if asked.action in ("tag", "untag") else asked.text.strip()
+        if asked.action in ("tag", "untag") and not 0 < len(text) <= TAG_LETTERS:
+            raise UserError(f"a tag has 1 to {TAG_LETTERS} characters")
+        if asked.action == "caption" and (len(asked.clip_ids) != 1 or asked.view):
+            raise UserError("a caption is written for one clip at a time")
+        ids = asked.clip_ids
+        if asked.view is not None:
+            rows = self.selection.choose(asked.view).mask.nonzero()[0]
+            if len(rows) > MOST_DECIDED:
+                raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
+            ids = self.columns.ids.take(rows).to_pylist()
+        return self.reviews.decide(list(dict.fromkeys(ids)), Change(asked.action, text), asked.reviewer)
+
+    def undo(self, asked: Person) -> dict[str, Any]:
+        """Take back a reviewer's last action."""
+        return self.reviews.step_back(UNDO, asked.reviewer)
+
+    def redo(self, asked: Person) -> dict[str, Any]:
+        """Repeat a reviewer's last action that was taken back."""
+        return self.reviews.step_back(REDO, asked.reviewer)
+
+    def snapshots(self, asked: Strict) -> dict[str, Any]:
+        """List snapshots."""
+        return {"snapshots": snapshots(self.store)}
+
+    def freeze(self, asked: Freeze) -> dict[str, Any]:
+        """Save a view as a snapshot."""
+        made = freeze(self.store, self.selection, asked)
+        return {**made, "export": f"reel export OUT/ --snapshot {made['name']} --store {self.store.uri}"}
+
+    def compare(self, asked: Compare) -> dict[str, Any]:
+        """Set two snapshots side by side."""
+        return compare(self.store, asked)
+
+
+API: dict[str, type[Any]] = {
+    "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "view_sql": Page, "decide": Decision, "undo": Person,
+    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare,
+}  # fmt: skip
+QUERIES = ("sql", "freeze", "compare", "view_sql")
+"""They may take seconds, and must not stand in the way of the grid."""
+
+
+def make_app(store: Store) -> Starlette:
+    """Return the ASGI application over a store."""
+    desk = Desk(store)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(desk.reviews.close)
+
+    routes = [
+        Route("/", _index),
+        Route("/static/{name}", _static),
+        Route("/media/{clip_id}.mp4", _media, methods=["GET"]),
+        Route("/thumb/{clip_id}.jpg", _picture),
+        *(Route(f"/api/{name}", _endpoint(name, model), methods=["POST"]) for name, model in API.items()),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _unexpected}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.state.desk = desk
+    return app
+
+
+def _endpoint(name: str, model: type[Any]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        desk: Desk = request.app.state.desk
+        try:
+            asked = parse(model, await request.body())
+        except UserError as error:
+            return _refused(str(error), 400)
+        except ClientDisconnect:
+            return Response(status_code=413)
+        pool = desk.queries if name in QUERIES else desk.work
+        return await _in(pool, lambda: Response(json_line(getattr(desk, name)(asked)), media_type="application/json"))
+
+    return answer
+
+
+async def _in(pool: ThreadPoolExecutor, make: Callable[[], Response]) -> Response:
+    """Run in a pool's thread; an error becomes a sentence, and never a traceback."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, make)
+    except ReelError as error:
+        return _refused(str(error), 400)
+    except Exception as error:
+        log.error("%s: %s", type(error).__name__, first_line(error))
+        return _refused("that did not work; the server's terminal has the reason", 500)
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(BUILT / "index.html", media_type="text/html", headers={"cache-control": "no-cache"})
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in FILES:
+        return _refused("there is no such file", 404)
+    return FileResponse(BUILT / name, media_type=FILES[name], headers={"cache-control": "no-cache"})
+
+
+async def _media(request: Request) -> Response:
+    desk: Desk = request.app.state.desk
+    clip_id = request.path_params["clip_id"]
+
+    def make() -> Response:
+        clip = desk.store.open_media(clip_id)
+        asked, is_head = request.headers.get("range"), request.method == "HEAD"
+        return ranged(clip, asked, media_type="video/mp4", etag=f"{clip.clip_id}-{clip.size}", is_head=is_head)
+
+    found = await _in(desk.work, make)
+    return _refused("there is no such clip", 404) if found.status_code == 400 else found
+
+
+async def _picture(request: Request) -> Response:
+    desk: Desk = request.app.state.desk
+    clip_id = request.path_params["clip_id"]
+
+    def make() -> Response:
+        try:
+            jpeg = desk.pictures.get(clip_id)
+        except MediaError as error:
+            raise UserError(error.message) from None
+        return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+
+    found = await _in(desk.drawing, make)
+    return _refused("there is no picture of this clip", 404) if found.status_code == 400 else found
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return _refused(error.detail, error.status_code)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s: %s", type(error).__name__, first_line(error))
+    return _refused("that did not work; the server's terminal has the reason", 500)
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return JSONResponse({"error": sentence}, status_code=status)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()[:60]
+    except (OSError, KeyError):  # a container without users
+        return ""

@@ -1,0 +1,160 @@
+"""Who may talk to a server of pages: the holder of its token, from the server's own pages.
+
+Anyone on a machine may connect to its loopback address, and any web page may make a browser do so. So every request
+needs the token, which the printed address carries once and a cookie afterwards. A request that another site caused is
+refused by what browsers say of it (`Sec-Fetch-Site`, `Origin`), and a name that was pointed at this machine (DNS
+rebinding) by `Host`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+TOKEN = "token"  # noqa: S105 - the parameter's name
+MAX_BODY = 2 << 20
+"""Bytes of a request, of which the largest is a list of clip ids."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,200}")
+READS = ("GET", "HEAD")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+SAFE_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
+
+
+def new_token() -> str:
+    """Return a token that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def refusal(method: str, headers: Mapping[str, str], hosts: frozenset[str] | None) -> str:
+    """Say why a request comes from elsewhere than a page of this server; empty where it does not.
+
+    Args:
+        method: of HTTP.
+        headers: of the request, names in lower case.
+        hosts: names of this server, without port; None where any name may lead here.
+    """
+    host = headers.get("host", "")
+    if hosts is not None and _without_port(host) not in hosts:
+        return "this server does not go by that name; open the address that it printed"
+    site = headers.get("sec-fetch-site", "none")
+    if site not in ("same-origin", "none") and not _is_followed_link(method, headers):
+        return "another site's page asked for this"
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return "another site's page asked for this"
+    if method not in READS and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return "a request that changes or asks something is JSON"
+    return ""
+
+
+class Guard:
+    """ASGI middleware that lets through only requests of this server's own pages that hold its token.
+
+    Args:
+        app: the pages.
+        token: what the address carries.
+        port: of the server; cookies do not tell ports apart, so the cookie's name does.
+        hosts: names of this server; None where any may lead here, as behind a proxy.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: frozenset[str] | None) -> None:
+        self.app, self.token, self.hosts = app, token, hosts
+        self.cookie = f"reel_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        why = refusal(scope["method"], headers, self.hosts)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        answer: ASGIApp = self.app
+        if why:
+            answer = _error(403, why)
+        elif TOKEN in query and scope["method"] in READS:
+            answer = self._enter(scope["path"], query)
+        elif not self._is_known(cookie_parser(headers.get("cookie", "")).get(self.cookie, "")):
+            answer = _error(401, "open the address that the server printed when it began: it carries the token")
+        elif not _is_short(headers):
+            answer = _error(413, f"a request has at most {MAX_BODY:,} bytes")
+        await answer(scope, _bounded(receive), _with_headers(send))
+
+    def _enter(self, path: str, query: dict[str, str]) -> Response:
+        """Keep the token in a cookie, and show the page without it in the address."""
+        if not self._is_known(query.pop(TOKEN)):
+            return _error(401, "that is not the token of this server; open the address that it printed")
+        response = RedirectResponse("/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else ""), status_code=303)
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax", path="/")
+        return response
+
+    def _is_known(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
+
+
+def _is_followed_link(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a person followed a link to a page: a document of its own, which the other site cannot read."""
+    asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return method in READS and asked == ("navigate", "document")
+
+
+def _is_short(headers: Mapping[str, str]) -> bool:
+    length = headers.get("content-length") or "0"
+    return length.isascii() and length.isdigit() and int(length[:20]) <= MAX_BODY
+
+
+def _without_port(host: str) -> str:
+    name = host.rpartition(":")[0] if re.search(r":\d*$", host) and not host.endswith("]") else host
+    return name.strip("[]").lower()
+
+
+def _error(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status_code=status)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return `receive`, which ends a body that is longer than it said."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY:
+            return {"type": "http.disconnect"}
+        return message
+
+    return bounded
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in SAFE_HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await send(message)
+
+    return sending

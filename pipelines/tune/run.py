@@ -1,0 +1,75 @@
+"""`reel tune`: a recipe and a store, or files, become a tuned model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelwright.curation.store import Store
+from reelwright.training.tuning.recipe import TuneRecipe
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """A run as it was asked for. store: its address; empty where the recipe reads files alone. folder: of the run."""
+
+    use: str
+    recipe: TuneRecipe
+    store: str
+    folder: Path
+
+
+def tune_here(request: TuneRequest, say: Callable[[str], None]) -> int:
+    """Tune in this process, or as one of torchrun's; return the exit code: 0, or that of the signal that stopped it."""
+    from reelwright.training.distributed.world import started
+    from reelwright.training.recipe import ParallelConfig
+    from reelwright.training.stopping import EXIT_CODES
+    from reelwright.training.tuning.run import MODEL, TuneJob, run_tuning
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the feed has threads of its own
+    store = Store.open(request.store) if request.store else None
+    job = TuneJob(request.use, request.recipe, request.folder, store)
+    with started(ParallelConfig(), device=request.recipe.compute.device or None) as world:
+        outcome = run_tuning(job, world, say)
+        if not world.is_first:
+            return 0
+    if not outcome.finished:
+        say(f"stopped at step {outcome.step} of {request.recipe.steps}; the same command goes on")
+        return EXIT_CODES.get(outcome.signal, 0)  # type: ignore[call-overload]
+    if request.recipe.merge:
+        say(f"model         {request.folder / MODEL}")
+        say(*next_commands(request))
+    return 0
+
+
+def plan_here(request: TuneRequest, say: Callable[[str], None]) -> None:
+    """Print which samples would be trained on, and which are left out."""
+    from reelwright.training.tuning.base import load_base
+    from reelwright.training.tuning.run import TuneJob, planned
+    from reelwright.training.tuning.uses import use_of
+    from reelwright.training.tuning.videos import Videos
+
+    store = Store.open(request.store) if request.store else None
+    recipe = request.recipe
+    videos = Videos(recipe.sampling, recipe.jpeg_quality, store)
+    try:
+        use = use_of(request.use, recipe, load_base(recipe.base))
+        for line in planned(TuneJob(request.use, recipe, request.folder, store), use, videos).lines():
+            say(line)
+    finally:
+        videos.close()
+
+
+def next_commands(request: TuneRequest) -> list[str]:
+    """Return what one does with the model of a use."""
+    model = request.folder / "model"
+    if request.use == "captioner":
+        chat = f"{{model: {model}, backend: transformers, send: video}}"
+        return [f"caption by it  reel annotate --store STORE --only caption --set 'parameters.caption.chat={chat}'"]
+    if request.use == "reward":
+        dimension = request.recipe.dimensions[0]  # type: ignore[attr-defined]
+        return [f"reward it     rewards: {{{dimension}: {{kind: tuned, parameters: {{checkpoint: {model}}}}}}}"]
+    chat = f"{{model: {model}, backend: transformers, send: video}}"
+    return [f"judge by it   rewards: {{judge: {{parameters: {{chat: {chat}}}}}}}"]

@@ -1,0 +1,247 @@
+"""`reel evaluate` from checkpoints to rows: on Ray, resumable, with failures in the denominator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reelwright.annotate.chat.registry import close_chats
+from reelwright.curation.store import Store
+from reelwright.curation.store.sql_text import is_one_of
+from reelwright.errors import UserError
+from reelwright.evaluation.errors import EvaluationError
+from reelwright.evaluation.judging.recipe import JudgeRecipe
+from reelwright.evaluation.suites.files import load_suite
+from reelwright.model.sampling.video_file import write_image
+from reelwright.pipelines.cli.evaluate_settings import models_of
+from reelwright.pipelines.cli.evaluate_steps import Sampled
+from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
+from reelwright.pipelines.evaluate.judging import judge
+from reelwright.pipelines.evaluate.measures import measure
+from reelwright.pipelines.evaluate.models import Model
+from reelwright.pipelines.evaluate.run import Options, evaluate
+from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
+from reelwright.training.checkpoints import Checkpoints
+from reelwright.training.recipe import TrainRecipe
+from tests.pipelines.generate.test_generate import MODEL, SAMPLES, network
+from tests.training.rewards.judge_server import JudgeServer
+
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.waits]
+QUIET = Options(name="first", quiet=True, workers=1)
+
+
+def save_run(folder: Path, seed: int, *, broken: bool = False, **more: Any) -> Path:
+    recipe = TrainRecipe(model=MODEL, samples=SAMPLES, data={"fps": 12})
+    kept = Checkpoints(folder / "checkpoints", 3)
+    weights = {f"model.{n}": w * (float("nan") if broken else 1) for n, w in network(seed).state_dict().items()}
+    about = {"recipe": recipe.model_dump(mode="json"), "recipe_fingerprint": f"{recipe.fingerprint}-{seed}", **more}
+    kept.save(10, weights, about)
+    kept.wait()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    learned = {"hps": {"name": "hpsv3_general", "models": ["hps#1"], "use": {"weight": 1.0}}}
+    return {
+        "a": save_run(folder / "a", 0),
+        "b": save_run(folder / "b", 1, rewards=learned),
+        "broken": save_run(folder / "broken", 2, broken=True),
+    }
+
+
+@pytest.fixture(scope="module")
+def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    write_image(folder / "dog.png", torch.zeros(3, 48, 64))
+    rows = [
+        {"id": "boat", "prompt": "a boat at sunset", "category": "water", "samples": 2},
+        {"id": "dog", "prompt": "the dog turns", "category": "animals", "kind": "concise", "reference": "dog.png"},
+    ]
+    (folder / "small.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "small.jsonl"
+
+
+def models(suite_file: Path, **paths: Path) -> list[Model]:
+    how = Sampled(ShapeOptions(), SamplingOptions(), WeightOptions(), MachineOptions(device="cpu"), None)
+    return models_of([f"{name}={path}" for name, path in paths.items()], load_suite(suite_file), how)
+
+
+@pytest.fixture(scope="module")
+def store(
+    ray_local: None, tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], suite_file: Path
+) -> Store:
+    """A store with an evaluation of a and b."""
+    made = Store.open(tmp_path_factory.mktemp("store") / "store", create=True)
+    done = evaluate(made, load_suite(suite_file), models(suite_file, a=runs["a"], b=runs["b"]), QUIET)
+    assert (done.wanted, done.made, done.failed) == (6, 6, 0)
+    return made
+
+
+def rows_of(store: Store, where: str = "true") -> list[dict[str, Any]]:
+    return store.sql(f"select * from generations where {where} order by model, prompt_id, sample").to_pylist()
+
+
+def test_every_prompt_by_each_model_with_the_same_seeds(store: Store) -> None:
+    a, b = rows_of(store, "model = 'a'"), rows_of(store, "model = 'b'")
+    assert [(r["prompt_id"], r["sample"], r["seed"], r["task"]) for r in a] == [
+        ("boat", 0, 0, "t2v"), ("boat", 1, 1, "t2v"), ("dog", 0, 0, "i2v"),
+    ]  # fmt: skip
+    assert [(r["prompt_id"], r["seed"]) for r in a] == [(r["prompt_id"], r["seed"]) for r in b]
+    shape = ("width", "height", "num_frames", "fps", "state")
+    assert {tuple(r[name] for name in shape) for r in [*a, *b]} == {(64, 48, 9, 12, "ok")}
+    assert (a[2]["prompt_kind"], a[0]["prompt_kind"]) == ("concise", "short")
+    assert a[2]["reference_md5"]
+    assert json.loads(a[0]["lineage"])["checkpoint"].endswith("a/checkpoints/step-00000010")
+    videos = dict(store.read_generated(r["generation_id"] for r in [*a, *b]))
+    assert len(set(videos.values())) == 6, "two seeds, two models: no two videos are one"
+    row = store.read("evaluations").to_pylist()[0]
+    assert (row["name"], row["models"], row["prompts"], row["wanted"]) == ("first", ["a", "b"], 2, 6)
+    assert store.sql("select counts from runs where command = 'evaluate'").num_rows >= 1
+
+
+def test_nothing_is_made_twice(store: Store, runs: dict[str, Path], suite_file: Path) -> None:
+    before = rows_of(store)
+    done = evaluate(store, load_suite(suite_file), models(suite_file, a=runs["a"], b=runs["b"]), QUIET)
+    assert (done.before, done.made, done.left) == (6, 0, 0)
+    assert rows_of(store) == before
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
+    """Killed after two videos, and between the commits of the second one's bytes and of its row."""
+    store = Store.open(tmp_path / "store", create=True)
+    suite, found = load_suite(suite_file), models(suite_file, a=runs["a"])
+    assert evaluate(store, suite, found, Options(name="k", quiet=True, limit=2)).left == 1
+    first, second = rows_of(store)
+    store.delete("generations", is_one_of("generation_id", [second["generation_id"]]))
+    done = evaluate(store, suite, found, Options(name="k", quiet=True))
+    assert (done.before, done.made) == (2, 1)
+    again = rows_of(store)
+    assert again[0] == first
+    assert again[1] == second, "its row comes from beside its bytes"
+    assert store.count("generation_media") == 3
+
+
+def test_failures_are_rows_and_stay_in_the_denominator(
+    tmp_path: Path, runs: dict[str, Path], suite_file: Path
+) -> None:
+    store = Store.open(tmp_path / "store", create=True)
+    suite, found = load_suite(suite_file), models(suite_file, broken=runs["broken"])
+    done = evaluate(store, suite, found, QUIET)
+    assert (done.wanted, done.made, done.failed) == (3, 0, 3)
+    assert {(r["state"], r["error"].split(",")[0]) for r in rows_of(store)} == {
+        ("failed", "the network's frames hold numbers that are not finite (NaN or infinity)"),
+    }  # fmt: skip
+    assert "not finite" in done.why["broken"]
+    done = evaluate(store, suite, found, QUIET)
+    assert (done.failed_before, done.failed) == (3, 0)
+    done = evaluate(store, suite, found, Options(name="first", quiet=True, retry_failed=True, workers=1))
+    assert (done.failed_before, done.failed) == (0, 3)
+    assert len(rows_of(store)) == 3
+    assert measure(store, done.evaluation_id, ["flicker"], QUIET).wanted == 0
+
+
+def test_a_model_is_added_and_others_are_refused(
+    tmp_path: Path, runs: dict[str, Path], suite_file: Path
+) -> None:
+    store = Store.open(tmp_path / "store", create=True)
+    suite, limited = load_suite(suite_file), Options(name="n", quiet=True, limit=1, workers=1)
+    first = evaluate(store, suite, models(suite_file, a=runs["a"]), limited)
+    second = evaluate(store, suite, models(suite_file, b=runs["b"]), limited)
+    assert first.evaluation_id == second.evaluation_id
+    assert store.read("evaluations", ["models", "wanted"]).to_pylist() == [{"models": ["a", "b"], "wanted": 6}]
+    with pytest.raises(EvaluationError, match="had other weights"):
+        evaluate(store, suite, models(suite_file, a=runs["b"]), limited)
+    with pytest.raises(EvaluationError, match="other prompts"):
+        evaluate(store, load_suite("tiny"), models(suite_file, a=runs["a"]), limited)
+    with pytest.raises(EvaluationError, match="seed 0, and here 5"):
+        evaluate(store, suite, models(suite_file, a=runs["a"]), Options(name="n", quiet=True, seed=5))
+    with pytest.raises(UserError, match="both be called"):
+        evaluate(store, suite, models(suite_file, a=runs["a"]) + models(suite_file, a=runs["b"]), limited)
+
+
+def test_measures_are_columns_made_once_and_a_failure_is_null_with_its_reason(store: Store) -> None:
+    [evaluation] = store.read("evaluations", ["evaluation_id"]).column(0).to_pylist()
+    bad = {"generation_id": "bad", "evaluation_id": evaluation, "model": "a", "state": "ok"}
+    store.add_generations([bad], {"bad": b"no video at all"})
+    try:
+        found = measure(store, evaluation, ["flicker", "blur"], QUIET)
+        assert found.wanted == 7
+        assert (found.made["flicker"], found.failed["flicker"]) == (6, 1)
+        rows = {row["generation_id"]: row for row in rows_of(store)}
+        assert rows["bad"]["flicker"] is None
+        assert "does not decode" in rows["bad"]["flicker_error"]
+        good = [row for name, row in rows.items() if name != "bad"]
+        assert all(row["flicker"] >= 0 and row["blur_score"] > 0 and row["flicker_error"] is None for row in good)
+        again = measure(store, evaluation, ["flicker", "blur"], QUIET)
+        assert (again.made["flicker"], again.current["flicker"], again.failed["flicker"]) == (0, 7, 1)
+        assert store.describe("generations")[-1].computed_by
+    finally:
+        store.delete("generations", "generation_id = 'bad'")
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    running = JudgeServer()
+    yield running
+    close_chats()
+    running.stop()
+
+
+def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> None:
+    [row] = store.read("evaluations").to_pylist()
+    recipe = JudgeRecipe(judge={"chat": {"model": "m", "url": server.url, "timeout_s": 60.0}})
+    found = judge(store, row, recipe, QUIET)
+    assert found.made == {"text_alignment": 6, "visual_quality": 6, "motion_quality": 6, "overall": 6,
+                          "image_alignment": 2}  # fmt: skip
+    rated = store.sql("select * from ratings").to_pylist()
+    assert len(rated) == 26
+    assert {(r["kind"], r["rater"], r["is_human"], r["read_by"]) for r in rated} == {("mos", "m", False, "expectation")}
+    assert all(1 <= r["value"] <= 5 and r["value"] != round(r["value"]) for r in rated)
+    again = judge(store, row, recipe, QUIET)
+    assert (sum(again.made.values()), again.current["overall"]) == (0, 6)
+    by_digit = JudgeRecipe(judge=recipe.judge | {"expectation": False}, dimensions={"overall": "how good it is"})
+    other = judge(store, row, by_digit, QUIET)
+    assert other.by_digit["overall"] == 6
+    values = store.sql("select value, read_by from ratings where dimension = 'overall'").to_pylist()
+    assert {(r["value"] == round(r["value"]), r["read_by"]) for r in values} == {(True, "digit")}
+    assert len(values) == 6, "the other judge's are replaced"
+
+
+def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store: Store) -> None:
+    [row] = store.read("evaluations").to_pylist()
+    found = judge(store, row, JudgeRecipe(rewards={"smoothness": {"kind": "smoothness_standin"}}), QUIET)
+    assert found.made["smoothness"] == 6
+    assert all(np.isfinite(r["smoothness"]) for r in rows_of(store))
+    hps = {"kind": "hpsv3_general", "parameters": {"checkpoint": "elsewhere", "base": "elsewhere"}}
+    with pytest.raises(EvaluationError, match=r"cannot judge b, which was trained on it \(reward hps\)"):
+        judge(store, row, JudgeRecipe(rewards={"taste": hps}), QUIET)
+
+
+def test_videos_go_to_a_benchmark_and_its_results_come_back(
+    tmp_path: Path, runs: dict[str, Path]
+) -> None:
+    info = [{"prompt_en": "ice melts", "dimension": ["Thermotics", "Material"]}]
+    (tmp_path / "VBench2_full_info.json").write_text(json.dumps(info))
+    store, path = Store.open(tmp_path / "store", create=True), tmp_path / "VBench2_full_info.json"
+    done = evaluate(store, load_suite(path), models(path, a=runs["a"]), Options(name="v", quiet=True, limit=2))
+    exported = export_vbench(store, done.evaluation_id, tmp_path / "out")
+    assert (exported.files, exported.missing) == (4, 1)
+    files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.mp4"))
+    assert files == [f"a/{d}/ice melts-{i}.mp4" for d in ("Material", "Thermotics") for i in (0, 1)]
+    first = rows_of(store, "sample = 0")[0]["generation_id"]
+    assert (tmp_path / "out" / files[0]).read_bytes() == dict(store.read_generated([first]))[first]
+    (tmp_path / "a_eval_results.json").write_text(json.dumps({"Thermotics": [0.4, []]}))
+    scores = import_vbench([f"a={tmp_path / 'a_eval_results.json'}"])
+    keep_scores(store, done.evaluation_id, scores)
+    kept = json.loads(store.read("evaluations", ["benchmark_scores"]).column(0)[0].as_py())
+    assert (kept["a"]["dimensions"], kept["a"]["total"]) == ({"Thermotics": 0.4}, None)
+    with pytest.raises(UserError, match="has no model z"):
+        keep_scores(store, done.evaluation_id, {"z": scores["a"]})

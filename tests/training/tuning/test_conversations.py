@@ -1,0 +1,100 @@
+"""Files of conversations: each of the field's forms, and whatever else may stand in them."""
+
+import json
+
+import pytest
+
+from reelwright.training.errors import TrainError
+from reelwright.training.tuning.conversations import LONGEST_LINE, read_conversations, read_events
+from reelwright.training.tuning.samples import LeftOut, Sample
+
+TURNS = [{"from": "human", "value": "<video>\nWhat happens?"}, {"from": "gpt", "value": "a dog runs"}]
+QWEN = {"video": "a.mp4", "conversations": TURNS}
+CHAT = {
+    "messages": [
+        {"role": "user", "content": [{"type": "video", "video": {"video_file": "a.mp4"}},
+                                     {"type": "text", "text": "What happens?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "a dog runs"}]},
+    ]
+}  # fmt: skip
+TARSIER = {
+    "video_file": "a.mp4", "text": {"prompt": "<video>\nWhat happens?", "response": "a dog runs"},
+    "extra_info": {"events": ["A dog runs.", " "]},
+}  # fmt: skip
+
+
+def written(folder, *lines) -> list[Sample | LeftOut]:
+    path = folder / "some.jsonl"
+    path.write_bytes(b"\n".join(l if isinstance(l, bytes) else json.dumps(l).encode() for l in lines))  # noqa: E741
+    return list(read_conversations(path, folder))
+
+
+@pytest.mark.parametrize("form", [QWEN, CHAT, TARSIER, QWEN | {"video": ["a.mp4"]}])
+def test_every_form_says_the_same(tmp_path, form):
+    (one,) = written(tmp_path, form)
+    assert isinstance(one, Sample)
+    assert [(turn.role, turn.text) for turn in one.turns] == [("user", "What happens?"), ("assistant", "a dog runs")]
+    assert one.video.name == str(tmp_path / "a.mp4")
+
+
+def test_a_list_in_one_file_is_read_as_lines_are(tmp_path):
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps([QWEN, 3, TARSIER]))
+    first, second, third = read_conversations(path, tmp_path)
+    assert second == LeftOut("some.json:2", "line")
+    assert first.turns == third.turns
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{not json", "line"),
+        (b"[1, 2]", "line"),
+        (b"\xff\xfe", "line"),
+        (b"[" * 100_000, "line"),
+        (b'{"video": "' + b"a" * (LONGEST_LINE + 9) + b'"}', "line"),
+        ({"video": "a.mp4"}, "form"),
+        (QWEN | {"conversations": []}, "form"),
+        (QWEN | {"conversations": [TURNS[0]]}, "answer"),
+        (QWEN | {"conversations": [*TURNS, TURNS[1]]}, "form"),
+        (QWEN | {"conversations": [{"from": "alien", "value": "x"}, TURNS[1]]}, "form"),
+        (QWEN | {"conversations": [TURNS[0], {"from": "gpt", "value": " "}]}, "answer"),
+        (QWEN | {"conversations": [TURNS[0] | {"value": "<video><video> a"}, TURNS[1]]}, "files"),
+        (QWEN | {"video": ["a.mp4", "b.mp4"]}, "files"),
+        (QWEN | {"video": 7}, "files"),
+        ({"conversations": TURNS}, "files"),
+        (QWEN | {"image": "a.png"}, "picture"),
+        (QWEN | {"video": "../a.mp4"}, "outside"),
+        (QWEN | {"video": "/etc/passwd"}, "outside"),
+        (QWEN | {"video": "http://somewhere/a.mp4"}, "outside"),
+        (QWEN | {"video": "a\0.mp4"}, "outside"),
+    ],
+)
+def test_a_bad_line_is_left_out_by_its_reason_and_costs_no_other(tmp_path, line, reason):
+    before, bad, after = written(tmp_path, QWEN, line, QWEN)
+    assert isinstance(before, Sample)
+    assert isinstance(after, Sample)
+    assert (bad.key, bad.reason) == ("some.jsonl:2", reason)
+
+
+def test_a_link_out_of_the_folder_of_videos_is_outside(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").symlink_to(tmp_path / "secret.mp4")
+    path = tmp_path / "some.jsonl"
+    path.write_text(json.dumps(QWEN))
+    (bad,) = read_conversations(path, tmp_path / "videos")
+    assert bad.reason == "outside"
+
+
+def test_events_are_read_by_video(tmp_path):
+    path = tmp_path / "dream.jsonl"
+    path.write_text(json.dumps(TARSIER) + "\n{}\nnonsense\n")
+    assert read_events(path) == {"a.mp4": ["A dog runs."]}
+
+
+def test_a_file_that_is_none_says_so(tmp_path):
+    with pytest.raises(TrainError, match=r"nothing\.jsonl cannot be read"):
+        list(read_conversations(tmp_path / "nothing.jsonl", tmp_path))
+    (tmp_path / "a.json").write_text('{"video": 1}')
+    with pytest.raises(TrainError, match="a list of conversations was expected"):
+        list(read_conversations(tmp_path / "a.json", tmp_path))
