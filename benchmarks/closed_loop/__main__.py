@@ -7,8 +7,8 @@ trained on all of them, its generations of 20 prompts are measured (likeness: ho
 their own kind than to the others', at 14 x 8 px, over what real clips have; 1 is as real clips, below 0 another kind is
 nearer; no run has seen these clips), `reel balance --weak` finds the weak categories and weighs the clusters near them
 up, and the same recipe is trained again on that snapshot for as many steps. Prints the change of each kind's likeness
-with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes to
-FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
+with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes
+to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
 before, after.
 """
 

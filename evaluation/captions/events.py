@@ -107,8 +107,11 @@ class EventJudge:
             one if isinstance(one, Exception) else other for one, other in zip(wanted, told, strict=True)
         ]
         for number, first, second in zip(fine, recalled, right, strict=True):
-            if isinstance(first, Exception) or isinstance(second, Exception):
-                found[number] = first if isinstance(first, Exception) else second
+            if isinstance(first, Exception):
+                found[number] = first
+                continue
+            if isinstance(second, Exception):
+                found[number] = second
                 continue
             recall, precision = (one.count("entailment") / len(one) if one else float("nan") for one in (first, second))
             found[number] = EventScore(recall, precision, len(told[number]), second.count("contradiction"))

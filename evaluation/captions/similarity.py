@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelwright.annotate.backends.clip_encoder import ClipEncoder
-from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, difference_interval
+from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, compare
 
 ALLOWED_FALL = 0.05  # of the mean similarity
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
@@ -59,5 +59,5 @@ def similarities(encoder: ClipEncoder, captions: Sequence[str], videos: np.ndarr
 def gate(before: np.ndarray, after: np.ndarray) -> Gate:
     """Compare similarities of the same clips under two captioners, float [N] each."""
     sums = np.stack([after, before], 1)
-    interval = difference_interval(sums, np.ones_like(sums), (0, 1), Resamples(len(before)))
+    interval = compare(sums, np.ones_like(sums), Resamples(len(before))).differences[0, 1]
     return Gate(float(before.mean()), float(after.mean()), interval, len(before))
