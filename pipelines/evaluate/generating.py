@@ -52,7 +52,7 @@ class Worker:
         """Load the model, and return the reason if it cannot be; else an empty text."""
         try:
             self._load()
-        except (ReelError, OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # whatever it is, no video can be made, and the run must say so at once
             return f"{self.model.name} cannot be loaded: {first_line(error)}"
         return ""
 
