@@ -112,21 +112,24 @@ def compare(sums: np.ndarray, counts: np.ndarray, resamples: Resamples, level: f
         resamples: draws of as many prompts.
         level: share of draws inside.
     """
-    models = sums.shape[1]
-    pairs = list(combinations(range(models), 2))
-    columns = [*range(models), *(i for pair in pairs for i in pair)]
-    kept = np.ones((len(sums), len(columns)), bool)
-    for place, (i, j) in enumerate(pairs):
-        both = np.logical_and(counts[:, i] > 0, counts[:, j] > 0)
-        kept[:, models + 2 * place] = kept[:, models + 2 * place + 1] = both
-    sums, counts = sums[:, columns] * kept, counts[:, columns] * kept
+    models, has = sums.shape[1], counts > 0
+    columns, kept = list(range(models)), [np.ones(len(sums), bool)] * models
+    places: dict[tuple[int, int], tuple[int, int]] = {}
+    for i, j in combinations(range(models), 2):
+        places[i, j] = i, j
+        if not np.array_equal(has[:, i], has[:, j]):  # else the columns of the means serve
+            places[i, j] = len(columns), len(columns) + 1
+            columns += [i, j]
+            kept += [np.logical_and(has[:, i], has[:, j])] * 2
+    mask = np.stack(kept, axis=1)
+    sums, counts = sums[:, columns] * mask, counts[:, columns] * mask
     draws = resamples.means(sums, counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = sums.sum(axis=0) / counts.sum(axis=0)
         variances = draws[:, :models].var(axis=0).tolist()
     means = [percentile_interval(float(values[i]), draws[:, i], level) for i in range(models)]
-    differences = {}
-    for place, pair in enumerate(pairs):
-        a, b = models + 2 * place, models + 2 * place + 1
-        differences[pair] = percentile_interval(float(values[a] - values[b]), draws[:, a] - draws[:, b], level)
+    differences = {
+        pair: percentile_interval(float(values[a] - values[b]), draws[:, a] - draws[:, b], level)
+        for pair, (a, b) in places.items()
+    }
     return Comparison(means, variances, differences)
