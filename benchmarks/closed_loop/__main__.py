@@ -3,12 +3,13 @@
     python -m benchmarks.closed_loop [--seeds 5] [--each 14] [--starved 1] [--steps 250] [--keep FOLDER] [--sheet PNG]
 
 Footage of five kinds is drawn; the store has `each` clips of four and `starved` of the fifth. Per seed: a small DiT is
-trained on all of them, its generations of 20 prompts are measured (likeness: how much nearer they lie to real clips of
-their own kind than to the others', at 14 x 8 px, over what real clips have; 1 is as real clips, below 0 another kind is
-nearer; no run has seen these clips), `reel balance --weak` finds the weak categories and weighs the clusters near them
-up, and the same recipe is trained again on that snapshot for as many steps. Prints the change of each kind's likeness
-with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes to
-FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
+trained on all of them, its generations of 20 prompts are measured, `reel balance --weak` finds the weak categories and
+weighs the clusters near them up, and the same recipe is trained again on that snapshot for as many steps.
+
+Likeness is how much nearer a video lies to real clips of its own kind than to the others', at 14 x 8 px, over what real
+clips have: 1 is as real clips, below 0 another kind is nearer. No run has seen these clips. Prints its change per kind
+with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes
+to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
 before, after.
 """
 
