@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ def fill(store: Store, generations: int, video_bytes: int = 60_000) -> None:
     """Write an evaluation of 4 models: two measures each, three ratings in four dimensions each, a judge's overall."""
     rng = np.random.default_rng(5)
     prompts = generations // len(MODELS)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "generation_id": f"{m}{p:06d}", "evaluation_id": "e1", "model": model, "prompt_id": f"p{p:05d}",
             "prompt": f"prompt {p} of some words", "category": f"category {p % CATEGORIES:02d}", "task": "t2v",

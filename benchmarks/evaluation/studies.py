@@ -16,8 +16,6 @@ STRENGTHS = np.array([0.0, 0.4, 0.9, 1.2])
 """log π of each model."""
 NU = 0.9
 DRAWS = 1000
-POOL = 400
-"""Raters that a study draws from, so that each answer is of almost another one."""
 FEW = 8
 
 
@@ -44,18 +42,24 @@ class Coverage:
         }
 
 
-def scores(rng: np.random.Generator, prompts: int, pool: int = POOL, raters: int = 3, extra: int = 2) -> np.ndarray:
+def scores(
+    rng: np.random.Generator, prompts: int, pool: int | None = None, raters: int = 3, extra: int = 2
+) -> np.ndarray:
     """One MOS study: each video's mean over its raters, [prompts, models].
 
     A score is rounded and cut to 1 to 5. Prompts are hard or easy for all models, videos better or worse than their
-    model, raters strict or mild, and each answer noisy. Where three raters are 2 points apart, two more answer.
+    model, raters strict or mild, and each answer noisy. Where three raters are 2 points apart, two more answer. pool:
+    raters of the whole study; None: each answer is of another one.
     """
     prompt = rng.normal(0, 0.4, (prompts, 1, 1))
     video = rng.normal(0, 0.4, (prompts, len(MODELS), 1))
-    rater = rng.normal(0, 0.3, pool)
-    who = rng.random((prompts, len(MODELS), pool)).argpartition(raters + extra, axis=2)[..., : raters + extra]
+    if pool is None:
+        rater = rng.normal(0, 0.3, (prompts, len(MODELS), raters + extra))
+    else:
+        who = rng.random((prompts, len(MODELS), pool)).argsort(axis=2)[..., : raters + extra]
+        rater = rng.normal(0, 0.3, pool)[who]
     noise = rng.normal(0, 0.6, (prompts, len(MODELS), raters + extra))
-    given = np.clip(np.round(WORTH[:, None] + prompt + video + rater[who] + noise), 1, 5)
+    given = np.clip(np.round(WORTH[:, None] + prompt + video + rater + noise), 1, 5)
     far = np.ptp(given[..., :raters], axis=2) >= 2
     few, many = given[..., :raters].mean(axis=2), given.mean(axis=2)
     return np.where(far, many, few)
@@ -71,10 +75,10 @@ def measure_mos(repeats: int, prompts: int) -> dict[str, float]:
     """Coverage of means and of paired differences, and how often the order is found; also with 8 raters in all."""
     truth = true_means()
     few = {f"few_raters_{name}": value for name, value in _mos(repeats, prompts, FEW, truth).items()}
-    return _mos(repeats, prompts, POOL, truth) | few
+    return _mos(repeats, prompts, None, truth) | few
 
 
-def _mos(repeats: int, prompts: int, pool: int, truth: np.ndarray) -> dict[str, float]:
+def _mos(repeats: int, prompts: int, pool: int | None, truth: np.ndarray) -> dict[str, float]:
     means, differences = Coverage(), Coverage()
     for repeat in range(repeats):
         found = scores(np.random.default_rng([1, repeat]), prompts, pool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -103,7 +102,7 @@ class PeopleOptions:
         say(f"study {study.study_id}: {len(study.items):,} {'pairs' if study.settings.kind == 'gsb' else 'videos'}, "
             f"{per_item} raters each, in {', '.join(study.settings.dimensions)}")  # fmt: skip
         spare = len(study.settings.raters) - per_item
-        if (lacking := study.settings.extra - spare) > 0:
+        if (lacking := study.settings.per_item + study.settings.extra - len(study.settings.raters)) > 0:
             say(f"where they disagree, {spare or 'no'} more can be asked; name {lacking} more raters for that")
         return study
 
@@ -117,7 +116,9 @@ def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> No
     if key_env and not key:
         raise UserError(f"--key-env names {key_env!r}, which holds no secret; export it")
     if not key and not is_loopback(host):
-        key = secrets.token_hex(16)
+        from secrets import token_hex
+
+        key = token_hex(16)
     lock = table_of("ratings").lock
     with store.committing(lock):
         try:

@@ -14,7 +14,7 @@ from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
-    from reelwright.pipelines.cli.evaluate_steps import Sampled
+    from reelwright.pipelines.cli.evaluate_settings import Sampled
     from reelwright.pipelines.evaluate.run import Options
 
 
@@ -87,7 +87,7 @@ def evaluate(
     that is there. --rate, --ratings and --report are steps of their own: people's scores, and the page.
     """
     from reelwright.curation.store import Store
-    from reelwright.pipelines.cli import evaluate_steps as steps
+    from reelwright.pipelines.cli.evaluate_settings import Sampled
     from reelwright.pipelines.evaluate.run import Options
 
     Store.open(store)  # a mistake in its name must not make a store
@@ -99,7 +99,7 @@ def evaluate(
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
     with ExitStack() as stack:
         options = Options(**{key: getattr(study, key) for key in kept}, stack=stack)
-        how = steps.Sampled(shape, sampling, weights, machine, study.negative, study.address)
+        how = Sampled(shape, sampling, weights, machine, study.negative, study.address)
         _steps(opened, models or [], study, judging, how, options)
 
 

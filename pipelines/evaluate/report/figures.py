@@ -359,7 +359,7 @@ def _joined(means: Sequence[Means]) -> dict[str, dict[str, Interval]]:
     people = {one.name: one for one in means if one.by == "people"}
     judge = {one.name: one for one in means if one.by == "judge"}
     found: dict[str, dict[str, Interval]] = {}
-    for name in people.keys() & judge.keys():
+    for name in (name for name in people if name in judge):
         by_people, by_judge = people[name], judge[name]
         found[name] = {
             model: human_and_judge(

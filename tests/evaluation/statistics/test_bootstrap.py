@@ -72,7 +72,7 @@ def test_nothing_measured_is_no_number() -> None:
     none = mean_interval(np.zeros(3), np.zeros(3), Resamples(3, 10))
     assert np.isnan([none.value, none.low, none.high]).all()
     assert not none.is_clear_of_zero
-    assert np.isnan(compare(*[np.array([[1, 0]] * 3)] * 2, Resamples(3, 10)).differences[0, 1].value)
+    assert np.isnan(compare(np.array([[1, 0]] * 3), np.array([[1, 0]] * 3), Resamples(3, 10)).differences[0, 1].value)
     draws = np.array([1.0, np.nan, 2.0, 3.0])
     assert percentile_interval(2.0, draws, 1.0) == Interval(2.0, 1.0, 3.0)
     assert Interval(1, 0.1, 2).is_clear_of_zero

@@ -151,6 +151,21 @@ def test_the_page_holds_all_it_shows_and_escapes_it(store: Store, tmp_path: Path
     assert few.count("data:video") == 2
 
 
+def test_scores_of_a_published_benchmark_stand_side_by_side(tmp_path: Path) -> None:
+    store = make_evaluation(tmp_path, failed=())
+    evaluation = find_evaluation(store, "first")
+    one = {"benchmark": "VBench-2.0", "dimensions": {"Human_Clothes": 0.9}, "categories": {"Physics": 0.5}}
+    one["missing"] = []  # type: ignore[assignment]
+    other = {**one, "dimensions": {"Human_Clothes": 0.8, "Diversity": 0.25}, "total": None, "missing": ["Material"]}
+    said = json.dumps({"base": {**one, "total": 0.621}, "tuned": other})
+    text = render(store, evaluation | {"benchmark_scores": said}, prompts=0)
+    assert "62.1 %" in text
+    assert "Human Clothes" in text
+    assert "25.0 %" in text
+    assert "1 dimensions missing" in text
+    assert "Benchmarks" not in render(store, evaluation, prompts=0)
+
+
 def test_a_page_without_ratings_says_how_to_begin(tmp_path: Path) -> None:
     store = make_evaluation(tmp_path, models=("only",), failed=())
     text = render(store, find_evaluation(store, "first"))
