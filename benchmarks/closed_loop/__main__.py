@@ -3,10 +3,11 @@
     python -m benchmarks.closed_loop [--seeds 5] [--each 14] [--starved 1] [--steps 250] [--keep FOLDER] [--sheet PNG]
 
 Footage of five kinds is drawn; the store has `each` clips of four and `starved` of the fifth. Per seed: a small DiT is
-trained on all of them, its generations of 20 prompts are measured (likeness: how much nearer they lie to real clips of
-their own kind than to the others', at 14 x 8 px, over what real clips have; 1 is as real clips, below 0 another kind is
-nearer; no run has seen these clips), `reel balance --weak` finds the weak categories and weighs the clusters near them
-up, and the same recipe is trained again on that snapshot for as many steps. Prints the change of each kind's likeness
+trained on all of them, its generations of 20 prompts are measured, `reel balance --weak` finds the weak categories and
+weighs the clusters near them up, and the same recipe is trained again on that snapshot for as many steps.
+
+Likeness is how much nearer a video lies to real clips of its own kind than to the others', at 14 x 8 px, over what real
+clips have: 1 is as real clips, below 0 another kind is nearer. No run has seen these clips. Prints its change per kind
 with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes
 to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
 before, after.
@@ -25,6 +26,9 @@ from benchmarks.closed_loop.footage import KINDS, STARVED, build, frames_of
 from benchmarks.closed_loop.study import SQL, Evaluation, evaluate, recipe_of, train, weigh
 from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean_interval
 from reelwright.pipelines.browse.balance.weak_words import words
+
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""97.5 % point, by number of seeds."""
 
 
 def main() -> None:
@@ -104,12 +108,10 @@ def _interval(rows: list[dict], kind: str, part: str) -> Interval:
 
 def _over_seeds(rows: list[dict], kind: str) -> tuple[float, float]:
     """Student's t over the mean change of each seed: prompts of one network are not independent."""
-    from scipy import stats
-
     means = np.array([np.mean(row["after"][kind]) - np.mean(row["before"][kind]) for row in rows])
-    if len(means) < 2:
+    if len(means) not in STUDENT_T:
         return float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+    half = STUDENT_T[len(means)] * means.std(ddof=1) / np.sqrt(len(means))
     return float(means.mean() - half), float(means.mean() + half)
 
 

@@ -82,12 +82,21 @@ def run_here(job: Job, *, say: Say = print) -> int:
                 return 1
             if finished_step(folder, job.recipe.steps) is not None:
                 if world.is_first:
+                    _keep_losses(job, folder, say)
                     say(already(folder))
                 return 0
             outcome = _recorded(job, folder, world, say)
     if world.is_first:
         say(ending(job, folder, outcome.step, outcome.finished))
     return 0 if outcome.finished else exit_code(outcome.signal)
+
+
+def _keep_losses(job: Job, folder: Path, say: Say) -> None:
+    """Take into the store what a finished run could not write there."""
+    from reelwright.pipelines.train.clip_losses import ClipLossRows
+
+    if job.recipe.log.clip_loss_bands:
+        ClipLossRows(Store.open(job.store), folder, job.digest[:16], say)(saved_step(folder) or 0)
 
 
 def finished_step(folder: Path, steps: int) -> int | None:
