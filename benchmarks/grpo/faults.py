@@ -25,6 +25,7 @@ from benchmarks.grpo.learning import (
     reward_of,
     train,
 )
+from benchmarks.grpo.squares import PROMPTS
 from reelwright.training.logs import read_log
 from reelwright.training.rewards.contract import Reward
 from reelwright.training.rewards.registry import load
@@ -32,6 +33,7 @@ from reelwright.training.rewards.registry import load
 FAULTY = "sharpness"
 """The reward that the service has. It answers four videos per request."""
 TIMEOUT_S = 20.0
+GROUP = 4  # videos per prompt, as the recipe has it by default
 NAME = "three rewards, faulty service"
 
 
@@ -55,8 +57,8 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
             faulty = _rows(at, args.updates)
         told = counted(faulty, journal)
         print(json.dumps({"seed": seed, **told}), flush=True)
-        if told["failed scores in the log"] != told["videos of failed requests"]:
-            sys.exit("failures were not all counted")
+        if told["videos answered"] + told["failed scores in the log"] != told["videos asked"]:
+            sys.exit("videos answered and failures counted are not the videos asked")
         pairs.append((_rows(clean, args.updates), faulty))
     report(pairs)
 
@@ -90,13 +92,12 @@ def served(journal: Path) -> Iterator[int]:
 def counted(rows: list[dict[str, Any]], journal: Path) -> dict[str, Any]:
     """Return what the log has counted, and what the service did."""
     asked = [json.loads(line) for line in journal.read_text().splitlines()]
-    bad = [one for one in asked if one["fault"]]
     assert all(one["fault"] == fault_of(one["number"]) for one in asked)
-    faults = {kind: sum(one["fault"] == kind for one in bad) for kind in ("fails", "hangs", "dies")}
     return {
-        "requests": len(asked),
-        **faults,
-        "videos of failed requests": sum(one["videos"] for one in bad),
+        "requests that the service saw": len(asked),
+        **{kind: sum(one["fault"] == kind for one in asked) for kind in ("fails", "hangs", "dies")},
+        "videos asked": len(rows) * len(PROMPTS) * GROUP,
+        "videos answered": sum(one["videos"] for one in asked if not one["fault"]),
         "failed scores in the log": int(sum(row[f"reward/{FAULTY}/failed"] for row in rows)),
         "groups left out": int(sum(row[f"reward/{FAULTY}/left_out"] for row in rows)),
         "seconds waited": round(sum(row["rollout/wait_s"] for row in rows), 1),

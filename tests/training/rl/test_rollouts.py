@@ -73,6 +73,7 @@ def test_a_killed_run_goes_on_to_the_bit(base: Path, tmp_path: Path) -> None:
     assert found.keys() == expect.keys()
     assert all(torch.equal(found[name], expect[name]) for name in expect)
     assert {row["ratio"] for row in whole} == {1.0}
+    assert ["rollout/training_s" in row for row in whole] == [False, True, True]
     assert len({row["reward/brightness"] for row in whole}) == 3
     assert whole[0]["kl"] == 0 < whole[1]["kl"]
     assert whole[0]["rollout/calls"] < whole[0]["rollout/calls_unshared"] == 3 * 3 * 4
