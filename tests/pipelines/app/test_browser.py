@@ -157,6 +157,7 @@ def test_keys_alone_reach_filters_cards_and_decisions(page, path):
     page.keyboard.press("u")
     page.wait_for_selector(f".card[data-clip='{clip_id(CLIPS - 1)}']:not(.keep)")
     page.keyboard.press("t")
+    page.wait_for_selector("[role=dialog][aria-label=tag] input:focus")
     page.keyboard.type("by keys")
     page.keyboard.press("Enter")
     page.wait_for_selector(f".card[data-clip='{clip_id(CLIPS - 1)}'] >> text=by keys")

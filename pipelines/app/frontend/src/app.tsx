@@ -1,6 +1,6 @@
 // The page: filters on the left, the grid, one clip and the snapshots over it; keys for all that is done often.
 import { render } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, type ColumnFacts, type Done, type Page, type Row, type Start, type View } from "./api";
 import "./app.css";
 import { ClipPage, isTyping } from "./clip";
@@ -293,7 +293,7 @@ function AddFacet({ columns, have, add }: { columns: ColumnFacts[]; have: string
 
 function TagDialog({ count: clips, known, add, close }: { count: number; known: string[]; add: (tag: string) => void; close: () => void }) {
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => input.current?.focus(), []);
+  useLayoutEffect(() => input.current?.focus(), []); // at once: the next key is the tag's
   return (
     <div class="panel small" role="dialog" aria-modal="true" aria-label="tag">
       <form onSubmit={(e) => { e.preventDefault(); const tag = input.current!.value.trim(); if (tag) add(tag); }}>
