@@ -18,8 +18,9 @@ NEGLIGIBLE = np.float32(1e-20)
 _GRAPH, _INITIALIZER, _DATA_TYPE, _RAW_DATA, _FLOAT = 7, 5, 2, 9, 1
 
 
+@lru_cache
 def open_session(path: Path) -> InferenceSession:
-    """Open the network on one thread: annotators run side by side, one per core."""
+    """Open the network on one thread, once per process: annotators run side by side, one per core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

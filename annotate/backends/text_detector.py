@@ -55,8 +55,10 @@ class TextDetector:
         """float32 [h, w] with sides that are multiples of 32, as the network wants them; it was trained on BGR."""
         height, width = (max(32, round(side / 32) * 32) for side in frame.shape[:2])
         small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-        planes = small[..., ::-1].transpose(2, 0, 1)[None] / np.float32(127.5) - 1
-        return self._session.run(None, {self._session.get_inputs()[0].name: planes})[0][0, 0]
+        planes = np.ascontiguousarray(small.transpose(2, 0, 1)[::-1])  # of bytes: else onnxruntime copies floats
+        planes = planes / np.float32(127.5)
+        planes -= 1
+        return self._session.run(None, {self._session.get_inputs()[0].name: planes[None]})[0][0, 0]
 
     def _is_line(self, contour: np.ndarray, core: np.ndarray, gray: np.ndarray) -> bool:
         x, y, w, h = cv2.boundingRect(contour)

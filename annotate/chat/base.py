@@ -25,7 +25,7 @@ class Question:
         fps: frames per second of `frames`; 0: not known.
         schema: JSON schema that the answer should follow. It steers a server; the answer must be checked all the same
             (see `ask_json`).
-        top_logprobs: likeliest tokens to return at each place of the answer, where the server can; 0: none.
+        top_logprobs: likeliest tokens to return at each place of the answer, where the backend can; 0: none.
     """
 
     text: str

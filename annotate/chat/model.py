@@ -11,6 +11,7 @@ from reelwright.annotate.contract import Resources, runtime
 
 FED_BY_ONE = 64  # questions in flight that one process decodes for
 UNSTATED = "unstated"  # the revision of a server's model that no recipe states
+SHOWN_VIDEOS = "videos@1"  # version of the videos that transformers' models are given: annotate/backends/videos
 
 T = TypeVar("T")
 
@@ -210,7 +211,8 @@ class ChatModel:
         if not self.model:
             return ()
         unknown = UNSTATED if self.backend == "server" else ""
-        return (model_id(self.model, self.revision or unknown),)
+        shown = (SHOWN_VIDEOS,) if self.backend == "transformers" and self.send == "video" else ()
+        return (model_id(self.model, self.revision or unknown), *shown)
 
     @property
     def keys(self) -> tuple[str, ...]:

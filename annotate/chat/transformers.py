@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reelwright.annotate.backends.videos.form import VideoForm
 from reelwright.annotate.backends.videos.forms import form_of, pictures_processor
-from reelwright.annotate.chat.base import EXCERPT, Answer, Chat, ChatError, Question, excerpt
+from reelwright.annotate.chat.base import EXCERPT, Answer, Chat, ChatError, Question, Token, excerpt
 from reelwright.annotate.chat.budget import Budget
 from reelwright.annotate.chat.model import ChatModel, TransformersOptions
 from reelwright.annotate.chat.payload import pixels, times_line
@@ -86,12 +87,34 @@ class TransformersChat(Chat):
         if self.sampling.temperature:
             torch.manual_seed(self.sampling.seed)
             how = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": 1.0, "top_k": 0}
+        top = max(q.top_logprobs for q in questions)
         with torch.inference_mode():
-            tokens = self._model.generate(
-                **inputs, max_new_tokens=self.sampling.max_tokens, pad_token_id=self._tokenizer.pad_token_id, **how
-            )[:, inputs["input_ids"].shape[1] :]
+            made = self._model.generate(
+                **inputs, max_new_tokens=self.sampling.max_tokens, pad_token_id=self._tokenizer.pad_token_id,
+                return_dict_in_generate=True, output_logits=top > 0, **how,
+            )  # fmt: skip
+        tokens = made.sequences[:, inputs["input_ids"].shape[1] :]
         asked = inputs["attention_mask"].sum(dim=1).tolist()
-        return [self._answer(row, asked[i]) for i, row in enumerate(tokens)]
+        answers = [self._answer(row, asked[i]) for i, row in enumerate(tokens)]
+        if not top:
+            return answers
+        return [
+            replace(one, tokens=self._likeliest(row[: one.output_tokens], [step[i] for step in made.logits], top))
+            if isinstance(one, Answer) else one
+            for i, (one, row) in enumerate(zip(answers, tokens, strict=True))
+        ]  # fmt: skip
+
+    def _likeliest(self, tokens: Any, logits: Sequence[Any], top: int) -> tuple[Token, ...]:
+        """Return an answer's tokens with the likeliest in their places. tokens: int64 [N]; logits: [V], N or more."""
+        found = []
+        for token, scores in zip(tokens.tolist(), logits, strict=False):
+            chances = scores.float().log_softmax(-1)
+            ids = dict.fromkeys([*chances.topk(min(top, len(chances))).indices.tolist(), token])
+            likeliest: dict[str, float] = {}
+            for one in ids:  # several ids may be written the same; the likeliest comes first
+                likeliest.setdefault(self._tokenizer.decode([one]), min(0.0, float(chances[one])))
+            found.append(Token(self._tokenizer.decode([token]), likeliest))
+        return tuple(found)
 
     def _answer(self, tokens: Any, input_tokens: int) -> Answer | Exception:
         """tokens: int64 [N], filled up with padding after the end."""

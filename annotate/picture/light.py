@@ -50,6 +50,6 @@ def colorfulness(rgb: np.ndarray) -> float:
     Args:
         rgb: uint8 [H, W, 3].
     """
-    r, g, b = (rgb[..., i].astype(np.float32) for i in range(3))
+    r, g, b = (plane.astype(np.float32) for plane in cv2.split(rgb))
     rg, yb = r - g, (r + g) / 2 - b
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))

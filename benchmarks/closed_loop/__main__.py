@@ -7,8 +7,8 @@ trained on all of them, its generations of 20 prompts are measured (likeness: ho
 their own kind than to the others', at 14 x 8 px, over what real clips have; 1 is as real clips, below 0 another kind is
 nearer; no run has seen these clips), `reel balance --weak` finds the weak categories and weighs the clusters near them
 up, and the same recipe is trained again on that snapshot for as many steps. Prints the change of each kind's likeness
-with a 95 % interval by bootstrap over prompts and seeds. A row per seed goes to
-FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
+with a 95 % interval by bootstrap over prompts and seeds, and one by Student's t over seeds alone. A row per seed goes
+to FOLDER/rows.jsonl at once; with --keep, seeds that are there are not made again. The sheet: one row per kind; real,
 before, after.
 """
 
@@ -82,12 +82,13 @@ def summary(rows: list[dict]) -> list[str]:
     lines = [
         f"{len(rows)} seeds; {STARVED}, the starved kind, was called weak in {found}; other kinds {others} times",
         f"effective size, before and after: {was:.1f} and {became:.1f}",
-        "kind      before   after    change, 95 % interval",
+        "kind      before   after    change, 95 % interval over prompts and seeds; over seeds alone",
     ]
     for kind in KINDS:
         before, after, change = (_interval(rows, kind, part) for part in ("before", "after", "change"))
         moved = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-        lines.append(f"{kind:8} {before.value:7.3f} {after.value:7.3f}   {moved}")
+        alone = ", ".join(f"{end:+.3f}" for end in _over_seeds(rows, kind))
+        lines.append(f"{kind:8} {before.value:7.3f} {after.value:7.3f}   {moved}   [{alone}]")
     return lines
 
 
@@ -99,6 +100,17 @@ def _interval(rows: list[dict], kind: str, part: str) -> Interval:
 
     x = values("after") - values("before") if part == "change" else values(part)
     return mean_interval(x.sum(1), np.full(len(x), float(x.shape[1])), Resamples(len(x)))
+
+
+def _over_seeds(rows: list[dict], kind: str) -> tuple[float, float]:
+    """Student's t over the mean change of each seed: prompts of one network are not independent."""
+    from scipy import stats
+
+    means = np.array([np.mean(row["after"][kind]) - np.mean(row["before"][kind]) for row in rows])
+    if len(means) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+    return float(means.mean() - half), float(means.mean() + half)
 
 
 def sheet(before: Evaluation, after: Evaluation) -> bytes:

@@ -71,7 +71,8 @@ def build(folder: Path, *, each: int, starved: int) -> Store:
               "caption_embedding_of": "caption_embedding", "cluster_id": "clusters",
               "cluster_name": "cluster_names"}  # fmt: skip
     store.ensure_columns("clips", [field(n, rows.schema.field(n).type, n, computed_by=m) for n, m in makers.items()])
-    size = {"width": WIDTH, "height": HEIGHT, "fps": float(FPS), "num_frames": FRAMES, "duration_s": FRAMES / FPS}
+    size = {"width": WIDTH, "height": HEIGHT, "fps": float(FPS), "num_frames": FRAMES, "duration_s": FRAMES / FPS,
+            "start_s": 0.0, "end_s": FRAMES / FPS}  # fmt: skip
     for name, value in size.items():
         rows = rows.append_column(name, pa.array([value] * len(ids)))
     store.append("clips", rows)

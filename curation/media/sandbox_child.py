@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -56,6 +57,7 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints must not garble the stream
     sys.meta_path.insert(0, _ImportsAreProgress())
     _single_threaded()
+    gc.set_threshold(10_000, 20, 20)  # media work leaves few cycles, and the libraries' objects are many to walk
     source = sys.stdin.buffer
     while header := source.read(HEADER.size):
         request = json.loads(source.read(HEADER.unpack(header)[0]))

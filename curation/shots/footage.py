@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ BLOCK_H, BLOCK_W = HEIGHT // ROWS, WIDTH // COLUMNS
 REACH = 4  # small pixels a block may have moved: 8 % of the picture's width
 NOISE = 3.0  # grey levels; a block with less contrast than this says little
 SAME_LEVEL = 12.0  # grey levels between flat blocks that still count as one surface
+KEPT_PLACES = 12  # frames whose places are kept, 0.4 MB each: those around one cut
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -52,6 +54,7 @@ class Footage:
         self.texture = energy / (energy + NOISE**2)  # [T, 18], 0 flat to 1
         self._unit = blocks / np.sqrt(energy[..., None] * blocks.shape[-1] + 1e-6)
         self._known: dict[tuple[int, int], float] = {}
+        self._placed: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # the frames asked for last
 
     def __len__(self) -> int:
         return len(self.small)
@@ -81,11 +84,19 @@ class Footage:
         found = np.einsum("bp,bp->b", self._unit[i], self._unit[j])
         worth = np.flatnonzero((found < 0.97) & (self.texture[j] > 0.05))
         if len(worth):
-            places, inverse_norm = _places(self.grey[i])  # [18, 81, 72], [18, 81]
+            places, inverse_norm = self._places_of(i)  # [18, 81, 72], [18, 81]
             # a unit block has mean 0, so the places' own means drop out of the product
             moved = (places @ self._unit[j, :, :, None])[..., 0] * inverse_norm
             found[worth] = np.maximum(found[worth], moved[worth].max(1))
         return found.clip(0, 1)
+
+    def _places_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `_places` of frame i: the same few frames around a cut are compared with one another."""
+        if i not in self._placed:
+            if len(self._placed) == KEPT_PLACES:
+                del self._placed[next(iter(self._placed))]
+            self._placed[i] = _places(self.grey[i])
+        return self._placed[i]
 
     def _pooled(self, i: np.ndarray, j: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
         """Turn matches of j in i and of i in j [N, 18] to a similarity [N]; flat pictures go by their colour."""
@@ -99,13 +110,20 @@ class Footage:
 
 def _places(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every place within REACH of every block [18, 81, 72], and 1 / its norm about its mean [18, 81]."""
-    view = np.lib.stride_tricks.sliding_window_view
-    around = view(np.pad(grey, REACH, mode="reflect"), (BLOCK_H + 2 * REACH, BLOCK_W + 2 * REACH))
-    places = view(around[::BLOCK_H, ::BLOCK_W], (BLOCK_H, BLOCK_W), axis=(2, 3))
-    places = places.reshape(ROWS * COLUMNS, (2 * REACH + 1) ** 2, BLOCK_H * BLOCK_W)
+    places = np.take(grey, _places_index(), mode="clip")
     total = places.sum(-1)
     energy = np.einsum("nkp,nkp->nk", places, places) - total * total / places.shape[-1]
     return places, 1 / np.sqrt(np.maximum(energy, 1.0))  # the floor keeps rounding from looking like texture
+
+
+@lru_cache(maxsize=1)
+def _places_index() -> np.ndarray:
+    """Pixel of the small frame, which continues mirrored beyond its sides, of each pixel of `_places`: [18, 81, 72]."""
+    view = np.lib.stride_tricks.sliding_window_view
+    pixels = np.pad(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH), REACH, mode="reflect")
+    around = view(pixels, (BLOCK_H + 2 * REACH, BLOCK_W + 2 * REACH))
+    places = view(around[::BLOCK_H, ::BLOCK_W], (BLOCK_H, BLOCK_W), axis=(2, 3))
+    return places.reshape(ROWS * COLUMNS, (2 * REACH + 1) ** 2, BLOCK_H * BLOCK_W)
 
 
 def _blocks(frames: np.ndarray) -> np.ndarray:

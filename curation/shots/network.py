@@ -137,7 +137,7 @@ def _cell(x: Tensor, cell: tuple[Tensor, list[Tensor], Tensor], torch: Any) -> T
     branch = channels // len(_DILATIONS)
     out = bias.expand(frames, height * width, -1).clone()  # [T, HW, 4F]
     for i, (kernel, dilation) in enumerate(zip(temporal, _DILATIONS, strict=True)):
-        source = rows[..., i * branch : (i + 1) * branch]
+        source = rows[..., i * branch : (i + 1) * branch].contiguous()  # else each of three products copies it
         target = out[..., i * branch // 2 : (i + 1) * branch // 2]
         for tap, shift in enumerate((-dilation, 0, dilation)):
             if abs(shift) < frames:

@@ -113,7 +113,7 @@ class Repeats:
         goes_on = np.full(len(steps), np.nan)  # asked only where a picture follows one that stood
         for i in np.flatnonzero((came < LITTLE) & (steps > REAL)):
             goes_on[i] = _moves_to(before[i], small[i])
-        colour, contrast = small.mean((1, 2)), small.mean(-1).std((1, 2))
+        colour, contrast = small.mean((1, 2)), (_over_rgb(small.astype(np.float64)) / 3).std((1, 2))
         blank = (contrast < FLAT) & ((colour.max(1) < BLACK) | (colour.min(1) > WHITE))
         self._steps, self._goes_on = np.concatenate((self._steps, steps)), np.concatenate((self._goes_on, goes_on))
         self._contrast, self._blank = np.concatenate((self._contrast, contrast)), np.concatenate((self._blank, blank))
@@ -188,8 +188,13 @@ def _within(flags: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
 
 def _local_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How much pictures changed where they changed most, in grey levels: uint8 RGB [n, 27, 48, 3] twice -> [n]."""
-    change = np.abs(after.astype(np.int16) - before).sum(-1).reshape(len(after), -1)
+    change = _over_rgb(np.abs(after.astype(np.int16) - before)).reshape(len(after), -1)
     return np.partition(change, -LOCAL, axis=1)[:, -LOCAL:].mean(1) / 3
+
+
+def _over_rgb(values: np.ndarray) -> np.ndarray:
+    """Sum over the last axis [..., 3]: numpy's sum takes many times as long over three values."""
+    return values[..., 0] + values[..., 1] + values[..., 2]
 
 
 def _moves_to(before: np.ndarray, after: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store.captions import COMPOSED, FALLBACKS, SOURCE, Wanted
+from reelwright.curation.store.captions import CAPTION, COMPOSED, EDITED, FALLBACKS, SOURCE, Wanted
 from reelwright.curation.store.connection import Connection
 
 TEXTS = pa.list_(pa.large_string())
@@ -109,9 +109,13 @@ def _chosen(rows: pa.RecordBatch, wanted: Wanted) -> CaptionLists:
     others.append(_column(rows, _FILE, SOURCE, kinds))
     if COMPOSED in kinds:
         others.append(_column(rows, "composed_caption", COMPOSED, kinds))
+    if wanted.takes_edits:
+        others.append(_column(rows, EDITED, CAPTION, kinds))
+    edited = [others[-1].there] if wanted.takes_edits else []
+    usual = others[: len(others) - len(edited)]
     cells = [asked, *others]
-    ways = [asked.there, *(one.there & one.preferred for one in others), *(one.there for one in others)]
-    of = [0, *range(1, len(cells)), *range(1, len(cells))]
+    ways = [*edited, asked.there, *(one.there & one.preferred for one in usual), *(one.there for one in usual)]
+    of = [len(others)] * len(edited) + [0, *range(1, len(usual) + 1), *range(1, len(usual) + 1)]
     place, row = np.full(len(rows), len(cells)), np.arange(len(rows))
     for way, number in zip(reversed(ways), reversed(of), strict=True):
         place[way] = number

@@ -1,8 +1,8 @@
 """Which captions a clip has, in one order for exports and for training.
 
-The order: the column that was asked for, else the clip's own `caption` (a model's), else a manifest's caption of its
-span, else of its whole file. A caption composed from measurements does not describe the content, so it is taken only
-where its kind, or its column, is asked for.
+The order: a caption that a person wrote in `reel app`, else the column that was asked for, else the clip's own
+`caption` (a model's), else a manifest's caption of its span, else of its whole file. A caption composed from
+measurements does not describe the content, so it is taken only where its kind, or its column, is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ FALLBACKS = (
     ("caption", CAPTION), ("span_captions", SOURCE), ("span_caption", SOURCE), ("composed_caption", COMPOSED),
 )  # fmt: skip
 """Columns of clips that hold captions of one kind, in the order in which they are taken."""
+
+EDITED = "review_caption"
+"""Column of clips with the caption that a person wrote, which stands for all others."""
 
 SourceCaptions = Mapping[str, Sequence[str]]
 """md5 of a source -> the captions that its manifest gives the whole file."""
@@ -53,9 +56,16 @@ class Wanted:
     column: str = CAPTION
     kinds: tuple[str, ...] = ()
 
+    @property
+    def takes_edits(self) -> bool:
+        """Whether a person's caption comes first: not where another column, or captions of other kinds, are asked."""
+        return self.column in (CAPTION, LIST_COLUMN) and (not self.kinds or CAPTION in self.kinds)
+
     def columns(self, known: Collection[str]) -> list[str]:
         """Return the columns among `known` that captions are read from."""
-        names = [self.column, *(name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)]
+        edited = [EDITED] if self.takes_edits else []
+        others = (name for name, kind in FALLBACKS if kind != COMPOSED or COMPOSED in self.kinds)
+        names = [*edited, self.column, *others]
         return [name for name in dict.fromkeys(names) if name in known]
 
     def check(self, schema: pa.Schema) -> None:
@@ -73,6 +83,9 @@ class Wanted:
 
     def of(self, row: Mapping[str, Any], from_source: SourceCaptions) -> Captions:
         """Return the captions of a clip. row: its columns, with source_md5."""
+        edited = _read(row.get(EDITED), CAPTION) if self.takes_edits else Captions()
+        if edited.texts:
+            return edited
         asked = _read(row.get(self.column), dict(FALLBACKS).get(self.column, self.column), self.kinds)
         if asked.texts:
             return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -53,10 +54,10 @@ class Resamples:
             sums: of each prompt's values, [prompts, …].
             counts: of each prompt's values, [prompts, …].
         """
-        shape = (self.count, *sums.shape[1:])
-        total, of = (self.weights @ x.reshape(self.prompts, -1).astype(float) for x in (sums, counts))
+        both = np.concatenate([x.reshape(self.prompts, -1).astype(float) for x in (sums, counts)], axis=1)
+        total, of = np.split(self.weights @ both, 2, axis=1)  # one pass over the weights
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (total / of).reshape(shape)
+            return (total / of).reshape(self.count, *sums.shape[1:])
 
 
 def percentile_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Interval:
@@ -87,22 +88,45 @@ def mean_interval(sums: np.ndarray, counts: np.ndarray, resamples: Resamples, le
     return percentile_interval(value, resamples.means(sums, counts), level)
 
 
-def difference_interval(
-    sums: np.ndarray, counts: np.ndarray, pair: tuple[int, int], resamples: Resamples, level: float = LEVEL
-) -> Interval:
-    """Return the first model's mean less the second's, over the prompts that both have, paired.
+@dataclass(frozen=True)
+class Comparison:
+    """Means of several models and their paired differences.
+
+    Args:
+        means: by model.
+        variances: of the means, by model.
+        differences: (model, later model) -> the first's mean less the other's, over the prompts that both have.
+    """
+
+    means: list[Interval]
+    variances: list[float]
+    differences: dict[tuple[int, int], Interval]
+
+
+def compare(sums: np.ndarray, counts: np.ndarray, resamples: Resamples, level: float = LEVEL) -> Comparison:
+    """Return the means of models with intervals over prompts, and the differences of each two, paired.
 
     Args:
         sums: of each prompt's values, [prompts, models].
         counts: of each prompt's values, [prompts, models].
-        pair: columns of the two models.
         resamples: draws of as many prompts.
         level: share of draws inside.
     """
-    both = np.all(counts[:, pair] > 0, axis=1, keepdims=True)
-    sums, counts = sums[:, pair] * both, counts[:, pair] * both
-    if not both.any():
-        return Interval(float("nan"), float("nan"), float("nan"))
-    means = sums.sum(axis=0) / counts.sum(axis=0)
+    models = sums.shape[1]
+    pairs = list(combinations(range(models), 2))
+    columns = [*range(models), *(i for pair in pairs for i in pair)]
+    kept = np.ones((len(sums), len(columns)), bool)
+    for place, (i, j) in enumerate(pairs):
+        both = np.logical_and(counts[:, i] > 0, counts[:, j] > 0)
+        kept[:, models + 2 * place] = kept[:, models + 2 * place + 1] = both
+    sums, counts = sums[:, columns] * kept, counts[:, columns] * kept
     draws = resamples.means(sums, counts)
-    return percentile_interval(float(means[0] - means[1]), draws[:, 0] - draws[:, 1], level)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = sums.sum(axis=0) / counts.sum(axis=0)
+        variances = draws[:, :models].var(axis=0).tolist()
+    means = [percentile_interval(float(values[i]), draws[:, i], level) for i in range(models)]
+    differences = {}
+    for place, pair in enumerate(pairs):
+        a, b = models + 2 * place, models + 2 * place + 1
+        differences[pair] = percentile_interval(float(values[a] - values[b]), draws[:, a] - draws[:, b], level)
+    return Comparison(means, variances, differences)

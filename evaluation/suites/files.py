@@ -43,7 +43,7 @@ def load_suite(name: str | Path) -> Suite:
     if path.suffix == ".jsonl":
         return _ours(path, {"prompts": _lines(path)})
     if path.suffix == ".json":
-        from reelwright.evaluation.vbench.suite import from_full_info
+        from reelwright.evaluation.suites.full_info import from_full_info
 
         return from_full_info(path, _json(path, _text(path)))
     raise EvaluationError(f"{path}: a suite is a .yaml, a .jsonl or a benchmark's .json file")

@@ -6,10 +6,10 @@ A column is read when it is first asked for, and again only when its files in th
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,11 @@ import pyarrow.compute as pc
 from reelwright.curation.store import Store
 from reelwright.curation.store.column_reader import ColumnReader, Signature
 from reelwright.curation.store.errors import StoreError, unknown_name
+from reelwright.errors import UserError
 
 TABLE, ID = "clips", "clip_id"
+TRIES = 20
+Made = TypeVar("Made")
 MOST_WORDS = 1_000
 """Distinct values from which a text column is no category."""
 
@@ -88,6 +91,26 @@ class Texts:
 
 
 Column = Numbers | Words | Texts
+
+
+def steady(columns: Columns, make: Callable[[], Made]) -> Made:
+    """Return what `make` returns once the rows stayed the same while it ran: a run of curation may add some meanwhile.
+
+    Raises:
+        UserError: the rows never stayed the same.
+    """
+    for _ in range(TRIES):
+        columns.refresh()
+        before = columns.generation
+        try:
+            made = make()
+        except (IndexError, ValueError, OSError):  # of rows of two versions, or of files that a clean-up removed
+            if columns.refresh() >= 0 and columns.generation == before:
+                raise
+            continue
+        if columns.generation == before:
+            return made
+    raise UserError("the store changes faster than it can be read; try again in a moment")
 
 
 class Columns:
@@ -222,8 +245,3 @@ def _numbers(values: pa.ChunkedArray, *, is_time: bool) -> np.ndarray:
         return _numbers(values.cast(pa.timestamp("us")).cast(pa.int64()), is_time=False) / 1e6
     wide = values.type if pa.types.is_float32(values.type) else pa.float64()
     return pc.fill_null(values.cast(wide, safe=False), float("nan")).to_numpy()
-
-
-def as_rows(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of which vectors are left out: a page shows no 384 numbers."""
-    return {name: value for name, value in found.items() if not (isinstance(value, list) and len(value) > 64)}

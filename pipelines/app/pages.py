@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts, shown
-from reelwright.pipelines.app.columns import ID
+from reelwright.pipelines.app.columns import ID, steady
 from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
@@ -19,8 +19,11 @@ CAPTION_LETTERS = 300
 
 def page(selection: Selection, asked: Page) -> dict[str, Any]:
     """Return the rows of a page, the view's size, and the histograms that were asked for."""
-    selection.columns.refresh()
     selection.reviews.refresh()
+    return steady(selection.columns, lambda: _page(selection, asked))
+
+
+def _page(selection: Selection, asked: Page) -> dict[str, Any]:
     chosen = selection.choose(asked.view)
     order = selection.ordered(asked.view, chosen.mask)
     rows = order[asked.offset : asked.offset + asked.limit]

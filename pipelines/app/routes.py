@@ -24,7 +24,7 @@ from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import ReelError, UserError, first_line
 from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
-from reelwright.pipelines.app.columns import Columns
+from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
 from reelwright.pipelines.app.pages import page
@@ -36,6 +36,11 @@ from reelwright.pipelines.serving.ranges import ranged
 
 BUILT = Path(__file__).parent / "built"
 FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+FIRST_COLUMNS = (
+    "duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage",
+    "watermark_score", "camera_motion", "height",
+)  # fmt: skip
+"""Filters that the page begins with: FIRST_FACETS in frontend/src/app.tsx."""
 SQL_ROWS, SQL_S = 1_000, 20.0
 MOST_DECIDED = 100_000
 ACTIONS = "^(keep|drop|clear|tag|untag|star|unstar|caption)$"
@@ -91,6 +96,14 @@ class Desk:
         self.queries = ThreadPoolExecutor(2, "reel-app-sql")
         self.drawing = ThreadPoolExecutor(2, "reel-app-pictures")
 
+    def warm(self) -> None:
+        """Read what the page asks for first, before it asks."""
+        try:
+            for name in (name for name in FIRST_COLUMNS if name in self.columns.schema.names):
+                page(self.selection, Page(facets=[name], limit=0))
+        except ReelError as error:  # whoever opens the page is told
+            log.warning("%s", error)
+
     # --- the API: each takes a checked request and returns what JSON holds ---------------------------------------
 
     def start(self, asked: Strict) -> dict[str, Any]:
@@ -126,11 +139,16 @@ class Desk:
             raise UserError("a caption is written for one clip at a time")
         ids = asked.clip_ids
         if asked.view is not None:
-            rows = self.selection.choose(asked.view).mask.nonzero()[0]
-            if len(rows) > MOST_DECIDED:
-                raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
-            ids = self.columns.ids.take(rows).to_pylist()
+            view = asked.view
+            ids = steady(self.columns, lambda: self._ids(view))
         return self.reviews.decide(list(dict.fromkeys(ids)), Change(asked.action, text), asked.reviewer)
+
+    def _ids(self, view: View) -> list[str]:
+        rows = self.selection.choose(view).mask.nonzero()[0]
+        if len(rows) > MOST_DECIDED:
+            raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
+        ids: list[str] = self.columns.ids.take(rows).to_pylist()
+        return ids
 
     def undo(self, asked: Person) -> dict[str, Any]:
         """Take back a reviewer's last action."""
@@ -168,7 +186,9 @@ def make_app(store: Store) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(asyncio.to_thread(desk.warm))
         yield
+        await warming
         await asyncio.to_thread(desk.reviews.close)
 
     routes = [

@@ -21,7 +21,7 @@ from reelwright.pipelines.app.view import SEARCH, WHERE, Search, View
 
 MASKS = 64  # of filters that are kept; a megabyte each at a million clips
 GROUP = "near_duplicate_group"
-RANDOM = "random"
+RANDOM, NEAR_BOUND = "random", "near_bound"
 SQL_S = 20.0
 
 
@@ -84,6 +84,8 @@ class Selection:
         """Return the rows of `mask` in the view's order."""
         if view.sort == RANDOM:
             order = self._keep((RANDOM, view.seed, len(mask)), lambda: _shuffled(len(mask), view.seed))
+        elif view.sort == NEAR_BOUND:
+            order = self._near_bound(view)
         elif view.sort:
             column = self.column(view.sort)
             order = column.descending if view.descending else column.order
@@ -150,6 +152,24 @@ class Selection:
             return self.columns.places_of(found.rows.column("clip_id").to_pylist())
 
         return self._keep((SEARCH, search.model_dump_json(), version), run)
+
+    def _near_bound(self, view: View) -> np.ndarray:
+        """Return all rows, the ones first whose values lie nearest to a bound of the view, in standard deviations."""
+        bounds = [(name, one) for name, both in view.ranges.items() for one in both if one is not None]
+        if not bounds:
+            raise UserError("no filter has a bound yet; drag the end of a histogram first")
+        columns = {name: self.column(name) for name, _ in bounds}
+
+        def run() -> np.ndarray:
+            nearest = np.full(self.columns.count, np.inf)
+            for name, bound in bounds:
+                column = columns[name]
+                if isinstance(column, Numbers):
+                    values = column.values.astype(np.float64)
+                    nearest = np.fmin(nearest, np.abs(values - bound) / (float(np.nanstd(values)) or 1.0))
+            return np.argsort(nearest, kind="stable").astype(np.int32)
+
+        return self._keep((NEAR_BOUND, tuple(bounds), tuple(map(id, columns.values()))), run)
 
     # --- near duplicates -----------------------------------------------------------------------------------------
 

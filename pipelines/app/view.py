@@ -48,7 +48,8 @@ class View(Strict):
         where: a condition in SQL over clips_full.
         search: clips near to a text or a clip, the nearest first where `sort` is empty.
         fold: show one clip of each group of near duplicates.
-        sort: a column, `random`, or empty for the table's order.
+        sort: a column, `random`, `near_bound` (first the clips about which the ranges decide narrowly), or empty for
+            the table's order.
         descending: the largest first.
         seed: of a random order.
         show: kept; removed: what the filters leave out; or the name of one filter: what it alone leaves out.
@@ -75,7 +76,8 @@ class View(Strict):
     def key(self, name: str) -> str:
         """Return a text that tells this filter from others of its name."""
         kind, _, column = name.partition(":")
-        content: Any = {"range": self.ranges, "value": self.values}[kind][column] if column else getattr(self, kind)
+        by_column: dict[str, dict[str, Any]] = {"range": dict(self.ranges), "value": dict(self.values)}
+        content: Any = by_column[kind][column] if column else getattr(self, kind)
         return f"{name}={content.model_dump_json() if isinstance(content, BaseModel) else json.dumps(content)}"
 
 

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelwright.errors import UserError
-from reelwright.pipelines.cli.generate_options import ContentOptions, Precision, RefineOptions, ShapeOptions
+from reelwright.pipelines.cli.generate_options import (
+    ContentOptions,
+    MachineOptions,
+    Precision,
+    RefineOptions,
+    SamplingOptions,
+    ShapeOptions,
+    WeightOptions,
+)
 from reelwright.pipelines.cli.generate_settings import Asked
 
 if TYPE_CHECKING:
     from reelwright.evaluation.suites.suite import Suite
     from reelwright.model.sampling.settings import Settings
-    from reelwright.pipelines.cli.evaluate_steps import Sampled
     from reelwright.pipelines.evaluate.models import Model
     from reelwright.pipelines.generate.run import Source
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """How the models under comparison are sampled: groups of options."""
+
+    shape: ShapeOptions
+    sampling: SamplingOptions
+    weights: WeightOptions
+    machine: MachineOptions
+    negative: str | None
+    address: str | None = None
 
 
 def models_of(runs: Sequence[str], suite: Suite, how: Sampled) -> list[Model]:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import say
-from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
+from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
-    from reelwright.pipelines.evaluate.judging import JudgedCounts
-    from reelwright.pipelines.evaluate.measures import Measured
+    from reelwright.pipelines.evaluate.counts import JudgedCounts, Measured
     from reelwright.pipelines.evaluate.run import Options, Summary
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """How the models under comparison are sampled: groups of options."""
-
-    shape: ShapeOptions
-    sampling: SamplingOptions
-    weights: WeightOptions
-    machine: MachineOptions
-    negative: str | None
-    address: str | None = None
 
 
 def generate(store: Store, models: list[str], prompts: str | None, how: Sampled, options: Options) -> str:
@@ -34,7 +20,6 @@ def generate(store: Store, models: list[str], prompts: str | None, how: Sampled,
     if prompts is None:
         raise UserError("no prompts were named; add --prompts ours, or a file")
     from reelwright.evaluation.suites.files import load_suite
-    from reelwright.pipelines.cli.evaluate_settings import models_of
     from reelwright.pipelines.evaluate.run import evaluate
 
     suite = load_suite(prompts)

@@ -19,6 +19,7 @@ QUERY = (
 )
 TRAIN_RECIPE = Path("configs/train/mini/demo.yaml")
 PROMPT = "fishing boat at sunset"
+EVALUATION = "evaluation.html"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         picture = video.with_suffix(".png")
         print(f"          {video}   and   {picture}   "
               "(above: it was trained on it; below: what the toy made of its title)")  # fmt: skip
+        print(f"          {out / EVALUATION}   (its last two checkpoints beside one another)")
     if choice.note:
         print(f"note      {choice.note}{'' if snapshot else '; so there is no snapshot and no network'}")
     at = shlex.quote(store)
@@ -111,6 +113,7 @@ def _evaluate(out: Path, store: str, run: Path, snapshot: str) -> None:
     name = "-".join([run.name.rpartition("-")[2], *(model.partition("=")[0] for model in models[-1:])])
     how = ("--guidance", "1.5", "--steps", "8")
     _reel("evaluate", *models, "--prompts", str(suite), "--name", name, "--store", store, *how)
+    _reel("evaluate", "--report", name, "--out", str(out / EVALUATION), "--store", store)
 
 
 def _titles(path: Path, store: str, snapshot: str) -> Path:

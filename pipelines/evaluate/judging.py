@@ -6,9 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +20,7 @@ from reelwright.evaluation.judging.contamination import refuse_learned
 from reelwright.evaluation.judging.recipe import JudgeRecipe, applies
 from reelwright.evaluation.measures.every_frame import every_frame
 from reelwright.pipelines.annotate.keys import Keys, keys_of
+from reelwright.pipelines.evaluate.counts import JudgedCounts
 from reelwright.pipelines.evaluate.run import Options
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work
@@ -34,17 +33,6 @@ VIDEOS_A_CALL = 4  # whole videos in memory: half a GB each at 720p
 COMMIT_S = 10.0
 READ_BY = column("read_by", pa.string(), "of a judge: expectation (mean of the digits by their probabilities) or digit")
 JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames and scale")
-
-
-@dataclass
-class JudgedCounts:
-    """Counts by dimension or column. why: the first reason for a failure."""
-
-    made: Counter[str] = field(default_factory=Counter)
-    current: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    by_digit: Counter[str] = field(default_factory=Counter)
-    why: dict[str, str] = field(default_factory=dict)
 
 
 class Scorer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from reelwright.annotate.contract import Annotator, Column, schema_of
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store
 from reelwright.evaluation.measures import registry
+from reelwright.pipelines.evaluate.counts import Measured
 from reelwright.pipelines.evaluate.measuring import Measurer
 from reelwright.pipelines.evaluate.nearest import embedding_of, fill_nearest, is_nearest
 from reelwright.pipelines.evaluate.run import LOCK, Options
@@ -25,18 +26,6 @@ from reelwright.pipelines.workers.results import Annotated
 
 GENERATIONS_A_CALL = 8
 COMMIT_S = 10.0
-
-
-@dataclass
-class Measured:
-    """Counts, by measure. why: measure -> the first reason for a failure. notes: measures that were left out."""
-
-    wanted: int
-    made: Counter[str] = field(default_factory=Counter)
-    current: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    why: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from reelwright.curation.store.schema import field
 from reelwright.evaluation.memorisation import nearest_clips
 
 if TYPE_CHECKING:
-    from reelwright.pipelines.evaluate.measures import Measured
+    from reelwright.pipelines.evaluate.counts import Measured
 
 NAME, VERSION = "nearest", 1
 VECTOR = "visual_embedding"

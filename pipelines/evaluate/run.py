@@ -117,7 +117,11 @@ def _open_evaluation(
     store: Store, name: str, found: str, suite: Suite, models: Sequence[Model], settings: dict[str, Any]
 ) -> None:
     """Write the evaluation's row, or add models to it."""
-    origins = {model.name: model.origin | {"fingerprint": model.fingerprint} for model in models}
+    origins = {
+        model.name: model.origin
+        | {"fingerprint": model.fingerprint, "settings": {task: model.deciding(task) for task in model.settings}}
+        for model in models
+    }
     rows = {row["name"]: row for row in store.read("evaluations").to_pylist()}
     row = rows.get(name)
     if row is None:
@@ -136,13 +140,19 @@ def _open_evaluation(
                 f"model {model} of evaluation {name} had other weights ({_weights(known[model])}, and now "
                 f"{_weights(origin)}); name it otherwise (NAME=PATH), or give another --name"
             )
+        changed = _changed(known.get(model, {}).get("settings", {}), origin["settings"])
+        if changed:
+            raise EvaluationError(
+                f"model {model} of evaluation {name} was sampled with other settings: {changed}; name it otherwise "
+                "(NAME=PATH), or give another --name"
+            )
     if origins.keys() - known.keys():
         together = {**known, **origins}
-        changed = pa.table({
+        more = pa.table({
             "evaluation_id": [found], "models": pa.array([list(together)], pa.list_(pa.string())),
             "wanted": [suite.videos * len(together)], "lineage": [json.dumps(together)],
         })  # fmt: skip
-        store.merge("evaluations", changed, on="evaluation_id")
+        store.merge("evaluations", more, on="evaluation_id")
 
 
 def _what_differs(row: dict[str, Any], suite: Suite, settings: dict[str, Any]) -> str:
@@ -152,6 +162,17 @@ def _what_differs(row: dict[str, Any], suite: Suite, settings: dict[str, Any]) -
     changed = [f"{key} {before.get(key)}, and here {value}" for key, value in settings.items()
                if key in before and before[key] != value]  # fmt: skip
     return "other settings: " + "; ".join(changed[:3])
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say which settings of a model differ, by task; JSON makes both plain."""
+    here = json.loads(json.dumps(now))
+    return "; ".join(
+        f"{key} {before[task].get(key)}, and now {value}"
+        for task in sorted(before.keys() & here.keys())
+        for key, value in here[task].items()
+        if before[task].get(key) != value
+    )
 
 
 def _weights(origin: dict[str, Any]) -> str:
@@ -225,18 +246,19 @@ class _Run:
             actors.queue.extend(Work("make", (one.job,), (one.job.generation_id,)) for one in todo)
             while actors:
                 for result in actors.next_done():
-                    self.collect(of_id[result.work.items[0]], result)
+                    self.collect(model, of_id[result.work.items[0]], result)
                 if self.is_due():
                     self.commit()
                 done = self.summary.made + self.summary.failed
                 progress.show(done, self.total, failed=self.summary.failed)
 
-    def collect(self, one: Wanted, result: Result) -> None:
+    def collect(self, model: Model, one: Wanted, result: Result) -> None:
         """Take what came back for a generation."""
         made: Made = result.value or Made(error=f"the worker was lost ({result.lost})")
-        state, model = "failed" if made.error else "ok", one.row["model"]
+        state = "failed" if made.error else "ok"
+        about = made.about or model.origin | {"settings": model.deciding(one.job.task), "seed": one.job.seed}
         facts = {"state": state, "error": made.error or None, "wall_s": made.wall_s, "at": datetime.now(UTC),
-                 "lineage": json.dumps(made.about or {})}  # fmt: skip
+                 "lineage": json.dumps(about)}  # fmt: skip
         if not made.error:
             facts |= {"width": made.width, "height": made.height, "fps": made.fps, "num_frames": made.num_frames}
             self.mp4s[one.job.generation_id] = made.mp4
@@ -244,11 +266,11 @@ class _Run:
             self.summary.made += 1
         else:
             self.summary.failed += 1
-            self.summary.why.setdefault(model, made.error)
+            self.summary.why.setdefault(model.name, made.error)
         self.rows.append(one.row | facts)
         self.seconds["generate"] += made.wall_s  # type: ignore[assignment]
-        self.summary.by_model[model].subtract(["missing"])
-        self.summary.by_model[model][state] += 1
+        self.summary.by_model[model.name].subtract(["missing"])
+        self.summary.by_model[model.name][state] += 1
 
     def is_due(self) -> bool:
         """Return whether enough has gathered for a commit."""

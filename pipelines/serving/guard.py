@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 TOKEN = "token"  # noqa: S105 - the parameter's name
 MAX_BODY = 2 << 20
 """Bytes of a request, of which the largest is a list of clip ids."""
+READ_AWAY = 64 << 20
+"""Bytes of a request that is too long, which are read before it is refused."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,200}")
 READS = ("GET", "HEAD")
@@ -98,6 +100,7 @@ class Guard:
         elif not self._is_known(cookie_parser(headers.get("cookie", "")).get(self.cookie, "")):
             answer = _error(401, "open the address that the server printed when it began: it carries the token")
         elif not _is_short(headers):
+            await _read_away(receive)
             answer = _error(413, f"a request has at most {MAX_BODY:,} bytes")
         await answer(scope, _bounded(receive), _with_headers(send))
 
@@ -127,6 +130,16 @@ def _is_short(headers: Mapping[str, str]) -> bool:
 def _without_port(host: str) -> str:
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) and not host.endswith("]") else host
     return name.strip("[]").lower()
+
+
+async def _read_away(receive: Receive) -> None:
+    """Read what a request sends too much, up to a bound: one that is closed before never sees its answer."""
+    seen = 0
+    while seen < READ_AWAY:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 def _error(status: int, sentence: str) -> JSONResponse:

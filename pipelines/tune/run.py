@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reelwright.curation.store import Store
-from reelwright.training.tuning.recipe import TuneRecipe
+from reelwright.pipelines.tune.intervals import add_intervals
+from reelwright.training.tuning.recipe import CaptionerRecipe, TuneRecipe
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ def tune_here(request: TuneRequest, say: Callable[[str], None]) -> int:
     if not outcome.finished:
         say(f"stopped at step {outcome.step} of {request.recipe.steps}; the same command goes on")
         return EXIT_CODES.get(outcome.signal, 0)  # type: ignore[call-overload]
+    for name, one in add_intervals(request.use, request.folder).items():
+        say(f"held out      {name} {one.value:.3f}, 95 % within {one.low:.3f} … {one.high:.3f}")
     if request.recipe.merge:
         say(f"model         {request.folder / MODEL}")
         say(*next_commands(request))
@@ -62,12 +67,36 @@ def plan_here(request: TuneRequest, say: Callable[[str], None]) -> None:
         videos.close()
 
 
+def caption_parameters(run: Path, device: str) -> dict[str, Any]:
+    """Return parameters of the annotator `caption` that show and ask a tuned captioner as its recipe did.
+
+    Raises:
+        TrainError: the run is not finished, or of another use.
+    """
+    from reelwright.training.errors import TrainError
+    from reelwright.training.tuning.run import MODEL, read_result
+
+    told = read_result(run)
+    if told["use"] != "captioner" or not (run / MODEL).is_dir():
+        raise TrainError(f"{run} holds no captioner's folder {MODEL}; name a run of `reel tune captioner`, with merge")
+    recipe = CaptionerRecipe.model_validate(told["recipe"])
+    chat: dict[str, Any] = {
+        "model": str((run / MODEL).absolute()), "backend": "transformers", "send": "video",
+        "max_tokens": recipe.max_new_tokens,
+    }  # fmt: skip
+    if recipe.jpeg_quality:
+        chat["jpeg_quality"] = recipe.jpeg_quality
+    if device not in ("", "auto"):
+        chat["device"] = device
+    return {"chat": chat, "prompt": recipe.prompt, "sampling": recipe.model_dump(mode="json")["sampling"]}
+
+
 def next_commands(request: TuneRequest) -> list[str]:
     """Return what one does with the model of a use."""
     model = request.folder / "model"
     if request.use == "captioner":
-        chat = f"{{model: {model}, backend: transformers, send: video}}"
-        return [f"caption by it  reel annotate --store STORE --only caption --set 'parameters.caption.chat={chat}'"]
+        chosen = json.dumps(caption_parameters(request.folder, ""))
+        return [f"caption by it reel annotate --store STORE --only caption --set 'parameters.caption={chosen}'"]
     if request.use == "reward":
         dimension = request.recipe.dimensions[0]  # type: ignore[attr-defined]
         return [f"reward it     rewards: {{{dimension}: {{kind: tuned, parameters: {{checkpoint: {model}}}}}}}"]

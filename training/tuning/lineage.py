@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 LIBRARIES = ("peft", "torch", "transformers", "tokenizers")
 
 
-def describe_run(use: str, recipe: TuneRecipe, plan: Plan, store: Store | None) -> dict[str, Any]:
+def describe_run(
+    use: str, recipe: TuneRecipe, plan: Plan, store: Store | None, words: Sequence[str]
+) -> dict[str, Any]:
     """Return a run's lineage; `made_from` is what a resumed run must share.
 
     Args:
@@ -26,6 +29,7 @@ def describe_run(use: str, recipe: TuneRecipe, plan: Plan, store: Store | None) 
         recipe: of the run.
         plan: its samples.
         store: that its SQL is about.
+        words: ids of the prompts that are asked.
     """
     base = describe_base(recipe.base)
     data = {
@@ -34,7 +38,8 @@ def describe_run(use: str, recipe: TuneRecipe, plan: Plan, store: Store | None) 
         "jsonl": {name: file_hash(Path(name).expanduser()) for name in recipe.data.jsonl},
     }  # fmt: skip
     # settings by content: the same model or file elsewhere is the same run
-    made_from = {"use": use, "recipe": recipe.fingerprint, "base": base["id"], "data": plan.fingerprint}
+    made_from = {"use": use, "recipe": recipe.fingerprint, "base": base["id"], "data": plan.fingerprint,
+                 "words": list(words)}  # fmt: skip
     return {
         "use": use, "made_from": made_from, "recipe": recipe.model_dump(mode="json"), "base": base, "data": data,
         "versions": {name: _version(name) for name in ("reelwright", *LIBRARIES)},

@@ -54,9 +54,10 @@ def run_tuning(job: TuneJob, world: World, say: Callable[[str], None] = print) -
     feed: Feed[Any] = Feed(use.objective, videos, recipe.data.workers)
     try:
         plan = planned(job, use, videos)
+        videos.close()  # sandboxes of the threads that looked; those of the feed start when they are needed
         for line in plan.lines():
             tell(line)
-        told = describe_run(job.use, recipe, plan, job.store)
+        told = describe_run(job.use, recipe, plan, job.store, use.words)
         if world.is_first:
             _write_plan(job.folder, plan)
         network = _network(use, base, recipe, world)

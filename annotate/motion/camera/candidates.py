@@ -37,7 +37,10 @@ def candidates(
     b = np.concatenate([[STANDING[1]], q[i] - a[1:] * p[i]])
     fair = (abs(np.log(abs(a) + 1e-9)) < LARGEST) & (abs(np.angle(a)) < LARGEST)
     a, b = a[fair], b[fair]
-    support = np.clip(1 - _squared(a[:, None] * p + b[:, None] - q) / near**2, 0, None) @ weight
+    off = a[:, None] * p
+    off += b[:, None]
+    off -= q
+    support = _near_share(off, near) @ weight
     found: list[Candidate] = []
     while (support >= 0).any() and len(found) < MOST:
         best = int(support.argmax())
@@ -46,7 +49,9 @@ def candidates(
         if not found or share > LEAST * found[0][1]:
             found.append((fit, share))
         left = np.flatnonzero(support >= 0)  # few, once the best ones are found: nothing costs more here
-        alike = abs((a[left, None] - fit[0]) * p + (b[left, None] - fit[1])).mean(axis=1) <= near
+        apart = (a[left, None] - fit[0]) * p
+        apart += b[left, None] - fit[1]
+        alike = abs(apart).mean(axis=1) <= near
         support[left[alike]] = support[best] = -1
     return found
 
@@ -104,11 +109,16 @@ def _refined(p: np.ndarray, q: np.ndarray, weight: np.ndarray, near: float, fit:
 
 def _closeness(p: np.ndarray, q: np.ndarray, near: float, fit: Similarity) -> np.ndarray:
     """Return float [N]: 1 for points that move exactly as `fit`, 0 from `near` pixels off."""
-    return np.clip(1 - _squared(fit[0] * p + fit[1] - q) / near**2, 0, None)
+    return _near_share(fit[0] * p + fit[1] - q, near)
 
 
-def _squared(z: np.ndarray) -> np.ndarray:
-    return z.real**2 + z.imag**2
+def _near_share(off: np.ndarray, near: float) -> np.ndarray:
+    """Return 1 where complex `off` is 0, down to 0 where it is `near` long or more; in place."""
+    share = np.square(off.real)
+    share += np.square(off.imag)
+    share /= near**2
+    np.subtract(1, share, out=share)
+    return np.maximum(share, 0, out=share)
 
 
 def _least_squares(p: np.ndarray, q: np.ndarray, weight: np.ndarray, otherwise: Similarity) -> Similarity:

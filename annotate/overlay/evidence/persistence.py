@@ -36,16 +36,18 @@ def measure(frames: np.ndarray) -> Persistence:
     middle = median(frames)
     usual = structure_of(middle)
     fine = [structure_of(frame) for frame in frames]
-    energy = _cells(usual * usual)
-    power = np.stack([_cells(f * f) for f in fine])
-    stays = np.stack([_around(_cells(f * usual)) for f in fine]) / (_around(energy) + 1)
+    product = np.empty_like(usual)  # one for all: new ones would not stay in the processor's caches
+    energy = _cells(cv2.multiply(usual, usual, product))
+    power = np.stack([_cells(cv2.multiply(f, f, product)) for f in fine])
+    stays = np.stack([_around(_cells(cv2.multiply(f, usual, product))) for f in fine]) / (_around(energy) + 1)
     gain = _gain(stays, energy)
     stays, power = stays / gain, power / gain**2
     novel = _novel(stays, _around(energy), np.stack([_around(p) for p in power]))
     lasting = _lasting(fine, novel)
-    kept = np.stack([_cells(f * lasting) for f in fine]) / gain
+    kept = np.stack([_cells(cv2.multiply(f, lasting, product)) for f in fine]) / gain
     picture = np.clip(middle - usual + 2 * lasting, 0, 255).astype(np.uint8)
-    return Persistence(picture, energy, power, lasting, _cells(lasting * lasting), kept, stays, novel)
+    square = _cells(cv2.multiply(lasting, lasting, product))
+    return Persistence(picture, energy, power, lasting, square, kept, stays, novel)
 
 
 def median(frames: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import cv2
 import numpy as np
 
@@ -82,5 +84,9 @@ def _points(frame: np.ndarray) -> np.ndarray:
     if points is None:
         return np.empty((0, 1, 2), np.float32)
     tiles = (points[:, 0] // TILE) @ np.array([1, 1000])
-    rank = [int((tiles[:i] == tile).sum()) for i, tile in enumerate(tiles)]  # they come best first
+    seen: Counter[float] = Counter()
+    rank = []
+    for tile in tiles.tolist():  # they come best first
+        rank.append(seen[tile])
+        seen[tile] += 1
     return points[np.array(rank) < PER_TILE]

@@ -108,7 +108,7 @@ def _ids(centroids: np.ndarray, sizes: np.ndarray, spread: float, before: Fit | 
     """
     ids = np.full(len(sizes), -1)
     if before is not None:
-        from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+        from scipy.optimize import linear_sum_assignment
 
         moved = ((before.centroids[:, None] - centroids[None]) ** 2).sum(axis=2)
         far = max(before.spread, spread) + NEW

@@ -9,11 +9,12 @@ import typer
 from reelwright.pipelines.cli.app import StoreOption, app
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
+from reelwright.pipelines.cli.rating_options import PeopleOptions
 from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
-    from reelwright.pipelines.cli.evaluate_steps import Sampled
+    from reelwright.pipelines.cli.evaluate_settings import Sampled
     from reelwright.pipelines.evaluate.run import Options
 
 
@@ -70,6 +71,7 @@ def evaluate(
     store: StoreOption,
     study: StudyOptions,
     judging: JudgingOptions,
+    people: PeopleOptions,
     shape: ShapeOptions,
     sampling: SamplingOptions,
     weights: WeightOptions,
@@ -82,19 +84,22 @@ def evaluate(
 
     Run it again at any time: only missing videos, measures and judgements are made. A model can be added to an
     evaluation later. --lora goes to all models, --lora NAME=LORA to one. Without models, --name names an evaluation
-    that is there.
+    that is there. --rate, --ratings and --report are steps of their own: people's scores, and the page.
     """
     from reelwright.curation.store import Store
-    from reelwright.pipelines.cli import evaluate_steps as steps
+    from reelwright.pipelines.cli.evaluate_settings import Sampled
     from reelwright.pipelines.evaluate.run import Options
 
     Store.open(store)  # a mistake in its name must not make a store
     opened = Store.open(store, create=True)
+    if people.is_asked():
+        people.do(opened, study.seed)
+        return
     interrupts.leaves(interrupts.COMMITTED)
     kept = ("name", "seed", "retry_failed", "limit", "workers", "address", "quiet")
     with ExitStack() as stack:
         options = Options(**{key: getattr(study, key) for key in kept}, stack=stack)
-        how = steps.Sampled(shape, sampling, weights, machine, study.negative, study.address)
+        how = Sampled(shape, sampling, weights, machine, study.negative, study.address)
         _steps(opened, models or [], study, judging, how, options)
 
 

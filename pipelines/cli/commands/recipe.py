@@ -11,20 +11,22 @@ from reelwright.pipelines.cli.app import app, say
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-KINDS = ("curate", "train")
+TUNED = ("captioner", "judge", "reward")
+KINDS = ("curate", "train", *TUNED)
 
 
 @app.command(epilog="Example:  reel recipe > my.yaml   then   reel curate my.yaml;   reel recipe train > train.yaml")
 def recipe(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[curate|train] [RECIPE]", help="A kind, and a recipe of it to check and complete."),
+        typer.Argument(metavar="[KIND] [RECIPE]", help="A kind, and a recipe of it to check and complete."),
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over it; repeatable.")] = None,
 ) -> None:
     """Print a recipe with every setting spelt out and explained: the defaults of a kind, or a file completed.
 
-    Without a kind it is a recipe of curation and annotation; train is one of `reel train` and `reel precompute`.
+    Without a kind it is curate: curation and annotation. train is one of `reel train` and `reel precompute`;
+    captioner, judge and reward are those of `reel tune`.
     """
     from reelwright.recipe_files import spelt_out
 
@@ -43,6 +45,10 @@ def _load(kind: str, path: Path | None, settings: list[str]) -> "BaseModel":
         from reelwright.training.recipe_file import load_recipe as load_train_recipe
 
         return load_train_recipe(path, parse_overrides(settings, example="optim.lr=1e-4"))
+    if kind in TUNED:
+        from reelwright.training.tuning.recipe import load_tune_recipe
+
+        return load_tune_recipe(kind, path, parse_overrides(settings, example="steps=100"))
     from reelwright.pipelines.recipes.curation import load_recipe
 
     return load_recipe(path, parse_overrides(settings))

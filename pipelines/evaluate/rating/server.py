@@ -214,9 +214,12 @@ class _Handler(BaseHTTPRequestHandler):
         raise _RefusedError(404, "there is nothing here; begin at /")
 
     def _enter(self, token: str) -> None:
-        """Keep the token of a link in a cookie, so that it leaves the address line."""
+        """Keep the token of a link in a cookie, so that it leaves the address line.
+
+        Lax, not Strict: a link in somebody's web mail leads here from another site, and so does the redirection.
+        """
         self._by_token(token)
-        cookie = f"{self._cookie()}={token}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{self._cookie()}={token}; HttpOnly; SameSite=Lax; Path=/"
         self._send(b"", "text/plain", {"Location": "/", "Set-Cookie": cookie}, 303)
 
     def _study(self, rater: str) -> None:

@@ -80,7 +80,8 @@ def _with_videos(
     store: Store, chosen: Sequence[tuple[dict[str, Any], str]], found: Sequence[dict[str, Any]], models: Sequence[str]
 ) -> list[Shown]:
     of = {(row["prompt_id"], row["model"]): row for row in found}
-    shown, left = [], MAX_BYTES
+    shown: list[Shown] = []
+    left = MAX_BYTES
     for row, why in chosen:
         mine = {model: of[row["prompt_id"], model] for model in models if (row["prompt_id"], model) in of}
         made = {one["generation_id"]: model for model, one in mine.items() if one["state"] == "ok"}

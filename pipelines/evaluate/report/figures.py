@@ -18,7 +18,7 @@ from reelwright.curation.store.sql_text import identifier
 from reelwright.errors import UserError
 from reelwright.evaluation.rating.scales import DIMENSIONS
 from reelwright.evaluation.statistics import agreement
-from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, difference_interval, mean_interval
+from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, compare, mean_interval
 from reelwright.evaluation.statistics.joined import Estimate, human_and_judge
 from reelwright.evaluation.statistics.pairs import Gsb, Strengths, davidson
 
@@ -220,14 +220,10 @@ class _Source:
     def _means(self, cells: _Cells, name: str, title: str, meaning: str, by: str) -> Means:
         rated = np.flatnonzero(cells.counts.any(axis=1))
         some, draws = cells.of(rated), _draws(len(rated))
-        values = {
-            model: mean_interval(some.sums[:, i], some.counts[:, i], draws) for i, model in enumerate(self.models)
-        }
-        variances = dict(zip(self.models, draws.means(some.sums, some.counts).var(axis=0).tolist(), strict=True))
-        differences = {
-            (self.models[i], self.models[j]): difference_interval(some.sums, some.counts, (i, j), draws)
-            for i, j in combinations(range(len(self.models)), 2)
-        }
+        found = compare(some.sums, some.counts, draws)
+        values = dict(zip(self.models, found.means, strict=True))
+        variances = dict(zip(self.models, found.variances, strict=True))
+        differences = {(self.models[i], self.models[j]): one for (i, j), one in found.differences.items()}
         return Means(name, title, meaning, by, values, variances, differences, len(rated))
 
     def by_category(self) -> tuple[str, dict[str, dict[str, Interval]]]:
@@ -241,11 +237,8 @@ class _Source:
             mine = np.flatnonzero((self.category == name) & cells[kind].counts.any(axis=1))
             if len(mine) >= MIN_PROMPTS:
                 some = cells[kind].of(mine)
-                draws = _draws(len(mine))
-                found[name] = {
-                    model: mean_interval(some.sums[:, i], some.counts[:, i], draws)
-                    for i, model in enumerate(self.models)
-                }
+                means = compare(some.sums, some.counts, _draws(len(mine))).means
+                found[name] = dict(zip(self.models, means, strict=True))
         title = DIMENSIONS[kind[1]].title if kind[1] in DIMENSIONS else kind[1]
         return f"{title}, {kind[0]}", found
 
@@ -292,16 +285,15 @@ class _Source:
 
     def agreement(self) -> tuple[dict[tuple[str, str], float], list[Rater]]:
         rows = self.ask(
-            "SELECT r.rater, r.is_human, r.kind, r.dimension, r.generation_id || coalesce(r.other_id, '') AS item, "
-            "r.repeat, r.value, r.seconds FROM ratings r JOIN shown g ON r.generation_id = g.generation_id "
-            "WHERE r.evaluation_id = $id"
+            "SELECT r.rater, r.is_human, r.kind || chr(31) || r.dimension AS both, r.repeat, r.value, r.seconds, "
+            "r.generation_id || coalesce(r.other_id, '') AS item "
+            "FROM ratings r JOIN shown g ON r.generation_id = g.generation_id WHERE r.evaluation_id = $id"
         )
         if not rows.num_rows:
             return {}, []
         rater, names = _codes(rows["rater"])
         item, _ = _codes(rows["item"])
-        kind, kinds = _codes(pa.chunked_array([[f"{k}\x1f{d}" for k, d in zip(rows["kind"].to_pylist(),
-                                                rows["dimension"].to_pylist(), strict=True)]]))  # fmt: skip
+        kind, kinds = _codes(rows["both"])
         value, repeat = rows["value"].to_numpy(), rows["repeat"].fill_null(0).to_numpy()
         human = rows["is_human"].fill_null(False).to_numpy(zero_copy_only=False)
         people = np.array([human[rater == i].all() for i in range(len(names))])
@@ -367,7 +359,7 @@ def _joined(means: Sequence[Means]) -> dict[str, dict[str, Interval]]:
     people = {one.name: one for one in means if one.by == "people"}
     judge = {one.name: one for one in means if one.by == "judge"}
     found: dict[str, dict[str, Interval]] = {}
-    for name in people.keys() & judge.keys():
+    for name in (name for name in people if name in judge):
         by_people, by_judge = people[name], judge[name]
         found[name] = {
             model: human_and_judge(

@@ -47,7 +47,7 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
     """Return the page as text."""
     found = figures(store, evaluation, where)
     made = environment(FOLDER, LOOK)
-    made.filters |= {"f2": two_digits, "signed": signed, "share": share}
+    made.filters |= {"f2": two_digits, "signed": signed, "share": share, "percent": percent, "first_of": first_of}
     return made.get_template("evaluation.html").render(
         evaluation=evaluation,
         settings=_settings(evaluation),
@@ -59,6 +59,7 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
         measures=[one for one in found.means if one.by == "measure"],
         titles={name: one.title for name, one in DIMENSIONS.items()},
         clips=shown_clips(store, evaluation, where, prompts),
+        benchmarks=_benchmarks(evaluation),
         unreliable=UNRELIABLE,
         at=at,
         ends=ends,
@@ -71,11 +72,23 @@ def _groups(found: Figures) -> list[list[Means]]:
 
 
 def _settings(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    return _json(evaluation["settings"])
+
+
+def _benchmarks(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scores of published benchmarks that were read in: benchmark -> model -> scores."""
+    found: dict[str, dict[str, Any]] = {}
+    for model, scores in _json(evaluation.get("benchmark_scores")).items():
+        found.setdefault(str(scores["benchmark"]), {})[model] = scores
+    return found
+
+
+def _json(text: str | None) -> dict[str, Any]:
     try:
-        settings = json.loads(evaluation["settings"] or "{}")
+        value = json.loads(text or "{}")
     except ValueError:
         return {}
-    return settings if isinstance(settings, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 # --- places and texts ------------------------------------------------------------------------------------------------
@@ -121,4 +134,16 @@ def signed(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """Format a share: 12 %."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+    if value is None or math.isnan(value):
+        return "–"
+    return "below 1 %" if 0 < value < 0.01 else f"{100 * value:.0f} %"
+
+
+def percent(value: float | None) -> str:
+    """Format a benchmark's score of 0 to 1: 62.1 %."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def first_of(scores: Mapping[str, Mapping[str, Any]], part: str) -> list[str]:
+    """Return the names of dimensions or categories that any model has a score of, in order."""
+    return list(dict.fromkeys(name for one in scores.values() for name in one[part]))

@@ -1,6 +1,7 @@
 """The real model classes, in this process and through `transformers serve`, on small checkpoints."""
 
 import io
+import math
 import os
 import socket
 import subprocess
@@ -73,6 +74,37 @@ def test_frames_reach_the_model_in_order_of_time(folders, name):
     assert seen == again
     assert len({a.text for a in (seen, turned, other, fewer)}) == 4
     assert fewer.input_tokens < seen.input_tokens
+
+
+def test_the_likeliest_tokens_of_each_place_are_the_model_s(folders):
+    """Against the logits of one whole forward pass; the chosen token is the first of them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    (answer,) = open_chat(in_process(folders["text_model"], max_tokens=4)).ask([Question("a dog?", top_logprobs=5)])
+    tokenizer = AutoTokenizer.from_pretrained(folders["text_model"])
+    model = AutoModelForCausalLM.from_pretrained(folders["text_model"])
+    prompt = "<|im_start|>user\na dog?<|im_end|>\n<|im_start|>assistant\n"
+    with torch.inference_mode():
+        chances = model(tokenizer(prompt, return_tensors="pt").input_ids).logits[0, -1].log_softmax(-1)
+    best = chances.topk(5)
+    first = answer.tokens[0]
+    assert len(answer.tokens) == answer.output_tokens
+    assert first.text == tokenizer.decode([int(best.indices[0])])
+    assert first.likeliest[first.text] == pytest.approx(float(best.values[0]), abs=1e-4)
+    assert sum(map(math.exp, first.likeliest.values())) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen_vl", "llava_video"])
+def test_a_video_reaches_the_model_with_its_seconds(folders, name):
+    """Without torchvision. LLaVA's class is told no times but by words."""
+    chat = open_chat(in_process(folders[name], send="video", concurrency=4))
+    frames = frames_of(0, 5)
+    asked = [Question("what?", frames=f, fps=fps) for f, fps in ((frames, 2.0), (frames[::-1], 2.0), (frames, 0.5))]
+    seen, turned, slow = chat.ask(asked)
+    assert seen.text != turned.text
+    assert (seen.text == slow.text) is (name == "llava_video")
+    assert chat.ask(asked[:1]) == [seen]
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -1,9 +1,12 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from reelwright.annotate import annotate_clip, load
-from reelwright.annotate.picture.aesthetic_standin import measures
+from reelwright.annotate.picture.aesthetic_standin import _percentile, measures
 from tests.annotate.synth import encode, texture
 
 PICTURE = texture(256, 384)
@@ -80,3 +83,9 @@ def test_it_does_not_go_by_the_real_one_s_name():
     assert "NOT the LAION" in standin.columns["aesthetic_standin_score"].meaning
     assert standin.fingerprint != real.fingerprint
     assert standin.models == ()
+
+
+@given(greys=arrays(np.uint8, st.integers(1, 300)), percent=st.sampled_from([1, 37, 50, 99]))
+def test_a_percentile_of_counts_is_that_of_the_pixels_to_the_bit(greys, percent):
+    below = np.cumsum(np.bincount(greys, minlength=256))
+    assert _percentile(below, percent) == np.percentile(greys, percent)

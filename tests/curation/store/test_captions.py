@@ -57,6 +57,12 @@ def row(**changes: Any) -> dict[str, Any]:
         (Wanted("mine"), row(), ["first", "second"]),
         (Wanted("mine"), row(mine=[]), ["a model's"]),
         (Wanted(), {"source_md5": None}, []),
+        (Wanted(), row(review_caption="a person's"), ["a person's"]),
+        (Wanted("captions"), row(review_caption="a person's"), ["a person's"]),
+        (Wanted("captions", ("caption",)), row(review_caption="a person's"), ["a person's"]),
+        (Wanted("captions", ("summary",)), row(review_caption="a person's"), ["short"]),
+        (Wanted("mine"), row(review_caption="a person's"), ["first", "second"]),
+        (Wanted(), row(review_caption=" "), ["a model's"]),
     ],
 )
 def test_the_order(wanted: Wanted, of: dict[str, Any], texts: list[str]) -> None:
@@ -70,7 +76,7 @@ KIND = st.sampled_from([None, "", "caption", "source", "composed", "summary"])
 CLIPS = st.lists(
     st.fixed_dictionaries({
         "source_md5": st.sampled_from([None, "m", "n", "other"]),
-        "caption": TEXT, "span_caption": TEXT, "composed_caption": TEXT,
+        "caption": TEXT, "span_caption": TEXT, "composed_caption": TEXT, "review_caption": TEXT,
         "span_captions": st.none() | st.lists(TEXT, max_size=3),
         "captions": st.none() | st.lists(st.fixed_dictionaries({"text": TEXT, "kind": KIND}), max_size=3),
         "mine": st.none() | st.lists(TEXT, max_size=3),
@@ -90,7 +96,7 @@ def test_many_rows_have_the_captions_of_each_row(clips: list[Any], column: str, 
     lists = SourceLists(
         pa.array([*of_source], pa.large_string()), pa.array([*of_source.values()], pa.list_(pa.large_string()))
     )
-    schema = pa.schema([(name, TYPES.get(name, pa.string())) for name in (*ROW, "span_captions")])
+    schema = pa.schema([(name, TYPES.get(name, pa.string())) for name in (*ROW, "span_captions", "review_caption")])
     rows = pa.Table.from_pylist(clips, schema)
     found = caption_lists(pa.concat_tables([rows.slice(0, 1), rows.slice(1)]), wanted, lists)
     expect = [wanted.of(row, of_source) for row in clips]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from reelwright.evaluation.measures.registry import defaults, load, load_all
 from reelwright.model.sampling.video_file import write_video
 
 FPS = 8.0
+Maker = Callable[[np.ndarray], bytes]
 
 
 def scene(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
@@ -23,7 +25,7 @@ def scene(seed: int, height: int = 90, width: int = 160) -> np.ndarray:
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Callable[[np.ndarray], bytes]:
+def video(tmp_path: Path) -> Maker:
     """mp4 of frames [T, H, W, 3] in 0..255."""
 
     def make(frames: np.ndarray) -> bytes:
@@ -33,7 +35,7 @@ def video(tmp_path: Path) -> Callable[[np.ndarray], bytes]:
     return make
 
 
-def measured(name: str, mp4: bytes) -> dict:
+def measured(name: str, mp4: bytes) -> dict[str, Any]:
     ((columns, failures),) = annotate_clips([mp4], [load(name)])
     assert not failures, failures
     return columns
@@ -49,21 +51,21 @@ def pan(count: int = 24, step: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("amplitude", [4.0, 10.0])
-def test_flicker_is_the_amplitude_of_what_alternates(video, amplitude: float) -> None:
+def test_flicker_is_the_amplitude_of_what_alternates(video: Maker, amplitude: float) -> None:
     sign = np.array([1, -1] * 12)[:, None, None, None]
     found = measured("flicker", video(still() + amplitude * sign))
     assert found["flicker"] == pytest.approx(amplitude, rel=0.1)
     assert found["flicker_global"] == pytest.approx(amplitude, rel=0.1)
 
 
-def test_a_steady_fade_or_pan_does_not_flicker(video) -> None:
+def test_a_steady_fade_or_pan_does_not_flicker(video: Maker) -> None:
     fade = still() * np.linspace(1, 0.4, 24)[:, None, None, None]
     assert measured("flicker", video(fade))["flicker"] < 0.4
     assert measured("flicker", video(pan()))["flicker_global"] < 0.4
     assert measured("flicker", video(still()))["flicker"] < 0.1
 
 
-def test_colour_drift_is_the_distance_in_cielab(video) -> None:
+def test_colour_drift_is_the_distance_in_cielab(video: Maker) -> None:
     ends = np.array([[110.0, 120, 130], [150, 100, 90]], np.float32)
     lab = cv2.cvtColor((ends / 255)[None], cv2.COLOR_RGB2LAB)[0]
     frames = np.concatenate([np.full((12, 90, 160, 3), end) for end in ends])
@@ -77,7 +79,7 @@ def test_colour_drift_is_the_distance_in_cielab(video) -> None:
     assert measured("colour_drift", video(still()))["colour_drift"] < 0.3
 
 
-def test_a_cut_is_counted_and_loud_and_one_shot_has_none(video) -> None:
+def test_a_cut_is_counted_and_loud_and_one_shot_has_none(video: Maker) -> None:
     found = measured("cuts", video(np.concatenate([still(16), np.stack([255 - scene(9)] * 16)])))
     assert (found["cuts"], found["transitions"]) == (1, 1)
     assert found["cut_loudest"] > 0.5
@@ -85,21 +87,21 @@ def test_a_cut_is_counted_and_loud_and_one_shot_has_none(video) -> None:
     assert measured("cuts", video(pan()))["cut_loudest"] == 0
 
 
-def test_repetition_tells_standing_from_moving(video) -> None:
+def test_repetition_tells_standing_from_moving(video: Maker) -> None:
     moving, half = pan(24), np.concatenate([pan(12), np.stack([pan(12)[-1]] * 12)])
     assert measured("repetition", video(moving))["repeated_share"] == 0
     assert measured("repetition", video(half))["repeated_share"] == pytest.approx(12 / 23, abs=0.05)
     assert measured("repetition", video(still()))["repeated_share"] == 1
 
 
-def test_repetition_tells_a_loop(video) -> None:
+def test_repetition_tells_a_loop(video: Maker) -> None:
     loop = np.concatenate([pan(12), pan(12)])  # every frame of the second half is one of the first
     assert measured("repetition", video(loop))["loop_share"] == pytest.approx(0.5, abs=0.05)
     assert measured("repetition", video(pan(24)))["loop_share"] == 0
     assert measured("repetition", video(still()))["loop_share"] == 0, "a picture that stands has not returned"
 
 
-def test_annotators_of_clips_are_measures(video) -> None:
+def test_annotators_of_clips_are_measures(video: Maker) -> None:
     assert measured("motion", video(still()))["still_share"] == 1
     soft = cv2.GaussianBlur(scene(1), (0, 0), 6)
     noise = np.random.default_rng(0).uniform(-40, 40, (90, 160, 1))
@@ -118,7 +120,7 @@ def test_all_measures_fit_together_and_differ_in_fingerprint() -> None:
         load("caption_embedding")
 
 
-def test_a_single_frame_has_nothing_to_measure_over_time(video) -> None:
+def test_a_single_frame_has_nothing_to_measure_over_time(video: Maker) -> None:
     for name in ("flicker", "colour_drift", "repetition"):
         ((columns, failures),) = annotate_clips([video(still(1))], [load(name)])
         assert failures[0].unmeasurable

@@ -118,7 +118,7 @@ def test_two_more_raters_see_an_item_on_which_three_disagree(settings: Settings,
     item = sorted(study.items)[0]
     planned = [r for r in RATERS if any(t.item_id == item and not t.repeat for t in study.base[r])]
     spare = [r for r in RATERS if any(t.item_id == item for t in study.extra[r])]
-    answers = {}
+    answers: dict[tuple[str, str], Answer] = {}
     for rater, values in zip(planned, given_values, strict=True):
         assert not disagreed(study, answers)  # not before all have answered
         one = answer(study, rater, item, values)

@@ -7,7 +7,7 @@ from scipy.stats import bootstrap
 from reelwright.evaluation.statistics.bootstrap import (
     Interval,
     Resamples,
-    difference_interval,
+    compare,
     mean_interval,
     percentile_interval,
 )
@@ -38,14 +38,20 @@ def test_a_ragged_mean_and_a_paired_difference_are_scipy_s() -> None:
         data, difference, paired=True, vectorized=True, n_resamples=400, method="percentile",
         rng=np.random.default_rng(SEED),
     )  # fmt: skip
-    ours = difference_interval(sums, counts, (0, 1), Resamples(30, 400, SEED))
+    found = compare(sums, counts, Resamples(30, 400, SEED))
+    ours = found.differences[0, 1]
+    alone = mean_interval(sums[:, 1], counts[:, 1], Resamples(30, 400, SEED))
+    assert (found.means[1].low, found.means[1].high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+    draws = Resamples(30, 400, SEED).means(sums[:, 1], counts[:, 1])
+    assert found.variances[1] == pytest.approx(draws.var(), abs=1e-12)
     assert ours.value == pytest.approx(difference(*data, axis=0), abs=1e-12)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
     counts[3:9, 1] = 0
     kept = counts[:, 1] > 0
-    alone = difference_interval(sums, counts, (0, 1), Resamples(30, 400, SEED))
+    alone = compare(sums, counts, Resamples(30, 400, SEED)).differences[0, 1]
     assert alone.value == pytest.approx(difference(*(x[kept] for x in data), axis=0), abs=1e-12)
-    assert difference_interval(sums, counts, (1, 0), Resamples(30, 400, SEED)).value == pytest.approx(-alone.value)
+    turned = compare(sums[:, ::-1], counts[:, ::-1], Resamples(30, 400, SEED)).differences[0, 1]
+    assert (turned.value, turned.low) == pytest.approx((-alone.value, -alone.high), abs=1e-12)
 
 
 def test_raters_of_one_prompt_are_no_independent_votes() -> None:
@@ -66,7 +72,7 @@ def test_nothing_measured_is_no_number() -> None:
     none = mean_interval(np.zeros(3), np.zeros(3), Resamples(3, 10))
     assert np.isnan([none.value, none.low, none.high]).all()
     assert not none.is_clear_of_zero
-    assert np.isnan(difference_interval(np.ones((3, 2)), np.array([[1, 0]] * 3), (0, 1), Resamples(3, 10)).value)
+    assert np.isnan(compare(np.array([[1, 0]] * 3), np.array([[1, 0]] * 3), Resamples(3, 10)).differences[0, 1].value)
     draws = np.array([1.0, np.nan, 2.0, 3.0])
     assert percentile_interval(2.0, draws, 1.0) == Interval(2.0, 1.0, 3.0)
     assert Interval(1, 0.1, 2).is_clear_of_zero

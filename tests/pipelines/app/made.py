@@ -24,7 +24,7 @@ from tests.footage import frames, write
 CLIPS = 40
 MOTIONS = ("static", "pan_left", "zoom_in")
 HOSTILE = "<img src=x onerror=alert(1)> '; DROP TABLE clips; -- \"\x00\x1b[2J"
-TOKEN = "a-token-of-tests"  # noqa: S105
+TOKEN = "a-token-of-tests"
 FIELDS = [
     field("blur_score", pa.float32(), "sharpness", unit="level²", computed_by="blur"),
     field("motion_score", pa.float64(), "flow, with holes and NaN", computed_by="motion"),

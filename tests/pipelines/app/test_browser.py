@@ -1,4 +1,4 @@
-"""The page in a real Chromium: filter, play, drop, undo, tag, edit a caption, freeze, export; by keys, and on a phone."""
+"""The page in a real Chromium: filter, play, drop, undo, tag, edit a caption, freeze, export; also by keys alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from reelwright.curation.store import Store
 from tests.conftest import ROOT
 from tests.pipelines.app.made import CLIPS, HOSTILE, Served, clip_id, make_store, served
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.waits
 FRONTEND = ROOT / "pipelines" / "app" / "frontend"
 BUILT = ROOT / "pipelines" / "app" / "built"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-PATIENCE_MS = 8_000
+PATIENCE_MS = 60_000
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; install it with: apt-get install chromium")
 
 
@@ -124,22 +123,22 @@ def test_from_a_filter_to_an_export(page, app, path, reel, tmp_path):
     assert command[:2] == ["reel", "export"]
     out = tmp_path / "out"
     arguments = [str(out) if word == "OUT/" else word for word in command[1:]]
-    done = reel(*arguments, "--format", "folder", "--caption-column", "review_caption")
+    done = reel(*arguments, "--format", "videofolder")
     assert done.returncode == 0, done.stderr
     assert len(list(out.rglob("*.mp4"))) == 22
-    assert "A ball, told by a person." in "".join(p.read_text() for p in out.rglob("*.txt"))
+    assert "A ball, told by a person." in (out / "metadata.jsonl").read_text()
     assert not list(out.rglob(f"*{clip_id(21)}*"))
 
 
 @needs_chromium
 def test_what_a_filter_removes_is_as_near_as_what_it_keeps_and_the_address_holds_it(page, app, browser):
     page.locator("[data-facet=camera_motion] label:has-text('static') input").check()
-    shows(page, 13)
+    shows(page, 12)
     page.click("text=show what is removed")
-    shows(page, CLIPS - 13)
+    shows(page, CLIPS - 12)
     other = page.context.new_page()
     other.goto(page.url)
-    shows(other, CLIPS - 13)
+    shows(other, CLIPS - 12)
     other.close()
     page.click("text=clear all")
     shows(page, CLIPS)
@@ -192,8 +191,7 @@ def test_names_of_columns_are_completed_with_their_meaning_and_a_mistake_is_a_se
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, scheme, width):
     axe = FRONTEND / "node_modules" / "axe-core" / "axe.min.js"
     context = browser.new_context(viewport={"width": width, "height": 840}, color_scheme=scheme, bypass_csp=True)

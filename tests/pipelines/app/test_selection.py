@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,9 @@ def ids_of(selection: Selection, mask: np.ndarray) -> list[str]:
 
 
 bounds = st.one_of(st.none(), st.integers(0, 40).map(float), st.floats(0, 140, width=32).map(float))
-ranges = st.dictionaries(st.sampled_from(["blur_score", "motion_score", "duration_s", "width"]), st.tuples(bounds, bounds))
+ranges = st.dictionaries(
+    st.sampled_from(["blur_score", "motion_score", "duration_s", "width"]), st.tuples(bounds, bounds)
+)
 words = st.lists(st.sampled_from([*MOTIONS, None, "it's"]), min_size=1, max_size=3, unique=True)
 truths = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=2, unique=True)
 values = st.fixed_dictionaries({}, optional={"camera_motion": words, "is_still": truths})
@@ -97,6 +98,16 @@ def test_a_random_order_stays_the_same_for_its_seed_and_pages_of_it_do_not_overl
     assert [r["clip_id"] for r in other] != ids
 
 
+def test_clips_about_which_a_bound_decides_narrowly_come_first(selection):
+    view = View(ranges={"duration_s": (3.0, None)}, sort="near_bound")
+    lengths = [row["duration_s"] for row in page(selection, Page(view=view))["rows"]]
+    assert lengths == sorted(lengths)
+    removed = page(selection, Page(view=view.model_copy(update={"show": "removed"})))["rows"]
+    assert [row["duration_s"] for row in removed] == sorted((r["duration_s"] for r in removed), reverse=True)
+    with pytest.raises(ReelError, match="no filter has a bound"):
+        page(selection, Page(view=View(sort="near_bound")))
+
+
 def test_a_histogram_follows_the_other_filters_and_not_its_own(store, selection):
     view = View(ranges={"blur_score": (50.0, None)}, values={"camera_motion": ["static"]})
     found = page(selection, Page(view=view, facets=["blur_score", "camera_motion", "duration_s"]))["facets"]
@@ -135,6 +146,37 @@ def test_a_column_that_changes_in_the_store_is_read_again_and_another_is_not(tmp
     columns.refresh()
     assert columns.count == 5
     assert len(columns.get("duration_s").values) == 5  # type: ignore[union-attr]
+
+
+def test_a_page_is_of_one_version_while_rows_come_and_go(tmp_path):
+    """Whatever the moment, each row's value is the one that passed the filter."""
+    from threading import Thread
+
+    store = make_store(tmp_path / "store", clips=12)
+    columns = Columns(store)
+    reviews = Reviews(store, columns)
+    selection = Selection(store, columns, reviews)
+
+    def come_and_go() -> None:
+        writer = Store.open(store.uri)
+        for i in range(6):
+            writer.append("clips", [{"clip_id": f"new{i}", "source_md5": "s", "duration_s": 9.0, "width": 1}])
+            writer.delete("clips", f"clip_id = '{clip_id(i)}'")
+
+    changes = Thread(target=come_and_go)
+    changes.start()
+    is_last = False
+    while not is_last:
+        is_last = not changes.is_alive()
+        view = View(ranges={"duration_s": (2.0, None)}, sort="duration_s", descending=True)
+        found = page(selection, Page(view=view, limit=50, facets=["duration_s"]))
+        lengths = [row["duration_s"] for row in found["rows"]]
+        assert lengths == sorted(lengths, reverse=True)
+        assert all(length >= 2 for length in lengths)
+        assert sum(found["facets"]["duration_s"]["counts"]) == found["total"]
+    changes.join()
+    assert {row["clip_id"] for row in found["rows"]} == {*(f"new{i}" for i in range(6)), *map(clip_id, (8, 9, 10, 11))}
+    reviews.close()
 
 
 @pytest.mark.parametrize("view", [

@@ -111,7 +111,8 @@ def test_a_path_leads_nowhere_else(app, where):
 @pytest.mark.parametrize("query", [
     "select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "copy clips to '/tmp/stolen.csv'",
     "attach '/tmp/x.db'", "install httpfs", "set memory_limit='100GB'", "drop table clips", "delete from clips",
-    "select getenv('HOME')", "select * from duckdb_settings()", "select 1; select 2", "", ";", "select repeat('x', 1e9)",
+    "select getenv('HOME')", "select * from duckdb_settings()", "select 1; select 2", "", ";",
+    "select repeat('x', 1e9)",
     "select * from glob('/*')", "pragma database_list", "call pragma_version()", "explain analyze select 1", "\x00",
 ])  # fmt: skip
 def test_sql_reads_the_store_and_nothing_else(app, query):
@@ -124,10 +125,13 @@ def test_sql_reads_the_store_and_nothing_else(app, query):
     assert status == 400, body
 
 
+@pytest.mark.exhaustive  # 20 s; tests of the store stop queries sooner
 def test_a_query_that_never_ends_is_stopped_and_the_grid_answers_meanwhile(app):
     from concurrent.futures import ThreadPoolExecutor
 
-    endless = "select count(*) from clips a, clips b, clips c, clips d, clips e, clips f, clips g where a.fps + g.fps > 1"
+    endless = (
+        "select count(*) from clips a, clips b, clips c, clips d, clips e, clips f, clips g where a.fps + g.fps > 1"
+    )
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(app.ask, "/api/sql", {"query": endless})
         assert app.call("page", limit=5)["shown"] == CLIPS
@@ -161,19 +165,26 @@ def test_a_value_of_ten_megabytes_is_cut_and_a_request_of_three_is_refused(app, 
     assert app.ask("/api/page", {"view": {"where": HUGE}})[0] == 413
 
 
-names = st.sampled_from(["blur_score", "camera_motion", "review_tags", "review_caption", "clip_id", "span_captions", "'", ""])
+names = st.sampled_from(
+    ["blur_score", "camera_motion", "review_tags", "review_caption", "clip_id", "span_captions", "'", ""]
+)
 leaves = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=20), names,
                    st.just(clip_id(2)))  # fmt: skip
 anything = st.recursive(
-    leaves, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)), max_leaves=8
+    leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
+    max_leaves=8,
 )
-fields = st.sampled_from(["view", "facets", "columns", "offset", "limit", "clip_id", "clip_ids", "query", "action", "text",
-                          "reviewer", "name", "weights", "a", "b"])  # fmt: skip
+fields = st.sampled_from(["view", "facets", "columns", "offset", "limit", "clip_id", "clip_ids", "query", "action",
+                          "text", "reviewer", "name", "weights", "a", "b"])  # fmt: skip
 views = st.dictionaries(
-    st.sampled_from(["ranges", "values", "where", "search", "fold", "sort", "show", "descending", "seed"]), anything, max_size=4
+    st.sampled_from(["ranges", "values", "where", "search", "fold", "sort", "show", "descending", "seed"]), anything,
+    max_size=4,
 )  # fmt: skip
 bodies = st.one_of(
-    anything, st.dictionaries(fields, anything, max_size=5), st.fixed_dictionaries({"view": views}),
+    anything,
+    st.dictionaries(fields, anything, max_size=5),
+    st.fixed_dictionaries({"view": views}),
     st.fixed_dictionaries({"facets": st.lists(names, max_size=3), "columns": st.lists(names, max_size=3)}),
 )
 

@@ -20,7 +20,7 @@ HOSTILE = "<b>sea</b>\x1b[2J\u202e waves"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two clips of each kind, one of them outside the snapshot; generations like the sea and a city, and a failed one."""
+    """Two clips of each kind, one outside the snapshot; generations like the sea and a city, and a failed one."""
     store = build(tmp_path_factory.mktemp("trace") / "store", each=2, starved=2)
     odd = "select clip_id, 2 as w from clips_full where uri not like '%1.mp4'"
     store.snapshots.create("half", odd, weights="w")

@@ -39,7 +39,7 @@ def make_evaluation(
     for m, model in enumerate(models):
         for p, (prompt_id, prompt, category) in enumerate(prompts):
             is_ok = (model, prompt_id) not in failed
-            row = {
+            row: dict[str, Any] = {
                 "generation_id": f"{m}{p}aa", "evaluation_id": "e1f0", "model": model, "prompt_id": prompt_id,
                 "prompt": prompt, "category": category, "prompt_kind": "short", "task": "t2v", "sample": 0, "seed": 7,
                 "state": "ok" if is_ok else "failed", "error": None if is_ok else "out of memory", "at": AT,

@@ -19,8 +19,7 @@ from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.judging.recipe import JudgeRecipe
 from reelwright.evaluation.suites.files import load_suite
 from reelwright.model.sampling.video_file import write_image
-from reelwright.pipelines.cli.evaluate_settings import models_of
-from reelwright.pipelines.cli.evaluate_steps import Sampled
+from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
@@ -29,6 +28,7 @@ from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from tests.conftest import Reel
 from tests.pipelines.generate.test_generate import MODEL, SAMPLES, network
 from tests.training.rewards.judge_server import JudgeServer
 
@@ -139,6 +139,7 @@ def test_failures_are_rows_and_stay_in_the_denominator(
     assert {(r["state"], r["error"].split(",")[0]) for r in rows_of(store)} == {
         ("failed", "the network's frames hold numbers that are not finite (NaN or infinity)"),
     }  # fmt: skip
+    assert json.loads(rows_of(store)[0]["lineage"])["checkpoint"].endswith("broken/checkpoints/step-00000010")
     assert "not finite" in done.why["broken"]
     done = evaluate(store, suite, found, QUIET)
     assert (done.failed_before, done.failed) == (3, 0)
@@ -163,6 +164,9 @@ def test_a_model_is_added_and_others_are_refused(
         evaluate(store, load_suite("tiny"), models(suite_file, a=runs["a"]), limited)
     with pytest.raises(EvaluationError, match="seed 0, and here 5"):
         evaluate(store, suite, models(suite_file, a=runs["a"]), Options(name="n", quiet=True, seed=5))
+    fewer = Sampled(ShapeOptions(), SamplingOptions(steps=1), WeightOptions(), MachineOptions(device="cpu"), None)
+    with pytest.raises(EvaluationError, match="steps 2, and now 1"):
+        evaluate(store, suite, models_of([f"a={runs['a']}"], suite, fewer), limited)
     with pytest.raises(UserError, match="both be called"):
         evaluate(store, suite, models(suite_file, a=runs["a"]) + models(suite_file, a=runs["b"]), limited)
 
@@ -245,3 +249,21 @@ def test_videos_go_to_a_benchmark_and_its_results_come_back(
     assert (kept["a"]["dimensions"], kept["a"]["total"]) == ({"Thermotics": 0.4}, None)
     with pytest.raises(UserError, match="has no model z"):
         keep_scores(store, done.evaluation_id, {"z": scores["a"]})
+
+
+def test_the_command_makes_measures_and_counts(
+    call: Reel, tmp_path: Path, runs: dict[str, Path], suite_file: Path
+) -> None:
+    where = ("--store", tmp_path / "store", "--quiet")
+    Store.open(tmp_path / "store", create=True)
+    sampled = ("--prompts", suite_file, "--name", "c", "--limit", "1", "--measure", "flicker", "--device", "cpu")
+    done = call("evaluate", f"a={runs['a']}", *sampled, *where)
+    assert done.returncode == 0, done.stderr
+    assert "3 videos = 0 there before + 0 failed before + 1 made + 0 failed + 2 left" in done.stdout
+    assert "flicker: 1 made, 0 there before, 0 without a value" in done.stdout
+    refused = call("evaluate", "--name", "d", *where)
+    assert (refused.returncode, "--name d names no evaluation; there are: c" in refused.stderr) == (1, True)
+    (tmp_path / "x_eval_results.json").write_text(json.dumps({"Diversity": [0.5, []]}))
+    partial = call("evaluate", "--import-vbench", tmp_path / "x_eval_results.json", *where)
+    assert partial.returncode == 1
+    assert "no total without Composition" in partial.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from reelwright.curation.store import Store
 from reelwright.evaluation.memorisation import nearest_clips
-from reelwright.pipelines.evaluate.measures import Measured
+from reelwright.pipelines.evaluate.counts import Measured
 from reelwright.pipelines.evaluate.nearest import embedding_of, fill_nearest
 from tests.curation.store.conftest import add_source
 

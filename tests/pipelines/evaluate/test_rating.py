@@ -21,10 +21,10 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.errors import UserError
 from reelwright.evaluation.rating.answers import read_answer
 from reelwright.evaluation.rating.study import Settings, Study
+from reelwright.pipelines.browse.balance.evaluated import find_evaluation
 from reelwright.pipelines.evaluate.rating.pages import write_static
 from reelwright.pipelines.evaluate.rating.server import RatingServer, token_of
 from reelwright.pipelines.evaluate.rating.studies import Answers, find_study, make_study, take_in
-from reelwright.pipelines.evaluate.stored import find_evaluation
 from tests.conftest import ROOT
 from tests.pipelines.evaluate.made import make_evaluation
 
@@ -87,7 +87,7 @@ def test_a_study_has_every_video_that_was_made_and_pairs_of_one_prompt(store: St
     assert len({item.prompt for item in some.items.values()}) == 2
     assert find_study(store, "", find_evaluation(store, "first")) == some  # the newest
     for wrong in ("nothing", ""):
-        with pytest.raises(StoreError, match="there are first"):
+        with pytest.raises(StoreError, match="known evaluation"):
             find_evaluation(store, wrong)
     with pytest.raises(StoreError, match="no study 'ffff'"):
         find_study(store, "ffff")
@@ -274,7 +274,7 @@ def test_other_machines_need_the_link_of_a_rater(store: Store) -> None:
             assert ask(server, "GET", path)[0] == 401, path
         status, headers, _ = ask(server, "GET", f"/?token={token}")
         assert (status, headers["Location"]) == (303, "/")
-        assert "HttpOnly; SameSite=Strict" in headers["Set-Cookie"]
+        assert "HttpOnly; SameSite=Lax" in headers["Set-Cookie"]
         cookie = headers["Set-Cookie"].partition(";")[0]
         page = ask(server, "GET", "/", Cookie=cookie, Host="rating.example")[2].decode()
         assert '"rater": "anna"' in page

@@ -1,17 +1,21 @@
 """A captioner tuned on a store's captions: from the command to the columns that it writes."""
 
 import json
-import shutil
 import subprocess
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from reelwright.annotate.backends.clip_encoder import ClipModel
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.runtime.progress import Progress
+from reelwright.pipelines.tune.gate import compare_captioners
+from reelwright.pipelines.tune.run import caption_parameters
 from tests.annotate.chat import checkpoints
+from tests.annotate.checkpoints_clip import clip_folder  # noqa: F401 - a fixture
 from tests.conftest import REEL
 from tests.footage import write
 from tests.pipelines.helpers import curate, recipe_of
@@ -32,31 +36,25 @@ def store(tmp_path_factory, ray_local):
         noise = np.random.default_rng(number).integers(-25, 26, (24, 64, 64, 3))
         pictures = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
         write(folder / f"{number}.mp4", list(pictures))
-        rows.append({"uri": f"{number}.mp4", "caption": f"a {name} dog"})
+        rows.append({"uri": f"{number}.mp4", "caption": f"a {name} dog."})
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     curate(folder / "store", [folder / "manifest.jsonl"], recipe_of(annotators=[]))
     return folder / "store"
 
 
-def captioned(store: Store, model, prompt) -> tuple[int, dict[str, str], set[str]]:
-    """Clips that were captioned, their captions, and the fingerprints beside them."""
-    chat = {"model": str(model), "backend": "transformers", "send": "video", "max_tokens": 8, "concurrency": 4}
-    sampling = {"fps": 2.0, "min_frames": 2, "max_frames": 2, "short_side": 56}
-    parameters = {"caption": {"chat": chat, "sampling": sampling, "prompt": str(prompt)}}
-    recipe = recipe_of(annotators=["caption"], parameters=parameters)
+def captioned(store: Store, parameters) -> int:
+    """Caption what is stale; the number of clips that were."""
+    recipe = recipe_of(annotators=["caption"], parameters={"caption": parameters})
     annotators = load_annotators(recipe)
     with store.committing():
         prepare_columns(store, annotators)
         with Progress("annotate", quiet=True) as progress:
             report = annotate_and_record(store, recipe, annotators, progress)
-    rows = store.read("clips", ["clip_id", "caption", "caption_fingerprint"]).to_pylist()
-    return (
-        report.done["caption"], {row["clip_id"]: row["caption"] for row in rows},
-        {row["caption_fingerprint"] for row in rows},
-    )  # fmt: skip
+    assert not report.failed, store.read("failures", ["stage", "error", "detail"]).to_pylist()[:1]
+    return report.done["caption"]
 
 
-def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path):
+def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path, clip_folder):  # noqa: F811
     prompt = tmp_path / "short.txt"
     prompt.write_text("version: 1\n\nWhich colour?\n")
     base = checkpoints.qwen_vl(tmp_path / "base")
@@ -65,17 +63,24 @@ def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "reel annotate --store STORE --only caption" in done.stdout
-    shutil.copytree(store, tmp_path / "store")
-    opened = Store.open(tmp_path / "store")
-    made, before, old = captioned(opened, base, prompt)
-    again, *_ = captioned(opened, base, prompt)
-    assert (made, again) == (6, 0)
-    made, after, new = captioned(opened, tmp_path / "tuned" / "first" / "model", prompt)
-    again, *_ = captioned(opened, tmp_path / "tuned" / "first" / "model", prompt)
-    assert (made, again) == (6, 0)
-    assert len(old) == len(new) == 1
-    assert old.isdisjoint(new)
-    assert before != after
+    opened = Store.open(store)
+    tuned = caption_parameters(tmp_path / "tuned" / "first", "cpu")
+    assert (captioned(opened, tuned), captioned(opened, tuned)) == (6, 0)
+    ids = opened.read("clips", ["clip_id"]).column(0).to_pylist()
+    by_base = load_annotators(recipe_of(annotators=["caption"], parameters={
+        "caption": tuned | {"chat": tuned["chat"] | {"model": str(base)}},
+    }))["caption"].fingerprint  # fmt: skip
+    old = {"clip_id": ids[:4], "caption": ["old"] * 4, "caption_fingerprint": [by_base] * 4}
+    opened.merge("clips", pa.table(old), on="clip_id")
+    assert (captioned(opened, tuned), captioned(opened, tuned)) == (4, 0)
+    rows = opened.read("clips", ["caption", "caption_fingerprint"]).to_pylist()
+    assert "old" not in {row["caption"] for row in rows}
+    assert by_base not in {row["caption_fingerprint"] for row in rows}
+    lines: list[str] = []
+    found = compare_captioners(opened, tuned, ClipModel(model=str(clip_folder), device="cpu"), 4, lines.append)
+    assert (found.clips, found.is_flagged) == (4, False)  # the same captions as the store's
+    assert found.after == pytest.approx(found.before)
+    assert lines[-1] == "gate          passed"
 
 
 def _recipe(folder, base, prompt):
@@ -83,6 +88,7 @@ def _recipe(folder, base, prompt):
     lines = [f"base: {{model: {base}, dtype: float32}}", f"prompt: {prompt}", f"sampling: {SAMPLING}",
              "data:", f"  sql: \"{SQL}\"", "  workers: 1", "  holdout: 0.3", "  max_tokens: 400",
              "compute: {precision: fp32, per_forward: 4, checkpointing: false, device: cpu}",
-             "optim: {lr: 5.0e-3}", "samples_per_step: 4", "steps: 4", "max_new_tokens: 8"]  # fmt: skip
+             "optim: {lr: 5.0e-3, schedule: constant}", "lora: {dropout: 0.0}", "samples_per_step: 4", "steps: 25",
+             "max_new_tokens: 12"]  # fmt: skip
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from reelwright.recipe_files import RecipeError
 from reelwright.training.errors import TrainError
 from reelwright.training.tuning.conversations import LONGEST_LINE, read_conversations, read_events
+from reelwright.training.tuning.recipe import load_tune_recipe
 from reelwright.training.tuning.samples import LeftOut, Sample
+from tests.conftest import ROOT
 
 TURNS = [{"from": "human", "value": "<video>\nWhat happens?"}, {"from": "gpt", "value": "a dog runs"}]
 QWEN = {"video": "a.mp4", "conversations": TURNS}
@@ -98,3 +101,11 @@ def test_a_file_that_is_none_says_so(tmp_path):
     (tmp_path / "a.json").write_text('{"video": 1}')
     with pytest.raises(TrainError, match="a list of conversations was expected"):
         list(read_conversations(tmp_path / "a.json", tmp_path))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "tune").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_ours_is_one(path):
+    found = load_tune_recipe(path.stem, path)
+    assert found.model_dump(exclude_unset=True)
+    with pytest.raises(RecipeError, match="'lora.rang' is not a setting"):
+        load_tune_recipe(path.stem, path, {"lora.rang": 3})

@@ -28,7 +28,7 @@ export interface Page {
 }
 export interface Caption { text: string; kind: string; author: string }
 export interface Near { clip_id: string; score: number; caption: string }
-export interface Part { start_s: number; end_s: number; shot_index: number; clip_id?: string; transition?: string; detector?: string }
+export interface Part { start_s: number; end_s: number; shot_index: number; clip_id?: string; transition?: string; detector?: string; crop_x?: number; crop_y?: number; crop_w?: number; crop_h?: number }
 export interface Clip {
   clip_id: string; row: Record<string, unknown>; source: Record<string, unknown>;
   timeline: { shots: Part[]; clips: Part[] }; failures: Record<string, unknown>[]; captions: Caption[];

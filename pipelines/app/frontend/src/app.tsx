@@ -61,8 +61,7 @@ function App() {
     return [...sorted, ...Object.keys(view.ranges)].filter((n, i, all) => all.indexOf(n) === i && !n.startsWith("review_") && n !== "duration_s").slice(0, 3);
   }, [view, known]);
 
-  useEffect(() => { // the view's first rows and histograms
-    if (!start) return;
+  useEffect(() => { // the view's first rows, asked for before the columns are known; and its histograms
     const request = new AbortController();
     const wait = setTimeout(() => {
       call<Page>("page", { view, columns, facets, limit: 60 }, request.signal).then((found) => {
@@ -75,7 +74,7 @@ function App() {
         if (e.name === "AbortError") return;
         if (view.where) setWrongSql(e.message); else setFault(e.message);
       });
-    }, WAIT_MS);
+    }, start ? WAIT_MS : 0);
     return () => { clearTimeout(wait); request.abort(); };
   }, [view, start, facets.join(), columns.join(), version]);
 
@@ -141,41 +140,43 @@ function App() {
   }, [asked]);
   const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); document.querySelector<HTMLElement>(".grid")?.focus(); };
 
+  const keys = useRef((_: KeyboardEvent) => {});
+  keys.current = (event) => { // set while drawing: a key right after another sees what that one did
+    if (event.key === "Escape") {
+      if (asked) setAsked("");
+      else if (isTyping(event)) (event.target as HTMLElement).blur();
+      else if (place.clip || place.panel) close();
+      else setSelected(new Set());
+      return;
+    }
+    if (isTyping(event) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && key === "z") void back(event.shiftKey ? "redo" : "undo");
+    else if (event.ctrlKey || event.metaKey) return;
+    else if (key === "u") void back(event.shiftKey ? "redo" : "undo");
+    else if (key === "?") setAsked("keys");
+    else if (key === "/") document.querySelector<HTMLElement>("#search")?.focus();
+    else if (place.panel) return;
+    else if (key === "k") void decide("keep");
+    else if (key === "d") void decide("drop");
+    else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
+    else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
+    else if (key === "q") void startQueue();
+    else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
+    else if (place.clip && event.key === "ArrowRight") go(1);
+    else if (place.clip && event.key === "ArrowLeft") go(-1);
+    else return;
+    event.preventDefault();
+  };
   useEffect(() => {
-    const keys = (event: KeyboardEvent) => {
-      if (event.key === "Escape") {
-        if (asked) setAsked("");
-        else if (isTyping(event)) (event.target as HTMLElement).blur();
-        else if (place.clip || place.panel) close();
-        else setSelected(new Set());
-        return;
-      }
-      if (isTyping(event) || event.altKey) return;
-      const key = event.key.toLowerCase();
-      if ((event.ctrlKey || event.metaKey) && key === "z") void back(event.shiftKey ? "redo" : "undo");
-      else if (event.ctrlKey || event.metaKey) return;
-      else if (key === "u") void back(event.shiftKey ? "redo" : "undo");
-      else if (key === "?") setAsked("keys");
-      else if (key === "/") document.querySelector<HTMLElement>("#search")?.focus();
-      else if (place.panel) return;
-      else if (key === "k") void decide("keep");
-      else if (key === "d") void decide("drop");
-      else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
-      else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
-      else if (key === "q") void startQueue();
-      else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
-      else if (place.clip && event.key === "ArrowRight") go(1);
-      else if (place.clip && event.key === "ArrowLeft") go(-1);
-      else return;
-      event.preventDefault();
-    };
-    addEventListener("keydown", keys);
-    return () => removeEventListener("keydown", keys);
-  });
+    const pressed = (event: KeyboardEvent) => keys.current(event);
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
 
   if (!start) return <div class="loading">{fault ? <p class="alarm" role="alert">{fault}</p> : <p>opening the store …</p>}</div>;
   const chips = filters(view);
-  const clear = () => setView({ ...EMPTY, sort: view.sort, descending: view.descending });
+  const clear = () => setView({ ...EMPTY, sort: view.sort === "near_bound" ? "" : view.sort, descending: view.descending });
   const inClip = !!place.clip;
   return (
     <div class={`app ${side ? "side" : ""}`}>
@@ -270,9 +271,10 @@ function SortBox({ columns, view, change }: { columns: ColumnFacts[]; view: View
       <select aria-label="sort by" value={view.sort} onChange={(e) => change({ ...view, sort: e.currentTarget.value, seed: e.currentTarget.value === "random" ? Math.floor(Math.random() * 2 ** 31) : 0 })}>
         <option value="">{view.search ? "nearest first" : "in the store's order"}</option>
         <option value="random">at random</option>
+        <option value="near_bound" disabled={!Object.keys(view.ranges).length}>nearest to a bound</option>
         {columns.filter((c) => !["tags", "other"].includes(c.kind) && !c.name.endsWith("_fingerprint")).map((c) => <option key={c.name} value={c.name}>{c.name}</option>)}
       </select>
-      <button class="quiet" disabled={!view.sort || view.sort === "random"} aria-label={view.descending ? "largest first" : "smallest first"} title={view.descending ? "largest first" : "smallest first"} onClick={() => change({ ...view, descending: !view.descending })}>{view.descending ? "↓" : "↑"}</button>
+      <button class="quiet" disabled={["", "random", "near_bound"].includes(view.sort)} aria-label={view.descending ? "largest first" : "smallest first"} title={view.descending ? "largest first" : "smallest first"} onClick={() => change({ ...view, descending: !view.descending })}>{view.descending ? "↓" : "↑"}</button>
     </span>
   );
 }

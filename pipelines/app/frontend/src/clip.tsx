@@ -164,12 +164,14 @@ function Timeline({ clip, open }: { clip: Clip; open: (id: string) => void }) {
   const about = (part: Part) => `${time(part.start_s ?? 0)} – ${time(part.end_s ?? 0)}`;
   return (
     <div class="timeline">
-      <div class="row shots" aria-hidden="true">{shots.map((s, i) => <span key={i} class={s.transition ?? ""} style={{ left: left(s), width: width(s) }} title={`shot ${s.shot_index}: ${about(s)}; begins with ${s.transition ?? "?"}${s.detector ? `, by ${s.detector}` : ""}`} />)}</div>
+      <div class="row shots" aria-hidden="true">{shots.map((s, i) => <span key={i} class={s.transition ?? ""} style={{ left: left(s), width: width(s) }} title={`shot ${s.shot_index}: ${about(s)}; begins with ${s.transition ?? "?"}${s.detector ? `, by ${s.detector}` : ""}${s.crop_w ? `; picture ${s.crop_w}×${s.crop_h} at ${s.crop_x}, ${s.crop_y}` : ""}`} />)}</div>
       <div class="row clips">{clips.map((c) => <button key={c.clip_id} class={c.clip_id === clip.clip_id ? "here" : ""} style={{ left: left(c), width: width(c) }} onClick={() => c.clip_id && open(c.clip_id)} aria-label={`clip of ${about(c)}`} title={about(c)} />)}</div>
-      <p class="note">0 s<span>{count(shots.length)} shots, {count(clips.length)} clips; where nothing is below, nothing was kept</span>{time(end)}</p>
+      <p class="note">0 s<span>{many(shots.length, "shot")}, {many(clips.length, "clip")}; where nothing is below, nothing was kept</span>{time(end)}</p>
     </div>
   );
 }
+
+const many = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 
 export function isTyping(event: KeyboardEvent): boolean {
   const element = event.target as HTMLElement;

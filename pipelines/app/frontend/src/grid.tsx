@@ -67,7 +67,7 @@ export function Grid({ page, columns, focus, setFocus, selected, toggle, open, s
 
   const across = Math.max(1, Math.floor((extent.width - GAP) / (size + GAP)));
   const width = Math.floor((extent.width - GAP * (across + 1)) / across);
-  const height = Math.round((width * 9) / 16) + LABEL + (columns.length ? 18 : 0) + GAP;
+  const height = Math.round((width * 9) / 16) + LABEL + GAP;
   const shown = page?.shown ?? 0;
   const lines = Math.ceil(shown / across);
   const whole = lines * height + GAP;

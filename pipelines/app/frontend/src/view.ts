@@ -35,7 +35,8 @@ export function write(place: Place): string {
 export function withRange(view: View, name: string, range: [number | null, number | null] | null): View {
   const { [name]: _old, ...others } = view.ranges;
   const none = range === null || (range[0] === null && range[1] === null);
-  return shownAgain({ ...view, ranges: none ? others : { ...others, [name]: range } });
+  const ranges = none ? others : { ...others, [name]: range };
+  return shownAgain({ ...view, ranges, sort: view.sort === "near_bound" && !Object.keys(ranges).length ? "" : view.sort });
 }
 
 export function withValues(view: View, name: string, values: Value[]): View {

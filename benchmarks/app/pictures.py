@@ -1,0 +1,45 @@
+"""The pictures of docs/app.md: `python -m benchmarks.app.pictures STORE`, with the store of `make demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.pipelines.app.made import served
+from tests.pipelines.app.test_browser import CHROMIUM
+
+PICTURES: list[tuple[str, int, int, Any]] = [
+    ("app-grid", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"), ("app-phone", 390, 844, "light"),
+]  # fmt: skip
+"""Name, width and height in px, colour scheme."""
+OUT = Path(__file__).parents[2] / "docs" / "images"
+
+
+def main(store: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    OUT.mkdir(exist_ok=True)
+    with served(store) as app, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for name, width, height, scheme in PICTURES:
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page = context.new_page()
+            page.goto(app.url)
+            page.wait_for_selector(".card img")
+            if name == "app-grid":
+                page.fill("[aria-label='least motion_score, exactly']", "0.01")
+                page.keyboard.press("Enter")
+                page.wait_for_selector(".chip")
+            if name == "app-clip":
+                page.locator(".card[data-clip]").nth(1).click()
+                page.wait_for_selector(".about")
+            page.wait_for_timeout(2000)
+            page.screenshot(path=str(OUT / f"{name}.jpg"), type="jpeg", quality=82)
+            print(f"docs/images/{name}.jpg")
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

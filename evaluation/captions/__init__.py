@@ -1,0 +1,1 @@
+"""Measures of captions: events found and invented, words, camera terms, CIDEr."""

@@ -1,0 +1,43 @@
+"""Sharded over ranks, a step is the step of one process."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from reelwright.training import checkpoints as saved
+from reelwright.training.distributed import world
+from reelwright.training.distributed.world import World
+from reelwright.training.recipe import ParallelConfig
+from reelwright.training.tuning.recipe import load_tune_recipe
+from reelwright.training.tuning.run import TuneJob, read_result, run_tuning
+from tests.annotate.chat import checkpoints
+from tests.training.ranks import ranks
+from tests.training.tuning.miniature import SETTINGS, conversations
+
+
+def job(base: str, data: str, folder: str) -> TuneJob:
+    more = {"base.model": base, "data.jsonl": [data], "steps": 2, "samples_per_step": 3, "compute.per_forward": 1,
+            "measured": 2, "max_new_tokens": 4, "data.max_tokens": 400}  # fmt: skip
+    return TuneJob("captioner", load_tune_recipe("captioner", None, SETTINGS | more), Path(folder))
+
+
+def tune_sharded(base: str, data: str, folder: str) -> list[int]:
+    """Three samples per step on two ranks: one of them lacks a sample in its second pass."""
+    here = world.start(ParallelConfig(), device="cpu")
+    outcome = run_tuning(job(base, data, folder), here, lambda _: None)
+    return [outcome.step, here.size]
+
+
+@pytest.mark.waits
+def test_two_ranks_take_the_step_of_one_process(tmp_path):
+    base, data = checkpoints.qwen_vl(tmp_path / "base"), conversations(tmp_path / "data", 8)
+    names = [str(base), str(data)]
+    run_tuning(job(*names, str(tmp_path / "one")), World.alone("cpu"), lambda _: None)
+    assert ranks(2, tune_sharded, *names, str(tmp_path / "two")) == [[2, 2], [2, 2]]
+    one, two = (saved.read_tensors(saved.find_checkpoint(tmp_path / name), "model.") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
+    first, second = (read_result(tmp_path / name)["measured"] for name in ("one", "two"))
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
