@@ -40,8 +40,7 @@ def _somebody_s_package(site: Path) -> Path:
     from tests.pipelines.sample_annotators import SAMPLES
 
     lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in SAMPLES]
-    rewards = ["[reelwright.rewards]", "deadly = tests.pipelines.sample_rewards:Deadly"]
-    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines, *rewards]) + "\n")
+    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
     return site
 
 
