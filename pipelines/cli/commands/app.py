@@ -23,7 +23,9 @@ def serve_app(
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        raise UserError("reel app needs two more packages: pip install 'reelwright[app]'") from None
+        from reelwright.curation.extras import install_command
+
+        raise UserError(f"reel app needs two more packages: {install_command('app')}") from None
     from reelwright.pipelines.app.routes import make_app
     from reelwright.pipelines.serving.run import serve
 
