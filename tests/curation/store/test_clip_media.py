@@ -93,7 +93,7 @@ def test_reading_metadata_reads_no_bytes_of_clips(store: Store) -> None:
     assert store.read("media").column_names == ["clip_id", "size"]
     dataset.to_table(columns=["clip_id", "size"])
     assert dataset.io_stats_incremental().read_bytes < 100_000
-    with pytest.raises(StoreError, match="read by clip id"):
+    with pytest.raises(StoreError, match="read by clip_id"):
         store.read("media", ["mp4"])
 
 
