@@ -23,7 +23,7 @@ from tests.training.tuning.miniature import COLOURS
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 SAMPLING = "{fps: 2.0, min_frames: 2, max_frames: 2, short_side: 56}"
-SQL = "select clip_id, sources.captions[1] as caption from clips join sources on md5 = source_md5 and state = 'ok'"
+SQL = "select clip_id, sources.caption as caption from clips join sources on md5 = source_md5 and state = 'ok'"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def store(tmp_path_factory, ray_local):
     rows = []
     for number in range(6):
         name = list(COLOURS)[number % len(COLOURS)]
-        noise = np.random.default_rng(number).integers(-25, 26, (24, 64, 64, 3))
+        noise = np.random.default_rng(number).integers(-25, 26, (60, 96, 96, 3))
         pictures = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
         write(folder / f"{number}.mp4", list(pictures))
         rows.append({"uri": f"{number}.mp4", "caption": f"a {name} dog."})
