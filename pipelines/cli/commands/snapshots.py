@@ -41,9 +41,7 @@ def create(
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     weights: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN|FILE", help="Column of the query that weighs each clip, or a file of reel balance --weak."
-        ),
+        typer.Option(metavar="COLUMN|FILE", help="Column of the query with weights, or a file of reel balance --weak."),
     ] = None,
     balance: Annotated[
         str | None, typer.Option(metavar="density|cluster", help="Weigh clips inversely to this; see `reel balance`.")
@@ -56,10 +54,7 @@ def create(
     ] = None,
     balance_within: Annotated[
         str | None,
-        typer.Option(
-            metavar="snapshot|store",
-            help="With --balance density: the clips that density is measured among.  [default: snapshot]",
-        ),
+        typer.Option(metavar="snapshot|store", help="With --balance density: measured among these.  [default: snapshot]"),
     ] = None,
     distinct: Annotated[bool, typer.Option("--distinct", help="Take one clip of each near_duplicate_group.")] = False,
     heaviest: Annotated[int, typer.Option(min=0, help="Weighed clips to print with their captions.")] = 10,
