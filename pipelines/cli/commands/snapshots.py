@@ -54,7 +54,7 @@ def create(
     ] = None,
     balance_within: Annotated[
         str | None,
-        typer.Option(metavar="snapshot|store", help="With --balance density: measured among these.  [default: snapshot]"),
+        typer.Option(metavar="snapshot|store", help="With --balance density: measured among.  [default: snapshot]"),
     ] = None,
     distinct: Annotated[bool, typer.Option("--distinct", help="Take one clip of each near_duplicate_group.")] = False,
     heaviest: Annotated[int, typer.Option(min=0, help="Weighed clips to print with their captions.")] = 10,
