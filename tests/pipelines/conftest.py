@@ -40,7 +40,8 @@ def _somebody_s_package(site: Path) -> Path:
     from tests.pipelines.sample_annotators import SAMPLES
 
     lines = [f"{name.lower()} = tests.pipelines.sample_annotators:{name}" for name in SAMPLES]
-    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines]) + "\n")
+    rewards = ["[reelwright.rewards]", "deadly = tests.pipelines.sample_rewards:Deadly"]
+    (about / "entry_points.txt").write_text("\n".join(["[reelwright.annotators]", *lines, *rewards]) + "\n")
     return site
 
 

@@ -1,8 +1,13 @@
 """`reel train` on rollouts: from a store to a run that has learned from rewards, in this process and by actors."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import ray
 import yaml
 
 from reelwright.curation.store import Store
@@ -14,7 +19,9 @@ from reelwright.training.recipe import TrainRecipe
 from tests.footage import footage
 from tests.pipelines.helpers import curate
 from tests.pipelines.train.test_train import RECIPE
+from tests.training.distilling import saved
 from tests.training.rl.rolling import save_base
+from tests.training.rl.test_rollouts import numbers
 
 OBJECTIVE = {
     "kind": "grpo", "group": 2, "steps": 3, "critical": 2, "guidance": 1, "prompts": "prompts.txt",
@@ -91,3 +98,30 @@ def test_ray_train_s_workers_share_the_actors(place: Path, call) -> None:
     rows = [row for row in read_log(run) if "loss" in row]
     assert all(row["reward/sharp/failed"] == row["reward/smooth/failed"] == 0 for row in rows)
     assert all(row["scoring/sharp/busy_s"] > 0 for row in rows)
+
+
+@pytest.mark.exhaustive
+def test_a_run_that_is_killed_in_mid_update_goes_on_to_the_bit_with_rewards_in_actors(place: Path) -> None:
+    recipe = yaml.safe_load((place / "grpo.yaml").read_text())
+    deadly = {"kind": "deadly", "processes": 1, "parameters": {"armed": str(place / "armed")}}
+    recipe["objective"]["rewards"] = {"sharp": {"kind": "sharpness_standin"}, "deadly": deadly}
+    recipe |= {"steps": 3, "checkpoints": {"every": 1}, "samples": {"every": 0}}
+    (place / "deadly.yaml").write_text(yaml.safe_dump(recipe))
+
+    def train(out: Path) -> int:
+        command = [sys.executable, "-m", "reelwright.pipelines.cli", "train", str(place / "deadly.yaml")]
+        command += ["--snapshot", "all", "--store", str(place / "store"), "--out", str(out)]
+        env = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        done = subprocess.run(command, env=env, check=False)
+        return done.returncode
+
+    assert train(place / "whole") == 0
+    (place / "armed").write_text(str(place / "parts"))
+    assert train(place / "parts") == -signal.SIGKILL
+    assert train(place / "parts") == 0
+    (whole,), (parts,) = ((place / name).iterdir() for name in ("whole", "parts"))
+    expect, found = (numbers([row for row in read_log(run) if "loss" in row]) for run in (whole, parts))
+    assert found == expect
+    assert len({row["reward/deadly"] for row in found}) == 3
+    tensors = saved(parts)
+    assert all((tensors[name] == tensor).all() for name, tensor in saved(whole).items())
