@@ -17,9 +17,18 @@ SOCKET_BYTES = 107  # of a Unix socket's path (Linux)
 BELOW_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # added by Ray to its folder
 
 
+AUTH_MODE = "RAY_AUTH_MODE"
+"""Of token or disabled. Ray sets it to token in the process that starts a cluster, and not in those that join it."""
+
+
 @contextlib.contextmanager
-def cluster(address: str | None = None) -> Iterator[None]:
-    """Join the cluster at `address` (or RAY_ADDRESS, as under `ray job submit`); without one, run on this machine."""
+def cluster(address: str | None = None, *, auth_mode: str = "") -> Iterator[None]:
+    """Join the cluster at `address` (or RAY_ADDRESS, as under `ray job submit`); without one, run on this machine.
+
+    Args:
+        address: of the cluster.
+        auth_mode: RAY_AUTH_MODE of the process that started it, where this one has none of its own.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray says on every start that tokens are on, which is its default and what we want.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray forks only to start other programs
@@ -29,6 +38,11 @@ def cluster(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():  # the caller's cluster, in tests and notebooks
         yield
         return
+    if auth_mode and AUTH_MODE not in os.environ:
+        from ray._raylet import Config
+
+        os.environ[AUTH_MODE] = auth_mode
+        Config.initialize("")  # Ray has read the variable when it was imported
     where = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": where} if where else LOCAL | _folder()
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import ReelError, first_line
-from reelwright.pipelines.runtime.cluster import cluster
+from reelwright.pipelines.runtime.cluster import AUTH_MODE, cluster
 from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools, Scores, members_of
 from reelwright.training.errors import StoppedByRule, TrainError
 from reelwright.training.rewards.contract import Reward, Unscored, Video
@@ -204,7 +204,7 @@ class _JoinedPending:
 
 def _agreed(world: World, start: Callable[[], list[str]]) -> list[str]:
     """Call on the first rank; return its words on every rank. Raises TrainError on every rank where it failed there."""
-    problem, words = "", ["", ""]
+    problem, words = "", ["", "", ""]
     if world.is_first:
         try:
             words = start()
@@ -222,11 +222,11 @@ def _agreed_join(
     """Return the scorer of pools that the first rank has started; all ranks fail together."""
     import ray
 
-    address, name = words
+    address, name, auth_mode = words
     problem, pools = "", None
     try:
         if not world.is_first:
-            stack.enter_context(cluster(address))
+            stack.enter_context(cluster(address, auth_mode=auth_mode))
         pools = ray.get_actor(name, namespace=NAMESPACE)
     except (ReelError, ValueError) as error:
         problem = (
@@ -242,7 +242,7 @@ def _agreed_join(
 def _start(
     settings: Mapping[str, PoolSettings], world: World, stack: ExitStack, say: Callable[[str], None]
 ) -> list[str]:
-    """Start or join Ray, and the pools; return the cluster's address and the name of the actor that keeps them."""
+    """Start or join Ray, and the pools; return the cluster's address, the name of their keeper, and Ray's auth mode."""
     import ray
 
     joined = ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
@@ -272,7 +272,7 @@ def _start(
         raise TrainError(f"the processes of the rewards cannot start: {first_line(error)}") from error
     for label, why in whys.items():
         raise TrainError(f"reward {label!r} ({settings[label].reward.name}) cannot start: {why}")
-    return [ray.get_runtime_context().gcs_address, name]
+    return [ray.get_runtime_context().gcs_address, name, os.environ.get(AUTH_MODE, "")]
 
 
 def keys_of(label: str, reward: Reward) -> dict[str, str]:
