@@ -39,10 +39,10 @@ def cluster(address: str | None = None, *, auth_mode: str = "") -> Iterator[None
         yield
         return
     if auth_mode and AUTH_MODE not in os.environ:
-        from ray._raylet import Config
+        from ray import _raylet
 
         os.environ[AUTH_MODE] = auth_mode
-        Config.initialize("")  # Ray has read the variable when it was imported
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]  # read when Ray was imported
     where = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"address": where} if where else LOCAL | _folder()
     try:
