@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from reelwright.annotate.chat.prompts import load_prompt
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import is_one_of
@@ -28,6 +29,7 @@ from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.tuning.judge_file import write_judge
 from tests.conftest import Reel
 from tests.pipelines.generate.test_generate import MODEL, SAMPLES, network
 from tests.training.rewards.judge_server import JudgeServer
@@ -217,6 +219,23 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     values = store.sql("select value, read_by from ratings where dimension = 'overall'").to_pylist()
     assert {(r["value"] == round(r["value"]), r["read_by"]) for r in values} == {(True, "digit")}
     assert len(values) == 6, "the other judge's are replaced"
+
+
+def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
+    store: Store, server: JudgeServer, tmp_path: Path
+) -> None:
+    [row] = store.read("evaluations").to_pylist()
+    write_judge(tmp_path, {
+        "prompt": load_prompt("judge").fingerprint, "aspects": {"overall": "all of it"}, "scale": [1, 5],
+        "sampling": {"max_frames": 4, "min_frames": 4}, "calibration": {"overall": {"points": [[1, 2], [5, 3]]}},
+    })  # fmt: skip
+    tuned = JudgeRecipe(judge={"chat": {"model": "t", "url": server.url}, "calibration": str(tmp_path)})
+    assert judge(store, row, tuned, QUIET).made == {"overall": 6}
+    rated = store.sql("select value, uncalibrated from ratings where rater = 't'").to_pylist()
+    assert len({one["uncalibrated"] for one in rated}) > 1
+    for one in rated:
+        assert one["value"] == pytest.approx(2 + (one["uncalibrated"] - 1) / 4)
+    assert store.count("ratings", "rater = 'm' and uncalibrated is not null") == 0
 
 
 def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store: Store) -> None:
