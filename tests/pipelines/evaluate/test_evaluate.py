@@ -25,6 +25,7 @@ from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOp
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
 from reelwright.pipelines.evaluate.models import Model
+from reelwright.pipelines.evaluate.references import picture_id, pictures
 from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
@@ -100,7 +101,10 @@ def test_every_prompt_by_each_model_with_the_same_seeds(store: Store) -> None:
     shape = ("width", "height", "num_frames", "fps", "state")
     assert {tuple(r[name] for name in shape) for r in [*a, *b]} == {(64, 48, 9, 12, "ok")}
     assert (a[2]["prompt_kind"], a[0]["prompt_kind"]) == ("concise", "short")
-    assert a[2]["reference_md5"]
+    [kept] = pictures(store, [picture_id(a[2]["reference_md5"], 64, 48)]).values()
+    picture = cv2.imdecode(np.frombuffer(kept, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (48, 64, 3)
+    assert abs(picture.mean() - 127.5) < 2, "0 in -1..1 is grey"
     assert json.loads(a[0]["lineage"])["checkpoint"].endswith("a/checkpoints/step-00000010")
     videos = dict(store.read_generated(r["generation_id"] for r in [*a, *b]))
     assert len(set(videos.values())) == 6, "two seeds, two models: no two videos are one"
