@@ -89,7 +89,8 @@ def rows_of(study: Study, answer: Answer) -> list[dict[str, Any]]:
         "kind": CHECK if is_check else study.settings.kind, "generation_id": first, "other_id": other,
         "expected": None if task.expected is None else float(task.expected),
         "rater": answer.rater, "is_human": True,
-        "shown_first": (other if task.is_swapped else first) if other else None, "repeat": task.repeat, "seconds": answer.seconds,
+        "shown_first": (other if task.is_swapped else first) if other else None,
+        "repeat": task.repeat, "seconds": answer.seconds,
     }  # fmt: skip
     return [
         whole | {"rating_id": rating_id(study, answer, name), "dimension": name, "value": float(value)}

@@ -14,8 +14,8 @@ def _columns() -> list[pa.Field]:
         field("study_id", text, "the study: studies.study_id; null: a judge's answer"),
         field("item_id", text, "of the video or pair in its study"),
         field("evaluation_id", text, "the evaluation: evaluations.evaluation_id"),
-        field("kind", text, "mos (1 to 5 of one video), gsb (which of two is better) or check (attention: the text said "
-              "what to answer)"),
+        field("kind", text, "mos (1 to 5 of one video), gsb (which of two is better) or check (attention: the text "
+              "said what to answer)"),
         field("generation_id", text, "the video; of a pair, the one of the model named first in the study; null for "
               "check"),
         field("other_id", text, "the pair's other video; null for mos"),
