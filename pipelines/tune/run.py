@@ -107,7 +107,9 @@ def judge_parameters(request: TuneRequest) -> dict[str, Any]:
     """Return parameters of the reward `judge` that ask a tuned judge as its recipe did."""
     assert isinstance(request.recipe, JudgeRecipe)
     told = request.recipe.model_dump(mode="json")
-    chat = {"model": str(request.folder / "model"), "backend": "transformers", "send": "video"}
+    chat: dict[str, Any] = {"model": str(request.folder / "model"), "backend": "transformers", "send": "video"}
     if request.recipe.jpeg_quality:
         chat["jpeg_quality"] = told["jpeg_quality"]
+    if request.recipe.compute.device == "cpu":
+        chat["device"] = "cpu"
     return {"chat": chat, **{name: told[name] for name in ("prompt", "sampling", "lowest", "highest")}}

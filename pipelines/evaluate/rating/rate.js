@@ -136,8 +136,9 @@ function ask() {
     picture.addEventListener("error", () => box.remove());
     given.push(box);
   }
-  show(prompt, ...given,
-    make("div", { className: pair ? "" : "beside" }, make("div", { className: "videos" + (pair ? " two" : "") }, ...videos),
+  show(prompt, ...(pair ? given : []),
+    make("div", { className: pair ? "" : "beside" },
+      make("div", { className: "videos" + (pair ? " two" : "") }, ...(pair ? [] : given), ...videos),
       make("div", { className: "asks" }, ...data.dimensions.map(question))),
     make("div", { className: "buttons" }, keys,
       make("button", { type: "button", className: "quiet", id: "back", on: { click: back } }, "Back"),
