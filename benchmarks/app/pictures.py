@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.pipelines.app.chromium import CHROMIUM
 from tests.pipelines.app.made import served
-from tests.pipelines.app.test_browser import CHROMIUM
 
 PICTURES: list[tuple[str, int, int, Any]] = [
     ("app-grid", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"), ("app-phone", 390, 844, "light"),
