@@ -31,12 +31,10 @@ def clusters_of(selection: Selection, mask: np.ndarray, plane: tuple[Numbers, Nu
         UserError: there is nothing to weigh by.
     """
     names = selection.columns.schema.names
-    if ID not in names:
-        return {"list": [], "clips": 0, "effective": 0.0}
-    ids = selection.numbers(ID).values
-    rows = np.flatnonzero(mask & np.isfinite(ids))
+    ids = selection.numbers(ID).values if ID in names else np.zeros(0)
+    rows = np.flatnonzero(mask & np.isfinite(ids)) if len(ids) else ids
     if not len(rows):
-        return {"list": [], "clips": 0, "effective": 0.0}
+        return {"list": [], "clips": 0, "effective": 0.0, "weights": ""}
     found, place, counts = np.unique(ids[rows].astype(np.int64), return_inverse=True, return_counts=True)
     weight = _weights(selection, rows, weights)
     sums = np.bincount(place, weight, len(found))
@@ -51,6 +49,7 @@ def clusters_of(selection: Selection, mask: np.ndarray, plane: tuple[Numbers, Nu
             for i in order
         ],
         "clips": len(rows),
+        "weights": weights,
         "effective": float(weight.sum() ** 2 / np.square(weight).sum()),
     }  # fmt: skip
 

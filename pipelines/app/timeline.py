@@ -49,6 +49,8 @@ def gaps(shots: Sequence[Row], clips: Sequence[Row], source: Row, cut_by: ClipCo
         source: the row of sources.
         cut_by: bounds that clips were cut by, None where they are not known.
     """
+    if not shots and clips:  # nobody found the shots, so there is nothing to say of what lies between
+        return []
     least = FRAMES / (source.get("fps") or 24.0)
     found = [*_between(shots, source)]
     for shot in shots:

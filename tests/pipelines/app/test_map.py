@@ -188,7 +188,8 @@ def test_clusters_have_the_shares_that_a_snapshot_gives_them(store, selection, w
 
 
 @pytest.mark.parametrize("asked", [
-    Plane(x="nope"), Plane(y="camera_motion"), Plane(x="review_at"), Plane(colour="nope"), Plane(colour="span_captions"),
+    Plane(x="nope"), Plane(y="camera_motion"), Plane(x="review_at"), Plane(colour="nope"),
+    Plane(colour="span_captions"),
     Plane(weights="nope"), Plane(weights="camera_motion"), Plane(box=(1, 0, 0, 1)),
     Plane(view=View(lasso=Lasso(x="camera_motion", points=AROUND_FIRST))),
     Plane(view=View(lasso=Lasso(x="review_verdict", points=AROUND_FIRST))),

@@ -57,7 +57,7 @@ export interface MapOf {
   cells: { at: number[]; count: number[]; colour: (number | null)[] | null };
   dots: { clip_id: string[]; x: number[]; y: number[]; colour: (number | null)[] | null };
   scale: { kind: "count" } | { kind: "words"; words: string[] } | { kind: "number"; least: number; most: number };
-  clusters: { list: Cluster[]; clips: number; effective: number };
+  clusters: { list: Cluster[]; clips: number; effective: number; weights: string };
 }
 
 export async function call<T>(name: string, body: unknown = {}, signal?: AbortSignal): Promise<T> {

@@ -6,11 +6,11 @@ import { Timeline } from "./timeline";
 import { short } from "./view";
 
 interface Props {
-  id: string; columns: ColumnFacts[]; place: string; version: number; queue: boolean; close: () => void; go: (step: number) => void; open: (id: string) => void;
+  id: string; columns: ColumnFacts[]; place: string; version: number; queue: boolean; behind: boolean; close: () => void; go: (step: number) => void; open: (id: string) => void;
   decide: (action: string, text?: string) => void; like: (id: string) => void; fail: (message: string) => void;
 }
 
-export function ClipPage({ id, columns, place, version, queue, close, go, open, decide, like, fail }: Props) {
+export function ClipPage({ id, columns, place, version, queue, behind, close, go, open, decide, like, fail }: Props) {
   const [clip, setClip] = useState<Clip | null>(null);
   const [find, setFind] = useState("");
   const [draft, setDraft] = useState<{ text: string } | null>(null); // the variant that is edited
@@ -26,7 +26,7 @@ export function ClipPage({ id, columns, place, version, queue, close, go, open, 
   const fps = Number(now?.row["fps"]) || 24;
   const values = now ? Object.entries(now.row).filter(([name]) => !name.endsWith("_fingerprint") && (!find || name.includes(find) || facts.get(name)?.meaning.includes(find))) : [];
   return (
-    <div class="clip" ref={panel} role="dialog" aria-modal="true" aria-label={`clip ${id}`} tabIndex={-1}>
+    <div class="clip" ref={panel} inert={behind} role="dialog" aria-modal="true" aria-label={`clip ${id}`} tabIndex={-1}>
       <div class="bar">
         <button onClick={() => go(-1)} aria-label="previous clip" title="previous (←)">←</button>
         <button onClick={() => go(1)} aria-label="next clip" title="next (→)">→</button>

@@ -7,7 +7,7 @@ interface Props { found: MapOf | null; view: View; change: (view: View) => void;
 
 export function Clusters({ found, view, change, columns, look, setLook, shown, goTo }: Props) {
   const has = (name: string) => columns.some((c) => c.name === name);
-  const { list, clips, effective } = found?.clusters ?? { list: [], clips: 0, effective: 0 };
+  const { list, clips, effective, weights } = found?.clusters ?? { list: [], clips: 0, effective: 0, weights: "" };
   const most = Math.max(...list.map((one) => Math.max(one.share, one.weighted)), 1e-9);
   const chosen = (one: Cluster) => (one.name && has("cluster_name") ? (view.values["cluster_name"] ?? []).includes(one.name) : view.ranges["cluster_id"]?.[0] === one.id);
   const toggle = (one: Cluster) => {
@@ -27,7 +27,7 @@ export function Clusters({ found, view, change, columns, look, setLook, shown, g
         </select></label>
       </div>
       {!list.length && found && <p class="note">{has("cluster_id") ? "No clip shown belongs to a cluster." : "There are no clusters yet: reel annotate --only clusters cluster_names"}</p>}
-      {look.weights && <p class="note">Weighted, the {count(clips)} of {count(shown)} clips are worth {count(Math.round(effective))} of equal weight.</p>}
+      {weights && <p class="note">Weighted, the {count(clips)} of {count(shown)} clips are worth {count(Math.round(effective))} of equal weight.</p>}
       <ul>
         {list.map((one) => (
           <li key={one.id}>
@@ -36,15 +36,15 @@ export function Clusters({ found, view, change, columns, look, setLook, shown, g
               <span class="word">{one.name || `cluster ${one.id}`}</span>
               <span class="n">{count(one.clips)}</span>
             </label>
-            <button class="quiet bars" onClick={() => goTo(one)} disabled={one.x === null} aria-label={`show ${one.name || `cluster ${one.id}`} on the map: ${share(one.share)}${look.weights ? `, weighted ${share(one.weighted)}` : ""}`}>
+            <button class="quiet bars" onClick={() => goTo(one)} disabled={one.x === null} aria-label={`show ${one.name || `cluster ${one.id}`} on the map: ${share(one.share)}${weights ? `, weighted ${share(one.weighted)}` : ""}`}>
               <span class="before" style={{ width: `${(100 * one.share) / most}%` }} />
-              {look.weights && <span class="after" style={{ width: `${(100 * one.weighted) / most}%` }} />}
-              <small>{share(one.share)}{look.weights && ` → ${share(one.weighted)}`}</small>
+              {weights && <span class="after" style={{ width: `${(100 * one.weighted) / most}%` }} />}
+              <small>{share(one.share)}{weights && ` → ${share(one.weighted)}`}</small>
             </button>
           </li>
         ))}
       </ul>
-      {look.weights && <p class="note"><span class="key a" /> share of clips <span class="key b" /> share of draws</p>}
+      {weights && <p class="note"><span class="key a" /> share of clips <span class="key b" /> share of draws</p>}
     </section>
   );
 }

@@ -130,7 +130,6 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
           <button onClick={() => zoom(1 / 0.6)} aria-label="zoom out" title="zoom out (−, wheel)">−</button>
           <button class="quiet" disabled={!look.box} onClick={() => setLook({ ...look, box: null })} title="whole map (0)">whole</button>
           <button class="quiet" onClick={keepSight} title="filter to the part that is shown (Enter)">keep what is in sight</button>
-          {view.lasso && <button class="quiet" onClick={() => change(withLasso(view, null))}>remove the lasso</button>}
         </div>
         <div class="sheet" ref={frame}>
           <canvas ref={canvas} tabIndex={0} role="application" aria-roledescription="map" aria-describedby="map-says" class={hovered ? "hit" : ""}
