@@ -7,7 +7,6 @@ The table `reviews` has a lock of its own, so that people decide while a run of 
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,8 +28,6 @@ RETRY_S = 5.0
 """Before the next try where another process writes to clips: such a run takes minutes, and a try reads its lock."""
 LOCK_S = 10.0
 """That another server's append is waited for; it takes milliseconds, and seconds on a busy disk."""
-POLL_S = 0.05
-"""Between two looks at its lock, which tells nobody when it is free: less than a person notices."""
 VERDICT_WORDS = ("drop", "keep")
 UNDECIDED = Review()
 
@@ -111,15 +108,8 @@ class Reviews:
     def _append(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]
     ) -> dict[str, Any]:
-        for_until = time.monotonic() + LOCK_S
-        while True:
-            try:
-                with self.store.committing(TABLE):
-                    return self._append_locked(action, reviewer, plan)
-            except StoreError as error:  # another server appends in this moment
-                if "has been writing to this store" not in str(error) or time.monotonic() > for_until:
-                    raise
-                time.sleep(POLL_S)
+        with self.store.committing(TABLE, wait_s=LOCK_S):  # another server may append in this moment
+            return self._append_locked(action, reviewer, plan)
 
     def _append_locked(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]
