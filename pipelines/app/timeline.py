@@ -54,7 +54,7 @@ def gaps(shots: Sequence[Row], clips: Sequence[Row], source: Row, cut_by: ClipCo
     least = FRAMES / (source.get("fps") or 24.0)
     found = [*_between(shots, source)]
     for shot in shots:
-        own = [one for one in clips if one["shot_index"] == shot["shot_index"]]
+        own = [one for one in clips if one["start_s"] < shot["end_s"] and one["end_s"] > shot["start_s"]]
         why = _why_unused(shot, own, source, cut_by)
         found += [_gap("unused", a, b, why) for a, b in _uncovered(shot["start_s"], shot["end_s"], own)]
     long = [one for one in found if one["end_s"] - one["start_s"] >= least]

@@ -13,6 +13,7 @@ import numpy as np
 DIMENSIONS = 50  # principal components that t-SNE sees, as van der Maaten and Hinton (2008) do
 START = 1e-4  # standard deviation of the points that t-SNE begins with
 LEAST = 8  # vectors, below which the first two principal components are the layout
+EQUAL = 4  # decimals
 NEIGHBOURS = 5
 CHUNK = 4096  # vectors at once, against all of the sample
 
@@ -59,7 +60,9 @@ def mark_of(vector: np.ndarray) -> str:
 
 
 def lay_out(vectors: np.ndarray, perplexity: float, seed: int, start: np.ndarray | None = None) -> np.ndarray:
-    """Return points of a plane, float32 [N, 2], by t-SNE; by principal components for fewer than 8 vectors.
+    """Return points of a plane, float32 [N, 2], by t-SNE; by principal components for fewer than 8 distinct vectors.
+
+    Equal vectors have one point: as many points they would push all others away.
 
     Args:
         vectors: unit vectors, float32 [N, D].
@@ -67,6 +70,12 @@ def lay_out(vectors: np.ndarray, perplexity: float, seed: int, start: np.ndarray
         seed: of ties.
         start: points [N, 2] of an earlier layout, which the new one begins with and is turned like.
     """
+    _, first, of = np.unique(np.round(vectors, EQUAL), axis=0, return_index=True, return_inverse=True)
+    points = _of_distinct(vectors[first], perplexity, seed, None if start is None else start[first])
+    return points[of.reshape(-1)]
+
+
+def _of_distinct(vectors: np.ndarray, perplexity: float, seed: int, start: np.ndarray | None) -> np.ndarray:
     flat, _ = project(vectors, 2)
     if len(vectors) < LEAST or not np.ptp(flat):
         return np.asarray(flat if start is None else start, np.float32)

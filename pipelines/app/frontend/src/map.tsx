@@ -49,13 +49,12 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     if (!across || !down) return;
     const request = new AbortController();
     const wait = setTimeout(() => {
-      const box = look.box && shaped(look.box, across / down);
-      call<MapOf>("map", { view, box, across, down, colour: look.colour, weights: look.weights }, request.signal)
+      call<MapOf>("map", { view, box: look.box && shaped(look.box, across / down), across, down, colour: look.colour, weights: look.weights }, request.signal)
         .then((made) => { setFound(made); setNear(-1); performance.mark("reel-map"); }, (e: Error) => e.name !== "AbortError" && fail(e.message));
     }, WAIT_MS);
     return () => { clearTimeout(wait); request.abort(); };
   }, [JSON.stringify([view, look]), version, across, down]);
-  const box = drag.current?.kind === "pan" && look.box ? look.box : found?.box ?? [0, 0, 1, 1];
+  const box: Box = (look.box && shaped(look.box, across / down)) ?? found?.box ?? [0, 0, 1, 1]; // before its clips have come
   useEffect(() => {
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const paint = () => { if (found && canvas.current && size[0]) draw(canvas.current, size, box, found, look, { across, down }, path.length ? path : view.lasso?.points ?? [], near); };
@@ -71,14 +70,14 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
   const zoom = (factor: number, at: Point = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]) =>
     setLook({ ...look, box: [at[0] + (box[0] - at[0]) * factor, at[1] + (box[1] - at[1]) * factor, at[0] + (box[2] - at[0]) * factor, at[1] + (box[3] - at[1]) * factor] });
   const pan = (x: number, y: number) => setLook({ ...look, box: [box[0] + x * (box[2] - box[0]), box[1] + y * (box[3] - box[1]), box[2] + x * (box[2] - box[0]), box[3] + y * (box[3] - box[1])] });
-  const keepSight = () => change(withLasso(view, [[box[0], box[1]], [box[2], box[1]], [box[2], box[3]], [box[0], box[3]]]));
+  const keepSight = () => change(withLasso(view, ([[0, 1], [2, 1], [2, 3], [0, 3]] as const).map(([x, y]): Point => [round(box[x]), round(box[y])])));
 
   const down_ = (event: PointerEvent) => {
     if (event.button > 1) return;
     canvas.current!.setPointerCapture(event.pointerId);
     const kind = event.button === 1 || event.shiftKey ? "pan" : "lasso";
-    drag.current = { kind, from: place(event), box: box as Box };
-    if (kind === "pan" && !look.box) setLook({ ...look, box: box as Box });
+    drag.current = { kind, from: place(event), box };
+    if (kind === "pan" && !look.box) setLook({ ...look, box });
     if (event.button === 1) event.preventDefault();
   };
   const move = (event: PointerEvent) => {
@@ -191,8 +190,10 @@ export function thinned(path: Point[], slack: number): Point[] {
   const ring = middle && middle < path.length - 1 ? [...part(path.slice(0, middle + 1), slack), ...part(path.slice(middle), slack).slice(1)] : part(path, slack);
   if (ring.length > 60) return thinned(path, slack * 1.6);
   const wide = Math.max(...path.map((p) => Math.hypot(p[0] - a[0], p[1] - a[1])));
-  return wide < slack * 6 || (ring.length < 3 && Math.hypot(b[0] - a[0], b[1] - a[1]) > 0) ? [] : ring.map(([x, y]) => [Number(x.toPrecision(6)), Number(y.toPrecision(6))]);
+  return wide < slack * 6 || (ring.length < 3 && Math.hypot(b[0] - a[0], b[1] - a[1]) > 0) ? [] : ring.map(([x, y]) => [round(x), round(y)]);
 }
+
+const round = (value: number) => Number(value.toPrecision(6));
 
 function part(path: Point[], slack: number): Point[] {
   const [a, b] = [path[0]!, path.at(-1)!];
