@@ -17,9 +17,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import datasets, lock
+from reelwright.curation.store import datasets, lock, seen
 from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, unknown_name, writing_to
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
+from reelwright.curation.store.traffic import traffic_of
 
 
 class Connection:
@@ -98,8 +99,8 @@ class Connection:
             opened[table] = found
         dataset = opened[table]
         if version is None:
-            dataset.checkout_latest()
-            return dataset
+            opened[table] = datasets.at_newest(dataset)
+            return opened[table]
         try:
             return dataset.checkout_version(version)
         except (ValueError, OSError) as error:
@@ -110,7 +111,12 @@ class Connection:
 
         Every write takes it for its own length anyway.
         """
-        return lock.exclusive(self.path, name) if self.path else contextlib.nullcontext()
+        has_lock = lock.has_lock(self.uri)
+        return lock.exclusive(self.uri, name, self.storage_options) if has_lock else contextlib.nullcontext()
+
+    def traffic(self) -> dict[str, int]:
+        """Return requests, bytes read and bytes written by this thread's tables, as far as Lance counts them."""
+        return traffic_of(self._handles.__dict__.values())
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -235,11 +241,12 @@ class Connection:
     @contextlib.contextmanager
     def writing(self, table: str) -> Iterator[Any]:
         """Yield the dataset of `table` at its newest version, with every column of today and the right to commit."""
-        dataset = self.dataset(table)
+        self.dataset(table)  # that it is not there is said before anything is locked
         with writing_to(self.uri), self.committing(table_of(table).lock):
-            dataset.checkout_latest()
+            dataset = self.dataset(table)  # as the last owner of the lock left it
             datasets.add_null_columns(dataset, datasets.missing_fields(dataset, table), table)
             yield dataset
+            seen.note(self.table_uri(table), dataset.version)
 
     # --- helpers -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import fragments
+from reelwright.curation.store import fragments, seen
 from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 from reelwright.curation.store.schema import table_of
 
@@ -38,6 +38,13 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
             f"cannot open {uri}: {lance_reason(error)}; check the address, and for an object store its keys and "
             "endpoint."
         ) from error
+
+
+def at_newest(dataset: Dataset) -> Dataset:
+    """Return a handle at the newest version: moved there, or another where an old listing would hide that version."""
+    dataset.checkout_latest()
+    known = seen.newest(dataset.uri)
+    return dataset.checkout_version(known) if known > dataset.version else dataset
 
 
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:

@@ -39,8 +39,10 @@ def annotate(
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.annotate.pinning import pin_models
     from reelwright.pipelines.browse.balance.conditions import validate_where
+    from reelwright.pipelines.recipes.credentials import use
 
     full = pin_models(_recipe(recipe, settings or [], profile), only or ())
+    use(full.credentials)
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = validate_where(opened, where)
