@@ -97,6 +97,8 @@ class Connection:
             if found is None:
                 raise StoreError(f"the store at {self.uri} has lost its table {table}; restore it from a backup.")
             opened[table] = found
+            if version is None and found.version >= seen.newest(self.table_uri(table)):
+                return found
         dataset = opened[table]
         if version is None:
             opened[table] = datasets.at_newest(dataset)

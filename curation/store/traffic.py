@@ -13,7 +13,7 @@ def traffic_of(handles: Iterable[Any]) -> dict[str, int]:
         stats = handle.io_stats_snapshot()
         found["requests"] += stats.read_iops + stats.write_iops
         found["bytes_read"] += stats.read_bytes
-        found["bytes_written"] += stats.write_bytes
+        found["bytes_written"] += stats.written_bytes
     return found
 
 

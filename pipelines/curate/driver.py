@@ -23,6 +23,7 @@ from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
 from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import tasks
@@ -55,6 +56,7 @@ class Curation:
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
+        self.eta = Eta(len(history.todo))
         self.flow = Flow(
             {
                 "probe": (tasks.probe, recipe.resources.probe, 1),
@@ -74,6 +76,7 @@ class Curation:
     def run(self, progress: Progress) -> Summary:
         """Process everything that is not done; returns when all of it is in the store."""
         clock, asked_before = time.monotonic(), self.store.traffic()
+        progress.details = self._details
         self.history.clear_leftovers()
         with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
             try:
@@ -220,6 +223,7 @@ class Curation:
     def _probed(self, source: Source, probed: Probed) -> None:
         self.stage_seconds["probe"] += probed.seconds
         source.probed = probed
+        source.work = self.eta.learn(probed.info)
         self.probed[source.item.uri] = source
 
     def _scanned(self, source: Source, scan: Scan) -> None:
@@ -290,6 +294,7 @@ class Curation:
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
+        self.eta.finish(source.work)
         self.state["clips_failed"] += source.clips_failed
         faulty = source.clips_with_faulty_sound
         row = source_row(source.item, source.probed, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
@@ -354,6 +359,10 @@ class Curation:
     def _show(self, progress: Progress) -> None:
         done = sum(self.state[name] for name in ("ok", "duplicate", "failed", "unchanged"))
         progress.show(done, len(self.history.todo), clips=self.state["clips"], failed=self.state["failed"])
+
+    def _details(self, elapsed_s: float) -> dict[str, Any]:
+        """Return what `reel status` shows beside the counts."""
+        return {"stages": self.flow.figures(), "eta_s": self.eta.seconds_left(elapsed_s), "clip_bytes": self.clip_bytes}
 
     def _summary(self, seconds: float) -> Summary:
         before = self.history.done_before

@@ -21,6 +21,7 @@ class Source:
     clips_failed: int = 0
     first_failure: str = ""
     clips_with_faulty_sound: int = 0
+    work: float = 0.0  # in megapixels, for the time that is left
     note: str | None = None
     changed: Failed | None = None  # if the file was written while it was cut
     move: Move | None = None  # its place, where it is re-cut

@@ -38,11 +38,11 @@ class Stage:
     wait_s: float = 0.0
     used: Usage = field(default_factory=Usage)
 
-    def add(self, metered: Metered, elapsed_s: float) -> None:
-        """Count a task. elapsed_s: since the driver handed it to Ray."""
+    def add(self, metered: Metered, wait_s: float) -> None:
+        """Count a task, which waited for so many seconds."""
         self.tasks += 1
         self.seconds += metered.seconds
-        self.wait_s += max(0.0, elapsed_s - metered.seconds)
+        self.wait_s += wait_s
         self.used.add(metered.used)
 
     def to_json(self) -> dict[str, Any]:

@@ -31,13 +31,14 @@ class Rule:
     does it, and 503 is answered), unheard (the server does it, and the connection breaks), cut (breaks in mid-body),
     slow (bytes_s per connection), lost_upload (404 NoSuchUpload), stale (the listing that was answered before,
     or when listings were frozen).
-    every: 3 for each third matching request. times: faults in all.
+    every: 3 for each third matching request. after: requests that pass first. times: faults in all.
     """
 
     kind: str
     method: str = ".*"
     path: str = ".*"
     every: int = 1
+    after: int = 0
     times: int = 1 << 30
     bytes_s: int = 1 << 20
     seen: int = 0
@@ -47,7 +48,7 @@ class Rule:
         if self.done >= self.times or not re.fullmatch(self.method, method) or not re.search(self.path, target):
             return False
         self.seen += 1
-        if self.seen % self.every:
+        if self.seen <= self.after or self.seen % self.every:
             return False
         self.done += 1
         return True

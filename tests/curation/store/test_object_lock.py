@@ -13,7 +13,7 @@ import pytest
 
 from reelwright.curation.store import Store, StoreError, lock, owner, seen
 from reelwright.curation.store.object_lock import ObjectLock
-from tests.pipelines.object_store import ObjectStore, environment, met
+from tests.pipelines.object_store import ObjectStore, met
 
 HOLDER = """
 import socket, sys
@@ -34,13 +34,9 @@ with (store := Store.open(sys.argv[1])).committing():
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in environment().items():
-            patched.setenv(name, value)
-        with ObjectStore() as one:
-            one.bucket("locks")
-            yield one
+def server(s3) -> ObjectStore:
+    s3.bucket("locks")
+    return s3
 
 
 @pytest.fixture(autouse=True)
