@@ -119,8 +119,8 @@ class _Folder:
     def forget_all_but(self, count: int) -> None:
         try:
             if self.is_local:
-                for path in sorted(Path(self.uri).glob("*.json"))[:-count]:
-                    path.unlink(missing_ok=True)
+                for old in sorted(Path(self.uri).glob("*.json"))[:-count]:
+                    old.unlink(missing_ok=True)
             else:
                 files, path = self._files()
                 for name in sorted(files.ls(path, detail=False))[:-count]:
