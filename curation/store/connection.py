@@ -108,13 +108,14 @@ class Connection:
         except (ValueError, OSError) as error:
             raise StoreError(f"version {version} of {table} is gone; snapshots pin the versions they need.") from error
 
-    def committing(self, name: str = CURATION_LOCK) -> AbstractContextManager[None]:
+    def committing(self, name: str = CURATION_LOCK, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
         """Hold the right to commit for a whole run: `with store.committing(): …`. Raises StoreError if another has it.
 
-        Every write takes it for its own length anyway.
+        Every write takes it for its own length anyway. wait_s: how long another process may have it first.
         """
-        has_lock = lock.has_lock(self.uri)
-        return lock.exclusive(self.uri, name, self.storage_options) if has_lock else contextlib.nullcontext()
+        if not lock.has_lock(self.uri):
+            return contextlib.nullcontext()
+        return lock.exclusive(self.uri, name, self.storage_options, wait_s=wait_s)
 
     def traffic(self) -> dict[str, int]:
         """Return requests, bytes read and bytes written by this thread's tables, as far as Lance counts them."""

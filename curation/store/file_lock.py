@@ -17,6 +17,8 @@ from reelwright.curation.store.errors import StoreError
 class FileLock:
     """One lock file: who holds it, and a time that its owner renews."""
 
+    ask_every_s = 0.05
+
     def __init__(self, store: str, name: str) -> None:
         self.path = Path(store) / owners.FOLDER / f"{name}.json"
         self.key = str(self.path)

@@ -21,6 +21,7 @@ from reelwright.curation.store import owner as owners
 from reelwright.curation.store.errors import StoreError, writing_to
 from reelwright.curation.store.file_lock import FileLock
 from reelwright.curation.store.object_lock import ObjectLock
+from reelwright.curation.store.owner import HeldError
 
 FOLDER = owners.FOLDER
 
@@ -47,17 +48,21 @@ def has_lock(store: str) -> bool:
 
 
 @contextmanager
-def exclusive(store: Path | str, name: str, options: Mapping[str, str] | None = None) -> Iterator[None]:
+def exclusive(
+    store: Path | str, name: str, options: Mapping[str, str] | None = None, *, wait_s: float = 0.0
+) -> Iterator[None]:
     """Hold the lock `name` of a store; taking it again in the same process is free.
 
     Args:
         store: its folder or address.
         name: of the lock.
         options: of an object store, as Lance takes them.
+        wait_s: how long another process may hold it first.
 
     Raises:
-        StoreError: another live process holds it, or took it while this one stood still for longer than a lease; a
-            dead one's is taken over.
+        HeldError: another live process holds it.
+        StoreError: another process took it while this one stood still for longer than a lease. A dead one's is taken
+            over.
     """
     key = _key(store, name)
     hold = _held.get(key)
@@ -68,7 +73,7 @@ def exclusive(store: Path | str, name: str, options: Mapping[str, str] | None = 
         uri = str(store)
         with writing_to(uri):
             lock = FileLock(uri, name) if "://" not in uri else ObjectLock(uri, name, options)
-            hold = _Hold(lock, os.getpid(), lock.take(), 1, time.monotonic())
+            hold = _Hold(lock, os.getpid(), _taken(lock, wait_s), 1, time.monotonic())
         _held[key] = hold
         _start_renewing()
     try:
@@ -101,6 +106,17 @@ def _check_still_held(hold: _Hold) -> None:
             "one committed stays. Run the same command again."
         )
     hold.confirmed_at = time.monotonic()
+
+
+def _taken(lock: FileLock | ObjectLock, wait_s: float) -> dict[str, Any]:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return lock.take()
+        except HeldError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(lock.ask_every_s)
 
 
 def _start_renewing() -> None:

@@ -43,6 +43,8 @@ class _Found:
 class ObjectLock:
     """One lock object."""
 
+    ask_every_s = 1.0
+
     def __init__(self, store: str, name: str, options: Mapping[str, str] | None = None) -> None:
         self.store = store
         self.key = f"{store}/{owners.FOLDER}/{name}.json"

@@ -17,6 +17,10 @@ LEASE_S = 60.0  # without a sign of life, before another machine's lock may be t
 WATCH_S = 25.0  # how long such a lock is watched first: clocks of machines and servers differ, a renewal does not lie
 
 
+class HeldError(StoreError):
+    """Another live process holds the lock."""
+
+
 def this_process() -> dict[str, Any]:
     """Return what is written into a lock of this process."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_namespace(), "time": time.time(),
@@ -40,12 +44,12 @@ def is_alive(owner: Mapping[str, Any]) -> bool | None:
     return owner.get("born") in (None, _start_time(pid))  # a pid is used again: compare when its process began
 
 
-def busy(owner: Mapping[str, Any], where: str) -> StoreError:
+def busy(owner: Mapping[str, Any], where: str) -> HeldError:
     """Return the sentence about a lock that another process holds at `where`."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner.get("time", 0))))
     lapses = f"its lock lapses {owner['lease_s']:g} s after its last sign of life" if "lease_s" in owner else (
         f"if that machine is gone for good, delete {where}")  # fmt: skip
-    return StoreError(
+    return HeldError(
         f"process {owner.get('pid')} on {owner.get('host')} has been writing to this store since {since}; wait for it "
         f"to end ({lapses})."
     )

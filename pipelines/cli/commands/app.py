@@ -16,17 +16,11 @@ def serve_app(
 ) -> None:
     """Look at the clips in a browser: filter, play, decide, and save what is shown as a snapshot."""
     from reelwright.curation.store import Store
-    from reelwright.errors import UserError
+    from reelwright.pipelines.serving.packages import refuse_without_packages
 
     opened = Store.open(store)
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        from reelwright.curation.extras import install_command
-
-        raise UserError(f"reel app needs two more packages: {install_command('app')}") from None
+    refuse_without_packages("reel app")
     from reelwright.pipelines.app.routes import make_app
-    from reelwright.pipelines.serving.run import serve
+    from reelwright.pipelines.serving.run import for_anybody, serve
 
-    serve(make_app(opened), host=host, port=port, token=token, say=say)
+    serve(make_app(opened), host=host, port=port, holders=for_anybody(token), say=say)
