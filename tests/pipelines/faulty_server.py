@@ -1,6 +1,6 @@
 """An S3 server of a test, with a proxy of ours before it that counts requests and injects the faults of real services.
 
-Run it as `python -m tests.pipelines.faulty_server PORT`. Behind the proxy is moto, which keeps buckets in memory.
+Run it as `python -m tests.pipelines.faulty_server PORT [ADDRESS]`. Behind the proxy is moto, with buckets in memory.
 `/__proxy__/rules` takes the faults, a list of `Rule`; `/__proxy__/log` has a line per request since it was cleared.
 """
 
@@ -78,13 +78,13 @@ class Proxy:
     frozen: dict[str, bytes] = field(default_factory=dict)
     condition: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def start(self, port: int) -> None:
+    async def start(self, host: str, port: int) -> None:
         app = web.Application(client_max_size=1 << 32)
         app.router.add_route("*", "/{tail:.*}", self.handle)
         self.session = ClientSession(timeout=ClientTimeout(), auto_decompress=False)
         runner = web.AppRunner(app, access_log=None, auto_decompress=False)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, host, port).start()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith(OWN):
@@ -189,19 +189,19 @@ def _end_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, host: str = "127.0.0.1") -> None:
     """Serve until this process ends."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
-    host, inner = moto.get_host_and_port()
-    await Proxy(f"http://{host}:{inner}").start(port)
+    there, inner = moto.get_host_and_port()
+    await Proxy(f"http://{there}:{inner}").start(host, port)
     print("ready", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))

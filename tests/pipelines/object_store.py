@@ -29,14 +29,18 @@ def environment() -> dict[str, str]:
 
 
 class ObjectStore:
-    """Holds buckets in memory while it is open."""
+    """Holds buckets in memory while it is open. host: an address of this machine."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
 
     def __enter__(self) -> "ObjectStore":
-        self.address = environment()["AWS_ENDPOINT_URL"]
+        self.address = environment()["AWS_ENDPOINT_URL"].replace("127.0.0.1", self.host)
         port = self.address.rpartition(":")[2]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.pipelines.faulty_server", port], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-m", "tests.pipelines.faulty_server", port, self.host], cwd=ROOT, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
         return self
