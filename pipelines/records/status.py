@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,12 @@ class Status:
         self._told_at = 0.0
         self._writing: threading.Thread | None = None
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Tell what is known now, if it is time to; cheap enough to call in a loop."""
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Tell what is known now, if it is time to; cheap enough to call in a loop. facts: called when it is."""
         if time.monotonic() - self._told_at < self.every_s or (self._writing is not None and self._writing.is_alive()):
             return
         self._told_at = time.monotonic()
-        self.facts |= facts
+        self.facts |= facts()
         text = self._text()
         if self.files.is_local:
             self.files.write(self.name, text)
