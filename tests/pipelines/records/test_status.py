@@ -28,8 +28,14 @@ def test_a_run_is_followed_from_elsewhere_and_its_end_is_known(tmp_path, monkeyp
         assert "silent for 3 min" in next(lines(read))
     with pytest.raises(KeyboardInterrupt), status.told(str(tmp_path), "curate"):
         raise KeyboardInterrupt
+    monkeypatch.setattr(status, "EVERY_S", 1e9)
+    with status.told(str(tmp_path), "annotate") as told:
+        told.tell(lambda: {"done": 1})
+        told.tell(lambda: {"done": 2})
+    (last,) = (facts for facts in status.read(str(tmp_path)) if facts["command"] == "annotate")
+    assert last["done"] == 2, "its last words are not told"
     states = [facts["state"] for facts in status.read(str(tmp_path))]
-    assert sorted(states) == ["finished", "interrupted"]
+    assert sorted(states) == ["finished", "finished", "interrupted"]
     assert status.read(str(tmp_path / "nothing")) == []
 
 
