@@ -104,7 +104,7 @@ def _take(path: Path) -> dict[str, Any]:
     path.parent.mkdir(exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        owner = _this_process()
+        owner = this_process()
         draft.write_text(json.dumps(owner))
         for _ in range(5):
             try:
@@ -122,10 +122,10 @@ def _clear_if_stale(path: Path, draft: Path) -> None:
     owner = _read(path)
     if owner is None:
         return
-    is_alive = _is_alive(owner)
-    if is_alive is None and "lease_s" in owner:
-        is_alive = not _has_lapsed(path, draft, float(owner["lease_s"]))
-    if is_alive is not False:
+    lives = is_alive(owner)
+    if lives is None and "lease_s" in owner:
+        lives = not _has_lapsed(path, draft, float(owner["lease_s"]))
+    if lives is not False:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner.get("time", 0))))
         lapses = f"its lock lapses {owner['lease_s']:g} s after its last sign of life" if "lease_s" in owner else (
             f"if that machine is gone for good, delete {path}")  # fmt: skip
@@ -178,12 +178,13 @@ def _read(path: Path) -> dict[str, Any] | None:
         return {}
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """Return this process as a lock's owner is written."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_namespace(), "time": time.time(),
             "born": _start_time(os.getpid()), "lease_s": LEASE_S}  # fmt: skip
 
 
-def _is_alive(owner: dict[str, Any]) -> bool | None:
+def is_alive(owner: dict[str, Any]) -> bool | None:
     """Return whether the owner runs; None for a process of another machine, or of a container of the same name."""
     namespace = _pid_namespace()
     if owner.get("host") not in (socket.gethostname(), None) or owner.get("space", namespace) != namespace:

@@ -70,6 +70,7 @@ class Curation:
         clock = time.monotonic()
         self.history.clear_leftovers()
         with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
+            progress.also = run.show
             try:
                 self._process(progress)
                 self.history.drop_unused_leftovers()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,8 @@ class Progress:
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
         self._last = ""  # a line not printed yet
+        self.also: Callable[..., None] | None = None
+        """Is told the same: `also(done, total, what, **counts)`."""
 
     def __enter__(self) -> "Progress":
         if self.live:
@@ -41,6 +44,8 @@ class Progress:
 
     def show(self, done: int, total: int, **counts: int) -> None:
         """Say how far the run is; cheap enough to call in a loop."""
+        if self.also is not None:
+            self.also(done, total, self.what, **counts)
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, notes=notes)
