@@ -127,11 +127,14 @@ def write(
     sar: Fraction | None = None,
     sound: np.ndarray | None = None,
     format: str | None = None,
+    comment: str = "",
     **options: str,
 ) -> Path:
     """Encode pictures to `path`. pts: times in 1/90000 s, for a variable rate. sound: float32 [samples], 48 kHz."""
     defaults = {"crf": "14", "preset": "ultrafast", "g": "25"} if codec == "libx264" else {}
     with av.open(str(path), "w", format=format, container_options={"fflags": "+bitexact"}) as file:
+        if comment:
+            file.metadata["comment"] = comment
         stream = file.add_stream(codec, rate=fps, options=defaults | options)
         track = file.add_stream("aac", rate=48_000, layout="mono") if sound is not None else None
         stream.codec_context.thread_count = 1

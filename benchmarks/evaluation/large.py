@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.evaluation.rating.scales import TEXT
-from reelwright.pipelines.browse.balance.evaluated import find_evaluation
 from reelwright.pipelines.evaluate.report.page import write_page
+from reelwright.pipelines.records.evaluations import find_evaluation
 
 MODELS = ("base", "tuned", "distilled", "other")
 RATERS = ("anna", "ben", "chen", "dora", "emil")

@@ -105,12 +105,12 @@ class Connection:
         except (ValueError, OSError) as error:
             raise StoreError(f"version {version} of {table} is gone; snapshots pin the versions they need.") from error
 
-    def committing(self, name: str = CURATION_LOCK) -> AbstractContextManager[None]:
+    def committing(self, name: str = CURATION_LOCK, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
         """Hold the right to commit for a whole run: `with store.committing(): …`. Raises StoreError if another has it.
 
-        Every write takes it for its own length anyway.
+        Every write takes it for its own length anyway. wait_s: how long another process may have it first.
         """
-        return lock.exclusive(self.path, name) if self.path else contextlib.nullcontext()
+        return lock.exclusive(self.path, name, wait_s) if self.path else contextlib.nullcontext()
 
     # --- reading -------------------------------------------------------------------------------------------------
 

@@ -31,12 +31,17 @@ _renewing = threading.Lock()
 _renewer: threading.Thread | None = None
 
 
+class HeldError(StoreError):
+    """Another live process holds the lock."""
+
+
 @contextmanager
-def exclusive(store: Path, name: str) -> Iterator[None]:
+def exclusive(store: Path, name: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock `name` of the store at `store`; taking it again in the same process is free.
 
-    Raises StoreError if another live process holds it, or took it while this one stood still for longer than a lease;
-    a dead one's is taken over.
+    wait_s: how long another process may hold it first. A dead one's is taken over.
+
+    Raises StoreError if another live process holds it, or took it while this one stood still for longer than a lease.
     """
     path = store / FOLDER / f"{name}.json"
     key = str(path)
@@ -46,7 +51,7 @@ def exclusive(store: Path, name: str) -> Iterator[None]:
         _held[key] = (pid, depth + 1)
     else:
         with writing_to(str(store)):
-            _owners[key] = _take(path)
+            _owners[key] = _taken(path, wait_s)
         _held[key], _confirmed_at[key] = (os.getpid(), 1), time.monotonic()
         _start_renewing()
     try:
@@ -99,6 +104,17 @@ def _renew() -> None:
                         _confirmed_at[key] = time.monotonic()
 
 
+def _taken(path: Path, wait_s: float) -> dict[str, Any]:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return _take(path)
+        except HeldError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
+
+
 def _take(path: Path) -> dict[str, Any]:
     """Take the lock and return the owner that was written. Raises StoreError if another process holds it."""
     path.parent.mkdir(exist_ok=True)
@@ -129,7 +145,7 @@ def _clear_if_stale(path: Path, draft: Path) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner.get("time", 0))))
         lapses = f"its lock lapses {owner['lease_s']:g} s after its last sign of life" if "lease_s" in owner else (
             f"if that machine is gone for good, delete {path}")  # fmt: skip
-        raise StoreError(
+        raise HeldError(
             f"process {owner.get('pid')} on {owner.get('host')} has been writing to this store since {since}; wait for "
             f"it to end ({lapses})."
         )

@@ -106,15 +106,8 @@ class Reviews:
     def _append(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]
     ) -> dict[str, Any]:
-        for_until = time.monotonic() + LOCK_S
-        while True:
-            try:
-                with self.store.committing(TABLE):
-                    return self._append_locked(action, reviewer, plan)
-            except StoreError as error:  # another server appends in this moment
-                if "has been writing to this store" not in str(error) or time.monotonic() > for_until:
-                    raise
-                time.sleep(0.05)
+        with self.store.committing(TABLE, wait_s=LOCK_S):  # another server may append in this moment
+            return self._append_locked(action, reviewer, plan)
 
     def _append_locked(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]

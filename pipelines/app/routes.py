@@ -13,16 +13,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store
 from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
-from reelwright.errors import ReelError, UserError, first_line
+from reelwright.errors import ReelError, UserError
 from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
@@ -34,6 +33,7 @@ from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.view import Page, Strict, View, parse
 from reelwright.pipelines.app.work.routes import Options, Work, work_routes
 from reelwright.pipelines.serving.ranges import ranged
+from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
 
 BUILT = Path(__file__).parent / "built"
 FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml",
@@ -202,8 +202,7 @@ def make_app(store: Store, options: Options | None = None) -> Starlette:
         *(Route(f"/api/{name}", _endpoint(name, model), methods=["POST"]) for name, model in API.items()),
         *work_routes(work),
     ]
-    handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _unexpected}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
     app.state.desk = desk
     return app
 
@@ -214,24 +213,14 @@ def _endpoint(name: str, model: type[Any]) -> Callable[[Request], Any]:
         try:
             asked = parse(model, await request.body())
         except UserError as error:
-            return _refused(str(error), 400)
+            return refused(str(error), 400)
         except ClientDisconnect:
             return Response(status_code=413)
         pool = desk.queries if name in QUERIES else desk.work
-        return await _in(pool, lambda: Response(json_line(getattr(desk, name)(asked)), media_type="application/json"))
+        work = getattr(desk, name)
+        return await answered(pool, lambda: Response(json_line(work(asked)), media_type="application/json"))
 
     return answer
-
-
-async def _in(pool: ThreadPoolExecutor, make: Callable[[], Response]) -> Response:
-    """Run in a pool's thread; an error becomes a sentence, and never a traceback."""
-    try:
-        return await asyncio.get_running_loop().run_in_executor(pool, make)
-    except ReelError as error:
-        return _refused(str(error), 400)
-    except Exception as error:
-        log.error("%s: %s", type(error).__name__, first_line(error))
-        return _refused("that did not work; the server's terminal has the reason", 500)
 
 
 async def _index(request: Request) -> Response:
@@ -241,7 +230,7 @@ async def _index(request: Request) -> Response:
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in FILES:
-        return _refused("there is no such file", 404)
+        return refused("there is no such file", 404)
     return FileResponse(BUILT / name, media_type=FILES[name], headers={"cache-control": "no-cache"})
 
 
@@ -254,8 +243,8 @@ async def _media(request: Request) -> Response:
         asked, is_head = request.headers.get("range"), request.method == "HEAD"
         return ranged(clip, asked, media_type="video/mp4", etag=f"{clip.clip_id}-{clip.size}", is_head=is_head)
 
-    found = await _in(desk.work, make)
-    return _refused("there is no such clip", 404) if found.status_code == 400 else found
+    found = await answered(desk.work, make)
+    return refused("there is no such clip", 404) if found.status_code == 400 else found
 
 
 async def _picture(request: Request) -> Response:
@@ -269,21 +258,8 @@ async def _picture(request: Request) -> Response:
             raise UserError(error.message) from None
         return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
-    found = await _in(desk.drawing, make)
-    return _refused("there is no picture of this clip", 404) if found.status_code == 400 else found
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    return _refused(error.detail, error.status_code)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s: %s", type(error).__name__, first_line(error))
-    return _refused("that did not work; the server's terminal has the reason", 500)
-
-
-def _refused(sentence: str, status: int) -> Response:
-    return JSONResponse({"error": sentence}, status_code=status)
+    found = await answered(desk.drawing, make)
+    return refused("there is no picture of this clip", 404) if found.status_code == 400 else found
 
 
 def _user() -> str:

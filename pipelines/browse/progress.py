@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import StoreError
+from reelwright.pipelines.browse.report.page import head
 from reelwright.pipelines.browse.sheets import samples_sheet, write_whole
 from reelwright.training.logs import FILE as LOG
 from reelwright.training.logs import read_log
@@ -92,7 +93,6 @@ def write_progress(run: Path, out: Path | None = None) -> Path:
 
 def page(title: str, rows: Sequence[Mapping[str, Any]], sheet: bytes | None) -> str:
     """Return the page as text. sheet: PNG of the samples."""
-    style = (Path(__file__).parent / "report" / "style.css").read_text(encoding="utf-8")
     charts = "".join(_section(chart, rows) for chart in CHARTS)
     picture = ""
     if sheet:
@@ -103,8 +103,7 @@ def page(title: str, rows: Sequence[Mapping[str, Any]], sheet: bytes | None) -> 
         )
     last = max(row["step"] for row in rows)
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title><style>{style}{_CSS}"
-        f"</style><header><p class='brand'>reelwright</p><h1>{html.escape(title)}</h1>"
+        f"{head(title, _CSS)}<body><header><p class='brand'>reelwright</p><h1>{html.escape(title)}</h1>"
         f"<p class='lead'>{last:,} steps. Thin: each step. Thick: the mean of {SMOOTHED} steps around.</p></header>"
         f"<main><div class='charts'>{charts}</div>{picture}</main></html>"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import say
 from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
+from reelwright.pipelines.records.evaluations import find_evaluation
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
@@ -26,18 +27,6 @@ def generate(store: Store, models: list[str], prompts: str | None, how: Sampled,
     made = evaluate(store, suite, models_of(models, suite, how), options)
     say(summary_text(made))
     return made.name
-
-
-def existing(store: Store, name: str) -> dict[str, Any]:
-    """Return the row of an evaluation by its name, or of the only one. Raises UserError."""
-    known = {row["name"]: row for row in store.read("evaluations").to_pylist()}
-    if not known:
-        raise UserError("no model was named; give runs, such as: reel evaluate base=runs/a tuned=runs/b --prompts ours")
-    if not name and len(known) == 1:
-        [name] = known
-    if name not in known:
-        raise UserError(f"--name {name or '(none)'} names no evaluation; there are: {', '.join(sorted(known))}")
-    return known[name]
 
 
 def measure(store: Store, evaluation: dict[str, Any], names: list[str], options: Options) -> None:
@@ -77,7 +66,7 @@ def import_vbench(store: Store, name: str, texts: list[str]) -> None:
     found = read(texts)
     named = {model: scores for model, scores in found.items() if model}
     if named:
-        keep_scores(store, existing(store, name)["evaluation_id"], named)
+        keep_scores(store, find_evaluation(store, name)["evaluation_id"], named)
     say(*(scores_text(model, scores) for model, scores in found.items()))
     holes = [model for model, scores in found.items() if scores.total is None]
     if holes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from reelwright.errors import UserError, first_line
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import printable, say
 from reelwright.pipelines.cli.option_groups import option_group
 
@@ -60,8 +61,8 @@ class PeopleOptions:
         if self.rate:
             self._rate(store, seed)
         if self.report:
-            from reelwright.pipelines.browse.balance.evaluated import find_evaluation
             from reelwright.pipelines.evaluate.report.page import write_page
+            from reelwright.pipelines.records.evaluations import find_evaluation
 
             found = find_evaluation(store, self.report)
             say(f"page: {write_page(store, found, self.out, where=self.where, prompts=self.shown)}")
@@ -80,8 +81,8 @@ class PeopleOptions:
 
     def _study(self, store: Store, seed: int) -> Study:
         from reelwright.evaluation.rating.study import Settings
-        from reelwright.pipelines.browse.balance.evaluated import find_evaluation
         from reelwright.pipelines.evaluate.rating.studies import find_study, make_study
+        from reelwright.pipelines.records.evaluations import find_evaluation
 
         evaluation = find_evaluation(store, self.rate)
         if not self.raters:
@@ -110,34 +111,29 @@ class PeopleOptions:
 def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> None:
     from reelwright.curation.store.schema import table_of
     from reelwright.evaluation.rating.answers import progress
-    from reelwright.pipelines.evaluate.rating.server import RatingServer, is_loopback
+    from reelwright.pipelines.serving.packages import refuse_without_packages
+
+    refuse_without_packages("reel evaluate --rate")
+    from reelwright.pipelines.evaluate.rating.desk import RatingDesk
+    from reelwright.pipelines.evaluate.rating.routes import links, make_rating_app
+    from reelwright.pipelines.serving.guard import LOOPBACK
+    from reelwright.pipelines.serving.run import for_anybody, serve
 
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
         raise UserError(f"--key-env names {key_env!r}, which holds no secret; export it")
-    if not key and not is_loopback(host):
-        from secrets import token_hex
-
+    if not key and host not in LOOPBACK:
         key = token_hex(16)
-    lock = table_of("ratings").lock
-    with store.committing(lock):
-        try:
-            server = RatingServer(store, study, (host, port), key=key, say=lambda line: say(printable(line)))
-        except OSError as error:
-            raise UserError(f"{host}:{port} cannot be listened at: {first_line(error)}; give another --port") from None
-        with server:
-            if key:
-                say("links go over the network in clear text; put a proxy with TLS before it where others listen in")
-            for rater, link in server.links():
-                say(f"{printable(rater)}: {link}" if rater else f"open:  {link}")
-            say("answers are in the store once a page goes on; stop with Ctrl-C, and go on by the same command")
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                say("")
-            for rater, done in progress(study, server.answers.all()).items():
-                say(f"{printable(rater)}: {done.answered:,} of {done.tasks:,}")
-        store.merge_small_files(lock)
+    desk = RatingDesk(store, study, lambda line: say(printable(line)))
+    say("answers are in the store once a page goes on; the same command goes on with them")
+    holders = links(key, study) if key else for_anybody("")
+    try:
+        serve(make_rating_app(desk), host=host, port=port, holders=holders, say=lambda line: say(printable(line)))
+    except KeyboardInterrupt:
+        say("")
+    for rater, done in progress(study, desk.answers.all()).items():
+        say(f"{printable(rater)}: {done.answered:,} of {done.tasks:,}")
+    store.merge_small_files(table_of("ratings").lock)
 
 
 def _take_in(store: Store, path: Path) -> None:

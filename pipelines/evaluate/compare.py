@@ -14,12 +14,12 @@ from typing import Any
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.pipelines.browse.progress import drawn
+from reelwright.pipelines.browse.report.page import head
 from reelwright.pipelines.browse.sheets import samples_sheet, write_whole
 from reelwright.training.logs import read_log
 
 SPEEDS = ("clips_per_s", "tokens_per_s", "samples_per_s", "data_wait_share", "mfu")
 """Figures of a training log that are speeds: their median is compared."""
-LOOK = Path(__file__).parent.parent / "browse" / "report" / "style.css"
 
 
 @dataclass
@@ -201,11 +201,9 @@ def write_comparison(first: Side, second: Side, out: Path) -> Path:
                 "<p class='note'>One row per prompt, one column per step.</p>"
                 f"<img style='max-width:100%' alt='samples by step' src='data:image/png;base64,{data}'>"
             )
-    title = f"{html.escape(first.name)} and {html.escape(second.name)}"
-    style = LOOK.read_text(encoding="utf-8") + _CSS
+    title = f"{first.name} and {second.name}"
     write_whole(out, (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>{title}</title><style>{style}</style><header><p class='brand'>reelwright</p><h1>{title}</h1>"
+        f"{head(title, _CSS)}<body><header><p class='brand'>reelwright</p><h1>{html.escape(title)}</h1>"
         f"<p class='lead'>Two runs of {first.kind}: only what differs.</p></header><main>{''.join(parts)}</main></html>"
     ).encode("utf-8", "replace"))  # fmt: skip
     return out

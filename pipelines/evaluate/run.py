@@ -15,14 +15,13 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import is_one_of
-from reelwright.errors import UserError, first_line
 from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.suites.suite import Suite
 from reelwright.pipelines.evaluate.generating import Made, Worker
 from reelwright.pipelines.evaluate.models import Model, distinct, on_device
 from reelwright.pipelines.evaluate.wanted import Wanted, default_name, evaluation_id, shared_settings, wanted
 from reelwright.pipelines.records.runs import recorded_run
-from reelwright.pipelines.runtime.actors import Actors, Result, Work
+from reelwright.pipelines.runtime.actors import Actors, Result, Work, pool_size
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -243,7 +242,7 @@ class _Run:
             return
         of_id = {one.job.generation_id: one for one in todo}
         with Actors(*_pool(model, len(todo), options.workers)) as actors:
-            _check(actors)
+            actors.refuse_unfit("evaluate")
             actors.queue.extend(Work("make", (one.job,), (one.job.generation_id,)) for one in todo)
             while actors:
                 for result in actors.next_done():
@@ -288,26 +287,10 @@ class _Run:
 def _pool(model: Model, items: int, workers: int | None) -> tuple[Any, int]:
     import ray
 
-    have = ray.cluster_resources()
-    gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
-    if not model.options.device.startswith("cuda"):
-        gpus = 0
-    size = min(workers or gpus or cpus, cpus, items)
-    share = min(1.0, gpus / size) if gpus else 0
+    size, share = pool_size(items, workers, use_gpus=model.options.device.startswith("cuda"))
     remote = ray.remote(Worker).options(num_cpus=1, num_gpus=share)
-    placed = on_device(model, "cuda" if gpus else model.options.device)
+    placed = on_device(model, "cuda" if share else model.options.device)
     return (lambda: remote.remote(placed)), size
-
-
-def _check(actors: Actors) -> None:
-    import ray
-
-    try:
-        problems = ray.get([actor.check.remote() for actor in actors.actors])
-    except ray.exceptions.RayActorError as error:
-        raise UserError(f"a worker of evaluate did not start ({first_line(error)}); is there memory for it?") from error
-    for problem in filter(None, problems):
-        raise UserError(problem)
 
 
 def _differences(models: Sequence[Model]) -> list[str]:

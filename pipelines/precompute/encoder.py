@@ -60,7 +60,7 @@ class Encoder:
         try:
             fingerprints_of(self.recipe)
         except ModelError as error:
-            return str(error)
+            return f"on a node of the cluster: {error}"
         return ""
 
     def encode_captions(self, captions: Sequence[str]) -> Encoded:

@@ -6,7 +6,6 @@ where it was stopped.
 """
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,11 +18,10 @@ import numpy as np
 
 from reelwright.curation.results import Failed
 from reelwright.curation.store import Store, StoreError
-from reelwright.errors import UserError, first_line
 from reelwright.pipelines.precompute.encoder import Encoded, Encoder
 from reelwright.pipelines.records.rows import failure_row
 from reelwright.pipelines.records.runs import recorded_run
-from reelwright.pipelines.runtime.actors import Actors, Result, Work
+from reelwright.pipelines.runtime.actors import Actors, Result, Work, pool_size
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.training.data.encode import Fingerprints, fingerprints_of
@@ -153,7 +151,7 @@ class _Run:
             progress.also = run.show
             try:
                 with Actors(*self._pool(workers, per_gpu, len(captions) + total)) as actors:
-                    _check(actors)
+                    actors.refuse_unfit("precompute")
                     actors.queue.extend(_work(self.plan, todo, captions))
                     while actors:
                         for result in actors.next_done():
@@ -174,12 +172,9 @@ class _Run:
     def _pool(self, workers: int | None, per_gpu: int, items: int) -> tuple[Any, int]:
         import ray
 
-        have = ray.cluster_resources()
-        gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
-        size = min(workers or gpus * per_gpu or cpus, cpus, items)
-        share = 1 / math.ceil(size / gpus) if gpus else 0  # of a GPU, so that all of them find room
+        size, share = pool_size(items, workers, per_gpu=per_gpu)
         remote = ray.remote(Encoder).options(num_cpus=1, num_gpus=share)
-        device = "cuda" if gpus else "cpu"
+        device = "cuda" if share else "cpu"
         arguments = (self.recipe.model_dump(mode="json"), self.store.uri, self.media_versions, device)
         return (lambda: remote.remote(*arguments)), size
 
@@ -243,19 +238,6 @@ class _Run:
     def _uri(self, clip_id: str) -> str:
         found = self.store.read("sources", ["uri"], f"md5 = '{self._md5(clip_id)}' AND state = 'ok'").column(0)
         return found[0].as_py() if len(found) else ""
-
-
-def _check(actors: Actors) -> None:
-    import ray
-
-    try:
-        problems = ray.get([actor.check.remote() for actor in actors.actors])
-    except ray.exceptions.RayActorError as error:
-        raise UserError(
-            f"a worker of precompute did not start ({first_line(error)}); is there memory for it?"
-        ) from error
-    for problem in filter(None, problems):
-        raise UserError(f"on a node of the cluster: {problem}")
 
 
 def _work(plan: Schedule, todo: dict[Window, np.ndarray], captions: list[str]) -> Iterator[Work]:

@@ -1,11 +1,12 @@
 """A pool of Ray actors that share a queue of work: an item that kills its actor is tried again alone, then given up."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reelwright.errors import first_line
+from reelwright.errors import UserError, first_line
 from reelwright.pipelines.runtime import interrupts
 
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
@@ -37,6 +38,23 @@ class Result:
     lost: str = ""
 
 
+def pool_size(items: int, workers: int | None, *, per_gpu: int = 1, use_gpus: bool = True) -> tuple[int, float]:
+    """Return how many actors the cluster has room for, and the share of a GPU of each, so that all find room.
+
+    Args:
+        items: of work.
+        workers: that were asked for; None: `per_gpu` per GPU, or one per CPU where there is no GPU.
+        per_gpu: actors of a GPU.
+        use_gpus: whether they need any.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    gpus, cpus = int(have.get("GPU", 0)) if use_gpus else 0, max(1, int(have.get("CPU", 1)))
+    size = min(workers or gpus * per_gpu or cpus, cpus, items)
+    return size, 1 / math.ceil(size / gpus) if gpus else 0.0
+
+
 class Actors:
     """`size` actors made by `make`; use as a context manager, which ends them."""
 
@@ -56,6 +74,22 @@ class Actors:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def refuse_unfit(self, command: str) -> None:
+        """Ask all actors to `check()` themselves.
+
+        Raises:
+            UserError: one did not start, or says why it cannot work.
+        """
+        import ray
+
+        try:
+            problems = ray.get([actor.check.remote() for actor in self._actors])
+        except ray.exceptions.RayActorError as error:
+            why = first_line(error)
+            raise UserError(f"a worker of {command} did not start ({why}); is there memory for it?") from error
+        for problem in filter(None, problems):
+            raise UserError(problem)
 
     def close(self) -> None:
         """End the actors, whatever they are at."""

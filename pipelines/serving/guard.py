@@ -1,4 +1,4 @@
-"""Who may talk to a server of pages: the holder of its token, from the server's own pages.
+"""Who may talk to a server of pages: the holder of a token, from the server's own pages.
 
 Anyone on a machine may connect to its loopback address, and any web page may make a browser do so. So every request
 needs the token, which the printed address carries once and a cookie afterwards. A request that another site caused is
@@ -70,17 +70,19 @@ def refusal(method: str, headers: Mapping[str, str], hosts: frozenset[str] | Non
 
 
 class Guard:
-    """ASGI middleware that lets through only requests of this server's own pages that hold its token.
+    """ASGI middleware that lets through only requests of this server's own pages that hold a token.
+
+    Pages find whose token it is in `request.state.holder`.
 
     Args:
         app: the pages.
-        token: what the address carries.
+        holders: token, which an address carries -> whose it is; empty: anybody's who has the address.
         port: of the server; cookies do not tell ports apart, so the cookie's name does.
         hosts: names of this server; None where any may lead here, as behind a proxy.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: frozenset[str] | None) -> None:
-        self.app, self.token, self.hosts = app, token, hosts
+    def __init__(self, app: ASGIApp, *, holders: Mapping[str, str], port: int, hosts: frozenset[str] | None) -> None:
+        self.app, self.holders, self.hosts = app, dict(holders), hosts
         self.cookie = f"reel_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,28 +94,34 @@ class Guard:
         headers = Headers(scope=scope)
         why = refusal(scope["method"], headers, self.hosts)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        holder = self._holder(cookie_parser(headers.get("cookie", "")).get(self.cookie, ""))
         answer: ASGIApp = self.app
         if why:
             answer = _error(403, why)
         elif TOKEN in query and scope["method"] in READS:
             answer = self._enter(scope["path"], query)
-        elif not self._is_known(cookie_parser(headers.get("cookie", "")).get(self.cookie, "")):
+        elif holder is None:
             answer = _error(401, "open the address that the server printed when it began: it carries the token")
         elif not _is_short(headers):
             await _read_away(receive)
             answer = _error(413, f"a request has at most {MAX_BODY:,} bytes")
+        scope.setdefault("state", {})["holder"] = holder
         await answer(scope, _bounded(receive), _with_headers(send))
 
     def _enter(self, path: str, query: dict[str, str]) -> Response:
         """Keep the token in a cookie, and show the page without it in the address."""
-        if not self._is_known(query.pop(TOKEN)):
+        token = query.pop(TOKEN)
+        if self._holder(token) is None:
             return _error(401, "that is not the token of this server; open the address that it printed")
         response = RedirectResponse("/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else ""), status_code=303)
-        response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax", path="/")
+        response.set_cookie(self.cookie, token, httponly=True, samesite="lax", path="/")
         return response
 
-    def _is_known(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
+    def _holder(self, token: str) -> str | None:
+        """Return whose a token is; None: nobody's. All are compared, in a time that says nothing of them."""
+        given = token.encode("utf-8", "replace")
+        found = [who for known, who in self.holders.items() if hmac.compare_digest(given, known.encode())]
+        return found[0] if found else None
 
 
 def _is_followed_link(method: str, headers: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store
@@ -30,9 +30,11 @@ from reelwright.pipelines.app.work.generations import (
     evaluations,
 )
 from reelwright.pipelines.app.work.processes import Processes
+from reelwright.pipelines.app.work.ratings import Ratings
 from reelwright.pipelines.app.work.reported import Reported
 from reelwright.pipelines.app.work.trainings import Trainings
 from reelwright.pipelines.app.work.watching import Watching, about_run
+from reelwright.pipelines.evaluate.rating.routes import rating_routes
 from reelwright.pipelines.serving.ranges import ranged
 from reelwright.pipelines.serving.replies import answered, refused
 
@@ -95,9 +97,11 @@ class Work:
         where = Where(store.uri, options.work.absolute())
         self.processes = Processes(where, is_allowed=options.allow_commands, server=options.job_server)
         self.reported = Reported(store)
+        self.ratings = Ratings(store)
         self.pictures = Pictures(store, _whole_video(store))
         self.pool = ThreadPoolExecutor(3, "reel-app-work")
         self.slow = ThreadPoolExecutor(1, "reel-app-trace")
+        self.rating = ThreadPoolExecutor(4, "reel-app-rate")
 
     # --- the API: each takes a checked request and returns what JSON holds ---------------------------------------
 
@@ -128,6 +132,10 @@ class Work:
     def generation(self, asked: OneGeneration) -> dict[str, Any]:
         """Return a generation beside the clips nearest to it."""
         return about_generation(self.store, asked)
+
+    def studies(self, asked: Strict) -> dict[str, Any]:
+        """List the studies of people's scores."""
+        return self.ratings.all()
 
     def commands(self, asked: Strict) -> dict[str, Any]:
         """List what may be started, and what was."""
@@ -164,7 +172,7 @@ class Work:
 
 WORK_API: dict[str, type[Any]] = {
     "runs": Strict, "run": OneRun, "trainings": Strict, "train": OneTraining, "evaluations": Strict,
-    "evaluation": OfEvaluation, "generation": OneGeneration, "commands": Strict, "command": Asked,
+    "evaluation": OfEvaluation, "generation": OneGeneration, "studies": Strict, "commands": Strict, "command": Asked,
     "start_command": Asked, "stop_command": OneTraining,
 }  # fmt: skip
 SLOW = ("generation",)
@@ -176,6 +184,7 @@ def work_routes(work: Work) -> list[BaseRoute]:
     served = _Served(work)
     return [
         *(Route(page, served.page, methods=["GET"]) for page in PAGES),
+        Mount("/rate/{study}", routes=rating_routes(work.ratings.find, work.rating)),
         Route("/report", served.report, methods=["GET"]),
         Route("/samples/{key}/{step}/{name}", served.sample, methods=["GET"]),
         Route("/generated/{id}.mp4", served.video, methods=["GET"]),

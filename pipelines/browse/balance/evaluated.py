@@ -12,6 +12,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
 from reelwright.curation.store.sql_text import identifier
 from reelwright.evaluation.weakness import Scored
+from reelwright.pipelines.records.evaluations import find_evaluation
 
 RATED = "mos:"
 """Prefix of a dimension that people or a judge rated, in place of a column of generations."""
@@ -69,23 +70,6 @@ def read_evaluated(store: Store, evaluation: str, *, model: str = "", measure: s
             f"--measure: {', '.join(_choices(store)) or 'none has been measured yet'}"
         )
     return Evaluated(found["evaluation_id"], found["name"], model, measure, scored)
-
-
-def find_evaluation(store: Store, wanted: str) -> dict[str, Any]:
-    """Return the row of an evaluation, by its name or the beginning of its id.
-
-    Raises:
-        StoreError: there is none, or there are several.
-    """
-    rows = store.read("evaluations").to_pylist()
-    named = [row for row in rows if row["name"] == wanted]
-    found = named or [row for row in rows if wanted and row["evaluation_id"].startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise StoreError(f"{wanted!r} begins the ids of {len(found)} evaluations; give more of it, or a name.")
-    names = [row["name"] for row in rows]
-    raise unknown_name(wanted, "known evaluation", names, see='reel sql "select name, models from evaluations"')
 
 
 def _model(found: dict[str, Any], model: str) -> str:

@@ -59,7 +59,22 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"num": number, "span": span, "size": size, "g": short, "when": when, "cut": cut}
+    made.globals |= {"title": "reelwright", "policy": "", "own_style": "", "css": ""}  # of head.html
     return made
+
+
+def head(title: str, css: str, policy: str = "") -> str:
+    """Return the head of a page that is written without a template, up to its body.
+
+    Args:
+        title: of the page.
+        css: rules beside those that all pages share; ours, not anybody's text.
+        policy: Content-Security-Policy; default: pictures, videos and styles inside the page, and nothing else.
+    """
+    from markupsafe import Markup
+
+    whole = environment().get_template("head.html")
+    return str(whole.render(title=title, css=Markup(css), policy=Markup(policy)))  # noqa: S704 - ours, see above
 
 
 def gather(store: Store, where: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
 
 
@@ -25,22 +26,16 @@ def serve_app(
 ) -> None:
     """Look at the clips in a browser: filter, play, decide, and save what is shown as a snapshot."""
     from reelwright.curation.store import Store
-    from reelwright.errors import UserError
+    from reelwright.pipelines.serving.packages import refuse_without_packages
 
     opened = Store.open(store)
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        from reelwright.curation.extras import install_command
-
-        raise UserError(f"reel app needs two more packages: {install_command('app')}") from None
+    refuse_without_packages("reel app")
     from reelwright.pipelines.app.routes import make_app
     from reelwright.pipelines.app.work.routes import Options
     from reelwright.pipelines.serving.guard import LOOPBACK
-    from reelwright.pipelines.serving.run import serve
+    from reelwright.pipelines.serving.run import for_anybody, serve
 
     if allow_commands and host not in LOOPBACK:
         raise UserError("--allow-commands is for this machine alone; leave --host out, and come by: ssh -L")
     options = Options(runs or [], allow_commands, work, job_server)
-    serve(make_app(opened, options), host=host, port=port, token=token, say=say)
+    serve(make_app(opened, options), host=host, port=port, holders=for_anybody(token), say=say)

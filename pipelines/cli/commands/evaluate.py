@@ -113,12 +113,13 @@ def _steps(
 ) -> None:
     """Do what was asked for, in order."""
     from reelwright.pipelines.cli import evaluate_steps as steps
+    from reelwright.pipelines.records.evaluations import find_evaluation
 
     if judging.import_vbench:
         steps.import_vbench(store, study.name, judging.import_vbench)
         return
     name = steps.generate(store, models, study.prompts, how, options) if models else study.name
-    found = steps.existing(store, name)
+    found = find_evaluation(store, name)
     if judging.export_vbench is not None:
         steps.export_vbench(store, found, judging.export_vbench)
         return

@@ -10,14 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation.media.untagged import untagged
 from reelwright.curation.store import Store, StoreError
 from reelwright.evaluation.rating.answers import Answer, as_shown, tasks_now
 from reelwright.evaluation.rating.scales import DIMENSIONS
 from reelwright.evaluation.rating.study import Study, Task
+from reelwright.pipelines.browse.report.page import head
 from reelwright.pipelines.browse.sheets import write_whole
 
 FOLDER = Path(__file__).parent
-STYLE = FOLDER.parent.parent / "browse" / "report" / "style.css"
 MAX_INSIDE = 256 << 20
 """Bytes of videos in one page; a browser takes more only with patience, and then they lie beside it."""
 
@@ -107,7 +108,7 @@ def write_static(
 
 def _named(store: Store, names: dict[str, str]) -> Iterable[tuple[str, bytes]]:
     back = {generation: name for name, generation in names.items()}
-    return ((back[generation], mp4) for generation, mp4 in store.read_generated(sorted(back)))
+    return ((back[generation], untagged(mp4)) for generation, mp4 in store.read_generated(sorted(back)))
 
 
 def _about(study: Study) -> dict[str, Any]:
@@ -140,8 +141,7 @@ def policy() -> str:
 def _page(about: dict[str, Any]) -> str:
     # Within a script element only "<" could end it; "\u003c" is the same to JSON.
     text = json.dumps(about, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    style = STYLE.read_text(encoding="utf-8") + (FOLDER / "rate.css").read_text(encoding="utf-8")
-    page = (FOLDER / "page.html").read_text(encoding="utf-8")
-    before, rest = page.split("{{ data }}")
+    css = (FOLDER / "rate.css").read_text(encoding="utf-8")
+    before, rest = (FOLDER / "page.html").read_text(encoding="utf-8").split("{{ data }}")
     rest = rest.replace("{{ script }}", script())
-    return before.replace("{{ policy }}", policy()).replace("{{ style }}", style) + text + rest
+    return head("Rating · reelwright", css, policy()) + before + text + rest

@@ -25,6 +25,8 @@ MAX_FILE = 64 << 20
 STUDY_ID = re.compile("[0-9a-f]{16}")
 MERGE_EVERY = 256
 """Answers between two merges of the table's small files."""
+LOCK_S = 10.0  # that another process's write of ratings is waited for
+_WRITING = threading.Lock()
 PAIRS = """
 SELECT a.generation_id, b.generation_id AS other_id, a.prompt, a.task, a.prompt_id FROM made a JOIN made b
 ON a.prompt_id = b.prompt_id AND a.seed = b.seed AND a.place < b.place
@@ -126,24 +128,31 @@ class Saved:
 class Answers:
     """A study's answers, in memory and in the store. An answer that `save` took is committed.
 
-    One process at a time: its server holds the table's lock.
+    Several servers may take answers to one study: each looks for the others' before it writes.
     """
 
     def __init__(self, store: Store, study: Study) -> None:
         self.store, self.study = store, study
         self._lock = threading.Lock()
-        rows = store.read("ratings", filter=f"study_id = '{study.study_id}'").to_pylist()
-        self._known = answers_of(study, rows)
+        self._known: dict[tuple[str, str], Answer] = {}
+        self._version = -1
         self._since_merge = 0
+        self._refresh()
 
     def all(self) -> dict[tuple[str, str], Answer]:
         """Return the answers by rater and task."""
         with self._lock:
+            self._refresh()
             return dict(self._known)
 
     def save(self, answers: Iterable[Answer]) -> Saved:
-        """Commit answers: new ones are added, changed ones replace what they were. The last of one task counts."""
-        with self._lock:
+        """Commit answers: new ones are added, changed ones replace what they were. The last of one task counts.
+
+        Raises:
+            StoreError: another process writes ratings.
+        """
+        with self._lock, _WRITING, self.store.committing(table_of("ratings").lock, wait_s=LOCK_S):
+            self._refresh()
             given = {(answer.rater, answer.task_id): answer for answer in answers}
             new = [answer for key, answer in given.items() if key not in self._known]
             changed = [a for key, a in given.items() if key in self._known and self._known[key].values != a.values]
@@ -158,7 +167,15 @@ class Answers:
             if self._since_merge >= MERGE_EVERY:
                 self.store.merge_small_files(table_of("ratings").lock)
                 self._since_merge = 0
+            self._version = self.store.dataset("ratings").version
             return Saved(len(new), len(changed), len(given) - len(new) - len(changed))
+
+    def _refresh(self) -> None:
+        """Read the answers that others have written since."""
+        version = self.store.dataset("ratings").version
+        if version != self._version:
+            rows = self.store.read("ratings", filter=f"study_id = '{self.study.study_id}'").to_pylist()
+            self._known, self._version = answers_of(self.study, rows), version
 
     def _rows(self, answers: list[Answer]) -> list[dict[str, Any]]:
         now = datetime.now(UTC)

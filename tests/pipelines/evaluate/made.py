@@ -19,7 +19,9 @@ PROMPTS = (
 
 
 def mp4(tmp_path: Path, seed: int, count: int = 10, size: tuple[int, int] = (160, 96)) -> bytes:
-    return write(tmp_path / f"{seed}.mp4", frames(count, *size, seed=seed), fps=10).read_bytes()
+    """A video whose file tells of its model, as those of `reel generate` do."""
+    pictures, comment = frames(count, *size, seed=seed), f"made by model {seed}"
+    return write(tmp_path / f"{seed}.mp4", pictures, fps=10, comment=comment).read_bytes()
 
 
 def make_evaluation(

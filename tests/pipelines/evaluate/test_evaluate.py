@@ -262,7 +262,7 @@ def test_the_command_makes_measures_and_counts(
     assert "3 videos = 0 there before + 0 failed before + 1 made + 0 failed + 2 left" in done.stdout
     assert "flicker: 1 made, 0 there before, 0 without a value" in done.stdout
     refused = call("evaluate", "--name", "d", *where)
-    assert (refused.returncode, "--name d names no evaluation; there are: c" in refused.stderr) == (1, True)
+    assert (refused.returncode, "'d' is not a known evaluation" in refused.stderr) == (1, True)
     (tmp_path / "x_eval_results.json").write_text(json.dumps({"Diversity": [0.5, []]}))
     partial = call("evaluate", "--import-vbench", tmp_path / "x_eval_results.json", *where)
     assert partial.returncode == 1

@@ -16,10 +16,10 @@ from reelwright.evaluation.rating.answers import as_shown, read_answer
 from reelwright.evaluation.rating.study import Settings, Study
 from reelwright.evaluation.statistics.bootstrap import Resamples, mean_interval
 from reelwright.evaluation.statistics.pairs import Strengths
-from reelwright.pipelines.browse.balance.evaluated import find_evaluation
 from reelwright.pipelines.evaluate.rating.studies import Answers, make_study
 from reelwright.pipelines.evaluate.report.figures import figures
 from reelwright.pipelines.evaluate.report.page import ends, render, share, signed, two_digits, write_page
+from reelwright.pipelines.records.evaluations import find_evaluation
 from tests.conftest import Reel
 from tests.pipelines.evaluate.made import make_evaluation
 
