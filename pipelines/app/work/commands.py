@@ -18,7 +18,7 @@ MaybeWord = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.+-]{0,119})
 Sql = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
 Place = Annotated[str, Field(max_length=1_000, pattern=r"^[^\x00]*$")]
 """A path in the work folder."""
-Evaluation = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-]?[^\x00]*$")]
+Evaluation = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Profile = Literal["", "cpu", "full"]
 

@@ -34,7 +34,10 @@ class Ratings:
         name = request.path_params["study"]
         if not STUDY_ID.fullmatch(name):
             raise UserError("there is no such study; see the list of studies")
-        return self._desk(name)
+        try:
+            return self._desk(name)
+        except StoreError as error:
+            raise UserError(first_line(error)) from None
 
     def all(self) -> dict[str, Any]:
         """Return the studies, the newest first, with how far each rater is."""
@@ -45,8 +48,10 @@ class Ratings:
         return {"studies": [self._facts(row) for row in rows]}
 
     def _facts(self, row: dict[str, Any]) -> dict[str, Any]:
-        found = {"study": row["study_id"], "evaluation": shown(row["name"] or "", 200), "kind": row["kind"],
-                 "items": row["items"], "at": shown(row["at"]), "dimensions": [], "raters": [], "problem": ""}  # fmt: skip
+        found = {
+            "study": row["study_id"], "evaluation": shown(row["name"] or "", 200), "kind": row["kind"],
+            "items": row["items"], "at": shown(row["at"]), "dimensions": [], "raters": [], "problem": "",
+        }  # fmt: skip
         try:
             desk = self._desk(row["study_id"])
         except ReelError as error:

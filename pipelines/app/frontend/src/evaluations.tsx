@@ -21,7 +21,7 @@ export function EvaluationsPage() {
           return (
             <tr key={one.evaluation}>
               <td><a href={`/evaluations/${encodeURIComponent(one.evaluation)}`}>{one.name || one.evaluation}</a></td><td>{one.suite}</td>
-              <td>{Object.entries(one.models).map(([name, m]) => <span class="pair" key={name}>{name} <b>{count(m.ok)}</b>{m.failed > 0 && <b class="alarm"> {count(m.failed)} failed</b>}</span>)}</td>
+              <td>{Object.entries(one.models).map(([name, m]) => <span class="pair" key={name}>{name} <b>{count(m.ok)}</b>{m.failed > 0 && <> and <b class="alarm">{count(m.failed)} failed</b></>}</span>)}</td>
               <td class="n">{count(ok + failed)}{one.wanted ? ` of ${count(one.wanted)}` : ""}</td><td class="n">{one.studies ? <a href="/rate">{count(one.people)}</a> : count(one.people)}</td><td class="n">{count(one.judges)}</td><td class="keep">{when(one.at)}</td>
             </tr>
           );
@@ -65,7 +65,7 @@ export function EvaluationPage({ id }: { id: string }) {
         </p>
         {found.prompts.map((one) => (
           <article class="prompt" key={one.prompt_id}>
-            <p><q>{one.prompt || "(no prompt)"}</q> {one.category && <span class="chip">{one.category}</span>}</p>
+            <p><bdi><q>{one.prompt || "(no prompt)"}</q></bdi> {one.category && <span class="chip">{one.category}</span>}</p>
             <div class="strips videos">{one.videos.map((made) => <Shown key={made.generation_id} made={made} />)}</div>
           </article>
         ))}

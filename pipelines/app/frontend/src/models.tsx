@@ -1,8 +1,8 @@
 // Runs of training: losses, samples by step, and the way back to the footage.
 import { CommandText } from "./commands";
-import { Drawn, FactList, Section, State, said, useAsked, Video, Waiting } from "./parts";
+import { Drawn, FactList, many, Section, State, said, useAsked, Video, Waiting } from "./parts";
 import { useState } from "preact/hooks";
-import { count, short } from "./view";
+import { count } from "./view";
 import { ofSnapshot, ofSource, type Snapshot, type Training, type TrainingFacts } from "./work-api";
 
 export function ModelsPage() {
@@ -77,9 +77,9 @@ export function SnapshotFacts({ one }: { one: Snapshot }) {
   return (
     <>
       <h3 class="plain">Snapshot {one.is_here ? <a href={ofSnapshot(one.name)}>{one.name}</a> : one.name}</h3>
-      <p class="note">{one.clips !== null && `${count(one.clips)} clips, `}{one.hash.slice(0, 19)}, of {one.by}{one.note && `; ${one.note}`}</p>
+      <p class="note">{[one.clips !== null && `${count(one.clips)} clips`, one.hash.slice(0, 19), `of ${one.by}`].filter(Boolean).join(", ")}{one.note && `; ${one.note}`}</p>
       {one.sql && <pre class="text" tabIndex={0}>{one.sql}</pre>}
-      {one.sources.length > 0 && <details><summary>{count(one.sources.length + one.more_sources)} source files</summary><ul class="sources">{one.sources.map((file) => <li key={file.uri}><a href={ofSource(file.uri)}><code>{file.uri}</code></a> <span class="note">{short(file.clips)} clips</span></li>)}</ul>{one.more_sources > 0 && <p class="note">and {count(one.more_sources)} more, with fewer clips each</p>}</details>}
+      {one.sources.length > 0 && <details><summary>{many(one.sources.length + one.more_sources, "source file")}</summary><ul class="sources">{one.sources.map((file) => <li key={file.uri}><a href={ofSource(file.uri)}><code>{file.uri}</code></a> <span class="note">{many(file.clips, "clip")}</span></li>)}</ul>{one.more_sources > 0 && <p class="note">and {count(one.more_sources)} more, with fewer clips each</p>}</details>}
     </>
   );
 }

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, media, thumb } from "./api";
-import { short } from "./view";
+import { count, short } from "./view";
 import type { Facts } from "./work-api";
 
 /** Ask once, and again every `every` ms while it is not 0 and the page is seen. */
@@ -43,6 +43,8 @@ export function FactList({ facts }: { facts: Facts }) {
 
 export const said = (value: unknown) => (typeof value === "number" ? short(value) : value === null || value === undefined || value === "" ? "–" : String(value));
 
+export const many = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+
 /** A duration in two units: 45 s, 3 min 20 s, 2 h 5 min. */
 export function span(seconds: number | null): string {
   if (seconds === null) return "–";
@@ -57,7 +59,7 @@ export const when = (at: string | null) => (at ? at.slice(0, 16).replace("T", " 
 export function Video({ src, poster, label }: { src: string; poster?: string; label: string }) {
   const video = useRef<HTMLVideoElement>(null);
   return (
-    <video ref={video} src={src} poster={poster ?? ""} controls loop muted playsInline preload="none" aria-label={label}
+    <video ref={video} src={src} poster={poster ?? ""} controls loop muted playsInline preload={poster ? "none" : "metadata"} aria-label={label}
       onMouseEnter={() => void video.current?.play().catch(() => undefined)} onMouseLeave={() => video.current?.pause()} />
   );
 }

@@ -15,7 +15,7 @@ export function RatePage() {
           <p class="note">{count(one.items)} {one.kind === "gsb" ? "pairs" : "videos"} in {one.dimensions.join(", ").replaceAll("_", " ")}; planned {when(one.at)}; <code>{one.study}</code></p>
           {one.problem ? <p class="alarm">{one.problem}</p> : <>
             <p class="line"><a class="button" href={`/rate/${one.study}/`}>Rate</a></p>
-            <table class="rows"><thead><tr><th scope="col">rater</th><th scope="col" class="n">answered</th><th scope="col" class="n">of</th></tr></thead>
+            <table class="rows raters"><thead><tr><th scope="col">rater</th><th scope="col" class="n">answered</th><th scope="col" class="n">of</th></tr></thead>
               <tbody>{one.raters.map((who) => <tr key={who.name}><td>{who.name}</td><td class="n">{count(who.answered)}</td><td class="n">{count(who.tasks)}</td></tr>)}</tbody></table>
           </>}
         </Section>
