@@ -22,8 +22,8 @@ from benchmarks.app.store import make_store
 from reelwright.curation.store import Store
 from reelwright.pipelines.app.routes import BUILT
 from tests.footage import frames, write
+from tests.pipelines.app.chromium import CHROMIUM
 from tests.pipelines.app.made import served
-from tests.pipelines.app.test_browser import CHROMIUM
 
 FACETS = ("duration_s", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score")
 WITH_MEDIA, FILTERS, HOVERS, SEEKS, SCROLLS = 1_000, 40, 20, 20, 60

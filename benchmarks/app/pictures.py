@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.pipelines.app.chromium import CHROMIUM
 from tests.pipelines.app.made import served
-from tests.pipelines.app.test_browser import CHROMIUM
 
 PICTURES: list[tuple[str, int, int, Any]] = [
-    ("app-grid", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"), ("app-phone", 390, 844, "light"),
+    ("app-grid", 1280, 800, "light"), ("app-map", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"),
+    ("app-phone", 390, 844, "light"),
 ]  # fmt: skip
 """Name, width and height in px, colour scheme."""
 OUT = Path(__file__).parents[2] / "docs" / "images"
@@ -31,6 +32,11 @@ def main(store: Path) -> None:
                 page.fill("[aria-label='least motion_score, exactly']", "0.01")
                 page.keyboard.press("Enter")
                 page.wait_for_selector(".chip")
+            if name == "app-map":
+                page.click(".which >> text=map")
+                page.wait_for_selector(".clusters li")
+                page.select_option("[aria-label='weighted by']", "cluster")
+                page.wait_for_selector(".clusters .after")
             if name == "app-clip":
                 page.locator(".card[data-clip]").nth(1).click()
                 page.wait_for_selector(".about")

@@ -2,6 +2,7 @@
 
     python -m benchmarks.grpo [--steps 16] [--shift 12] [--tau 0.45] [--critical 0 3] [--samples 400000]
     python -m benchmarks.grpo --by-step [--keep FOLDER]
+    python -m benchmarks.grpo --agreement [--seeds 5] [--updates 24] [--keep FOLDER]
     python -m benchmarks.grpo --actors [--updates 10] [--keep FOLDER]
     python -m benchmarks.grpo --faults [--seeds 3] [--updates 20] [--keep FOLDER]
     python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet SHEET.png] [--plot CURVES.png]
@@ -13,6 +14,10 @@ and the network's calls of a group with and without sharing.
 
 With --by-step: the norm of a tiny policy's gradient at each stochastic step, with the weightings `exact`, `report` and
 `none`, of the same groups.
+
+With --agreement: the cosine between the gradients of independent updates of a policy at its beginning, where one
+prompt's scores are noise: by deviations of all groups and each group's own, and by weighting, of the same groups; and
+the noisy prompt's part of the gradient.
 
 With --actors: a tiny policy with its rewards as Ray actors. Prints which shares of an update's time rollouts, waiting
 for scores and training take, and how much of the time with scores outstanding the slowest reward's process was idle.
@@ -50,6 +55,7 @@ def main() -> None:
     parser.add_argument("--learn", action="store_true", help="train tiny policies")
     parser.add_argument("--actors", action="store_true", help="where the time goes with rewards as Ray actors")
     parser.add_argument("--by-step", action="store_true", help="gradients by stochastic step and weighting")
+    parser.add_argument("--agreement", action="store_true", help="gradients of independent updates against one another")
     parser.add_argument("--faults", action="store_true", help="train one with a reward service that fails")
     parser.add_argument("--variants", nargs="+", help="of the policies; default: all")
     parser.add_argument("--seeds", default=5, type=int, choices=[1, 2, 3, 4, 5])
@@ -60,10 +66,11 @@ def main() -> None:
     parser.add_argument("--threads", default=2, type=int, help="of torch; fewer on a busy machine")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if not (args.learn or args.faults or args.by_step or args.actors):
+    if not (args.learn or args.faults or args.by_step or args.agreement or args.actors):
         print_toy(args)
         return
     from benchmarks.grpo.actors import print_shares
+    from benchmarks.grpo.agreement import print_agreement
     from benchmarks.grpo.by_step import print_gradients
     from benchmarks.grpo.faults import compare
     from benchmarks.grpo.learning import learn
@@ -72,6 +79,8 @@ def main() -> None:
         folder = args.keep or Path(temporary)
         if args.by_step:
             print_gradients(folder, 0)
+        elif args.agreement:
+            print_agreement(folder, args.seeds, args.updates)
         else:
             (learn if args.learn else compare if args.faults else print_shares)(folder, args)
 

@@ -80,7 +80,7 @@ WITHOUT_WEIGHTS = 32.0
 
 VARIANTS = {
     "three rewards": Variant(),
-    "sharpness alone": Variant({"sharpness": 1.0}),
+    **{f"{name} alone": Variant({name: 1.0}) for name in REWARDS},
     "weights of the report": Variant(objective={"weighting": "report"}),
     "without weights": Variant(objective={"weighting": "none"}),
     "plain gradient": Variant(optim=PLAIN),
@@ -258,17 +258,18 @@ def report(rows: list[dict[str, Any]]) -> None:
     for name in dict.fromkeys(row["variant"] for row in rows):
         of = [row for row in rows if row["variant"] == name]
         for reward in USES:
-            _print(f"{name}: rise of {reward}", [row["rise"][reward] for row in of])
-            _print(f"{name}: jitter of {reward}", [row["jitter"][reward] for row in of])
+            printed(f"{name}: rise of {reward}", [row["rise"][reward] for row in of])
+            printed(f"{name}: jitter of {reward}", [row["jitter"][reward] for row in of])
         for meter in of[0]["before"]:
-            _print(f"{name}: {meter} after less before", [row["after"][meter] - row["before"][meter] for row in of])
+            printed(f"{name}: {meter} after less before", [row["after"][meter] - row["before"][meter] for row in of])
         for figure in ("kl", "grad_norm", "calls", "seconds"):
-            _print(f"{name}: {figure}", [row[figure] for row in of])
+            printed(f"{name}: {figure}", [row[figure] for row in of])
         for part in of[0]["shares"]:
-            _print(f"{name}: {part} seconds per update", [row["shares"][part] for row in of])
+            printed(f"{name}: {part} seconds per update", [row["shares"][part] for row in of])
 
 
-def _print(name: str, values: Sequence[float]) -> None:
+def printed(name: str, values: Sequence[float]) -> None:
+    """Print the mean over seeds with its 95 % interval."""
     found = np.array(values)
     if len(found) < 2:
         print(f"{name} {found[0]:.4g} (one seed)")

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts, shown
+from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts
 from reelwright.pipelines.app.columns import ID, steady
 from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page
 
 BASIC = (ID, "width", "height", "duration_s", "fps", "num_frames")

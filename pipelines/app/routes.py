@@ -22,14 +22,16 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import ReelError, UserError
-from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
+from reelwright.pipelines.app.about import about_clip, about_store, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.pictures import Pictures
+from reelwright.pipelines.app.plane import Plane, plane
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page, Strict, View, parse
 from reelwright.pipelines.app.work.routes import Options, Work, work_routes
 from reelwright.pipelines.serving.ranges import ranged
@@ -116,6 +118,10 @@ class Desk:
         """Return a page of a view with histograms."""
         return page(self.selection, asked)
 
+    def map(self, asked: Plane) -> dict[str, Any]:
+        """Return a view as points of a plane, with its clusters."""
+        return plane(self.selection, asked)
+
     def clip(self, asked: OneClip) -> dict[str, Any]:
         """Return all about one clip."""
         return about_clip(self.store, self.reviews, asked.clip_id)
@@ -176,7 +182,7 @@ class Desk:
 
 API: dict[str, type[Any]] = {
     "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "view_sql": Page, "decide": Decision, "undo": Person,
-    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare,
+    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare, "map": Plane,
 }  # fmt: skip
 QUERIES = ("sql", "freeze", "compare", "view_sql")
 """They may take seconds, and must not stand in the way of the grid."""

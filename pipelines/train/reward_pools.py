@@ -1,9 +1,9 @@
 """Pools of processes that score videos: a Ray actor keeps them all, and ranks reach it by name.
 
 There is one pool per reward; rewards with the same `shared_model` have one together, whose processes compute them all.
-A process that dies takes its call's videos with it. Each of them is scored once more, alone, since one may be to blame.
-A process that does not answer in time is ended, and its videos are failures. Either way the next call finds a new
-process in its place.
+A process that dies takes its calls with it. Each video of a call that it may have been computing is scored once more,
+alone, since one may be to blame; calls that waited in it are made again as they were. A process that does not answer in
+time is ended, and the call's videos are failures. Either way the next call finds a new process in its place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reelwright.errors import first_line
+from reelwright.pipelines.train.reward_turns import Line, Turn, Turns
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
 from reelwright.training.rewards.scoring import Clock
@@ -176,14 +177,18 @@ class RewardPools:
 
 
 class Lost(Exception):
-    """A process died in mid-call."""
+    """A process died with a call."""
+
+
+class NotBegun(Exception):
+    """A process was lost before it could begin a call."""
 
 
 class Place:
     """The place of a process in its pool: empty until the first call, and after the process was lost."""
 
     def __init__(self, members: Members) -> None:
-        self.members, self.actor = members, None
+        self.members, self.actor, self.line = members, None, Line(members.calls)
         self.starting = asyncio.Lock()
 
     async def filled(self) -> Any:
@@ -201,7 +206,7 @@ class Place:
                 if why:
                     _end(actor)
                     raise RuntimeError(why)
-                self.actor = actor
+                self.actor, self.line = actor, Line(self.members.calls)
             return self.actor
 
     def empty(self, actor: Any) -> bool:
@@ -209,6 +214,7 @@ class Place:
         was_here = self.actor is actor
         if was_here:
             self.actor = None
+            self.line.end()
         _end(actor)
         return was_here
 
@@ -224,15 +230,12 @@ class Place:
 
 
 class Pool:
-    """The processes of some rewards, and the calls that wait for them, first come, first served."""
+    """The processes of some rewards, and the calls that wait for them."""
 
     def __init__(self, members: Members) -> None:
         self.members, self.first = members, next(iter(members.settings))
         self.places = [Place(members) for _ in range(members.processes)]
-        self.free: asyncio.Queue[Place] = asyncio.Queue()
-        for _ in range(members.calls):
-            for place in self.places:
-                self.free.put_nowait(place)
+        self.turns = Turns(members.processes, members.calls)
         self.outstanding, self.busy_s, self.restarts = Clock(), 0.0, 0
 
     async def start(self) -> str:
@@ -268,49 +271,70 @@ class Pool:
         return {label: [Unscored(f"{one.name}{why}")] * len(videos) for label, one in rewards.items()}
 
     async def _scored(self, videos: Sequence[Any], *, again: bool = True) -> Scores:
-        place = await self.free.get()
-        try:
-            return await self._call(place, videos)
-        except Lost as lost:
-            why = str(lost)
-        finally:
-            self.free.put_nowait(place)
-        if not again:
-            return self._failed(videos, f": its process died twice: {why}")
-        return self._joined(await asyncio.gather(*(self._scored([video], again=False) for video in videos)))
+        while True:
+            number = await self.turns.take(alone=not again)
+            try:
+                return await self._call(self.places[number], videos)
+            except Lost as lost:
+                why = str(lost)
+            except NotBegun:
+                continue
+            finally:
+                self.turns.give_back(number)
+            if not again:
+                return self._failed(videos, f": its process died twice: {why}")
+            return self._joined(await asyncio.gather(*(self._scored([video], again=False) for video in videos)))
 
     async def _call(self, place: Place, videos: Sequence[Any]) -> Scores:
-        """Score videos in a place. Raises Lost."""
+        """Score videos in a place. Raises Lost, NotBegun."""
         try:
             actor = await place.filled()
         except RuntimeError as error:
             return self._failed(videos, f": its process was lost and cannot start again: {error}")
-        limit_s, began = self.members.time_limit_s, time.monotonic()
+        line, limit_s = place.line, self.members.time_limit_s
+        turn = line.enter()
         try:
-            found = await _answer(actor.score.remote(*videos), limit_s, lost=_raise_lost)
-        except Lost:
-            self._replace(place, actor, began)
+            found = await _answer(actor.score.remote(*videos), limit_s, lost=_raise_lost, begun=turn.begun)
+            if found is None:
+                self._replace(place, actor, turn)
+                return self._failed(videos, f" did not answer in {limit_s:g} s")
+        except Lost as lost:
+            self._replace(place, actor, turn)
+            if not turn.is_begun:
+                raise NotBegun from lost
             raise
         except Exception as error:  # Ray's, where a video is gone; or a reward's answer that does not travel
             return self._failed(videos, f": {type(error).__name__}: {first_line(error)}")
-        if found is None:
-            self._replace(place, actor, began)
-            return self._failed(videos, f" did not answer in {limit_s:g} s")
+        finally:
+            line.leave(turn)
         scores, busy_s = found
         self.busy_s += busy_s
         return scores
 
-    def _replace(self, place: Place, actor: Any, began: float) -> None:
-        """Empty a place whose process was lost in a call that began then."""
-        self.busy_s += time.monotonic() - began
+    def _replace(self, place: Place, actor: Any, turn: Turn) -> None:
+        """Empty a place whose process was lost with a call."""
         self.restarts += place.empty(actor)
+        if turn.is_begun:
+            self.busy_s += time.monotonic() - turn.began_s
 
 
-async def _answer(call: Any, limit_s: float, *, lost: Any) -> Any:
-    """Return the answer to a call; None where it takes longer; what `lost` makes of a death where its process died."""
+async def _answer(call: Any, limit_s: float, *, lost: Any, begun: asyncio.Future[None] | None = None) -> Any:
+    """Wait for the answer to a call.
+
+    Args:
+        call: Ray's reference.
+        limit_s: that it may take.
+        lost: makes an answer of a death where its process died, or raises.
+        begun: done when the limit begins; None: at once.
+
+    Returns:
+        The answer; None where it takes longer.
+    """
     import ray
 
     future = asyncio.wrap_future(call.future())
+    if begun is not None:
+        await asyncio.wait([future, begun], return_when=asyncio.FIRST_COMPLETED)
     done, _ = await asyncio.wait([future], timeout=limit_s)
     if not done:
         future.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody asks for it any more

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +12,10 @@ from hypothesis import strategies as st
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.app.routes import API
-from tests.pipelines.app.made import CLIPS, HOSTILE, Served, clip_id, make_store, served
+from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
 
 pytestmark = pytest.mark.waits
 HUGE = "x" * 3_000_000
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("server") / "store"
-    make_store(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def app(path: Path) -> Iterator[Served]:
-    with served(path) as running:
-        yield running
 
 
 # --- media -----------------------------------------------------------------------------------------------------------

@@ -73,6 +73,23 @@ def test_failures_kills_and_hanging_are_stated_and_counted_and_all_else_is_score
     assert (again["tenth/failed"], again["restarts"], again["tenth/busy_s"]) == (0, 0, 0)
 
 
+def test_a_call_behind_one_that_is_lost_keeps_its_time_and_its_second_try(ray_local: None, tmp_path: Path) -> None:
+    settings = {
+        "hangs": PoolSettings(Hangs(batch=1), 1, 3),
+        "kills": PoolSettings(Kills(batch=1, died=str(tmp_path / "died")), 1, 60),
+    }
+    with actors(settings, ALONE, str) as scorer:
+        found = scorer.submit([grey(level) for level in (13, 14, 15, 66, 70)]).result()
+        figures = scorer.figures()
+    assert whys(found["hangs"]) == whys(found["hangs"][3:4]) == ["hangs did not answer in 3 s"]  # 70 had its own 3 s
+    (why,) = whys(found["kills"])
+    assert why.startswith("kills: its process died twice")
+    assert isinstance(found["kills"][0], Unscored)
+    assert found["kills"][1:] == [14.0, 15.0, 66.0, 70.0]  # 14 died once; that 13 died before it was not its fault
+    assert figures["hangs/restarts"] == 1
+    assert figures["kills/restarts"] >= 3
+
+
 def test_where_the_keeper_of_the_processes_is_lost_its_calls_are_made_again(ray_local: None) -> None:
     with actors({"tenth": PoolSettings(Tenth(), 1, 60)}, ALONE, str) as scorer:
         waiting = scorer.submit([grey(66), grey(1)])
