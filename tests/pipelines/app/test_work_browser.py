@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from reelwright.curation.store import Store
+from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, until
 from tests.pipelines.app.made import Served, served
-from tests.pipelines.app.test_browser import FRONTEND, PATIENCE_MS, browser, needs_chromium, until
+from tests.pipelines.app.test_browser_access import GRAVE, axe
 from tests.pipelines.app.work_made import Made, make_worked
 
-__all__ = ["browser"]
 pytestmark = [pytest.mark.waits, needs_chromium]
 
 
@@ -31,20 +31,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def app(made: Made, work: Path) -> Iterator[Served]:
     with served(Path(made.store.uri), "--allow-commands", "--work", str(work)) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser: Any, app: Served) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(PATIENCE_MS)
-    opened = context.new_page()
-    said: list[str] = []
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.goto(app.url)
-    opened.wait_for_selector(".card[data-clip]")
-    yield opened
-    context.close()
-    assert said == []
 
 
 def go(page: Any, place: str) -> None:
@@ -122,25 +108,21 @@ def test_a_command_is_made_started_and_seen_to_its_end(page, work):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, made, scheme, width):
-    axe = FRONTEND / "node_modules" / "axe-core" / "axe.min.js"
-    context = browser.new_context(viewport={"width": width, "height": 840}, color_scheme=scheme, bypass_csp=True)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    page.goto(app.url)
-    page.goto(f"http://127.0.0.1:{app.port}/models")
-    model = page.wait_for_selector("a:text-is('mini')").get_attribute("href")
-    ready = {
-        "/runs": "[data-stage=clips]", "/runs/run1": ".facts", model: ".chart", "/evaluations": "a:text-is('first')",
-        "/evaluations/e1f0": "[data-generation]", "/generations/00aa": "[data-clip]", "/rate": ".raters",
-        f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/commands": "form .command", "/report": "#funnel",
-    }  # fmt: skip
-    for path, shown in ready.items():
-        page.goto(f"http://127.0.0.1:{app.port}{path}")
-        page.wait_for_selector(shown)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        if axe.exists():  # a checkout with the page's tools
-            page.evaluate(axe.read_text())
-            found = page.evaluate("axe.run()")["violations"]
-            grave = [one for one in found if one["impact"] in ("serious", "critical")]
-            assert not grave, (path, [(one["id"], one["nodes"][0]["html"][:300]) for one in grave])
-    context.close()
+    script, size = axe(), {"width": width, "height": 840}
+    with opened(browser, app.url, viewport=size, color_scheme=scheme, bypass_csp=True) as page:
+        page.goto(f"http://127.0.0.1:{app.port}/models")
+        model = page.wait_for_selector("a:text-is('mini')").get_attribute("href")
+        ready = {
+            "/runs": "[data-stage=clips]", "/runs/run1": ".facts", model: ".chart",
+            "/evaluations": "a:text-is('first')", "/evaluations/e1f0": "[data-generation]",
+            "/generations/00aa": "[data-clip]", "/rate": ".raters",
+            f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/commands": "form .command",
+            "/report": "#funnel",
+        }  # fmt: skip
+        for path, shown in ready.items():
+            page.goto(f"http://127.0.0.1:{app.port}{path}")
+            page.wait_for_selector(shown)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+            page.evaluate(script)
+            found = [one for one in page.evaluate("axe.run()")["violations"] if one["impact"] in GRAVE]
+            assert not found, (path, [(one["id"], one["nodes"][0]["html"][:300]) for one in found])
