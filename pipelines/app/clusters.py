@@ -35,7 +35,7 @@ def clusters_of(selection: Selection, mask: np.ndarray, plane: tuple[Numbers, Nu
     rows = np.flatnonzero(mask & np.isfinite(ids)) if len(ids) else ids
     if not len(rows):
         return {"list": [], "clips": 0, "effective": 0.0, "weights": ""}
-    found, place, counts = np.unique(ids[rows].astype(np.int64), return_inverse=True, return_counts=True)
+    found, place, counts = _grouped(ids[rows].astype(np.int64))
     weight = _weights(selection, rows, weights)
     sums = np.bincount(place, weight, len(found))
     order = np.argsort(-counts, kind="stable")
@@ -52,6 +52,18 @@ def clusters_of(selection: Selection, mask: np.ndarray, plane: tuple[Numbers, Nu
         "weights": weights,
         "effective": float(weight.sum() ** 2 / np.square(weight).sum()),
     }  # fmt: skip
+
+
+def _grouped(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (ids, place of each row's id, counts), as np.unique does, by counting where ids are small numbers."""
+    least, most = int(ids.min()), int(ids.max())
+    if most - least >= 2**16:
+        return np.unique(ids, return_inverse=True, return_counts=True)
+    counts = np.bincount(ids - least)
+    there = np.flatnonzero(counts)
+    places = np.zeros(len(counts), np.uint16)  # which numpy sorts by counting
+    places[there] = np.arange(len(there))
+    return there + least, places[ids - least], counts[there]
 
 
 def _names(selection: Selection) -> Any:

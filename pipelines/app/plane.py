@@ -15,7 +15,10 @@ from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.view import Name, Strict, View
 
 MOST_DOTS = 4_000
-MOST_COLOURS = 200
+MOST_COLOURS = 1_000
+"""Categories that are told apart."""
+SCALE_OF = 20_000
+"""Clips by which the ends of a measure's colours are found."""
 MARGIN = 0.04
 """Share of the width around all points."""
 CLUSTER = "cluster_id"
@@ -135,12 +138,16 @@ def _counted(cells: np.ndarray, rows: np.ndarray, colours: Column | None, asked:
 
 
 def _commonest(cells: np.ndarray, codes: np.ndarray, at: np.ndarray) -> list[int]:
-    """Return the commonest code of each cell of `at`."""
-    most = int(codes.max(initial=0)) + 2
-    pairs, counts = np.unique(cells * most + codes + 1, return_counts=True)
-    best = pairs[np.lexsort((counts, pairs // most))]  # of a cell's pairs, the commonest last
-    last = np.searchsorted(best // most, at, side="right") - 1
-    return [int(one) for one in best[last] % most - 1]
+    """Return the commonest code of each cell of `at`, the smallest of several."""
+    words, most = np.unique(codes, return_inverse=True) if codes.max(initial=0) > MOST_COLOURS else (None, codes + 1)
+    kinds = int(most.max(initial=0)) + 1
+    if words is not None and kinds > MOST_COLOURS:
+        raise UserError(f"more than {MOST_COLOURS} values are too many to colour by; choose a column with fewer")
+    place = np.zeros(int(at.max(initial=0)) + 1, np.int64)
+    place[at] = np.arange(len(at))
+    counts = np.bincount(place[cells] * kinds + most, minlength=len(at) * kinds).reshape(len(at), kinds)
+    best = counts.argmax(1)
+    return [int(one) for one in (words[best] if words is not None else best - 1)]
 
 
 def _codes(column: Column, name: str) -> np.ndarray | None:
@@ -172,7 +179,8 @@ def _scale(column: Column | None, name: str) -> dict[str, Any]:
         words = [str(one) for one in column.words[:MOST_COLOURS]] if isinstance(column, Words) else []
         return {"kind": "words", "words": words}
     assert isinstance(column, Numbers)
-    finite = column.values[np.isfinite(column.values)]
+    some = column.values[:: max(1, len(column.values) // SCALE_OF)]
+    finite = some[np.isfinite(some)]
     if not len(finite):
         return {"kind": "count"}
     least, most = (float(one) for one in np.quantile(finite.astype(np.float64), [0.01, 0.99]))

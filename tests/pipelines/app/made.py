@@ -30,6 +30,7 @@ FIELDS = [
     field("motion_score", pa.float64(), "flow, with holes and NaN", computed_by="motion"),
     field("camera_motion", pa.string(), "kind of camera motion", computed_by="camera_motion"),
     field("near_duplicate_group", pa.string(), "smallest clip_id of its group", computed_by="near_duplicates"),
+    field("near_duplicate_count", pa.int32(), "clips of its group", computed_by="near_duplicates"),
     field("composed_caption", pa.string(), "caption from measurements", computed_by="composed_caption"),
     field("cluster_id", pa.int32(), "cluster of the clip's caption", computed_by="clusters"),
     field("cluster_name", pa.string(), "what the cluster's captions have in common", computed_by="cluster_names"),
@@ -69,7 +70,7 @@ def _clip(i: int) -> dict[str, Any]:
         "blur_score": None if i % 11 == 0 else 10 * np.float32(i) / 3,
         "motion_score": None if i % 5 == 0 else float("nan") if i % 6 == 0 else (i * 7919 % 40) / 4,
         "camera_motion": None if i % 13 == 0 else MOTIONS[i % 3],
-        "near_duplicate_group": clip_id(i - i % 4) if i < 20 else None,
+        "near_duplicate_group": clip_id(i - i % 4) if i < 20 else None, "near_duplicate_count": 4 if i < 20 else None,
         "composed_caption": HOSTILE if i == 1 else f"a ball number {i}",
         **_place(i),
     }  # fmt: skip

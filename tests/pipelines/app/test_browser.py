@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 
+import pyarrow as pa
 import pytest
 
+from reelwright.curation.store import Store
 from tests.conftest import ROOT
 from tests.pipelines.app.chromium import needs_chromium, shows, until
 from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
@@ -140,6 +143,44 @@ def test_names_of_columns_are_completed_with_their_meaning_and_a_mistake_is_a_se
     assert ["pan_left", "12"] in [[cell.strip() for cell in row] for row in rows]
 
 
+@needs_chromium
+def test_texts_of_a_store_that_mean_harm_stay_texts_on_every_part_of_the_page(page, app, path):
+    """Any dialog, script error or element that they make fails; chromium.opened watches."""
+    evil = f"</script><svg onload=alert(2)>{HOSTILE}"
+    app.call("decide", action="tag", text="<img src=x onerror=alert(3)>", reviewer="<b>eve</b>", clip_ids=[clip_id(1)])
+    app.call("decide", action="caption", text=evil, reviewer="<b>eve</b>", clip_ids=[clip_id(1)])
+    Store.open(path).append("failures", [{"stage": "<b>cut</b>", "error": evil, "clip_id": clip_id(1)}])
+    big = "<i>" + "y" * 10_000_000
+    Store.open(path).merge("clips", pa.table({"clip_id": [clip_id(2)], "composed_caption": [big]}), on="clip_id")
+    page.reload()
+    page.wait_for_selector(".card .tag >> text=<img src=x")
+    page.click(".which >> text=map")
+    page.wait_for_selector(".clusters li >> text=<b>bold</b>")
+    page.click(".which >> text=grid")
+    page.locator(f".card[data-clip='{clip_id(2)}']").click()
+    page.wait_for_selector(".captions li >> text=<i>yyy")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".failures li >> text=<b>cut</b>")
+    page.wait_for_selector(".history >> text=<b>eve</b>")
+    page.keyboard.press("Escape")
+    query = "select composed_caption as \"<img src=x onerror=alert(4)>\", '<svg onload=alert(5)>' from clips"
+    page.fill(".sql textarea", query)
+    page.click(".sql button:has-text('Run')")
+    page.wait_for_selector(".result th >> text=<img src=x")
+    for made in ("#app b:not(.size b, .offers b)", "#app svg[onload]", "#app img[src='x']", "#app i:not(.word i)"):
+        assert page.locator(made).count() == 0, made
+
+
+@needs_chromium
+def test_near_duplicates_are_folded_with_their_number_and_unfolded_again(page):
+    page.check("text=fold near duplicates")
+    shows(page, CLIPS - 15)
+    page.locator(".card", has=page.locator(".copies >> text=4 alike")).first.click()
+    page.click("text=its 3 near duplicates")
+    shows(page, 4)
+    assert "near_duplicate_group" in page.url
+
+
 def test_the_built_page_is_made_of_the_sources_beside_it():
     """`npm ci && npm run build` in pipelines/app/frontend writes it."""
     digest = hashlib.sha256()
@@ -151,6 +192,14 @@ def test_the_built_page_is_made_of_the_sources_beside_it():
     assert {p.name for p in BUILT.iterdir()} == {
         "app.js", "app.css", "index.html", "work.js", "work.css", "work.html", "icon.svg", "sources.sha256",
     }  # fmt: skip
+
+
+@pytest.mark.exhaustive  # needs Node, which a user does not; CI has it
+@pytest.mark.skipif(not (FRONTEND / "node_modules" / "esbuild").is_dir(), reason="npm ci has not run in frontend")
+def test_the_same_sources_build_the_same_files(tmp_path):
+    done = subprocess.run(["node", "build.mjs", tmp_path], cwd=FRONTEND, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in BUILT.iterdir()}
 
 
 def test_the_page_stays_small():

@@ -161,15 +161,18 @@ anything = st.recursive(
     max_leaves=8,
 )
 fields = st.sampled_from(["view", "facets", "columns", "offset", "limit", "clip_id", "clip_ids", "query", "action",
-                          "text", "reviewer", "name", "weights", "a", "b"])  # fmt: skip
+                          "text", "reviewer", "name", "weights", "a", "b", "x", "y", "box", "colour"])  # fmt: skip
 views = st.dictionaries(
-    st.sampled_from(["ranges", "values", "where", "search", "fold", "sort", "show", "descending", "seed"]), anything,
-    max_size=4,
+    st.sampled_from(["ranges", "values", "where", "search", "lasso", "fold", "sort", "show", "descending", "seed"]),
+    anything, max_size=4,
 )  # fmt: skip
+axes = st.one_of(names, st.sampled_from(["map_x", "map_y", "duration_s", "motion_score"]))
+boxes = st.lists(st.floats(-20, 20), min_size=4, max_size=4)
 bodies = st.one_of(
     anything,
     st.dictionaries(fields, anything, max_size=5),
     st.fixed_dictionaries({"view": views}),
+    st.fixed_dictionaries({"x": axes, "y": axes}, optional={"colour": names, "weights": names, "box": boxes}),
     st.fixed_dictionaries({"facets": st.lists(names, max_size=3), "columns": st.lists(names, max_size=3)}),
 )
 

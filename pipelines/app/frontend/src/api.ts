@@ -18,7 +18,7 @@ export interface View {
 }
 export interface Mark { verdict: "keep" | "drop" | null; star: boolean; tags: string[] }
 export interface Row {
-  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string;
+  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string; copies: number;
   values: Record<string, unknown>; review: Mark;
 }
 export type Facet =

@@ -187,7 +187,7 @@ function App() {
         <button class="menu" aria-label="filters" aria-expanded={side} onClick={() => setSide(!side)}>☰</button>
         <h1><span class="brand">reel</span> <span class="store" title={start.store}>{start.store.split("/").slice(-2).join("/")}</span></h1>
         <Places here="/" />
-        <SearchBox view={view} change={setView} />
+        <SearchBox view={view} change={setView} looks={known.has("visual_embedding")} />
         <label class="who">reviewer <input value={reviewer} maxLength={60} aria-invalid={!reviewer.trim()} onInput={(e) => { setReviewer(e.currentTarget.value); localStorage.setItem("reviewer", e.currentTarget.value.trim()); }} /></label>
         <button onClick={() => setPlace({ panel: "snapshots" }, true)}>Snapshots</button>
         <button class="quiet" onClick={() => setAsked("keys")} aria-label="keys">?</button>
@@ -238,7 +238,7 @@ function App() {
         </footer>
       </main>
       {inClip && <ClipPage id={place.clip} behind={!!asked} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
-        place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} like={(id) => { setPlace({ clip: "", view: { ...view, search: { like: id }, sort: "", show: "kept" } }, true); setFocus(0); }} />}
+        place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} change={(part) => { setPlace({ clip: "", view: { ...view, sort: "", show: "kept", ...part } }, true); setFocus(0); }} />}
       {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
       {asked === "tag" && <TagDialog count={tagTargets.current.length} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void decide("tag", tag, tagTargets.current); }} />}
       {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
@@ -264,12 +264,15 @@ function tagsOf(page: Page | null): string[] {
   return facet?.kind === "counts" ? facet.values.map((one) => String(one.value)) : [];
 }
 
-function SearchBox({ view, change }: { view: View; change: (view: View) => void }) {
+function SearchBox({ view, change, looks }: { view: View; change: (view: View) => void; looks: boolean }) {
   const [text, setText] = useState(view.search?.text ?? "");
+  const [visual, setVisual] = useState(!!view.search?.visual);
   useEffect(() => setText(view.search?.text ?? ""), [view.search]);
+  const by = visual ? "search by what is seen" : "search by what captions say";
   return (
-    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); change({ ...view, search: text.trim() ? { text: text.trim() } : null, sort: text.trim() ? "" : view.sort }); }}>
-      <input id="search" type="search" placeholder="search by what captions say" aria-label="search by what captions say" value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
+    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); const words = text.trim(); change({ ...view, search: words ? { text: words, ...(visual ? { visual } : {}) } : null, sort: words ? "" : view.sort }); }}>
+      <input id="search" type="search" placeholder={by} aria-label={by} value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
+      {looks && <select aria-label="search in" value={String(visual)} onChange={(e) => setVisual(e.currentTarget.value === "true")}><option value="false">captions</option><option value="true">pictures</option></select>}
     </form>
   );
 }

@@ -1,16 +1,16 @@
 // One clip: player with frame steps, decisions, captions side by side, columns, timeline of its source, neighbours.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, media, type Clip, type ColumnFacts } from "./api";
+import { call, media, type Clip, type ColumnFacts, type View } from "./api";
 import { shown, Still } from "./grid";
 import { Timeline } from "./timeline";
-import { short } from "./view";
+import { count, EMPTY, short } from "./view";
 
 interface Props {
   id: string; columns: ColumnFacts[]; place: string; version: number; queue: boolean; behind: boolean; close: () => void; go: (step: number) => void; open: (id: string) => void;
-  decide: (action: string, text?: string) => void; like: (id: string) => void; fail: (message: string) => void;
+  decide: (action: string, text?: string) => void; change: (part: Partial<View>) => void; fail: (message: string) => void;
 }
 
-export function ClipPage({ id, columns, place, version, queue, behind, close, go, open, decide, like, fail }: Props) {
+export function ClipPage({ id, columns, place, version, queue, behind, close, go, open, decide, change, fail }: Props) {
   const [clip, setClip] = useState<Clip | null>(null);
   const [find, setFind] = useState("");
   const [draft, setDraft] = useState<{ text: string } | null>(null); // the variant that is edited
@@ -23,6 +23,7 @@ export function ClipPage({ id, columns, place, version, queue, behind, close, go
   useEffect(() => { setDraft(null); panel.current?.focus(); if (panel.current) panel.current.scrollTop = 0; }, [id]);
   const facts = new Map(columns.map((one) => [one.name, one]));
   const now = clip?.clip_id === id ? clip : null;
+  const copies = Number(now?.row["near_duplicate_count"]) || 1;
   const fps = Number(now?.row["fps"]) || 24;
   const values = now ? Object.entries(now.row).filter(([name]) => !name.endsWith("_fingerprint") && (!find || name.includes(find) || facts.get(name)?.meaning.includes(find))) : [];
   return (
@@ -32,7 +33,9 @@ export function ClipPage({ id, columns, place, version, queue, behind, close, go
         <button onClick={() => go(1)} aria-label="next clip" title="next (→)">→</button>
         <span class="note">{place}{queue ? " · queue" : ""}</span>
         <span class="gap" />
-        <button onClick={() => like(id)}>more like this</button>
+        {copies > 1 && <button onClick={() => change({ ...EMPTY, values: { near_duplicate_group: [String(now?.row["near_duplicate_group"])] } })}>its {count(copies - 1)} near {copies === 2 ? "duplicate" : "duplicates"}</button>}
+        {now?.alike["look"] && <button onClick={() => change({ search: { like: id, visual: true } })}>more that look so</button>}
+        <button onClick={() => change({ search: { like: id } })}>more like this</button>
         <button onClick={close} aria-label="close" title="close (Esc)">×</button>
       </div>
       <Player id={id} fps={fps} />
