@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reelwright.curation.store.lock import is_alive, this_process
+from reelwright.curation.store.owner import is_alive, this_process
 
 FOLDER = "_running"
 EVERY_S = 1.0

@@ -23,6 +23,7 @@ class Run:
         counts: Counts for `reel runs`, by name.
         stage_seconds: Stage or annotator -> seconds on workers.
         stage_bytes: Stage -> bytes that it wrote.
+        stages: Stage -> what its tasks took, by name.
         usage: Tokens and cost of models that were asked.
         state: "finished" or "interrupted", where the block itself knows; else by how the block ended.
         is_recorded: False where nothing happened that is worth a row.
@@ -32,6 +33,7 @@ class Run:
     counts: dict[str, Any] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     stage_bytes: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
     state: str = ""
     is_recorded: bool = True
@@ -97,9 +99,10 @@ def _record(store: Store | str, run: Run, of_command: dict[str, Any], say: Calla
     }
     try:
         opened = Store.open(store) if isinstance(store, str) else store
-        if run.usage:
-            opened.ensure_columns("runs", [schemas()["runs"].field("usage")])  # a store of an earlier version lacks it
-            row["usage"] = json.dumps(run.usage)
+        for name, figures in (("usage", run.usage), ("stages", run.stages)):
+            if figures:
+                opened.ensure_columns("runs", [schemas()["runs"].field(name)])  # a store of an earlier version lacks it
+                row[name] = json.dumps(figures)
         opened.append("runs", [row])
     except (StoreError, OSError) as error:
         say(f"the run could not be recorded in the store: {error}")

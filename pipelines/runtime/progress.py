@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,8 +12,18 @@ LINE_EVERY_S = 10.0
 class Progress:
     """Use as a context manager around a run."""
 
-    def __init__(self, what: str, *, quiet: bool = False) -> None:
-        self.what, self.quiet = what, quiet
+    def __init__(
+        self, what: str, *, quiet: bool = False, tell: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            what: the name of the work.
+            quiet: print nothing.
+            tell: takes what is shown, and more, for whoever asks from elsewhere.
+        """
+        self.what, self.quiet, self.tell = what, quiet, tell
+        self.details: Callable[[float], Mapping[str, Any]] | None = None
         self.live = sys.stderr.isatty() and not quiet
         self._bar: Any = None
         self._task: Any = None
@@ -46,6 +56,10 @@ class Progress:
         """Say how far the run is; cheap enough to call in a loop."""
         if self.also is not None:
             self.also(done, total, self.what, **counts)
+        if self.tell is not None:
+            elapsed_s = time.monotonic() - self._began
+            told = {"what": self.what, "done": done, "total": total, "counts": counts, "elapsed_s": elapsed_s}
+            self.tell(told | dict(self.details(elapsed_s) if self.details else {}))
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, notes=notes)

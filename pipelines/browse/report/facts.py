@@ -50,11 +50,12 @@ class Bars:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds that workers spent in a stage; share is of all stages."""
+    """Seconds that workers spent in a stage; share is of all stages. more: CPU, memory, waiting, in words."""
 
     label: str
     seconds: float
     share: float
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def _run(row: dict[str, Any]) -> Run:
     began, ended = row["started_at"], row["ended_at"]
     seconds = {k: float(v) for k, v in _object(row["stage_seconds"]).items() if isinstance(v, (int, float))}
     total = sum(seconds.values()) or 1.0
+    measured = _object(row.get("stages"))
     return Run(
         run_id=row["run_id"] or "",
         command=row["command"] or "",
@@ -239,8 +241,25 @@ def _run(row: dict[str, Any]) -> Run:
         started_at=began,
         seconds=(ended - began).total_seconds() if began and ended else None,
         counts=_object(row["counts"]),
-        stages=[StageTime(name, value, value / total) for name, value in seconds.items()],
+        stages=[
+            StageTime(name, value, value / total, _in_words(measured.get(name))) for name, value in seconds.items()
+        ],
     )
+
+
+def _in_words(stage: Any) -> str:
+    """Describe what a stage's tasks took; empty where it was not measured."""
+    if not isinstance(stage, dict):
+        return ""
+    figures = {
+        name: float(stage.get(name) or 0) for name in ("tasks", "cpu_s", "wait_s", "peak_bytes", "requests", "bytes_in")
+    }
+    words = (
+        f"{figures['tasks']:,.0f} tasks · {figures['cpu_s']:,.1f} s of CPU · {figures['wait_s']:,.1f} s waited · peak "
+        f"{figures['peak_bytes'] / 2**20:,.0f} MiB"
+    )
+    read = f" · {figures['bytes_in'] / 1e6:,.1f} MB read by {figures['requests']:,.0f} requests"
+    return words + (read if figures["requests"] else "")
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, _lower(error.headers), error.read()
 
-    def call(self, name: str, **body: Any) -> Any:
+    def call(self, name: str, /, **body: Any) -> Any:
         status, _, answer = self.ask(f"/api/{name}", body)
         assert status == 200, answer
         return json.loads(answer)

@@ -10,7 +10,7 @@ import pytest
 
 from reelwright.curation.store import Store
 from tests.conftest import ROOT
-from tests.pipelines.app.chromium import needs_chromium, shows, until
+from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
 from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
 
 pytestmark = pytest.mark.waits
@@ -169,6 +169,43 @@ def test_texts_of_a_store_that_mean_harm_stay_texts_on_every_part_of_the_page(pa
     page.wait_for_selector(".result th >> text=<img src=x")
     for made in ("#app b:not(.size b, .offers b)", "#app svg[onload]", "#app img[src='x']", "#app i:not(.word i)"):
         assert page.locator(made).count() == 0, made
+
+
+@needs_chromium
+def test_two_people_decide_about_one_clip_at_once_and_each_takes_back_their_own(page, app, browser):
+    last = f".card[data-clip='{clip_id(CLIPS - 1)}']"
+    with opened(browser, app.url) as other:
+        for one, name in ((page, "ann"), (other, "ben")):
+            one.wait_for_selector(".card[data-clip]")
+            one.fill(".who input", name)
+            one.focus(".grid")
+            one.keyboard.press("End")
+            one.wait_for_selector(last)
+        page.keyboard.press("d")
+        page.wait_for_selector(f"{last}.drop")
+        other.keyboard.press("s")
+        other.wait_for_selector(f"{last}.drop .star")
+        page.keyboard.press("u")
+        page.wait_for_selector(f"{last}:not(.drop) .star")
+        other.keyboard.press("Enter")
+        other.wait_for_selector(".history >> text=ann")
+        history = other.locator(".history li").all_text_contents()
+    assert [one.split()[:2] for one in history[:3]] == [["undo", "ann"], ["star", "ben"], ["drop", "ann"]]
+
+
+@needs_chromium
+def test_two_snapshots_are_set_side_by_side(page, app):
+    for name, where in (("short", "duration_s < 3"), ("middle", "duration_s between 2 and 4")):
+        app.call("freeze", name=name, view={"where": where}, weights="duration_s")
+    page.click("text=Snapshots")
+    page.check("[aria-label='from short']")
+    page.check("[aria-label='to middle']")
+    page.click("[role=dialog] button:has-text('Compare')")
+    said = page.wait_for_selector("[aria-label=comparison]").text_content()
+    assert said.startswith("short: 16 clips → middle: 17. 9 came, 8 went, 8 stayed")
+    assert page.locator(".pairs figcaption").all_text_contents()[:2] == ["duration_s", "motion_score"]
+    page.locator("[aria-label=comparison] .near button").first.click()
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(16)}'] .about")
 
 
 @needs_chromium

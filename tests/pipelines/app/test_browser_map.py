@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.pipelines.app.chromium import needs_chromium, opened, shows
+from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
 from tests.pipelines.app.made import CLIPS, CLUSTERS
 
 pytestmark = [pytest.mark.waits, needs_chromium]
@@ -71,7 +71,7 @@ def test_a_dot_is_a_clip(page):
     page.select_option(".mapbar select", "duration_s")
     page.wait_for_selector(".legend")
     page.mouse.move(*place(page, 1 / 3, 0))  # clip 0 lies there
-    page.wait_for_selector(".peek img")
+    until(page, "document.querySelector('.peek video')?.currentTime > 0")
     page.mouse.down()
     page.mouse.up()
     page.wait_for_selector("[role=dialog] .about")

@@ -165,14 +165,13 @@ def test_a_lasso_leaves_its_surroundings_on_the_map_and_not_in_the_clusters(sele
 # --- clusters --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("weights", "balance"), [
-    ("", None), ("cluster", Balance("cluster")), ("density", Balance("density", within="store")),
-    ("duration_s", "duration_s"),
-])  # fmt: skip
-def test_clusters_have_the_shares_that_a_snapshot_gives_them(store, selection, weights, balance):
-    column = f", {weights}" if isinstance(balance, str) else ""
-    name = f"by-{weights or 'none'}"
-    store.snapshots.create(name, f"SELECT clip_id{column} FROM clips WHERE cluster_id >= 0", weights=balance)
+@pytest.mark.parametrize("weights", ["", "cluster", "density", "duration_s"])
+def test_clusters_have_the_shares_that_a_snapshot_gives_them(store, selection, weights):
+    name, view = f"by-{weights or 'none'}", View(ranges={"cluster_id": (0.0, None)})
+    if weights == "density":  # the page's own measures density among the snapshot's clips, which have no vectors here
+        store.snapshots.create(name, sql_of(selection, view), weights=Balance("density", within="store"))
+    else:
+        freeze(store, selection, Freeze(name=name, view=view, weights=weights))
     drawn = {row["clip_id"]: row["weight"] for row in store.snapshots.rows(name).to_pylist()}
     of = {row["clip_id"]: row["cluster_id"] for row in placed(store, "cluster_id")}
     found = plane(selection, Plane(weights=weights))["clusters"]

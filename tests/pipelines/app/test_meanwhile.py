@@ -16,7 +16,7 @@ from reelwright.curation.store import Store, StoreError
 from tests.pipelines.app.made import CLIPS, clip_id, make_store, served
 
 pytestmark = pytest.mark.waits
-ROUNDS = 4
+ROUNDS = 2
 
 
 def curate(store: Store, mp4: bytes, i: int) -> None:

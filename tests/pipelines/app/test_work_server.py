@@ -244,7 +244,7 @@ def test_a_command_runs_in_its_folder_and_says_how_it_ended(doing, work):
     line = doing.call("command", command="export", arguments=asked)["line"]
     begun = doing.call("start_command", command="export", arguments=asked)
     assert begun["line"] == line
-    wrong = doing.call("start_command", command="export", arguments=asked | {"snapshot": "no-such-one"})
+    wrong = doing.call("start_command", command="export", arguments=asked | {"out": "x", "snapshot": "no-such-one"})
 
     def ended() -> dict[str, Any] | None:
         found = {one["key"]: one for one in doing.call("commands")["started"]}

@@ -48,7 +48,7 @@ export function Snapshots({ behind, view, shown, store, columns, facets, close, 
           {list.map((one) => (
             <tr key={one.name} title={one.sql}>
               <td>{one.name}</td><td class="n">{count(one.clips)}</td><td>{one.at.slice(0, 16).replace("T", " ")}</td><td>{one.weights}</td>
-              <td>{([0, 1] as const).map((side) => <label key={side}><input type="radio" name={`side-${side}`} checked={pair[side] === one.name} onChange={() => setPair(side === 0 ? [one.name, pair[1]] : [pair[0], one.name])} /> {side === 0 ? "from" : "to"}</label>)}</td>
+              <td>{([0, 1] as const).map((side) => <label key={side}><input type="radio" name={`side-${side}`} aria-label={`${side === 0 ? "from" : "to"} ${one.name}`} checked={pair[side] === one.name} onChange={() => setPair(side === 0 ? [one.name, pair[1]] : [pair[0], one.name])} /> {side === 0 ? "from" : "to"}</label>)}</td>
             </tr>
           ))}
         </tbody>

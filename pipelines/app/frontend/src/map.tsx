@@ -1,6 +1,6 @@
 // The map: clips as points of a plane, shaded by cells where they are many; a lasso around some is a filter of the view.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { call, type Box, type Cluster, type ColumnFacts, type MapOf, type Point, type View } from "./api";
+import { call, media, type Box, type Cluster, type ColumnFacts, type MapOf, type Point, type View } from "./api";
 import { Clusters } from "./clusters";
 import { Command } from "./freeze";
 import { Still } from "./grid";
@@ -135,7 +135,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
             aria-label={`map of ${count(found?.clips ?? 0)} clips; arrows move it, + and − zoom, Enter filters to what is in sight`}
             onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => setNear(-1)}
             onWheel={(e) => { e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, place(e)); }} onKeyDown={keys} />
-          {hovered && <div class="peek" aria-hidden="true" style={{ left: `${Math.min(80, hovered.x * 100)}%`, top: `${hovered.y * 100}%`, transform: hovered.y > 0.6 ? "translate(12px, -104%)" : "translate(12px, 12px)" }}><Still key={hovered.id} id={hovered.id} /></div>}
+          {hovered && <div class="peek" aria-hidden="true" style={{ left: `${Math.min(80, hovered.x * 100)}%`, top: `${hovered.y * 100}%`, transform: hovered.y > 0.6 ? "translate(12px, -104%)" : "translate(12px, 12px)" }}><Still key={hovered.id} id={hovered.id} /><video key={`v${hovered.id}`} src={media(hovered.id)} muted loop autoPlay playsInline tabIndex={-1} /></div>}
           <Legend found={found} look={look} />
         </div>
         <p class="note" id="map-says" role="status">{found && says(found, dots)}</p>

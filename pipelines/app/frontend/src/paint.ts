@@ -6,7 +6,7 @@ export interface Look { on: boolean; box: Box | null; colour: string; weights: s
 
 interface Cells { across: number; down: number }
 const NAMED = 14; // clusters whose names are drawn
-const DOT = 2.2; // px
+const DOT = [2.2, 4.5] as const; // px: half the width of a dot where there are many, and few
 
 export function draw(canvas: HTMLCanvasElement, [width, height]: [number, number], box: Box, found: MapOf, look: Look, cells: Cells, lasso: Point[], near: number): void {
   const fine = devicePixelRatio || 1;
@@ -24,7 +24,7 @@ export function draw(canvas: HTMLCanvasElement, [width, height]: [number, number
   pen.globalAlpha = all ? 0.85 : 0.5;
   for (let i = 0; i < found.dots.x.length; i++) {
     pen.fillStyle = all ? colour(found.dots.colour?.[i] ?? null) : ink!;
-    const r = all ? DOT : 0.7;
+    const r = all ? Math.min(DOT[1], Math.max(DOT[0], 60 / Math.sqrt(found.inside))) : 0.7;
     pen.fillRect(x(found.dots.x[i]!) - r, y(found.dots.y[i]!) - r, 2 * r, 2 * r);
   }
   pen.globalAlpha = 1;
