@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from reelwright.annotate.chat.prompts import load_prompt
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import is_one_of
@@ -24,10 +26,12 @@ from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOp
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
 from reelwright.pipelines.evaluate.models import Model
+from reelwright.pipelines.evaluate.references import picture_id, pictures
 from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.tuning.judge_file import write_judge
 from tests.conftest import Reel
 from tests.pipelines.generate.test_generate import MODEL, SAMPLES, network
 from tests.training.rewards.judge_server import JudgeServer
@@ -96,7 +100,10 @@ def test_every_prompt_by_each_model_with_the_same_seeds(store: Store) -> None:
     shape = ("width", "height", "num_frames", "fps", "state")
     assert {tuple(r[name] for name in shape) for r in [*a, *b]} == {(64, 48, 9, 12, "ok")}
     assert (a[2]["prompt_kind"], a[0]["prompt_kind"]) == ("concise", "short")
-    assert a[2]["reference_md5"]
+    [kept] = pictures(store, [picture_id(a[2]["reference_md5"], 64, 48)]).values()
+    picture = cv2.imdecode(np.frombuffer(kept, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (48, 64, 3)
+    assert abs(picture.mean() - 127.5) < 2, "0 in -1..1 is grey"
     assert json.loads(a[0]["lineage"])["checkpoint"].endswith("a/checkpoints/step-00000010")
     videos = dict(store.read_generated(r["generation_id"] for r in [*a, *b]))
     assert len(set(videos.values())) == 6, "two seeds, two models: no two videos are one"
@@ -211,6 +218,23 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     values = store.sql("select value, read_by from ratings where dimension = 'overall'").to_pylist()
     assert {(r["value"] == round(r["value"]), r["read_by"]) for r in values} == {(True, "digit")}
     assert len(values) == 6, "the other judge's are replaced"
+
+
+def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
+    store: Store, server: JudgeServer, tmp_path: Path
+) -> None:
+    [row] = store.read("evaluations").to_pylist()
+    write_judge(tmp_path, {
+        "prompt": load_prompt("judge").fingerprint, "aspects": {"overall": "all of it"}, "scale": [1, 5],
+        "sampling": {"max_frames": 4, "min_frames": 4}, "calibration": {"overall": {"points": [[1, 2], [5, 3]]}},
+    })  # fmt: skip
+    tuned = JudgeRecipe(judge={"chat": {"model": "t", "url": server.url}, "calibration": str(tmp_path)})
+    assert judge(store, row, tuned, QUIET).made == {"overall": 6}
+    rated = store.sql("select value, uncalibrated from ratings where rater = 't'").to_pylist()
+    assert len({one["uncalibrated"] for one in rated}) > 1
+    for one in rated:
+        assert one["value"] == pytest.approx(2 + (one["uncalibrated"] - 1) / 4)
+    assert store.count("ratings", "rater = 'm' and uncalibrated is not null") == 0
 
 
 def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store: Store) -> None:
