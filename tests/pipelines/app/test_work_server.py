@@ -262,6 +262,7 @@ def test_a_command_runs_in_its_folder_and_says_how_it_ended(doing, work):
 @pytest.mark.exhaustive  # Ray starts
 def test_a_curation_that_is_started_from_the_page_is_seen_while_it_goes_on(tmp_path):
     store = Store.open(tmp_path / "store", create=True)
+    (tmp_path / "in").mkdir()
     for i in range(3):
         write(tmp_path / "in" / f"{i}.mp4", frames(60, seed=i))
     (tmp_path / "in" / "bad.mp4").write_bytes(b"x")
