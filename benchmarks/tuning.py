@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 FIGURES = {"captioner": "same_as_reference", "judge": "overall/correlation", "reward": "overall/accuracy"}
-STEPS = {"captioner": 32, "judge": 60, "reward": 40}
+STEPS = {"captioner": 60, "judge": 60, "reward": 40}
 
 
 def main() -> None:

@@ -63,6 +63,7 @@ class Probed:
         info: Fields of `VideoInfo`.
         failed: The step that failed; values read before it stay.
         seconds: Time on the worker.
+        node: Ray's id of the machine that may hold a copy of a remote file.
     """
 
     md5: str | None = None
@@ -71,6 +72,7 @@ class Probed:
     info: dict[str, Any] | None = None
     failed: Failed | None = None
     seconds: float = 0.0
+    node: str = ""
 
     @property
     def status(self) -> Status:

@@ -22,16 +22,17 @@ from benchmarks.app.store import make_store
 from reelwright.curation.store import Store
 from reelwright.pipelines.app.routes import BUILT
 from tests.footage import frames, write
+from tests.pipelines.app.chromium import CHROMIUM
 from tests.pipelines.app.made import served
-from tests.pipelines.app.test_browser import CHROMIUM
 
 FACETS = ("duration_s", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score")
-WITH_MEDIA, FILTERS, HOVERS, SEEKS, SCROLLS = 1_000, 40, 20, 20, 60
+WITH_MEDIA, FILTERS, HOVERS, SEEKS, SCROLLS, MAPS = 1_000, 40, 20, 20, 60, 15
 SCROLLED = 100_000  # clips
 FRAME_MS = 1000 / 60
-PAGE_ARRIVES = """new Promise(done => { const old = performance.getEntriesByName('reel-page').length;
-  const look = () => performance.getEntriesByName('reel-page').length > old ? done() : requestAnimationFrame(look);
+ARRIVES = """new Promise(done => { const old = performance.getEntriesByName('%s').length;
+  const look = () => performance.getEntriesByName('%s').length > old ? done() : requestAnimationFrame(look);
   look(); })"""
+PAGE_ARRIVES, MAP_ARRIVES = ARRIVES.replace("%s", "reel-page"), ARRIVES.replace("%s", "reel-map")
 
 
 def main() -> None:
@@ -78,7 +79,8 @@ def _measure(app: Any) -> None:
         _hover(page)
         _seek(page, app)
         _scroll(page)
-        print(f"app.page_mb {_heap(page):.0f}")
+        _map(page)
+        print(f"app.page_mb {_memory(browser):.0f}")
         browser.close()
     _decide(app)
     memory = psutil.Process(app.process.pid).memory_info().rss
@@ -155,11 +157,25 @@ def _scroll(page: Any) -> None:
     page.wait_for_timeout(1500)
 
 
-def _heap(page: Any) -> float:
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-    metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
-    return metrics["JSHeapTotalSize"] / 1e6
+def _map(page: Any) -> None:
+    """From a key that zooms the map to its new cells, every clip counted; the first is the whole map."""
+    times = []
+    for key in ("", *"+-" * (MAPS // 2)):
+        arrived = page.evaluate_handle(f"({{ready: {MAP_ARRIVES}}})")
+        began = time.perf_counter()
+        page.keyboard.press(key) if key else page.click(".which >> text=map")
+        arrived.evaluate("one => one.ready")
+        times.append((time.perf_counter() - began) * 1000)
+        page.focus(".sheet canvas")
+    print(f"app.map_first_ms {times[0]:.0f}")
+    _print("map_zoom_ms", times[1:])
+
+
+def _memory(browser: Any) -> float:
+    """Memory that the page's process has for itself, and not shared with other parts of the browser."""
+    found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    pids = [one["id"] for one in found if one["type"] == "renderer"]
+    return max(psutil.Process(pid).memory_full_info().uss for pid in pids) / 1e6
 
 
 def _decide(app: Any) -> None:

@@ -14,6 +14,7 @@ from reelwright.curation.store.schema import field
 
 MOTIONS = ("static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out", "handheld")
 WORDS = ("a red boat", "two people", "a busy street", "waves", "a dog", "snow", "a kitchen", "an empty road")
+CLUSTERS = 64
 BATCH_ROWS = 65_536
 MEASURES = {
     "aesthetic_standin_score": ("0 to 1", "stand-in of composition, colour, contrast, sharpness and exposure"),
@@ -37,6 +38,9 @@ def make_store(path: Path, rows: int, mp4s: list[bytes], with_media: int) -> Sto
     fields += [
         field("camera_motion", text, "kind of camera motion", computed_by="camera_motion"),
         field("cluster_id", pa.int32(), "cluster of the clip's caption", computed_by="clusters"),
+        field("cluster_name", text, "what the cluster's captions have in common", computed_by="cluster_names"),
+        field("map_x", f32, "place on the map of captions, to the right", computed_by="caption_map"),
+        field("map_y", f32, "place on the map of captions, upwards", computed_by="caption_map"),
         field("near_duplicate_group", text, "smallest clip_id of its group", computed_by="near_duplicates"),
         field("composed_caption", text, "caption composed from measured attributes", computed_by="composed_caption"),
     ]
@@ -50,6 +54,18 @@ def make_store(path: Path, rows: int, mp4s: list[bytes], with_media: int) -> Sto
         store.commit_media([store.write_media(some, [mp4s[(start + i) % len(mp4s)] for i in range(len(some))])])
     store.append("sources", [_source(i) for i in range(1 + rows // 100)])
     return store
+
+
+def _on_the_map(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """Return clusters of uneven size, each around a place of its own."""
+    cluster = np.minimum(rng.geometric(0.06, count) - 1, CLUSTERS - 1)
+    middle = np.random.default_rng(1).uniform(-60, 60, (CLUSTERS, 2))
+    at = middle[cluster] + rng.normal(size=(count, 2)) * (2 + cluster % 5)[:, None]
+    return {
+        "cluster_id": cluster.astype(np.int32),
+        "cluster_name": np.array([f"{WORDS[i % 8]}, {MOTIONS[i // 8 % 8]}" for i in range(CLUSTERS)])[cluster],
+        "map_x": at[:, 0].astype(np.float32), "map_y": at[:, 1].astype(np.float32),
+    }  # fmt: skip
 
 
 def _source(number: int) -> dict:
@@ -79,7 +95,7 @@ def _clips(start: int, count: int) -> pa.Table:
         "bitrate_bps": rng.integers(1_000_000, 9_000_000, count),
         "is_still": rng.random(count) < 0.02,
         "camera_motion": np.array(MOTIONS)[rng.integers(0, len(MOTIONS), count)],
-        "cluster_id": rng.integers(0, 64, count).astype(np.int32),
+        **_on_the_map(rng, count),
         "near_duplicate_group": [ids[i - i % 5] if i % 50 < 5 else ids[i] for i in range(count)],
         "composed_caption": [f"{WORDS[i % 8]}, clip {i}" for i in number.tolist()],
     }  # fmt: skip

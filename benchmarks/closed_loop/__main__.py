@@ -21,14 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t
 
 from benchmarks.closed_loop.footage import KINDS, STARVED, build, frames_of
 from benchmarks.closed_loop.study import SQL, Evaluation, evaluate, recipe_of, train, weigh
 from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean_interval
 from reelwright.pipelines.browse.balance.weak_words import words
-
-STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""97.5 % point, by number of seeds."""
 
 
 def main() -> None:
@@ -109,9 +107,9 @@ def _interval(rows: list[dict], kind: str, part: str) -> Interval:
 def _over_seeds(rows: list[dict], kind: str) -> tuple[float, float]:
     """Student's t over the mean change of each seed: prompts of one network are not independent."""
     means = np.array([np.mean(row["after"][kind]) - np.mean(row["before"][kind]) for row in rows])
-    if len(means) not in STUDENT_T:
+    if len(means) < 2:
         return float("nan"), float("nan")
-    half = STUDENT_T[len(means)] * means.std(ddof=1) / np.sqrt(len(means))
+    half = t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
     return float(means.mean() - half), float(means.mean() + half)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from reelwright.curation.media.decode import (
 from reelwright.curation.media.dolby_vision import dolby_vision_profile
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.pictures import is_still
-from reelwright.curation.media.remote import open_stream
+from reelwright.curation.media.remote import read_through
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.media.sniff import refuse_protected, why_not_a_file
 from reelwright.curation.media.streams import choose_sound
@@ -130,14 +131,19 @@ def md5_of(uri: str) -> dict[str, Any]:
     if "://" not in uri and not os.path.isfile(uri):  # opening a FIFO would wait for a writer
         raise why_not_a_file(uri)
     try:
-        with open_stream(uri) if "://" in uri else open(uri, "rb") as file:
-            while block := file.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
-                report_progress(None)
+        for block in read_through(uri) if "://" in uri else _local_blocks(uri):
+            digest.update(block)
+            size += len(block)
+            report_progress(None)
     except Exception as error:
         raise MediaError("io", f"cannot be read ({error})") from error
     return {"md5": digest.hexdigest(), "bytes": size}
+
+
+def _local_blocks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            yield block
 
 
 def upright_sar(ratio: Fraction | None, orientation: Orientation) -> Fraction:

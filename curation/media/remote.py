@@ -1,16 +1,81 @@
-"""Bytes behind a URI, through fsspec: read once from end to end, or as a file that a demuxer may seek in."""
+"""Bytes behind a URI, through fsspec: read once from end to end, or as a file that a demuxer may seek in.
 
+What is read from end to end is copied to the worker's disk, if the run has a cache; later steps read the copy.
+"""
+
+import errno
 import shutil
 import tempfile
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from reelwright.curation import usage
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.sandbox_child import report_progress
 
 BLOCK_BYTES = 4 << 20
 MAX_DOWNLOAD_BYTES = 64 << 30
 KEPT_FREE_BYTES = 1 << 30  # of the disk that a download goes to
 WEB = ("http://", "https://")
+PATIENCE_S = 60.0
+"""How long an object store is asked again whose errors pass, beyond the file system's own tries of some 10 s."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
+PASSING_NUMBERS = {errno.EBUSY, errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE,
+                   errno.EREMOTEIO}  # fmt: skip
+PASSING_NAMES = {"HTTPClientError", "ConnectionError", "TimeoutError", "ClientConnectionError", "ClientPayloadError",
+                 "FSTimeoutError", "IncompleteRead", "ResponseParserError"}  # fmt: skip
+"""Classes of errors that pass, of the libraries below fsspec."""
+_cache: InputCache | None = None
+Found = TypeVar("Found")
+
+
+def use_cache(cache: InputCache | None) -> None:
+    """Read copies of this cache, and add to it, from now on."""
+    global _cache  # noqa: PLW0603 - one run at a time per process
+    _cache = cache
+
+
+def read_through(uri: str) -> Iterator[bytes]:
+    """Yield a file's bytes from its beginning, and keep a copy of them in the cache.
+
+    Errors of the file system pass through.
+    """
+    cache = _cache or InputCache("none", 0)
+    with open_stream(uri) as stream, cache.keeping(uri, getattr(stream, "size", None)) as copy:
+        for block in _blocks(stream):
+            copy.write(block)
+            yield block
+
+
+def fetch_copy(uri: str) -> None:
+    """Copy a file to the cache, where there is one with room for it and no copy yet.
+
+    Raises:
+        MediaError: `io`.
+    """
+    if _cache is None or _has_copy(_cache, uri):
+        return
+    try:
+        with open_stream(uri) as stream, _cache.keeping(uri, getattr(stream, "size", None)) as copy:
+            for block in _blocks(stream) if copy.takes else ():
+                copy.write(block)
+                report_progress(None)
+    except Exception as error:  # each file system has its own
+        raise MediaError("io", f"cannot read {uri}: {error or type(error).__name__}") from error
+
+
+def _has_copy(cache: InputCache, uri: str) -> bool:
+    copy = cache.open(uri)
+    if copy is not None:
+        copy.close()
+    return copy is not None
+
+
+def _blocks(stream: Any) -> Iterator[bytes]:
+    while block := stream.read(BLOCK_BYTES):
+        yield block
 
 
 def open_stream(uri: str) -> Any:
@@ -30,6 +95,8 @@ def open_seekable(uri: str) -> Any:
     Raises:
         MediaError: `io`.
     """
+    if _cache is not None and (copy := _cache.open(uri)) is not None:
+        return copy
     try:
         file = _open(uri, BLOCK_BYTES)
         if not _is_web(uri) or _answers_ranges(file):
@@ -52,7 +119,62 @@ def _open(uri: str, block_bytes: int) -> Any:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(uri)
-    return files.open(path, "rb", block_size=block_bytes)
+    file = _patiently(uri, lambda: files.open(path, "rb", block_size=block_bytes))
+    usage.note_request()
+    cache = getattr(file, "cache", None)
+    if cache is not None and callable(getattr(cache, "fetcher", None)):
+        cache.fetcher = _counted(uri, cache.fetcher)
+    else:
+        file.read = _counted_reads(file.read)
+    return file
+
+
+def _counted(uri: str, fetch_range: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Count the requests for ranges of a file, and ask again where a server fails for a while."""
+
+    def counted(start: int, end: int, *rest: Any, **more: Any) -> bytes:
+        found = _patiently(uri, lambda: fetch_range(start, end, *rest, **more))
+        usage.note_request(1, len(found))
+        return found
+
+    return counted
+
+
+def _counted_reads(read: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Count the bytes of a file that comes as one answer."""
+
+    def counted(*arguments: Any) -> bytes:
+        found = read(*arguments)
+        usage.note_request(0, len(found))
+        return found
+
+    return counted
+
+
+def _patiently(uri: str, ask: Callable[[], Found]) -> Found:
+    """Ask an object store until it answers: its being busy passes, and so do broken connections.
+
+    The time of waiting is progress: the process is not stuck. Servers of the web are asked once.
+    """
+    ends, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+    while True:
+        try:
+            return ask()
+        except Exception as error:  # each file system has its own
+            if _is_web(uri) or not _passes(error) or time.monotonic() + pause_s > ends:
+                raise
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until:
+            report_progress(None)
+            time.sleep(min(0.5, pause_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether a server may answer the same question later."""
+    if isinstance(error, OSError) and error.errno in PASSING_NUMBERS:
+        return True
+    return not PASSING_NAMES.isdisjoint(kind.__name__ for kind in type(error).__mro__)
 
 
 def _is_web(uri: str) -> bool:

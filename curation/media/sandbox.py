@@ -23,7 +23,9 @@ from typing import Any, cast
 
 import psutil
 
+from reelwright.curation import usage
 from reelwright.curation.media.errors import Kind, MediaError
+from reelwright.curation.usage import Usage
 
 HEADER = struct.Struct("<QQ")  # bytes of JSON, bytes of all blobs
 POLL_S = 0.2
@@ -138,6 +140,7 @@ class Sandbox:
                 if on_progress:
                     on_progress(header["progress"])
                 continue
+            usage.note(Usage(**header["usage"]))
             if "error" in header:
                 error = header["error"]
                 raise MediaError(cast(Kind, error["kind"]), error["message"], error["detail"] or self._tail())

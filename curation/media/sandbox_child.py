@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from typing import Any, BinaryIO
 
+from reelwright.curation import usage
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.sandbox import HEADER
 
@@ -66,6 +67,7 @@ def main() -> None:
 
 def _serve(request: dict[str, Any]) -> None:
     module, _, name = request["call"].partition(":")
+    usage.begin()
     try:
         result = getattr(importlib.import_module(module), name)(**request["kwargs"])
         value, blobs = result if isinstance(result, tuple) else (result, ())
@@ -83,6 +85,8 @@ def _serve(request: dict[str, Any]) -> None:
 
 def _send(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
     assert _out is not None
+    if "progress" not in header:
+        header["usage"] = usage.end().to_json()
     text = json.dumps(header | {"blobs": [len(b) for b in blobs]}).encode()
     _out.write(HEADER.pack(len(text), sum(map(len, blobs))) + text)
     for blob in blobs:

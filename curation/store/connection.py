@@ -17,9 +17,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import datasets, lock
+from reelwright.curation.store import datasets, lock, seen
 from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, unknown_name, writing_to
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
+from reelwright.curation.store.traffic import traffic_of
 
 
 class Connection:
@@ -96,10 +97,12 @@ class Connection:
             if found is None:
                 raise StoreError(f"the store at {self.uri} has lost its table {table}; restore it from a backup.")
             opened[table] = found
+            if version is None and found.version >= seen.newest(self.table_uri(table)):
+                return found
         dataset = opened[table]
         if version is None:
-            dataset.checkout_latest()
-            return dataset
+            opened[table] = datasets.at_newest(dataset)
+            return opened[table]
         try:
             return dataset.checkout_version(version)
         except (ValueError, OSError) as error:
@@ -110,7 +113,13 @@ class Connection:
 
         Every write takes it for its own length anyway. wait_s: how long another process may have it first.
         """
-        return lock.exclusive(self.path, name, wait_s) if self.path else contextlib.nullcontext()
+        if not lock.has_lock(self.uri):
+            return contextlib.nullcontext()
+        return lock.exclusive(self.uri, name, self.storage_options, wait_s=wait_s)
+
+    def traffic(self) -> dict[str, int]:
+        """Return requests, bytes read and bytes written by this thread's tables, as far as Lance counts them."""
+        return traffic_of(self._handles.__dict__.values())
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -235,11 +244,12 @@ class Connection:
     @contextlib.contextmanager
     def writing(self, table: str) -> Iterator[Any]:
         """Yield the dataset of `table` at its newest version, with every column of today and the right to commit."""
-        dataset = self.dataset(table)
+        self.dataset(table)  # that it is not there is said before anything is locked
         with writing_to(self.uri), self.committing(table_of(table).lock):
-            dataset.checkout_latest()
+            dataset = self.dataset(table)  # as the last owner of the lock left it
             datasets.add_null_columns(dataset, datasets.missing_fields(dataset, table), table)
             yield dataset
+            seen.note(self.table_uri(table), dataset.version)
 
     # --- helpers -------------------------------------------------------------------------------------------------
 

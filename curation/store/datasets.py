@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import fragments
+from reelwright.curation.store import fragments, seen
 from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 from reelwright.curation.store.schema import table_of
 
@@ -33,11 +33,32 @@ def open_dataset(uri: str, options: dict[str, str] | None) -> Dataset | None:
         return lance.dataset(uri, storage_options=options)
     except (ValueError, OSError) as error:
         if "was not found" in str(error) or "Not found" in str(error):
-            return None
+            return _known(uri, options)
         raise StoreError(
             f"cannot open {uri}: {lance_reason(error)}; check the address, and for an object store its keys and "
             "endpoint."
         ) from error
+
+
+def _known(uri: str, options: dict[str, str] | None) -> Dataset | None:
+    """Return a dataset of which this process knows a version, although a listing did not show it; None for others."""
+    import lance
+
+    version = seen.newest(uri)
+    try:
+        return lance.dataset(uri, version=version, storage_options=options) if version else None
+    except (ValueError, OSError):  # it was deleted since
+        return None
+
+
+def at_newest(dataset: Dataset) -> Dataset:
+    """Return a handle at the newest version: moved there, or another where an old listing would hide that version."""
+    dataset.checkout_latest()
+    known = seen.newest(dataset.uri)
+    try:
+        return dataset.checkout_version(known) if known > dataset.version else dataset
+    except (ValueError, OSError):  # another took its place
+        return dataset
 
 
 def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Dataset:
@@ -45,12 +66,18 @@ def create_dataset(uri: str, table: str, options: dict[str, str] | None) -> Data
     import lance
 
     empty = table_of(table).schema.empty_table()
-    dataset = lance.write_dataset(
-        empty, uri, mode="create", data_storage_version=STORAGE_VERSION, enable_stable_row_ids=True,
-        storage_options=options,
-    )  # fmt: skip
+    try:
+        dataset = lance.write_dataset(
+            empty, uri, mode="create", data_storage_version=STORAGE_VERSION, enable_stable_row_ids=True,
+            storage_options=options,
+        )  # fmt: skip
+    except OSError as error:
+        if "already exists" not in str(error):
+            raise
+        return lance.dataset(uri, version=1, storage_options=options)  # an old listing hid it: its first needs none
     if table_of(table).has_id_index:
         dataset.create_scalar_index(table_of(table).key, "BTREE")
+    seen.note(uri, dataset.version)
     return dataset
 
 

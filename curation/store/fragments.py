@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation.store import seen
+
 INLINE_BYTES = 64 * 2**10  # of a blob that Lance keeps in its column's file
 Dataset = Any  # lance.LanceDataset, which is not imported until it is needed
 Fragment = Any  # lance.fragment.FragmentMetadata
@@ -26,7 +28,8 @@ def append(dataset: Dataset, fragments: Iterable[Fragment]) -> None:
     fragments = list(fragments)
     refuse_short(dataset.uri, fragments)
     operation = lance.LanceOperation.Append(fragments)
-    lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+    committed = lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+    seen.note(dataset.uri, committed.version)
 
 
 def merge(dataset: Dataset, builder: Any, rows: Any) -> int:
@@ -36,7 +39,8 @@ def merge(dataset: Dataset, builder: Any, rows: Any) -> int:
     transaction, counts = builder.execute_uncommitted(rows)
     operation = transaction.operation
     refuse_short(dataset.uri, [*operation.updated_fragments, *operation.new_fragments])
-    lance.LanceDataset.commit(dataset, transaction)
+    committed = lance.LanceDataset.commit(dataset, transaction)
+    seen.note(dataset.uri, committed.version)
     dataset.checkout_latest()
     return int(counts["num_updated_rows"])
 

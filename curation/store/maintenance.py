@@ -132,8 +132,8 @@ def delete_old_versions(store: Connection, older_than: timedelta) -> int:
     """Delete versions that no tag pins and that have not been the newest for `older_than`.
 
     All files that no version has are deleted too, such as a killed run's. A reader that began since then reads
-    on. It holds every commit lock, so no local run can be in the middle of writing. An object store has no lock: there,
-    files younger than a week are kept for a run that may still want them.
+    on. It holds every commit lock, so no run can be in the middle of writing. Where there is no lock (object stores but
+    S3), files younger than a week are kept for a run that may still want them.
 
     Args:
         store: the store.
@@ -202,7 +202,7 @@ def _drop_plans(store: Connection, older_than: timedelta) -> None:
 
 @contextmanager
 def _all_locks(store: Connection) -> Iterator[None]:
-    if store.path is not None and lock.is_held_here(store.path, "curation"):
+    if lock.is_held_here(store.uri, CURATION_LOCK):
         raise StoreError(
             "clean-up in the middle of a run would delete what its workers are writing; run it afterwards."
         )
@@ -219,7 +219,7 @@ def _drop_versions(store: Connection, table: str, older_than: timedelta) -> Any:
     since = datetime.now(began[-1].tzinfo) - older_than
     return dataset.cleanup_old_versions(
         retain_versions=len(began) - outdated(began, since),
-        delete_unverified=store.path is not None,
+        delete_unverified=lock.has_lock(store.uri),
         error_if_tagged_old_versions=False,
     )
 

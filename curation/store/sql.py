@@ -18,7 +18,7 @@ from reelwright.curation.store.datasets import missing_fields
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.schema import schemas, table_of
 from reelwright.curation.store.sql_errors import explain, words_of
-from reelwright.curation.store.sql_views import create_views
+from reelwright.curation.store.sql_views import VIEWS, create_views, named_by
 
 BATCH_ROWS = 8_192
 CONFIG = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
@@ -34,8 +34,9 @@ def stream(store: Connection, query: str, *, params: Any = None, read_only: bool
 
     params: values of `?` (a list) or `$name` (a dict). read_only: one SELECT and nothing else.
     """
-    con = connect(store)
-    if params is None:
+    tables, views = named_by(query, schemas())
+    con = connect(store, tables=tables, views=views)
+    if params is None and (tables is None or sql_late.TABLE in tables):
         sql_late.shrink(con, store, query)
     return run(con, query, store, params=params, read_only=read_only)
 
@@ -61,6 +62,7 @@ def connect(
     store: Connection,
     *,
     tables: Collection[str] | None = None,
+    views: Collection[str] | None = None,
     versions: Mapping[str, int] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -68,7 +70,8 @@ def connect(
 
     Args:
         store: has the tables.
-        tables: names of the tables; default: all, and the views.
+        tables: names of the tables; default: all. On an object store each costs requests.
+        views: names of the views; default: all where all tables are there, else none.
         versions: table -> the version to read; default: the newest.
         config: settings of DuckDB.
     """
@@ -83,8 +86,8 @@ def connect(
         version = (versions or {}).get(name) or store.dataset(name).version
         dataset = store.dataset(name, version)  # its own handle: it stays at this version while the query runs
         con.register(name, LanceScan(dataset, table_of(name).payload, absent=missing_fields(dataset, name)))
-    if tables is None:
-        create_views(con)
+    if views or tables is None:
+        create_views(con, VIEWS if views is None else views)
     return con
 
 

@@ -41,7 +41,8 @@ def shrink(con: Any, store: Connection, query: str) -> bool:
     if ids_query is None:
         return False
     con.register(f"{TABLE}{SUFFIX}", LanceScan(dataset, with_row_id=True, absent=absent))
-    create_clips_full(con, SUFFIX)
+    if "clips_full" in query.lower():
+        create_clips_full(con, SUFFIX)
     try:
         ids = con.sql(ids_query).to_arrow_table().column(0).combine_chunks()
     except duckdb.Error:

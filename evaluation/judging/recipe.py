@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from reelwright.evaluation.errors import EvaluationError
+from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Reward
 from reelwright.training.rewards.judge import Judge
 from reelwright.training.rewards.registry import load
+from reelwright.training.tuning.judge_file import TunedJudge, tuned_judge
 
 ASPECTS = {
     "text_alignment": "how completely and exactly the video shows what the prompt says: its things, their number and "
@@ -40,22 +43,29 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
     """What judges an evaluation's videos."""
 
     judge: dict[str, Any] = Field({}, description="parameters of the reward `judge`: chat, sampling, prompt …")
-    dimensions: dict[str, str] = Field({}, description="dimension: what is asked; empty: those of the report")
+    dimensions: dict[str, str] = Field(
+        {}, description="dimension: what is asked; empty: what a tuned judge was asked, else those of the report"
+    )
     rewards: dict[str, RewardScorer] = Field({}, description="column of generations: a reward whose number it holds")
 
     def judges(self) -> dict[str, Judge]:
         """Return dimension -> the judge that is asked about it; nothing is opened.
+
+        A tuned judge sees frames, and answers on a scale, as it was tuned, unless the recipe says otherwise.
 
         Raises:
             EvaluationError: a parameter is wrong.
         """
         if not self.judge:
             return {}
-        asked = self.dimensions or {**ASPECTS, **IMAGE_ASPECT}
+        tuned = self._tuned()
+        own: dict[str, Any] = {}
+        if tuned:
+            own = {"sampling": asdict(tuned.sampling), "lowest": tuned.scale[0], "highest": tuned.scale[1]}
         found: dict[str, Judge] = {}
-        for dimension, aspect in asked.items():
+        for dimension, aspect in self._asked().items():
             try:
-                one = load("judge", {**self.judge, "aspect": aspect})
+                one = load("judge", {**own, **self.judge, "aspect": aspect})
             except ValueError as error:
                 raise EvaluationError(f"judge: {error}") from error
             assert isinstance(one, Judge)
@@ -66,7 +76,7 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
         """Return column -> reward; no model is loaded. Raises EvaluationError for a parameter that is wrong."""
         found = {}
         for label, use in self.rewards.items():
-            if not re.fullmatch("[a-z][a-z0-9_]*", label) or label in (self.dimensions or {**ASPECTS, **IMAGE_ASPECT}):
+            if not re.fullmatch("[a-z][a-z0-9_]*", label) or label in self._asked():
                 raise EvaluationError(
                     f"rewards.{label} names a column of generations: lower-case letters, digits, _, and no dimension "
                     "of the judge"
@@ -76,6 +86,18 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
             except ValueError as error:
                 raise EvaluationError(f"rewards.{label}: {error}") from error
         return found
+
+    def _asked(self) -> dict[str, str]:
+        tuned = self._tuned()
+        return self.dimensions or (dict(tuned.aspects) if tuned else {**ASPECTS, **IMAGE_ASPECT})
+
+    def _tuned(self) -> TunedJudge | None:
+        chat = self.judge.get("chat")
+        model = str(chat.get("model") or "") if isinstance(chat, dict) else ""
+        try:
+            return tuned_judge(str(self.judge.get("calibration") or ""), model) if model else None
+        except TrainError as error:
+            raise EvaluationError(f"judge: {error}") from error
 
 
 def applies(dimension: str, task: str) -> bool:

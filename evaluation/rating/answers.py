@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelwright.errors import UserError
-from reelwright.evaluation.rating.scales import PREFERENCES
+from reelwright.evaluation.rating.scales import CHECK, PREFERENCES
 from reelwright.evaluation.rating.study import Study, Task
 
 DISAGREE_MOS = 2
@@ -82,11 +82,14 @@ def rows_of(study: Study, answer: Answer) -> list[dict[str, Any]]:
     task = task_of(study, answer.rater, answer.task_id)
     assert task is not None
     item = study.items[task.item_id]
-    shown = item.other_id if task.is_swapped else item.generation_id
+    is_check = task.expected is not None
+    first, other = (None, None) if is_check else (item.generation_id, item.other_id)  # a check says nothing of them
     whole = {
         "evaluation_id": study.evaluation_id, "study_id": study.study_id, "item_id": item.item_id,
-        "kind": study.settings.kind, "generation_id": item.generation_id, "other_id": item.other_id,
-        "rater": answer.rater, "is_human": True, "shown_first": shown if item.other_id else None,
+        "kind": CHECK if is_check else study.settings.kind, "generation_id": first, "other_id": other,
+        "expected": None if task.expected is None else float(task.expected),
+        "rater": answer.rater, "is_human": True,
+        "shown_first": (other if task.is_swapped else first) if other else None,
         "repeat": task.repeat, "seconds": answer.seconds,
     }  # fmt: skip
     return [
@@ -103,7 +106,7 @@ def rating_id(study: Study, answer: Answer, dimension: str) -> str:
 def answers_of(study: Study, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Answer]:
     """Return the answers that rows of `ratings` hold, by rater and task."""
     tasks = {
-        (rater, task.item_id, task.repeat): task.task_id
+        (rater, task.item_id, task.repeat, task.expected): task.task_id
         for part in (study.base, study.extra)
         for rater, mine in part.items()
         for task in mine
@@ -111,7 +114,8 @@ def answers_of(study: Study, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[st
     values: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     seconds: dict[tuple[str, str], float] = {}
     for row in rows:
-        task_id = tasks.get((row["rater"], row["item_id"], row["repeat"]))
+        expected = None if row["expected"] is None else int(row["expected"])
+        task_id = tasks.get((row["rater"], row["item_id"], row["repeat"], expected))
         if row["study_id"] == study.study_id and task_id:
             values[row["rater"], task_id][row["dimension"]] = int(row["value"])
             seconds[row["rater"], task_id] = row["seconds"] or 0.0
@@ -127,7 +131,7 @@ def disagreed(study: Study, answers: Mapping[tuple[str, str], Answer]) -> set[st
     planned: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for rater, tasks in study.base.items():
         for task in tasks:
-            if not task.repeat:
+            if not task.repeat and task.expected is None:
                 planned[task.item_id].append((rater, task.task_id))
     found = set()
     for item_id, keys in planned.items():
@@ -152,11 +156,16 @@ def tasks_now(study: Study, rater: str, answers: Mapping[tuple[str, str], Answer
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a rater is: tasks answered, tasks so far, seconds of an answer in the middle."""
+    """How far a rater is: tasks answered, tasks so far, seconds of an answer in the middle.
+
+    checks: attention checks that were answered. passed: those of them in which every answer is the one asked for.
+    """
 
     answered: int
     tasks: int
     median_s: float
+    checks: int = 0
+    passed: int = 0
 
 
 def progress(study: Study, answers: Mapping[tuple[str, str], Answer]) -> dict[str, Progress]:
@@ -165,5 +174,11 @@ def progress(study: Study, answers: Mapping[tuple[str, str], Answer]) -> dict[st
     for rater in study.settings.raters:
         tasks = tasks_now(study, rater, answers)
         given = sorted(answers[rater, t.task_id].seconds for t in tasks if (rater, t.task_id) in answers)
-        found[rater] = Progress(len(given), len(tasks), given[len(given) // 2] if given else 0.0)
+        checks = [
+            set(answers[rater, t.task_id].values.values()) == {t.expected}
+            for t in tasks
+            if t.expected is not None and (rater, t.task_id) in answers
+        ]
+        median = given[len(given) // 2] if given else 0.0
+        found[rater] = Progress(len(given), len(tasks), median, len(checks), sum(checks))
     return found

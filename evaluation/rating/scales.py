@@ -88,5 +88,8 @@ DIMENSIONS = {
 TEXT = ("text_alignment", "visual_quality", "motion_quality", "overall")
 IMAGE = ("image_alignment", *TEXT)
 
+CHECK = "check"
+"""Kind of a rating that is an attention check's answer, in place of the study's kind."""
+
 PREFERENCES = {1: "better", 0: "same", -1: "worse"}
 """Values of a pair's answer, of the first model against the other."""

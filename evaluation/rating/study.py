@@ -11,11 +11,13 @@ from typing import Literal
 import numpy as np
 
 from reelwright.errors import UserError
-from reelwright.evaluation.rating.scales import DIMENSIONS, KINDS
+from reelwright.evaluation.rating.scales import DIMENSIONS, KINDS, PREFERENCES
 
 MAX_NAME = 60
 MIN_FOR_REPEATS = 6
 """Items of a rater below which none is shown again: it would come back too soon to be forgotten."""
+MIN_FOR_CHECKS = 6
+"""Items of a rater below which there is no attention check."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Item:
         other_id: the other model's video; None for mos.
         prompt: what was asked for.
         task: t2v, i2v, vc.
+        picture: id of the picture that it begins with, in `reference_pictures`; empty: none.
     """
 
     item_id: str
@@ -35,11 +38,14 @@ class Item:
     other_id: str | None
     prompt: str
     task: str = "t2v"
+    picture: str = ""
 
     @classmethod
-    def of(cls, generation_id: str, other_id: str | None, prompt: str, task: str = "t2v") -> Item:
+    def of(
+        cls, generation_id: str, other_id: str | None, prompt: str, task: str = "t2v", picture: str = ""
+    ) -> Item:
         """Return the item with its id."""
-        return cls(_hash(generation_id, other_id or "")[:16], generation_id, other_id, prompt, task)
+        return cls(_hash(generation_id, other_id or "")[:16], generation_id, other_id, prompt, task, picture)
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,14 @@ class Task:
         item_id: the item.
         repeat: 0; 1 where the rater has seen it before.
         is_swapped: whether the other model's video is shown first.
+        expected: of an attention check: the answer that its text asks for; None of all others.
     """
 
     task_id: str
     item_id: str
     repeat: int
     is_swapped: bool
+    expected: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class Settings:
         per_item: raters of an item, or all where there are fewer.
         extra: further raters where they disagree.
         repeats: share of a rater's items that are shown again.
+        checks: attention checks per item of a rater: the text above the video says what to answer.
     """
 
     kind: Literal["mos", "gsb"]
@@ -80,6 +89,7 @@ class Settings:
     per_item: int = 3
     extra: int = 2
     repeats: float = 0.05
+    checks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,8 @@ def plan_study(evaluation_id: str, items: Sequence[Item], settings: Settings) ->
             for i in number:
                 places[raters[i]].append(item)
     base = {rater: _tasks(study_id, rater, seen[rater], settings, rng) for rater in raters}
-    none = replace(settings, repeats=0.0)
+    none = replace(settings, repeats=0.0, checks=0.0)
+    base = {rater: _with_checks(study_id, rater, base[rater], ordered, settings) for rater in raters}
     extra = {rater: _tasks(study_id, rater, spare[rater], none, rng) for rater in raters}
     return Study(study_id, evaluation_id, settings, {item.item_id: item for item in ordered}, base, extra)
 
@@ -181,6 +192,28 @@ def _tasks(
         repeat = _task(study_id, rater, order[i], 1, settings.kind == "gsb" and not first.is_swapped)
         tasks.insert(int(rng.integers(2 * len(order) // 3, len(tasks) + 1)), repeat)
     return tuple(tasks)
+
+
+def _with_checks(
+    study_id: str, rater: str, tasks: Sequence[Task], items: Sequence[Item], settings: Settings
+) -> tuple[Task, ...]:
+    """Put attention checks between a rater's tasks, not first, each at a place and with an answer that is drawn.
+
+    A check shows the video of an item that the rater does not have, as far as there is one.
+    """
+    found = list(tasks)
+    if len(tasks) < MIN_FOR_CHECKS or not settings.checks:
+        return tuple(found)
+    rng = np.random.default_rng([settings.seed, int(_hash(study_id, rater, "checks")[:16], 16)])
+    have = {task.item_id for task in tasks}
+    others = [item for item in items if item.item_id not in have] or list(items)
+    answers = [*range(1, 6)] if settings.kind == "mos" else list(PREFERENCES)
+    for number in range(max(1, round(settings.checks * len(tasks)))):
+        item = others[int(rng.integers(len(others)))]
+        name = _hash(study_id, item.item_id, rater, f"check {number}")[:24]
+        check = Task(name, item.item_id, 0, is_swapped=False, expected=answers[int(rng.integers(len(answers)))])
+        found.insert(int(rng.integers(2, len(found) + 1)), check)
+    return tuple(found)
 
 
 def _task(study_id: str, rater: str, item: Item, repeat: int, is_swapped: bool) -> Task:
@@ -209,8 +242,9 @@ def _refuse(items: Sequence[Item], settings: Settings) -> None:
         raise UserError(
             f"dimensions are {', '.join(DIMENSIONS)}, each once; got {', '.join(settings.dimensions) or 'none'}"
         )
-    if settings.per_item < 1 or settings.extra < 0 or not 0 <= settings.repeats <= 0.5:
-        raise UserError("a study needs 1 or more raters per item, 0 or more extra ones, and 0 to 0.5 of repeats")
+    shares = settings.repeats, settings.checks
+    if settings.per_item < 1 or settings.extra < 0 or not all(0 <= share <= 0.5 for share in shares):
+        raise UserError("a study needs 1 or more raters per item, 0 or more extra ones, and shares of 0 to 0.5")
 
 
 def _hash(*parts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from reelwright.annotate import Annotator, Computes
@@ -14,6 +15,7 @@ from reelwright.pipelines.annotate.batches import Batch
 from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.watch import Watch
+from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
 from reelwright.pipelines.runtime.actors import Actors, Work
 from reelwright.pipelines.runtime.flow import Flow
@@ -62,7 +64,10 @@ class TaskLane:
         self.store_uri = run.store.uri
         self.params, self.limits = dict(recipe.annotator_params()), recipe.limits.model_dump()
         function = tasks.annotate if looks else tasks.derive
-        self.flow = Flow({"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts)
+        self.flow = Flow(
+            {"annotate": (function, recipe.resources.annotate, 1)}, attempts=recipe.limits.attempts,
+            prepare=partial(use, recipe.credentials),
+        )  # fmt: skip
         self.exhausted = False
 
     def __bool__(self) -> bool:

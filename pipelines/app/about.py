@@ -14,11 +14,10 @@ from reelwright.curation.store.sql_text import literal
 from reelwright.errors import ReelError, UserError
 from reelwright.pipelines.app.columns import kind_of
 from reelwright.pipelines.app.reviews import Reviews
+from reelwright.pipelines.app.timeline import timeline
+from reelwright.pipelines.app.values import MOST_ITEMS, MOST_LETTERS, shown
 
-MOST_PARTS, MOST_ALIKE, MOST_LETTERS, MOST_ITEMS = 2_000, 12, 20_000, 64
-SHOT_COLUMNS = [
-    "shot_index", "start_s", "end_s", "transition", "confidence", "detector", "crop_x", "crop_y", "crop_w", "crop_h",
-]  # fmt: skip
+MOST_ALIKE = 12
 CAPTION_COLUMNS = ("caption", "span_caption", "composed_caption")
 
 
@@ -64,7 +63,7 @@ def about_clip(store: Store, reviews: Reviews, clip_id: str) -> dict[str, Any]:
         "clip_id": clip_id,
         "row": {name: shown(value) for name, value in row.items()},
         "source": {name: shown(value) for name, value in source.items()},
-        "timeline": _timeline(store, md5),
+        "timeline": timeline(store, source, row["source_md5"] or ""),
         "failures": _failures(store, clip_id, md5, source.get("uri") or ""),
         "captions": _captions(row, source, history),
         "alike": _alike(store, clip_id),
@@ -79,32 +78,6 @@ def review_facts(reviews: Reviews, clip_id: str) -> dict[str, Any]:
     at = now.at.isoformat() if now.at else None
     return {"verdict": now.verdict, "star": now.star, "tags": list(now.tags), "caption": now.caption, "by": now.by,
             "at": at}  # fmt: skip
-
-
-def shown(value: Any, letters: int = MOST_LETTERS) -> Any:
-    """Return a value that JSON holds and a page can show: long texts and lists are cut, bytes are their number."""
-    if isinstance(value, str):
-        return value if len(value) <= letters else value[:letters] + "…"
-    if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
-    if isinstance(value, list):
-        cut = [shown(one, letters) for one in value[:MOST_ITEMS]]
-        return [*cut, f"… {len(value):,} in all"] if len(value) > MOST_ITEMS else cut
-    if isinstance(value, Mapping):
-        return {str(name): shown(one, letters) for name, one in value.items()}
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return finite(value)
-
-
-def _timeline(store: Store, md5: str) -> dict[str, Any]:
-    """Return the shots and clips of a source, in order of time."""
-    shots = store.read("shots", SHOT_COLUMNS, f"source_md5 = {md5}")
-    clips = store.read("clips", ["clip_id", "start_s", "end_s", "shot_index"], f"source_md5 = {md5}")
-    return {
-        "shots": [_plain(one) for one in shots.sort_by("start_s").slice(0, MOST_PARTS).to_pylist()],
-        "clips": [_plain(one) for one in clips.sort_by("start_s").slice(0, MOST_PARTS).to_pylist()],
-    }
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ A column is read when it is first asked for, and again only when its files in th
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -25,10 +26,18 @@ TRIES = 20
 Made = TypeVar("Made")
 MOST_WORDS = 1_000
 """Distinct values from which a text column is no category."""
+_next = itertools.count().__next__
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Numbered:
+    """What has a number of its own, by which results about it are kept: an address is used again, a number is not."""
+
+    number: int = field(default_factory=_next, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(_Numbered):
     """A column of N numbers or times. values: [N], NaN where there is none; times are seconds since 1970."""
 
     values: np.ndarray
@@ -50,7 +59,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(_Numbered):
     """A column of N texts, or of truths, with few distinct values.
 
     Args:
@@ -74,7 +83,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Texts:
+class Texts(_Numbered):
     """A column of N texts with many distinct values, such as captions or ids."""
 
     texts: pa.Array

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts, shown
+from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts
 from reelwright.pipelines.app.columns import ID, steady
 from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page
 
 BASIC = (ID, "width", "height", "duration_s", "fps", "num_frames")
+COPIES = "near_duplicate_count"
 CAPTION_LETTERS = 300
 
 
@@ -50,7 +52,7 @@ def _rows(selection: Selection, asked: Page, rows: np.ndarray) -> list[dict[str,
     there = selection.columns.schema.names
     wanted = [name for name in asked.columns if name in there and name not in BASIC]
     captions = [name for name in CAPTION_COLUMNS if name in there]
-    names = list(dict.fromkeys([*(name for name in BASIC if name in there), *captions, *wanted]))
+    names = list(dict.fromkeys([*(name for name in (*BASIC, COPIES) if name in there), *captions, *wanted]))
     return [_row(one, captions, wanted, selection.reviews) for one in selection.columns.take(rows, names)]
 
 
@@ -58,6 +60,7 @@ def _row(found: dict[str, Any], captions: list[str], wanted: list[str], reviews:
     review = review_facts(reviews, found[ID])
     texts = (text for text in (review["caption"], *(found[name] for name in captions)) if text)
     row = {name: shown(found.get(name)) for name in BASIC}
+    row["copies"] = found.get(COPIES) or 1
     row["caption"] = shown(next(texts, ""), CAPTION_LETTERS)
     row["values"] = {name: shown(found[name], CAPTION_LETTERS) for name in wanted}
     row["review"] = {name: review[name] for name in ("verdict", "star", "tags")}

@@ -7,7 +7,6 @@ The table `reviews` has a lock of its own, so that people decide while a run of 
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,9 +22,12 @@ from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Wo
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change, Ledger, Review
 
 TABLE = "reviews"
-MERGE_AFTER_S = 1.0  # quiet time before decisions are merged into clips
-RETRY_S = 5.0  # before the next try where another process writes to clips
-LOCK_S = 10.0  # that another server's append is waited for
+MERGE_AFTER_S = 1.0
+"""Quiet time before decisions are merged into clips: each merge is a version of clips, and people decide in series."""
+RETRY_S = 5.0
+"""Before the next try where another process writes to clips: such a run takes minutes, and a try reads its lock."""
+LOCK_S = 10.0
+"""That another server's append is waited for; it takes milliseconds, and seconds on a busy disk."""
 VERDICT_WORDS = ("drop", "keep")
 UNDECIDED = Review()
 
@@ -50,7 +52,7 @@ class Reviews:
         self._arrays: tuple[Any, dict[str, Column]] | None = None
         self._pending: set[str] = set()
         self._wake = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self.refresh()
         self._pending |= self._unmerged()
         self._thread = threading.Thread(target=self._follow, name="reel-app-merge", daemon=True)
@@ -200,7 +202,7 @@ class Reviews:
                 return True
             try:
                 self.store.merge("clips", _as_columns(pending), on="clip_id")
-            except StoreError as error:
+            except (StoreError, OSError, RuntimeError, ValueError) as error:  # the disk, or a file that a clean-up took
                 self.waiting = f"decisions are kept and wait to be written into clips: {error}"
                 return False
             with self._lock:
@@ -211,20 +213,19 @@ class Reviews:
 
     def close(self) -> None:
         """Merge what is left, and stop following."""
-        self._closed = True
+        self._closed.set()
         self._wake.set()
         self._thread.join(timeout=30)
         self.settle()
 
     def _follow(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             self._wake.wait()
-            self._wake.clear()
-            time.sleep(0.0 if self._closed else MERGE_AFTER_S)
-            if self._wake.is_set() and not self._closed:
-                continue  # decisions still come
-            if not self._closed and not self.settle():
-                time.sleep(RETRY_S)
+            while self._wake.is_set() and not self._closed.is_set():  # decisions still come
+                self._wake.clear()
+                self._closed.wait(MERGE_AFTER_S)
+            if not self._closed.is_set() and not self.settle():
+                self._closed.wait(RETRY_S)
                 self._wake.set()
 
     def _unmerged(self) -> set[str]:

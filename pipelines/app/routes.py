@@ -22,20 +22,24 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import ReelError, UserError
-from reelwright.pipelines.app.about import about_clip, about_store, shown, snapshots
+from reelwright.pipelines.app.about import about_clip, about_store, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.pictures import Pictures
+from reelwright.pipelines.app.plane import Plane, plane
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
+from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page, Strict, View, parse
+from reelwright.pipelines.app.work.routes import Options, Work, work_routes
 from reelwright.pipelines.serving.ranges import ranged
 from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
 
 BUILT = Path(__file__).parent / "built"
-FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml",
+         "work.js": "text/javascript", "work.css": "text/css"}  # fmt: skip
 FIRST_COLUMNS = (
     "duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage",
     "watermark_score", "camera_motion", "height",
@@ -114,6 +118,10 @@ class Desk:
         """Return a page of a view with histograms."""
         return page(self.selection, asked)
 
+    def map(self, asked: Plane) -> dict[str, Any]:
+        """Return a view as points of a plane, with its clusters."""
+        return plane(self.selection, asked)
+
     def clip(self, asked: OneClip) -> dict[str, Any]:
         """Return all about one clip."""
         return about_clip(self.store, self.reviews, asked.clip_id)
@@ -174,15 +182,15 @@ class Desk:
 
 API: dict[str, type[Any]] = {
     "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "view_sql": Page, "decide": Decision, "undo": Person,
-    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare,
+    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare, "map": Plane,
 }  # fmt: skip
 QUERIES = ("sql", "freeze", "compare", "view_sql")
 """They may take seconds, and must not stand in the way of the grid."""
 
 
-def make_app(store: Store) -> Starlette:
-    """Return the ASGI application over a store."""
-    desk = Desk(store)
+def make_app(store: Store, options: Options | None = None) -> Starlette:
+    """Return the ASGI application over a store. options: of the pages of runs and models."""
+    desk, work = Desk(store), Work(store, options or Options())
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -190,6 +198,7 @@ def make_app(store: Store) -> Starlette:
         yield
         await warming
         await asyncio.to_thread(desk.reviews.close)
+        await asyncio.to_thread(work.close)
 
     routes = [
         Route("/", _index),
@@ -197,6 +206,7 @@ def make_app(store: Store) -> Starlette:
         Route("/media/{clip_id}.mp4", _media, methods=["GET"]),
         Route("/thumb/{clip_id}.jpg", _picture),
         *(Route(f"/api/{name}", _endpoint(name, model), methods=["POST"]) for name, model in API.items()),
+        *work_routes(work),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
     app.state.desk = desk

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from reelwright.curation.store import Store
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import UserError
-from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Words
+from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Words, kind_of
+from reelwright.pipelines.app.polygon import inside
 from reelwright.pipelines.app.reviews import Reviews
-from reelwright.pipelines.app.view import SEARCH, WHERE, Search, View
+from reelwright.pipelines.app.view import LASSO, SEARCH, WHERE, Search, View
 
 MASKS = 64  # of filters that are kept; a megabyte each at a million clips
 GROUP = "near_duplicate_group"
@@ -57,6 +58,14 @@ class Selection:
     def column(self, name: str) -> Column:
         """Return a column of clips, or of their reviews."""
         return self.reviews.column(name) if name in self.reviews.names else self.columns.get(name)
+
+    def numbers(self, name: str) -> Numbers:
+        """Return a column of numbers. Raises UserError where it holds something else."""
+        values = self.column(name)
+        is_time = name in self.reviews.names or kind_of(self.columns.schema.field(name)) == "time"
+        if not isinstance(values, Numbers) or is_time:
+            raise UserError(f"{name[:60]} holds no numbers, so it is no axis of a map")
+        return values
 
     def choose(self, view: View) -> Chosen:
         """Return the clips of a view.
@@ -115,8 +124,12 @@ class Selection:
             mask = np.zeros(self.columns.count, bool)
             mask[self._found(view.search)] = True
             return mask
+        if name == LASSO and view.lasso is not None:
+            x, y = self.numbers(view.lasso.x), self.numbers(view.lasso.y)
+            corners = view.lasso.points
+            return self._keep((view.key(name), x.number, y.number), lambda: inside(x.values, y.values, corners))
         values = self.column(column)
-        key = (view.key(name), id(values))
+        key = (view.key(name), values.number)
         if kind == "range":
             return self._keep(key, lambda: within(values, view.ranges[column], column))
         return self._keep(key, lambda: self._among(column, values, view.values[column]))
@@ -169,7 +182,7 @@ class Selection:
                     nearest = np.fmin(nearest, np.abs(values - bound) / (float(np.nanstd(values)) or 1.0))
             return np.argsort(nearest, kind="stable").astype(np.int32)
 
-        return self._keep((NEAR_BOUND, tuple(bounds), tuple(map(id, columns.values()))), run)
+        return self._keep((NEAR_BOUND, tuple(bounds), tuple(one.number for one in columns.values())), run)
 
     # --- near duplicates -----------------------------------------------------------------------------------------
 

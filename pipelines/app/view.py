@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reelwright.curation.store.sql_text import identifier, is_one_of, literal
 from reelwright.errors import UserError
+from reelwright.pipelines.app import polygon
 
-WHERE, SEARCH = "where", "search"
+WHERE, SEARCH, LASSO = "where", "search", "lasso"
 MOST_FILTERS = 40
 Name = Annotated[str, Field(max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -39,6 +40,16 @@ class Search(Strict):
         return self
 
 
+class Lasso(Strict):
+    """Clips that lie in a polygon, as places of two columns of numbers; crossing lines leave holes (even-odd rule)."""
+
+    x: Name = "map_x"
+    y: Name = "map_y"
+    points: Annotated[
+        list[tuple[polygon.Coordinate, polygon.Coordinate]], Field(min_length=3, max_length=polygon.MOST_POINTS)
+    ]
+
+
 class View(Strict):
     """Filters and order.
 
@@ -47,6 +58,7 @@ class View(Strict):
         values: column -> values that pass, null among them for clips without one.
         where: a condition in SQL over clips_full.
         search: clips near to a text or a clip, the nearest first where `sort` is empty.
+        lasso: clips of a part of the map.
         fold: show one clip of each group of near duplicates.
         sort: a column, `random`, `near_bound` (first the clips about which the ranges decide narrowly), or empty for
             the table's order.
@@ -62,6 +74,7 @@ class View(Strict):
     ] = {}
     where: Annotated[str, Field(max_length=20_000)] = ""
     search: Search | None = None
+    lasso: Lasso | None = None
     fold: bool = False
     sort: Name = ""
     descending: bool = False
@@ -69,9 +82,10 @@ class View(Strict):
     show: Name = "kept"
 
     def filters(self) -> list[str]:
-        """Return the names of the filters: range:COLUMN, value:COLUMN, where, search."""
+        """Return the names of the filters: range:COLUMN, value:COLUMN, where, search, lasso."""
         names = [f"range:{name}" for name in self.ranges] + [f"value:{name}" for name in self.values]
-        return names + [WHERE] * bool(self.where.strip()) + [SEARCH] * (self.search is not None)
+        names += [WHERE] * bool(self.where.strip()) + [SEARCH] * (self.search is not None)
+        return names + [LASSO] * (self.lasso is not None)
 
     def key(self, name: str) -> str:
         """Return a text that tells this filter from others of its name."""
@@ -128,6 +142,8 @@ def query(view: View, found: Sequence[str] = (), nan_columns: frozenset[str] = f
         parts[WHERE] = f"({view.where.strip()}\n)"
     if view.search is not None:
         parts[SEARCH] = is_one_of("clip_id", found) if found else "false"
+    if view.lasso is not None:
+        parts[LASSO] = polygon.condition(identifier(view.lasso.x), identifier(view.lasso.y), view.lasso.points)
     if view.show == "removed":
         parts = {"removed": _not(" AND ".join(parts.values())) if parts else "false"}
     elif view.show in parts:

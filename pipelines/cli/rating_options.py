@@ -32,6 +32,7 @@ class PeopleOptions:
     dimensions: Annotated[str, typer.Option(help="What is asked, with commas; default: by kind and task.")] = ""
     rated_prompts: Annotated[int | None, typer.Option(min=1, help="So many prompts, drawn by --seed.")] = None
     repeats: Annotated[float, typer.Option(min=0, max=0.5, help="Share of items that come back to a rater.")] = 0.05
+    checks: Annotated[float, typer.Option(min=0, max=0.5, help="Attention checks per item of a rater.")] = 0.05
     rating_study: Annotated[str, typer.Option(help="Go on with the study of this id.")] = ""
     host: Annotated[str, typer.Option(help="Address of the pages; any but loopback gives each rater a link.")] = (
         "127.0.0.1"
@@ -96,8 +97,9 @@ class PeopleOptions:
                 tuple(one.strip() for one in text.split(",") if one.strip()) for text in (self.dimensions, self.raters)
             )
             settings = Settings(
-                "gsb" if self.kind == "gsb" else "mos", dimensions, raters, seed=seed, repeats=self.repeats
-            )
+                "gsb" if self.kind == "gsb" else "mos", dimensions, raters, seed=seed, repeats=self.repeats,
+                checks=self.checks,
+            )  # fmt: skip
             study = make_study(store, evaluation, settings, self.rated_prompts)
         per_item = min(study.settings.per_item, len(study.settings.raters))
         say(f"study {study.study_id}: {len(study.items):,} {'pairs' if study.settings.kind == 'gsb' else 'videos'}, "
@@ -132,7 +134,8 @@ def _serve(store: Store, study: Study, host: str, port: int, key_env: str) -> No
     except KeyboardInterrupt:
         say("")
     for rater, done in progress(study, desk.answers.all()).items():
-        say(f"{printable(rater)}: {done.answered:,} of {done.tasks:,}")
+        checks = f", attention checks passed: {done.passed:,} of {done.checks:,}" if done.checks else ""
+        say(f"{printable(rater)}: {done.answered:,} of {done.tasks:,}{checks}")
     store.merge_small_files(table_of("ratings").lock)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips, with_spans
@@ -12,13 +13,17 @@ from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.traffic import since
+from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
+from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
 from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import tasks
@@ -42,7 +47,8 @@ class Curation:
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
         self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
         self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
-        self.limits = recipe.limits.model_dump()
+        self.copies = Copies(recipe.limits, history.todo)
+        self.limits = recipe.limits.model_dump() | {"inputs": self.copies.fields}
         self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
         self.fingerprint = clip_fingerprint(recipe.encode)
         self.state = Counter[str]()
@@ -50,6 +56,7 @@ class Curation:
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.clip_bytes = 0
+        self.eta = Eta(len(history.todo))
         self.flow = Flow(
             {
                 "probe": (tasks.probe, recipe.resources.probe, 1),
@@ -58,6 +65,7 @@ class Curation:
                 "write": (tasks.write_media, recipe.resources.write, 1),
             },
             attempts=recipe.limits.attempts,
+            prepare=partial(use, recipe.credentials),
         )
         self.committer = Committer(
             store, self._write, history.replaced, history.recut_md5s,
@@ -67,9 +75,11 @@ class Curation:
 
     def run(self, progress: Progress) -> Summary:
         """Process everything that is not done; returns when all of it is in the store."""
-        clock = time.monotonic()
+        clock, asked_before = time.monotonic(), self.store.traffic()
+        progress.details = self._details
         self.history.clear_leftovers()
         with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
+            progress.also = run.show
             try:
                 self._process(progress)
                 self.history.drop_unused_leftovers()
@@ -78,10 +88,12 @@ class Curation:
                 self.state.update({n: self.committer.committed[n] - self.state[n] for n in COMMITTED})
                 raise
             finally:
+                self.copies.clear()
                 summary = self._summary(time.monotonic() - clock)
                 run.counts = {name: getattr(summary, name) for name in RECORDED}
                 run.stage_seconds = summary.stage_seconds
                 run.stage_bytes = {"clips": summary.clip_bytes}
+                run.stages = summary.stages | {"store": since(asked_before, self.store.traffic())}
         return summary
 
     def _process(self, progress: Progress) -> None:
@@ -166,7 +178,8 @@ class Curation:
         else:
             self.waiting[source.item.uri] = []
             shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
-            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status)
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status,
+                          node=source.probed.node)  # fmt: skip
 
     def _survivor(self, source: Source) -> str | None:
         """Return the uri that a source duplicates. A file that cannot be opened has no duplicates by bytes or id."""
@@ -211,6 +224,7 @@ class Curation:
     def _probed(self, source: Source, probed: Probed) -> None:
         self.stage_seconds["probe"] += probed.seconds
         source.probed = probed
+        source.work = self.eta.learn(probed.info)
         self.probed[source.item.uri] = source
 
     def _scanned(self, source: Source, scan: Scan) -> None:
@@ -229,7 +243,8 @@ class Curation:
         for batch in cut_batches(missing, source.scan, self.recipe.batches):
             source.cutting += 1
             args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            self.flow.add("cut", (source, batch), *args, self.annotators, self.limits, source.probed.status)
+            more = (self.annotators, self.limits, source.probed.status)
+            self.flow.add("cut", (source, batch), *args, *more, node=source.probed.node)
         if not source.cutting:
             self._cut_all(source)
 
@@ -280,6 +295,7 @@ class Curation:
 
     def _finish(self, source: Source, state: str, duplicate_of: str | None = None) -> None:
         self.state[state] += 1
+        self.eta.finish(source.work)
         self.state["clips_failed"] += source.clips_failed
         faulty = source.clips_with_faulty_sound
         row = source_row(source.item, source.probed, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
@@ -345,6 +361,10 @@ class Curation:
         done = sum(self.state[name] for name in ("ok", "duplicate", "failed", "unchanged"))
         progress.show(done, len(self.history.todo), clips=self.state["clips"], failed=self.state["failed"])
 
+    def _details(self, elapsed_s: float) -> dict[str, Any]:
+        """Return what `reel status` shows beside the counts."""
+        return {"stages": self.flow.figures(), "eta_s": self.eta.seconds_left(elapsed_s), "clip_bytes": self.clip_bytes}
+
     def _summary(self, seconds: float) -> Summary:
         before = self.history.done_before
         return Summary(
@@ -362,6 +382,7 @@ class Curation:
             seconds=seconds,
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
+            stages={name: stage.to_json() for name, stage in self.flow.stages.items()},
             **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
             no_clip=dict(self.no_clip + self.history.no_clip),
             same_id=dict(self.same_id),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from reelwright.annotate import typical_s
@@ -14,6 +15,7 @@ from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.plan import make_plan as plan_annotators
 from reelwright.pipelines.annotate.plan import measured_seconds
+from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.flow import Flow
@@ -71,7 +73,10 @@ def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
 
 
 def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, Probed]:
-    flow = Flow({"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts)
+    flow = Flow(
+        {"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts,
+        prepare=partial(use, recipe.credentials),
+    )  # fmt: skip
     uris = [item.uri for item in items if not item.refused]
     for uri in uris:
         flow.add("probe", uri, uri, recipe.limits.model_dump(), recipe.images)

@@ -21,6 +21,7 @@ class Source:
     clips_failed: int = 0
     first_failure: str = ""
     clips_with_faulty_sound: int = 0
+    work: float = 0.0  # in megapixels, for the time that is left
     note: str | None = None
     changed: Failed | None = None  # if the file was written while it was cut
     move: Move | None = None  # its place, where it is re-cut
@@ -52,12 +53,23 @@ class Summary:
     why_unmeasured: dict[str, str] = field(default_factory=dict)  # the reason of the first such clip
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)  # stage -> figures of `meter.Stage`
     clip_bytes: int = 0
     frames_in_shots: int = 0  # of the sources of this run, as are the next two; together they are all their frames
     frames_in_transitions: int = 0
     frames_dropped: int = 0
     no_clip: dict[str, int] = field(default_factory=dict)  # sources that are ok and gave no clip, by the reason
     same_id: dict[str, int] = field(default_factory=dict)  # duplicates of this run by their source_id alone, by that id
+
+    @property
+    def remote_requests(self) -> int:
+        """Requests to the servers of remote inputs."""
+        return int(sum(stage["requests"] for stage in self.stages.values()))
+
+    @property
+    def remote_bytes(self) -> int:
+        """Bytes read from remote inputs."""
+        return int(sum(stage["bytes_in"] for stage in self.stages.values()))
 
     @property
     def adds_up(self) -> bool:

@@ -32,7 +32,8 @@ from reelwright.training.rewards.judge import Judge, Judged
 VIDEOS_A_CALL = 4  # whole videos in memory: half a GB each at 720p
 COMMIT_S = 10.0
 READ_BY = column("read_by", pa.string(), "of a judge: expectation (mean of the digits by their probabilities) or digit")
-JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames and scale")
+JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames, scale and calibration")
+UNCALIBRATED = column("uncalibrated", pa.float64(), "of a tuned judge: the value before its calibration; null: none")
 
 
 class Scorer:
@@ -89,6 +90,7 @@ def judge(
             options.cluster(),
             Progress("judge", quiet=options.quiet) as progress,
         ):
+            progress.also = record.show
             run.total = sum(map(len, todo.values()))
             try:
                 groups: list[dict[str, Reward]] = [dict(judges), *({name: one} for name, one in rewards.items())]
@@ -115,7 +117,7 @@ class _Run:
 
         Ratings by the same model with another prompt or other frames are dropped.
         """
-        self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH])
+        self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH, UNCALIBRATED])
         condition = (f"evaluation_id = '{self.evaluation}' AND dimension = '{dimension}' AND NOT is_human "
                      f"AND {is_one_of('rater', [one.chat.model])}")  # fmt: skip
         there = self.store.read("ratings", ["rating_id", "generation_id", JUDGED_WITH.name], condition).to_pylist()
@@ -187,6 +189,7 @@ class _Run:
             "kind": "mos", "generation_id": generation, "dimension": dimension, "value": value.value,
             "rater": one.chat.model, "is_human": False, "repeat": 0, "at": datetime.now(UTC),
             READ_BY.name: "expectation" if value.is_expectation else "digit", JUDGED_WITH.name: one.fingerprint,
+            UNCALIBRATED.name: value.uncalibrated,
         })  # fmt: skip
 
     def commit(self) -> None:

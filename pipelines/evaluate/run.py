@@ -19,6 +19,7 @@ from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.suites.suite import Suite
 from reelwright.pipelines.evaluate.generating import Made, Worker
 from reelwright.pipelines.evaluate.models import Model, distinct, on_device
+from reelwright.pipelines.evaluate.references import keep_references
 from reelwright.pipelines.evaluate.wanted import Wanted, default_name, evaluation_id, shared_settings, wanted
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.actors import Actors, Result, Work, pool_size
@@ -104,6 +105,7 @@ def evaluate(store: Store, suite: Suite, models: Sequence[Model], options: Optio
     with store.committing(LOCK):
         store.complete_generations()
         _open_evaluation(store, name, found, suite, models, settings)
+        keep_references(store, suite, models)
         every = list(wanted(found, suite, models, options.seed))
         todo, summary = _missing(store, name, found, every, options)
         summary.notes = _differences(models)
@@ -208,6 +210,7 @@ def _make(store: Store, models: Sequence[Model], todo: list[Wanted], summary: Su
             options.cluster(),
             Progress("evaluate", quiet=options.quiet) as progress,
         ):
+            progress.also = record.show
             try:
                 for model in models:
                     run.model(model, [one for one in todo if one.row["model"] == model.name], options, progress)

@@ -65,7 +65,7 @@ def wanted(evaluation: str, suite: Suite, models: Sequence[Model], seed: int) ->
 
 
 def _wanted(evaluation: str, prompt: Prompt, model: Model, sample: int, seed: int) -> Wanted:
-    md5 = _md5(prompt.reference) if prompt.reference else None
+    md5 = md5_of(prompt.reference) if prompt.reference else None
     settings = model.deciding(prompt.task)
     name = _digest([evaluation, model.name, model.fingerprint, prompt.id, prompt.text, md5, seed, settings])
     row = {
@@ -88,7 +88,8 @@ def _wanted(evaluation: str, prompt: Prompt, model: Model, sample: int, seed: in
 
 
 @lru_cache(maxsize=4096)
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """Return a reference's MD5; it is read once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

@@ -15,6 +15,7 @@ from reelwright.curation.ingest.inputs import ManifestConfig
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.scan import ScanLimits
 from reelwright.curation.shots import DETECTOR_VERSION, ShotConfig
+from reelwright.pipelines.recipes.credentials import check_names
 from reelwright.recipe_files import RecipeError, load, parse_overrides
 
 __all__ = [
@@ -63,6 +64,9 @@ class Limits(ScanLimits, frozen=True, extra="forbid"):
     stall_s: float = Field(60.0, gt=0, description="seconds without a decoded frame after which a file is given up")
     max_s: float = Field(21600.0, gt=0, description="seconds that one step on a file, such as its scan, may take")
     attempts: int = Field(3, ge=1, description="times work is tried again after a worker or a node was lost")
+    input_cache_mib: int = Field(
+        20_480, ge=0, description="disk of a machine for copies of remote inputs, so that each is fetched once; 0: none"
+    )
     max_cost_usd: float = Field(0.0, ge=0, description="what all chat models of a run may cost together; 0: no limit")
 
 
@@ -82,6 +86,9 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
     inputs: tuple[str, ...] = Field((), description="folders, files, globs, manifests, URIs")
     store: str = Field("", description="folder or object-store URI of the store")
     allow_http: bool = Field(False, description="fetch http(s) inputs")
+    credentials: dict[str, Any] = Field(
+        {}, description="of object stores, by reference: AWS_SECRET_ACCESS_KEY: NAME_OF_THE_VARIABLE_THAT_HOLDS_IT"
+    )
     images: bool = Field(False, description="still images (JPEG, PNG, WebP, TIFF, BMP, AVIF) are clips of one frame")
     manifests: ManifestConfig = ManifestConfig()
     shots: ShotConfig = ShotConfig()
@@ -165,4 +172,6 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_recipe(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> CurateRecipe:
     """Read a YAML recipe (none: the defaults) and set `overrides` ("clips.max_s": 10) over it. Raises RecipeError."""
-    return load(CurateRecipe, path, overrides, see="`reel recipe` prints all there are")
+    recipe = load(CurateRecipe, path, overrides, see="`reel recipe` prints all there are")
+    check_names(recipe.credentials)
+    return recipe

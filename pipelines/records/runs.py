@@ -11,6 +11,7 @@ from typing import Any
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.under_way import Note
 from reelwright.versions import versions
 
 
@@ -22,17 +23,26 @@ class Run:
         counts: Counts for `reel runs`, by name.
         stage_seconds: Stage or annotator -> seconds on workers.
         stage_bytes: Stage -> bytes that it wrote.
+        stages: Stage -> what its tasks took, by name.
         usage: Tokens and cost of models that were asked.
         state: "finished" or "interrupted", where the block itself knows; else by how the block ended.
         is_recorded: False where nothing happened that is worth a row.
+        note: Tells others how far the run is, until it ends.
     """
 
     counts: dict[str, Any] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     stage_bytes: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
     state: str = ""
     is_recorded: bool = True
+    note: Note | None = None
+
+    def show(self, done: int, total: int, what: str = "", **counts: int) -> None:
+        """Say how far the run is to whoever watches the store; cheap enough to call in a loop."""
+        if self.note is not None:
+            self.note.show(done=done, total=total, what=what, counts={**self.counts, **counts})
 
 
 def warn(message: str) -> None:
@@ -61,7 +71,9 @@ def recorded_run(
     Yields:
         The run: fill its counts in before the block ends.
     """
-    began, run = datetime.now(UTC), Run()
+    began, uri = datetime.now(UTC), store if isinstance(store, str) else store.uri
+    facts = {"command": command, "recipe": recipe, "started_at": began.isoformat()}
+    run = Run(note=Note(uri, facts))
     try:
         yield run
         run.state = run.state or "finished"
@@ -71,6 +83,8 @@ def recorded_run(
     finally:
         if run.is_recorded:
             _record(store, run, {"command": command, "recipe": recipe, "started_at": began}, say)
+        if run.note:
+            run.note.end()
 
 
 def _record(store: Store | str, run: Run, of_command: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -85,9 +99,10 @@ def _record(store: Store | str, run: Run, of_command: dict[str, Any], say: Calla
     }
     try:
         opened = Store.open(store) if isinstance(store, str) else store
-        if run.usage:
-            opened.ensure_columns("runs", [schemas()["runs"].field("usage")])  # a store of an earlier version lacks it
-            row["usage"] = json.dumps(run.usage)
+        for name, figures in (("usage", run.usage), ("stages", run.stages)):
+            if figures:
+                opened.ensure_columns("runs", [schemas()["runs"].field(name)])  # a store of an earlier version lacks it
+                row[name] = json.dumps(figures)
         opened.append("runs", [row])
     except (StoreError, OSError) as error:
         say(f"the run could not be recorded in the store: {error}")

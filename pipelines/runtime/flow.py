@@ -5,13 +5,16 @@ retry of its batch, and a single process commits; see docs/architecture.md.
 """
 
 import sys
-from collections import deque
-from collections.abc import Mapping
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from reelwright.curation.results import Failed
 from reelwright.pipelines.runtime import interrupts
+from reelwright.pipelines.runtime.meter import Stage, metered
+from reelwright.pipelines.runtime.metrics import Metrics
 
 RUN_AHEAD = 2  # tasks in flight for each CPU of the cluster: enough that no worker waits for the driver
 
@@ -38,31 +41,65 @@ class Done:
     extra: Any = None  # ObjectRef of a second return value, which stays where it was made
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A task in flight. began: when it was handed to Ray, by the driver's clock."""
+
+    stage: str
+    context: Any
+    extra: Any
+    began: float
+
+
 class Flow:
     """Tasks waiting and in flight, by stage; `stages` lists them from first to last."""
 
-    def __init__(self, stages: Mapping[str, tuple[Any, Need, int]], *, attempts: int) -> None:
-        """stages: name -> (function, a task's resources, number of return values: 1; 2 for a value and a payload)."""
+    def __init__(
+        self,
+        stages: Mapping[str, tuple[Any, Need, int]],
+        *,
+        attempts: int,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """Take no task yet.
+
+        Args:
+            stages: name -> (function, a task's resources, number of return values: 1; 2 for a value and a payload).
+            attempts: times that a task runs again whose worker was lost.
+            prepare: called on the worker before each task.
+        """
         import ray
 
         self._ray = ray
-        self._remote = {
-            name: ray.remote(function).options(
-                num_cpus=need.cpus, num_gpus=need.gpus, max_retries=attempts, num_returns=returns, name=f"reel:{name}"
-            )
-            for name, (function, need, returns) in stages.items()
-        }
+        self._functions, self._options, self._remote = {}, {}, {}
+        for name, (function, need, returns) in stages.items():
+            self._functions[name] = ray.remote(metered(function, returns, prepare))
+            self._options[name] = {
+                "num_cpus": need.cpus, "num_gpus": need.gpus, "max_retries": attempts, "num_returns": returns,
+                "name": f"reel:{name}",
+            }  # fmt: skip
+            self._remote[name] = self._functions[name].options(**self._options[name])
         self._warn_of_what_fits_no_node({name: need for name, (_, need, _) in stages.items()})
-        self._queues: dict[str, deque[tuple[Any, tuple]]] = {name: deque() for name in stages}
-        self._in_flight: dict[Any, tuple[str, Any, Any]] = {}
+        self._queues: dict[str, deque[tuple[Any, tuple, str]]] = {name: deque() for name in stages}
+        self._in_flight: dict[Any, _Task] = {}
+        self.stages: defaultdict[str, Stage] = defaultdict(Stage)
+        self._metrics = Metrics()
 
-    def add(self, stage: str, context: Any, *args: Any) -> None:
-        """Queue a task; `context` comes back with its result."""
-        self._queues[stage].append((context, args))
+    def add(self, stage: str, context: Any, *args: Any, node: str = "") -> None:
+        """Queue a task; `context` comes back with its result. node: Ray's id of the one to run on, if it has room."""
+        self._queues[stage].append((context, args, node))
 
     def waiting(self, stage: str) -> int:
         """Tasks of a stage that are queued or in flight."""
-        return len(self._queues[stage]) + sum(s == stage for s, _, _ in self._in_flight.values())
+        return len(self._queues[stage]) + sum(task.stage == stage for task in self._in_flight.values())
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return stage -> what its tasks took so far, how many wait and how many are in flight."""
+        running = Counter(task.stage for task in self._in_flight.values())
+        return {
+            name: self.stages[name].to_json() | {"queued": len(queue), "in_flight": running[name]}
+            for name, queue in self._queues.items()
+        }
 
     def __bool__(self) -> bool:
         return bool(self._in_flight) or any(self._queues.values())
@@ -109,16 +146,27 @@ class Flow:
         for stage in reversed(self._queues):
             queue = self._queues[stage]
             while queue and room > 0:
-                context, args = queue.popleft()
-                refs = self._remote[stage].remote(*args)
+                context, args, node = queue.popleft()
+                refs = (self._near(node, stage) if node else self._remote[stage]).remote(*args)
                 ref, extra = refs if isinstance(refs, list) else (refs, None)
-                self._in_flight[ref] = (stage, context, extra)
+                self._in_flight[ref] = _Task(stage, context, extra, time.monotonic())
                 room -= 1
 
+    def _near(self, node: str, stage: str) -> Any:
+        """Return a stage's function that runs on this node, or elsewhere while it has no room or is lost."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
+        return self._functions[stage].options(**self._options[stage], scheduling_strategy=there)
+
     def _finish(self, ref: Any) -> Done:
-        stage, context, extra = self._in_flight.pop(ref)
+        task = self._in_flight.pop(ref)
         try:
-            return Done(stage, context, self._ray.get(ref), extra)
+            found = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             message = f"the worker was lost ({type(error).__name__})"
-            return Done(stage, context, Failed(stage, message, str(error)[-2000:]))
+            return Done(task.stage, task.context, Failed(task.stage, message, str(error)[-2000:]))
+        wait_s = max(0.0, time.monotonic() - task.began - found.seconds)
+        self.stages[task.stage].add(found, wait_s)
+        self._metrics.add(task.stage, found, wait_s)
+        return Done(task.stage, task.context, found.value, task.extra)

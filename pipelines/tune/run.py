@@ -11,7 +11,7 @@ from typing import Any
 
 from reelwright.curation.store import Store
 from reelwright.pipelines.tune.intervals import add_intervals
-from reelwright.training.tuning.recipe import CaptionerRecipe, TuneRecipe
+from reelwright.training.tuning.recipe import CaptionerRecipe, JudgeRecipe, TuneRecipe
 
 
 @dataclass(frozen=True)
@@ -100,5 +100,16 @@ def next_commands(request: TuneRequest) -> list[str]:
     if request.use == "reward":
         dimension = request.recipe.dimensions[0]  # type: ignore[attr-defined]
         return [f"reward it     rewards: {{{dimension}: {{kind: tuned, parameters: {{checkpoint: {model}}}}}}}"]
-    chat = f"{{model: {model}, backend: transformers, send: video}}"
-    return [f"judge by it   rewards: {{judge: {{parameters: {{chat: {chat}}}}}}}"]
+    return [f"judge by it   reel evaluate --judge FILE, with: judge: {json.dumps(judge_parameters(request))}"]
+
+
+def judge_parameters(request: TuneRequest) -> dict[str, Any]:
+    """Return parameters of the reward `judge` that ask a tuned judge as its recipe did."""
+    assert isinstance(request.recipe, JudgeRecipe)
+    told = request.recipe.model_dump(mode="json")
+    chat: dict[str, Any] = {"model": str(request.folder / "model"), "backend": "transformers", "send": "video"}
+    if request.recipe.jpeg_quality:
+        chat["jpeg_quality"] = told["jpeg_quality"]
+    if request.recipe.compute.device == "cpu":
+        chat["device"] = "cpu"
+    return {"chat": chat, **{name: told[name] for name in ("prompt", "sampling", "lowest", "highest")}}

@@ -13,7 +13,9 @@ from reelwright.curation.borders import BorderConfig
 from reelwright.curation.media.cut import CutSpec, Cutter
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.probe import md5_of, probe
+from reelwright.curation.media.remote import fetch_copy, use_cache
 from reelwright.curation.media.sandbox_child import report_progress
 from reelwright.curation.results import Failed
 from reelwright.curation.scan import ScanLimits, scan, scan_to_json
@@ -21,29 +23,37 @@ from reelwright.curation.shots import ShotConfig
 from reelwright.pipelines.workers.results import Annotated, failed_annotators, plain_columns
 
 
-def hash_source(uri: str) -> dict[str, Any]:
-    """`md5` and `bytes` of a file."""
+def hash_source(uri: str, inputs: dict | None = None) -> dict[str, Any]:
+    """`md5` and `bytes` of a file. inputs: fields of the `InputCache` that keeps a copy; so in the next functions."""
+    _keep_copies(inputs)
     return md5_of(uri)
 
 
-def probe_source(uri: str, images: bool = False) -> dict[str, Any]:
+def probe_source(uri: str, images: bool = False, inputs: dict | None = None) -> dict[str, Any]:
     """`VideoInfo` of a file. images: whether still images are taken."""
+    _keep_copies(inputs)
     return probe(uri, images=images)
 
 
-def scan_source(uri: str, shots: dict, borders: dict, max_frames: int) -> tuple[dict[str, Any], list[bytes]]:
+def scan_source(
+    uri: str, shots: dict, borders: dict, max_frames: int, inputs: dict | None = None
+) -> tuple[dict[str, Any], list[bytes]]:
     """Scan a source; return a `Scan` as `scan_to_json` writes it."""
+    _keep_copies(inputs)
+    if inputs:
+        fetch_copy(uri)
     found = scan(uri, ShotConfig(**shots), BorderConfig(**borders), ScanLimits(max_frames=max_frames))
     return scan_to_json(found)
 
 
 def cut_source(
-    uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list
+    uri: str, specs: list[dict], rate: str | None, encode: dict, annotators: list, inputs: dict | None = None
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Cut and annotate clips of one source: for each spec {"encoded", "annotated"} or {"failed"}, and a blob.
 
     A clip that cannot be cut costs only itself.
     """
+    _keep_copies(inputs)
     results, blobs = [], []
     loaded = _loaded(annotators)
     with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode)) as cutter:
@@ -60,6 +70,10 @@ def cut_source(
             blobs.append(encoded.mp4)
             report_progress(None)
     return results, blobs
+
+
+def _keep_copies(inputs: dict | None) -> None:
+    use_cache(InputCache(**inputs) if inputs else None)
 
 
 def _spec(spec: dict[str, Any]) -> CutSpec:

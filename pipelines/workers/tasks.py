@@ -4,6 +4,7 @@ A worker process keeps one sandbox for all its tasks. Hostile bytes are handled 
 itself dies only with its machine, and Ray's own retries are for that alone.
 """
 
+import contextlib
 import os
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from reelwright.curation.clips import PlannedClip
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.sandbox import Reply, Sandbox
 from reelwright.curation.results import Failed, Probed, Status
 from reelwright.curation.scan import scan_from_json
@@ -21,6 +23,8 @@ from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaW
 
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
 CutResult = CutClip | Failed
+WRITE_PAUSES_S = (1.0, 10.0, 30.0)
+"""Before clips are written again to other files of an object store; files of a try that failed are seen by nobody."""
 _sandbox: Sandbox | None = None
 
 
@@ -35,10 +39,13 @@ def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
     began = time.monotonic()
     was = _status(uri)
     probed = Probed(mtime_ns=was[1] if was else None)
+    source = {"uri": uri} | _copies(uri, limits)
+    if "inputs" in source:
+        probed = replace(probed, node=this_node())
     try:
-        hashed = _call_twice(limits, "hash_source", uri=uri).value
+        hashed = _call_twice(limits, "hash_source", **source).value
         probed = replace(probed, md5=hashed["md5"], num_bytes=hashed["bytes"])
-        probed = replace(probed, info=_call_twice(limits, "probe_source", uri=uri, images=images).value)
+        probed = replace(probed, info=_call_twice(limits, "probe_source", images=images, **source).value)
     except MediaError as error:
         probed = replace(probed, failed=Failed.by("probe", error))
     if changed := _changed(uri, was):
@@ -57,7 +64,7 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: S
         was: The file when it was probed; `Failed` where it is another by now.
     """
     began = time.monotonic()
-    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]}
+    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]} | _copies(uri, limits)
     try:
         reply = _call_twice(limits, "scan_source", uri=uri, **work)
     except MediaError as error:
@@ -88,7 +95,7 @@ def cut(
         was: The file when it was probed; where it is another by now, `Cut.changed` comes instead of clips.
     """
     began = time.monotonic()
-    work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators}
+    work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators} | _copies(uri, limits)
     results, blobs = _cut(limits, work, [asdict(c.spec) for c in clips])
     if changed := _changed(uri, was):
         return Cut([], time.monotonic() - began, Failed.by("cut", changed)), [b"" for _ in clips]
@@ -136,6 +143,10 @@ def write_media(store_uri: str, clip_ids: Sequence[str], *blob_lists: list[bytes
         blob_lists: Bytes of clips, as `cut` gave them.
     """
     mp4s = [blob for blobs in blob_lists for blob in blobs if blob]
+    for pause_s in WRITE_PAUSES_S if "://" in store_uri else ():
+        with contextlib.suppress(StoreError):  # an object store lost an upload, or failed for longer than Lance asks it
+            return MediaWritten(Store(store_uri).write_media(clip_ids, mp4s))
+        time.sleep(pause_s)
     try:
         return MediaWritten(Store(store_uri).write_media(clip_ids, mp4s))
     except StoreError as error:
@@ -218,6 +229,23 @@ def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
         _sandbox.close()
     _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
     return _sandbox.call(f"reelwright.pipelines.workers.sandboxed:{function}", kwargs, max_s=limits["max_s"])
+
+
+def _copies(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a sandboxed function that name the cache of a remote input's copies."""
+    return {"inputs": limits["inputs"]} if "://" in uri and limits.get("inputs") else {}
+
+
+def clear_inputs(inputs: Mapping[str, Any]) -> None:
+    """Delete a run's copies of remote inputs on this machine. inputs: fields of `InputCache`."""
+    InputCache(**inputs).clear()
+
+
+def this_node() -> str:
+    """Return Ray's id of the machine that this process runs on."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
 
 
 def _status(uri: str) -> Status:

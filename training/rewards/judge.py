@@ -21,7 +21,9 @@ from reelwright.annotate.chat.structured import parse_object
 from reelwright.annotate.contract import Frames, Resources, runtime
 from reelwright.annotate.errors import AnnotatorError
 from reelwright.curation.media.unencoded import Unencoded, read_unencoded
+from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.tuning.judge_file import Calibration, calibration_of, tuned_judge
 
 UNNAMED = ChatModel()
 UP_TO_16 = FrameSampling(min_frames=4, max_frames=16)
@@ -34,10 +36,12 @@ class Judged:
     """A judge's score of a video.
 
     value: the score. is_expectation: whether it is the mean of the digits by their probabilities; else it is the digit.
+    uncalibrated: the score before a tuned judge's calibration; None: there is none.
     """
 
     value: float
     is_expectation: bool
+    uncalibrated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Judge(Reward):
 
     The answer is JSON with a digit of the scale, and the score is the mean of the scale's digits by their probabilities
     in the digit's place (G-Eval: Liu et al., 2023), which tells samples apart that would get the same digit. Without
-    log-probabilities, as some servers answer, it is the digit. An answer outside the scale is asked again.
+    log-probabilities, as some servers answer, it is the digit. An answer outside the scale is asked again. The score of
+    a judge that `reel tune judge` made is brought to people's scale by its calibration.
 
     Args:
         chat: the model, as annotators name it.
@@ -58,6 +63,8 @@ class Judge(Reward):
         expectation: ask for log-probabilities; set it to false for a server that refuses them.
         attempts: rounds in which an invalid answer is asked for again; then the video is unscored.
         videos_a_call: videos that are asked about together.
+        calibration: judge.json of a tuned judge, or "none"; empty: that of the model's folder, where it has one. Its
+            content stands in the fingerprint, not its place.
     """
 
     chat: ChatModel = UNNAMED
@@ -69,6 +76,7 @@ class Judge(Reward):
     expectation: bool = True
     attempts: int = 3
     videos_a_call: int = runtime(16)
+    calibration: str = runtime("")
 
     name, version = "judge", 1
 
@@ -81,7 +89,8 @@ class Judge(Reward):
             raise ValueError(f"attempts {self.attempts} and videos_a_call {self.videos_a_call} must be at least 1")
         try:
             load_prompt(self.prompt)
-        except AnnotatorError as error:
+            self._map  # noqa: B018 - read now, so that a mistake is told before anything is asked
+        except (AnnotatorError, TrainError) as error:
             raise ValueError(str(error)) from None
 
     @property
@@ -91,8 +100,9 @@ class Judge(Reward):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The chat model and the prompt."""
-        return (*self.chat.models, load_prompt(self.prompt).fingerprint)
+        """The chat model, the prompt, and the calibration where there is one."""
+        fitted = (self._map.name,) if self._map else ()
+        return (*self.chat.models, load_prompt(self.prompt).fingerprint, *fitted)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -116,6 +126,22 @@ class Judge(Reward):
     @cached_property
     def _chat(self) -> Chat:
         return open_chat(self.chat)
+
+    @cached_property
+    def _map(self) -> Calibration | None:
+        tuned = tuned_judge(self.calibration, self.chat.model)
+        if tuned is None:
+            return None
+        found = calibration_of(
+            tuned, aspect=self.aspect, prompt=load_prompt(self.prompt).fingerprint, scale=(self.lowest, self.highest),
+            sampling=self.sampling,
+        )  # fmt: skip
+        if found is None and self.calibration:
+            raise ValueError(
+                f"{self.calibration} has no calibration of {self.aspect!r}; it has those of "
+                f"{', '.join(repr(tuned.aspects[name]) for name in tuned.maps) or 'nothing'}"
+            )
+        return found
 
     def _question(self, video: Video) -> Question:
         needs = [need for need in self.sampling.needs if isinstance(need, Frames)]
@@ -152,7 +178,10 @@ class Judge(Reward):
         if score not in self._scale:
             raise ValueError(f"the score is {score}; it must be from {self.lowest} to {self.highest}")
         expected = expected_digit(answer.tokens, score, self._scale) if self.expectation else None
-        return Judged(float(score), False) if expected is None else Judged(expected, True)
+        value = float(score) if expected is None else expected
+        if self._map:
+            return Judged(self._map(value), expected is not None, value)
+        return Judged(value, expected is not None)
 
 
 def expected_digit(tokens: Sequence[Token], digit: int, scale: Sequence[int]) -> float | None:

@@ -122,7 +122,8 @@ def _sample(key: str, found: Mapping[str, Any], root: Path) -> Sample:
         raise _Bad("answer", "an empty answer")
     _refuse_order(turns)
     path = _inside(named[0], root)
-    return Sample(key, VideoRef("file", str(path)), turns, group=str(path))
+    # by its place in the folder, wherever that lies: elsewhere the same videos are held out
+    return Sample(key, VideoRef("file", str(path)), turns, group=path.relative_to(root).as_posix())
 
 
 def _turns_of(found: Mapping[str, Any]) -> tuple[tuple[Turn, ...], list[str]]:

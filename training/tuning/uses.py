@@ -160,11 +160,12 @@ class JudgeUse(Use):
 
     def write(self, folder: Path, weights: dict[str, Tensor], measured: dict[str, Any]) -> None:
         """Write judge.json: how it was asked, and its calibration by dimension."""
-        told = {
+        from reelwright.training.tuning.judge_file import write_judge
+
+        write_judge(folder, {
             "prompt": self.words[0], "aspects": self.recipe.aspects, "scale": [self.recipe.lowest, self.recipe.highest],
-            "calibration": self._calibration,
-        }  # fmt: skip
-        (folder / "judge.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+            "sampling": self.recipe.model_dump(mode="json")["sampling"], "calibration": self._calibration,
+        })  # fmt: skip
 
     def _ask(self, item: Sample, frames: int, seconds: float) -> tuple[Turn, ...]:
         """Ask as the reward `judge` does."""

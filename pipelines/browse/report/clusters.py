@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from reelwright.annotate.sets.clustering.layout import project
 from reelwright.curation.store import Store
 from reelwright.curation.store.clip_media import LOOKUP_IDS
 from reelwright.curation.store.sql_text import identifier, is_one_of
@@ -95,21 +96,6 @@ def clusters(store: Store, where: str | None) -> Clusters | None:
         groups=groups,
         longest=max(shares) or 1.0,
     )
-
-
-def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """(first two principal components [N, 2], the part of the variance they hold) of vectors [N, D].
-
-    The sign of a component, which PCA leaves open, is that its largest coefficient is positive.
-    """
-    centred = vectors - vectors.mean(0)
-    values, axes = np.linalg.eigh(centred.T @ centred)
-    total = float(np.maximum(values, 0).sum())
-    if total <= 1e-12 * len(vectors) or vectors.shape[1] < 2:
-        return np.zeros((len(vectors), 2)), 0.0
-    top = axes[:, [-1, -2]]
-    top = top * np.where(top[np.abs(top).argmax(0), [0, 1]] < 0, -1.0, 1.0)
-    return centred @ top, float(np.maximum(values[-2:], 0).sum() / total)
 
 
 def _any(store: Store, column: str, where: str | None) -> bool:

@@ -12,6 +12,7 @@ from reelwright.curation.store.sql_text import identifier
 
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
+NOT_KNOWN = "not known"  # label of what has no value
 EXAMPLES = 3
 LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, and a category column's most words and characters
 
@@ -49,11 +50,12 @@ class Bars:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds that workers spent in a stage; share is of all stages."""
+    """Seconds that workers spent in a stage; share is of all stages. more: CPU, memory, waiting, in words."""
 
     label: str
     seconds: float
     share: float
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def _run(row: dict[str, Any]) -> Run:
     began, ended = row["started_at"], row["ended_at"]
     seconds = {k: float(v) for k, v in _object(row["stage_seconds"]).items() if isinstance(v, (int, float))}
     total = sum(seconds.values()) or 1.0
+    measured = _object(row.get("stages"))
     return Run(
         run_id=row["run_id"] or "",
         command=row["command"] or "",
@@ -238,8 +241,25 @@ def _run(row: dict[str, Any]) -> Run:
         started_at=began,
         seconds=(ended - began).total_seconds() if began and ended else None,
         counts=_object(row["counts"]),
-        stages=[StageTime(name, value, value / total) for name, value in seconds.items()],
+        stages=[
+            StageTime(name, value, value / total, _in_words(measured.get(name))) for name, value in seconds.items()
+        ],
     )
+
+
+def _in_words(stage: Any) -> str:
+    """Describe what a stage's tasks took; empty where it was not measured."""
+    if not isinstance(stage, dict):
+        return ""
+    figures = {
+        name: float(stage.get(name) or 0) for name in ("tasks", "cpu_s", "wait_s", "peak_bytes", "requests", "bytes_in")
+    }
+    words = (
+        f"{figures['tasks']:,.0f} tasks · {figures['cpu_s']:,.1f} s of CPU · {figures['wait_s']:,.1f} s waited · peak "
+        f"{figures['peak_bytes'] / 2**20:,.0f} MiB"
+    )
+    read = f" · {figures['bytes_in'] / 1e6:,.1f} MB read by {figures['requests']:,.0f} requests"
+    return words + (read if figures["requests"] else "")
 
 
 def _object(text: str | None) -> dict[str, Any]:
@@ -255,7 +275,7 @@ def _bars(store: Store, title: str, unit: str, values: str) -> Bars:
     """values: a SELECT of one column."""
     query = (
         f"WITH v(value) AS ({values}), n AS (SELECT value, count(*) AS count FROM v GROUP BY value) "
-        "SELECT coalesce(CAST(value AS VARCHAR), 'not known') AS label, count, sum(count) OVER () AS total "
+        f"SELECT coalesce(CAST(value AS VARCHAR), '{NOT_KNOWN}') AS label, count, sum(count) OVER () AS total "
         f"FROM n ORDER BY count DESC, label LIMIT {MAX_BARS}"
     )
     rows = store.sql(query).to_pylist()

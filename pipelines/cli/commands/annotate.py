@@ -39,8 +39,10 @@ def annotate(
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.annotate.pinning import pin_models
     from reelwright.pipelines.browse.balance.conditions import validate_where
+    from reelwright.pipelines.recipes.credentials import use
 
     full = pin_models(_recipe(recipe, settings or [], profile), only or ())
+    use(full.credentials)
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)
     where = validate_where(opened, where)
@@ -81,6 +83,7 @@ def _run(
     from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
     from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current
+    from reelwright.pipelines.records.status import told
     from reelwright.pipelines.runtime.cluster import cluster
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -91,7 +94,11 @@ def _run(
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):
             return Report(failed_before=failed_before(opened, annotators, where=where))
         keys_of(annotators)
-        with cluster(address), Progress("annotate", quiet=quiet) as progress:
+        with (
+            cluster(address),
+            told(opened.uri, "annotate") as status,
+            Progress("annotate", quiet=quiet, tell=status.tell) as progress,
+        ):
             return annotate_and_record(opened, recipe, annotators, progress, retry_failed=retry_failed, where=where)
 
 

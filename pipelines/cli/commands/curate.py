@@ -39,9 +39,11 @@ def curate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Turn footage into clips with scores in a store. Run it again at any time: only missing work is done."""
+    from reelwright.pipelines.recipes.credentials import use
     from reelwright.pipelines.runtime.cluster import cluster
 
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
+    use(full.credentials)
     found = _found(full, list_skipped)
     if plan:
         with cluster(address):
@@ -152,6 +154,9 @@ def _summary_text(summary: "Summary", report: "Report", store: str) -> str:
         f"{summary.clips} clips added, {summary.clip_bytes / 1e6:.1f} MB, {summary.seconds:.0f} s ({rate:.1f} clips/s)"
         + (f"; {caught_up} stored clips annotated" if caught_up else "")
     )
+    if summary.remote_requests:
+        mb = summary.remote_bytes / 1e6
+        lines.append(f"{mb:,.1f} MB of remote inputs were read by {summary.remote_requests:,} requests")
     if frames := summary.frames_in_shots + summary.frames_in_transitions + summary.frames_dropped:
         parts = f"{summary.frames_in_shots:,} in shots + {summary.frames_in_transitions:,} in transitions"
         dropped = f" + {summary.frames_dropped:,} dropped" if summary.frames_dropped else ""
@@ -209,9 +214,12 @@ def report(
     store: StoreOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     where: Annotated[str | None, typer.Option(help="SQL condition on clips.")] = None,
+    app_address: Annotated[str, typer.Option("--app", help="Address of a reel app: the page links into it.")] = "",
 ) -> None:
     """Write an HTML page: the funnel, a histogram of each score, contact sheets of best and worst, failures."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.browse.report import write_report
+    from reelwright.pipelines.browse.report.links import AppLinks
 
-    say(f"wrote {write_report(Store.open(store), out, where=where)}")
+    links = AppLinks.to(app_address) if app_address else None
+    say(f"wrote {write_report(Store.open(store), out, where=where, links=links)}")

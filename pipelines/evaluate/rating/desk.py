@@ -12,8 +12,9 @@ from reelwright.curation.store import Store
 from reelwright.errors import UserError
 from reelwright.evaluation.rating.answers import progress, read_answer, tasks_now
 from reelwright.evaluation.rating.study import Study
-from reelwright.pipelines.evaluate.rating.pages import answer_facts, task_facts, videos_of
+from reelwright.pipelines.evaluate.rating.pages import answer_facts, pictures_of, task_facts, videos_of
 from reelwright.pipelines.evaluate.rating.studies import Answers
+from reelwright.pipelines.evaluate.references import pictures
 
 OPEN_VIDEOS = 64
 """Videos whose index is kept between a player's requests for parts."""
@@ -31,14 +32,14 @@ class RatingDesk:
     def __init__(self, store: Store, study: Study, say: Callable[[str], None] | None = None) -> None:
         self.store, self.study, self.say = store, study, say
         self.answers = Answers(store, study)
-        self.videos = videos_of(study)
+        self.videos, self.pictures = videos_of(study), pictures_of(study)
         self._opened: OrderedDict[str, Untagged] = OrderedDict()
         self._lock = threading.Lock()
 
     def tasks(self, rater: str) -> dict[str, Any]:
         """Return what a rater's page shows: their tasks, and their answers so far."""
         answers = self.answers.all()
-        tasks = [task_facts(self.study, task, "video/{}".format) for task in tasks_now(self.study, rater, answers)]
+        tasks = [task_facts(self.study, task, "{}/{}".format) for task in tasks_now(self.study, rater, answers)]
         return {"tasks": tasks, "answers": answer_facts(self.study, rater, answers)}
 
     def save(self, rater: str, sent: Any) -> None:
@@ -47,6 +48,14 @@ class RatingDesk:
         if self.say:
             done = progress(self.study, self.answers.all())[rater]
             self.say(f"{rater}: {done.answered} of {done.tasks}")
+
+    def picture(self, name: str) -> bytes:
+        """Return the JPEG that a video begins with, by its name in the pages. Raises UserError: there is none."""
+        wanted = self.pictures.get(name, "")
+        found = pictures(self.store, [wanted] if wanted else [])
+        if wanted not in found:
+            raise UserError("the study has no such picture")
+        return found[wanted]
 
     def video(self, name: str) -> Untagged:
         """Return a video by its name in the pages, without what its file says of its model.

@@ -17,8 +17,11 @@ from reelwright.evaluation.rating.scales import DIMENSIONS
 from reelwright.evaluation.rating.study import Study, Task
 from reelwright.pipelines.browse.report.page import head
 from reelwright.pipelines.browse.sheets import write_whole
+from reelwright.pipelines.evaluate.references import pictures
 
 FOLDER = Path(__file__).parent
+SIDES = {1: "A is better", 0: "Same", -1: "B is better"}
+"""Answers to a pair as the page's buttons name them."""
 MAX_INSIDE = 256 << 20
 """Bytes of videos in one page; a browser takes more only with patience, and then they lie beside it."""
 
@@ -28,13 +31,27 @@ def served_page(study: Study, rater: str | None) -> str:
     return _page(_about(study) | {"mode": "server", "rater": rater})
 
 
-def task_facts(study: Study, task: Task, url: Callable[[str], str]) -> dict[str, Any]:
-    """Return what the page may know of a task: no model, no id of a generation, nor that it is a repeat."""
+def task_facts(study: Study, task: Task, url: Callable[[str, str], str]) -> dict[str, Any]:
+    """Return what the page may know of a task: no model, no id of a generation, nor that it is a repeat.
+
+    Args:
+        study: that it is of.
+        task: a rater's.
+        url: kind of a file (video, picture) and its name in the pages -> where the page finds it.
+    """
     item = study.items[task.item_id]
     order = [item.generation_id] if item.other_id is None else [item.generation_id, item.other_id]
     if task.is_swapped:
         order.reverse()
-    return {"task_id": task.task_id, "prompt": item.prompt, "videos": [url(video_id(study, one)) for one in order]}
+    prompt = item.prompt if task.expected is None else check_text(study.settings.kind, task.expected)
+    found = {"task_id": task.task_id, "prompt": prompt, "videos": [url("video", video_id(study, one)) for one in order]}
+    return found | ({"picture": url("picture", video_id(study, item.picture))} if item.picture else {})
+
+
+def check_text(kind: str, expected: int) -> str:
+    """Return what an attention check says in place of a prompt."""
+    answer = f"“{expected}” to every question" if kind == "mos" else f"“{SIDES[expected]}”"
+    return f"This one checks that texts are read. Whatever the video shows, answer {answer}."
 
 
 def answer_facts(study: Study, rater: str, answers: dict[tuple[str, str], Answer]) -> dict[str, Any]:
@@ -48,7 +65,7 @@ def answer_facts(study: Study, rater: str, answers: dict[tuple[str, str], Answer
 
 
 def video_id(study: Study, generation_id: str) -> str:
-    """Return the name of a video in a study's pages."""
+    """Return the name of a video, or of a picture, in a study's pages."""
     return hashlib.sha256(f"{study.study_id}\x1f{generation_id}".encode()).hexdigest()[:24]
 
 
@@ -56,6 +73,11 @@ def videos_of(study: Study) -> dict[str, str]:
     """Return the study's generations by their names in its pages."""
     ids = {one for item in study.items.values() for one in (item.generation_id, item.other_id) if one}
     return {video_id(study, one): one for one in ids}
+
+
+def pictures_of(study: Study) -> dict[str, str]:
+    """Return the ids of the pictures that the study's videos begin with, by their names in its pages."""
+    return {video_id(study, item.picture): item.picture for item in study.items.values() if item.picture}
 
 
 def write_static(
@@ -97,8 +119,13 @@ def write_static(
             )
         else:
             urls[name] = "data:video/mp4;base64," + base64.b64encode(mp4).decode()
+    for name, jpeg in _pictures(store, study):
+        if beside:
+            write_whole(folder / f"{name}.jpg", jpeg)
+        inside = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+        urls[name] = f"{folder.name}/{name}.jpg" if beside else inside
     tasks = {
-        rater: [task_facts(study, task, str) for task in tasks_now(study, rater, answers)]
+        rater: [task_facts(study, task, lambda _, name: name) for task in tasks_now(study, rater, answers)]
         for rater in study.settings.raters
     }
     about = _about(study) | {"mode": "file", "rater": None, "tasks": tasks, "urls": urls}
@@ -109,6 +136,12 @@ def write_static(
 def _named(store: Store, names: dict[str, str]) -> Iterable[tuple[str, bytes]]:
     back = {generation: name for name, generation in names.items()}
     return ((back[generation], untagged(mp4)) for generation, mp4 in store.read_generated(sorted(back)))
+
+
+def _pictures(store: Store, study: Study) -> Iterable[tuple[str, bytes]]:
+    names = pictures_of(study)
+    there = pictures(store, names.values())
+    return ((name, there[one]) for name, one in names.items() if one in there)
 
 
 def _about(study: Study) -> dict[str, Any]:
@@ -134,6 +167,7 @@ def policy() -> str:
     digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src 'self' data: file:; "
+        "img-src 'self' data: file:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'"
     )
 

@@ -129,8 +129,16 @@ function ask() {
     ? [["←", "A"], ["↓", "same"], ["→", "B"], ["Space", "play"], ["Enter", "next"], ["Backspace", "back"]]
     : [["1", ""], ["–", ""], ["5", "rate"], ["↑", ""], ["↓", "question"], ["Space", "play"], ["Enter", "next"], ["Backspace", "back"]];
   for (const [key, means] of hints) keys.append(key === "–" ? "– " : make("kbd", {}, key), means ? " " + means + "   " : " ");
-  show(prompt,
-    make("div", { className: pair ? "" : "beside" }, make("div", { className: "videos" + (pair ? " two" : "") }, ...videos),
+  const given = [];
+  if (task.picture && (!data.urls || data.urls[task.picture])) {
+    const picture = make("img", { src: data.urls ? data.urls[task.picture] : task.picture, alt: "The picture that was given" });
+    const box = make("figure", { className: "given" }, picture, make("figcaption", {}, "The picture that was given"));
+    picture.addEventListener("error", () => box.remove());
+    given.push(box);
+  }
+  show(prompt, ...(pair ? given : []),
+    make("div", { className: pair ? "" : "beside" },
+      make("div", { className: "videos" + (pair ? " two" : "") }, ...(pair ? [] : given), ...videos),
       make("div", { className: "asks" }, ...data.dimensions.map(question))),
     make("div", { className: "buttons" }, keys,
       make("button", { type: "button", className: "quiet", id: "back", on: { click: back } }, "Back"),

@@ -59,6 +59,7 @@ def rating_routes(find: Find, pool: ThreadPoolExecutor) -> list[Route]:
         Route("/study", served.tasks, methods=["GET"]),
         Route("/answer", served.answer, methods=["POST"]),
         Route("/video/{name}", served.video, methods=["GET"]),
+        Route("/picture/{name}", served.picture, methods=["GET"]),
     ]
 
 
@@ -119,6 +120,18 @@ class _Served:
             except UserError as error:
                 raise _RefusedError(404, str(error)) from None
             return ranged(video, asked, media_type="video/mp4", etag=name, is_head=request.method == "HEAD")
+
+        return await self._answered(make)
+
+    async def picture(self, request: Request) -> Response:
+        name = request.path_params["name"]
+
+        def make() -> Response:
+            try:
+                jpeg = self._find(request).picture(name)
+            except UserError as error:
+                raise _RefusedError(404, str(error)) from None
+            return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
         return await self._answered(make)
 

@@ -28,7 +28,7 @@ MERGE_EVERY = 256
 LOCK_S = 10.0  # that another process's write of ratings is waited for
 _WRITING = threading.Lock()
 PAIRS = """
-SELECT a.generation_id, b.generation_id AS other_id, a.prompt, a.task, a.prompt_id FROM made a JOIN made b
+SELECT a.generation_id, b.generation_id AS other_id, a.prompt, a.task, a.prompt_id, a.picture FROM made a JOIN made b
 ON a.prompt_id = b.prompt_id AND a.seed = b.seed AND a.place < b.place
 """
 
@@ -51,7 +51,12 @@ def make_study(store: Store, evaluation: dict[str, Any], settings: Settings, pro
         settings = _with_dimensions(settings, {row["task"] for row in rows})
     if prompts is not None:
         rows = _some(rows, prompts, settings.seed)
-    items = [Item.of(row["generation_id"], row["other_id"], row["prompt"] or "", row["task"] or "t2v") for row in rows]
+    items = [
+        Item.of(
+            row["generation_id"], row["other_id"], row["prompt"] or "", row["task"] or "t2v", row["picture"] or ""
+        )
+        for row in rows
+    ]
     study = plan_study(evaluation["evaluation_id"], items, settings)
     with store.committing(table_of("studies").lock):
         if not store.count("studies", f"study_id = '{study.study_id}'"):
@@ -77,10 +82,11 @@ def items_of(store: Store, evaluation: dict[str, Any], kind: str) -> list[dict[s
     The first of a pair is of the model that the evaluation names first.
     """
     made = (
-        "WITH made AS (SELECT *, list_position($models, model) AS place FROM generations "
+        "WITH made AS (SELECT *, list_position($models, model) AS place, "
+        "reference_md5 || '-' || width || 'x' || height AS picture FROM generations "
         "WHERE evaluation_id = $id AND state = 'ok')"
     )
-    single = "SELECT generation_id, NULL AS other_id, prompt, task, prompt_id FROM made"
+    single = "SELECT generation_id, NULL AS other_id, prompt, task, prompt_id, picture FROM made"
     query = f"{made} {PAIRS if kind == 'gsb' else single} ORDER BY ALL"
     params = {"id": evaluation["evaluation_id"], "models": evaluation["models"]}
     return store.sql(query, params=params).to_pylist()

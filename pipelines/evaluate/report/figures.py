@@ -70,7 +70,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Rater:
-    """A rater: answers, agreement with the others by dimension in the mean, with themselves on repeats, pace."""
+    """A rater: answers, agreement with the others by dimension in the mean, with themselves on repeats, pace.
+
+    checks, passed: attention checks, and those of them that were answered as asked in every dimension.
+    """
 
     name: str
     is_human: bool
@@ -78,6 +81,8 @@ class Rater:
     with_rest: float
     own: agreement.Consistency | None
     median_s: float
+    checks: int = 0
+    passed: int = 0
 
 
 @dataclass
@@ -315,12 +320,26 @@ class _Source:
                 again[names[i]].append((float(data[0][i, j]), float(shown[0][i, j])))
         own = agreement.consistency(again)
         seconds = rows["seconds"].to_numpy()
+        checks = self._checks()
         raters = [
             Rater(name, bool(people[i]), int((rater == i).sum()), _mean(rest[name]), own.get(name),
-                  float(np.nanmedian(seconds[rater == i])) if (~np.isnan(seconds[rater == i])).any() else float("nan"))
+                  float(np.nanmedian(seconds[rater == i])) if (~np.isnan(seconds[rater == i])).any() else float("nan"),
+                  *checks.get(name, (0, 0)))
             for i, name in enumerate(names)
         ]  # fmt: skip
         return alphas, raters
+
+    def _checks(self) -> dict[str, tuple[int, int]]:
+        """Return rater -> attention checks that were answered, and those in which every answer was the one asked for.
+
+        A check is about no video, so a condition on generations leaves none out.
+        """
+        rows = self.ask(
+            ", each AS (SELECT rater, study_id, item_id, expected, bool_and(value = expected) AS passed FROM ratings "
+            "WHERE evaluation_id = $id AND kind = 'check' GROUP BY ALL) "
+            "SELECT rater, count(*) AS checks, count(*) FILTER (passed) AS passed FROM each GROUP BY 1"
+        )
+        return {row["rater"]: (row["checks"], row["passed"]) for row in rows.to_pylist()}
 
 
 @cache

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.curation.store import StoreError, lock
+from reelwright.curation.store import StoreError, lock, owner
 
 ELSEWHERE = """
 import socket, sys, time
 from pathlib import Path
 socket.gethostname = lambda: "elsewhere"
-from reelwright.curation.store import lock
-lock.LEASE_S, lock.RENEW_S = 4.0, 0.2
+from reelwright.curation.store import lock, owner
+owner.LEASE_S, owner.RENEW_S = 4.0, 0.2
 with lock.exclusive(Path(sys.argv[1]), "curation"):
     print("in", flush=True)
     time.sleep(600)
@@ -28,9 +28,9 @@ with lock.exclusive(Path(sys.argv[1]), "curation"):
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch) -> None:
-    monkeypatch.setattr(lock, "LEASE_S", 4.0)
-    monkeypatch.setattr(lock, "RENEW_S", 0.2)
-    monkeypatch.setattr(lock, "WATCH_S", 0.8)
+    monkeypatch.setattr(owner, "LEASE_S", 4.0)
+    monkeypatch.setattr(owner, "RENEW_S", 0.2)
+    monkeypatch.setattr(owner, "WATCH_S", 0.8)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_clocks_that_differ_take_no_lock_from_a_process_that_lives(tmp_path, ske
 def test_a_container_of_this_machine_s_name_is_not_taken_for_a_dead_process(tmp_path):
     path = path_of(tmp_path)
     path.parent.mkdir()
-    me = lock._this_process()
+    me = owner.this_process()
     path.write_text(json.dumps(me | {"pid": 2**22 + 1, "space": "pid:[1]"}))
     with pytest.raises(StoreError, match="has been writing"), lock.exclusive(tmp_path, "curation"):
         pass
@@ -116,7 +116,7 @@ def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(tmp_p
         mine = path_of(tmp_path).read_text()
         with lock.exclusive(tmp_path, "curation"):
             assert path_of(tmp_path).read_text() == mine
-        other = json.dumps(lock._this_process() | {"pid": 1, "host": "elsewhere"})
+        other = json.dumps(owner.this_process() | {"pid": 1, "host": "elsewhere"})
         path_of(tmp_path).write_text(other)  # taken over
         time.sleep(2.4)  # half a lease since it was surely ours
         with pytest.raises(StoreError, match="stood still"), lock.exclusive(tmp_path, "curation"):

@@ -71,6 +71,39 @@ def test_repeats_come_late_and_from_the_other_side() -> None:
     assert [t.item_id for t in other.base["anna"]] != [t.item_id for t in study.base["anna"]]
 
 
+@pytest.mark.parametrize("kind", ["mos", "gsb"])
+def test_attention_checks_have_an_answer_each_and_count_apart(kind: Any) -> None:
+    settings = replace(MOS if kind == "mos" else GSB, checks=0.1)
+    study, plain = (plan_study("e", items(60, kind), replace(settings, checks=share)) for share in (0.1, 0))
+    checks = [(rater, task) for rater, tasks in study.base.items() for task in tasks if task.expected is not None]
+    assert Counter(rater for rater, _ in checks) == dict.fromkeys(RATERS, 3)  # of 30 and their repeats
+    assert {task.expected for _, task in checks} <= ({1, 2, 3, 4, 5} if kind == "mos" else {1, 0, -1})
+    assert len({task.expected for _, task in checks}) > 1
+    for rater, task in checks:
+        assert study.base[rater].index(task) >= 2
+        assert task.item_id not in {one.item_id for one in study.base[rater] if one.expected is None}
+    assert [len(tasks) - 3 for tasks in study.base.values()] == [len(tasks) for tasks in plain.base.values()]
+    assert not any(task.expected for tasks in study.extra.values() for task in tasks)
+    given: dict[tuple[str, str], Answer] = {}
+    for rater, task in checks:
+        others = [one for one in ([1, 2, 3, 4, 5] if kind == "mos" else [1, 0, -1]) if one != task.expected]
+        value = others[0] if rater == "ben" else task.expected
+        sent = {"task_id": task.task_id, "values": dict.fromkeys(settings.dimensions, value), "seconds": 1}
+        given[rater, task.task_id] = read_answer(study, rater, sent)
+    done = progress(study, given)
+    assert (done["anna"].checks, done["anna"].passed) == (3, 3)
+    assert (done["ben"].checks, done["ben"].passed) == (3, 0)
+    rows = [row for answer in given.values() for row in rows_of(study, answer)]
+    assert {(row["kind"], row["generation_id"], row["other_id"]) for row in rows} == {("check", None, None)}
+    assert answers_of(study, rows) == given
+    assert disagreed(study, given) == set()
+
+
+def test_few_items_are_not_checked() -> None:
+    study = plan_study("e", items(5), replace(MOS, checks=0.5))
+    assert not any(task.expected for tasks in study.base.values() for task in tasks)
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -30,8 +30,15 @@ FIELDS = [
     field("motion_score", pa.float64(), "flow, with holes and NaN", computed_by="motion"),
     field("camera_motion", pa.string(), "kind of camera motion", computed_by="camera_motion"),
     field("near_duplicate_group", pa.string(), "smallest clip_id of its group", computed_by="near_duplicates"),
+    field("near_duplicate_count", pa.int32(), "clips of its group", computed_by="near_duplicates"),
     field("composed_caption", pa.string(), "caption from measurements", computed_by="composed_caption"),
+    field("cluster_id", pa.int32(), "cluster of the clip's caption", computed_by="clusters"),
+    field("cluster_name", pa.string(), "what the cluster's captions have in common", computed_by="cluster_names"),
+    field("density", pa.float32(), "crowding among captions", computed_by="density"),
+    field("map_x", pa.float32(), "place on the map of captions, to the right", computed_by="caption_map"),
+    field("map_y", pa.float32(), "place on the map of captions, upwards", computed_by="caption_map"),
 ]
+CLUSTERS = ("round balls", "<b>bold</b> & 'quoted'", "squares")
 
 
 def clip_id(number: int) -> str:
@@ -63,8 +70,21 @@ def _clip(i: int) -> dict[str, Any]:
         "blur_score": None if i % 11 == 0 else 10 * np.float32(i) / 3,
         "motion_score": None if i % 5 == 0 else float("nan") if i % 6 == 0 else (i * 7919 % 40) / 4,
         "camera_motion": None if i % 13 == 0 else MOTIONS[i % 3],
-        "near_duplicate_group": clip_id(i - i % 4) if i < 20 else None,
+        "near_duplicate_group": clip_id(i - i % 4) if i < 20 else None, "near_duplicate_count": 4 if i < 20 else None,
         "composed_caption": HOSTILE if i == 1 else f"a ball number {i}",
+        **_place(i),
+    }  # fmt: skip
+
+
+def _place(i: int) -> dict[str, Any]:
+    """Put a clip on the map: clusters of half, a third and the rest of the clips lie around corners of a triangle."""
+    if i % 10 == 9:
+        return {}
+    cluster = (0, 0, 0, 1, 1, 2)[i % 6]
+    (x, y), angle = ((0, 0), (10, 0), (5, 8))[cluster], i * 2.4
+    return {
+        "cluster_id": cluster, "cluster_name": CLUSTERS[cluster], "density": (3.0, 1.0, 0.5)[cluster] + i / 100,
+        "map_x": x + np.cos(angle) * (1 + i % 3) / 3, "map_y": y + np.sin(angle) * (1 + i % 3) / 3,
     }  # fmt: skip
 
 
@@ -99,7 +119,7 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, _lower(error.headers), error.read()
 
-    def call(self, name: str, **body: Any) -> Any:
+    def call(self, name: str, /, **body: Any) -> Any:
         status, _, answer = self.ask(f"/api/{name}", body)
         assert status == 200, answer
         return json.loads(answer)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +12,10 @@ from hypothesis import strategies as st
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.app.routes import API
-from tests.pipelines.app.made import CLIPS, HOSTILE, Served, clip_id, make_store, served
+from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
 
 pytestmark = pytest.mark.waits
 HUGE = "x" * 3_000_000
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("server") / "store"
-    make_store(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def app(path: Path) -> Iterator[Served]:
-    with served(path) as running:
-        yield running
 
 
 # --- media -----------------------------------------------------------------------------------------------------------
@@ -176,15 +161,18 @@ anything = st.recursive(
     max_leaves=8,
 )
 fields = st.sampled_from(["view", "facets", "columns", "offset", "limit", "clip_id", "clip_ids", "query", "action",
-                          "text", "reviewer", "name", "weights", "a", "b"])  # fmt: skip
+                          "text", "reviewer", "name", "weights", "a", "b", "x", "y", "box", "colour"])  # fmt: skip
 views = st.dictionaries(
-    st.sampled_from(["ranges", "values", "where", "search", "fold", "sort", "show", "descending", "seed"]), anything,
-    max_size=4,
+    st.sampled_from(["ranges", "values", "where", "search", "lasso", "fold", "sort", "show", "descending", "seed"]),
+    anything, max_size=4,
 )  # fmt: skip
+axes = st.one_of(names, st.sampled_from(["map_x", "map_y", "duration_s", "motion_score"]))
+boxes = st.lists(st.floats(-20, 20), min_size=4, max_size=4)
 bodies = st.one_of(
     anything,
     st.dictionaries(fields, anything, max_size=5),
     st.fixed_dictionaries({"view": views}),
+    st.fixed_dictionaries({"x": axes, "y": axes}, optional={"colour": names, "weights": names, "box": boxes}),
     st.fixed_dictionaries({"facets": st.lists(names, max_size=3), "columns": st.lists(names, max_size=3)}),
 )
 

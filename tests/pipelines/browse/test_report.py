@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -84,7 +85,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def run_row(run_id: str, stage_seconds: str) -> dict[str, Any]:
     began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     return {"run_id": run_id, "command": "curate", "state": "finished", "started_at": began, "counts": '{"clips": 9}',
-            "ended_at": began + timedelta(seconds=75), "stage_seconds": stage_seconds}  # fmt: skip
+            "ended_at": began + timedelta(seconds=75), "stage_seconds": stage_seconds,
+            "stages": json.dumps({"cut": {"tasks": 3, "cpu_s": 4.25, "wait_s": 1.5, "peak_bytes": 3 << 28,
+                                          "requests": 7, "bytes_in": 2_500_000}})}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,11 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.tags[-1:] != ["style"]:
             self.words.append(data)
+
+
+def test_a_run_s_stages_say_what_they_took(page: str) -> None:
+    text = Reader(page).text
+    assert "3 tasks · 4.2 s of CPU · 1.5 s waited · peak 768 MiB · 2.5 MB read by 7 requests" in text
 
 
 def test_the_counts_are_the_store_s_and_add_up(store: Store, facts: dict[str, Any], page: str) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from reelwright.annotate.chat.prompts import load_prompt
 from reelwright.annotate.chat.registry import close_chats
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import is_one_of
@@ -24,10 +26,12 @@ from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOp
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
 from reelwright.pipelines.evaluate.models import Model
+from reelwright.pipelines.evaluate.references import picture_id, pictures
 from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.tuning.judge_file import write_judge
 from tests.conftest import Reel
 from tests.pipelines.generate.test_generate import MODEL, SAMPLES, network
 from tests.training.rewards.judge_server import JudgeServer
@@ -75,9 +79,7 @@ def models(suite_file: Path, **paths: Path) -> list[Model]:
 
 
 @pytest.fixture(scope="module")
-def store(
-    ray_local: None, tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], suite_file: Path
-) -> Store:
+def store(ray_local: None, tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], suite_file: Path) -> Store:
     """A store with an evaluation of a and b."""
     made = Store.open(tmp_path_factory.mktemp("store") / "store", create=True)
     done = evaluate(made, load_suite(suite_file), models(suite_file, a=runs["a"], b=runs["b"]), QUIET)
@@ -98,7 +100,10 @@ def test_every_prompt_by_each_model_with_the_same_seeds(store: Store) -> None:
     shape = ("width", "height", "num_frames", "fps", "state")
     assert {tuple(r[name] for name in shape) for r in [*a, *b]} == {(64, 48, 9, 12, "ok")}
     assert (a[2]["prompt_kind"], a[0]["prompt_kind"]) == ("concise", "short")
-    assert a[2]["reference_md5"]
+    [kept] = pictures(store, [picture_id(a[2]["reference_md5"], 64, 48)]).values()
+    picture = cv2.imdecode(np.frombuffer(kept, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (48, 64, 3)
+    assert abs(picture.mean() - 127.5) < 2, "0 in -1..1 is grey"
     assert json.loads(a[0]["lineage"])["checkpoint"].endswith("a/checkpoints/step-00000010")
     videos = dict(store.read_generated(r["generation_id"] for r in [*a, *b]))
     assert len(set(videos.values())) == 6, "two seeds, two models: no two videos are one"
@@ -129,9 +134,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, runs: dict[str, Path]
     assert store.count("generation_media") == 3
 
 
-def test_failures_are_rows_and_stay_in_the_denominator(
-    tmp_path: Path, runs: dict[str, Path], suite_file: Path
-) -> None:
+def test_failures_are_rows_and_stay_in_the_denominator(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, found = load_suite(suite_file), models(suite_file, broken=runs["broken"])
     done = evaluate(store, suite, found, QUIET)
@@ -149,9 +152,7 @@ def test_failures_are_rows_and_stay_in_the_denominator(
     assert measure(store, done.evaluation_id, ["flicker"], QUIET).wanted == 0
 
 
-def test_a_model_is_added_and_others_are_refused(
-    tmp_path: Path, runs: dict[str, Path], suite_file: Path
-) -> None:
+def test_a_model_is_added_and_others_are_refused(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, limited = load_suite(suite_file), Options(name="n", quiet=True, limit=1, workers=1)
     first = evaluate(store, suite, models(suite_file, a=runs["a"]), limited)
@@ -219,6 +220,23 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     assert len(values) == 6, "the other judge's are replaced"
 
 
+def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
+    store: Store, server: JudgeServer, tmp_path: Path
+) -> None:
+    [row] = store.read("evaluations").to_pylist()
+    write_judge(tmp_path, {
+        "prompt": load_prompt("judge").fingerprint, "aspects": {"overall": "all of it"}, "scale": [1, 5],
+        "sampling": {"max_frames": 4, "min_frames": 4}, "calibration": {"overall": {"points": [[1, 2], [5, 3]]}},
+    })  # fmt: skip
+    tuned = JudgeRecipe(judge={"chat": {"model": "t", "url": server.url}, "calibration": str(tmp_path)})
+    assert judge(store, row, tuned, QUIET).made == {"overall": 6}
+    rated = store.sql("select value, uncalibrated from ratings where rater = 't'").to_pylist()
+    assert len({one["uncalibrated"] for one in rated}) > 1
+    for one in rated:
+        assert one["value"] == pytest.approx(2 + (one["uncalibrated"] - 1) / 4)
+    assert store.count("ratings", "rater = 'm' and uncalibrated is not null") == 0
+
+
 def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store: Store) -> None:
     [row] = store.read("evaluations").to_pylist()
     found = judge(store, row, JudgeRecipe(rewards={"smoothness": {"kind": "smoothness_standin"}}), QUIET)
@@ -229,9 +247,7 @@ def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store
         judge(store, row, JudgeRecipe(rewards={"taste": hps}), QUIET)
 
 
-def test_videos_go_to_a_benchmark_and_its_results_come_back(
-    tmp_path: Path, runs: dict[str, Path]
-) -> None:
+def test_videos_go_to_a_benchmark_and_its_results_come_back(tmp_path: Path, runs: dict[str, Path]) -> None:
     info = [{"prompt_en": "ice melts", "dimension": ["Thermotics", "Material"]}]
     (tmp_path / "VBench2_full_info.json").write_text(json.dumps(info))
     store, path = Store.open(tmp_path / "store", create=True), tmp_path / "VBench2_full_info.json"

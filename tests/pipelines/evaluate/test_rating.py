@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from reelwright.curation.media.untagged import untagged
@@ -25,6 +27,7 @@ from reelwright.pipelines.evaluate.rating.desk import RatingDesk
 from reelwright.pipelines.evaluate.rating.pages import videos_of, write_static
 from reelwright.pipelines.evaluate.rating.routes import links, make_rating_app
 from reelwright.pipelines.evaluate.rating.studies import Answers, find_study, make_study, take_in
+from reelwright.pipelines.evaluate.report.figures import figures
 from reelwright.pipelines.records.evaluations import find_evaluation
 from reelwright.pipelines.serving.run import PageServer
 from tests.conftest import ROOT
@@ -198,6 +201,49 @@ def test_a_killed_server_has_lost_no_answer_that_it_acknowledged(store: Store, t
     kept = Answers(Store.open(store.uri), study)
     assert {task_id for _, task_id in kept.all()} == {task.task_id for task in study.base["chen"][:3]}
     kept.save([read_answer(study, "chen", sent({"task_id": study.base["chen"][3].task_id}))])  # its lock is taken over
+
+
+def test_a_check_looks_like_a_task_and_its_answer_is_no_opinion_of_a_video(store: Store) -> None:
+    study = study_of(store, replace(MOS, checks=0.1))
+    [check] = [task for task in study.base["anna"] if task.expected is not None]
+    with serving(store, study) as server:
+        tasks = json.loads(ask(server, "GET", "/study?rater=anna")[2])["tasks"]
+        [shown] = [task for task in tasks if task["task_id"] == check.task_id]
+        assert set(shown) == set(tasks[0])
+        assert f"answer “{check.expected}” to every question" in shown["prompt"]
+        answer = {"rater": "anna", "answer": sent(shown, check.expected or 0)}
+        assert ask(server, "POST", "/answer", answer)[0] == 200
+    rows = store.read("ratings").to_pylist()
+    assert [(row["kind"], row["expected"], row["value"], row["generation_id"]) for row in rows] == [
+        ("check", check.expected, check.expected, None)
+    ] * 4
+    found = figures(store, find_evaluation(store, "first"))
+    assert (found.means, found.alphas) == ([], {})
+    assert RatingDesk(store, study).tasks("anna")["answers"].keys() == {check.task_id}
+
+
+def test_raters_see_the_picture_that_a_video_begins_with(store: Store, tmp_path: Path) -> None:
+    jpeg = b"\xff\xd8 a picture"
+    store.append("reference_pictures", [{"picture_id": "abc-160x96", "jpeg": jpeg}])
+    changed = pa.table({"generation_id": ["02aa", "12aa"], "reference_md5": ["abc"] * 2, "task": ["i2v"] * 2})
+    store.merge("generations", changed, on="generation_id")
+    study = study_of(store, GSB)
+    with serving(store, study) as server:
+        tasks = json.loads(ask(server, "GET", "/study?rater=anna")[2])["tasks"]
+        [url] = {task["picture"] for task in tasks if "picture" in task}
+        assert sum("picture" in task for task in tasks) == 1
+        assert "abc" not in url
+        status, headers, body = ask(server, "GET", f"/{url}")
+        assert (status, headers["content-type"], body) == (200, "image/jpeg", jpeg)
+        assert ask(server, "GET", "/picture/" + "0" * 24)[0] == 404
+        assert ask(server, "GET", f"/{url}", token="")[0] == 401
+    for beside in (False, True):
+        page = write_static(store, study, tmp_path / "sent.html", {}, beside=beside).read_text()
+        data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+        [name] = {task["picture"] for task in data["tasks"]["ben"] if "picture" in task}
+        place = data["urls"][name]
+        found = (tmp_path / place).read_bytes() if beside else base64.b64decode(place.partition(",")[2])
+        assert found == jpeg
 
 
 # --- hostile requests ------------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ def rated_store(folder: Path, prompts: int) -> Store:
             ratings += [_rating(rater, name, value) for name, value in zip(names, noisy, strict=True)]
             ratings.append(_rating(rater, names[0], int(np.sign(levels[0] - levels[1])), names[1]))
     store.add_generations(rows, mp4s)
+    store.append("evaluations", [{"evaluation_id": "e", "name": "rated", "models": ["m0", "m1"], "lineage": "{}",
+                                  "settings": "{}", "prompts": prompts, "wanted": len(rows)}])  # fmt: skip
     store.append("ratings", ratings)
     return store
 

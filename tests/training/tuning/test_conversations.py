@@ -8,7 +8,7 @@ from reelwright.recipe_files import RecipeError
 from reelwright.training.errors import TrainError
 from reelwright.training.tuning.conversations import LONGEST_LINE, read_conversations, read_events
 from reelwright.training.tuning.recipe import load_tune_recipe
-from reelwright.training.tuning.samples import LeftOut, Sample
+from reelwright.training.tuning.samples import LeftOut, Sample, is_held_out
 from tests.conftest import ROOT
 
 TURNS = [{"from": "human", "value": "<video>\nWhat happens?"}, {"from": "gpt", "value": "a dog runs"}]
@@ -87,6 +87,19 @@ def test_a_link_out_of_the_folder_of_videos_is_outside(tmp_path):
     path.write_text(json.dumps(QWEN))
     (bad,) = read_conversations(path, tmp_path / "videos")
     assert bad.reason == "outside"
+
+
+def test_a_folder_that_is_moved_holds_out_the_same_videos(tmp_path):
+    sides = []
+    for place in ("here", "there/below"):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        lines = [QWEN | {"video": f"videos/{i}.mp4"} for i in range(40)]
+        (folder / "some.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        found = read_conversations(folder / "some.jsonl", folder)
+        sides.append([is_held_out(one, 0.3, 0) for one in found])
+    assert sides[0] == sides[1]
+    assert 4 <= sum(sides[0]) <= 20
 
 
 def test_events_are_read_by_video(tmp_path):

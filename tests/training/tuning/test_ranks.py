@@ -1,5 +1,6 @@
 """Sharded over ranks, a step is the step of one process."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,25 +17,31 @@ from tests.training.ranks import ranks
 from tests.training.tuning.miniature import SETTINGS, conversations
 
 
-def job(base: str, data: str, folder: str) -> TuneJob:
-    more = {"base.model": base, "data.jsonl": [data], "steps": 2, "samples_per_step": 3, "compute.per_forward": 1,
-            "measured": 2, "max_new_tokens": 4, "data.max_tokens": 400}  # fmt: skip
-    return TuneJob("captioner", load_tune_recipe("captioner", None, SETTINGS | more), Path(folder))
+def job(folder: Path, name: str) -> TuneJob:
+    more = {"base.model": str(folder / "base"), "data.jsonl": [str(folder / "data" / "train.jsonl")], "steps": 2,
+            "samples_per_step": 3, "compute.per_forward": 1, "measured": 2, "max_new_tokens": 4,
+            "data.max_tokens": 400, "merge": False}  # fmt: skip
+    return TuneJob("captioner", load_tune_recipe("captioner", None, SETTINGS | more), folder / name)
 
 
-def tune_sharded(base: str, data: str, folder: str) -> list[int]:
-    """Three samples per step on two ranks: one of them lacks a sample in its second pass."""
+def tune_alone_and_sharded(place: str) -> list[int]:
+    """Three samples per step on two ranks: one of them lacks a sample in its second pass.
+
+    The first rank tunes alone before, so that one process fewer imports the libraries; the other waits for it.
+    """
+    folder = Path(place)
+    if os.environ["RANK"] == "0":
+        checkpoints.qwen_vl(folder / "base")
+        run_tuning(job(folder, "one"), World.alone("cpu"), lambda _: None)
     here = world.start(ParallelConfig(), device="cpu")
-    outcome = run_tuning(job(base, data, folder), here, lambda _: None)
+    outcome = run_tuning(job(folder, "two"), here, lambda _: None)
     return [outcome.step, here.size]
 
 
 @pytest.mark.waits
 def test_two_ranks_take_the_step_of_one_process(tmp_path):
-    base, data = checkpoints.qwen_vl(tmp_path / "base"), conversations(tmp_path / "data", 8)
-    names = [str(base), str(data)]
-    run_tuning(job(*names, str(tmp_path / "one")), World.alone("cpu"), lambda _: None)
-    assert ranks(2, tune_sharded, *names, str(tmp_path / "two")) == [[2, 2], [2, 2]]
+    conversations(tmp_path / "data", 6)
+    assert ranks(2, tune_alone_and_sharded, str(tmp_path)) == [[2, 2], [2, 2]]
     one, two = (saved.read_tensors(saved.find_checkpoint(tmp_path / name), "model.") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, tensor in one.items():

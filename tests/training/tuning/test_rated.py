@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reelwright.annotate.chat.registry import close_chats
 from reelwright.curation.media.frames import Frames, read
 from reelwright.curation.store import Store
 from reelwright.training.distributed.world import World
@@ -107,6 +108,20 @@ def test_a_judge_learns_people_s_scores(store, tmp_path):
     assert measured["overall/calibrated_error"] < 0.6
     told = json.loads((job.folder / "model" / "judge.json").read_text())
     assert told["calibration"]["overall"]["fitted_on"] >= 8
+    chat = {"model": str(job.folder / "model"), "backend": "transformers", "send": "video", "device": "cpu", "gpus": 0,
+            "dtype": "float32"}  # fmt: skip
+    asked = {"chat": chat, "aspect": "it", "prompt": str(tmp_path / "short.txt"), "sampling": SETTINGS["sampling"]}
+    made = load("judge", asked)
+    held = [json.loads(line) for line in (job.folder / "held_out.jsonl").read_text().splitlines()[:4]]
+    mp4s = dict(store.read_generated([row["generation_id"] for row in held]))
+    for row in held:
+        _, (frames,) = read(mp4s[row["generation_id"]], [Frames(count=8, height=56, color="rgb")])
+        prompt = store.read("generations", ["prompt"], f"generation_id = '{row['generation_id']}'").to_pylist()[0]
+        (found,) = made.judged([Video(frames, 4.0, prompt["prompt"])])  # type: ignore[attr-defined]
+        points = told["calibration"]["overall"]["points"]
+        assert found.uncalibrated == pytest.approx(row["judge"], abs=0.3)  # frames went through JPEG once more
+        assert found.value == pytest.approx(calibrated([found.uncalibrated], points)[0])
+    close_chats()
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------

@@ -8,14 +8,17 @@ export interface Start {
   store: string; clips: number; columns: ColumnFacts[]; tables: Record<string, string[]>; snapshots: SnapshotFacts[]; user: string;
 }
 export interface Search { text?: string; like?: string; visual?: boolean; count?: number }
+export type Point = [number, number];
+export type Box = [number, number, number, number];
+export interface Lasso { x: string; y: string; points: Point[] }
 export interface View {
   ranges: Record<string, [number | null, number | null]>;
   values: Record<string, Value[]>;
-  where: string; search: Search | null; fold: boolean; sort: string; descending: boolean; seed: number; show: string;
+  where: string; search: Search | null; lasso: Lasso | null; fold: boolean; sort: string; descending: boolean; seed: number; show: string;
 }
 export interface Mark { verdict: "keep" | "drop" | null; star: boolean; tags: string[] }
 export interface Row {
-  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string;
+  clip_id: string; width: number; height: number; duration_s: number; fps: number; num_frames: number; caption: string; copies: number;
   values: Record<string, unknown>; review: Mark;
 }
 export type Facet =
@@ -28,10 +31,11 @@ export interface Page {
 }
 export interface Caption { text: string; kind: string; author: string }
 export interface Near { clip_id: string; score: number; caption: string }
-export interface Part { start_s: number; end_s: number; shot_index: number; clip_id?: string; transition?: string; detector?: string; crop_x?: number; crop_y?: number; crop_w?: number; crop_h?: number }
+export interface Part { start_s: number; end_s: number; shot_index: number; clip_id?: string; transition?: string; detector?: string; confidence?: number; crop_x?: number; crop_y?: number; crop_w?: number; crop_h?: number }
+export interface Gap { kind: "transition" | "dropped" | "unused"; start_s: number; end_s: number; why: string }
 export interface Clip {
   clip_id: string; row: Record<string, unknown>; source: Record<string, unknown>;
-  timeline: { shots: Part[]; clips: Part[] }; failures: Record<string, unknown>[]; captions: Caption[];
+  timeline: { shots: Part[]; clips: Part[]; gaps: Gap[] }; failures: Record<string, unknown>[]; captions: Caption[];
   alike: Record<string, Near[]>; review: Mark & { caption: string | null; by: string; at: string | null };
   history: { action: string; reviewer: string; at: string; caption: string | null }[];
 }
@@ -45,6 +49,15 @@ export type Beside =
 export interface Compared {
   a: { name: string; clips: number }; b: { name: string; clips: number }; kept: number; added: number; removed: number;
   reweighted: number; came: string[]; went: string[]; columns: Record<string, Beside>;
+}
+
+export interface Cluster { id: number; name: string; clips: number; share: number; weighted: number; x: number | null; y: number | null }
+export interface MapOf {
+  box: Box; clips: number; without: number; inside: number;
+  cells: { at: number[]; count: number[]; colour: (number | null)[] | null };
+  dots: { clip_id: string[]; x: number[]; y: number[]; colour: (number | null)[] | null };
+  scale: { kind: "count" } | { kind: "words"; words: string[] } | { kind: "number"; least: number; most: number };
+  clusters: { list: Cluster[]; clips: number; effective: number; weights: string };
 }
 
 export async function call<T>(name: string, body: unknown = {}, signal?: AbortSignal): Promise<T> {

@@ -7,6 +7,8 @@ import { ClipPage, isTyping } from "./clip";
 import { FacetBox } from "./facets";
 import { Snapshots } from "./freeze";
 import { Grid, Rows } from "./grid";
+import { ClipMap } from "./map";
+import { Places } from "./places";
 import { SqlBox } from "./sqlbox";
 import { count, described, EMPTY, filters, read, without, write, type Place } from "./view";
 
@@ -80,7 +82,7 @@ function App() {
 
   // --- decisions -----------------------------------------------------------------------------------------------------
 
-  const current = rows.at(focus)?.clip_id ?? "";
+  const current = place.map.on ? "" : rows.at(focus)?.clip_id ?? ""; // on the map no clip has the focus
   const targets = place.clip ? [place.clip] : selected.size ? [...selected] : current ? [current] : [];
 
   const done = (made: Done, what: string) => {
@@ -136,9 +138,9 @@ function App() {
     if (row && !row.review.verdict) open(focus); else void nextUndecided();
   };
   useEffect(() => { // what asked is gone: keys go to the clips again
-    if (!asked && !place.clip && !place.panel) document.querySelector<HTMLElement>(".grid")?.focus();
-  }, [asked]);
-  const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); document.querySelector<HTMLElement>(".grid")?.focus(); };
+    if (!asked && !place.clip && !place.panel) document.querySelector<HTMLElement>(".grid, .map canvas")?.focus();
+  }, [asked, place.clip, place.panel]);
+  const close = () => { setPlace({ clip: "", panel: "" }); setQueue(false); };
 
   const keys = useRef((_: KeyboardEvent) => {});
   keys.current = (event) => { // set while drawing: a key right after another sees what that one did
@@ -160,7 +162,7 @@ function App() {
     else if (key === "k") void decide("keep");
     else if (key === "d") void decide("drop");
     else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
-    else if (key === "t") { tagTargets.current = targets; setAsked("tag"); }
+    else if (key === "t" && targets.length) { tagTargets.current = targets; setAsked("tag"); }
     else if (key === "q") void startQueue();
     else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
     else if (place.clip && event.key === "ArrowRight") go(1);
@@ -178,21 +180,23 @@ function App() {
   const chips = filters(view);
   const clear = () => setView({ ...EMPTY, sort: view.sort === "near_bound" ? "" : view.sort, descending: view.descending });
   const inClip = !!place.clip;
+  const behind = inClip || !!place.panel || !!asked; // what lies under a dialog takes no keys
   return (
     <div class={`app ${side ? "side" : ""}`}>
-      <header class="top" inert={inClip || !!place.panel}>
+      <header class="top" inert={behind}>
         <button class="menu" aria-label="filters" aria-expanded={side} onClick={() => setSide(!side)}>☰</button>
         <h1><span class="brand">reel</span> <span class="store" title={start.store}>{start.store.split("/").slice(-2).join("/")}</span></h1>
-        <SearchBox view={view} change={setView} />
+        <Places here="/" />
+        <SearchBox view={view} change={setView} looks={known.has("visual_embedding")} />
         <label class="who">reviewer <input value={reviewer} maxLength={60} aria-invalid={!reviewer.trim()} onInput={(e) => { setReviewer(e.currentTarget.value); localStorage.setItem("reviewer", e.currentTarget.value.trim()); }} /></label>
         <button onClick={() => setPlace({ panel: "snapshots" }, true)}>Snapshots</button>
         <button class="quiet" onClick={() => setAsked("keys")} aria-label="keys">?</button>
       </header>
-      <nav class="filters" aria-label="filters" inert={inClip || !!place.panel}>
+      <nav class="filters" aria-label="filters" inert={behind}>
         {facets.map((name) => <FacetBox key={name} column={known.get(name)!} facet={page?.facets[name]} view={view} change={setView} remove={() => setPlace({ facets: facets.filter((one) => one !== name), view: without(without(view, `range:${name}`), `value:${name}`) })} />)}
         <AddFacet columns={start.columns} have={facets} add={(name) => setPlace({ facets: [...facets, name] })} />
       </nav>
-      <main inert={inClip || !!place.panel}>
+      <main inert={behind}>
         <SqlBox value={view.where} columns={start.columns} tables={start.tables} error={wrongSql} open={show} apply={(where) => setView({ ...view, where })} />
         <div class="tools">
           <p class="size" role="status"><b>{page ? count(page.shown) : "…"}</b> of {count(page?.total ?? start.clips)} clips{view.show !== "kept" ? view.show === "removed" ? ", removed by all filters" : `, removed by ${described(view, view.show)}` : ""}</p>
@@ -205,20 +209,25 @@ function App() {
           {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
           {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
           <span class="gap" />
-          <SortBox columns={start.columns} view={view} change={setView} />
+          <span class="which" role="group" aria-label="show as">
+            <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
+            <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
+          </span>
+          {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
           {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
-          <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>
+          {!place.map.on && <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
         </div>
         {fault && <p class="alarm" role="alert">{fault}</p>}
         {page?.waiting && <p class="note" role="status">{page.waiting}</p>}
-        <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={toggle} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />
+        {place.map.on && <ClipMap view={view} version={version} columns={start.columns} store={start.store} shown={page?.shown ?? 0} look={place.map} setLook={(map) => setPlace({ map })} change={setView} open={show} fail={setFault} />}
+        {!place.map.on && <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={toggle} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
         {page?.shown === 0 && <p class="nothing">No clip passes. {chips.length > 0 && <button onClick={clear}>clear the filters</button>}</p>}
         <footer class="hand" aria-label="decide">
-          <span class="note">{selected.size ? `${count(selected.size)} selected` : "the clip in focus"}</span>
-          <button class="keep" onClick={() => void decide("keep")}>keep</button>
-          <button class="drop" onClick={() => void decide("drop")}>drop</button>
-          <button onClick={() => { tagTargets.current = targets; setAsked("tag"); }}>tag</button>
-          <button onClick={() => void decide("star")} aria-label="star">★</button>
+          <span class="note">{selected.size ? `${count(selected.size)} selected` : place.map.on ? "no clip chosen" : "the clip in focus"}</span>
+          <button class="keep" disabled={!targets.length} onClick={() => void decide("keep")}>keep</button>
+          <button class="drop" disabled={!targets.length} onClick={() => void decide("drop")}>drop</button>
+          <button disabled={!targets.length} onClick={() => { tagTargets.current = targets; setAsked("tag"); }}>tag</button>
+          <button disabled={!targets.length} onClick={() => void decide("star")} aria-label="star">★</button>
           <button class="quiet" onClick={() => void back("undo")}>undo</button>
           <button class="quiet" onClick={() => void back("redo")}>redo</button>
           {selected.size > 0 && <button class="quiet" onClick={() => setSelected(new Set())}>select none</button>}
@@ -228,9 +237,9 @@ function App() {
           <button class="quiet wide" onClick={() => void decideAll("drop")}>drop all shown</button>
         </footer>
       </main>
-      {inClip && <ClipPage id={place.clip} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
-        place={page ? `${count(focus + 1)} of ${count(page.shown)}` : ""} like={(id) => { setPlace({ clip: "", view: { ...view, search: { like: id }, sort: "", show: "kept" } }, true); setFocus(0); }} />}
-      {place.panel === "snapshots" && !inClip && <Snapshots view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
+      {inClip && <ClipPage id={place.clip} behind={!!asked} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
+        place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} change={(part) => { setPlace({ clip: "", view: { ...view, sort: "", show: "kept", ...part } }, true); setFocus(0); }} />}
+      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
       {asked === "tag" && <TagDialog count={tagTargets.current.length} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void decide("tag", tag, tagTargets.current); }} />}
       {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
       <Toast message={message} undo={() => void back("undo")} close={() => setMessage(null)} />
@@ -255,12 +264,15 @@ function tagsOf(page: Page | null): string[] {
   return facet?.kind === "counts" ? facet.values.map((one) => String(one.value)) : [];
 }
 
-function SearchBox({ view, change }: { view: View; change: (view: View) => void }) {
+function SearchBox({ view, change, looks }: { view: View; change: (view: View) => void; looks: boolean }) {
   const [text, setText] = useState(view.search?.text ?? "");
+  const [visual, setVisual] = useState(!!view.search?.visual);
   useEffect(() => setText(view.search?.text ?? ""), [view.search]);
+  const by = visual ? "search by what is seen" : "search by what captions say";
   return (
-    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); change({ ...view, search: text.trim() ? { text: text.trim() } : null, sort: text.trim() ? "" : view.sort }); }}>
-      <input id="search" type="search" placeholder="search by what captions say" aria-label="search by what captions say" value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
+    <form class="search" role="search" onSubmit={(e) => { e.preventDefault(); const words = text.trim(); change({ ...view, search: words ? { text: words, ...(visual ? { visual } : {}) } : null, sort: words ? "" : view.sort }); }}>
+      <input id="search" type="search" placeholder={by} aria-label={by} value={text} maxLength={500} onInput={(e) => setText(e.currentTarget.value)} />
+      {looks && <select aria-label="search in" value={String(visual)} onChange={(e) => setVisual(e.currentTarget.value === "true")}><option value="false">captions</option><option value="true">pictures</option></select>}
     </form>
   );
 }

@@ -1,36 +1,41 @@
 // One clip: player with frame steps, decisions, captions side by side, columns, timeline of its source, neighbours.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, media, type Clip, type ColumnFacts, type Part } from "./api";
+import { call, media, type Clip, type ColumnFacts, type View } from "./api";
 import { shown, Still } from "./grid";
-import { count, short, time } from "./view";
+import { Timeline } from "./timeline";
+import { count, EMPTY, short } from "./view";
 
 interface Props {
-  id: string; columns: ColumnFacts[]; place: string; version: number; queue: boolean; close: () => void; go: (step: number) => void; open: (id: string) => void;
-  decide: (action: string, text?: string) => void; like: (id: string) => void; fail: (message: string) => void;
+  id: string; columns: ColumnFacts[]; place: string; version: number; queue: boolean; behind: boolean; close: () => void; go: (step: number) => void; open: (id: string) => void;
+  decide: (action: string, text?: string) => void; change: (part: Partial<View>) => void; fail: (message: string) => void;
 }
 
-export function ClipPage({ id, columns, place, version, queue, close, go, open, decide, like, fail }: Props) {
+export function ClipPage({ id, columns, place, version, queue, behind, close, go, open, decide, change, fail }: Props) {
   const [clip, setClip] = useState<Clip | null>(null);
   const [find, setFind] = useState("");
+  const [draft, setDraft] = useState<{ text: string } | null>(null); // the variant that is edited
   const panel = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const request = new AbortController();
     call<Clip>("clip", { clip_id: id }, request.signal).then(setClip, (e: Error) => e.name !== "AbortError" && fail(e.message));
     return () => request.abort();
   }, [id, version]);
-  useEffect(() => { panel.current?.focus(); if (panel.current) panel.current.scrollTop = 0; }, [id]);
+  useEffect(() => { setDraft(null); panel.current?.focus(); if (panel.current) panel.current.scrollTop = 0; }, [id]);
   const facts = new Map(columns.map((one) => [one.name, one]));
   const now = clip?.clip_id === id ? clip : null;
+  const copies = Number(now?.row["near_duplicate_count"]) || 1;
   const fps = Number(now?.row["fps"]) || 24;
   const values = now ? Object.entries(now.row).filter(([name]) => !name.endsWith("_fingerprint") && (!find || name.includes(find) || facts.get(name)?.meaning.includes(find))) : [];
   return (
-    <div class="clip" ref={panel} role="dialog" aria-modal="true" aria-label={`clip ${id}`} tabIndex={-1}>
+    <div class="clip" ref={panel} inert={behind} role="dialog" aria-modal="true" aria-label={`clip ${id}`} tabIndex={-1}>
       <div class="bar">
         <button onClick={() => go(-1)} aria-label="previous clip" title="previous (←)">←</button>
         <button onClick={() => go(1)} aria-label="next clip" title="next (→)">→</button>
         <span class="note">{place}{queue ? " · queue" : ""}</span>
         <span class="gap" />
-        <button onClick={() => like(id)}>more like this</button>
+        {copies > 1 && <button onClick={() => change({ ...EMPTY, values: { near_duplicate_group: [String(now?.row["near_duplicate_group"])] } })}>its {count(copies - 1)} near {copies === 2 ? "duplicate" : "duplicates"}</button>}
+        {now?.alike["look"] && <button onClick={() => change({ search: { like: id, visual: true } })}>more that look so</button>}
+        <button onClick={() => change({ search: { like: id } })}>more like this</button>
         <button onClick={close} aria-label="close" title="close (Esc)">×</button>
       </div>
       <Player id={id} fps={fps} />
@@ -46,8 +51,8 @@ export function ClipPage({ id, columns, place, version, queue, close, go, open, 
         <div class="about">
           <section class="captions">
             <h2>Captions</h2>
-            <Editor key={id} clip={now} save={(text) => decide("caption", text)} />
-            <ul>{now.captions.map((one, i) => <li key={i}><p>{one.text}</p><p class="note">{one.kind}{one.author && ` · ${one.author}`}</p></li>)}</ul>
+            <Editor key={id} clip={now} from={draft} save={(text) => decide("caption", text)} />
+            <ul>{now.captions.map((one, i) => <li key={i}><p>{one.text}</p><p class="note">{one.kind}{one.author && ` · ${one.author}`} <button class="quiet" onClick={() => setDraft({ text: one.text })} aria-label={`edit the caption by ${one.author || one.kind}`}>edit</button></p></li>)}</ul>
             {!now.captions.length && <p class="note">This clip has no caption yet.</p>}
           </section>
           <section>
@@ -67,15 +72,16 @@ export function ClipPage({ id, columns, place, version, queue, close, go, open, 
             <h2>Columns</h2>
             <input type="search" placeholder="find a column" aria-label="find a column" value={find} onInput={(e) => setFind(e.currentTarget.value)} />
             <table class="columns">
+              <thead><tr><th scope="col">column</th><th scope="col">value</th><th scope="col">maker, fingerprint</th></tr></thead>
               <tbody>
                 {values.map(([name, value]) => {
                   const fact = facts.get(name);
                   const mark = fact?.computed_by ? now.row[`${fact.computed_by}_fingerprint`] : null;
                   return (
-                    <tr key={name} title={`${fact?.type ?? ""}${mark ? `, fingerprint ${String(mark)}` : ""}`}>
+                    <tr key={name} title={fact?.type}>
                       <th scope="row">{name}<small>{fact?.meaning}</small></th>
                       <td>{typeof value === "number" ? short(value) : shown(value)} <span class="unit">{fact?.unit}</span></td>
-                      <td class="maker">{fact?.computed_by}</td>
+                      <td class="maker">{fact?.computed_by}{mark ? <small>{String(mark)}</small> : null}</td>
                     </tr>
                   );
                 })}
@@ -143,35 +149,20 @@ function TagInput({ add }: { add: (tag: string) => void }) {
   );
 }
 
-function Editor({ clip, save }: { clip: Clip; save: (text: string) => void }) {
+function Editor({ clip, from, save }: { clip: Clip; from: { text: string } | null; save: (text: string) => void }) {
   const given = clip.review.caption ?? clip.captions[0]?.text ?? "";
   const [text, setText] = useState(given);
+  const box = useRef<HTMLTextAreaElement>(null);
   useEffect(() => setText(given), [given]);
+  useEffect(() => { if (from) { setText(from.text); box.current?.focus(); } }, [from]);
   return (
     <form class="editor" onSubmit={(e) => { e.preventDefault(); save(text); }}>
-      <label>Write it better<textarea rows={3} value={text} maxLength={20000} onInput={(e) => setText(e.currentTarget.value)} /></label>
+      <label>Write it better<textarea ref={box} rows={3} value={text} maxLength={20000} onInput={(e) => setText(e.currentTarget.value)} /></label>
       <button disabled={text.trim() === given.trim() || !text.trim()}>Save caption</button>
       {clip.review.caption && <button type="button" class="quiet" onClick={() => save("")}>take back</button>}
     </form>
   );
 }
-
-function Timeline({ clip, open }: { clip: Clip; open: (id: string) => void }) {
-  const { shots, clips } = clip.timeline;
-  const end = Math.max(Number(clip.source["duration_s"]) || 0, ...shots.map((s) => s.end_s ?? 0), ...clips.map((c) => c.end_s ?? 0)) || 1;
-  const left = (part: Part) => `${(100 * (part.start_s ?? 0)) / end}%`;
-  const width = (part: Part) => `${(100 * Math.max(0, (part.end_s ?? 0) - (part.start_s ?? 0))) / end}%`;
-  const about = (part: Part) => `${time(part.start_s ?? 0)} – ${time(part.end_s ?? 0)}`;
-  return (
-    <div class="timeline">
-      <div class="row shots" aria-hidden="true">{shots.map((s, i) => <span key={i} class={s.transition ?? ""} style={{ left: left(s), width: width(s) }} title={`shot ${s.shot_index}: ${about(s)}; begins with ${s.transition ?? "?"}${s.detector ? `, by ${s.detector}` : ""}${s.crop_w ? `; picture ${s.crop_w}×${s.crop_h} at ${s.crop_x}, ${s.crop_y}` : ""}`} />)}</div>
-      <div class="row clips">{clips.map((c) => <button key={c.clip_id} class={c.clip_id === clip.clip_id ? "here" : ""} style={{ left: left(c), width: width(c) }} onClick={() => c.clip_id && open(c.clip_id)} aria-label={`clip of ${about(c)}`} title={about(c)} />)}</div>
-      <p class="note">0 s<span>{many(shots.length, "shot")}, {many(clips.length, "clip")}; where nothing is below, nothing was kept</span>{time(end)}</p>
-    </div>
-  );
-}
-
-const many = (n: number, what: string) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 
 export function isTyping(event: KeyboardEvent): boolean {
   const element = event.target as HTMLElement;

@@ -4,9 +4,9 @@ import { call, type Beside, type ColumnFacts, type Compared, type Frozen, type S
 import { Still } from "./grid";
 import { count, short } from "./view";
 
-interface Props { view: View; shown: number; store: string; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
+interface Props { behind: boolean; view: View; shown: number; store: string; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
 
-export function Snapshots({ view, shown, store, columns, facets, close, open }: Props) {
+export function Snapshots({ behind, view, shown, store, columns, facets, close, open }: Props) {
   const [list, setList] = useState<SnapshotFacts[]>([]);
   const [name, setName] = useState("");
   const [weights, setWeights] = useState("");
@@ -26,7 +26,7 @@ export function Snapshots({ view, shown, store, columns, facets, close, open }: 
   const beside = () => attempt(async () => setCompared(await call<Compared>("compare", { a: pair[0], b: pair[1], columns: facets.filter((f) => columns.some((c) => c.name === f && c.kind !== "tags" && c.kind !== "other" && c.computed_by !== "review")).slice(0, 8) })));
   const balances = ["density", "cluster"].filter((by) => columns.some((c) => c.name === (by === "cluster" ? "cluster_id" : by)));
   return (
-    <div class="panel" role="dialog" aria-modal="true" aria-label="snapshots">
+    <div class="panel" inert={behind} role="dialog" aria-modal="true" aria-label="snapshots">
       <div class="bar"><h2>Snapshots</h2><span class="gap" /><button onClick={close} aria-label="close">×</button></div>
       <form onSubmit={(e) => { e.preventDefault(); void save(); }}>
         <p>Freeze the {count(shown)} clips shown, so that later curation cannot change them.</p>
@@ -48,7 +48,7 @@ export function Snapshots({ view, shown, store, columns, facets, close, open }: 
           {list.map((one) => (
             <tr key={one.name} title={one.sql}>
               <td>{one.name}</td><td class="n">{count(one.clips)}</td><td>{one.at.slice(0, 16).replace("T", " ")}</td><td>{one.weights}</td>
-              <td>{([0, 1] as const).map((side) => <label key={side}><input type="radio" name={`side-${side}`} checked={pair[side] === one.name} onChange={() => setPair(side === 0 ? [one.name, pair[1]] : [pair[0], one.name])} /> {side === 0 ? "from" : "to"}</label>)}</td>
+              <td>{([0, 1] as const).map((side) => <label key={side}><input type="radio" name={`side-${side}`} aria-label={`${side === 0 ? "from" : "to"} ${one.name}`} checked={pair[side] === one.name} onChange={() => setPair(side === 0 ? [one.name, pair[1]] : [pair[0], one.name])} /> {side === 0 ? "from" : "to"}</label>)}</td>
             </tr>
           ))}
         </tbody>

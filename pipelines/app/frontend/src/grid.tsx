@@ -51,7 +51,7 @@ export class Rows {
   }
 }
 
-export function Grid({ page, columns, focus, setFocus, selected, toggle, open, size, rows }: Props) {
+export function Grid({ view, page, columns, focus, setFocus, selected, toggle, open, size, rows }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const [extent, setExtent] = useState({ width: 0, height: 0 });
   const [top, setTop] = useState(0);
@@ -113,7 +113,7 @@ export function Grid({ page, columns, focus, setFocus, selected, toggle, open, s
       onScroll={(e) => setTop(e.currentTarget.scrollTop)} onKeyDown={keys}>
       <div role="presentation" style={{ height: `${Math.min(whole, TALLEST)}px`, position: "relative" }}>
         {cards.map((index) => (
-          <Card key={index} index={index} row={rows.at(index)} focused={index === focus} chosen={selected.has(rows.at(index)?.clip_id ?? "")} columns={columns}
+          <Card key={index} index={index} row={rows.at(index)} folded={view.fold} focused={index === focus} chosen={selected.has(rows.at(index)?.clip_id ?? "")} columns={columns}
             style={{ transform: `translate(${GAP + (index % across) * (width + GAP)}px, ${GAP + Math.floor(index / across) * height + shift}px)`, width: `${width}px`, height: `${height - GAP}px` }}
             pick={(event) => { setFocus(index); const row = rows.at(index); if (row) { if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(row.clip_id, event.shiftKey, index); else open(index); } }}
             tick={() => { setFocus(index); const row = rows.at(index); if (row) toggle(row.clip_id, false, index); }} />
@@ -124,15 +124,16 @@ export function Grid({ page, columns, focus, setFocus, selected, toggle, open, s
 }
 
 interface CardProps {
-  index: number; row: Row | undefined; focused: boolean; chosen: boolean; columns: string[]; style: Record<string, string>;
+  index: number; row: Row | undefined; folded: boolean; focused: boolean; chosen: boolean; columns: string[]; style: Record<string, string>;
   pick: (event: MouseEvent) => void; tick: () => void;
 }
 
-function Card({ index, row, focused, chosen, columns, style, pick, tick }: CardProps) {
+function Card({ index, row, folded, focused, chosen, columns, style, pick, tick }: CardProps) {
   const [over, setOver] = useState(false);
   const tags = useMemo(() => row?.review.tags ?? [], [row]);
   if (!row) return <div id={`card-${index}`} role="option" aria-selected="false" aria-label="loading" class={`card empty ${focused ? "focused" : ""}`} style={style} />;
   const { verdict, star } = row.review;
+  const copies = folded ? row.copies : 1;
   return (
     <div id={`card-${index}`} role="option" aria-selected={chosen} data-clip={row.clip_id}
       class={`card ${focused ? "focused" : ""} ${chosen ? "chosen" : ""} ${verdict ?? ""}`} style={style} onClick={pick}
@@ -143,6 +144,7 @@ function Card({ index, row, focused, chosen, columns, style, pick, tick }: CardP
         <span class="length">{time(row.duration_s)}</span>
         <span class={`tick ${chosen ? "on" : ""}`} aria-hidden="true" onClick={(e) => { e.stopPropagation(); tick(); }} title="select (x)">{chosen ? "✓" : ""}</span>
         {verdict && <span class={`verdict ${verdict}`}>{verdict}</span>}
+        {copies > 1 && <span class="copies">{count(copies)} alike</span>}
         {star && <span class="star" title="starred">★</span>}
       </div>
       <p class="caption">{row.caption || <span class="note">{row.clip_id}</span>}</p>

@@ -1,11 +1,12 @@
 // A view as a value, and as the address of the page, which can be sent to somebody.
-import type { Value, View } from "./api";
+import type { Box, Point, Value, View } from "./api";
+import type { Look } from "./paint";
 
 export const EMPTY: View = {
-  ranges: {}, values: {}, where: "", search: null, fold: false, sort: "", descending: false, seed: 0, show: "kept",
+  ranges: {}, values: {}, where: "", search: null, lasso: null, fold: false, sort: "", descending: false, seed: 0, show: "kept",
 };
 
-export interface Place { view: View; clip: string; panel: string; facets: string[] | null }
+export interface Place { view: View; clip: string; panel: string; facets: string[] | null; map: Look }
 
 export function read(address: string): Place {
   const query = new URLSearchParams(address);
@@ -18,7 +19,14 @@ export function read(address: string): Place {
     }
   } catch { /* an address that was cut off shows everything */ }
   const facets = query.get("facets");
-  return { view, clip: query.get("clip") ?? "", panel: query.get("panel") ?? "", facets: facets ? facets.split(",") : null };
+  return { view, clip: query.get("clip") ?? "", panel: query.get("panel") ?? "", facets: facets ? facets.split(",") : null, map: look(query) };
+}
+
+/** How the map is looked at: map=all or four corners, colour=COLUMN, weights=COLUMN. */
+function look(query: URLSearchParams): Look {
+  const corners = (query.get("map") ?? "").split(",").map(Number);
+  const box = corners.length === 4 && corners.every(Number.isFinite) ? (corners as Box) : null;
+  return { on: query.has("map"), box, colour: query.get("colour") ?? "cluster_id", weights: query.get("weights") ?? "" };
 }
 
 export function write(place: Place): string {
@@ -28,6 +36,11 @@ export function write(place: Place): string {
   if (place.facets) query.set("facets", place.facets.join(","));
   if (place.clip) query.set("clip", place.clip);
   if (place.panel) query.set("panel", place.panel);
+  if (place.map.on) {
+    query.set("map", place.map.box ? place.map.box.map((one) => Number(one.toPrecision(6))).join(",") : "all");
+    if (place.map.colour !== "cluster_id") query.set("colour", place.map.colour);
+    if (place.map.weights) query.set("weights", place.map.weights);
+  }
   const text = query.toString();
   return text ? `?${text}` : "/";
 }
@@ -44,11 +57,16 @@ export function withValues(view: View, name: string, values: Value[]): View {
   return shownAgain({ ...view, values: values.length ? { ...others, [name]: values } : others });
 }
 
+export function withLasso(view: View, points: Point[] | null): View {
+  return shownAgain({ ...view, lasso: points && { x: "map_x", y: "map_y", points } });
+}
+
 export function without(view: View, filter: string): View {
   const [kind, ...rest] = filter.split(":");
   const column = rest.join(":");
   if (kind === "range") return withRange(view, column, null);
   if (kind === "value") return withValues(view, column, []);
+  if (kind === "lasso") return withLasso(view, null);
   return shownAgain(kind === "where" ? { ...view, where: "" } : { ...view, search: null });
 }
 
@@ -56,6 +74,7 @@ export function filters(view: View): string[] {
   return [
     ...Object.keys(view.ranges).map((name) => `range:${name}`), ...Object.keys(view.values).map((name) => `value:${name}`),
     ...(view.where.trim() ? ["where"] : []), ...(view.search ? ["search"] : []),
+    ...(view.lasso ? ["lasso"] : []),
   ];
 }
 
@@ -74,6 +93,7 @@ export function described(view: View, filter: string): string {
   }
   if (kind === "value") return `${column}: ${(view.values[column] ?? []).map((v) => (v === null ? "none" : String(v))).join(", ")}`;
   if (kind === "where") return view.where.length > 60 ? `${view.where.slice(0, 59)}…` : view.where;
+  if (kind === "lasso") return "a part of the map";
   return view.search?.like ? `like ${view.search.like.slice(0, 8)}` : `“${view.search?.text ?? ""}”`;
 }
 
@@ -89,6 +109,7 @@ export function short(value: number): string {
 }
 
 const trim = (value: number) => String(Number(value.toPrecision(3)));
+export const share = (value: number) => `${Number((100 * value).toPrecision(value < 0.1 ? 2 : 3))} %`;
 export const count = (value: number) => value.toLocaleString("en");
 
 export function time(seconds: number): string {

@@ -1,0 +1,77 @@
+"""`Usage`: what work took, counted where it is done: CPU, memory, and requests to remote inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class Usage:
+    """What work took.
+
+    Args:
+        cpu_s: seconds of CPU, of all threads.
+        peak_bytes: largest resident memory of a process.
+        requests: to the servers of remote inputs.
+        bytes_in: read from them.
+    """
+
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    requests: int = 0
+    bytes_in: int = 0
+
+    def add(self, other: Usage) -> None:
+        """Add other work; of memory, the larger peak stays."""
+        self.cpu_s += other.cpu_s
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.requests += other.requests
+        self.bytes_in += other.bytes_in
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+_noted = Usage()
+"""Since `begin`, of this process's sandboxes and requests."""
+_began_cpu_s = 0.0
+
+
+def note(usage: Usage) -> None:
+    """Count work that this process did, or had done by a child."""
+    _noted.add(usage)
+
+
+def note_request(count: int = 1, num_bytes: int = 0) -> None:
+    """Count requests to the server of a remote input, and the bytes that they brought."""
+    _noted.requests += count
+    _noted.bytes_in += num_bytes
+
+
+def begin() -> None:
+    """Begin to count anew; one piece of work at a time."""
+    global _noted, _began_cpu_s
+    _noted, _began_cpu_s = Usage(), time.process_time()
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # Linux: the peak of resident memory begins anew
+
+
+def end() -> Usage:
+    """Return what was used since `begin`."""
+    used = Usage(cpu_s=time.process_time() - _began_cpu_s)
+    used.add(_noted)
+    if not used.peak_bytes:  # with a child it is the child's: it holds the frames
+        used.peak_bytes = _peak_bytes()
+    return used
+
+
+def _peak_bytes() -> int:
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0

@@ -1,0 +1,41 @@
+"""Figures of stages as Prometheus metrics, which Ray exports of each process where its metrics are on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reelwright.pipelines.runtime.meter import Metered
+
+COUNTERS = {
+    "reel_stage_tasks": "tasks that finished",
+    "reel_stage_seconds": "seconds of tasks on workers",
+    "reel_stage_wait_seconds": "seconds that tasks waited for a worker and for their data",
+    "reel_stage_cpu_seconds": "seconds of CPU",
+    "reel_input_bytes": "bytes read from remote inputs",
+    "reel_input_requests": "requests to the servers of remote inputs",
+}
+PEAK = "reel_stage_peak_bytes"
+
+
+class Metrics:
+    """The metrics of this process; the tag `stage` tells the stages apart."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self.counters: dict[str, Any] = {
+            name: Counter(name, description=meaning, tag_keys=("stage",)) for name, meaning in COUNTERS.items()
+        }
+        self.peak: Any = Gauge(PEAK, description="largest resident memory of a stage's process", tag_keys=("stage",))
+        self._peaks: dict[str, int] = {}
+
+    def add(self, stage: str, metered: Metered, wait_s: float) -> None:
+        """Count a task that finished."""
+        used = metered.used
+        figures = (1, metered.seconds, wait_s, used.cpu_s, used.bytes_in, used.requests)
+        for counter, figure in zip(self.counters.values(), figures, strict=True):
+            if figure > 0:
+                counter.inc(figure, tags={"stage": stage})
+        if used.peak_bytes > self._peaks.get(stage, 0):
+            self._peaks[stage] = used.peak_bytes
+            self.peak.set(used.peak_bytes, tags={"stage": stage})

@@ -1,0 +1,131 @@
+"""Hosts of a test: network namespaces with an address and a folder of their own, which share no path but the code."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+PREFIX = "10.231.77."
+BRIDGE = "reel-test"
+ROUTER = f"{PREFIX}1"
+STARTED = "Ray runtime started."
+
+
+class NoNamespacesError(Exception):
+    """This kernel, or this user, may not make hosts."""
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise NoNamespacesError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+class Network:
+    """A bridge that hosts hang on. The machine itself is at `ROUTER`."""
+
+    def __enter__(self) -> "Network":
+        self.hosts: list[Host] = []
+        self.remove()
+        try:
+            run("ip", "link", "add", BRIDGE, "type", "bridge")
+            run("ip", "addr", "add", f"{ROUTER}/24", "dev", BRIDGE)
+            run("ip", "link", "set", BRIDGE, "up")
+        except (NoNamespacesError, FileNotFoundError) as error:
+            self.remove()
+            raise NoNamespacesError(str(error)) from None
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for host in self.hosts:
+            host.kill()
+        self.remove()
+
+    def host(self, number: int, folder: Path) -> "Host":
+        made = Host(number, folder)
+        self.hosts.append(made)
+        return made
+
+    def remove(self) -> None:
+        for number in range(2, 9):
+            subprocess.run(["ip", "netns", "del", f"{BRIDGE}{number}"], capture_output=True)
+        subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
+
+
+class Host:
+    """One host; its folder is what it sees as /tmp."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.name, self.address, self.folder = f"{BRIDGE}{number}", f"{PREFIX}{number}", folder
+        self.link = f"{BRIDGE}-{number}"
+        folder.mkdir()
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        run("ip", "link", "set", self.link, "master", BRIDGE, "up")
+        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{self.address}/24", "dev", "eth0"),
+                      ("link", "set", "eth0", "up")):  # fmt: skip
+            run("ip", "-n", self.name, *words)
+
+    def start(self, command: Sequence[str | Path], environment: dict[str, str], log: str) -> subprocess.Popen[str]:
+        """Start a command; it writes to a file `log` of the host's folder."""
+        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c",
+                  'mount --bind "$0" /tmp && cd /tmp && exec "$@"', str(self.folder), *map(str, command)]  # fmt: skip
+        out = (self.folder / log).open("a")
+        return subprocess.Popen(inside, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
+
+    def said(self, log: str) -> str:
+        path = self.folder / log
+        return path.read_text() if path.exists() else ""
+
+    def cut_off(self) -> None:
+        """Take the link down; packets of open connections are lost."""
+        run("ip", "link", "set", self.link, "down")
+
+    def join_again(self) -> None:
+        run("ip", "link", "set", self.link, "up")
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        found = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split()
+        for pid in found:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+class Cluster:
+    """Ray over hosts: the first is the head, which runs no task."""
+
+    def __init__(self, hosts: Sequence[Host], environment: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
+        self.environment = clean | environment | {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": "/tmp", "TMPDIR": "/tmp",
+            "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0",
+        }  # fmt: skip
+        self.head, *self.workers = hosts
+        self.address = f"{self.head.address}:6379"
+        common = ["--disable-usage-stats", "--block"]
+        self._ray(self.head, ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false", *common])
+        for worker in self.workers:
+            self._ray(worker, [f"--address={self.address}", "--num-cpus=1", *common])
+
+    def _ray(self, host: Host, arguments: list[str]) -> None:
+        """Start a node, again where a busy machine was too slow for Ray's own limits."""
+        for _ in range(3):
+            process = host.start([BIN / "ray", "start", f"--node-ip-address={host.address}", *arguments],
+                                 self.environment, "ray.log")  # fmt: skip
+            until = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < until:
+                if STARTED in host.said("ray.log"):
+                    return
+                time.sleep(0.3)
+            host.kill()
+        raise AssertionError(host.said("ray.log")[-3000:])
