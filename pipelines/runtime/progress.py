@@ -29,6 +29,8 @@ class Progress:
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
         self._last = ""  # a line not printed yet
+        self.also: Callable[..., None] | None = None
+        """Is told the same: `also(done, total, what, **counts)`."""
 
     def __enter__(self) -> "Progress":
         if self.live:
@@ -52,6 +54,8 @@ class Progress:
 
     def show(self, done: int, total: int, **counts: int) -> None:
         """Say how far the run is; cheap enough to call in a loop."""
+        if self.also is not None:
+            self.also(done, total, self.what, **counts)
         if self.tell is not None:
             self.tell(lambda: self._facts(done, total, counts))
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
