@@ -1,19 +1,20 @@
 """The way back from a checkpoint: parents, recipe, snapshot, clips, annotators, source files."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.curation.store import Snapshot, Store, StoreError
-from reelwright.training import checkpoints
-from reelwright.training.data.mix_rows import content_hash
 from reelwright.training.mix import label
-from reelwright.training.origins import identity_of_run
-from reelwright.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from reelwright.training.recipe import TrainRecipe
 
 CODE = ("kernels", "model", "training")  # packages with the code of a step
 PLACE = ("clip_id", "source_md5", "start_frame", "end_frame", "start_s", "end_s")
@@ -63,6 +64,8 @@ def describe(
         encoder: fingerprint of codec and text encoder.
         parent: of `parent_of`, or what published weights say.
     """
+    from reelwright.training.data.mix_rows import content_hash
+
     mix = recipe.data.mix
     parts = [_stated(one, store) for one in snapshots.values()]
     facts = parts[0]
@@ -94,6 +97,8 @@ def _stated(snapshot: Snapshot, store: Store) -> dict[str, Any]:
 
 def parent_of(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Describe the checkpoint that weights began as; metadata: its checkpoint.json."""
+    from reelwright.training.origins import identity_of_run
+
     kept = {key: metadata[key] for key in KEPT_OF_PARENT if key in metadata}
     return {"path": str(path.absolute()), "identity": identity_of_run(metadata), **kept}
 
@@ -125,6 +130,8 @@ def trace(path: Path, store: Store | None = None) -> Lineage:
     Raises:
         TrainError: the path has no checkpoint.
     """
+    from reelwright.training import checkpoints
+
     where = checkpoints.find_checkpoint(path)
     metadata = {"path": str(where), **checkpoints.read_metadata(where)}
     metadata.pop("files", None)

@@ -1,17 +1,21 @@
 """Where a run's figures go: log.jsonl, TensorBoard, Weights & Biases, and a line for whoever watches."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelwright.curation.extras import install_command
-from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import LogConfig
+
+if TYPE_CHECKING:  # a page that draws a log needs no torch
+    from reelwright.training.distributed.world import World
+    from reelwright.training.recipe import LogConfig
 
 FILE = "log.jsonl"
 

@@ -38,7 +38,7 @@ class CaptionMap(SetAnnotator):
 
     name, version = "caption_map", 1
     profiles = ("cpu", "full")
-    typical_s = 0.002
+    typical_s = 0.01
     needs = NEEDS
     columns = {
         "map_x": Column(pa.float32(), "place on the map of captions, to the right; distances tell near from far alone"),

@@ -118,7 +118,14 @@ def protocol_of(uri: str, allow_http: bool) -> str:
     """
     if "::" in uri:
         raise IngestError(f"{uri} chains protocols by '::'; give the plain URI of a file")
-    protocol = uri.partition("://")[0].lower()
+    protocol, _, rest = uri.partition("://")
+    protocol, authority = protocol.lower(), rest.partition("/")[0]
+    if "@" in authority and protocol in WEB:
+        host = authority.rpartition("@")[2]
+        raise IngestError(
+            f"{protocol}://…@{host} holds a user or a password, and addresses are kept in the store; have the server "
+            "let this machine in without, or download the files"
+        )
     if protocol in WEB and not allow_http:
         raise WebError(f"{uri} is on the web; add --allow-http (recipe: allow_http: true) to fetch it")
     if protocol not in WEB + STORES:

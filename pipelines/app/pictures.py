@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reelwright.curation.media.frames import Frames, read
@@ -27,10 +28,11 @@ class Pictures:
 
     Args:
         store: to read clips from.
+        read_whole: returns a video by its id; default: a clip's.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, read_whole: Callable[[str], bytes] | None = None) -> None:
+        self._store, self._read = store, read_whole or self._clip
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
@@ -43,8 +45,7 @@ class Pictures:
             if clip_id in self._kept:
                 self._kept.move_to_end(clip_id)
                 return self._kept[clip_id]
-        clip = self._store.open_media(clip_id)
-        _, (frames,) = read(clip.read(0, clip.size), [First(count=1, height=HEIGHT, color="rgb")])
+        _, (frames,) = read(self._read(clip_id), [First(count=1, height=HEIGHT, color="rgb")])
         made = to_jpeg(frames[0], QUALITY)
         with self._lock:
             if clip_id not in self._kept:
@@ -53,3 +54,7 @@ class Pictures:
             while self._bytes > KEEP_BYTES:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return made
+
+    def _clip(self, clip_id: str) -> bytes:
+        clip = self._store.open_media(clip_id)
+        return clip.read(0, clip.size)

@@ -33,11 +33,13 @@ from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.values import shown
 from reelwright.pipelines.app.view import Page, Strict, View, parse
+from reelwright.pipelines.app.work.routes import Options, Work, work_routes
 from reelwright.pipelines.serving.ranges import ranged
 from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
 
 BUILT = Path(__file__).parent / "built"
-FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"}
+FILES = {"app.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml",
+         "work.js": "text/javascript", "work.css": "text/css"}  # fmt: skip
 FIRST_COLUMNS = (
     "duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage",
     "watermark_score", "camera_motion", "height",
@@ -186,9 +188,9 @@ QUERIES = ("sql", "freeze", "compare", "view_sql")
 """They may take seconds, and must not stand in the way of the grid."""
 
 
-def make_app(store: Store) -> Starlette:
-    """Return the ASGI application over a store."""
-    desk = Desk(store)
+def make_app(store: Store, options: Options | None = None) -> Starlette:
+    """Return the ASGI application over a store. options: of the pages of runs and models."""
+    desk, work = Desk(store), Work(store, options or Options())
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -196,6 +198,7 @@ def make_app(store: Store) -> Starlette:
         yield
         await warming
         await asyncio.to_thread(desk.reviews.close)
+        await asyncio.to_thread(work.close)
 
     routes = [
         Route("/", _index),
@@ -203,6 +206,7 @@ def make_app(store: Store) -> Starlette:
         Route("/media/{clip_id}.mp4", _media, methods=["GET"]),
         Route("/thumb/{clip_id}.jpg", _picture),
         *(Route(f"/api/{name}", _endpoint(name, model), methods=["POST"]) for name, model in API.items()),
+        *work_routes(work),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
     app.state.desk = desk

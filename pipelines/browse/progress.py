@@ -159,7 +159,8 @@ def drawn(series: Mapping[str, Sequence[tuple[int, float]]], *, own_range: bool 
         label = f"{html.escape(name)} {values[0]:.4g} → {values[-1]:.4g}"
         parts.append(f"<text x='{MARGIN}' y='{below + 18 + 15 * i}' style='fill:{colour}'>{label}</text>")
     height = below + 18 + 15 * len(series)
-    return f"<svg viewBox='0 0 {MARGIN + WIDTH + 14} {height}' role='img'>{''.join(parts)}</svg>"
+    said = html.escape("curves of " + ", ".join(series))
+    return f"<svg viewBox='0 0 {MARGIN + WIDTH + 14} {height}' role='img' aria-label='{said}'>{''.join(parts)}</svg>"
 
 
 def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -114,6 +114,7 @@ def _run(store: Store, tasks: Sequence[_Task], found: Measured, options: Options
         options.cluster(),
         Progress("measures", quiet=options.quiet) as progress,
     ):
+        progress.also = record.show
         try:
             run.all(options.workers, progress)
         finally:

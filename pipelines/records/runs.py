@@ -11,6 +11,7 @@ from typing import Any
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import schemas
+from reelwright.curation.store.under_way import Note
 from reelwright.versions import versions
 
 
@@ -26,6 +27,7 @@ class Run:
         usage: Tokens and cost of models that were asked.
         state: "finished" or "interrupted", where the block itself knows; else by how the block ended.
         is_recorded: False where nothing happened that is worth a row.
+        note: Tells others how far the run is, until it ends.
     """
 
     counts: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +37,12 @@ class Run:
     usage: dict[str, Any] = field(default_factory=dict)
     state: str = ""
     is_recorded: bool = True
+    note: Note | None = None
+
+    def show(self, done: int, total: int, what: str = "", **counts: int) -> None:
+        """Say how far the run is to whoever watches the store; cheap enough to call in a loop."""
+        if self.note is not None:
+            self.note.show(done=done, total=total, what=what, counts={**self.counts, **counts})
 
 
 def warn(message: str) -> None:
@@ -63,7 +71,9 @@ def recorded_run(
     Yields:
         The run: fill its counts in before the block ends.
     """
-    began, run = datetime.now(UTC), Run()
+    began, uri = datetime.now(UTC), store if isinstance(store, str) else store.uri
+    facts = {"command": command, "recipe": recipe, "started_at": began.isoformat()}
+    run = Run(note=Note(uri, facts))
     try:
         yield run
         run.state = run.state or "finished"
@@ -73,6 +83,8 @@ def recorded_run(
     finally:
         if run.is_recorded:
             _record(store, run, {"command": command, "recipe": recipe, "started_at": began}, say)
+        if run.note:
+            run.note.end()
 
 
 def _record(store: Store | str, run: Run, of_command: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,16 @@ class Status:
             "state": "running",
         }  # fmt: skip
         self._told_at = 0.0
+        self._newest: Callable[[], Mapping[str, Any]] = dict
         self._writing: threading.Thread | None = None
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Tell what is known now, if it is time to; cheap enough to call in a loop."""
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Tell what is known now, if it is time to; cheap enough to call in a loop. facts: called when it is."""
+        self._newest = facts
         if time.monotonic() - self._told_at < self.every_s or (self._writing is not None and self._writing.is_alive()):
             return
         self._told_at = time.monotonic()
-        self.facts |= facts
+        self.facts |= facts()
         text = self._text()
         if self.files.is_local:
             self.files.write(self.name, text)
@@ -53,7 +55,7 @@ class Status:
         """Say how the run ended, and forget old runs."""
         if self._writing is not None:
             self._writing.join(timeout=10)
-        self.facts["state"] = state
+        self.facts |= dict(self._newest()) | {"state": state}
         self.files.write(self.name, self._text())
         self.files.forget_all_but(KEPT)
 

@@ -13,14 +13,14 @@ class Progress:
     """Use as a context manager around a run."""
 
     def __init__(
-        self, what: str, *, quiet: bool = False, tell: Callable[[Mapping[str, Any]], None] | None = None
+        self, what: str, *, quiet: bool = False, tell: Callable[[Callable[[], Mapping[str, Any]]], None] | None = None
     ) -> None:
         """Show nothing yet.
 
         Args:
             what: the name of the work.
             quiet: print nothing.
-            tell: takes what is shown, and more, for whoever asks from elsewhere.
+            tell: takes a function that returns what is shown, and more, for whoever asks from elsewhere.
         """
         self.what, self.quiet, self.tell = what, quiet, tell
         self.details: Callable[[float], Mapping[str, Any]] | None = None
@@ -29,6 +29,8 @@ class Progress:
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
         self._last = ""  # a line not printed yet
+        self.also: Callable[..., None] | None = None
+        """Is told the same: `also(done, total, what, **counts)`."""
 
     def __enter__(self) -> "Progress":
         if self.live:
@@ -52,10 +54,10 @@ class Progress:
 
     def show(self, done: int, total: int, **counts: int) -> None:
         """Say how far the run is; cheap enough to call in a loop."""
+        if self.also is not None:
+            self.also(done, total, self.what, **counts)
         if self.tell is not None:
-            elapsed_s = time.monotonic() - self._began
-            told = {"what": self.what, "done": done, "total": total, "counts": counts, "elapsed_s": elapsed_s}
-            self.tell(told | dict(self.details(elapsed_s) if self.details else {}))
+            self.tell(lambda: self._facts(done, total, counts))
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, notes=notes)
@@ -68,3 +70,8 @@ class Progress:
         if now - self._shown_at >= LINE_EVERY_S:
             print(self._last, file=sys.stderr, flush=True)
             self._shown_at, self._last = now, ""
+
+    def _facts(self, done: int, total: int, counts: Mapping[str, int]) -> dict[str, Any]:
+        elapsed_s = time.monotonic() - self._began
+        shown = {"what": self.what, "done": done, "total": total, "counts": dict(counts), "elapsed_s": elapsed_s}
+        return shown | dict(self.details(elapsed_s) if self.details else {})

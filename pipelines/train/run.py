@@ -206,6 +206,8 @@ def _recorded(job: Job, folder: Path, world: "World", say: Say) -> "Outcome":
     """Train, and leave a row in the store's `runs`."""
     with recorded_training(job, folder, say) as run:
         run.is_recorded = world.is_first
+        if world.is_first:
+            run.show(saved_step(folder) or 0, job.recipe.steps)
         outcome = train(job, folder, world, say)
         run.counts["steps"] = outcome.step
         run.state = "finished" if outcome.finished else "interrupted"

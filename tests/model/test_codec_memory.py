@@ -1,6 +1,5 @@
 """The VAE by tiles: its working memory is a tile's, however large the frames and however many."""
 
-
 import pytest
 import torch
 

@@ -12,6 +12,7 @@ from reelwright.curation.store.sql_text import identifier
 
 MAX_ROWS = 25  # of any table on the page
 MAX_BARS = 10
+NOT_KNOWN = "not known"  # label of what has no value
 EXAMPLES = 3
 LOOK_AT, VOCABULARY, WORD_LENGTH = 20_000, 40, 40  # rows, and a category column's most words and characters
 
@@ -274,7 +275,7 @@ def _bars(store: Store, title: str, unit: str, values: str) -> Bars:
     """values: a SELECT of one column."""
     query = (
         f"WITH v(value) AS ({values}), n AS (SELECT value, count(*) AS count FROM v GROUP BY value) "
-        "SELECT coalesce(CAST(value AS VARCHAR), 'not known') AS label, count, sum(count) OVER () AS total "
+        f"SELECT coalesce(CAST(value AS VARCHAR), '{NOT_KNOWN}') AS label, count, sum(count) OVER () AS total "
         f"FROM n ORDER BY count DESC, label LIMIT {MAX_BARS}"
     )
     rows = store.sql(query).to_pylist()

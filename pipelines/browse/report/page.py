@@ -10,6 +10,7 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.browse.balance.conditions import validate_where
 from reelwright.pipelines.browse.report import facts, picks, scores
 from reelwright.pipelines.browse.report.clusters import clusters
+from reelwright.pipelines.browse.report.links import AppLinks
 from reelwright.pipelines.browse.sheets import write_whole
 from reelwright.pipelines.browse.standins import cluster_note
 
@@ -19,21 +20,26 @@ if TYPE_CHECKING:
 FILE = "report.html"
 
 
-def write_report(store: Store, out: Path, *, where: str | None = None) -> Path:
+def write_report(store: Store, out: Path, *, where: str | None = None, links: AppLinks | None = None) -> Path:
     """Write the store as one HTML page that needs nothing else, and return its path.
 
-    out: a file, or a folder for `report.html`. where: a SQL condition over `clips_full`; scores, sheets and
-    distributions are then of the clips that pass it. Raises StoreError for a condition that does not work and for a
-    place that cannot be written.
+    Args:
+        store: that it is about.
+        out: a file, or a folder for `report.html`.
+        where: a SQL condition over `clips_full`; scores, sheets and distributions are then of the clips that pass it.
+        links: into a running `reel app`.
+
+    Raises:
+        StoreError: the condition does not work, or the place cannot be written.
     """
     path = out / FILE if out.is_dir() else out
-    write_whole(path, render(store, where).encode("utf-8", "replace"))
+    write_whole(path, render(store, where, links).encode("utf-8", "replace"))
     return path
 
 
-def render(store: Store, where: str | None = None) -> str:
-    """Return the page as text."""
-    return environment().get_template("page.html").render(**gather(store, where))
+def render(store: Store, where: str | None = None, links: AppLinks | None = None) -> str:
+    """Return the page as text. links: into the app; None: the page has none."""
+    return environment().get_template("page.html").render(**gather(store, where), links=links)
 
 
 def environment(*folders: Path) -> Environment:

@@ -1,9 +1,11 @@
 """`reel app`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
 
 
@@ -13,6 +15,14 @@ def serve_app(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8_470,
     token: Annotated[str, typer.Option(help="Token of the address, the same each time; default: a new one.")] = "",
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a training run, or of several; repeatable.")
+    ] = None,
+    allow_commands: Annotated[
+        bool, typer.Option("--allow-commands", help="Let the page start reel commands here; loopback only.")
+    ] = False,
+    work: Annotated[Path, typer.Option(help="Folder in which those run, and in which their paths lie.")] = Path(),
+    job_server: Annotated[str, typer.Option(help="Job server of a Ray cluster, for commands as jobs.")] = "",
 ) -> None:
     """Look at the clips in a browser: filter, play, decide, and save what is shown as a snapshot."""
     from reelwright.curation.store import Store
@@ -21,6 +31,11 @@ def serve_app(
     opened = Store.open(store)
     refuse_without_packages("reel app")
     from reelwright.pipelines.app.routes import make_app
+    from reelwright.pipelines.app.work.routes import Options
+    from reelwright.pipelines.serving.guard import LOOPBACK
     from reelwright.pipelines.serving.run import for_anybody, serve
 
-    serve(make_app(opened), host=host, port=port, holders=for_anybody(token), say=say)
+    if allow_commands and host not in LOOPBACK:
+        raise UserError("--allow-commands is for this machine alone; leave --host out, and come by: ssh -L")
+    options = Options(runs or [], allow_commands, work, job_server)
+    serve(make_app(opened, options), host=host, port=port, holders=for_anybody(token), say=say)

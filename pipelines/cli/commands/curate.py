@@ -214,9 +214,12 @@ def report(
     store: StoreOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     where: Annotated[str | None, typer.Option(help="SQL condition on clips.")] = None,
+    app_address: Annotated[str, typer.Option("--app", help="Address of a reel app: the page links into it.")] = "",
 ) -> None:
     """Write an HTML page: the funnel, a histogram of each score, contact sheets of best and worst, failures."""
     from reelwright.curation.store import Store
     from reelwright.pipelines.browse.report import write_report
+    from reelwright.pipelines.browse.report.links import AppLinks
 
-    say(f"wrote {write_report(Store.open(store), out, where=where)}")
+    links = AppLinks.to(app_address) if app_address else None
+    say(f"wrote {write_report(Store.open(store), out, where=where, links=links)}")

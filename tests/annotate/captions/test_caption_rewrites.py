@@ -156,5 +156,3 @@ def test_the_full_recipe_asks_one_model():
     assert asked.keys() == {"caption", "cinematography", "watermark_vlm", "caption_rewrites", "cluster_names"}
     assert {chat.model for chat in asked.values()} == {"Qwen/Qwen2.5-VL-7B-Instruct"}
     assert {name for name, chat in asked.items() if chat.send == "images"} == {"watermark_vlm"}
-
-

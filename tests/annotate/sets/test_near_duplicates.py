@@ -80,9 +80,7 @@ def test_by_hash_all_pairs_within_the_threshold_are_found_and_grouped(found, max
         patch.setattr(groups, "LARGEST_BLOCK", sizes[1])
         patch.setattr(hashes, "CHUNK", 5)
         patch.setattr(hashes, "FEWEST_BANDS", 6)  # small tables of counts, as there are many blocks
-        result, _ = load("near_duplicates", {"max_bits": max_bits})(
-            table("frame_hash", HASHES, found), None
-        )
+        result, _ = load("near_duplicates", {"max_bits": max_bits})(table("frame_hash", HASHES, found), None)
     assert indices(result) == grouped(len(found), pairs)
     sizes_of = [indices(result).count(first) for first in indices(result)]
     assert result["near_duplicate_count"].to_pylist() == sizes_of

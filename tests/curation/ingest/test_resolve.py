@@ -350,3 +350,10 @@ def test_an_empty_list_beside_other_inputs_is_passed_over_by_name(tmp_path):
     found = list_inputs([str(tmp_path / "a.mp4"), str(tmp_path / "empty.csv")])
     assert [item.uri for item in found.files] == [str(tmp_path / "a.mp4")]
     assert [(s.path, s.reason) for s in found.skipped] == [(str(tmp_path / "empty.csv"), "a list without a row")]
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(IngestError, match="holds a user or a password") as error:
+        list_inputs(["https://me:hunter2@example.org/film.mp4"], allow_http=True)
+    assert "hunter2" not in str(error.value)
+    assert "example.org" in str(error.value)

@@ -204,9 +204,7 @@ def test_bf16_weights_make_about_the_same_video(generator: Generator) -> None:
         ({"steps": 0}, "at least one"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(
-    generator: Generator, film: torch.Tensor, change: dict, says: str
-) -> None:
+def test_what_does_not_fit_is_one_sentence(generator: Generator, film: torch.Tensor, change: dict, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         generator.continuation(PROMPTS, film, SEEDS, QUICK.changed(**change))
 
@@ -279,9 +277,7 @@ def test_gradients_flow_through_the_predictor(generator: Generator) -> None:
 
 def test_settings_by_name_and_in_groups_are_the_same() -> None:
     settings = Settings.of(width=48, guidance=2.0, distilled=True, batched=False)
-    assert settings == Settings(
-        Shape(width=48), Schedule(distilled=True), Guidance(scale=2.0), Memory(batched=False)
-    )
+    assert settings == Settings(Shape(width=48), Schedule(distilled=True), Guidance(scale=2.0), Memory(batched=False))
     assert Settings.of(**settings.flat()) == settings
     with pytest.raises(TypeError, match="'widht' is not a setting of sampling; settings are width"):
         Settings.of(widht=4)

@@ -223,9 +223,12 @@ def test_the_built_page_is_made_of_the_sources_beside_it():
     digest = hashlib.sha256()
     for source in sorted((FRONTEND / "src").iterdir(), key=lambda p: p.name):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    digest.update((FRONTEND / "package-lock.json").read_bytes())
+    for other in (FRONTEND / "package-lock.json", ROOT / "pipelines" / "browse" / "report" / "style.css"):
+        digest.update(other.read_bytes())
     assert (BUILT / "sources.sha256").read_text().strip() == digest.hexdigest()
-    assert {p.name for p in BUILT.iterdir()} == {"app.js", "app.css", "index.html", "icon.svg", "sources.sha256"}
+    assert {p.name for p in BUILT.iterdir()} == {
+        "app.js", "app.css", "index.html", "work.js", "work.css", "work.html", "icon.svg", "sources.sha256",
+    }  # fmt: skip
 
 
 @pytest.mark.exhaustive  # needs Node, which a user does not; CI has it
@@ -239,4 +242,5 @@ def test_the_same_sources_build_the_same_files(tmp_path):
 def test_the_page_stays_small():
     import gzip
 
-    assert sum(len(gzip.compress(p.read_bytes())) for p in BUILT.glob("app.*")) < 60_000
+    for name in ("app", "work"):
+        assert sum(len(gzip.compress(p.read_bytes())) for p in BUILT.glob(f"{name}.*")) < 60_000

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.curation.store import Store
+from reelwright.pipelines.records import status
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate, recipe_of
@@ -61,6 +62,8 @@ def test_a_remote_film_is_fetched_once_and_its_requests_are_counted(object_store
     assert Counter(line.target for line in asked) == {f"/once/in/{film.name}": 1 for film in films}
     size = sum(film.stat().st_size for film in films)
     assert summary.remote_bytes == size == sum(line.received for line in asked)
+    told = status.read(store.uri)[-1]  # the first: of curation, and of annotating after it
+    assert told["state"] == "finished"
     (row,) = store.read("runs", ["stages"], "command = 'curate'").to_pylist()
     stages = json.loads(row["stages"])
     assert stages["probe"]["bytes_in"] == size

@@ -201,4 +201,3 @@ def test_a_recut_that_dies_is_finished_by_the_next_run(dying, few, cut_once, tmp
     check_whole(store)
     assert {c["clips_fingerprint"] for c in contents(store)["clips"]} == {clip_fingerprint(other.encode)}
     assert max(c["duration_s"] for c in contents(store)["clips"]) <= 1.04
-

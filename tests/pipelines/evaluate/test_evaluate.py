@@ -79,9 +79,7 @@ def models(suite_file: Path, **paths: Path) -> list[Model]:
 
 
 @pytest.fixture(scope="module")
-def store(
-    ray_local: None, tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], suite_file: Path
-) -> Store:
+def store(ray_local: None, tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], suite_file: Path) -> Store:
     """A store with an evaluation of a and b."""
     made = Store.open(tmp_path_factory.mktemp("store") / "store", create=True)
     done = evaluate(made, load_suite(suite_file), models(suite_file, a=runs["a"], b=runs["b"]), QUIET)
@@ -136,9 +134,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, runs: dict[str, Path]
     assert store.count("generation_media") == 3
 
 
-def test_failures_are_rows_and_stay_in_the_denominator(
-    tmp_path: Path, runs: dict[str, Path], suite_file: Path
-) -> None:
+def test_failures_are_rows_and_stay_in_the_denominator(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, found = load_suite(suite_file), models(suite_file, broken=runs["broken"])
     done = evaluate(store, suite, found, QUIET)
@@ -156,9 +152,7 @@ def test_failures_are_rows_and_stay_in_the_denominator(
     assert measure(store, done.evaluation_id, ["flicker"], QUIET).wanted == 0
 
 
-def test_a_model_is_added_and_others_are_refused(
-    tmp_path: Path, runs: dict[str, Path], suite_file: Path
-) -> None:
+def test_a_model_is_added_and_others_are_refused(tmp_path: Path, runs: dict[str, Path], suite_file: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     suite, limited = load_suite(suite_file), Options(name="n", quiet=True, limit=1, workers=1)
     first = evaluate(store, suite, models(suite_file, a=runs["a"]), limited)
@@ -253,9 +247,7 @@ def test_a_reward_is_a_column_and_no_judge_of_a_model_that_learned_from_it(store
         judge(store, row, JudgeRecipe(rewards={"taste": hps}), QUIET)
 
 
-def test_videos_go_to_a_benchmark_and_its_results_come_back(
-    tmp_path: Path, runs: dict[str, Path]
-) -> None:
+def test_videos_go_to_a_benchmark_and_its_results_come_back(tmp_path: Path, runs: dict[str, Path]) -> None:
     info = [{"prompt_en": "ice melts", "dimension": ["Thermotics", "Material"]}]
     (tmp_path / "VBench2_full_info.json").write_text(json.dumps(info))
     store, path = Store.open(tmp_path / "store", create=True), tmp_path / "VBench2_full_info.json"

@@ -58,7 +58,7 @@ def made(clips: list[bytes], tmp_path_factory) -> Path:
     """A store of five clips, the last of which is cut off, and a snapshot of them; not to be changed."""
     store = Store.open(tmp_path_factory.mktemp("made") / "store", create=True)
     ids = [f"clip{i}" for i in range(len(clips))]
-    whole = [*clips[:-1], clips[-1][:len(clips[-1]) // 2]]
+    whole = [*clips[:-1], clips[-1][: len(clips[-1]) // 2]]
     store.append("sources", [{"uri": f"u{i}", "md5": f"m{i}", "state": "ok", "caption": f"film {i}"} for i in range(5)])
     store.commit_media([store.write_media(ids, whole)])
     store.append("clips", [

@@ -147,5 +147,3 @@ def test_the_fingerprint_follows_the_annotators_settings_and_the_way_to_it() -> 
     assert told["models"][0] == f"annotator:text@{load_annotator('text').fingerprint}"
     assert len(told["models"]) == 2
     assert load("annotation", base | {"settings": {"min_probability": 0.75}}).fingerprint == prints[0]
-
-

@@ -121,7 +121,7 @@ def test_the_digits_place_is_found_and_unlikely_digits_are_no_score() -> None:
 def test_the_fingerprint_follows_what_decides_and_not_where_it_runs(server: JudgeServer, tmp_path) -> None:
     base = judge(server)
     own = tmp_path / "mine.txt"
-    own.write_text("version: 1\n\nJudge $aspect of $prompt. {\"score\": $lowest to $highest}\n")
+    own.write_text('version: 1\n\nJudge $aspect of $prompt. {"score": $lowest to $highest}\n')
     changed = [
         judge(server, chat={"model": "n"}), judge(server, aspect="its light"), judge(server, highest=9),
         judge(server, expectation=False), judge(server, prompt=str(own)), judge(server, sampling={"fps": 1.0}),

@@ -345,7 +345,17 @@ def test_more_requests_than_bodies_wait_and_all_are_answered(serve: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "url", ["", "10.0.0.7:8070", "ftp://host", "http://", "http://user@host:1", "http://host:1?key=3", "http://host:x", "http://hö:1"]
+    "url",
+    [
+        "",
+        "10.0.0.7:8070",
+        "ftp://host",
+        "http://",
+        "http://user@host:1",
+        "http://host:1?key=3",
+        "http://host:x",
+        "http://hö:1",
+    ],
 )
 def test_what_is_no_address_is_refused_when_a_recipe_is_read(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address; it looks like http://host:8070"):

@@ -8,6 +8,7 @@ import { FacetBox } from "./facets";
 import { Snapshots } from "./freeze";
 import { Grid, Rows } from "./grid";
 import { ClipMap } from "./map";
+import { Places } from "./places";
 import { SqlBox } from "./sqlbox";
 import { count, described, EMPTY, filters, read, without, write, type Place } from "./view";
 
@@ -185,6 +186,7 @@ function App() {
       <header class="top" inert={behind}>
         <button class="menu" aria-label="filters" aria-expanded={side} onClick={() => setSide(!side)}>☰</button>
         <h1><span class="brand">reel</span> <span class="store" title={start.store}>{start.store.split("/").slice(-2).join("/")}</span></h1>
+        <Places here="/" />
         <SearchBox view={view} change={setView} looks={known.has("visual_embedding")} />
         <label class="who">reviewer <input value={reviewer} maxLength={60} aria-invalid={!reviewer.trim()} onInput={(e) => { setReviewer(e.currentTarget.value); localStorage.setItem("reviewer", e.currentTarget.value.trim()); }} /></label>
         <button onClick={() => setPlace({ panel: "snapshots" }, true)}>Snapshots</button>

@@ -16,9 +16,7 @@ def corpus(tmp_path, sources_of):
 
 def test_a_source_of_the_camera_folder_is_refused_wherever_it_shows(tmp_path, monkeypatch):
     shots = {"shots": [[0, 9], [10, 19]]}
-    folder = corpus(
-        tmp_path, [("camera/pan.mp4", ["tested"], {}), ("montage/m.mp4", ["free", "tested"], shots)]
-    )
+    folder = corpus(tmp_path, [("camera/pan.mp4", ["tested"], {}), ("montage/m.mp4", ["free", "tested"], shots)])
     monkeypatch.setattr(sources, "CORPUS", {"train": (("montage/m.mp4", 0, 9),), "held_out": ()})
     sources.refuse_test_material(folder)
     for first, last in ((0, 10), (12, 12)):

@@ -1,0 +1,128 @@
+"""Runs, models, generations, ratings and commands in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright.curation.store import Store
+from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, until
+from tests.pipelines.app.made import Served, served
+from tests.pipelines.app.test_browser_access import GRAVE, axe
+from tests.pipelines.app.work_made import Made, make_worked
+
+pytestmark = [pytest.mark.waits, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_worked(tmp_path_factory.mktemp("workpages"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def app(made: Made, work: Path) -> Iterator[Served]:
+    with served(Path(made.store.uri), "--allow-commands", "--work", str(work)) as running:
+        yield running
+
+
+def go(page: Any, place: str) -> None:
+    page.click(f".places a:text-is('{place}')")
+    page.wait_for_selector(f"h1:text-is('{place}')")
+
+
+def test_the_funnel_follows_the_store_while_it_is_seen(page, made):
+    go(page, "Runs")
+    page.wait_for_selector("[data-stage=clips]:text-is('12')")
+    page.wait_for_selector("text=no frame 17")
+    assert page.locator("img").count() == 0, "texts stay texts"
+    made.store.append("sources", [{"uri": "/later.mp4", "md5": "later", "state": "failed"}])
+    page.wait_for_selector("text=5 files =")
+    page.click("a:has-text('curate run1')")
+    page.wait_for_selector("h1:text-is('curate run1')")
+
+
+def test_from_a_model_s_samples_to_its_clips(page):
+    go(page, "Models")
+    page.click("a:text-is('mini')")
+    page.wait_for_selector(".chart svg path >> nth=0")
+    page.locator("figure video").first.hover()
+    until(page, "document.querySelector('figure video').currentTime > 0")
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".step b:text-is('20')")
+    page.click("text=1 source file")
+    page.click(".chain a:text-is('first')")
+    page.wait_for_selector(".size b:text-is('8')")
+
+
+def test_a_generation_stands_beside_its_nearest_clips(page):
+    go(page, "Evaluations")
+    page.click("a:text-is('first')")
+    page.wait_for_selector("[data-generation='10aa'] video")
+    page.click("[data-generation='10aa'] a")
+    near = page.locator("[data-clip]").first
+    near.locator("video").hover()
+    until(page, "document.querySelector('[data-clip] video').currentTime > 0")
+    near.locator("a").click()
+    page.wait_for_selector("[role=dialog] .about")
+
+
+def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
+    go(page, "Rate")
+    page.click("a.button:text-is('Rate')")
+    page.click("button:has-text('ben')")
+    page.wait_for_selector("video")
+    assert "tuned" not in page.content()
+    for _ in range(2):
+        page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    store = Store.open(made.store.uri)
+    for _ in range(PATIENCE_MS // 100):
+        rows = store.read("ratings", ["rater", "value"]).to_pylist()
+        if rows:
+            break
+        page.wait_for_timeout(100)
+    assert rows == [{"rater": "ben", "value": 4.0}] * 2
+
+
+def test_a_command_is_made_started_and_seen_to_its_end(page, work):
+    go(page, "Commands")
+    page.click(".tabs button:text-is('export')")
+    page.fill("#export-out", "../elsewhere")
+    page.fill("#export-snapshot", "first")
+    page.wait_for_selector("[role=alert]:has-text('does not')")
+    page.fill("#export-out", "out")
+    page.wait_for_selector(f"form .command code:has-text('reel export {work}/out')")
+    page.click("text=Start here")
+    page.wait_for_selector("[data-state=done] >> text=8 clips")
+    assert (work / "out").is_dir()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, made, scheme, width):
+    script, size = axe(), {"width": width, "height": 840}
+    with opened(browser, app.url, viewport=size, color_scheme=scheme, bypass_csp=True) as page:
+        page.goto(f"http://127.0.0.1:{app.port}/models")
+        model = page.wait_for_selector("a:text-is('mini')").get_attribute("href")
+        ready = {
+            "/runs": "[data-stage=clips]", "/runs/run1": ".facts", model: ".chart",
+            "/evaluations": "a:text-is('first')", "/evaluations/e1f0": "[data-generation]",
+            "/generations/00aa": "[data-clip]", "/rate": ".raters",
+            f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/commands": "form .command",
+            "/report": "#funnel",
+        }  # fmt: skip
+        for path, shown in ready.items():
+            page.goto(f"http://127.0.0.1:{app.port}{path}")
+            page.wait_for_selector(shown)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+            page.evaluate(script)
+            found = [one for one in page.evaluate("axe.run()")["violations"] if one["impact"] in GRAVE]
+            assert not found, (path, [(one["id"], one["nodes"][0]["html"][:300]) for one in found])
