@@ -2,7 +2,7 @@
 
     python -m benchmarks.grpo [--steps 16] [--shift 12] [--tau 0.45] [--critical 0 3] [--samples 400000]
     python -m benchmarks.grpo --by-step [--keep FOLDER]
-    python -m benchmarks.grpo --agreement [--seeds 5] [--updates 24] [--keep FOLDER]
+    python -m benchmarks.grpo --agreement [--seeds 3] [--updates 12] [--keep FOLDER]
     python -m benchmarks.grpo --actors [--updates 10] [--keep FOLDER]
     python -m benchmarks.grpo --faults [--seeds 3] [--updates 20] [--keep FOLDER]
     python -m benchmarks.grpo --learn [--seeds 5] [--updates 90] [--keep FOLDER] [--sheet SHEET.png] [--plot CURVES.png]
@@ -17,10 +17,11 @@ With --by-step: the norm of a tiny policy's gradient at each stochastic step, wi
 
 With --agreement: the cosine between the gradients of independent updates of a policy at its beginning, where one
 prompt's scores are noise: by deviations of all groups and each group's own, and by weighting, of the same groups; and
-the noisy prompt's part of the gradient.
+the noisy prompt's part of the gradient. Seeds are of adapters and noises, on one base.
 
 With --actors: a tiny policy with its rewards as Ray actors. Prints which shares of an update's time rollouts, waiting
-for scores and training take, and how much of the time with scores outstanding the slowest reward's process was idle.
+for scores and training take, and how much of the time with scores outstanding the slowest reward's process was idle;
+the same where videos of three sizes are scored with nothing beside.
 
 With --faults: the tiny policy of --learn with three rewards, one of them behind a service (a process on loopback) that
 fails for every tenth request, does not answer two of a hundred and dies at every sixtieth; against the same run with

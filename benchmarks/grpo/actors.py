@@ -8,19 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.grpo.learning import USES, VARIANTS, base_of, policy_recipe, reward_of
-from benchmarks.grpo.squares import PROMPTS, Squares
-from reelwright.pipelines.train.reward_actors import actors
+from benchmarks.grpo.squares import FPS, PROMPTS, Squares
+from reelwright.pipelines.train.reward_actors import ActorScorer, actors
 from reelwright.pipelines.train.reward_pools import PoolSettings
 from reelwright.training.batch import Batch
 from reelwright.training.distributed.world import World
 from reelwright.training.logs import read_log
 from reelwright.training.loop import Hooks, Trainer
+from reelwright.training.rewards.contract import Video
 from reelwright.training.rl.paths import chosen
 from reelwright.training.run import build
 
 PARTS = 4
 """Micro-batches of an update: the first one's videos are scored while the network makes those of the second."""
+GROUP = 4  # videos per prompt, as the recipe has it by default
 LIMIT_S = 300.0
+SIZES = ((9, 64), (33, 128), (49, 256))  # frames and side of videos that are scored with nothing beside
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ def print_shares(folder: Path, args: argparse.Namespace) -> None:
             recipe=recipe, data=InParts(Squares.of(recipe, len(PROMPTS), of_data=False)), model=model, world=world,
             folder=run, metadata=about, hooks=Hooks(say=lambda line: None, scorer=scorer),
         ).run()  # fmt: skip
+        for frames, side in SIZES:
+            _print_alone(scorer, frames, side)
     rows = [row for row in read_log(run) if "rollout/training_s" in row]
     parts = {
         "rollouts": ("rollout/network_s", "rollout/decode_s"),
@@ -74,5 +80,25 @@ def print_shares(folder: Path, args: argparse.Namespace) -> None:
         _print(f"{name}: busy seconds per update", np.array([row[f"scoring/{name}/busy_s"] for row in rows]))
 
 
+def _print_alone(scorer: ActorScorer, frames: int, side: int) -> None:
+    """Print the idle share where nothing but rewards is waited for: videos of an update, handed in at once."""
+    draw = np.random.default_rng(0)
+    size, count = (frames, side, side, 3), len(PROMPTS) // PARTS * GROUP
+    videos = [Video(draw.integers(256, size=size, dtype=np.uint8), FPS, PROMPTS[0]) for _ in range(count)]
+    scorer.submit(videos).result()
+    scorer.figures()
+    idle, busy = [], []
+    for _ in range(ROUNDS):
+        for pending in [scorer.submit(videos) for _ in range(PARTS)]:
+            pending.result()
+        told = scorer.figures()
+        slowest = max(USES, key=lambda name: told[f"{name}/busy_s"])
+        busy.append(told[f"{slowest}/busy_s"])
+        idle.append(told[f"{slowest}/idle_s"] / (told[f"{slowest}/idle_s"] + busy[-1]))
+    name = f"scoring alone, {frames}x{side}x{side}"
+    _print(f"{name}: seconds per video of the slowest", np.array(busy) / (PARTS * count))
+    _print(f"{name}: idle share of the slowest", np.array(idle))
+
+
 def _print(name: str, values: np.ndarray) -> None:
-    print(f"{name} {values.mean():.3f} ({values.min():.3f} to {values.max():.3f}, {len(values)} updates)")
+    print(f"{name} {values.mean():.3f} ({values.min():.3f} to {values.max():.3f} of {len(values)})")

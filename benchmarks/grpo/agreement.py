@@ -62,8 +62,8 @@ def _of_seed(folder: Path, seed: int, updates: int) -> dict[str, tuple[float, fl
 
 
 def _updates(folder: Path, seed: int, updates: int) -> Iterator[Update]:
-    """Yield updates of independent rollouts by the network that a seed's policies begin with."""
-    recipe = policy_recipe(VARIANTS["one noisy prompt, largest deviation"], updates, seed, base_of(folder, seed))
+    """Yield updates of independent rollouts, all with the adapters that a seed begins with, on the base of seed 0."""
+    recipe = policy_recipe(VARIANTS["one noisy prompt, largest deviation"], updates, seed, base_of(folder, 0))
     world = World.alone("cpu")
     model, _ = build(recipe, world)
     decoder, rewards = Decoder(recipe, world), [Noise(name) for name in REWARDS]

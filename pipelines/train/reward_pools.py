@@ -3,7 +3,8 @@
 There is one pool per reward; rewards with the same `shared_model` have one together, whose processes compute them all.
 A process that dies takes its calls with it. Each video of a call that it may have been computing is scored once more,
 alone, since one may be to blame; calls that waited in it are made again as they were. A process that does not answer in
-time is ended, and the call's videos are failures. Either way the next call finds a new process in its place.
+time is ended, and the call's videos are failures; those of a call of several batches are first scored once more, alone.
+Either way the next call finds a new process in its place.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from reelwright.training.rewards.scoring import Clock
 
 START_LIMIT_S = 1800.0
 """For a process to find its place in the cluster and to load its models."""
+
+CALL_S = 0.5
+"""A call is made of several batches up to about this time, so that the milliseconds of its way count for little."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,10 @@ class NotBegun(Exception):
     """A process was lost before it could begin a call."""
 
 
+class Late(Exception):
+    """A process did not answer in time."""
+
+
 class Place:
     """The place of a process in its pool: empty until the first call, and after the process was lost."""
 
@@ -237,6 +245,7 @@ class Pool:
         self.places = [Place(members) for _ in range(members.processes)]
         self.turns = Turns(members.processes, members.calls)
         self.outstanding, self.busy_s, self.restarts = Clock(), 0.0, 0
+        self.pace_s = 0.0  # per video, of the last call that was answered; 0: none was
 
     async def start(self) -> str:
         """Start all processes; return why that failed, empty where it did not."""
@@ -244,8 +253,8 @@ class Pool:
         return next((first_line(one) for one in done if isinstance(one, BaseException)), "")
 
     async def score(self, videos: Sequence[Any]) -> Scores:
-        """Score videos, as many per call as the rewards take."""
-        size = self.members.batch
+        """Score videos, `size_of` them per call."""
+        size = self.size_of(len(videos))
         self.outstanding.begin()
         try:
             parts = await asyncio.gather(
@@ -254,6 +263,12 @@ class Pool:
         finally:
             self.outstanding.finish()
         return self._joined(parts)
+
+    def size_of(self, videos: int) -> int:
+        """Return how many of so many videos a call has: a batch, or several where they take less than CALL_S."""
+        batch, share = self.members.batch, -(-videos // len(self.places))
+        fast = int(CALL_S / self.pace_s) if self.pace_s and self.members.calls == 1 else 0
+        return max(1, min(fast, share) // batch) * batch
 
     def read(self) -> tuple[float, float, int]:
         """Return busy and idle seconds of all processes, as `Scorer.figures` has them, and how many were replaced."""
@@ -275,18 +290,22 @@ class Pool:
             number = await self.turns.take(alone=not again)
             try:
                 return await self._call(self.places[number], videos)
-            except Lost as lost:
-                why = str(lost)
             except NotBegun:
                 continue
+            except Lost as lost:
+                why = f": its process died twice: {lost}"
+            except Late as late:
+                why = str(late)
+                if len(videos) <= self.members.batch:
+                    return self._failed(videos, why)
             finally:
                 self.turns.give_back(number)
             if not again:
-                return self._failed(videos, f": its process died twice: {why}")
+                return self._failed(videos, why)
             return self._joined(await asyncio.gather(*(self._scored([video], again=False) for video in videos)))
 
     async def _call(self, place: Place, videos: Sequence[Any]) -> Scores:
-        """Score videos in a place. Raises Lost, NotBegun."""
+        """Score videos in a place. Raises Lost, NotBegun, Late."""
         try:
             actor = await place.filled()
         except RuntimeError as error:
@@ -297,7 +316,9 @@ class Pool:
             found = await _answer(actor.score.remote(*videos), limit_s, lost=_raise_lost, begun=turn.begun)
             if found is None:
                 self._replace(place, actor, turn)
-                return self._failed(videos, f" did not answer in {limit_s:g} s")
+                raise Late(f" did not answer in {limit_s:g} s")
+        except Late:
+            raise
         except Lost as lost:
             self._replace(place, actor, turn)
             if not turn.is_begun:
@@ -308,7 +329,7 @@ class Pool:
         finally:
             line.leave(turn)
         scores, busy_s = found
-        self.busy_s += busy_s
+        self.busy_s, self.pace_s = self.busy_s + busy_s, busy_s / len(videos)
         return scores
 
     def _replace(self, place: Place, actor: Any, turn: Turn) -> None:

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors, cpu_share, gpus_of_rewards
-from reelwright.pipelines.train.reward_pools import PoolSettings, together
+from reelwright.pipelines.train.reward_pools import Members, Pool, PoolSettings, together
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored
@@ -88,6 +88,24 @@ def test_a_call_behind_one_that_is_lost_keeps_its_time_and_its_second_try(ray_lo
     assert found["kills"][1:] == [14.0, 15.0, 66.0, 70.0]  # 14 died once; that 13 died before it was not its fault
     assert figures["hangs/restarts"] == 1
     assert figures["kills/restarts"] >= 3
+
+
+def test_videos_that_are_scored_fast_travel_in_calls_of_several_batches() -> None:
+    pool = Pool(Members({"tenth": PoolSettings(Tenth(batch=2), 3, 60)}))
+    assert pool.size_of(30) == 2  # nothing is known yet
+    for pace_s, size in ((0.01, 10), (0.1, 4), (1.0, 2)):
+        pool.pace_s = pace_s
+        assert pool.size_of(30) == size  # 10: each process has its share
+    pool.pace_s = 0.01
+    assert pool.size_of(1) == 2
+
+
+def test_one_that_hangs_fails_alone_in_a_call_of_several_batches(ray_local: None) -> None:
+    with actors({"hangs": PoolSettings(Hangs(batch=1), 1, 3)}, ALONE, str) as scorer:
+        scorer.submit([grey(1)]).result()  # now it is known to be fast
+        found = scorer.submit([grey(level) for level in (1, 66, 2)]).result()["hangs"]
+        assert whys(found) == whys(found[1:2]) == ["hangs did not answer in 3 s"]
+        assert scorer.figures()["hangs/failed"] == 1
 
 
 def test_where_the_keeper_of_the_processes_is_lost_its_calls_are_made_again(ray_local: None) -> None:
