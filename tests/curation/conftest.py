@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from reelwright.curation.store import Store
 from tests.pipelines.object_store import ObjectStore, environment
 
 
@@ -15,3 +16,10 @@ def s3() -> Iterator[ObjectStore]:
             patched.setenv(name, value)
         with ObjectStore() as one:
             yield one
+
+
+@pytest.fixture(scope="package")
+def s3_store(s3: ObjectStore) -> Store:
+    """A store there; making one takes some 180 requests, so tests share it."""
+    s3.bucket("shared")
+    return Store.open("s3://shared/store", create=True)

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
-from reelwright.curation.store import Store, StoreError, lock, owner, seen
+from reelwright.curation.store import Store, StoreError, lock, maintenance, owner, seen
 from reelwright.curation.store.object_lock import ObjectLock
 from tests.pipelines.object_store import ObjectStore, met
 
@@ -150,9 +151,8 @@ def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(serve
     assert content(server, store)["nonce"] == "other", "it gave the other's lock away"
 
 
-def test_who_takes_the_lock_reads_what_its_last_owner_wrote_whatever_a_listing_shows(server):
-    uri = "s3://locks/store"
-    store = Store.open(uri, create=True)
+def test_who_takes_the_lock_reads_what_its_last_owner_wrote_whatever_a_listing_shows(server, s3_store):
+    store, uri = s3_store, s3_store.uri
     store.append("sources", [{"uri": "ours", "md5": "m", "state": "ok"}])
     assert store.count("sources") == 1
     server.freeze_listings()
@@ -168,12 +168,14 @@ def test_who_takes_the_lock_reads_what_its_last_owner_wrote_whatever_a_listing_s
     assert seen.newest(f"{uri}/sources.lance") >= 4
 
 
-def test_clean_up_deletes_a_killed_run_s_files(server):
-    store = Store.open("s3://locks/cleaned", create=True)
-    store.write_media(["a" * 24], [b"x" * 100_000])
-    before = server.files.find("locks/cleaned/media.lance/data")
-    assert before
-    store.cleanup()
-    assert not set(before) & set(server.files.find("locks/cleaned/media.lance/data"))
-    with holder("s3://locks/cleaned"), pytest.raises(StoreError, match="has been writing"):
-        store.cleanup()
+def test_clean_up_deletes_a_killed_run_s_files(server, s3_store):
+    def files() -> set[str]:
+        return set(server.files.find("shared/store/media.lance/data"))
+
+    committed = files()
+    s3_store.write_media(["a" * 24], [b"x" * 100_000])
+    assert files() > committed
+    maintenance._drop_versions(s3_store, "media", timedelta(days=7))
+    assert files() == committed
+    with holder(s3_store.uri), pytest.raises(StoreError, match="has been writing"):
+        s3_store.cleanup()
