@@ -271,7 +271,13 @@ def test_a_curation_that_is_started_from_the_page_is_seen_while_it_goes_on(tmp_p
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     with served(Path(store.uri), "--allow-commands", "--work", str(tmp_path)) as running:
         begun = running.call("start_command", command="curate", arguments={"inputs": ["in"], "recipe": "r.yaml"})
-        seen = wait_for(lambda: running.call("runs")["under_way"])
+
+        def seen_or_ended() -> Any:
+            [one] = running.call("commands")["started"]
+            assert one["state"] == "running", one["output"]
+            return running.call("runs")["under_way"]
+
+        seen = wait_for(seen_or_ended)
         assert (seen[0]["command"], seen[0]["total"], seen[0]["state"]) == ("curate", 4, "running")
 
         def ended() -> dict[str, Any] | None:
