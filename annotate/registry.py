@@ -85,6 +85,11 @@ def in_profile(profile: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def in_no_profile(name: str) -> bool:
+    """Return whether there is an annotator of this name that runs only where it is asked for by name."""
+    return name in available() and not kind_of(name).profiles
+
+
 def typical_s(name: str) -> float | None:
     """Return the worker seconds per clip that an annotator's class states; None where it states none."""
     try:

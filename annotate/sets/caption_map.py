@@ -37,7 +37,7 @@ class CaptionMap(SetAnnotator):
     seed: int = 0
 
     name, version = "caption_map", 1
-    profiles = ("cpu", "full")
+    profiles = ()  # t-SNE of a small store costs more than all else that looks at its captions: run when asked for
     typical_s = 0.01
     needs = NEEDS
     columns = {

@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     at = shlex.quote(store)
     print(f'ask       reel sql "select clip_id, duration_s, motion_score, blur_score from clips" --store {at}   '
           "(reel is in .venv/bin)")  # fmt: skip
+    print(f"browse    reel app --store {at}")
     print(f"columns   reel describe clips --store {at}")
     if snapshot:
         clips = shlex.quote(str(out / "clips"))
