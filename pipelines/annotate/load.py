@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from reelwright.annotate import Computes, in_profile, load, refuse_shared_columns, schema_of, stored_needs
 from reelwright.annotate.errors import AnnotatorError
-from reelwright.annotate.registry import in_no_profile
 from reelwright.curation.store import Store
 from reelwright.curation.store.journal import Journal
 from reelwright.pipelines.recipes.curation import CurateRecipe, RecipeError
@@ -18,14 +17,12 @@ PART_COLUMNS = {"source_caption": "span_caption"}  # -> column of clips that goe
 
 
 def load_annotators(recipe: CurateRecipe, only: Sequence[str] = ()) -> dict[str, Computes]:
-    """Load the recipe's annotators by name, in its order; `only` some of them, and those that no profile has.
+    """Load the recipe's annotators by name, in its order; `only` some of them.
 
     Raises:
         RecipeError: an annotator is unknown or refuses its parameters.
     """
-    chosen = [*recipe.annotator_params()]
-    names = [name for name, _ in chosen]
-    chosen += [(name, {}) for name in dict.fromkeys(only) if name not in names and in_no_profile(name)]
+    chosen = recipe.annotator_params()
     names = [name for name, _ in chosen]
     for name in only:
         if name not in names:

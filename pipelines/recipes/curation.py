@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,6 +136,16 @@ class CurateRecipe(BaseModel, frozen=True, extra="forbid"):
             if name not in listed:
                 raise RecipeError(f"parameters.{name}: the recipe has no such annotator; it has {', '.join(listed)}")
         return [(n, merged(own.get(n, {}), p, self.parameters.get(n, {}))) for n, p in listed.items()]
+
+    def naming(self, names: Iterable[str]) -> "CurateRecipe":
+        """Return the recipe with those of these annotators that are in no profile: they run where they are named."""
+        from reelwright.annotate.registry import in_no_profile
+
+        known = {name for name, _ in self.annotator_params()}
+        listed = [name for entry in self.annotators for name in ([entry] if isinstance(entry, str) else entry)]
+        before = ADDED if all(name.startswith(ADDED) for name in listed) else ""
+        new = [f"{before}{name}" for name in dict.fromkeys(names) if name not in known and in_no_profile(name)]
+        return self.model_copy(update={"annotators": (*self.annotators, *new)})
 
     @property
     def cutting_fingerprint(self) -> str:

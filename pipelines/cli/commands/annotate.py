@@ -41,7 +41,7 @@ def annotate(
     from reelwright.pipelines.browse.balance.conditions import validate_where
     from reelwright.pipelines.recipes.credentials import use
 
-    full = pin_models(_recipe(recipe, settings or [], profile), only or ())
+    full = pin_models(_recipe(recipe, settings or [], profile).naming(only or ()), only or ())
     use(full.credentials)
     annotators = load_annotators(full, only or ())
     opened = Store.open(store)

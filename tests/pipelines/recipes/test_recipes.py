@@ -89,3 +89,16 @@ def test_a_recipe_of_no_task_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.yaml").write_text("tasks: {t2i: 0}\n")
     with pytest.raises(RecipeError, match="at least one task needs a weight"):
         load(TrainRecipe, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("listed", [(), ("+combing",), ("blur",)])
+def test_an_annotator_of_no_profile_runs_where_it_is_named(listed: tuple[str, ...]) -> None:
+    recipe = CurateRecipe(annotators=listed)
+    before = recipe.annotator_params()
+    assert "caption_map" not in dict(before)
+    assert recipe.naming(["caption_map", "caption_map"]).annotator_params() == [*before, ("caption_map", {})]
+
+
+def test_a_name_adds_nothing_that_a_profile_has_or_nobody_knows() -> None:
+    recipe = CurateRecipe(annotators=("blur",))
+    assert recipe.naming(["blur", "motion", "nobody"]) == recipe
