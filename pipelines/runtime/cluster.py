@@ -10,8 +10,13 @@ from typing import Any
 from reelwright.errors import UserError, first_line
 from reelwright.pipelines.runtime import interrupts
 
+log = logging.getLogger(__name__)
+
 LOCAL = {"address": "local", "include_dashboard": False, "_system_config": {"enable_metrics_collection": False}}
 """A Ray of this process alone, without dashboard and metrics, which take a tenth of a core and would not be seen."""
+
+STARTS = 3
+TOO_SLOW = "timed out during startup"  # in Ray's error, where its time limit is fixed
 
 SOCKET_BYTES = 107  # of a Unix socket's path (Linux)
 BELOW_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # added by Ray to its folder
@@ -47,7 +52,7 @@ def cluster(address: str | None = None, *, auth_mode: str = "") -> Iterator[None
     options: dict[str, Any] = {"address": where} if where else LOCAL | _folder()
     try:
         with interrupts.kept():
-            ray.init(**options, log_to_driver=False, logging_level="warning")
+            _init(options)
     except Exception as error:  # Ray raises any error, also a bare Exception where a node starts too slowly
         what = f"cannot join the Ray cluster at {where}" if where else "Ray did not start on this machine"
         raise UserError(
@@ -57,6 +62,21 @@ def cluster(address: str | None = None, *, auth_mode: str = "") -> Iterator[None
         yield
     finally:
         ray.shutdown()
+
+
+def _init(options: dict[str, Any]) -> None:
+    """Start or join Ray; start it again where a busy machine did not bring it up in the 30 s that it gives itself."""
+    import ray
+
+    for tries_left in reversed(range(STARTS)):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level="warning")
+            return
+        except Exception as error:  # Ray's is a bare one
+            if not tries_left or TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+            log.warning("Ray was not up in time on this machine: starting it again")
 
 
 def _folder() -> dict[str, str]:
