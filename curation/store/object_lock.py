@@ -76,7 +76,12 @@ class ObjectLock:
     def renew(self, owner: dict[str, Any]) -> bool:
         """Give a sign of life; false where the lock is another's, or the store does not answer for a while."""
         with suppress(OSError, StoreError):
-            return self._write(owner, IfMatch=self._tag)
+            if self._write(owner, IfMatch=self._tag):
+                return True
+            found = self._read()  # an earlier sign of life was written, and neither its answer nor a look came back
+            if found is not None and found.owner.get("nonce") == owner["nonce"]:
+                self._tag = found.tag
+                return self._write(owner, IfMatch=self._tag)
         return False
 
     def release(self, owner: dict[str, Any] | None) -> None:

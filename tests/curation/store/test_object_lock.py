@@ -137,6 +137,19 @@ def test_an_answer_that_is_lost_loses_no_lock(server, kind):
     assert content(server, store)["free"]
 
 
+def test_a_sign_of_life_that_nobody_heard_of_is_no_loss(server):
+    held = ObjectLock("s3://locks/unheard", "curation", None)
+    mine = held.take()
+    before = held._tag
+    assert held.renew(mine)
+    held._tag = before  # as if neither the answer nor a look at the lock had come back
+    assert held.renew(mine)
+    assert held.renew(mine)
+    held._tag = before
+    server.files.pipe_file("s3://locks/unheard/_locks/curation.json", json.dumps(mine | {"nonce": "theirs"}).encode())
+    assert not held.renew(mine)
+
+
 def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(server):
     store = "s3://locks/still"
     with lock.exclusive(store, "curation"):
