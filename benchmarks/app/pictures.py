@@ -15,7 +15,7 @@ from tests.pipelines.app.made import served
 
 PICTURES: list[tuple[str, int, int, Any]] = [
     ("app-grid", 1280, 800, "light"), ("app-map", 1280, 800, "light"), ("app-clip", 1280, 900, "dark"),
-    ("app-phone", 390, 844, "light"),
+    ("app-phone", 390, 844, "light"), ("app-runs", 1280, 700, "light"),
 ]  # fmt: skip
 """Name, width and height in px, colour scheme."""
 OUT = Path(__file__).parents[2] / "docs" / "images"
@@ -32,6 +32,9 @@ def main(store: Path, names: list[str]) -> None:
             page = context.new_page()
             page.goto(app.url)
             page.wait_for_selector(".card img")
+            if name == "app-runs":
+                page.goto(f"{app.url.partition('?')[0].rstrip('/')}/runs")
+                page.wait_for_selector("main table")
             if name == "app-grid":
                 page.fill("[aria-label='least motion_score, exactly']", "0.01")
                 page.keyboard.press("Enter")
