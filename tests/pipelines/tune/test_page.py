@@ -34,8 +34,7 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.exhaustive
-@pytest.mark.waits
+@pytest.mark.quality  # five minutes of training: `make quality`
 def test_the_page_s_commands_tune_all_three_and_judge_an_evaluation(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "configs" / "tune", tmp_path / "configs" / "tune")
     said: dict[str, str] = {}
