@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-NEEDS = ("gpu", "hub", "models", "cluster", "make", "package")
+NEEDS = ("gpu", "hub", "models", "cluster", "make", "package", "terminal")
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SEPARATORS = {";", "&&", "||", "|", "&", "do", "then", "--", "\n"}
 

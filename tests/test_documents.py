@@ -20,6 +20,8 @@ COMMANDS = [(block, command) for block in SHELL for command in reel_commands(blo
 AFTER = ("curation", "store", "annotators", "training", "posttraining")
 WHOLE = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in AFTER)]
 """Documents whose blocks run in this order in one folder, as one reads them."""
+COMMAND_S = 900
+"""A command that takes longer waits for a person: its block needs a terminal."""
 
 
 def test_every_mark_is_one_that_is_explained() -> None:
@@ -188,7 +190,7 @@ def test_a_document_s_commands_run_as_printed_and_in_order(reader: Path, documen
         for part in [] if block.needs else parts_of(block.text):
             made = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", filled_in(part, reader)],
-                capture_output=True, text=True, cwd=reader, env=environment,
+                capture_output=True, text=True, cwd=reader, env=environment, timeout=COMMAND_S,
             )  # fmt: skip
             assert made.returncode == 0, f"{block.name}: {part}\n{made.stdout[-3000:]}\n{made.stderr[-3000:]}"
 
