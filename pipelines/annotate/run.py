@@ -102,7 +102,7 @@ def annotate_and_record(
     """`annotate_stale`, with a row in `runs`, from which later plans know an annotator's cost."""
     report = Report()
     with recorded_run(store, "annotate", recipe.to_yaml()) as run:
-        progress.also = run.show
+        progress.tell = run.tell
         try:
             annotate_stale(store, recipe, annotators, progress, report, retry_failed=retry_failed, where=where)
         finally:

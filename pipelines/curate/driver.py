@@ -79,7 +79,7 @@ class Curation:
         progress.details = self._details
         self.history.clear_leftovers()
         with recorded_run(self.store, "curate", self.recipe.to_yaml()) as run:
-            progress.also = run.show
+            progress.tell = run.tell
             try:
                 self._process(progress)
                 self.history.drop_unused_leftovers()

@@ -15,7 +15,6 @@ from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.recaption import take_over
-from reelwright.pipelines.records.status import told
 from reelwright.pipelines.runtime.cluster import cluster
 from reelwright.pipelines.runtime.progress import Progress
 
@@ -47,12 +46,12 @@ def run_all(
         history.moves.commit(store)
         return _nothing_to_do(inputs, history), Report(failed_before=failed_before(store, annotators))
     keys_of(annotators)  # a missing one is said now, not after the cutting
-    with cluster(address), told(store.uri, "curate") as status:
+    with cluster(address):
         clock = time.monotonic()
-        with Progress("curate", quiet=quiet, tell=status.tell) as progress:
+        with Progress("curate", quiet=quiet) as progress:
             light = [name for name, annotator in annotators.items() if runs_while_cutting(annotator)]
             summary = Curation(store, recipe, inputs, history, light).run(progress)
-        with Progress("annotate", quiet=quiet, tell=status.tell) as progress:
+        with Progress("annotate", quiet=quiet) as progress:
             report = annotate_and_record(store, recipe, annotators, progress, retry_failed=retry_failed)
         store.merge_small_files()
         return replace(summary, seconds=time.monotonic() - clock), report

@@ -90,7 +90,7 @@ def judge(
             options.cluster(),
             Progress("judge", quiet=options.quiet) as progress,
         ):
-            progress.also = record.show
+            progress.tell = record.tell
             run.total = sum(map(len, todo.values()))
             try:
                 groups: list[dict[str, Reward]] = [dict(judges), *({name: one} for name, one in rewards.items())]

@@ -114,7 +114,7 @@ def _run(store: Store, tasks: Sequence[_Task], found: Measured, options: Options
         options.cluster(),
         Progress("measures", quiet=options.quiet) as progress,
     ):
-        progress.also = record.show
+        progress.tell = record.tell
         try:
             run.all(options.workers, progress)
         finally:

@@ -210,7 +210,7 @@ def _make(store: Store, models: Sequence[Model], todo: list[Wanted], summary: Su
             options.cluster(),
             Progress("evaluate", quiet=options.quiet) as progress,
         ):
-            progress.also = record.show
+            progress.tell = record.tell
             try:
                 for model in models:
                     run.model(model, [one for one in todo if one.row["model"] == model.name], options, progress)

@@ -148,7 +148,7 @@ class _Run:
         clock, s = time.monotonic(), self.summary
         total = sum(map(len, todo.values()))
         with recorded_run(self.store, "precompute", json.dumps(self.recipe.model_dump(mode="json"))) as run:
-            progress.also = run.show
+            progress.tell = run.tell
             try:
                 with Actors(*self._pool(workers, per_gpu, len(captions) + total)) as actors:
                     actors.refuse_unfit("precompute")

@@ -3,7 +3,7 @@
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from typing import Any
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.schema import schemas
-from reelwright.curation.store.under_way import Note
+from reelwright.pipelines.records.status import Status
 from reelwright.versions import versions
 
 
@@ -27,7 +27,7 @@ class Run:
         usage: Tokens and cost of models that were asked.
         state: "finished" or "interrupted", where the block itself knows; else by how the block ended.
         is_recorded: False where nothing happened that is worth a row.
-        note: Tells others how far the run is, until it ends.
+        status: Tells others how far the run is.
     """
 
     counts: dict[str, Any] = field(default_factory=dict)
@@ -37,12 +37,19 @@ class Run:
     usage: dict[str, Any] = field(default_factory=dict)
     state: str = ""
     is_recorded: bool = True
-    note: Note | None = None
+    status: Status | None = None
 
-    def show(self, done: int, total: int, what: str = "", **counts: int) -> None:
-        """Say how far the run is to whoever watches the store; cheap enough to call in a loop."""
-        if self.note is not None:
-            self.note.show(done=done, total=total, what=what, counts={**self.counts, **counts})
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Tell whoever watches the store what is known now; cheap enough to call in a loop.
+
+        Args:
+            facts: Returns it, when it is time to: what, done, total, counts and more.
+        """
+        if self.status is not None:
+            self.status.tell(lambda: self._with_counts(facts()))
+
+    def _with_counts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {**facts, "counts": {**self.counts, **facts.get("counts", {})}}
 
 
 def warn(message: str) -> None:
@@ -72,8 +79,7 @@ def recorded_run(
         The run: fill its counts in before the block ends.
     """
     began, uri = datetime.now(UTC), store if isinstance(store, str) else store.uri
-    facts = {"command": command, "recipe": recipe, "started_at": began.isoformat()}
-    run = Run(note=Note(uri, facts))
+    run = Run(status=Status(uri, command))
     try:
         yield run
         run.state = run.state or "finished"
@@ -83,8 +89,8 @@ def recorded_run(
     finally:
         if run.is_recorded:
             _record(store, run, {"command": command, "recipe": recipe, "started_at": began}, say)
-        if run.note:
-            run.note.end()
+        if run.status:
+            run.status.end(run.state)
 
 
 def _record(store: Store | str, run: Run, of_command: dict[str, Any], say: Callable[[str], None]) -> None:

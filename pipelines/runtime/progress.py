@@ -12,25 +12,22 @@ LINE_EVERY_S = 10.0
 class Progress:
     """Use as a context manager around a run."""
 
-    def __init__(
-        self, what: str, *, quiet: bool = False, tell: Callable[[Callable[[], Mapping[str, Any]]], None] | None = None
-    ) -> None:
+    def __init__(self, what: str, *, quiet: bool = False) -> None:
         """Show nothing yet.
 
         Args:
             what: the name of the work.
             quiet: print nothing.
-            tell: takes a function that returns what is shown, and more, for whoever asks from elsewhere.
         """
-        self.what, self.quiet, self.tell = what, quiet, tell
+        self.what, self.quiet = what, quiet
+        self.tell: Callable[[Callable[[], Mapping[str, Any]]], None] | None = None
+        """Takes a function that returns what is shown, and `details`, for whoever asks from elsewhere."""
         self.details: Callable[[float], Mapping[str, Any]] | None = None
         self.live = sys.stderr.isatty() and not quiet
         self._bar: Any = None
         self._task: Any = None
         self._began = self._shown_at = time.monotonic()
         self._last = ""  # a line not printed yet
-        self.also: Callable[..., None] | None = None
-        """Is told the same: `also(done, total, what, **counts)`."""
 
     def __enter__(self) -> "Progress":
         if self.live:
@@ -54,8 +51,6 @@ class Progress:
 
     def show(self, done: int, total: int, **counts: int) -> None:
         """Say how far the run is; cheap enough to call in a loop."""
-        if self.also is not None:
-            self.also(done, total, self.what, **counts)
         if self.tell is not None:
             self.tell(lambda: self._facts(done, total, counts))
         notes = " · ".join(f"{n:,} {name}" for name, n in counts.items())

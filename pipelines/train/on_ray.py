@@ -37,7 +37,7 @@ def run_on_ray(job: Job, *, workers: int, address: str | None = None, say: Calla
             say(already(folder))
             return 0
         with recorded_training(job, folder, say) as run:
-            run.show(saved_step(folder) or 0, job.recipe.steps)
+            run.tell(lambda: {"what": "train", "done": saved_step(folder) or 0, "total": job.recipe.steps})
             try:
                 with cluster(address), _shown(folder / OUTPUT, say):
                     stopped_by = _fit(job, folder, workers, say)

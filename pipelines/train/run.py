@@ -207,7 +207,7 @@ def _recorded(job: Job, folder: Path, world: "World", say: Say) -> "Outcome":
     with recorded_training(job, folder, say) as run:
         run.is_recorded = world.is_first
         if world.is_first:
-            run.show(saved_step(folder) or 0, job.recipe.steps)
+            run.tell(lambda: {"what": "train", "done": saved_step(folder) or 0, "total": job.recipe.steps})
         outcome = train(job, folder, world, say)
         run.counts["steps"] = outcome.step
         run.state = "finished" if outcome.finished else "interrupted"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.under_way import RUNNING, under_way
 from reelwright.errors import UserError
 from reelwright.pipelines.app.about import shown
 from reelwright.pipelines.browse.progress import CHARTS, Chart, drawn
+from reelwright.pipelines.records.status import RUNNING, under_way
 
 LOG, RECIPE = "log.jsonl", "recipe.yaml"
 MORE_CHARTS = (

@@ -6,14 +6,15 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literal
-from reelwright.curation.store.under_way import under_way
 from reelwright.errors import UserError
 from reelwright.pipelines.app.about import shown
 from reelwright.pipelines.browse.report import facts
+from reelwright.pipelines.records.status import under_way
 
 WATCHED = ("sources", "shots", "clips", "failures", "runs")
 MOST_FAILURES, MOST_LETTERS = 50, 2_000
@@ -81,14 +82,14 @@ def run_facts(run: facts.Run) -> dict[str, Any]:
     return {**asdict(run), "started_at": shown(run.started_at), "counts": _flat(run.counts)}
 
 
-def _note(note: Mapping[str, Any]) -> dict[str, Any]:
+def _note(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a page shows of a run under way: its file may hold anything."""
-    owner = note["owner"] if isinstance(note.get("owner"), Mapping) else {}
-    words = {name: str(note.get(name) or "")[:200] for name in ("command", "started_at", "what")}
-    numbers = {name: _whole(note.get(name)) for name in ("done", "total")}
+    owner, began = told["owner"], datetime.fromtimestamp(told["began"], UTC).isoformat()
+    words = {name: str(told.get(name) or "")[:200] for name in ("command", "what")}
+    numbers = {name: _whole(told.get(name)) for name in ("done", "total")}
     where = {"host": str(owner.get("host") or "")[:200], "pid": _whole(owner.get("pid"))}
-    return {**words, **numbers, **where, "state": note["state"], "seen_at": note["seen_at"],
-            "counts": _flat(note.get("counts"))}  # fmt: skip
+    return {**words, **numbers, **where, "state": told["state"], "started_at": began, "seen_at": told["told"],
+            "counts": _flat(told.get("counts"))}  # fmt: skip
 
 
 def _whole(value: Any) -> int:

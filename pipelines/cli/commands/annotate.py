@@ -83,7 +83,6 @@ def _run(
     from reelwright.pipelines.annotate.keys import keys_of
     from reelwright.pipelines.annotate.load import prepare_columns
     from reelwright.pipelines.annotate.run import annotate_and_record, failed_before, is_current
-    from reelwright.pipelines.records.status import told
     from reelwright.pipelines.runtime.cluster import cluster
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -94,11 +93,7 @@ def _run(
         if is_current(opened, annotators, retry_failed=retry_failed, where=where):
             return Report(failed_before=failed_before(opened, annotators, where=where))
         keys_of(annotators)
-        with (
-            cluster(address),
-            told(opened.uri, "annotate") as status,
-            Progress("annotate", quiet=quiet, tell=status.tell) as progress,
-        ):
+        with cluster(address), Progress("annotate", quiet=quiet) as progress:
             return annotate_and_record(opened, recipe, annotators, progress, retry_failed=retry_failed, where=where)
 
 

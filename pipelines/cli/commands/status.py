@@ -20,12 +20,12 @@ def status(
 ) -> None:
     """Show what the runs of a store are doing: how far they are, time left, and what each stage takes."""
     from reelwright.curation.store import Store
-    from reelwright.pipelines.records.status import read
+    from reelwright.pipelines.records.status import RUNNING, read
 
     uri = Store.open(store).uri
     while True:
         found = read(uri)
-        running = [facts for facts in found if facts["state"] == "running"]
+        running = [facts for facts in found if facts["state"] == RUNNING]
         shown = found[: SHOWN * 4] if all_runs else running or found[:1]
         say(*(line for facts in shown for line in lines(facts)) if shown else ["no run has told of itself"])
         if not watch or not running:
@@ -36,21 +36,24 @@ def status(
 
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about one run."""
-    from reelwright.pipelines.records.status import SILENT_S
+    from reelwright.pipelines.records.status import LOST, RUNNING, SILENT_S
 
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["began"]))
     state = facts["state"]
-    if facts["silent_s"] > SILENT_S:
+    if state == LOST:
+        state = "lost: it was killed, and goes on when the same command is run again"
+    elif facts["silent_s"] > SILENT_S:
         state = f"silent for {_span(facts['silent_s'])}: killed, or its machine stands still"
-    where = printable(f"process {facts.get('pid')} on {facts.get('host')}")
+    where = printable(f"process {facts['owner'].get('pid')} on {facts['owner'].get('host')}")
     yield f"{facts['command']}, begun {began} by {where}: {state}"
     if "total" in facts:
-        counts = "".join(f", {count:,} {name}" for name, count in facts.get("counts", {}).items())
+        counted = {name: count for name, count in facts.get("counts", {}).items() if isinstance(count, int)}
+        counts = "".join(f", {count:,} {name}" for name, count in counted.items())
         clips, elapsed_s = facts.get("counts", {}).get("clips"), facts.get("elapsed_s", 0)
         rate = f" ({clips / elapsed_s:.2f} clips/s)" if clips and elapsed_s else ""
         far = f"{facts['done']:,} of {facts['total']:,}{counts}{rate}"
-        yield f"  {printable(str(facts['what']))}: {far}, {_span(elapsed_s)}"
-    if facts.get("eta_s") is not None and facts["state"] == "running":
+        yield f"  {printable(str(facts.get('what')))}: {far}, {_span(elapsed_s)}"
+    if facts.get("eta_s") is not None and facts["state"] == RUNNING:
         yield f"  about {_span(facts['eta_s'])} left at this pace, films weighed by their length and size"
     if facts.get("stages"):
         yield "  stage        tasks  queued  running   seconds     CPU s    wait s  peak MiB    read MB"
