@@ -6,25 +6,25 @@ import asyncio
 import contextlib
 import getpass
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store
-from reelwright.curation.store.results import json_line
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import ReelError, UserError
 from reelwright.pipelines.app.about import about_clip, about_store, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
+from reelwright.pipelines.app.endpoints import endpoint
 from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.pictures import Pictures
@@ -32,7 +32,7 @@ from reelwright.pipelines.app.plane import Plane, plane
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.values import shown
-from reelwright.pipelines.app.view import Page, Strict, View, parse
+from reelwright.pipelines.app.view import Page, Strict, View
 from reelwright.pipelines.app.work.routes import Options, Work, work_routes
 from reelwright.pipelines.serving.ranges import ranged
 from reelwright.pipelines.serving.replies import HANDLERS, answered, refused
@@ -205,7 +205,7 @@ def make_app(store: Store, options: Options | None = None) -> Starlette:
         Route("/static/{name}", _static),
         Route("/media/{clip_id}.mp4", _media, methods=["GET"]),
         Route("/thumb/{clip_id}.jpg", _picture),
-        *(Route(f"/api/{name}", _endpoint(name, model), methods=["POST"]) for name, model in API.items()),
+        *(Route(f"/api/{name}", _endpoint(desk, name, model), methods=["POST"]) for name, model in API.items()),
         *work_routes(work),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
@@ -213,20 +213,8 @@ def make_app(store: Store, options: Options | None = None) -> Starlette:
     return app
 
 
-def _endpoint(name: str, model: type[Any]) -> Callable[[Request], Any]:
-    async def answer(request: Request) -> Response:
-        desk: Desk = request.app.state.desk
-        try:
-            asked = parse(model, await request.body())
-        except UserError as error:
-            return refused(str(error), 400)
-        except ClientDisconnect:
-            return Response(status_code=413)
-        pool = desk.queries if name in QUERIES else desk.work
-        work = getattr(desk, name)
-        return await answered(pool, lambda: Response(json_line(work(asked)), media_type="application/json"))
-
-    return answer
+def _endpoint(desk: Desk, name: str, model: type[Any]) -> Any:
+    return endpoint(model, desk.queries if name in QUERIES else desk.work, getattr(desk, name))
 
 
 async def _index(request: Request) -> Response:

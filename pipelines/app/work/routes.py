@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.store import Store
-from reelwright.curation.store.results import json_line
 from reelwright.errors import UserError
+from reelwright.pipelines.app.endpoints import endpoint
 from reelwright.pipelines.app.pictures import Pictures
-from reelwright.pipelines.app.view import Name, Strict, parse
+from reelwright.pipelines.app.view import Name, Strict
 from reelwright.pipelines.app.work.commands import Where, command_words, for_cluster, forms, line
 from reelwright.pipelines.app.work.generations import (
     OfEvaluation,
@@ -197,20 +197,8 @@ class _Served:
     def __init__(self, work: Work) -> None:
         self.work = work
 
-    def api(self, name: str, model: type[Any]) -> Callable[[Request], Any]:
-        pool = self.work.slow if name in SLOW else self.work.pool
-
-        async def answer(request: Request) -> Response:
-            try:
-                asked = parse(model, await request.body())
-            except UserError as error:
-                return refused(str(error), 400)
-            except ClientDisconnect:
-                return Response(status_code=413)
-            done = getattr(self.work, name)
-            return await answered(pool, lambda: Response(json_line(done(asked)), media_type="application/json"))
-
-        return answer
+    def api(self, name: str, model: type[Any]) -> Any:
+        return endpoint(model, self.work.slow if name in SLOW else self.work.pool, getattr(self.work, name))
 
     async def page(self, request: Request) -> Response:
         return FileResponse(BUILT / "work.html", media_type="text/html", headers={"cache-control": "no-cache"})

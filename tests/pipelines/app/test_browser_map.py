@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
-from tests.pipelines.app.made import CLIPS, CLUSTERS
+from tests.pipelines.app.made import CLIPS, CLUSTERS, clip_id
 
 pytestmark = [pytest.mark.waits, needs_chromium]
 FIRST = sum(1 for i in range(CLIPS) if i % 10 != 9 and i % 6 in (0, 1, 2))
@@ -75,8 +75,10 @@ def test_a_dot_is_a_clip(page):
     page.mouse.down()
     page.mouse.up()
     page.wait_for_selector("[role=dialog] .about")
+    assert page.locator("[role=dialog]").get_attribute("aria-label") == f"clip {clip_id(0)}"
     page.keyboard.press("Escape")
     page.wait_for_selector(".sheet canvas:focus")
+    assert page.locator("[role=dialog]").count() == 0
 
 
 def test_a_store_without_a_map_says_how_to_make_one(page):

@@ -58,9 +58,11 @@ def test_from_a_model_s_samples_to_its_clips(page):
     page.focus("input[type=range]")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(".step b:text-is('20')")
+    assert "/step-00000020/" in page.locator("figure video").first.get_attribute("src")
     page.click("text=1 source file")
     page.click(".chain a:text-is('first')")
     page.wait_for_selector(".size b:text-is('8')")
+    assert page.locator(".card[data-clip]").count() == 8
 
 
 def test_a_generation_stands_beside_its_nearest_clips(page):
@@ -71,8 +73,10 @@ def test_a_generation_stands_beside_its_nearest_clips(page):
     near = page.locator("[data-clip]").first
     near.locator("video").hover()
     until(page, "document.querySelector('[data-clip] video').currentTime > 0")
+    nearest = near.get_attribute("data-clip")
     near.locator("a").click()
     page.wait_for_selector("[role=dialog] .about")
+    assert page.locator("[role=dialog]").get_attribute("aria-label") == f"clip {nearest}"
 
 
 def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
