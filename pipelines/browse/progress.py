@@ -104,7 +104,7 @@ def page(title: str, rows: Sequence[Mapping[str, Any]], sheet: bytes | None) -> 
     last = max(row["step"] for row in rows)
     return (
         f"{head(title, _CSS)}<body><header><p class='brand'>reelwright</p><h1>{html.escape(title)}</h1>"
-        f"<p class='lead'>{last:,} steps. Thin: each step. Thick: the mean of {SMOOTHED} steps around.</p></header>"
+        f"<p class='lead'>{last:,} steps. Thin: each step. Thick: the mean of up to {SMOOTHED} steps around.</p></header>"
         f"<main><div class='charts'>{charts}</div>{picture}</main></html>"
     )
 
@@ -164,8 +164,8 @@ def drawn(series: Mapping[str, Sequence[tuple[int, float]]], *, own_range: bool 
 
 
 def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Mean of the points around each, fewer at the ends."""
-    half = SMOOTHED // 2
+    """Mean of the points around each: SMOOTHED, fewer at the ends, and at most a quarter of a short curve."""
+    half = min(SMOOTHED, len(points) // 4) // 2
     out = []
     for i, (x, _) in enumerate(points):
         near = points[max(0, i - half) : i + half + 1]

@@ -11,7 +11,7 @@ import torch
 
 from reelwright.curation.store import StoreError
 from reelwright.model.sampling.video_file import write_video
-from reelwright.pipelines.browse.progress import CHARTS, drawn, write_progress
+from reelwright.pipelines.browse.progress import CHARTS, SMOOTHED, _smooth, drawn, write_progress
 from reelwright.pipelines.browse.sheets import samples_sheet
 
 
@@ -83,3 +83,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"has no log\.jsonl"):
         write_progress(tmp_path)
     assert samples_sheet(tmp_path) is None
+
+
+def test_a_short_curve_is_not_smoothed_flat_and_a_long_one_is_smoothed():
+    short = [(0, 3.0), (1, 2.0), (2, 1.0)]
+    assert _smooth(short) == short
+    uneven = [(i, float(i % 2)) for i in range(100)]
+    inner = [y for _, y in _smooth(uneven)[10:90]]
+    assert max(inner) - min(inner) <= 1 / SMOOTHED + 1e-12

@@ -35,7 +35,7 @@ export function ModelPage({ id }: { id: string }) {
       <p class="lead"><State state={found.state} /> step {said(found.step)}{found.steps ? ` of ${count(found.steps)}` : ""}{found.objective && `, objective ${found.objective}`}; <code>{found.folder}</code>, known from {found.told_by}</p>
       <Section title="Curves">
         {found.charts.length ? <div class="charts">{found.charts.map((one) => <figure key={one.title} class="chart"><figcaption><b>{one.title}</b> {one.meaning}</figcaption><Drawn svg={one.svg} /></figure>)}</div> : <p class="empty">The log has no figures yet.</p>}
-        <p class="note">Thin: each step, or the mean of neighbours in a long log. Thick: the mean of 9 points around.</p>
+        <p class="note">Thin: each step, or the mean of neighbours in a long log. Thick: the mean of up to 9 points around, of fewer in a short log.</p>
       </Section>
       <Section title="Samples"><Samples run={found} /></Section>
       <Section title="Origin">
