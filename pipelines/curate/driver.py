@@ -17,16 +17,16 @@ from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
-from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
 from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers import film, tasks
 from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
@@ -60,7 +60,7 @@ class Curation:
         self.flow = Flow(
             {
                 "probe": (tasks.probe, recipe.resources.probe, 1),
-                "scan": (tasks.scan, recipe.resources.scan, 1),
+                "scan": (film.scan, recipe.resources.scan, 1),
                 "cut": (tasks.cut, recipe.resources.cut, 2),
                 "write": (tasks.write_media, recipe.resources.write, 1),
             },
@@ -178,7 +178,8 @@ class Curation:
         else:
             self.waiting[source.item.uri] = []
             shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
-            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status,
+            part_s = film.part_length((source.probed.info or {})["duration_s"], self.recipe.resources.scan_split_s)
+            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status, part_s,
                           node=source.probed.node)  # fmt: skip
 
     def _survivor(self, source: Source) -> str | None:
