@@ -222,8 +222,8 @@ class Annotator(Computes):
 class SetAnnotator(Computes):
     """Computes columns of clips from all of them at once: clusters, densities, groups. Its needs are all `Stored`.
 
-    It runs again over everything when a clip comes or goes, or one of its inputs changes. This form holds its columns of
-    all clips in memory; `StreamedSetAnnotator` reads them in batches.
+    It runs again over everything when a clip comes or goes, or one of its inputs changes. This form holds its columns
+    of all clips in memory; `StreamedSetAnnotator` reads them in batches.
     """
 
     @abstractmethod

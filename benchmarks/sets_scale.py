@@ -3,9 +3,9 @@
     python -m benchmarks.sets_scale [CLIPS …] [--dim 32] [--only NAME …]     # 100_000 1_000_000; 10_000_000 takes hours
     python -m benchmarks.sets_scale --exact                                  # sampled against exact, 100,000 clips
 
-Clips are synthetic: subjects with their own vectors of `--dim` numbers (`caption_embedding`, `visual_embedding`), hashes
-of four frames of which a tenth are copies with bits turned, and captions of a few words. They lie in a store; each
-annotator reads them there, in a process of its own, as a run's worker does, and its pieces are dropped instead of merged
+Clips are synthetic: subjects with their own vectors of `--dim` numbers (`caption_embedding`, `visual_embedding`),
+hashes of four frames of which a tenth are copies with bits turned, and captions of a few words. They lie in a store;
+each annotator reads them there, in a process of its own, as a run's worker does, and its pieces are dropped, not merged
 (`store_scale` measures merges). Prints `name value` lines: seconds of wall and CPU, MiB of resident memory at most, of
 which `mib_idle` is Python with its libraries. Mapped files count as resident, although the system may drop them.
 """
@@ -59,7 +59,16 @@ def main() -> None:
     for clips in args.clips:
         with tempfile.TemporaryDirectory(prefix="reel-sets-") as folder:
             for what in ("fill", *(args.only or RUNS)):
-                command = [sys.executable, "-m", "benchmarks.sets_scale", "--part", what, folder, str(clips), str(args.dim)]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.sets_scale",
+                    "--part",
+                    what,
+                    folder,
+                    str(clips),
+                    str(args.dim),
+                ]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 for key, value in json.loads(said.splitlines()[-1]).items():
                     print(f"sets_scale.{clips}.{what}.{key} {value:.4g}", flush=True)

@@ -1,10 +1,10 @@
 """How the store grows: time and memory of what a run and a person do to it, at a million clips and at ten.
 
-    python -m benchmarks.store_scale [CLIPS …] [--folder FOLDER] [--only PART …]     # 1_000_000; 10_000_000 takes an hour
+    python -m benchmarks.store_scale [CLIPS …] [--folder FOLDER] [--only PART …]    # 1_000_000; an hour for 10_000_000
 
-Rows are synthetic: ids, sizes, five annotators' columns, captions of some 40 letters, vectors of 16 numbers, and 8 bytes
-of media per clip. Each part runs in a process of its own and prints `name value` lines: seconds of wall and CPU, and MiB of
-resident memory at most, of which `mib_idle` is Python with its libraries.
+Rows are synthetic: ids, sizes, five annotators' columns, captions of some 40 letters, vectors of 16 numbers, and 8
+bytes of media per clip. Each part runs in a process of its own and prints `name value` lines: seconds of wall and CPU,
+and MiB of resident memory at most, of which `mib_idle` is Python with its libraries.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def vectors(store: Store, clips: int) -> Iterator[tuple[str, float]]:
     rng = np.random.default_rng(1)
     column = field("caption_embedding", kind, "vector", computed_by="caption_embedding")
     yield from _merged(
-        store, column, lambda n: pa.FixedSizeListArray.from_arrays(rng.normal(size=n * DIM).astype(np.float32), type=kind)
+        store,
+        column,
+        lambda n: pa.FixedSizeListArray.from_arrays(rng.normal(size=n * DIM).astype(np.float32), type=kind),
     )
 
 

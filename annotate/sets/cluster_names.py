@@ -104,7 +104,9 @@ class ClusterNames(AsksAModel, StreamedSetAnnotator):
             ),
         }
         for part in vectors.parts([CLUSTER]):
-            place = pa.array(np.searchsorted(groups.ids, part.column(CLUSTER).to_numpy(zero_copy_only=False)), pa.int64())
+            place = pa.array(
+                np.searchsorted(groups.ids, part.column(CLUSTER).to_numpy(zero_copy_only=False)), pa.int64()
+            )
             yield {name: part.spread_out(values.take(place), pa.string()) for name, values in of_group.items()}
 
 

@@ -98,7 +98,8 @@ def _results(
     Args:
         sizes: of the batches.
         ids: of all clips, as they are read.
-        order: rows of the clips in order of clip_id; place: of each row in that order.
+        order: rows of the clips in order of clip_id.
+        place: of each row in that order.
         first: of each clip's group, in that order.
     """
     count = np.bincount(first, minlength=len(first))

@@ -22,7 +22,6 @@ from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, 
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
 from reelwright.curation.store.traffic import traffic_of
 
-
 SCAN_AHEAD, SCAN_BYTES = 4, 256 * 2**20  # batches decoded, and bytes fetched, before they are asked for
 
 

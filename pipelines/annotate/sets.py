@@ -134,9 +134,7 @@ def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usa
     return SetOutcome(0, seconds, usage or {}, failure.error, detail[-4000:], failure.postponed)
 
 
-def _compute(
-    store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys
-) -> Iterator[pa.Table | _End]:
+def _compute(store_uri: str, version: int, name: str, params: dict[str, Any], keys: Keys) -> Iterator[pa.Table | _End]:
     """Compute a set on the worker.
 
     Yields:

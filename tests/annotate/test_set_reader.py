@@ -99,4 +99,4 @@ def test_a_table_is_read_as_often_as_asked(count: int) -> None:
     for _ in range(2):
         assert [len(b) for b in reader.batches(["n"])] == ([2, 2, 1] if count else [0])
         assert reader.table().equals(of_ids(count))
-    assert [b.column_names for b in reader.batches([])][0] == ["clip_id"]
+    assert next(b.column_names for b in reader.batches([])) == ["clip_id"]

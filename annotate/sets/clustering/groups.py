@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class _Typical:
     def texts(self) -> list[list[str]]:
         self._drop_the_farther()
         ends = np.searchsorted(self._at[0], np.arange(len(self._bound) + 1))
-        return [[t for t in self._at[3][a:b] if t] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [[t for t in self._at[3][a:b] if t] for a, b in pairwise(ends)]
 
     def _drop_the_farther(self) -> None:
         cluster, off, ids, _ = self._at

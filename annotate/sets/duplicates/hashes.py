@@ -99,9 +99,7 @@ class LikeHashes:
             for band in self.bands:
                 band.forget(free)
 
-    def _with_like_frames(
-        self, clips: np.ndarray, values: np.ndarray, band: _Band, free: np.ndarray
-    ) -> np.ndarray:
+    def _with_like_frames(self, clips: np.ndarray, values: np.ndarray, band: _Band, free: np.ndarray) -> np.ndarray:
         """Pairs of clips, one of these frames' and a free one, that have frames alike in a band."""
         bits = _bits(values, band.low, band.width)
         found = [np.zeros((0, 2), np.int64)]

@@ -18,7 +18,7 @@ class LikeVectors:
 
     With a vector split into its part in a few directions and the rest, a scalar product is at most that of the parts
     plus the product of the rests' lengths (Cauchy-Schwarz): one product of KEPT + 1 numbers rules out nearly all pairs,
-    and the others are computed. Which directions is a matter of speed alone. Time grows with the square of N all the same.
+    and the others are computed. Which directions is a matter of speed alone. Time still grows with the square of N.
 
     Args:
         vectors: float32 [N, dim]; they are scaled to length 1 in place.

@@ -1,4 +1,4 @@
-"""Sets of a store: who is in them, what is read of them, and results that come in pieces. No Ray, as a worker sees it."""
+"""Sets of a store: who is in them, what is read of them, and results in pieces; as a worker sees it, without Ray."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pieces(store: Store, annotator: SetAnnotator) -> tuple[list[pa.Table], sets._End]:
-    *tables, end = sets._compute(store.uri, store.dataset("clips").version, annotator.name, annotator.parameters, Keys({}))
+    *tables, end = sets._compute(
+        store.uri, store.dataset("clips").version, annotator.name, annotator.parameters, Keys({})
+    )
     return tables, end
 
 
@@ -115,10 +117,13 @@ def test_a_set_without_members_is_an_empty_piece(tmp_path: Path) -> None:
 
 def test_captions_of_sources_are_read_beside(store: Store, small: None) -> None:
     store.append("sources", [
-        {"source_id": f"s{i}", "uri": f"/{i}.mp4", "md5": f"s{i}", "state": "ok", "caption": None if i == 2 else f"film {i}"}
+        {"source_id": f"s{i}", "uri": f"/{i}.mp4", "md5": f"s{i}", "state": "ok",
+         "caption": None if i == 2 else f"film {i}"}
         for i in range(3)
     ])  # fmt: skip
-    store.merge("clips", pa.table({"clip_id": ["clip-000", "clip-014"], "span_caption": ["a part", "another"]}), "clip_id")
+    store.merge(
+        "clips", pa.table({"clip_id": ["clip-000", "clip-014"], "span_caption": ["a part", "another"]}), "clip_id"
+    )
 
     class Told(Density):
         needs = (Stored("source_caption"), Stored("no_such_column", optional=True))
