@@ -201,9 +201,12 @@ def measured(store: Store, annotators: Mapping[str, Computes], prices: Prices) -
 def _of_stage(figures: Mapping[str, float], is_remote: bool) -> Work:
     """Read the figures of a stage, or those of the store itself: they have no time."""
     if "bytes_written" in figures:
-        paid = {"paid_read": figures["bytes_read"], "paid_sent": figures["bytes_written"]} if is_remote else {}
-        written = Work(bytes_read=figures["bytes_read"], bytes_written=figures["bytes_written"])
-        return written + Work(**paid, writes=figures["requests"] if is_remote else 0)
+        read, written = figures["bytes_read"], figures["bytes_written"]
+        if not is_remote:
+            return Work(bytes_read=read, bytes_written=written)
+        return Work(
+            bytes_read=read, bytes_written=written, paid_read=read, paid_sent=written, writes=figures["requests"]
+        )
     read = figures["bytes_in"]
     return Work(cpu_s=figures["cpu_s"], bytes_read=read, paid_read=read, reads=figures["requests"])
 

@@ -57,7 +57,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     scan_split_s: float = Field(
         900.0,
         ge=0,
-        description="seconds of a part: films of twice as many or more are scanned in parts, by several workers; 0: none",
+        description="seconds of a part: films of twice as many or more are scanned in parts, by many; 0: none",
     )
     annotators: dict[str, OwnNeed] = Field({}, description="of annotators that keep a process of their own, by name")
 

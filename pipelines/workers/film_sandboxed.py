@@ -77,4 +77,4 @@ def _mapped(path: str) -> memoryview:
     """Bytes of a file, read as they are asked for."""
     import numpy as np
 
-    return memoryview(np.memmap(path, np.uint8, "r")) if Path(path).stat().st_size else memoryview(b"")
+    return np.memmap(path, np.uint8, "r").data if Path(path).stat().st_size else memoryview(b"")
