@@ -2,10 +2,10 @@
 
     python -m benchmarks.long_film [--minutes 20] [--part-s 300] [--workers 1 2]
 
-The film is `benchmarks.memory`'s: a minute of moving 1080p pictures, looped by copying its packets. Prints `name value`.
-Steps run one after the other in one sandbox, so that their CPU seconds do not depend on what else runs; `ideal_…` is the
-time on so many idle cores that follows from them: splitting, the parts side by side, joining. With `--workers` the film is
-scanned by a Ray of so many CPUs as well, and wall seconds are what the machine gives.
+The film is `benchmarks.memory`'s: a minute of moving 1080p pictures, its packets looped. Prints `name value`.
+Steps run one after the other in one sandbox; `ideal_…` is the time on so many idle cores that follows from their CPU
+seconds: splitting, the parts side by side, joining. With `--workers` the film is scanned by a Ray of so many CPUs as
+well, and wall seconds are what the machine gives.
 """
 
 import argparse

@@ -83,6 +83,6 @@ def _notes(account: Account, prices: Prices) -> Iterator[str]:
         gigabytes = total.bytes_written / 1e9
         yield f"  stored: {gigabytes:,.3f} GB written are kept for {prices.months:g} months"
     yield (
-        f"  a core that is paid for works {prices.cpu_busy:.0%} of the time (cpu_busy); files on a disk cost no requests"
-        " and no transfer; the driver, idle GPUs and tries that failed are not counted"
+        f"  a core that is paid for works {prices.cpu_busy:.0%} of the time (cpu_busy); files on a disk cost no"
+        " requests and no transfer; the driver, idle GPUs and tries that failed are not counted"
     )
