@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,13 @@ class Packed:
         shape: of one.
         count: their number.
         sizes: bytes of each 64 of them.
-        data: all those bytes.
+        data: all those bytes, or the file that holds them, which is read as they are asked for.
     """
 
     shape: tuple[int, ...]
     count: int
     sizes: Sequence[int]
-    data: bytes | memoryview
+    data: bytes | Path
     _at: int = field(default=-1, init=False, repr=False)
     _chunk: np.ndarray | None = field(default=None, init=False, repr=False)
 
@@ -75,15 +76,22 @@ class Packed:
 
         begin = sum(self.sizes[:at])
         count = min(TOGETHER, self.count - at * TOGETHER)
-        packed = memoryview(self.data)[begin : begin + self.sizes[at]]
+        packed = self._bytes(begin, self.sizes[at])
         raw = pa.Codec("zstd").decompress(packed, int(count * np.prod(self.shape)))
         return np.add.accumulate(np.frombuffer(raw, np.uint8).reshape(count, *self.shape), dtype=np.uint8)
+
+    def _bytes(self, begin: int, size: int) -> bytes | memoryview:
+        if isinstance(self.data, bytes):
+            return memoryview(self.data)[begin : begin + size]
+        with self.data.open("rb") as file:
+            file.seek(begin)
+            return file.read(size)
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the bytes."""
         return {"shape": list(self.shape), "count": self.count, "sizes": list(self.sizes)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], data: bytes | memoryview) -> "Packed":
+    def from_json(cls, value: Mapping[str, Any], data: bytes | Path) -> "Packed":
         """Invert `to_json`."""
         return cls(tuple(value["shape"]), value["count"], value["sizes"], data)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -336,11 +337,12 @@ def split_from_json(value: Mapping[str, Any], pts: bytes) -> Split:
 def look_to_json(seen: Seen, pictures: Pictures) -> tuple[dict[str, Any], list[bytes]]:
     """Turn what a part showed into JSON and three blobs, its pictures."""
     packed = (pictures.small, pictures.rows, pictures.columns)
-    return {"seen": asdict(seen), "packed": [p.to_json() for p in packed]}, [bytes(p.data) for p in packed]
+    blobs = [p.data for p in packed if isinstance(p.data, bytes)]
+    return {"seen": asdict(seen), "packed": [p.to_json() for p in packed]}, blobs
 
 
-def look_from_json(value: Mapping[str, Any], blobs: Sequence[bytes | memoryview]) -> tuple[Seen, Pictures]:
-    """Invert `look_to_json`."""
+def look_from_json(value: Mapping[str, Any], blobs: Sequence[bytes | Path]) -> tuple[Seen, Pictures]:
+    """Invert `look_to_json`. blobs: or the files that hold them."""
     fields = dict(value["seen"])
     if fields["info"]:
         fields["info"] = VideoInfo(**fields["info"] | {"other_streams": tuple(fields["info"]["other_streams"])})

@@ -69,12 +69,5 @@ def join_parts(
         max_frames: of a source.
     """
     found = split_from_json(split, Path(pts).read_bytes())
-    seen = [look_from_json(part, [_mapped(f) for f in of_part]) for part, of_part in zip(parts, files, strict=True)]
+    seen = [look_from_json(part, [Path(f) for f in of_part]) for part, of_part in zip(parts, files, strict=True)]
     return scan_to_json(join(found, seen, ShotConfig(**shots), BorderConfig(**borders), max_frames))
-
-
-def _mapped(path: str) -> memoryview:
-    """Bytes of a file, read as they are asked for."""
-    import numpy as np
-
-    return np.memmap(path, np.uint8, "r").data if Path(path).stat().st_size else memoryview(b"")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -213,11 +214,16 @@ def test_packed_pictures_come_back(count: int, height: int, seed: int) -> None:
     for picture in made:
         packing.add(picture)
     packed = packing.done()
-    packed = Packed.from_json(json.loads(json.dumps(packed.to_json())), packed.data)
-    np.testing.assert_array_equal(np.stack([packed[i] for i in range(count)]), made)
-    np.testing.assert_array_equal(packed[0], made[0])
-    with pytest.raises(IndexError):
-        packed[count]
+    assert isinstance(packed.data, bytes)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "packed")
+        file.write_bytes(packed.data)
+        for data in (packed.data, file):
+            back = Packed.from_json(json.loads(json.dumps(packed.to_json())), data)
+            np.testing.assert_array_equal(np.stack([back[i] for i in range(count)]), made)
+            np.testing.assert_array_equal(back[0], made[0])
+            with pytest.raises(IndexError):
+                back[count]
 
 
 def test_shrinking_what_is_small_already_changes_nothing() -> None:
