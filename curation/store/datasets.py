@@ -224,8 +224,16 @@ def _compact(rows: pa.Table) -> pa.Table:
     return pa.concat_tables([piece.take(pa.array(range(piece.num_rows))) for piece in pieces])
 
 
-def keep_index_fresh(dataset: Dataset, table: str) -> None:
-    """Bring the id index up to date once enough rows lie outside it: look-ups scan those."""
+def keep_index_fresh(dataset: Dataset, table: str, *, wholly: bool = False) -> None:
+    """Bring the id index up to date once enough rows lie outside it: look-ups scan those.
+
+    An index of vectors is left alone (`vectors.index_vectors`): Lance may rebuild it whole, with no new row to add.
+
+    Args:
+        dataset: of the table.
+        table: its name.
+        wholly: for any row outside it.
+    """
     key = table_of(table).key
     if not table_of(table).has_id_index:
         return
@@ -234,8 +242,9 @@ def keep_index_fresh(dataset: Dataset, table: str) -> None:
         dataset.create_scalar_index(key, "BTREE")
         return
     stats = dataset.stats.index_stats(name)
-    if stats["num_unindexed_rows"] >= max(INDEX_EVERY_ROWS, stats["num_indexed_rows"] // INDEX_EVERY_SHARE):
-        dataset.optimize.optimize_indices()
+    some = max(INDEX_EVERY_ROWS, stats["num_indexed_rows"] // INDEX_EVERY_SHARE)
+    if stats["num_unindexed_rows"] >= (1 if wholly else some):
+        dataset.optimize.optimize_indices(index_names=[name])
 
 
 def stored_bytes(dataset: Dataset) -> int:
