@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -38,6 +39,15 @@ def in_parts(path: Path | str, part_s: float, limits: dict) -> Scan | None:
     return film._in_parts(str(path), HOW, limits, part_s)
 
 
+def parts_at_work() -> list[psutil.Process]:
+    """The workers that decode a part now, by the name that Ray gives a process while it runs a task."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::reel:part" in " ".join(process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
 def test_parts_of_several_workers_are_the_single_scan(long_one, alone):
     import ray
 
@@ -53,14 +63,14 @@ def test_a_worker_that_is_killed_costs_its_part_alone(long_one, alone):
     import ray
 
     asked = ray.remote(max_retries=0)(in_parts).remote(long_one, 4.0, Limits().model_dump())
-    ends, killed = time.monotonic() + LONGEST_S, 0
+    ends, killed = time.monotonic() + LONGEST_S, False
     while time.monotonic() < ends and not killed and not ray.wait([asked], timeout=0.02)[0]:
-        for process in psutil.process_iter(["cmdline"]):
+        for process in parts_at_work():
             with contextlib.suppress(psutil.Error):
-                if not killed and "ray::reel:part" in " ".join(process.info["cmdline"] or ()):
-                    process.kill()
-                    killed += 1
-    assert killed == 1, "no part was seen at work"
+                process.kill()
+                killed = True
+                break
+    assert killed, "no part was seen at work"
     found = ray.get(asked, timeout=LONGEST_S)
     assert found is not None
     assert scan_to_json(found) == alone
@@ -73,8 +83,16 @@ def test_a_store_does_not_tell_how_its_films_were_scanned(long_one, tmp_path):
     (tmp_path / "in" / "long.mp4").write_bytes(long_one.read_bytes())
     settings = {"shots__detector": "cascade", "annotators": ["blur"]}
     for name, split_s in (("parts", 2.0), ("whole", 0.0)):
-        done = curate(tmp_path / name, [tmp_path / "in"], recipe_of(resources__scan_split_s=split_s, **settings))
+        recipe = recipe_of(resources__scan_split_s=split_s, **settings)
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(curate, tmp_path / name, [tmp_path / "in"], recipe)
+            seen = False
+            while not run.done():
+                seen = seen or bool(parts_at_work())
+                time.sleep(0.05)
+            done = run.result()
         assert (done.ok, done.failed) == (2, 0)
+        assert seen == bool(split_s), "the driver lets films be split, or does not"
         assert done.stages["scan"]["cpu_s"] > 0
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
