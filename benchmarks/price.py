@@ -18,9 +18,9 @@ from benchmarks.cost import CpuMeter, local_ray, sampling_s
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.curate.account import measured
 from reelwright.pipelines.curate.price import price_lines
 from reelwright.pipelines.curate.run import run_all
-from reelwright.pipelines.curate.work import measured
 from reelwright.pipelines.demo import scenes
 from reelwright.pipelines.demo.footage import FPS, _grainy, write_clip
 from reelwright.pipelines.recipes.curation import load_recipe, parse_overrides

@@ -15,14 +15,14 @@ from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.plan import make_plan as plan_annotators
 from reelwright.pipelines.annotate.plan import measured_seconds
-from reelwright.pipelines.curate.price import price_lines
-from reelwright.pipelines.curate.work import (
+from reelwright.pipelines.curate.account import (
     ENCODE_S_PER_MEGAPIXEL,
     SCAN_S_PER_MEGAPIXEL,
     Footage,
     expected,
     measured,
 )
+from reelwright.pipelines.curate.price import price_lines
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices
 from reelwright.pipelines.records.history import History

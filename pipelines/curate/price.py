@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reelwright.pipelines.annotate.spending import short
-from reelwright.pipelines.curate.work import Account, Work
+from reelwright.pipelines.curate.account import Account, Work
 from reelwright.pipelines.recipes.prices import Prices
 
 PER_HOURS = 1000

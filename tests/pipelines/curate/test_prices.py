@@ -9,9 +9,9 @@ import pytest
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
 from reelwright.pipelines.annotate.load import load_annotators
+from reelwright.pipelines.curate.account import Account, Footage, Work, expected, measured
 from reelwright.pipelines.curate.plan import make_plan
 from reelwright.pipelines.curate.price import price_lines, usd_of
-from reelwright.pipelines.curate.work import Account, Footage, Work, expected, measured
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices, load_prices
 from reelwright.recipe_files import RecipeError
