@@ -304,6 +304,10 @@ class History:
         for row in self.store.read("clips", columns, filter=f"source_md5 IN ({md5s})").to_pylist():
             self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
 
+    def left_of(self, source_md5: str) -> dict[str, str] | None:
+        """Return the clips of a source that the store has from before, id -> fingerprint; None if it has none."""
+        return self._left.get(source_md5)
+
     def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
         """Return which of a source's clips are there already, cut in this way; all others that it has are deleted.
 
