@@ -9,9 +9,13 @@ from reelwright.curation.clips import with_spans
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
+from reelwright.curation.store.known_sources import KnownSources
 from reelwright.curation.store.sql_text import literal, literals
+from reelwright.pipelines.records.attempts import Attempts
+from reelwright.pipelines.records.lookups import GoodRows, NewestRows, Row, Survivors, Uris, is_same
 from reelwright.pipelines.records.moves import Move, Moves
 from reelwright.pipelines.records.recaption import is_recaptioned
+from reelwright.pipelines.records.settled import NEW, Settled
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
@@ -22,12 +26,12 @@ ROW = "#row "  # in the uri of a manifest's row that could not be used
 
 
 class History:
-    """Read once when a run begins.
+    """Read once when a run begins. Inputs that need nothing are counted; a row is read of the others alone.
 
     retry_failed: try failed files again. recut: cut sources again that were cut under settings other than `cutting` (a
     fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
     other bytes are videos of their own. images: still images are taken, also those refused before. Files that
-    could not be read are tried again once they can be, whoever asks.
+    could not be read are tried again once they can be, whoever asks. files: sorted by uri.
     """
 
     def __init__(
@@ -43,43 +47,36 @@ class History:
     ) -> None:
         self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
         self._again = f"({UNREAD} OR {IMAGE})" if images else UNREAD
-        known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
-        rows = {row["uri"]: row for row in known}
+        known = KnownSources(store, COLUMNS, cutting)
+        self._settled = Settled(known, retry_failed=retry_failed, recut=recut, keep_ids=keep_ids)
+        newest, good = NewestRows(known), GoodRows(known)
+        several = known.rows(known.several)
+        newest.learn(several)
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
-            (row["uri"], row["md5"]): row for row in known if row["state"] == "ok" and rows[row["uri"]] is not row
+            (r["uri"], r["md5"]): r for r in several if r["state"] == "ok" and not is_same(newest[r["uri"]], r)
         }
         self.todo: list[Input] = []
         self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
-        self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
+        self.touched: dict[str, Row] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
         self.recut_uris: set[str] = set()
-        self.cut_otherwise = 0
         self.recaptioned: list[Input] = []  # inputs whose manifest has other captions by now
-        self.done_before: Counter[str] = Counter()
-        self.done_md5s: set[str] = set()  # of sources that are ok, of those
-        self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
-        good = {row["md5"]: row for row in known if row["state"] == "ok"}
-        self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
-        newest = dict(rows)
-        moved = self._moved_survivors(files, rows)
-        self._sort(files, rows, newest, moved, retry_failed=retry_failed)
-        self.by_md5: dict[str, str] = {}
-        self.by_source_id: dict[str, str] = {}
-        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
-            self._note_survivor(row)
+        self.done_before, self.no_clip = self._settled.done_before, self._settled.no_clip
+        """By state; and of sources that were ok before and gave no clip, by the reason."""
+        self.done_md5s: set[str] = set()  # of sources that are ok and were looked at
+        self.moves = Moves(good, _vacated(self.earlier, newest), Uris(files))
+        self.cut_otherwise = 0
+        rows, by_earlier = NewestRows(known, newest), dict[str, str]()
         for uri, md5 in self.earlier:
-            self.by_md5.setdefault(md5, uri)
+            by_earlier.setdefault(md5, uri)
+        self.by_md5 = Survivors(known, "md5", rows, by_earlier)
+        self.by_source_id = Survivors(known, "source_id", rows, {})
+        self._sort(files, rows, newest, retry_failed=retry_failed)
         self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
-        self._attempts: dict[tuple[str, str, str | None], int] | None = None
+        self.attempts = Attempts(store).of
 
     def _sort(
-        self,
-        files: Sequence[Input],
-        rows: dict[str, dict[str, Any]],
-        newest: Mapping[str, dict[str, Any]],
-        moved: Mapping[str, dict[str, Any]],
-        *,
-        retry_failed: bool,
+        self, files: Sequence[Input], rows: NewestRows, newest: NewestRows, *, retry_failed: bool
     ) -> None:
         """Decide per file whether it is done, or to be read, or read again.
 
@@ -87,13 +84,21 @@ class History:
             files: This run's inputs.
             rows: Newest row per uri; loses those of files that are read as if they were new.
             newest: The same, as the store has them.
-            moved: Uri of a file -> row of the source that is there now.
             retry_failed: Read failed files again.
         """
-        left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
-        for item in files:
-            row = rows.get(item.uri)
+        self._settled.leave(incomplete, unread)
+        others = list(self._settled.others(files))
+        newest.fetch(item.uri for item, place in others if place != NEW)
+        known = [row for item, place in others if place != NEW and (row := newest.get(item.uri))]
+        repeats = [row for row in known if row["state"] == "duplicate"]
+        newest.fetch(row["duplicate_of"] for row in repeats if row["duplicate_of"])
+        self.moves.good.fetch(row["md5"] for row in repeats if row["md5"])
+        self.cut_otherwise += self._settled.cut_otherwise
+        moved = self._moved_survivors([item for item, place in others if place != NEW], rows)
+        left = {row["uri"] for row in moved.values() if is_same(newest.get(row["uri"]), row)}
+        for item, place in others:
+            row = rows.get(item.uri) if place != NEW else None
             if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
                 self.recaptioned.append(item)
             if item.uri in left:
@@ -111,7 +116,7 @@ class History:
             elif _touched(row):
                 self.todo.append(item)
                 self.touched[item.uri] = row
-            elif self._stands_for_nothing(row, newest.get(row["duplicate_of"])) or self._is_kept(row, newest):
+            elif self._stands_for_nothing(row, newest) or self._is_kept(row, newest):
                 self.todo.append(item)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
@@ -122,26 +127,19 @@ class History:
             else:
                 self.note_done(row)
 
-    def _note_survivor(self, row: dict[str, Any]) -> None:
-        """Map a duplicate's bytes and id to its survivor; a failed file maps to nothing."""
-        if row["state"] == "failed":
-            return
-        survivor = row["duplicate_of"] or row["uri"]
-        if row["md5"]:
-            self.by_md5.setdefault(row["md5"], survivor)
-        if row["source_id"] != row["uri"]:
-            self.by_source_id.setdefault(row["source_id"], survivor)
-
-    def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
+    def _stands_for_nothing(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate gave way to a file that then failed, and never was good."""
-        if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
+        survivor = newest.get(row["duplicate_of"]) if row["state"] == "duplicate" else None
+        if survivor is None or survivor["state"] != "failed":
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
-    def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
+    def _is_kept(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate is one by its id alone, and such files are kept now."""
-        survivor = rows.get(row["duplicate_of"])
-        return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
+        if not self.keep_ids or row["state"] != "duplicate":
+            return False
+        survivor = newest.get(row["duplicate_of"])
+        return survivor is not None and row["md5"] != survivor["md5"]
 
     def id_of(self, item: Input) -> str | None:
         """Return the id by which an input may repeat another."""
@@ -195,12 +193,12 @@ class History:
         self.recut_md5s.add(md5)
         self._note_clips(literals([md5]))
 
-    def _moved_survivors(self, files: Sequence[Input], rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _moved_survivors(self, files: Sequence[Input], rows: NewestRows) -> dict[str, Row]:
         """Uri of an input that was a duplicate -> row of its survivor, whose file is gone: it takes its place.
 
         The first of several in order of uri. Only survivors on a disk are looked for: each costs a look.
         """
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Row] = {}
         taken: set[str] = set()
         for item in files:
             row = rows.get(item.uri)
@@ -212,13 +210,16 @@ class History:
                 found[item.uri] = survivor
         return found
 
-    def _moved(self, item: Input, row: dict[str, Any], survivor: dict[str, Any], rows: dict[str, Any]) -> None:
+    def _moved(self, item: Input, row: dict[str, Any], survivor: Row, rows: NewestRows) -> None:
         is_otherwise = self._is_cut_otherwise(item, survivor)
         there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
         move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
         rows[item.uri] = survivor | {"uri": item.uri}
-        if rows.get(move.old) is survivor:
+        if is_same(rows.get(move.old), survivor):
+            if self.by_source_id.get(survivor["source_id"]) == move.old and survivor["source_id"] != item.uri:
+                self.by_source_id[survivor["source_id"]] = item.uri
             del rows[move.old]
+        self.by_md5[move.md5] = item.uri
         self.earlier.pop((move.old, move.md5), None)
         if move.is_recut:
             self._cut_again(item, row)
@@ -248,18 +249,14 @@ class History:
 
     def _unread(self) -> set[str]:
         """Uris whose last failure as a whole file was that it could not be read."""
-        newest: dict[str, tuple[Any, bool]] = {}
         whole = "clip_id IS NULL AND stage IN ('probe', 'scan', 'cut')"
-        columns = {"uri": "uri", "at": "at", "unread": self._again}
-        failures = self.store.dataset("failures").to_table(columns=columns, filter=whole)
-        for row in failures.to_pylist():
-            newest[row["uri"]] = max(newest.get(row["uri"], (row["at"], row["unread"])), (row["at"], row["unread"]))
-        return {uri for uri, (_, is_unread) in newest.items() if is_unread}
+        found = self.store.sql(f"SELECT uri FROM failures WHERE {whole} GROUP BY uri HAVING arg_max({self._again}, at)")
+        return set(found.column(0).to_pylist())
 
     def clips_failed_before(self) -> int:
         """Clips of this run's sources that could not be cut in earlier runs, by the settings of this one."""
         lost = self._lost_clips(f" AND fingerprint = {literal(self.cutting)}")
-        return sum(md5 in self.done_md5s for md5 in lost.values())
+        return sum(md5 in self.done_md5s or self._settled.is_done(md5) for md5 in lost.values())
 
     def _incomplete(self, *, every: bool) -> set[str]:
         """Return the MD5s of sources that are ok, but for clips that could not be cut.
@@ -337,15 +334,6 @@ class History:
         self._delete("clips", clip_ids)
         self._delete("media", clip_ids)
 
-    def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
-        """Return how often this has failed before."""
-        if self._attempts is None:
-            rows = self.store.read("failures", ["uri", "stage", "clip_id", "attempts"]).to_pylist()
-            self._attempts = {}
-            for r in rows:
-                key = (r["uri"], r["stage"], r["clip_id"])
-                self._attempts[key] = max(self._attempts.get(key, 0), r["attempts"])
-        return self._attempts.get((uri, stage, clip_id), 0)
 
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
@@ -377,6 +365,6 @@ def is_readable(uri: str) -> bool:
         return False
 
 
-def _vacated(earlier: Collection[tuple[str, str]], rows: dict[str, Any]) -> set[tuple[str, str]]:
+def _vacated(earlier: Collection[tuple[str, str]], rows: NewestRows) -> set[tuple[str, str]]:
     """Return (uri, MD5) of good files that have had other bytes since: the old bytes."""
     return {(uri, md5) for uri, md5 in earlier if rows[uri]["md5"] not in (None, md5)}
