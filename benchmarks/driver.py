@@ -4,7 +4,7 @@
     python -m benchmarks.driver --profile FILE 2000      # a cProfile of the driver's Python
 
 Real: Ray, its tasks, the driver (`Curation`, `Flow`, `Committer`), the store and the task that writes clips into it.
-Stand-ins: the tasks that probe, scan and cut. They sleep for as long as the real ones took on one file, and hand back
+Stand-ins: the tasks that probe, scan and cut. They sleep for the CPU seconds that the real ones took, and hand back
 what those found, under other MD5s and ids, so that two cores seem to be WORKERS of them. Two kinds of source are
 recorded first: `small`, a file of 4 s that becomes one clip, and `film`, one of SHOTS clips.
 
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reelwright.curation import usage
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
@@ -50,7 +51,7 @@ FLOOR_TASKS = 3000
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the real tasks found in one file, and the seconds that they took."""
+    """What the real tasks found in one file, and the seconds of CPU that they took: as if no other work were there."""
 
     probed: Probed
     scanned: Scanned
@@ -68,20 +69,23 @@ def record(path: Path, recipe: CurateRecipe, light: Sequence[str]) -> Recorded:
     limits = recipe.limits.model_dump()
     settings = settings_of(recipe, light, limits).model_copy(update={"cut_at_once": False})
     text = settings.model_dump_json()
-    whole_sources.probe_sources([str(path)], limits, False)  # the first loads libraries
-    (probed,) = whole_sources.probe_sources([str(path)], limits, False)
-    job = scan_job(Source(Input(str(path)), probed), None)
-    whole_sources.scan_sources([job], text)
-    clock = time.monotonic()
-    (scanned,), _ = whole_sources.scan_sources([job], text)
-    assert isinstance(scanned, Scanned)
-    seconds = time.monotonic() - clock
-    cuts = [tasks.cut(CutJob(job.uri, job.md5, batch, scanned.rate, job.was), text) for batch in scanned.batches]
-    cuts = [tasks.cut(CutJob(job.uri, job.md5, batch, scanned.rate, job.was), text) for batch in scanned.batches]
-    return Recorded(probed, scanned, tuple(cuts), seconds)
+    for _ in range(2):  # the first loads libraries
+        usage.begin()
+        (probed,) = whole_sources.probe_sources([str(path)], limits, False)
+        probe_s = usage.laps()["probe"].used.cpu_s
+        job, cuts = scan_job(Source(Input(str(path)), probed), None), []
+        usage.begin()
+        (scanned,), _ = whole_sources.scan_sources([job], text)
+        scan_s = usage.laps()["scan"].used.cpu_s
+        assert isinstance(scanned, Scanned)
+        for batch in scanned.batches:
+            usage.begin()
+            cut, mp4s = tasks.cut(CutJob(job.uri, job.md5, batch, scanned.rate, job.was), text)
+            cuts.append((replace(cut, seconds=usage.end().cpu_s), mp4s))
+    return Recorded(replace(probed, seconds=probe_s), scanned, tuple(cuts), scan_s)
 
 
-# --- stand-ins: they sleep ---------------------------------------------------------------------------------------------
+# --- stand-ins: they sleep ------------------------------------------------------------------------------------------
 
 
 def probe_stand_in(known: Recorded, uris: Sequence[str], limits: Any, images: bool) -> list[Probed]:
@@ -117,7 +121,7 @@ def _id(md5: str, number: int) -> str:
     return f"{md5[:20]}{number:04d}"
 
 
-# --- measuring ---------------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------------------------
 
 
 def run(folder: Path, recipe: CurateRecipe, known: Recorded, sources: int) -> dict[str, float]:

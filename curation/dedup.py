@@ -23,8 +23,8 @@ class Deduplicator:
     `by_md5` and `by_source_id` start with the survivors that a store already has, which always win.
     """
 
-    by_md5: Lookup = field(default_factory=dict)
-    by_source_id: Lookup = field(default_factory=dict)
+    by_md5: Lookup = field(default_factory=dict[str, str])
+    by_source_id: Lookup = field(default_factory=dict[str, str])
 
     def survivor_of(self, uri: str, md5: str, source_id: str | None) -> str | None:
         """Return the uri that this one is a duplicate of; None if it is the first, and so survives."""

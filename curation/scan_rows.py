@@ -1,4 +1,4 @@
-"""What a scan says of a source and its shots, as columns of `sources` and rows of `shots`; made where it was scanned."""
+"""What a scan says of a source and its shots, as columns of `sources` and rows of `shots`."""
 
 from __future__ import annotations
 

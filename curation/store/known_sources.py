@@ -126,8 +126,8 @@ class KnownSources:
         self.has_lists[places] = lists.to_numpy(zero_copy_only=False)
         self.caption_key[places] = self.caption_keys(column["caption"])
         none = (states == OK) & pc.fill_null(pc.equal(column["num_clips"], 0), False).to_numpy(zero_copy_only=False)
-        for place, why in zip(places[none], column["no_clip_reason"].filter(pa.array(none)).to_pylist(), strict=True):
-            why = why or UNREASONED
+        for place, told in zip(places[none], column["no_clip_reason"].filter(pa.array(none)).to_pylist(), strict=True):
+            why = told or UNREASONED
             if why not in self.reasons:
                 self.reasons.append(why)
             self.reason[place] = self.reasons.index(why)
@@ -160,7 +160,7 @@ class Hasher:
 
         self._duckdb = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
 
-    def __call__(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102 - as the class says
         if not len(texts):
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         self._duckdb.register("texts", pa.table({"t": texts}))
@@ -172,7 +172,7 @@ class Hasher:
 def halves(text: str) -> tuple[np.uint64, np.uint64]:
     """Return what `Hasher` gives for one text."""
     digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
-    upper, lower = np.frombuffer(digest, ">u8")
+    upper, lower = np.frombuffer(digest, "<u8")
     return np.uint64(upper), np.uint64(lower)
 
 

@@ -36,10 +36,10 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
     """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
     history = _history(recipe, inputs.files)
     todo = history.todo if history else inputs.files
-    known = (history.by_md5, history.by_source_id) if history else ({}, {})
+    dedup = Deduplicator(history.by_md5, history.by_source_id) if history else Deduplicator()
     with Progress("plan", quiet=quiet) as progress:
         probed = _probe_all(recipe, todo, progress)
-    dedup, states, videos = Deduplicator(*known), Counter[str](), []
+    states, videos = Counter[str](), []
     for item in todo:
         found = probed[item.uri]
         touched = history.touched.get(item.uri) if history else None

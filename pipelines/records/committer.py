@@ -83,7 +83,7 @@ class Committer:
     def add_clips(self, rows: Sequence[dict[str, Any]], payload: Any, num_bytes: int) -> None:
         """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order.
 
-        Where a payload holds clips of several sources, hand it over for each of them, in order, without a flush between.
+        Where a payload holds clips of several sources, hand it over for each of them, in order, with no flush between.
         """
         self.open.clip_ids += [row["clip_id"] for row in rows]
         self.open.rows += rows

@@ -1,8 +1,7 @@
 """A store's history of a run's inputs: finished sources, leftovers of a killed run, counts of failures."""
 
 import os
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from reelwright.curation.clips import with_spans
@@ -250,7 +249,8 @@ class History:
     def _unread(self) -> set[str]:
         """Uris whose last failure as a whole file was that it could not be read."""
         whole = "clip_id IS NULL AND stage IN ('probe', 'scan', 'cut')"
-        found = self.store.sql(f"SELECT uri FROM failures WHERE {whole} GROUP BY uri HAVING arg_max({self._again}, at)")
+        newest = f'GROUP BY uri HAVING arg_max(({self._again}), "at")'
+        found = self.store.sql(f"SELECT uri FROM failures WHERE {whole} {newest}")
         return set(found.column(0).to_pylist())
 
     def clips_failed_before(self) -> int:

@@ -68,7 +68,7 @@ class Settled:
         settled[there] = self._may_be_settled(files, uris, there, places[there])
         self._look(files, places, settled)
         self._count(places[settled])
-        for n in np.flatnonzero(~settled):
+        for n in np.flatnonzero(~settled).tolist():
             yield files[n], int(places[n])
 
     def _may_be_settled(
@@ -96,7 +96,8 @@ class Settled:
             return
         known = np.flatnonzero(settled)
         known = known[self.known.mtime_ns[places[known]] != NO_TIME]
-        was = zip(self.known.num_bytes[places[known]].tolist(), self.known.mtime_ns[places[known]].tolist(), strict=True)
+        sizes, times = (v[places[known]].tolist() for v in (self.known.num_bytes, self.known.mtime_ns))
+        was = zip(sizes, times, strict=True)
         for n, before in zip(known.tolist(), was, strict=True):
             try:
                 status = os.stat(files[n].uri)
