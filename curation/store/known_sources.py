@@ -185,7 +185,9 @@ class _Index:
 
     def first(self, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """Return a place for each hash, int64; -1 for those that are not there."""
-        at = np.searchsorted(self.upper, upper)
+        asked = np.argsort(upper)  # neighbours one after the other: memory is read in order
+        at = np.empty(len(upper), np.int64)
+        at[asked] = np.searchsorted(self.upper, upper[asked])
         found = np.full(len(upper), -1, np.int64)
         inside = np.flatnonzero(at < len(self.upper))
         same = inside[self.upper[at[inside]] == upper[inside]]

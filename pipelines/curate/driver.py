@@ -1,7 +1,7 @@
 """The driver of a curation: decides which source is next, and turns results into rows."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -9,6 +9,7 @@ from typing import Any
 
 from reelwright.curation.clips import clip_fingerprint, with_spans
 from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.results import Failed, Probed
 from reelwright.curation.store import Store, StoreError
@@ -51,7 +52,7 @@ class Curation:
         stages: Mapping[str, Any] | None = None,
     ) -> None:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
-        self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
+        self.to_probe, self.to_begin = Queue(history.todo), Queue(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
         self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
@@ -126,7 +127,7 @@ class Curation:
             and self.flow.waiting("probe") < probes
             and self.flow.waiting("scan") < scans
         ):
-            item = self.to_probe.popleft()
+            item = self.to_probe.take()
             if item.refused:  # a manifest's row that names no file
                 self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
             else:
@@ -137,8 +138,8 @@ class Curation:
 
         Which duplicate survives then does not depend on which was read first.
         """
-        while self.to_begin and self.to_begin[0].uri in self.probed:
-            self._begin(self.probed.pop(self.to_begin.popleft().uri))
+        while self.to_begin and self.to_begin.head.uri in self.probed:
+            self._begin(self.probed.pop(self.to_begin.take().uri))
 
     # --- one source, stage by stage ------------------------------------------------------------------------------
 

@@ -4,17 +4,20 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest.input_list import Chosen, InputList, input_list
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.known_sources import KnownSources
 from reelwright.curation.store.sql_text import literal, literals
 from reelwright.pipelines.records.attempts import Attempts
-from reelwright.pipelines.records.lookups import GoodRows, NewestRows, Row, Survivors, Uris, is_same
+from reelwright.pipelines.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
 from reelwright.pipelines.records.moves import Move, Moves
 from reelwright.pipelines.records.recaption import is_recaptioned
-from reelwright.pipelines.records.settled import NEW, Settled
+from reelwright.pipelines.records.settled import Settled
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
@@ -54,7 +57,7 @@ class History:
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
             (r["uri"], r["md5"]): r for r in several if r["state"] == "ok" and not is_same(newest[r["uri"]], r)
         }
-        self.todo: list[Input] = []
+        files = input_list(files)
         self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
         self.touched: dict[str, Row] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
@@ -63,21 +66,19 @@ class History:
         self.done_before, self.no_clip = self._settled.done_before, self._settled.no_clip
         """By state; and of sources that were ok before and gave no clip, by the reason."""
         self.done_md5s: set[str] = set()  # of sources that are ok and were looked at
-        self.moves = Moves(good, _vacated(self.earlier, newest), Uris(files))
+        self.moves = Moves(good, _vacated(self.earlier, newest), files)
         self.cut_otherwise = 0
         rows, by_earlier = NewestRows(known, newest), dict[str, str]()
         for uri, md5 in self.earlier:
             by_earlier.setdefault(md5, uri)
         self.by_md5 = Survivors(known, "md5", rows, by_earlier)
         self.by_source_id = Survivors(known, "source_id", rows, {})
-        self._sort(files, rows, newest, retry_failed=retry_failed)
+        self.todo = self._sort(files, rows, newest, retry_failed=retry_failed)
         self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
         self.attempts = Attempts(store).of
 
-    def _sort(
-        self, files: Sequence[Input], rows: NewestRows, newest: NewestRows, *, retry_failed: bool
-    ) -> None:
-        """Decide per file whether it is done, or to be read, or read again.
+    def _sort(self, files: InputList, rows: NewestRows, newest: NewestRows, *, retry_failed: bool) -> Chosen:
+        """Decide per file whether it is done, or to be read, or read again; return the latter.
 
         Args:
             files: This run's inputs.
@@ -87,44 +88,47 @@ class History:
         """
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
         self._settled.leave(incomplete, unread)
-        others = list(self._settled.others(files))
-        newest.fetch(item.uri for item, place in others if place != NEW)
-        known = [row for item, place in others if place != NEW and (row := newest.get(item.uri))]
-        repeats = [row for row in known if row["state"] == "duplicate"]
-        newest.fetch(row["duplicate_of"] for row in repeats if row["duplicate_of"])
-        self.moves.good.fetch(row["md5"] for row in repeats if row["md5"])
+        new, others = self._settled.sort(files)
         self.cut_otherwise += self._settled.cut_otherwise
-        moved = self._moved_survivors([item for item, place in others if place != NEW], rows)
+        items = [files[n] for n in others]
+        newest.fetch(item.uri for item in items)
+        repeats = [known for item in items if (known := newest[item.uri])["state"] == "duplicate"]
+        newest.fetch(one["duplicate_of"] for one in repeats if one["duplicate_of"])
+        self.moves.good.fetch(one["md5"] for one in repeats if one["md5"])
+        moved = self._moved_survivors(items, rows)
         left = {row["uri"] for row in moved.values() if is_same(newest.get(row["uri"]), row)}
-        for item, place in others:
-            row = rows.get(item.uri) if place != NEW else None
+        again = []
+        for number, item in zip(others, items, strict=True):
+            row = rows.get(item.uri)
             if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
                 self.recaptioned.append(item)
             if item.uri in left:
                 self.done_before["duplicate"] += 1
             elif row is None:
-                self.todo.append(item)
+                again.append(number)
             elif item.uri in moved:
-                self._moved(item, row, moved[item.uri], rows)
+                again += [number] * self._moved(item, row, moved[item.uri], rows)
             elif row["state"] == "failed" and (
                 retry_failed or _touched(row) or (item.uri in unread and is_readable(item.uri))
             ):
-                self.todo.append(item)
+                again.append(number)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
             elif _touched(row):
-                self.todo.append(item)
+                again.append(number)
                 self.touched[item.uri] = row
             elif self._stands_for_nothing(row, newest) or self._is_kept(row, newest):
-                self.todo.append(item)
+                again.append(number)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
             elif row["state"] == "ok" and self._is_cut_otherwise(item, row):
-                self._cut_otherwise(item, row)
+                again += [number] * self._cut_otherwise(item, row)
             elif row["state"] == "ok" and row["md5"] in incomplete and (retry_failed or is_readable(item.uri)):
-                self._cut_again(item, row)
+                again.append(number)
+                self._begin_again(item, row["md5"])
             else:
                 self.note_done(row)
+        return Chosen(files, np.sort(np.concatenate([new, np.array(again, np.int64)])))
 
     def _stands_for_nothing(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate gave way to a file that then failed, and never was good."""
@@ -146,7 +150,7 @@ class History:
 
     def forget_mended_rows(self, inputs: Inputs) -> None:
         """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
-        named = {item.uri for item in inputs.files if item.refused}
+        named = {item.uri for item in inputs.refused}
         for start in inputs.unread_columns:
             like = literals([start + ROW])
             rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
@@ -165,12 +169,14 @@ class History:
     def _is_cut_otherwise(self, item: Input, row: dict[str, Any]) -> bool:
         return row["cutting_fingerprint"] != with_spans(self.cutting, item.spans)
 
-    def _cut_otherwise(self, item: Input, row: dict[str, Any]) -> None:
+    def _cut_otherwise(self, item: Input, row: Row) -> bool:
+        """Return whether a source that was cut by other settings is cut again."""
         if self.recut:
-            self._cut_again(item, row)
+            self._begin_again(item, row["md5"])
         else:
             self.cut_otherwise += 1
             self.note_done(row)
+        return self.recut
 
     def note_done(self, row: dict[str, Any]) -> None:
         """Count a source that needs nothing, by its row."""
@@ -180,16 +186,13 @@ class History:
         if row["state"] == "ok" and row["num_clips"] == 0:
             self.no_clip[row["no_clip_reason"] or "no reason recorded"] += 1
 
-    def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
-        self.todo.append(item)
-        self.replaced.add(item.uri)
-        self.recut_uris.add(item.uri)
-        self.recut_md5s.add(row["md5"])
-
-    def _begin_recut(self, item: Input, md5: str) -> None:
+    def _begin_again(self, item: Input, md5: str) -> None:
         self.replaced.add(item.uri)
         self.recut_uris.add(item.uri)
         self.recut_md5s.add(md5)
+
+    def _begin_recut(self, item: Input, md5: str) -> None:
+        self._begin_again(item, md5)
         self._note_clips(literals([md5]))
 
     def _moved_survivors(self, files: Sequence[Input], rows: NewestRows) -> dict[str, Row]:
@@ -209,7 +212,8 @@ class History:
                 found[item.uri] = survivor
         return found
 
-    def _moved(self, item: Input, row: dict[str, Any], survivor: Row, rows: NewestRows) -> None:
+    def _moved(self, item: Input, row: Row, survivor: Row, rows: NewestRows) -> bool:
+        """Note that a source is at another address; return whether it is cut again there."""
         is_otherwise = self._is_cut_otherwise(item, survivor)
         there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
         move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
@@ -221,10 +225,11 @@ class History:
         self.by_md5[move.md5] = item.uri
         self.earlier.pop((move.old, move.md5), None)
         if move.is_recut:
-            self._cut_again(item, row)
+            self._begin_again(item, row["md5"])
         else:
             self.cut_otherwise += is_otherwise
             self.note_done(survivor)
+        return move.is_recut
 
     def take_over(self, item: Input, probed: Probed) -> Move | None:
         """In the middle of a run: note that a file just read is where a source is now, if that source's own is gone."""
@@ -239,7 +244,7 @@ class History:
         self.earlier.pop((move.old, move.md5), None)
         if move.is_recut:
             self._begin_recut(item, move.md5)
-        elif move.old in self.moves.inputs and not move.is_vacated:  # counted as ok, and is a duplicate now
+        elif self.moves.inputs.has(move.old) and not move.is_vacated:  # counted as ok, and is a duplicate now
             self.done_before["duplicate"] += 1
         else:
             self.cut_otherwise += is_otherwise
@@ -333,7 +338,6 @@ class History:
     def _drop(self, clip_ids: Sequence[str]) -> None:
         self._delete("clips", clip_ids)
         self._delete("media", clip_ids)
-
 
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):

@@ -5,25 +5,12 @@ Each is a mapping that reads rows when it is asked, and remembers what the run d
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.store.known_sources import DUPLICATE, OK, KnownSources
 
 Row = dict[str, Any]
-
-
-class Uris:
-    """Whether an address is among inputs, which are sorted by it."""
-
-    def __init__(self, files: Sequence[Input]) -> None:
-        self._files = files
-
-    def __contains__(self, uri: str) -> bool:
-        at = bisect_left(self._files, uri, key=lambda item: item.uri)
-        return at < len(self._files) and self._files[at].uri == uri
 
 
 class NewestRows:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import STORES, Input
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql_text import literals
-from reelwright.pipelines.records.lookups import GoodRows, Uris
+from reelwright.pipelines.records.lookups import GoodRows
 
 CHUNK = 100
 
@@ -50,7 +51,7 @@ class Moves:
 
     good: GoodRows
     vacated: set[tuple[str, str]]
-    inputs: Uris
+    inputs: InputList
     made: int = 0
     pending: list[Move] = field(default_factory=list)
     recut: dict[str, Move] = field(default_factory=dict)  # by the new address
@@ -135,7 +136,7 @@ def moved_row(row: Mapping[str, Any], move: Move) -> dict[str, Any]:
     }
 
 
-def _commit(store: Store, moves: Sequence[Move], inputs: Uris) -> None:
+def _commit(store: Store, moves: Sequence[Move], inputs: InputList) -> None:
     known = {(m.old, m.md5): m for m in moves}
     gone = {m.old: m for m in moves if not m.is_vacated}  # nothing is there any more, whatever its bytes were
     olds, news = literals([m.old for m in moves]), literals([m.item.uri for m in moves])
@@ -146,7 +147,7 @@ def _commit(store: Store, moves: Sequence[Move], inputs: Uris) -> None:
         move = known.get((row["uri"], row["md5"]))
         if move is not None and not move.is_recut:
             rows.append(moved_row(row, move))
-            if move.old in inputs and not move.is_vacated:  # it is named still, and stands for the same bytes
+            if inputs.has(move.old) and not move.is_vacated:  # it is named still, and stands for the same bytes
                 rows.append(row | {"state": "duplicate", "duplicate_of": move.item.uri, "num_clips": None,
                                    "cutting_fingerprint": None, "ingested_at": datetime.now(UTC)})  # fmt: skip
     at_copies = f"state = 'duplicate' AND duplicate_of IN ({olds})"
