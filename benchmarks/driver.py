@@ -50,6 +50,7 @@ WORKERS = 24
 SHOTS, SHOT_FRAMES = 32, 30
 SIZES = (500, 2000, 5000)
 FLOOR_TASKS = 3000
+WARM = 60
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ def main() -> None:
         watch = cProfile.Profile()
         for kind, (_, share) in kinds.items():
             known = recorded[kind]
+            run(folder / f"store-{kind}", recipe, known, WARM)  # imports, and Ray's workers
             print(f"driver.{kind}.clips_per_source {known.clips}", flush=True)
             for sources in (max(1, size // share) for size in sizes):
                 if profile:

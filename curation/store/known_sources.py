@@ -6,6 +6,7 @@ local file's size and time, and 24 for a publisher's id; a row is read from the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -170,6 +171,7 @@ class Hasher:
         return upper, lower
 
 
+@functools.lru_cache(maxsize=1024)
 def halves(text: str) -> tuple[np.uint64, np.uint64]:
     """Return what `Hasher` gives for one text."""
     digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
