@@ -6,7 +6,6 @@ While it waits, Ray lends its core to others. What comes back is the single scan
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,6 @@ from reelwright.curation.scan_parts import Split, split_from_json
 from reelwright.curation.usage import Usage
 from reelwright.pipelines.runtime import credentials
 from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import Scanned
 
 SANDBOXED = "reelwright.pipelines.workers.film_sandboxed"
 FEWEST_PARTS = 2
@@ -30,7 +28,7 @@ Decoded = tuple[dict[str, Any], Usage, list[bytes]]
 
 def scan(
     uri: str, shots: dict, borders: dict, limits: Settings, was: Status = None, part_s: float = 0.0
-) -> Scanned | Failed:
+) -> Scan | Failed:
     """Scan a file as `tasks.scan` does, in parts where it is long.
 
     Args:
@@ -41,12 +39,11 @@ def scan(
         was: The file when it was probed.
         part_s: Seconds of a part; 0: the file is not long.
     """
-    began = time.monotonic()
     if part_s:
         with contextlib.suppress(MediaError):  # the single scan says what is wrong with the file
             found = _in_parts(uri, {"shots": shots, "borders": borders}, limits, part_s)
             if found and not tasks._changed(uri, was):
-                return Scanned(found, time.monotonic() - began)
+                return found
     return tasks.scan(uri, shots, borders, limits, was)
 
 
