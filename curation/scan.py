@@ -21,6 +21,7 @@ from reelwright.curation.borders import BorderConfig, Crop, find_crop, profile
 from reelwright.curation.media.decode import Orientation, Video, forget_unusual_tags, orientation_of, rate_claims
 from reelwright.curation.media.ear import NOTHING_HEARD, Heard
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.kept import KeptFrames
 from reelwright.curation.media.pictures import is_still
 from reelwright.curation.media.probe import VideoInfo, video_info
 from reelwright.curation.media.sandbox_child import report_progress
@@ -110,8 +111,13 @@ class Scan:
         return _count_in(self.interlaced, start, end)
 
 
-def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits) -> Scan:
-    """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`)."""
+def scan(
+    uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits, kept: KeptFrames | None = None
+) -> Scan:
+    """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`).
+
+    kept: takes the frames, for the cut.
+    """
     import av
 
     with Video(uri, listens=True) as video:
@@ -119,6 +125,8 @@ def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits)
         try:
             for frame in video.frames():
                 pass_.add(frame)
+                if kept:
+                    kept.add(frame)
         except av.error.FFmpegError as error:  # a frame that nothing can convert
             raise MediaError("decode", f"frame {len(pass_.pts)} cannot be read ({error})") from error
         return pass_.finish()
