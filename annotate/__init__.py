@@ -13,6 +13,7 @@ from reelwright.annotate.contract import (
     Resources,
     SetAnnotator,
     Stored,
+    StreamedSetAnnotator,
     Unmeasurable,
     fingerprint_with,
     refuse_shared_columns,
@@ -25,7 +26,7 @@ from reelwright.annotate.run import Failure, annotate_clip, annotate_clips, expe
 
 __all__ = [
     "ENTRY_POINTS", "Annotator", "Column", "Computes", "Facts", "Failure", "Frames", "PartialResult", "Postponed",
-    "Resources", "SetAnnotator", "Stored", "Unmeasurable", "annotate_clip", "annotate_clips", "available",
-    "expected_fingerprint", "fingerprint_with", "in_profile", "load", "load_all", "refuse_shared_columns", "runtime",
-    "schema_of", "stored_needs", "typical_s",
+    "Resources", "SetAnnotator", "Stored", "StreamedSetAnnotator", "Unmeasurable", "annotate_clip", "annotate_clips",
+    "available", "expected_fingerprint", "fingerprint_with", "in_profile", "load", "load_all", "refuse_shared_columns",
+    "runtime", "schema_of", "stored_needs", "typical_s",
 ]  # fmt: skip

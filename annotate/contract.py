@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from reelwright.annotate.set_reader import ClipReader, TableReader
 from reelwright.curation.media.frames import Frames
 
 
@@ -92,10 +95,11 @@ class Unmeasurable(Exception):
 class PartialResult(Exception):
     """An annotator of sets did a part of its work: `raise PartialResult(columns, state) from why`.
 
-    The part is stored, without a fingerprint that would call it current; `why` is the failure, or `Postponed`.
+    The part is stored, without a fingerprint that would call it current; `why` is the failure, or `Postponed`. Its
+    columns and state are what the annotator would return.
     """
 
-    def __init__(self, columns: Mapping[str, Any], state: Any) -> None:
+    def __init__(self, columns: Any, state: Any) -> None:
         super().__init__("a part is done")
         self.columns = columns
         self.state = state
@@ -218,7 +222,8 @@ class Annotator(Computes):
 class SetAnnotator(Computes):
     """Computes columns of clips from all of them at once: clusters, densities, groups. Its needs are all `Stored`.
 
-    It runs again over everything when a clip comes or goes, or one of its inputs changes.
+    It runs again over everything when a clip comes or goes, or one of its inputs changes. This form holds its columns
+    of all clips in memory; `StreamedSetAnnotator` reads them in batches.
     """
 
     @abstractmethod
@@ -235,6 +240,68 @@ class SetAnnotator(Computes):
         Raises:
             PartialResult: with both, where only a part was done.
         """
+
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
+        """Compute the columns of all clips, batch by batch.
+
+        Args:
+            clips: the needed columns, of the clips that have them.
+            state: as above.
+
+        Returns:
+            The columns of each of `clips.batches()`, in its order, computed as they are asked for; and the new state.
+
+        Raises:
+            PartialResult: with both, where only a part was done.
+        """
+        batches = list(clips.batches())
+        whole = pa.concat_tables(batches)
+        order = pc.sort_indices(whole["clip_id"]).to_numpy()
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        sizes = [len(batch) for batch in batches]
+        try:
+            found, state = self(whole.take(pa.array(order)), state)
+        except PartialResult as part:
+            raise PartialResult(self._cut(part.columns, back, sizes), part.state) from part.__cause__
+        return self._cut(found, back, sizes), state
+
+    def _cut(self, found: Mapping[str, Any], back: np.ndarray, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Cut columns in order of clip_id into batches of so many clips; back: place of each clip in that order."""
+        self.refuse_others(found)
+        columns = {name: pa.array(found[name], kind.type).take(pa.array(back)) for name, kind in self.columns.items()}
+        for start, size in zip(np.cumsum([0, *sizes]).tolist(), sizes, strict=False):
+            yield {name: column.slice(start, size) for name, column in columns.items()}
+
+    def refuse_others(self, found: Mapping[str, Any]) -> None:
+        """Raise ValueError unless `found` has exactly the columns that are declared."""
+        if set(found) != set(self.columns):
+            raise ValueError(
+                f"annotator {self.name!r} does not write the columns it declares: {', '.join(sorted(found))}"
+            )
+
+
+class StreamedSetAnnotator(SetAnnotator):
+    """An annotator of sets that reads its clips in batches, so that no set is too large for a worker."""
+
+    @abstractmethod
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterable[Mapping[str, Any]], Any]:
+        """Compute the columns of all clips, batch by batch; see `SetAnnotator.stream`."""
+
+    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+        """Compute the columns of a table of clips, in whatever order it has."""
+        try:
+            found, state = self.stream(TableReader(clips), state)
+        except PartialResult as part:
+            raise PartialResult(self._joined(part.columns), part.state) from part.__cause__
+        return self._joined(found), state
+
+    def _joined(self, batches: Any) -> dict[str, pa.Array]:
+        parts = list(batches)
+        return {
+            name: pa.concat_arrays([pa.array(part[name], column.type) for part in parts])
+            for name, column in self.columns.items()
+        }
 
 
 def needs_of(annotator: Computes) -> tuple[Need, ...]:
@@ -268,18 +335,6 @@ def fingerprint_with(annotator: Computes, inputs: Mapping[str, str | None]) -> s
         inputs: name of each other annotator -> fingerprint of its value.
     """
     return _digest(json.dumps([annotator.fingerprint, sorted(inputs.items())])) if inputs else annotator.fingerprint
-
-
-def digest_of(rows: pa.Table) -> str:
-    """Return 16 hex digits over a table of strings, in its order."""
-    digest = hashlib.sha256()
-    for column in rows.columns:
-        ends = pa.array([""], pa.large_string())
-        texts = pa.concat_arrays([*column.cast(pa.large_string()).fill_null("").chunks, ends])
-        _, offsets, characters = texts.buffers()  # of an array of its own: it begins at 0
-        digest.update(memoryview(offsets)[: 8 * (len(texts) + 1)])
-        digest.update(memoryview(characters or b""))
-    return digest.hexdigest()[:16]
 
 
 def refuse_shared_columns(annotators: Sequence[Computes]) -> None:

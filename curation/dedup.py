@@ -1,6 +1,19 @@
 """Which inputs are the same video: by the publisher's id and by the MD5 of the bytes."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Lookup(Protocol):
+    """Who stands for a key: a dictionary, or a store that is asked."""
+
+    def get(self, key: str, /) -> str | None:
+        """Return the uri that stands for a key; None if none does."""
+
+    def setdefault(self, key: str, uri: str, /) -> str:
+        """Let `uri` stand for a key, unless another does already; return who does."""
+
+    def __delitem__(self, key: str, /) -> None: ...
 
 
 @dataclass
@@ -10,8 +23,8 @@ class Deduplicator:
     `by_md5` and `by_source_id` start with the survivors that a store already has, which always win.
     """
 
-    by_md5: dict[str, str] = field(default_factory=dict)
-    by_source_id: dict[str, str] = field(default_factory=dict)
+    by_md5: Lookup = field(default_factory=dict[str, str])
+    by_source_id: Lookup = field(default_factory=dict[str, str])
 
     def survivor_of(self, uri: str, md5: str, source_id: str | None) -> str | None:
         """Return the uri that this one is a duplicate of; None if it is the first, and so survives."""

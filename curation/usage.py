@@ -36,9 +36,26 @@ class Usage:
         return asdict(self)
 
 
+@dataclass
+class Lap:
+    """Work of one stage within a task that does several things.
+
+    Args:
+        count: pieces of it.
+        seconds: that they took.
+        used: CPU, memory and requests.
+    """
+
+    count: int
+    seconds: float
+    used: Usage
+
+
 _noted = Usage()
-"""Since `begin`, of this process's sandboxes and requests."""
+"""Since `begin` or the last lap, of this process's sandboxes and requests."""
 _began_cpu_s = 0.0
+_began_s = 0.0
+_laps: dict[str, Lap] = {}
 
 
 def note(usage: Usage) -> None:
@@ -54,14 +71,38 @@ def note_request(count: int = 1, num_bytes: int = 0) -> None:
 
 def begin() -> None:
     """Begin to count anew; one piece of work at a time."""
-    global _noted, _began_cpu_s
-    _noted, _began_cpu_s = Usage(), time.process_time()
+    _laps.clear()
+    _begin()
+
+
+def lap(stage: str) -> None:
+    """Charge all work since `begin` or the last lap to a stage, as a piece of it, and count on anew."""
+    seconds, used = time.monotonic() - _began_s, _since()
+    known = _laps.setdefault(stage, Lap(0, 0.0, Usage()))
+    known.count += 1
+    known.seconds += seconds
+    known.used.add(used)
+    _begin()
+
+
+def laps() -> dict[str, Lap]:
+    """Return the stages that `lap` charged since `begin`."""
+    return dict(_laps)
+
+
+def end() -> Usage:
+    """Return what was used since `begin` or the last lap."""
+    return _since()
+
+
+def _begin() -> None:
+    global _noted, _began_cpu_s, _began_s
+    _noted, _began_cpu_s, _began_s = Usage(), time.process_time(), time.monotonic()
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # Linux: the peak of resident memory begins anew
 
 
-def end() -> Usage:
-    """Return what was used since `begin`."""
+def _since() -> Usage:
     used = Usage(cpu_s=time.process_time() - _began_cpu_s)
     used.add(_noted)
     if not used.peak_bytes:  # with a child it is the child's: it holds the frames

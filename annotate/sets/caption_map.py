@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from reelwright.annotate.contract import Column, SetAnnotator
-from reelwright.annotate.sets.clustering.layout import Layout, lay_out, mark_of, place
-from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
-from reelwright.curation.store.crowding import sample
+from reelwright.annotate.contract import Column, StreamedSetAnnotator
+from reelwright.annotate.set_reader import ClipReader
+from reelwright.annotate.sets.clustering.layout import Landmarks, Layout, lay_out, mark_of
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
 
 
 @dataclass(frozen=True)
-class CaptionMap(SetAnnotator):
+class CaptionMap(StreamedSetAnnotator):
     """t-SNE (van der Maaten & Hinton, 2008) of a sample of captions; each other clip lies between the nearest of it.
 
     Two principal components of caption embeddings show a few percent of their variance, and UMAP would bring a compiler
@@ -50,37 +51,45 @@ class CaptionMap(SetAnnotator):
             if getattr(self, name) < least:
                 raise ValueError(f"caption_map: {name} = {getattr(self, name)}; it must be at least {least}")
 
-    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
         """Place each clip; a clip of an earlier call stays where it was until there is a new layout."""
-        rows, vectors, model = vectors_of(clips)
-        if not len(rows):
-            return {name: pa.nulls(len(clips), pa.float32()) for name in self.columns}, state
-        ids = clips["clip_id"].take(pa.array(rows)).to_pylist()
-        before = Layout.from_json(state["layout"]) if state and state["model"] == model else None
-        layout = before if before and not self._is_outgrown(before, ids, vectors) else None
-        layout = layout or self._laid_out(ids, vectors, before)
-        points = _points(layout, ids, vectors)
-        found = {name: spread_out(points[:, i], rows, len(clips), pa.float32()) for i, name in enumerate(self.columns)}
-        return found, {"model": model, "layout": layout.to_json()}
+        vectors = CaptionVectors(clips)
+        if not vectors.count:
+            return vectors.nothing([(name, column.type) for name, column in self.columns.items()]), state
+        before = Layout.from_json(state["layout"]) if state and state["model"] == vectors.model else None
+        at = _still(before, vectors) if before else None
+        if before is None or at is None or self._is_outgrown(before, at, vectors.count):
+            layout = self._laid_out(vectors, at)
+            at = _still(layout, vectors)
+        else:
+            layout = before
+        return self._places(vectors, at), {"model": vectors.model, "layout": layout.to_json()}
 
-    def _is_outgrown(self, before: Layout, ids: list[str], vectors: np.ndarray) -> bool:
-        rows, _ = before.still(ids, vectors)
-        kept = len(rows) >= (1 - self.refit_growth) * len(before.ids)
-        return not kept or len(ids) > (1 + self.refit_growth) * before.clips
+    def _is_outgrown(self, before: Layout, at: Landmarks, count: int) -> bool:
+        kept = len(at.ids) >= max(1, (1 - self.refit_growth) * len(before.ids))
+        return not kept or count > (1 + self.refit_growth) * before.clips
 
-    def _laid_out(self, ids: list[str], vectors: np.ndarray, before: Layout | None) -> Layout:
-        rows = sample(ids, self.sample, self.seed)
-        known = before is not None and len(before.still(ids, vectors)[0]) > 0
-        start = _points(before, ids, vectors)[rows] if before is not None and known else None
-        points = lay_out(vectors[rows], self.perplexity, self.seed, start)
-        return Layout([ids[i] for i in rows], [mark_of(vectors[i]) for i in rows], points, len(ids))
+    def _laid_out(self, vectors: CaptionVectors, before: Landmarks | None) -> Layout:
+        drawn, sample = vectors.sample(self.sample, self.seed)
+        ids = drawn.to_pylist()
+        start = before.points_of(ids, sample) if before is not None and before.ids else None
+        points = lay_out(sample, self.perplexity, self.seed, start)
+        return Layout(ids, [mark_of(one) for one in sample], points, vectors.count)
+
+    def _places(self, vectors: CaptionVectors, at: Landmarks) -> Iterator[dict[str, Any]]:
+        for part in vectors.parts():
+            points = at.points_of(part.ids.to_pylist(), part.vectors)
+            yield {name: part.spread_out(points[:, i], pa.float32()) for i, name in enumerate(self.columns)}
 
 
-def _points(layout: Layout, ids: list[str], vectors: np.ndarray) -> np.ndarray:
-    """Return the point of each clip, float32 [N, 2]: as it was laid out, or between the nearest that were."""
-    rows, at = layout.still(ids, vectors)
-    others = np.setdiff1d(np.arange(len(ids)), rows)
-    points = np.empty((len(ids), 2), np.float32)
-    points[rows] = at
-    points[others] = place(vectors[others], vectors[rows], at)
-    return points
+def _still(layout: Layout, vectors: CaptionVectors) -> Landmarks:
+    """Return the clips of a layout that the set still has, with the same vector."""
+    wanted = pa.array(layout.ids, pa.string())
+    ids: list[str] = []
+    there = [np.zeros((0, 0), np.float32)]
+    for part in vectors.parts():
+        rows = np.flatnonzero(pc.is_in(part.ids, wanted).to_numpy(zero_copy_only=False))
+        if len(rows):
+            ids += part.ids.take(pa.array(rows)).to_pylist()
+            there.append(part.vectors[rows])
+    return layout.still(ids, np.concatenate(there[1:]) if ids else there[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import pyarrow as pa
 from reelwright.annotate.captions.caption_embedding import CAPTIONS, first_caption
 from reelwright.annotate.chat.mixin import AsksAModel
 from reelwright.annotate.chat.model import ChatModel
-from reelwright.annotate.contract import Column, Need, PartialResult, Postponed, SetAnnotator, Stored
+from reelwright.annotate.contract import Column, Need, PartialResult, Postponed, Stored, StreamedSetAnnotator
+from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering import names
-from reelwright.annotate.sets.clustering.groups import Groups, Named, groups_of
-from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
+from reelwright.annotate.sets.clustering.groups import CLUSTER, Groups, Named, groups_of
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors, Part
 
 BY_TERMS = "c-tf-idf"
 COMPOSED = "composed_caption"
@@ -25,7 +26,7 @@ SHOWN = 20  # captions of a cluster that a model is shown
 
 
 @dataclass(frozen=True)
-class ClusterNames(AsksAModel, SetAnnotator):
+class ClusterNames(AsksAModel, StreamedSetAnnotator):
     """Names of the clusters of `clusters`. A cluster that keeps its id and stays about where it was keeps its name.
 
     A cluster that the model does not name has no name, and the named ones keep theirs.
@@ -61,58 +62,52 @@ class ClusterNames(AsksAModel, SetAnnotator):
     @property
     def needs(self) -> tuple[Need, ...]:
         """The cluster of each clip, the vectors, and captions, each optional."""
-        return (Stored("cluster_id"), *NEEDS, *(Stored(column, optional=True) for column in self.of))
+        return (Stored(CLUSTER), *NEEDS, *(Stored(column, optional=True) for column in self.of))
 
-    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
         """Name clusters; a cluster close to one that was named in an earlier call keeps that name."""
-        rows, vectors, model = vectors_of(clips)
-        groups = groups_of(clips["cluster_id"].to_numpy()[rows], vectors)
-        before = Named.from_json(state["named"]) if state and state["model"] == model else Named.none()
+        vectors = CaptionVectors(clips)
+        groups = groups_of(lambda: vectors.parts([CLUSTER, *self.of]), self._captions, NAMED_BY)
+        before = Named.from_json(state["named"]) if state and state["model"] == vectors.model else Named.none()
         kept = before.still(groups)
-        found = self._names(groups, clips.take(pa.array(rows)), kept)
+        found = self._names(groups, kept)
         named = names.told_apart([None if isinstance(name, Exception) else name for name in found], kept)
-        composed = self._of_composed(groups, clips.take(pa.array(rows)))
-        done = self._columns(named, composed, groups, rows, len(clips)), {
-            "model": model, "named": Named(groups.ids, named, groups.centers).to_json()
+        done = self._columns(vectors, groups, named), {
+            "model": vectors.model, "named": Named(groups.ids, named, groups.centers).to_json()
         }  # fmt: skip
         problem = min((n for n in found if isinstance(n, Exception)), key=_is_final, default=None)
         if problem is not None:
             raise PartialResult(*done) from problem
         return done
 
-    def _names(self, groups: Groups, clips: pa.Table, kept: names.Names) -> Sequence[str | Exception | None]:
+    def _captions(self, part: Part) -> tuple[list[str | None], np.ndarray]:
+        """Return each clip's caption, and whether it is composed from measurements."""
+        columns = [part.column(column).to_pylist() for column in self.of]
+        found = [first_caption(self.of, one) for one in zip(*columns, strict=True)]
+        return [text for _, text in found], np.array([column == COMPOSED for column, _ in found], bool)
+
+    def _names(self, groups: Groups, kept: names.Names) -> Sequence[str | Exception | None]:
         """Return the kept names, and new ones for the other clusters."""
-        columns = [clips[column].to_pylist() for column in self.of]
-        captions = [first_caption(self.of, one)[1] for one in zip(*columns, strict=True)]
-        texts = [[text for i in members[:NAMED_BY] if (text := captions[i])] for members in groups.members]
         if not self.chat.model:
-            return [old or new for old, new in zip(kept, names.by_terms(texts), strict=True)]
-        asked = [[] if name else list(dict.fromkeys(one))[:SHOWN] for one, name in zip(texts, kept, strict=True)]
+            return [old or new for old, new in zip(kept, names.by_terms(groups.texts), strict=True)]
+        asked = [[] if name else list(dict.fromkeys(one))[:SHOWN] for one, name in zip(groups.texts, kept, strict=True)]
         made = names.by_model(asked, self.chat, self.prompt, self.attempts)
         return [old or new for old, new in zip(kept, made, strict=True)]
 
-    def _of_composed(self, groups: Groups, clips: pa.Table) -> list[bool]:
-        """Return whether most captions of each cluster are composed from measurements, so that its name is too."""
-        columns = [clips[column].to_pylist() for column in self.of]
-        of = [first_caption(self.of, one)[0] for one in zip(*columns, strict=True)]
-        return [2 * sum(of[i] == COMPOSED for i in members) > len(members) for members in groups.members]
-
-    def _columns(
-        self, named: names.Names, composed: Sequence[bool], groups: Groups, rows: np.ndarray, count: int
-    ) -> dict[str, Any]:
+    def _columns(self, vectors: CaptionVectors, groups: Groups, named: names.Names) -> Iterator[dict[str, Any]]:
         by = self.chat.model or BY_TERMS
-        named_by = [by + (OF_COMPOSED if one else "") for one in composed]
+        composed = [2 * marked > size for marked, size in zip(groups.marked, groups.sizes, strict=True)]
         of_group = {
-            "cluster_name": named,
-            "cluster_named_by": [who if name else None for name, who in zip(named, named_by, strict=True)],
+            "cluster_name": pa.array(named, pa.string()),
+            "cluster_named_by": pa.array(
+                [by + OF_COMPOSED * of if name else None for name, of in zip(named, composed, strict=True)], pa.string()
+            ),
         }
-        found = {}
-        for column, values in of_group.items():
-            of_clip = np.full(len(rows), None, object)
-            for value, members in zip(values, groups.members, strict=True):
-                of_clip[members] = value
-            found[column] = spread_out(of_clip, rows, count, pa.string())
-        return found
+        for part in vectors.parts([CLUSTER]):
+            place = pa.array(
+                np.searchsorted(groups.ids, part.column(CLUSTER).to_numpy(zero_copy_only=False)), pa.int64()
+            )
+            yield {name: part.spread_out(values.take(place), pa.string()) for name, values in of_group.items()}
 
 
 def _is_final(error: Exception) -> bool:

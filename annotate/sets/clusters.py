@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from reelwright.annotate.contract import Column, SetAnnotator
+from reelwright.annotate.contract import Column, StreamedSetAnnotator
+from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.clustering import kmeans
-from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
 
 
 @dataclass(frozen=True)
-class Clusters(SetAnnotator):
-    """k-means over caption embeddings (mini-batches from 20,000 clips).
+class Clusters(StreamedSetAnnotator):
+    """k-means over caption embeddings (mini-batches from 20,000 clips; fitted to a sample of 100,000 of more).
 
     New clips go to the nearest cluster. Once there are more clips by `refit_growth`, or they lie further from their
     clusters by as much, everything is fitted again, and clusters that stay about where they were keep their ids.
@@ -43,13 +44,19 @@ class Clusters(SetAnnotator):
             if getattr(self, name) < least:
                 raise ValueError(f"clusters: {name} = {getattr(self, name)}; it must be at least {least}")
 
-    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
         """Assign each clip to a cluster; ids stay as long as clusters stay near where they were."""
-        rows, vectors, model = vectors_of(clips)
-        if not len(rows):
-            return {"cluster_id": pa.nulls(len(clips), pa.int32())}, state
-        fit = kmeans.Fit.from_json(state["fit"]) if state and state["model"] == model else None
-        if fit is None or fit.is_outgrown(vectors, self.refit_growth):
-            fit = kmeans.fit(vectors, self.k or kmeans.rule_of_thumb(len(rows), self.max_k), self.seed, fit)
-        ids = fit.ids[fit.labels(vectors)]
-        return {"cluster_id": spread_out(ids, rows, len(clips), pa.int32())}, {"model": model, "fit": fit.to_json()}
+        vectors = CaptionVectors(clips)
+        if not vectors.count:
+            return vectors.nothing([("cluster_id", pa.int32())]), state
+        fit = kmeans.Fit.from_json(state["fit"]) if state and state["model"] == vectors.model else None
+        if fit is None or fit.is_outgrown((p.vectors for p in vectors.parts()), vectors.count, self.refit_growth):
+            k = self.k or kmeans.rule_of_thumb(vectors.count, self.max_k)
+            _, sample = vectors.sample(kmeans.FIT_ON, self.seed)
+            fit = kmeans.fit(sample, k, self.seed, fit, of=vectors.count)
+        return _assigned(vectors, fit), {"model": vectors.model, "fit": fit.to_json()}
+
+
+def _assigned(vectors: CaptionVectors, fit: kmeans.Fit) -> Iterator[dict[str, Any]]:
+    for part in vectors.parts():
+        yield {"cluster_id": part.spread_out(fit.ids[fit.labels(part.vectors)], pa.int32())}

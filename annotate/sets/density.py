@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from reelwright.annotate.contract import Column, SetAnnotator
-from reelwright.annotate.sets.clustering.vectors import NEEDS, spread_out, vectors_of
-from reelwright.curation.store.crowding import Neighbourhood
+from reelwright.annotate.contract import Column, StreamedSetAnnotator
+from reelwright.annotate.set_reader import ClipReader
+from reelwright.annotate.sets.clustering.vectors import NEEDS, CaptionVectors
+from reelwright.curation.store.crowding import Crowding, Neighbourhood
 
 
 @dataclass(frozen=True)
-class Density(SetAnnotator):
+class Density(StreamedSetAnnotator):
     """Density by the distance of the nearest captions: max(1, same / k) / max(mean distance, 0.01), with mean 1.
 
     The mean is over the cosine distances to the k nearest other clips (all others where there are fewer); same counts
@@ -40,9 +43,17 @@ class Density(SetAnnotator):
             if getattr(self, name) < 1:
                 raise ValueError(f"density: {name} = {getattr(self, name)}; it must be at least 1")
 
-    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
         """Weigh how crowded each clip's neighbourhood is, exactly up to `exact_up_to` clips."""
-        rows, vectors, _ = vectors_of(clips)
-        ids = clips["clip_id"].take(pa.array(rows)).to_pylist()
-        density = Neighbourhood(self.k, self.exact_up_to, self.reference, self.seed).density(ids, vectors)
-        return {"density": spread_out(density, rows, len(clips), pa.float32())}, None
+        vectors = CaptionVectors(clips)
+        if not vectors.count:
+            return vectors.nothing([("density", pa.float32())]), None
+        among = Neighbourhood(self.k, self.exact_up_to, self.reference, self.seed)
+        ids, reference = vectors.sample(among.references(vectors.count), self.seed)
+        crowding = Crowding(reference, self.k, vectors.count)
+        found = []
+        for part in vectors.parts():
+            own = pc.fill_null(pc.index_in(part.ids, ids), -1).to_numpy()
+            found.append(part.spread_out(crowding.of(part.vectors, own), pa.float32()))
+        mean = np.concatenate([one.drop_null().to_numpy() for one in found]).mean()
+        return ({"density": pc.divide(one, pa.scalar(mean, pa.float32()))} for one in found), None

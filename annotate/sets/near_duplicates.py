@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from reelwright.annotate.contract import Column, SetAnnotator, Stored
+from reelwright.annotate.contract import Column, Stored, StreamedSetAnnotator
+from reelwright.annotate.set_reader import ClipReader
 from reelwright.annotate.sets.duplicates.groups import Neighbours, group
 from reelwright.annotate.sets.duplicates.hashes import LikeHashes, padded
+from reelwright.annotate.sets.duplicates.scratch import Scratch
 from reelwright.annotate.sets.duplicates.vectors import LikeVectors
 
 
 @dataclass(frozen=True)
-class NearDuplicates(SetAnnotator):
+class NearDuplicates(StreamedSetAnnotator):
     """Group near-duplicates: a clip and all clips within the threshold of it that no earlier group has.
 
     Clips are taken in order of clip_id, and the group is named after its first clip, so it is its smallest id. Likeness
@@ -53,16 +56,56 @@ class NearDuplicates(SetAnnotator):
         """The column that is compared."""
         return Stored("frame_hash" if self.by == "hash" else "visual_embedding")
 
-    def __call__(self, clips: pa.Table, state: Any) -> tuple[Mapping[str, Any], Any]:
+    def stream(self, clips: ClipReader, state: Any) -> tuple[Iterator[Mapping[str, Any]], Any]:
         """Return the group of each clip, and its size."""
-        first = group(len(clips), self._neighbours(clips[self.needs.column].combine_chunks()))
-        count = np.bincount(first, minlength=len(clips))[first]
-        groups = clips["clip_id"].combine_chunks().take(pa.array(first))
-        return {"near_duplicate_group": groups, "near_duplicate_count": pa.array(count, pa.int32())}, None
+        batches = [batch["clip_id"] for batch in clips.batches([])]
+        ids = pa.concat_arrays([one.combine_chunks().cast(pa.large_string()) for one in batches])
+        order = pc.sort_indices(ids).to_numpy()
+        place = np.empty(len(ids), np.int64)
+        place[order] = np.arange(len(ids))
+        with Scratch() as scratch:
+            first = group(len(ids), self._neighbours(clips, place, scratch))
+        return _results([len(one) for one in batches], ids, order, place, first), None
 
-    def _neighbours(self, column: Any) -> Neighbours:
+    def _neighbours(self, clips: ClipReader, place: np.ndarray, scratch: Scratch) -> Neighbours:
+        """Read the column that is compared; place: of each clip in order of clip_id."""
+        values: np.ndarray | None = None
+        start = 0
+        for batch in clips.batches([self.needs.column]):
+            column = batch[self.needs.column].combine_chunks()
+            found = self._compared(column)
+            if values is None:
+                values = scratch.array((len(place), found.shape[1]), found.dtype)
+            values[place[start : start + len(found)]] = found
+            start += len(found)
+        assert values is not None
+        if self.by == "hash":
+            return LikeHashes(values, self.max_bits, scratch)
+        return LikeVectors(values, self.min_cosine, scratch)
+
+    def _compared(self, column: Any) -> np.ndarray:
         values = column.flatten().to_numpy(zero_copy_only=False)
         if self.by == "hash":
-            lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-            return LikeHashes(padded(values.view(np.uint64), lengths), self.max_bits)
-        return LikeVectors(values.reshape(-1, column.type.list_size), self.min_cosine)
+            return padded(values.view(np.uint64), column.value_lengths().to_numpy(zero_copy_only=False))
+        return np.asarray(values, np.float32).reshape(len(column), column.type.list_size)
+
+
+def _results(
+    sizes: Sequence[int], ids: pa.Array, order: np.ndarray, place: np.ndarray, first: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Yield the columns of each batch.
+
+    Args:
+        sizes: of the batches.
+        ids: of all clips, as they are read.
+        order: rows of the clips in order of clip_id.
+        place: of each row in that order.
+        first: of each clip's group, in that order.
+    """
+    count = np.bincount(first, minlength=len(first))
+    start = 0
+    for size in sizes:
+        leader = first[place[start : start + size]]
+        groups = ids.take(pa.array(order[leader])).cast(pa.string())
+        yield {"near_duplicate_group": groups, "near_duplicate_count": pa.array(count[leader], pa.int32())}
+        start += size

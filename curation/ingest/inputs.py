@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -99,10 +99,16 @@ class Inputs:
     columns that nothing was taken from.
     """
 
-    files: list[Input]
+    files: Sequence[Input]
     skipped: list[Skipped] = field(default_factory=list)
     repeated_ids: dict[str, list[str]] = field(default_factory=dict)
     unread_columns: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> list[Input]:
+        """Rows of manifests that cannot be used."""
+        told = getattr(self.files, "told", None)  # an `InputList` knows them without a look at each input
+        return [item for item in (told.values() if told is not None else self.files) if item.refused]
 
     def skipped_by_reason(self) -> list[tuple[str, int]]:
         """Return (reason, number of files) of skipped files, the most frequent first."""

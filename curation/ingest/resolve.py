@@ -9,6 +9,7 @@ from typing import Any
 
 from reelwright.curation.extras import install_for_protocol
 from reelwright.curation.ingest.folders import Folders, fixed_part
+from reelwright.curation.ingest.input_list import Collector
 from reelwright.curation.ingest.inputs import (
     FILE,
     WEB,
@@ -65,14 +66,13 @@ def list_inputs(
         raise IngestError("no input was named; give a folder, a file, a glob, a manifest or a URI")
     config = manifests or ManifestConfig()
     finder = _Finder(allow_http, config, images)
-    found: dict[str, Input] = {}
+    collector = Collector()
     for item in finder.resolve(names):
-        known = found.get(item.uri)
-        found[item.uri] = item if known is None else known.joined(item)
-    if not found:
+        collector.add(item)
+    files = collector.done()
+    if not len(files):
         raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
-    files = [found[uri] for uri in sorted(found)]
-    repeated = repeated_ids(files)
+    repeated = repeated_ids(files.told.values())
     if repeated and config.repeated_ids == "refuse":
         raise IngestError(
             f"{ids_in_words(repeated)}; mend the manifest, or set manifests.repeated_ids to keep or duplicate"
@@ -108,7 +108,7 @@ def inputs_in_words(found: Inputs, config: ManifestConfig) -> list[str]:
     if found.repeated_ids:
         then = {"keep": "each is kept", "duplicate": "the first by uri of each is kept, the others are duplicates"}
         lines.append(f"{ids_in_words(found.repeated_ids)}; {then[config.repeated_ids]} (manifests.repeated_ids)")
-    if refused := [item for item in found.files if item.refused]:
+    if refused := found.refused:
         lines.append(f"{len(refused)} rows of lists cannot be used and are counted as failed: {refused[0].refused}")
     for path, columns in found.unread_columns.items():
         if columns:

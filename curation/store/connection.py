@@ -22,6 +22,8 @@ from reelwright.curation.store.errors import NO_ROOM, StoreError, lance_reason, 
 from reelwright.curation.store.schema import CURATION_LOCK, MARKER, schemas, table_of
 from reelwright.curation.store.traffic import traffic_of
 
+SCAN_AHEAD, SCAN_BYTES = 4, 256 * 2**20  # batches decoded, and bytes fetched, before they are asked for
+
 
 class Connection:
     """Tables by name: reading, appending, merging and deleting rows. `Store` adds the rest.
@@ -169,6 +171,30 @@ class Connection:
             return datasets.with_nulls(rows, columns, absent) if absent else rows
         except (ValueError, OSError) as error:
             raise StoreError(f"the condition {filter!r} on {table} does not work: {lance_reason(error)}.") from error
+
+    def scan(
+        self,
+        table: str,
+        columns: Sequence[str],
+        filter: str | None = None,
+        *,
+        version: int | str | None = None,
+        batch_rows: int = 8_192,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a table in its own order, some at a time: for more than fit in memory.
+
+        Args:
+            table: its name.
+            columns: that it has, none of them payload.
+            filter: a SQL condition on the table's columns.
+            version: a version number or tag; default: the newest.
+            batch_rows: rows per batch, at most.
+        """
+        scanner = self.dataset(table, version).scanner(
+            columns=list(columns), filter=filter, batch_size=batch_rows, batch_readahead=SCAN_AHEAD,
+            io_buffer_size=SCAN_BYTES, scan_in_order=True,
+        )  # fmt: skip
+        yield from scanner.to_batches()
 
     # --- writing: the committing process -------------------------------------------------------------------------
 

@@ -35,27 +35,51 @@ class Neighbourhood:
             ids: of the clips, in ascending order, so that the same set has the same densities.
             vectors: unit vectors, float32 [N, D].
         """
-        exact = len(ids) <= self.exact_up_to
-        reference = np.arange(len(ids)) if exact else sample(ids, self.reference, self.seed)
-        return densities(vectors, reference, self.k)
+        reference = sample(ids, self.references(len(ids)), self.seed)
+        own = np.full(len(vectors), -1)
+        own[reference] = np.arange(len(reference))
+        found = Crowding(vectors[reference], self.k, len(ids)).of(vectors, own)
+        return found / found.mean() if len(found) else found
+
+    def references(self, clips: int) -> int:
+        """Return the number of clips that neighbours are among, in a set of so many."""
+        return clips if clips <= self.exact_up_to else min(clips, self.reference)
 
 
-def densities(vectors: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
-    """Return densities, float32 [N] with mean 1: max(1, same / k) / max(mean distance, 0.01).
+class Crowding:
+    """Crowding around vectors, among reference ones: max(1, same / k) / max(mean distance, 0.01).
 
     Args:
-        vectors: unit vectors, float32 [N, D].
-        reference: int [R], rows that neighbours are among.
+        reference: unit vectors that neighbours are among, float32 [R, D].
         k: neighbours.
+        clips: of the set that the reference is a part of: the count of equal captions is scaled up to it.
     """
-    own = np.full(len(vectors), -1)
-    own[reference] = np.arange(len(reference))
-    others = vectors[reference].T.copy()
-    share = len(reference) / max(1, len(vectors))
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(vectors), CHUNK)]
-    parts = [_chunk(vectors[one], own[one], others, k, share) for one in chunks]
-    found = np.concatenate([np.zeros(0, np.float32), *parts])
-    return found / found.mean() if len(found) else found
+
+    def __init__(self, reference: np.ndarray, k: int, clips: int) -> None:
+        self._others = reference.T.copy()
+        self._k = min(k, len(reference) - 1)
+        self._share = len(reference) / max(1, clips)
+
+    def of(self, vectors: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Return the crowding of each clip, float32 [N]; a density is that over its mean in the set.
+
+        Args:
+            vectors: unit vectors, float32 [N, D].
+            own: int [N], row of the reference that the clip itself is, -1 for none: no clip is its own neighbour.
+        """
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(vectors), CHUNK)]
+        return np.concatenate([np.zeros(0, np.float32), *(self._chunk(vectors[one], own[one]) for one in chunks)])
+
+    def _chunk(self, vectors: np.ndarray, own: np.ndarray) -> np.ndarray:
+        if self._k < 1:
+            return np.ones(len(vectors), np.float32)
+        alike = vectors @ self._others  # [C, R]
+        mine = np.flatnonzero(own >= 0)
+        alike[mine, own[mine]] = -np.inf
+        nearest = np.partition(alike, -self._k, axis=1)[:, -self._k :]
+        distance = np.maximum(SAME, 1 - nearest.mean(axis=1))
+        same = np.count_nonzero(alike > 1 - SAME, axis=1) / self._share
+        return np.asarray(np.maximum(1, same / self._k) / distance, np.float32)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -65,19 +89,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def sample(ids: Sequence[str], count: int, seed: int) -> np.ndarray:
     """Return the rows of the `count` ids with the smallest hash, int [count], ascending."""
-    hashes = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=8).digest() for one in ids]
-    return np.sort(np.array(sorted(range(len(ids)), key=hashes.__getitem__)[:count]))
+    return np.sort(np.argsort(hashes_of(ids, seed), kind="stable")[:count])
 
 
-def _chunk(vectors: np.ndarray, own: np.ndarray, others: np.ndarray, k: int, share: float) -> np.ndarray:
-    """share: of all clips that `others` are, by which the count of equal captions is scaled up."""
-    alike = vectors @ others  # [C, R]
-    mine = np.flatnonzero(own >= 0)
-    alike[mine, own[mine]] = -np.inf  # a clip is no neighbour of its own
-    k = min(k, others.shape[1] - 1)
-    if k < 1:
-        return np.ones(len(vectors), np.float32)
-    nearest = np.partition(alike, -k, axis=1)[:, -k:]
-    distance = np.maximum(SAME, 1 - nearest.mean(axis=1))
-    same = np.count_nonzero(alike > 1 - SAME, axis=1) / share
-    return np.asarray(np.maximum(1, same / k) / distance, np.float32)
+def hashes_of(ids: Sequence[str], seed: int) -> np.ndarray:
+    """Return a hash of seed and id for each, uint64 [N]."""
+    digests = [hashlib.blake2b(f"{seed}:{one}".encode(), digest_size=8).digest() for one in ids]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)

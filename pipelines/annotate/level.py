@@ -19,7 +19,7 @@ from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.lanes import ActorLane, Lane, Outcome, TaskLane, placement
 from reelwright.pipelines.annotate.load import producers_of
 from reelwright.pipelines.annotate.staleness import STALE, Staleness
-from reelwright.pipelines.records.history import History
+from reelwright.pipelines.records.attempts import Attempts
 from reelwright.pipelines.records.rows import failure_row
 
 HELD_CLIPS = 4096  # results in this process before they are committed
@@ -134,13 +134,13 @@ class Level:
         fingerprint = self.staleness.expected[why.stage][batch.indices[index]].as_py()
         clip_id, md5 = batch.clip_ids[index], batch.source_md5s[index]
         uri = self._uris.get(md5, "")
-        attempts = self._history.attempts(uri, why.stage, clip_id) + 1
+        attempts = self._attempts.of(uri, why.stage, clip_id) + 1
         row = failure_row(uri, md5, clip_id, why, attempts, fingerprint)
         self.failures.append(row | {"at": datetime.now(UTC)})
 
     @cached_property
-    def _history(self) -> History:
-        return History(self.store, (), self.recipe.cutting_fingerprint)
+    def _attempts(self) -> Attempts:
+        return Attempts(self.store)
 
     @cached_property
     def _uris(self) -> dict[str, str]:

@@ -139,7 +139,10 @@ def _annotate_set(run: AnnotationRun, name: str, annotator: SetAnnotator) -> Non
     run.progress.show(0, staleness.clips)
     need, params = need_of(annotator, recipe), dict(recipe.annotator_params())[name]
     keys = Keys({key: run.keys[key] for key in annotator.keys})
-    outcome = run_set(store, name, params, need, recipe.limits.attempts, keys)
+    outcome = run_set(
+        store, name, params, need, recipe.limits.attempts, keys,
+        lambda clips: run.progress.show(clips, staleness.clips),
+    )  # fmt: skip
     run.spending.add(outcome.usage)
     report.seconds[name] += outcome.seconds  # type: ignore[assignment]
     run.progress.show(staleness.clips, staleness.clips)

@@ -104,7 +104,7 @@ def page(title: str, rows: Sequence[Mapping[str, Any]], sheet: bytes | None) -> 
     last = max(row["step"] for row in rows)
     return (
         f"{head(title, _CSS)}<body><header><p class='brand'>reelwright</p><h1>{html.escape(title)}</h1>"
-        f"<p class='lead'>{last:,} steps. Thin: each step. Thick: the mean of up to {SMOOTHED} steps around.</p></header>"
+        f"<p class='lead'>{last:,} steps. Thin: each step. Thick: the mean of up to {SMOOTHED} around.</p></header>"
         f"<main><div class='charts'>{charts}</div>{picture}</main></html>"
     )
 

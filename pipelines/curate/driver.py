@@ -1,56 +1,67 @@
 """The driver of a curation: decides which source is next, and turns results into rows."""
 
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Sequence
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
-from reelwright.curation.clips import PlannedClip, clip_fingerprint, clip_row, plan_clips, with_spans
+from reelwright.curation.clips import clip_fingerprint, with_spans
 from reelwright.curation.dedup import Deduplicator
+from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
-from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed
-from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
-from reelwright.pipelines.curate.cut_batches import cut_batches
 from reelwright.pipelines.curate.sources import Source, Summary
+from reelwright.pipelines.curate.work import BATCHED, scan_job, settings_of, stages_of
 from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
-from reelwright.pipelines.records.rows import failure_row, shot_rows, source_row
+from reelwright.pipelines.records.rows import failure_row, source_row
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks
 from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
+from reelwright.pipelines.workers.tasks import CutJob
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # a stopped run counts its commits in these
 RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
+FRAMES = ("frames_in_shots", "frames_in_transitions", "frames_dropped")
 PROBE_AHEAD = 256  # sources probed and not yet begun: dedup decides in order, and a slow file must not stop the rest
 
 
 class Curation:
-    """One run over `inputs` into `store`. Call `run` once. light: annotators that share the decode of a cut clip."""
+    """One run over `inputs` into `store`. Call `run` once. light: annotators that share the decode of a cut clip.
+
+    stages: as `stages_of` gives them, which is the default.
+    """
 
     def __init__(
-        self, store: Store, recipe: CurateRecipe, inputs: Inputs, history: History, light: Collection[str]
+        self,
+        store: Store,
+        recipe: CurateRecipe,
+        inputs: Inputs,
+        history: History,
+        light: Collection[str],
+        stages: Mapping[str, Any] | None = None,
     ) -> None:
         self.store, self.recipe, self.inputs, self.history = store, recipe, inputs, history
-        self.to_probe, self.to_begin = deque(history.todo), deque(history.todo)
+        self.to_probe, self.to_begin = Queue(history.todo), Queue(history.todo)
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
         self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
         self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
         self.copies = Copies(recipe.limits, history.todo)
         self.limits = recipe.limits.model_dump() | {"inputs": self.copies.fields}
-        self.annotators = [(name, params) for name, params in recipe.annotator_params() if name in light]
-        self.fingerprint = clip_fingerprint(recipe.encode)
+        self.settings = settings_of(recipe, light, self.limits).model_dump_json()
+        self.fingerprint, self.cutting = clip_fingerprint(recipe.encode), recipe.cutting_fingerprint
+        self.fingerprint_of = cache(recipe.fingerprint_of)
         self.state = Counter[str]()
         self.no_clip, self.same_id = Counter[str](), Counter[str]()
         self.unmeasured, self.why_unmeasured = Counter[str](), dict[str, str]()
@@ -58,14 +69,10 @@ class Curation:
         self.clip_bytes = 0
         self.eta = Eta(len(history.todo))
         self.flow = Flow(
-            {
-                "probe": (tasks.probe, recipe.resources.probe, 1),
-                "scan": (tasks.scan, recipe.resources.scan, 1),
-                "cut": (tasks.cut, recipe.resources.cut, 2),
-                "write": (tasks.write_media, recipe.resources.write, 1),
-            },
+            stages or stages_of(recipe),
             attempts=recipe.limits.attempts,
             prepare=partial(use, recipe.credentials),
+            batched=BATCHED,
         )
         self.committer = Committer(
             store, self._write, history.replaced, history.recut_md5s,
@@ -112,14 +119,15 @@ class Curation:
 
     def _start_probes(self) -> None:
         """Probe ahead, but not so far that sources pile up before the scan."""
-        slots = self.flow.slots()
+        probes, scans = self.flow.wanted("probe"), self.flow.wanted("scan")
+        ahead = PROBE_AHEAD + probes
         while (
             self.to_probe
-            and len(self.probed) + self.flow.waiting("probe") < PROBE_AHEAD
-            and self.flow.waiting("probe") < slots
-            and self.flow.waiting("scan") < slots
+            and len(self.probed) + self.flow.waiting("probe") < ahead
+            and self.flow.waiting("probe") < probes
+            and self.flow.waiting("scan") < scans
         ):
-            item = self.to_probe.popleft()
+            item = self.to_probe.take()
             if item.refused:  # a manifest's row that names no file
                 self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
             else:
@@ -130,8 +138,8 @@ class Curation:
 
         Which duplicate survives then does not depend on which was read first.
         """
-        while self.to_begin and self.to_begin[0].uri in self.probed:
-            self._begin(self.probed.pop(self.to_begin.popleft().uri))
+        while self.to_begin and self.to_begin.head.uri in self.probed:
+            self._begin(self.probed.pop(self.to_begin.take().uri))
 
     # --- one source, stage by stage ------------------------------------------------------------------------------
 
@@ -177,9 +185,8 @@ class Curation:
             self._fail(source, source.probed.failed)
         else:
             self.waiting[source.item.uri] = []
-            shots, borders = self.recipe.shots.model_dump(), self.recipe.borders.model_dump()
-            self.flow.add("scan", source, source.item.uri, shots, borders, self.limits, source.probed.status,
-                          node=source.probed.node)  # fmt: skip
+            job = scan_job(source, self.history.left_of(source.md5))
+            self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=source.work)
 
     def _survivor(self, source: Source) -> str | None:
         """Return the uri that a source duplicates. A file that cannot be opened has no duplicates by bytes or id."""
@@ -197,12 +204,9 @@ class Curation:
             case Probed() as probed:
                 self._probed(done.context, probed)
             case Scanned() as scanned:
-                self.stage_seconds["scan"] += scanned.seconds
-                self._scanned(done.context, scanned.scan)
+                self._scanned(done.context, scanned, done.extra)
             case Cut() as cut:
-                self.stage_seconds["cut"] += cut.seconds
-                source, batch = done.context
-                self._cut(source, batch, cut, done.extra)
+                self._cut(done.context[0], cut, done.extra)
             case MediaWritten() as written:
                 self.committer.written(done.context, written.fragments)
             case other:
@@ -217,7 +221,7 @@ class Curation:
                 self._fail(done.context, failed)
             case "cut":
                 source, batch = done.context
-                self._cut(source, batch, Cut([failed] * len(batch), 0.0), done.extra)
+                self._cut(source, Cut([], {clip.clip_id: failed for clip in batch}, 0.0), None)
             case _:
                 raise StoreError(f"clips could not be written: {failed.message}")
 
@@ -227,43 +231,33 @@ class Curation:
         source.work = self.eta.learn(probed.info)
         self.probed[source.item.uri] = source
 
-    def _scanned(self, source: Source, scan: Scan) -> None:
-        if scan.frames_lost:
-            counts = f"{scan.frames_lost} of {scan.timing.num_frames} frames are in no shot and no transition"
-            self._fail(source, Failed("scan", f"bug: {counts}; please report it"))
-            return
-        source.scan = scan
-        self.state["frames_in_shots"] += scan.frames_in_shots
-        self.state["frames_in_transitions"] += scan.frames_in_transitions
-        self.state["frames_dropped"] += scan.frames_dropped
-        source.planned = plan_clips(source.md5, scan, self.recipe.clips, source.item.spans, images=self.recipe.images)
-        there = self.history.reuse(source.md5, {c.clip_id for c in source.planned}, self.fingerprint)
-        missing = [c for c in source.planned if c.clip_id not in there]
-        rate = source.scan.timing.rate
-        for batch in cut_batches(missing, source.scan, self.recipe.batches):
-            source.cutting += 1
-            args = (source.item.uri, batch, str(rate) if rate else None, self.recipe.encode.model_dump())
-            more = (self.annotators, self.limits, source.probed.status)
-            self.flow.add("cut", (source, batch), *args, *more, node=source.probed.node)
-        if not source.cutting:
+    def _scanned(self, source: Source, found: Scanned, payload: Any) -> None:
+        """payload: reference to the bytes of clips that the same task cut, with those of other sources."""
+        self.stage_seconds["scan"] += found.seconds
+        self.state.update({name: found.columns[name] for name in FRAMES})
+        source.scanned, source.planned = replace(found, batches=(), cut=None), len(found.clip_ids)
+        self.history.reuse(source.md5, found.clip_ids, self.fingerprint)
+        source.cutting = len(found.batches)
+        for batch in found.batches:
+            job = CutJob(source.item.uri, source.md5, batch, found.rate, source.probed.status)
+            self.flow.add("cut", (source, batch), job, self.settings, node=source.probed.node)
+        if found.cut:
+            source.cutting = 1
+            self._cut(source, found.cut, payload)
+        elif not source.cutting:
             self._cut_all(source)
 
-    def _cut(self, source: Source, batch: Sequence[PlannedClip], cut: Cut, payload: Any) -> None:
-        """payload: reference to the clips' bytes, in the order of the batch."""
-        if cut.changed:
-            source.changed, batch = cut.changed, []
-        rows, num_bytes = [], 0
-        for planned, result in zip(batch, cut.clips, strict=True):
-            if isinstance(result, Failed):
-                source.clips_failed += 1
-                source.first_failure = source.first_failure or result.message
-                self._failure(source, result, planned.clip_id)
-                continue
-            row = clip_row(planned, source.md5, result.encoded, self.fingerprint)
-            rows.append(row | dict(result.annotated.columns))
-            source.clips_with_faulty_sound += row["audio_note"] is not None
-            num_bytes += result.encoded["bytes"]
-            for failed in result.annotated.failures:
+    def _cut(self, source: Source, cut: Cut, payload: Any) -> None:
+        """payload: reference to the clips' bytes, in their order."""
+        self.stage_seconds["cut"] += cut.seconds
+        source.changed = cut.changed or source.changed
+        for clip_id, failed in cut.failed.items():
+            source.clips_failed += 1
+            source.first_failure = source.first_failure or failed.message
+            self._failure(source, failed, clip_id)
+        for clip in cut.clips:
+            source.clips_with_faulty_sound += clip.row["audio_note"] is not None
+            for failed in clip.failures:
                 if failed.postponed:  # those are stale, so the next stage asks
                     continue
                 if failed.is_unmeasurable:
@@ -271,7 +265,8 @@ class Curation:
                     self.why_unmeasured.setdefault(failed.stage, failed.message)
                 else:
                     self.state["annotations_failed"] += 1
-                self._failure(source, failed, planned.clip_id)
+                self._failure(source, failed, clip.row["clip_id"])
+        rows, num_bytes = [clip.row for clip in cut.clips], sum(clip.num_bytes for clip in cut.clips)
         if rows:
             self.committer.add_clips(rows, payload, num_bytes)
         self.state["clips"] += len(rows)
@@ -285,9 +280,9 @@ class Curation:
         failed = source.clips_failed
         if source.changed:  # its earlier clips are of bytes that are nowhere any more
             self.spoilt.add(source.md5)
-            source.planned, source.clips_failed = [], 0
+            source.planned, source.clips_failed = 0, 0
             self._fail(source, source.changed)
-        elif not failed or failed < len(source.planned):
+        elif not failed or failed < source.planned:
             self._finish(source, "ok")
         else:
             what = "its one clip could not be cut" if failed == 1 else f"none of its {failed} clips could be cut"
@@ -297,27 +292,27 @@ class Curation:
         self.state[state] += 1
         self.eta.finish(source.work)
         self.state["clips_failed"] += source.clips_failed
-        faulty = source.clips_with_faulty_sound
-        row = source_row(source.item, source.probed, source.scan, state, duplicate_of, clips_with_faulty_sound=faulty)
-        row["num_clips"] = len(source.planned) - source.clips_failed
+        scanned, faulty = source.scanned, source.clips_with_faulty_sound
+        found = scanned.columns if scanned else None
+        row = source_row(source.item, source.probed, found, state, duplicate_of, clips_with_faulty_sound=faulty)
+        row["num_clips"] = source.planned - source.clips_failed
         row["note"] = row.get("note") or (source.note if state == "duplicate" else None)
         if state == "duplicate" and source.note:
             self.same_id[source.item.source_id or ""] += 1
         if state == "ok":
-            row["cutting_fingerprint"] = with_spans(self.recipe.cutting_fingerprint, source.item.spans)
+            row["cutting_fingerprint"] = with_spans(self.cutting, source.item.spans)
         if state == "ok" and source.move:
             row = self.history.moves.keep(self.store, row, source.move)
-        if state == "ok" and source.scan and not source.planned:
-            row["no_clip_reason"] = why_no_clip(source.scan, self.recipe.clips, source.item.spans)
-            self.no_clip[row["no_clip_reason"]] += 1
-        shots = shot_rows(source.md5, source.scan, self.recipe.shots.detector) if source.scan and state == "ok" else []
-        self.committer.add_source(row, shots)
+        if state == "ok" and scanned and not source.planned:
+            row["no_clip_reason"] = scanned.no_clip_reason
+            self.no_clip[scanned.no_clip_reason or ""] += 1
+        self.committer.add_source(row, scanned.shots if scanned and state == "ok" else [])
         if state == "ok":
             self._decide_duplicates(source)
 
     def _fail(self, source: Source, why: Failed) -> None:
         self._failure(source, why)
-        if source.item.uri in self.history.recut_uris and source.scan is None:  # its earlier clips stay
+        if source.item.uri in self.history.recut_uris and source.scanned is None:  # its earlier clips stay
             self.state["failed"] += 1
             if source.move:
                 self.history.moves.forget(source.move)
@@ -348,7 +343,7 @@ class Curation:
 
     def _failure(self, source: Source, why: Failed, clip_id: str | None = None) -> None:
         attempts = self.history.attempts(source.item.uri, why.stage, clip_id) + 1
-        fingerprint = self.recipe.fingerprint_of(why.stage)
+        fingerprint = self.fingerprint_of(why.stage)
         row = failure_row(source.item.uri, source.probed.md5, clip_id, why, attempts, fingerprint)
         self.committer.add_failure(row)
 
@@ -383,7 +378,7 @@ class Curation:
             stage_seconds=dict(self.stage_seconds),
             clip_bytes=self.clip_bytes,
             stages={name: stage.to_json() for name, stage in self.flow.stages.items()},
-            **{name: self.state[name] for name in ("frames_in_shots", "frames_in_transitions", "frames_dropped")},
+            **{name: self.state[name] for name in FRAMES},
             no_clip=dict(self.no_clip + self.history.no_clip),
             same_id=dict(self.same_id),
             unmeasured=dict(self.unmeasured),

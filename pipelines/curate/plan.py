@@ -20,7 +20,7 @@ from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
-from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers import whole_sources
 
 # CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
 # magnitude of a plan, not a promise.
@@ -36,10 +36,10 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
     """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
     history = _history(recipe, inputs.files)
     todo = history.todo if history else inputs.files
-    known = (history.by_md5, history.by_source_id) if history else ({}, {})
+    dedup = Deduplicator(history.by_md5, history.by_source_id) if history else Deduplicator()
     with Progress("plan", quiet=quiet) as progress:
         probed = _probe_all(recipe, todo, progress)
-    dedup, states, videos = Deduplicator(*known), Counter[str](), []
+    states, videos = Counter[str](), []
     for item in todo:
         found = probed[item.uri]
         touched = history.touched.get(item.uri) if history else None
@@ -74,8 +74,8 @@ def _id_of(recipe: CurateRecipe, item: Input) -> str | None:
 
 def _probe_all(recipe: CurateRecipe, items: Sequence[Input], progress: Progress) -> dict[str, Probed]:
     flow = Flow(
-        {"probe": (tasks.probe, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts,
-        prepare=partial(use, recipe.credentials),
+        {"probe": (whole_sources.probe_sources, recipe.resources.probe, 1)}, attempts=recipe.limits.attempts,
+        prepare=partial(use, recipe.credentials), batched=("probe",),
     )  # fmt: skip
     uris = [item.uri for item in items if not item.refused]
     for uri in uris:

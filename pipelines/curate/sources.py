@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from reelwright.curation.clips import PlannedClip
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.results import Failed, Probed
-from reelwright.curation.scan import Scan
 from reelwright.pipelines.records.moves import Move
+from reelwright.pipelines.workers.results import Scanned
 
 
 @dataclass
@@ -15,8 +14,8 @@ class Source:
 
     item: Input
     probed: Probed = field(default_factory=Probed)
-    scan: Scan | None = None
-    planned: list[PlannedClip] = field(default_factory=list)
+    scanned: Scanned | None = None
+    planned: int = 0  # clips
     cutting: int = 0  # tasks that still cut clips of it
     clips_failed: int = 0
     first_failure: str = ""

@@ -18,6 +18,8 @@ from reelwright.curation.store.sql_text import literals
 from reelwright.pipelines.runtime.interrupts import held
 
 REPLACE_CHUNK = 500
+COMMIT_SHARE = 0.1
+"""Of the driver's time, about, that commits may take: where clips are written faster, several files share a commit."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Committer:
         self.failures: list[dict[str, Any]] = []
         self.times: dict[str, int] = {}
         self.groups: dict[int, _Group] = {}  # being written, by number
+        self.unseen: dict[int, str] = {}  # groups that are written and not committed, number -> fragments
+        self.commit_at = 0.0  # not before: a commit costs the more, the larger the store
         self.open, self.open_number = _Group(), 0
         self.opened_at = time.monotonic()
         self.committed: Counter[str] = Counter()  # sources by state, and `clips`: the work of a stopped run
@@ -77,10 +81,14 @@ class Committer:
         return bool(self.open.clip_ids or self.groups or self.sources)
 
     def add_clips(self, rows: Sequence[dict[str, Any]], payload: Any, num_bytes: int) -> None:
-        """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order."""
+        """Rows of clips whose bytes are in `payload` (an ObjectRef), in the same order.
+
+        Where a payload holds clips of several sources, hand it over for each of them, in order, with no flush between.
+        """
         self.open.clip_ids += [row["clip_id"] for row in rows]
         self.open.rows += rows
-        self.open.payloads.append(payload)
+        if not self.open.payloads or self.open.payloads[-1] is not payload:
+            self.open.payloads.append(payload)
         self.open.bytes += num_bytes
 
     def add_source(self, row: dict[str, Any], shots: Sequence[dict[str, Any]] = ()) -> None:
@@ -96,29 +104,46 @@ class Committer:
         self.times[uri] = mtime_ns
 
     def flush_if_due(self) -> None:
-        """Close the open group once it is large or old enough."""
+        """Close the open group once it is large or old enough, and commit what was written meanwhile."""
         due = time.monotonic() - self.opened_at >= self.commit_s
         if due or self.open.bytes >= self.commit_bytes:
-            self.flush()
+            self._close()
+            self._commit_finished()
+        if self.unseen and time.monotonic() >= self.commit_at:
+            self._commit_written()
 
     def flush(self) -> None:
         """Close the open group, and commit whatever waits for no group that is still being written."""
+        self._close()
+        self._commit_written()
+        self._commit_finished()
+
+    def written(self, number: int, fragments: str) -> None:
+        """Note that a worker wrote group `number`; it is committed soon, and with it the sources that waited for it."""
+        self.unseen[number] = fragments
+
+    def _close(self) -> None:
         group, number = self.open, self.open_number
         self.open, self.open_number, self.opened_at = _Group(), number + 1, time.monotonic()
         if group.clip_ids:
             self.groups[number] = group
             self.write(number, group.clip_ids, group.payloads)
-        self._commit_finished()
 
-    def written(self, number: int, fragment: str) -> None:
-        """Commit group `number`, which a worker wrote, and the sources that waited for it."""
-        group = self.groups[number]
-        self.store.commit_media([fragment])
+    def _commit_written(self) -> None:
+        began, unseen = time.monotonic(), self.unseen
+        if not unseen:
+            return
+        self.unseen = {}
+        self.store.commit_media(unseen.values())
+        rows = [row for number in unseen for row in self.groups[number].rows]
         with held():
-            self.store.append("clips", group.rows)
-            self.committed["clips"] += len(group.rows)
-        del self.groups[number]
+            self.store.append("clips", rows)
+            self.committed["clips"] += len(rows)
+        for number in unseen:
+            del self.groups[number]
         self._commit_finished()
+        now = time.monotonic()
+        self.commit_at = now + (now - began) / COMMIT_SHARE
 
     def _commit_finished(self) -> None:
         still_writing = min([*self.groups, self.open_number])

@@ -1,17 +1,23 @@
 """A store's history of a run's inputs: finished sources, leftovers of a killed run, counts of failures."""
 
 import os
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from reelwright.curation.clips import with_spans
+from reelwright.curation.ingest.input_list import Chosen, InputList, input_list
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
+from reelwright.curation.store.known_sources import KnownSources
 from reelwright.curation.store.sql_text import literal, literals
+from reelwright.pipelines.records.attempts import Attempts
+from reelwright.pipelines.records.lookups import GoodRows, NewestRows, Row, Survivors, is_same
 from reelwright.pipelines.records.moves import Move, Moves
 from reelwright.pipelines.records.recaption import is_recaptioned
+from reelwright.pipelines.records.settled import Settled
 
 DELETE_CHUNK = 1000
 COLUMNS = ["uri", "source_id", "md5", "bytes", "mtime_ns", "state", "duplicate_of", "cutting_fingerprint",
@@ -22,12 +28,12 @@ ROW = "#row "  # in the uri of a manifest's row that could not be used
 
 
 class History:
-    """Read once when a run begins.
+    """Read once when a run begins. Inputs that need nothing are counted; a row is read of the others alone.
 
     retry_failed: try failed files again. recut: cut sources again that were cut under settings other than `cutting` (a
     fingerprint); otherwise it keeps its clips and is counted in `cut_otherwise`. keep_ids: files with one source_id and
     other bytes are videos of their own. images: still images are taken, also those refused before. Files that
-    could not be read are tried again once they can be, whoever asks.
+    could not be read are tried again once they can be, whoever asks. files: sorted by uri.
     """
 
     def __init__(
@@ -43,105 +49,100 @@ class History:
     ) -> None:
         self.store, self.cutting, self.recut, self.keep_ids = store, cutting, recut, keep_ids
         self._again = f"({UNREAD} OR {IMAGE})" if images else UNREAD
-        known = sorted(store.read("sources", COLUMNS).to_pylist(), key=lambda r: r["ingested_at"])
-        rows = {row["uri"]: row for row in known}
+        known = KnownSources(store, COLUMNS, cutting)
+        self._settled = Settled(known, retry_failed=retry_failed, recut=recut, keep_ids=keep_ids)
+        newest, good = NewestRows(known), GoodRows(known)
+        several = known.rows(known.several)
+        newest.learn(several)
         self.earlier = {  # good versions of files that have had other bytes since: their clips are in the store
-            (row["uri"], row["md5"]): row for row in known if row["state"] == "ok" and rows[row["uri"]] is not row
+            (r["uri"], r["md5"]): r for r in several if r["state"] == "ok" and not is_same(newest[r["uri"]], r)
         }
-        self.todo: list[Input] = []
+        files = input_list(files)
         self.replaced: set[str] = set()  # uris whose newest row gives way to this run's; earlier good ones stay
-        self.touched: dict[str, dict[str, Any]] = {}  # old rows of files whose size or time changed; the md5 will tell
+        self.touched: dict[str, Row] = {}  # old rows of files whose size or time changed; the md5 will tell
         self.recut_md5s: set[str] = set()
         self.recut_uris: set[str] = set()
-        self.cut_otherwise = 0
         self.recaptioned: list[Input] = []  # inputs whose manifest has other captions by now
-        self.done_before: Counter[str] = Counter()
-        self.done_md5s: set[str] = set()  # of sources that are ok, of those
-        self.no_clip: Counter[str] = Counter()  # of sources that were ok before and gave no clip, by the reason
-        good = {row["md5"]: row for row in known if row["state"] == "ok"}
-        self.moves = Moves(good, _vacated(self.earlier, rows), frozenset(item.uri for item in files))
-        newest = dict(rows)
-        moved = self._moved_survivors(files, rows)
-        self._sort(files, rows, newest, moved, retry_failed=retry_failed)
-        self.by_md5: dict[str, str] = {}
-        self.by_source_id: dict[str, str] = {}
-        for row in sorted(rows.values(), key=lambda r: r["state"] == "duplicate"):  # survivors' own facts first
-            self._note_survivor(row)
+        self.done_before, self.no_clip = self._settled.done_before, self._settled.no_clip
+        """By state; and of sources that were ok before and gave no clip, by the reason."""
+        self.done_md5s: set[str] = set()  # of sources that are ok and were looked at
+        self.moves = Moves(good, _vacated(self.earlier, newest), files)
+        self.cut_otherwise = 0
+        rows, by_earlier = NewestRows(known, newest), dict[str, str]()
         for uri, md5 in self.earlier:
-            self.by_md5.setdefault(md5, uri)
+            by_earlier.setdefault(md5, uri)
+        self.by_md5 = Survivors(known, "md5", rows, by_earlier)
+        self.by_source_id = Survivors(known, "source_id", rows, {})
+        self.todo = self._sort(files, rows, newest, retry_failed=retry_failed)
         self._left: dict[str, dict[str, str]] = {}  # source md5 -> clip id -> fingerprint, of sources to be cut (again)
-        self._attempts: dict[tuple[str, str, str | None], int] | None = None
+        self.attempts = Attempts(store).of
 
-    def _sort(
-        self,
-        files: Sequence[Input],
-        rows: dict[str, dict[str, Any]],
-        newest: Mapping[str, dict[str, Any]],
-        moved: Mapping[str, dict[str, Any]],
-        *,
-        retry_failed: bool,
-    ) -> None:
-        """Decide per file whether it is done, or to be read, or read again.
+    def _sort(self, files: InputList, rows: NewestRows, newest: NewestRows, *, retry_failed: bool) -> Chosen:
+        """Decide per file whether it is done, or to be read, or read again; return the latter.
 
         Args:
             files: This run's inputs.
             rows: Newest row per uri; loses those of files that are read as if they were new.
             newest: The same, as the store has them.
-            moved: Uri of a file -> row of the source that is there now.
             retry_failed: Read failed files again.
         """
-        left = {row["uri"] for row in moved.values() if newest[row["uri"]] is row}
         incomplete, unread = self._incomplete(every=retry_failed), self._unread()
-        for item in files:
+        self._settled.leave(incomplete, unread)
+        new, others = self._settled.sort(files)
+        self.cut_otherwise += self._settled.cut_otherwise
+        items = [files[n] for n in others]
+        newest.fetch(item.uri for item in items)
+        repeats = [known for item in items if (known := newest[item.uri])["state"] == "duplicate"]
+        newest.fetch(one["duplicate_of"] for one in repeats if one["duplicate_of"])
+        self.moves.good.fetch(one["md5"] for one in repeats if one["md5"])
+        moved = self._moved_survivors(items, rows)
+        left = {row["uri"] for row in moved.values() if is_same(newest.get(row["uri"]), row)}
+        again = []
+        for number, item in zip(others, items, strict=True):
             row = rows.get(item.uri)
             if row is not None and row["state"] == "ok" and is_recaptioned(item, row):
                 self.recaptioned.append(item)
             if item.uri in left:
                 self.done_before["duplicate"] += 1
             elif row is None:
-                self.todo.append(item)
+                again.append(number)
             elif item.uri in moved:
-                self._moved(item, row, moved[item.uri], rows)
+                again += [number] * self._moved(item, row, moved[item.uri], rows)
             elif row["state"] == "failed" and (
                 retry_failed or _touched(row) or (item.uri in unread and is_readable(item.uri))
             ):
-                self.todo.append(item)
+                again.append(number)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
             elif _touched(row):
-                self.todo.append(item)
+                again.append(number)
                 self.touched[item.uri] = row
-            elif self._stands_for_nothing(row, newest.get(row["duplicate_of"])) or self._is_kept(row, newest):
-                self.todo.append(item)
+            elif self._stands_for_nothing(row, newest) or self._is_kept(row, newest):
+                again.append(number)
                 self.replaced.add(item.uri)
                 del rows[item.uri]
             elif row["state"] == "ok" and self._is_cut_otherwise(item, row):
-                self._cut_otherwise(item, row)
+                again += [number] * self._cut_otherwise(item, row)
             elif row["state"] == "ok" and row["md5"] in incomplete and (retry_failed or is_readable(item.uri)):
-                self._cut_again(item, row)
+                again.append(number)
+                self._begin_again(item, row["md5"])
             else:
                 self.note_done(row)
+        return Chosen(files, np.sort(np.concatenate([new, np.array(again, np.int64)])))
 
-    def _note_survivor(self, row: dict[str, Any]) -> None:
-        """Map a duplicate's bytes and id to its survivor; a failed file maps to nothing."""
-        if row["state"] == "failed":
-            return
-        survivor = row["duplicate_of"] or row["uri"]
-        if row["md5"]:
-            self.by_md5.setdefault(row["md5"], survivor)
-        if row["source_id"] != row["uri"]:
-            self.by_source_id.setdefault(row["source_id"], survivor)
-
-    def _stands_for_nothing(self, row: dict[str, Any], survivor: dict[str, Any] | None) -> bool:
+    def _stands_for_nothing(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate gave way to a file that then failed, and never was good."""
-        if row["state"] != "duplicate" or survivor is None or survivor["state"] != "failed":
+        survivor = newest.get(row["duplicate_of"]) if row["state"] == "duplicate" else None
+        if survivor is None or survivor["state"] != "failed":
             return False
         return (survivor["uri"], row["md5"]) not in self.earlier
 
-    def _is_kept(self, row: dict[str, Any], rows: Mapping[str, dict[str, Any]]) -> bool:
+    def _is_kept(self, row: Row, newest: NewestRows) -> bool:
         """Return whether a duplicate is one by its id alone, and such files are kept now."""
-        survivor = rows.get(row["duplicate_of"])
-        return self.keep_ids and row["state"] == "duplicate" and survivor is not None and row["md5"] != survivor["md5"]
+        if not self.keep_ids or row["state"] != "duplicate":
+            return False
+        survivor = newest.get(row["duplicate_of"])
+        return survivor is not None and row["md5"] != survivor["md5"]
 
     def id_of(self, item: Input) -> str | None:
         """Return the id by which an input may repeat another."""
@@ -149,7 +150,7 @@ class History:
 
     def forget_mended_rows(self, inputs: Inputs) -> None:
         """Delete sources that stand for a row of a manifest which could not be used, and now can be or is gone."""
-        named = {item.uri for item in inputs.files if item.refused}
+        named = {item.uri for item in inputs.refused}
         for start in inputs.unread_columns:
             like = literals([start + ROW])
             rows = self.store.read("sources", ["uri"], filter=f"starts_with(uri, {like}) AND state = 'failed'")
@@ -168,12 +169,14 @@ class History:
     def _is_cut_otherwise(self, item: Input, row: dict[str, Any]) -> bool:
         return row["cutting_fingerprint"] != with_spans(self.cutting, item.spans)
 
-    def _cut_otherwise(self, item: Input, row: dict[str, Any]) -> None:
+    def _cut_otherwise(self, item: Input, row: Row) -> bool:
+        """Return whether a source that was cut by other settings is cut again."""
         if self.recut:
-            self._cut_again(item, row)
+            self._begin_again(item, row["md5"])
         else:
             self.cut_otherwise += 1
             self.note_done(row)
+        return self.recut
 
     def note_done(self, row: dict[str, Any]) -> None:
         """Count a source that needs nothing, by its row."""
@@ -183,24 +186,21 @@ class History:
         if row["state"] == "ok" and row["num_clips"] == 0:
             self.no_clip[row["no_clip_reason"] or "no reason recorded"] += 1
 
-    def _cut_again(self, item: Input, row: dict[str, Any]) -> None:
-        self.todo.append(item)
-        self.replaced.add(item.uri)
-        self.recut_uris.add(item.uri)
-        self.recut_md5s.add(row["md5"])
-
-    def _begin_recut(self, item: Input, md5: str) -> None:
+    def _begin_again(self, item: Input, md5: str) -> None:
         self.replaced.add(item.uri)
         self.recut_uris.add(item.uri)
         self.recut_md5s.add(md5)
+
+    def _begin_recut(self, item: Input, md5: str) -> None:
+        self._begin_again(item, md5)
         self._note_clips(literals([md5]))
 
-    def _moved_survivors(self, files: Sequence[Input], rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _moved_survivors(self, files: Sequence[Input], rows: NewestRows) -> dict[str, Row]:
         """Uri of an input that was a duplicate -> row of its survivor, whose file is gone: it takes its place.
 
         The first of several in order of uri. Only survivors on a disk are looked for: each costs a look.
         """
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Row] = {}
         taken: set[str] = set()
         for item in files:
             row = rows.get(item.uri)
@@ -212,19 +212,24 @@ class History:
                 found[item.uri] = survivor
         return found
 
-    def _moved(self, item: Input, row: dict[str, Any], survivor: dict[str, Any], rows: dict[str, Any]) -> None:
+    def _moved(self, item: Input, row: Row, survivor: Row, rows: NewestRows) -> bool:
+        """Note that a source is at another address; return whether it is cut again there."""
         is_otherwise = self._is_cut_otherwise(item, survivor)
         there = Probed(row["md5"], row["bytes"], row["mtime_ns"])
         move = self.moves.add(survivor, item, there, is_recut=is_otherwise and self.recut)
         rows[item.uri] = survivor | {"uri": item.uri}
-        if rows.get(move.old) is survivor:
+        if is_same(rows.get(move.old), survivor):
+            if self.by_source_id.get(survivor["source_id"]) == move.old and survivor["source_id"] != item.uri:
+                self.by_source_id[survivor["source_id"]] = item.uri
             del rows[move.old]
+        self.by_md5[move.md5] = item.uri
         self.earlier.pop((move.old, move.md5), None)
         if move.is_recut:
-            self._cut_again(item, row)
+            self._begin_again(item, row["md5"])
         else:
             self.cut_otherwise += is_otherwise
             self.note_done(survivor)
+        return move.is_recut
 
     def take_over(self, item: Input, probed: Probed) -> Move | None:
         """In the middle of a run: note that a file just read is where a source is now, if that source's own is gone."""
@@ -239,7 +244,7 @@ class History:
         self.earlier.pop((move.old, move.md5), None)
         if move.is_recut:
             self._begin_recut(item, move.md5)
-        elif move.old in self.moves.inputs and not move.is_vacated:  # counted as ok, and is a duplicate now
+        elif self.moves.inputs.has(move.old) and not move.is_vacated:  # counted as ok, and is a duplicate now
             self.done_before["duplicate"] += 1
         else:
             self.cut_otherwise += is_otherwise
@@ -248,18 +253,15 @@ class History:
 
     def _unread(self) -> set[str]:
         """Uris whose last failure as a whole file was that it could not be read."""
-        newest: dict[str, tuple[Any, bool]] = {}
         whole = "clip_id IS NULL AND stage IN ('probe', 'scan', 'cut')"
-        columns = {"uri": "uri", "at": "at", "unread": self._again}
-        failures = self.store.dataset("failures").to_table(columns=columns, filter=whole)
-        for row in failures.to_pylist():
-            newest[row["uri"]] = max(newest.get(row["uri"], (row["at"], row["unread"])), (row["at"], row["unread"]))
-        return {uri for uri, (_, is_unread) in newest.items() if is_unread}
+        newest = f'GROUP BY uri HAVING arg_max(({self._again}), "at")'
+        found = self.store.sql(f"SELECT uri FROM failures WHERE {whole} {newest}")
+        return set(found.column(0).to_pylist())
 
     def clips_failed_before(self) -> int:
         """Clips of this run's sources that could not be cut in earlier runs, by the settings of this one."""
         lost = self._lost_clips(f" AND fingerprint = {literal(self.cutting)}")
-        return sum(md5 in self.done_md5s for md5 in lost.values())
+        return sum(md5 in self.done_md5s or self._settled.is_done(md5) for md5 in lost.values())
 
     def _incomplete(self, *, every: bool) -> set[str]:
         """Return the MD5s of sources that are ok, but for clips that could not be cut.
@@ -304,6 +306,10 @@ class History:
         for row in self.store.read("clips", columns, filter=f"source_md5 IN ({md5s})").to_pylist():
             self._left.setdefault(row["source_md5"], {})[row["clip_id"]] = row["clips_fingerprint"]
 
+    def left_of(self, source_md5: str) -> dict[str, str] | None:
+        """Return the clips of a source that the store has from before, id -> fingerprint; None if it has none."""
+        return self._left.get(source_md5)
+
     def reuse(self, source_md5: str, planned: Collection[str], fingerprint: str) -> set[str]:
         """Return which of a source's clips are there already, cut in this way; all others that it has are deleted.
 
@@ -332,16 +338,6 @@ class History:
     def _drop(self, clip_ids: Sequence[str]) -> None:
         self._delete("clips", clip_ids)
         self._delete("media", clip_ids)
-
-    def attempts(self, uri: str, stage: str, clip_id: str | None) -> int:
-        """Return how often this has failed before."""
-        if self._attempts is None:
-            rows = self.store.read("failures", ["uri", "stage", "clip_id", "attempts"]).to_pylist()
-            self._attempts = {}
-            for r in rows:
-                key = (r["uri"], r["stage"], r["clip_id"])
-                self._attempts[key] = max(self._attempts.get(key, 0), r["attempts"])
-        return self._attempts.get((uri, stage, clip_id), 0)
 
     def _delete(self, table: str, clip_ids: Sequence[str]) -> None:
         for start in range(0, len(clip_ids), DELETE_CHUNK):
@@ -373,6 +369,6 @@ def is_readable(uri: str) -> bool:
         return False
 
 
-def _vacated(earlier: Collection[tuple[str, str]], rows: dict[str, Any]) -> set[tuple[str, str]]:
+def _vacated(earlier: Collection[tuple[str, str]], rows: NewestRows) -> set[tuple[str, str]]:
     """Return (uri, MD5) of good files that have had other bytes since: the old bytes."""
     return {(uri, md5) for uri, md5 in earlier if rows[uri]["md5"] not in (None, md5)}

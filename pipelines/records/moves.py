@@ -5,16 +5,18 @@ not mounted looks like a move too, and does no harm: once it is back, its file i
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from reelwright.curation.ingest.input_list import InputList
 from reelwright.curation.ingest.inputs import STORES, Input
 from reelwright.curation.results import Probed
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import schemas
 from reelwright.curation.store.sql_text import literals
+from reelwright.pipelines.records.lookups import GoodRows
 
 CHUNK = 100
 
@@ -47,9 +49,9 @@ class Moves:
         inputs: uris of this run.
     """
 
-    good: dict[str, dict[str, Any]]
+    good: GoodRows
     vacated: set[tuple[str, str]]
-    inputs: frozenset[str]
+    inputs: InputList
     made: int = 0
     pending: list[Move] = field(default_factory=list)
     recut: dict[str, Move] = field(default_factory=dict)  # by the new address
@@ -63,7 +65,8 @@ class Moves:
 
     def address_of(self, md5: str | None) -> str:
         """Return where the store says that these bytes are; '' if it knows none of them."""
-        return self.good[md5]["uri"] if md5 in self.good else ""
+        row = self.good.get(md5 or "")
+        return row["uri"] if row else ""
 
     def add(self, row: Mapping[str, Any], item: Input, probed: Probed, *, is_recut: bool = False) -> Move:
         """Note that the source of `row` is at `item.uri`, to be committed; later twins find the new address.
@@ -133,7 +136,7 @@ def moved_row(row: Mapping[str, Any], move: Move) -> dict[str, Any]:
     }
 
 
-def _commit(store: Store, moves: Sequence[Move], inputs: Collection[str]) -> None:
+def _commit(store: Store, moves: Sequence[Move], inputs: InputList) -> None:
     known = {(m.old, m.md5): m for m in moves}
     gone = {m.old: m for m in moves if not m.is_vacated}  # nothing is there any more, whatever its bytes were
     olds, news = literals([m.old for m in moves]), literals([m.item.uri for m in moves])
@@ -144,7 +147,7 @@ def _commit(store: Store, moves: Sequence[Move], inputs: Collection[str]) -> Non
         move = known.get((row["uri"], row["md5"]))
         if move is not None and not move.is_recut:
             rows.append(moved_row(row, move))
-            if move.old in inputs and not move.is_vacated:  # it is named still, and stands for the same bytes
+            if inputs.has(move.old) and not move.is_vacated:  # it is named still, and stands for the same bytes
                 rows.append(row | {"state": "duplicate", "duplicate_of": move.item.uri, "num_clips": None,
                                    "cutting_fingerprint": None, "ingested_at": datetime.now(UTC)})  # fmt: skip
     at_copies = f"state = 'duplicate' AND duplicate_of IN ({olds})"

@@ -2,37 +2,33 @@
 
 import json
 import math
-from dataclasses import asdict
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.results import Failed, Probed
-from reelwright.curation.scan import Scan
-
-PROBED = ("container", "codec", "pix_fmt", "width", "height", "display_width", "display_height", "rotation",
-          "has_audio", "audio_codec", "bitrate_bps", "fps", "duration_s", "video_stream",
-          "color_matrix", "color_primaries", "color_transfer", "color_range", "bit_depth", "hdr",
-          "has_alpha", "is_image")  # fmt: skip
-
-LEAST_MISSING_S = 0.5  # thresholds to report that a file ends before its header says:
-MISSING_SHARE = 0.02  # and so much of it; headers are rounded, and count what is neither picture nor sound
-MAX_LISTED = 8  # streams or tags that a note names
+from reelwright.curation.scan_rows import count_in_words, info_columns
 
 
 def source_row(
     item: Input,
     probed: Probed,
-    scan: Scan | None,
+    scanned: Mapping[str, Any] | None,
     state: str,
     duplicate_of: str | None,
     *,
     clips_with_faulty_sound: int = 0,
 ) -> dict[str, Any]:
-    """Return a row of `sources`: the container's claims, and over them the facts that decoding showed."""
-    info = asdict(scan.info) if scan else probed.info
+    """Return a row of `sources`: the container's claims, or instead of them the facts that decoding showed.
+
+    Args:
+        item: The input.
+        probed: Facts of its file.
+        scanned: Its columns as `scan_columns` makes them; None where it was not scanned.
+        state: ok, duplicate or failed.
+        duplicate_of: Uri of the file that it repeats.
+        clips_with_faulty_sound: Its clips whose sound is damaged or missing.
+    """
     row: dict[str, Any] = {
         "source_id": item.source_id or item.uri,
         "uri": item.uri,
@@ -44,27 +40,13 @@ def source_row(
         "licence": item.licence,
         **caption_columns(item),
     }
-    if info:
-        row |= {name: info[name] for name in PROBED}
-        row["sar"] = _sar(info["sar"])
-        row["num_frames"] = info["frames_hint"] or None
-    if scan:
-        times = scan.timing.times_s()
-        row |= {
-            "fps": scan.timing.fps,
-            "is_vfr": scan.timing.is_vfr,
-            "true_fps": scan.true_fps(times, 0, scan.timing.num_frames) or scan.timing.fps,
-            "num_frames": scan.timing.num_frames,
-            "frames_in_shots": scan.frames_in_shots,
-            "frames_in_transitions": scan.frames_in_transitions,
-            "frames_dropped": scan.frames_dropped,
-            "duration_s": float(times[-1]),
-            "corrupt_frames": scan.corrupt_frames,
-            "interlaced_frames": scan.interlaced_in(0, scan.timing.num_frames),
-            "note": _note(scan, probed.info, clips_with_faulty_sound),
-        }
-        if not row["bitrate_bps"] and probed.num_bytes:
-            row["bitrate_bps"] = round(8 * probed.num_bytes / max(float(times[-1]), 1e-9))
+    if scanned is not None:
+        row.update(scanned)
+    elif probed.info:
+        row.update(info_columns(probed.info))
+    if clips_with_faulty_sound:
+        sound = f"sound of {count_in_words(clips_with_faulty_sound, 'clip')} is damaged or missing"
+        row["note"] = f"{row['note']}; {sound}" if row.get("note") else sound
     return row
 
 
@@ -75,32 +57,6 @@ def caption_columns(item: Input) -> dict[str, Any]:
         "captions": list(item.captions) if len(item.captions) > 1 else None,
         "spans": _spans(item),
     }
-
-
-def shot_rows(source_md5: str, scan: Scan, detector: str) -> list[dict[str, Any]]:
-    """Rows of `shots` of one source."""
-    times = scan.timing.times_s()
-    return [
-        {
-            "source_md5": source_md5,
-            "shot_index": i,
-            "start_frame": s.shot.start,
-            "end_frame": s.shot.end,
-            "start_s": float(times[s.shot.start]),
-            "end_s": float(times[s.shot.end]),
-            "transition": s.shot.begins_with,
-            "transition_first_frame": s.shot.transition_first,
-            "transition_last_frame": s.shot.transition_last,
-            "detector": detector,
-            "confidence": s.shot.confidence,
-            "crop_x": s.crop.x,
-            "crop_y": s.crop.y,
-            "crop_w": s.crop.w,
-            "crop_h": s.crop.h,
-            "fingerprint": scan.detector_fingerprint,
-        }
-        for i, s in enumerate(scan.shots)
-    ]
 
 
 def failure_row(
@@ -123,56 +79,3 @@ def failure_row(
 def _spans(item: Input) -> str | None:
     parts = [[s.start_s, s.end_s if math.isfinite(s.end_s) else None, list(s.captions)] for s in item.spans]
     return json.dumps(parts, ensure_ascii=False) if parts else None
-
-
-def _sar(text: str) -> float:
-    return float(Fraction(*map(int, text.split(":"))))
-
-
-def _note(scan: Scan, info: dict[str, Any] | None, clips_with_faulty_sound: int) -> str | None:
-    """Return a note on how the file decoded."""
-    timing = scan.timing
-    notes = []
-    if scan.decode_errors:
-        notes.append(f"damaged packets skipped: {scan.decode_errors}")
-    if scan.corrupt_frames:
-        notes.append(f"corrupt frames, whose missing parts the decoder made up: {scan.corrupt_frames}")
-    if scan.heard.decoder_errors > scan.corrupt_frames:
-        packets, said = _count(scan.heard.decoder_errors, "packet"), scan.heard.decoder_said
-        notes.append(f"the decoder reported errors in {packets}, such as '{said}'")
-    if scan.heard.container_said:
-        notes.append(f"errors in the container, such as '{scan.heard.container_said}'")
-    if timing.pts is None and timing.num_frames > 1:
-        notes.append("timestamps cannot be trusted; frames were counted")
-    if timing.holes:
-        longest_s = float(np.diff(timing.times_s())[np.asarray(timing.holes) - 1].max())
-        length = f", up to {longest_s:.3g} s" if timing.pts is not None else ""
-        notes.append(f"{_count(len(timing.holes), 'hole')} in its times{length}; no clip goes over one")
-    if not scan.can_seek and timing.pts is not None:
-        notes.append("frames marked as keyframes are none; clips were decoded from the start")
-    claimed = (info or {}).get("frames_hint") or 0
-    if claimed and claimed != timing.num_frames:
-        notes.append(f"the container claims {claimed} frames")
-    elif not claimed and (ends_s := _ends_early(scan)):
-        notes.append(f"the container claims {scan.heard.claimed_s:.6g} s and ends after {ends_s:.6g} s")
-    if scan.odd_tags:
-        notes.append(f"colour tags read as unspecified: {', '.join(scan.odd_tags[:MAX_LISTED])}")
-    if scan.info.other_streams:
-        others = scan.info.other_streams
-        more = f" and {len(others) - MAX_LISTED} more" if len(others) > MAX_LISTED else ""
-        notes.append(f"video stream {scan.info.video_stream} was taken; left: {', '.join(others[:MAX_LISTED])}{more}")
-    if clips_with_faulty_sound:
-        notes.append(f"sound of {_count(clips_with_faulty_sound, 'clip')} is damaged or missing")
-    return "; ".join(notes) or None
-
-
-def _ends_early(scan: Scan) -> float:
-    """When the last picture or sound ends, in seconds, if that is well before what the container claims; else 0."""
-    times = scan.timing.times_s()
-    ends_s, claimed_s = max(scan.heard.ends_s, float(times[-1])), scan.heard.claimed_s
-    slack_s = max(LEAST_MISSING_S, MISSING_SHARE * claimed_s, float(np.diff(times).max()))
-    return ends_s if claimed_s - ends_s > slack_s else 0.0
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

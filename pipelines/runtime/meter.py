@@ -9,24 +9,24 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reelwright.curation import usage
-from reelwright.curation.usage import Usage
+from reelwright.curation.usage import Lap, Usage
 
 
 @dataclass(frozen=True)
 class Metered:
-    """A task's result, with the time and the means that it took on its worker."""
+    """A task's result, with the time that it took on its worker, and what its stages took there."""
 
     value: Any
     seconds: float
-    used: Usage
+    laps: dict[str, Lap]
 
 
 @dataclass
 class Stage:
-    """What the finished tasks of a stage took.
+    """What the finished work of a stage took.
 
     Args:
-        tasks: their number.
+        tasks: pieces of work: a task may do several.
         seconds: on workers.
         wait_s: between a task's start by the driver and its end, without its own seconds: waiting for a worker and for
             what it reads of other tasks.
@@ -38,12 +38,12 @@ class Stage:
     wait_s: float = 0.0
     used: Usage = field(default_factory=Usage)
 
-    def add(self, metered: Metered, wait_s: float) -> None:
-        """Count a task, which waited for so many seconds."""
-        self.tasks += 1
-        self.seconds += metered.seconds
+    def add(self, lap: Lap, wait_s: float) -> None:
+        """Count work that waited for so many seconds."""
+        self.tasks += lap.count
+        self.seconds += lap.seconds
         self.wait_s += wait_s
-        self.used.add(metered.used)
+        self.used.add(lap.used)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures by name, rounded."""
@@ -52,11 +52,12 @@ class Stage:
 
 
 def metered(
-    function: Callable[..., Any], returns: int, prepare: Callable[[], None] | None = None
+    stage: str, function: Callable[..., Any], returns: int, prepare: Callable[[], None] | None = None
 ) -> Callable[..., Any]:
     """Return a task that hands back `Metered` for its value.
 
     Args:
+        stage: is charged with all work that `function` did not charge to a stage itself, by `usage.lap`.
         function: does the task's work.
         returns: 2 where a payload comes beside the value.
         prepare: called first, on the worker.
@@ -70,7 +71,9 @@ def metered(
         usage.begin()
         result = function(*arguments)
         value, payload = result if returns == 2 else (result, None)
-        found = Metered(value, time.monotonic() - clock, usage.end())
+        if not usage.laps():
+            usage.lap(stage)
+        found = Metered(value, time.monotonic() - clock, usage.laps())
         return (found, payload) if returns == 2 else found
 
     return measured

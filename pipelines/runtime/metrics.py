@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from reelwright.pipelines.runtime.meter import Metered
+from reelwright.curation.usage import Lap
 
 COUNTERS = {
-    "reel_stage_tasks": "tasks that finished",
+    "reel_stage_tasks": "pieces of work that finished",
     "reel_stage_seconds": "seconds of tasks on workers",
     "reel_stage_wait_seconds": "seconds that tasks waited for a worker and for their data",
     "reel_stage_cpu_seconds": "seconds of CPU",
@@ -29,10 +29,10 @@ class Metrics:
         self.peak: Any = Gauge(PEAK, description="largest resident memory of a stage's process", tag_keys=("stage",))
         self._peaks: dict[str, int] = {}
 
-    def add(self, stage: str, metered: Metered, wait_s: float) -> None:
-        """Count a task that finished."""
-        used = metered.used
-        figures = (1, metered.seconds, wait_s, used.cpu_s, used.bytes_in, used.requests)
+    def add(self, stage: str, lap: Lap, wait_s: float) -> None:
+        """Count work of a stage that finished."""
+        used = lap.used
+        figures = (lap.count, lap.seconds, wait_s, used.cpu_s, used.bytes_in, used.requests)
         for counter, figure in zip(self.counters.values(), figures, strict=True):
             if figure > 0:
                 counter.inc(figure, tags={"stage": stage})

@@ -7,16 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reelwright.annotate import Failure
+from reelwright.curation.clips import PlannedClip
 from reelwright.curation.results import UNMEASURABLE, Failed
-from reelwright.curation.scan import Scan
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """Shots, borders and times of one file; seconds: on the worker."""
-
-    scan: Scan
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -43,25 +35,59 @@ class Annotated:
 
 @dataclass(frozen=True)
 class CutClip:
-    """One clip that was cut: facts of its encoding, and the columns of annotators that shared its decode."""
+    """One clip that was cut.
 
-    encoded: Mapping[str, Any]
-    annotated: Annotated
+    Args:
+        row: Of `clips`, with the columns of annotators that shared its decode.
+        num_bytes: Of its mp4.
+        failures: Of those annotators.
+    """
+
+    row: dict[str, Any]
+    num_bytes: int
+    failures: Sequence[Failed] = ()
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One result per clip that was asked for; their bytes come as the task's second value.
+    """Clips of one source; their bytes come as the task's second value.
 
     Args:
-        clips: `CutClip` or `Failed`, in the order of the plan; none where the file changed.
+        clips: Those that were cut, in order.
+        failed: Clip id -> why it could not be.
         seconds: Time on the worker.
-        changed: The file is not the one that was probed.
+        changed: The file is not the one that was probed: there are no clips.
     """
 
-    clips: Sequence[CutClip | Failed]
+    clips: Sequence[CutClip]
+    failed: Mapping[str, Failed]
     seconds: float
     changed: Failed | None = None
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan found of one source, as rows, and its clips.
+
+    Args:
+        columns: Of `sources`.
+        shots: Rows of `shots`.
+        clip_ids: All clips that are planned.
+        batches: Clips that are yet to be cut, by task.
+        rate: Frames per second of the file as a fraction; None where its times rule.
+        no_clip_reason: Why none is planned.
+        seconds: Of the scan, on the worker.
+        cut: Clips that the same task cut: where it did, all of them.
+    """
+
+    columns: dict[str, Any]
+    shots: list[dict[str, Any]]
+    clip_ids: Sequence[str]
+    batches: Sequence[Sequence[PlannedClip]]
+    rate: str | None
+    no_clip_reason: str | None
+    seconds: float
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)

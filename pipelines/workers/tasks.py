@@ -9,20 +9,20 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from reelwright.curation.clips import PlannedClip
+from reelwright.curation.clips import PlannedClip, clip_row
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.sandbox import Reply, Sandbox
 from reelwright.curation.results import Failed, Probed, Status
-from reelwright.curation.scan import scan_from_json
+from reelwright.curation.scan import Scan, scan_from_json
 from reelwright.curation.store import Store, StoreError
-from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaWritten, Scanned
+from reelwright.pipelines.workers.results import Annotated, Cut, CutClip, MediaWritten
+from reelwright.pipelines.workers.settings import Settings
 
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
-CutResult = CutClip | Failed
 WRITE_PAUSES_S = (1.0, 10.0, 30.0)
 """Before clips are written again to other files of an object store; files of a try that failed are seen by nobody."""
 _sandbox: Sandbox | None = None
@@ -53,7 +53,7 @@ def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
     return replace(probed, seconds=time.monotonic() - began)
 
 
-def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None) -> Scanned | Failed:
+def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None) -> Scan | Failed:
     """Find the shots and borders of a file.
 
     Args:
@@ -63,7 +63,6 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: S
         limits: Bounds of a sandbox call, as a recipe's `limits` has them.
         was: The file when it was probed; `Failed` where it is another by now.
     """
-    began = time.monotonic()
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]} | _copies(uri, limits)
     try:
         reply = _call_twice(limits, "scan_source", uri=uri, **work)
@@ -71,38 +70,59 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: S
         return Failed.by("scan", _changed(uri, was) or error)
     if changed := _changed(uri, was):
         return Failed.by("scan", changed)
-    return Scanned(scan_from_json(reply.value, reply.blobs[0]), time.monotonic() - began)
+    return scan_from_json(reply.value, reply.blobs[0])
 
 
-def cut(
-    uri: str,
-    clips: Sequence[PlannedClip],
-    rate: str | None,
-    encode: dict,
-    annotators: list[tuple[str, dict]],
-    limits: Mapping[str, Any],
-    was: Status = None,
-) -> tuple[Cut, list[bytes]]:
-    """Cut and annotate clips of one file: (results, mp4 per clip, empty where it failed).
+@dataclass(frozen=True)
+class CutJob:
+    """Clips to be cut of one file.
 
     Args:
         uri: The file.
+        md5: Of its bytes.
         clips: What to cut.
         rate: Frames per second of the file as a fraction; None where its times rule.
-        encode: Fields of `EncodeConfig`.
-        annotators: (name, parameters) of the annotators that share the clips' decode.
-        limits: Bounds of a sandbox call.
         was: The file when it was probed; where it is another by now, `Cut.changed` comes instead of clips.
     """
-    began = time.monotonic()
-    work = {"uri": uri, "rate": rate, "encode": encode, "annotators": annotators} | _copies(uri, limits)
-    results, blobs = _cut(limits, work, [asdict(c.spec) for c in clips])
-    if changed := _changed(uri, was):
-        return Cut([], time.monotonic() - began, Failed.by("cut", changed)), [b"" for _ in clips]
-    return Cut(results, time.monotonic() - began), blobs
+
+    uri: str
+    md5: str
+    clips: Sequence[PlannedClip]
+    rate: str | None
+    was: Status = None
 
 
-def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[CutResult], list[bytes]]:
+def cut(job: CutJob, settings: str) -> tuple[Cut, list[bytes]]:
+    """Cut and annotate clips of one file: (rows, mp4 per clip, empty where it failed). settings: `Settings` as JSON."""
+    began, known = time.monotonic(), Settings.read(settings)
+    limits, encode = known.limits, known.as_dicts["encode"]
+    work = {"uri": job.uri, "rate": job.rate, "encode": encode, "annotators": known.annotators}
+    results, blobs = _cut(limits, work | _copies(job.uri, limits), [asdict(c.spec) for c in job.clips])
+    if changed := _changed(job.uri, job.was):
+        return Cut([], {}, time.monotonic() - began, Failed.by("cut", changed)), [b"" for _ in job.clips]
+    clips: list[CutClip] = []
+    failed: dict[str, Failed] = {}
+    for planned, result in zip(job.clips, results, strict=True):
+        if isinstance(result, Failed):
+            failed[planned.clip_id] = result
+            continue
+        row = clip_row(planned, job.md5, result.encoded, known.clips_fingerprint) | dict(result.annotated.columns)
+        clips.append(CutClip(row, result.encoded["bytes"], result.annotated.failures))
+    return Cut(clips, failed, time.monotonic() - began), blobs
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """One clip that was cut: facts of its encoding, and the columns of annotators that shared its decode."""
+
+    encoded: Mapping[str, Any]
+    annotated: Annotated
+
+
+_Result = _Encoded | Failed
+
+
+def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> tuple[list[_Result], list[bytes]]:
     """Cut all in one call; where that takes the sandbox down, clip by clip, so that only the guilty one is lost."""
     try:
         reply = _call(limits, "cut_source", specs=specs, **work)
@@ -114,20 +134,20 @@ def _cut(limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict]) -> 
     return [_cut_result(value) for value in reply.value], reply.blobs
 
 
-def _cut_result(value: Mapping[str, Any]) -> CutResult:
+def _cut_result(value: Mapping[str, Any]) -> _Result:
     if "failed" in value:
         return Failed(**value["failed"])
-    return CutClip(value["encoded"], Annotated.from_json(value["annotated"]))
+    return _Encoded(value["encoded"], Annotated.from_json(value["annotated"]))
 
 
 def _cut_alone(
     limits: Mapping[str, Any], work: dict[str, Any], specs: list[dict], error: MediaError
-) -> tuple[list[CutResult], list[bytes]]:
+) -> tuple[list[_Result], list[bytes]]:
     """Cut one clip, then run its annotators apart: one that takes the sandbox down costs its own columns alone."""
     if not work["annotators"]:
         return [Failed.by("cut", error)], [b""]
     (result, *_), blobs = _cut(limits, work | {"annotators": []}, specs)
-    if isinstance(result, CutClip):
+    if isinstance(result, _Encoded):
         with tempfile.TemporaryDirectory(prefix="reel-") as folder:
             annotated = _annotate_one(limits, _laid_down(folder, blobs[0]), work["annotators"])
         result = replace(result, annotated=annotated)

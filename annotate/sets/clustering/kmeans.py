@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from reelwright.annotate.sets.clustering.lloyd import centroids_of, nearest
 
 MINI_BATCH_FROM = 20_000  # vectors; below, every round sees all of them
+FIT_ON = 100_000  # vectors of a larger set that are fitted: 256 clusters then have some 400 each
 BATCH = 4096
 STARTS = 4
 NEW = 1e-4  # mean squared distance that counts as none
@@ -23,7 +25,7 @@ class Fit:
     Attributes:
         centroids: float32 [K, D].
         ids: of each centroid.
-        vectors: number of vectors it was fitted to.
+        vectors: number of vectors in the set that it was fitted to.
         spread: their mean squared distance to their centroid.
         next_id: the first id that no cluster ever had.
     """
@@ -38,12 +40,22 @@ class Fit:
         """Return the index of the nearest centroid, int [N]."""
         return nearest(vectors, self.centroids)[0]
 
-    def is_outgrown(self, vectors: np.ndarray, growth: float) -> bool:
-        """Return whether the vectors have outgrown the fit: more of them, or further off, by a share of `growth`."""
-        if vectors.shape[1] != self.centroids.shape[1]:
+    def is_outgrown(self, parts: Iterable[np.ndarray], count: int, growth: float) -> bool:
+        """Return whether the vectors have outgrown the fit: more of them, or further off, by a share of `growth`.
+
+        Args:
+            parts: the vectors, float32 [N, D] each.
+            count: their number in all, at least 1.
+            growth: the share.
+        """
+        if count > (1 + growth) * self.vectors:
             return True
-        spread = float(nearest(vectors, self.centroids)[1].mean())
-        return len(vectors) > (1 + growth) * self.vectors or spread > (1 + growth) * self.spread + NEW
+        total = 0.0
+        for vectors in parts:
+            if len(vectors) and vectors.shape[1] != self.centroids.shape[1]:
+                return True
+            total += float(nearest(vectors, self.centroids)[1].sum(dtype=np.float64)) if len(vectors) else 0.0
+        return total / count > (1 + growth) * self.spread + NEW
 
     def to_json(self) -> dict[str, Any]:
         """Return the fit as JSON."""
@@ -67,17 +79,23 @@ def rule_of_thumb(count: int, most: int) -> int:
     return max(1, min(most, round((count / 2) ** 0.5)))
 
 
-def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None) -> Fit:
-    """Fit k-means of float32 [N, D], N at least 1. Fewer clusters than k where fewer vectors are distinct.
+def fit(vectors: np.ndarray, k: int, seed: int, before: Fit | None = None, *, of: int = 0) -> Fit:
+    """Fit k-means. There are fewer clusters than k where fewer vectors are distinct.
 
-    before: the last fit, of vectors of the same model; a cluster whose centroid stays about where it was keeps its id.
+    Args:
+        vectors: float32 [N, D], N at least 1.
+        k: number of clusters.
+        seed: of the fit.
+        before: the last fit, of vectors of the same model; a cluster whose centroid stays about where it was keeps its
+            id.
+        of: number of vectors in the set that these are a sample of; default: these are all.
     """
     centroids = _centroids(vectors, k, seed)
     labels, distances = nearest(vectors, centroids)
     used, sizes = np.unique(labels, return_counts=True)
     spread = float(distances.mean())
     ids, next_id = _ids(centroids[used], sizes, spread, before)
-    return Fit(centroids[used], ids, len(vectors), spread, next_id)
+    return Fit(centroids[used], ids, of or len(vectors), spread, next_id)
 
 
 def _centroids(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -34,13 +34,13 @@ class Layout:
     points: np.ndarray
     clips: int
 
-    def still(self, ids: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (rows of its clips that are there with the same vector, int [M]; their points, [M, 2])."""
-        place = {one: row for row, one in enumerate(ids)}
-        kept = [(place[one], i) for i, one in enumerate(self.ids) if one in place]
+    def still(self, ids: Sequence[str], vectors: np.ndarray) -> Landmarks:
+        """Return its clips that are among these with the same vector. vectors: float32 [N, D], of the clips `ids`."""
+        place_in = {one: row for row, one in enumerate(ids)}
+        kept = [(place_in[one], i) for i, one in enumerate(self.ids) if one in place_in]
         kept = [(row, i) for row, i in kept if mark_of(vectors[row]) == self.marks[i]]
         rows, at = np.array(kept, int).reshape(-1, 2).T
-        return rows, self.points[at]
+        return Landmarks([self.ids[i] for i in at], vectors[rows], self.points[at])
 
     def to_json(self) -> dict[str, Any]:
         """Return the layout as JSON."""
@@ -52,6 +52,33 @@ class Layout:
         """Read a layout that `to_json` made."""
         points = np.frombuffer(base64.b64decode(state["points"]), "<f4").reshape(-1, 2)
         return cls(state["ids"], state["marks"], points, state["clips"])
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Clips whose points are known.
+
+    Attributes:
+        ids: of the clips, M.
+        vectors: their unit vectors, float32 [M, D].
+        points: float32 [M, 2].
+    """
+
+    ids: list[str]
+    vectors: np.ndarray
+    points: np.ndarray
+
+    def points_of(self, ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """Return the point of each clip, float32 [N, 2]: its own, or one between the nearest landmarks.
+
+        vectors: unit vectors, float32 [N, D].
+        """
+        known = {one: row for row, one in enumerate(self.ids)}
+        own = np.array([known.get(one, -1) for one in ids], int)
+        points = np.empty((len(ids), 2), np.float32)
+        points[own >= 0] = self.points[own[own >= 0]]
+        points[own < 0] = place(vectors[own < 0], self.vectors, self.points)
+        return points
 
 
 def mark_of(vector: np.ndarray) -> str:

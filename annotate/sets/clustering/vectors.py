@@ -3,36 +3,98 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reelwright.annotate.contract import Need, Stored
+from reelwright.annotate.set_reader import ClipReader, sampled
 
-NEEDS: tuple[Need, ...] = (Stored("caption_embedding"), Stored("caption_embedding_model", optional=True))
+VECTOR, MODEL = "caption_embedding", "caption_embedding_model"
+NEEDS: tuple[Need, ...] = (Stored(VECTOR), Stored(MODEL, optional=True))
 
 
-def vectors_of(clips: pa.Table) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return (rows int64 [M], unit vectors float32 [M, D], model) of the clips whose vectors can be compared.
+@dataclass(frozen=True)
+class Part:
+    """A batch of a set.
 
-    They are the vectors of the model that made most, in order of clip_id.
-
-    clips: `clip_id` and the columns of NEEDS. Clips of other models wait until their vectors are computed again.
+    Attributes:
+        clips: all clips of the batch.
+        rows: int [M], the clips whose vectors can be compared.
+        vectors: float32 [M, D], their unit vectors.
     """
-    origins = [one or "" for one in clips["caption_embedding_model"].to_pylist()]
-    model = min(Counter(origins).items(), key=lambda item: (-item[1], item[0]))[0] if origins else ""
-    vectors = clips["caption_embedding"]
-    usable = vectors.is_valid().to_numpy() & np.array([one == model for one in origins], bool)
-    rows = np.flatnonzero(usable)
-    rows = rows[np.argsort(np.array(clips["clip_id"].to_pylist(), dtype=object)[rows], kind="stable")]
-    flat = vectors.take(pa.array(rows)).combine_chunks()
-    width = vectors.type.list_size if pa.types.is_fixed_size_list(vectors.type) else 0
-    found = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(rows), width)
-    return rows, found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12), model
+
+    clips: pa.Table
+    rows: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def ids(self) -> pa.Array:
+        """Ids of the clips with vectors, [M]."""
+        return self.column("clip_id")
+
+    def column(self, name: str) -> Any:
+        """Return a column of the clips with vectors, [M]."""
+        return self.clips[name].combine_chunks().take(pa.array(self.rows))
+
+    def spread_out(self, values: Any, kind: pa.DataType) -> pa.Array:
+        """Return values [M] as a column of the whole batch, null where a clip has no vector."""
+        positions = np.full(len(self.clips), -1)
+        positions[self.rows] = np.arange(len(self.rows))
+        return pa.array(values, kind).take(pa.array(positions, mask=positions < 0))
 
 
-def spread_out(values: np.ndarray, rows: np.ndarray, count: int, type: pa.DataType) -> pa.Array:
-    """Return `values` of `rows` as a column of `count` clips, null elsewhere."""
-    positions = np.full(count, -1)
-    positions[rows] = np.arange(len(rows))
-    return pa.array(values, type).take(pa.array(positions, mask=positions < 0))
+class CaptionVectors:
+    """The vectors of a set that can be compared: those of the model that made most.
+
+    Clips of other models wait until their vectors are computed again.
+
+    Args:
+        clips: with the columns of NEEDS.
+
+    Attributes:
+        model: that made the vectors.
+        count: clips with such a vector.
+    """
+
+    def __init__(self, clips: ClipReader) -> None:
+        self._clips = clips
+        made: Counter[str] = Counter()
+        usable: Counter[str] = Counter()
+        for batch in clips.batches([VECTOR, MODEL]):
+            models = [one or "" for one in batch[MODEL].to_pylist()]
+            made.update(models)
+            usable.update(m for m, there in zip(models, batch[VECTOR].is_valid().to_numpy(), strict=True) if there)
+        self.model: str = min(made.items(), key=lambda item: (-item[1], item[0]))[0] if made else ""
+        self.count: int = usable[self.model]
+
+    def parts(self, more: Sequence[str] = ()) -> Iterator[Part]:
+        """Yield the set batch by batch, with more of its columns, as often as it is asked for."""
+        for batch in self._clips.batches([VECTOR, MODEL, *(c for c in more if c not in (VECTOR, MODEL))]):
+            models = pc.fill_null(batch[MODEL].cast(pa.string()), "")
+            usable = pc.and_(batch[VECTOR].is_valid(), pc.equal(models, self.model))
+            rows = np.flatnonzero(usable.to_numpy())
+            yield Part(batch, rows, _unit(batch[VECTOR].take(pa.array(rows))))
+
+    def sample(self, count: int, seed: int) -> tuple[pa.Array, np.ndarray]:
+        """Return (ids, unit vectors float32 [N, D]) of at most `count` clips, in order of clip_id; see `sampled`."""
+        usable = (part.clips.select(["clip_id", VECTOR]).take(pa.array(part.rows)) for part in self.parts())
+        chosen = sampled(usable, count, seed)
+        return chosen["clip_id"].combine_chunks(), _unit(chosen[VECTOR])
+
+    def nothing(self, columns: Sequence[tuple[str, pa.DataType]]) -> Iterator[dict[str, Any]]:
+        """Yield columns of nulls, batch by batch: the result for a set without vectors."""
+        for batch in self._clips.batches([]):
+            yield {name: pa.nulls(len(batch), kind) for name, kind in columns}
+
+
+def _unit(column: pa.ChunkedArray) -> np.ndarray:
+    """Return unit vectors, float32 [N, D], of a column without nulls."""
+    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+    flat = column.combine_chunks().flatten() if width else pa.array([], pa.float32())
+    found = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), width)
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)

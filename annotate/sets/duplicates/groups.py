@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-FIRST_BLOCK, LARGEST_BLOCK = 16, 2048
+FIRST_BLOCK, LARGEST_BLOCK = 1, 2048
 
 
 class Neighbours(Protocol):
@@ -26,10 +26,9 @@ def group(count: int, neighbours: Neighbours) -> np.ndarray:
     their neighbours in blocks that grow: a camera that never moves makes all its clips alike, and once the first few
     have taken them, the rest is never compared.
     """
-    first = np.full(count, -1)
+    first, free = np.full(count, -1), np.ones(count, bool)
     start, size = 0, FIRST_BLOCK
     while start < count:
-        free = first < 0
         block = start + np.flatnonzero(free[start : start + size])
         pairs = neighbours(block, free)
         pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -37,8 +36,10 @@ def group(count: int, neighbours: Neighbours) -> np.ndarray:
         ends = np.searchsorted(pairs[:, 0], block, "right")
         for item, begin, end in zip(block, begins, ends, strict=True):
             if first[item] < 0:
-                first[item] = item
+                first[item], free[item] = item, False
                 near = pairs[begin:end, 1]
-                first[near[first[near] < 0]] = item
+                near = near[first[near] < 0]
+                first[near] = item
+                free[near] = False
         start, size = start + size, min(2 * size, LARGEST_BLOCK)
     return first

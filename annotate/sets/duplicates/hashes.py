@@ -7,9 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from reelwright.annotate.sets.duplicates.scratch import Scratch
+
 MAX_FRAMES = 8  # hashes of a clip that are compared
 FEWEST_BANDS = 3  # of at most 22 bits, whose values can be counted
 CHUNK = 1 << 20  # pairs looked at in one piece: bounds the memory
+ROWS = 1 << 18  # clips read in one piece while bands are made
 
 
 def padded(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -53,51 +56,60 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class LikeHashes:
-    """Pairs with `distance` at most max_bits; hashes: uint64 [N, MAX_FRAMES] as `padded` makes them.
+    """Pairs with `distance` at most max_bits.
 
     The distance is a mean of distances between frames, so one of them is no larger: clips with such a pair of frames
     are found by multi-index hashing (Norouzi et al., 2012). With radius // 2 + 1 bands of bits, two hashes within the
     radius differ by at most one bit in one of the bands, so they are equal there once that bit is turned.
+
+    Per frame 8 bytes for its hash and 36 for the bands lie in scratch.
+
+    Args:
+        hashes: uint64 [N, MAX_FRAMES] as `padded` makes them.
+        max_bits: the threshold.
+        scratch: holds the bands.
     """
 
-    def __init__(self, hashes: np.ndarray, max_bits: float) -> None:
+    def __init__(self, hashes: np.ndarray, max_bits: float, scratch: Scratch | None = None) -> None:
         self.hashes = hashes
         self.max_bits = max_bits
         self.radius = int(max_bits)
-        self.clip, frame = np.nonzero(hashes)
-        self.values = hashes[self.clip, frame]
         bands = max(self.radius // 2 + 1, FEWEST_BANDS)
         edges = [64 * k // bands for k in range(bands + 1)]
-        self.bands = [(low, high - low) for low, high in pairwise(edges)]
-        self.orders = [np.argsort(_bits(self.values, *band), kind="stable") for band in self.bands]
+        scratch = scratch or Scratch()
+        self._held = len(hashes)
+        self.bands = [_Band(hashes, low, high - low, scratch) for low, high in pairwise(edges)]
 
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Find pairs within `max_bits`; see `Neighbours`."""
-        asking = np.zeros(len(self.hashes), bool)
-        asking[block] = True
-        frames = np.flatnonzero(asking[self.clip])
-        found = [self._with_like_frames(frames, k, free) for k in range(len(self.bands))]
+        self._forget(free)
+        some = self.hashes[block]
+        row, frame = np.nonzero(some)
+        found = [self._with_like_frames(block[row], some[row, frame], band, free) for band in self.bands]
         pairs = self._distinct(np.concatenate(found))
         chunks = [pairs[i : i + CHUNK] for i in range(0, len(pairs), CHUNK)]
         near = [c[distance(*self.hashes[c.T]) <= self.max_bits] for c in chunks]
         return np.concatenate([pairs[:0], *near])
 
-    def _with_like_frames(self, frames: np.ndarray, k: int, free: np.ndarray) -> np.ndarray:
-        """Pairs of clips, one of these frames' and a free one, that have frames alike in band k."""
-        self.orders[k] = self.orders[k][free[self.clip[self.orders[k]]]]
-        order = self.orders[k]
-        band = self.bands[k]
-        sizes = np.bincount(_bits(self.values[order], *band), minlength=1 << band[1])
-        ends = np.cumsum(sizes)
-        bits = _bits(self.values[frames], *band)
+    def _forget(self, free: np.ndarray) -> None:
+        """Leave clips that are not free out of the bands, each time that half of those in there are not."""
+        left = int(np.count_nonzero(free))
+        if 2 * left <= self._held:
+            self._held = left
+            for band in self.bands:
+                band.forget(free)
+
+    def _with_like_frames(self, clips: np.ndarray, values: np.ndarray, band: _Band, free: np.ndarray) -> np.ndarray:
+        """Pairs of clips, one of these frames' and a free one, that have frames alike in a band."""
+        bits = _bits(values, band.low, band.width)
         found = [np.zeros((0, 2), np.int64)]
-        for turned in [0, *(1 << bit for bit in range(band[1]))]:
-            wanted = bits ^ turned
-            for a, position in _runs(frames, ends[wanted], sizes[wanted]):
-                b = order[position]
-                near = np.bitwise_count(self.values[a] ^ self.values[b]) <= self.radius
-                pairs = np.stack([self.clip[a[near]], self.clip[b[near]]], axis=1)
-                found.append(self._distinct(pairs[pairs[:, 0] < pairs[:, 1]]))
+        for turned in [0, *(1 << bit for bit in range(band.width))]:
+            starts, ends = band.places(bits ^ turned)
+            for a, position in _runs(starts, ends - starts):
+                near = np.flatnonzero(np.bitwise_count(values[a] ^ band.values[position]) <= self.radius)
+                pairs = np.stack([clips[a[near]], band.clips[position[near]]], axis=1)
+                pairs = pairs[(pairs[:, 0] < pairs[:, 1]) & free[pairs[:, 1]]]
+                found.append(self._distinct(pairs))
         return np.concatenate(found)
 
     def _distinct(self, pairs: np.ndarray) -> np.ndarray:
@@ -105,14 +117,65 @@ class LikeHashes:
         return np.stack(np.divmod(one, len(self.hashes)), axis=1)
 
 
+class _Band:
+    """Frames in order of some of their bits.
+
+    Attributes:
+        low: the first of the bits.
+        width: their number.
+        values: uint64 [F], hash of each frame.
+        clips: int32 [F], the clip that it is of.
+    """
+
+    def __init__(self, hashes: np.ndarray, low: int, width: int, scratch: Scratch) -> None:
+        self.low, self.width = low, width
+        sizes = np.zeros(1 << width, np.int64)
+        for first in range(0, len(hashes), ROWS):
+            some = hashes[first : first + ROWS]
+            sizes += np.bincount(_bits(some[some != 0], low, width), minlength=len(sizes))
+        self._ends = np.cumsum(sizes)
+        frames = int(self._ends[-1])
+        self.values, self.clips = scratch.array((frames,), np.uint64), scratch.array((frames,), np.int32)
+        begins = self._ends - sizes
+        for first in range(0, len(hashes), ROWS):
+            some = hashes[first : first + ROWS]
+            row, frame = np.nonzero(some)
+            self._put(begins, some[row, frame], (first + row).astype(np.int32))
+
+    def places(self, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the frames with these bits start and end."""
+        return np.where(bits, self._ends[bits - 1], 0), self._ends[bits]
+
+    def forget(self, free: np.ndarray) -> None:
+        """Leave out the frames of clips that are not free."""
+        sizes, kept = np.zeros_like(self._ends), 0
+        for first in range(0, len(self.clips), ROWS):
+            piece = slice(first, first + ROWS)
+            stays = free[self.clips[piece]]
+            values, clips = self.values[piece][stays], self.clips[piece][stays]
+            self.values[kept : kept + len(values)], self.clips[kept : kept + len(values)] = values, clips
+            sizes += np.bincount(_bits(values, self.low, self.width), minlength=len(sizes))
+            kept += len(values)
+        self.values, self.clips, self._ends = self.values[:kept], self.clips[:kept], np.cumsum(sizes)
+
+    def _put(self, begins: np.ndarray, values: np.ndarray, clips: np.ndarray) -> None:
+        """Put frames after those that are there with the same bits; begins: next place of each, moved on."""
+        bits = _bits(values, self.low, self.width)
+        order = np.argsort(bits, kind="stable")
+        found, first, count = np.unique(bits[order], return_index=True, return_counts=True)
+        place = np.repeat(begins[found] - first, count) + np.arange(len(order))
+        self.values[place], self.clips[place] = values[order], clips[order]
+        begins[found] += count
+
+
 def _bits(values: np.ndarray, low: int, width: int) -> np.ndarray:
     return ((values >> np.uint64(low)) & np.uint64((1 << width) - 1)).astype(np.int64)
 
 
-def _runs(items: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """items[k] with each of the sizes[k] places before ends[k], for all k, some CHUNK at a time."""
-    filled = np.flatnonzero(sizes)
-    items, starts, sizes = items[filled], (ends - sizes)[filled], sizes[filled]
+def _runs(starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (k, each of the sizes[k] places from starts[k] on), for all k, some CHUNK at a time."""
+    items = np.flatnonzero(sizes)
+    starts, sizes = starts[items], sizes[items]
     begins = np.cumsum(sizes) - sizes
     cuts = np.flatnonzero(np.diff(begins // CHUNK, prepend=-1))
     for low, high in pairwise([*cuts, len(items)]):

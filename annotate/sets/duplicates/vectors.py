@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from reelwright.annotate.sets.duplicates.scratch import Scratch
+
 KEPT = 64  # principal directions that most pairs are judged by
 SAMPLE = 8192  # vectors that the directions are taken from
 CHUNK = 8192  # vectors compared with a block at once
@@ -12,22 +14,33 @@ EQUAL = 1e-6  # largest amount by which the cosine of a vector with itself is be
 
 
 class LikeVectors:
-    """Pairs with a cosine of at least min_cosine; vectors: float32 [N, dim].
+    """Pairs with a cosine of at least min_cosine.
 
     With a vector split into its part in a few directions and the rest, a scalar product is at most that of the parts
     plus the product of the rests' lengths (Cauchy-Schwarz): one product of KEPT + 1 numbers rules out nearly all pairs,
-    and the others are computed. Which directions is a matter of speed alone.
+    and the others are computed. Which directions is a matter of speed alone. Time still grows with the square of N.
+
+    Args:
+        vectors: float32 [N, dim]; they are scaled to length 1 in place.
+        min_cosine: the threshold.
+        scratch: holds the short vectors.
     """
 
-    def __init__(self, vectors: np.ndarray, min_cosine: float) -> None:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self.unit = np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
-        self.min_cosine = min_cosine
+    def __init__(self, vectors: np.ndarray, min_cosine: float, scratch: Scratch | None = None) -> None:
+        self.unit, self.min_cosine = vectors, min_cosine
+        pieces = [slice(first, first + CHUNK) for first in range(0, len(vectors), CHUNK)]
+        for one in pieces:
+            lengths = np.linalg.norm(vectors[one], axis=1, keepdims=True)
+            vectors[one] /= np.maximum(lengths, np.finfo(np.float32).tiny)
         sample = self.unit[:: max(1, len(vectors) // SAMPLE)]
         _, directions = np.linalg.eigh(sample.T @ sample)  # in ascending order of explained variance
-        part = self.unit @ directions[:, -KEPT:]
-        rest = np.sqrt(np.maximum(0, 1 - np.einsum("nd,nd->n", part, part)))
-        self.short = np.concatenate([part, rest[:, None]], axis=1)
+        directions = directions[:, -KEPT:]
+        width = directions.shape[1]
+        self.short = (scratch or Scratch()).array((len(vectors), width + 1), np.float32)
+        for one in pieces:
+            part = self.unit[one] @ directions
+            self.short[one, :width] = part
+            self.short[one, width] = np.sqrt(np.maximum(0, 1 - np.einsum("nd,nd->n", part, part)))
 
     def __call__(self, block: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Find pairs of at least the cosine; see `Neighbours`."""

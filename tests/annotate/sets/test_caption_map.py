@@ -47,7 +47,8 @@ def test_the_same_clips_have_the_same_map_in_whatever_order_they_come():
     points, _ = mapped(clips)
     shuffled = np.random.default_rng(0).permutation(len(vectors))
     assert mapped(clips)[0].tolist() == points.tolist()
-    np.testing.assert_array_equal(mapped(clips.take(pa.array(shuffled)))[0], points[shuffled])
+    other = mapped(clips.take(pa.array(shuffled)))[0]
+    np.testing.assert_allclose(other, points[shuffled], rtol=1e-5)  # sums in another order
     assert mapped(clips, by=CaptionMap(sample=60, perplexity=10, seed=1))[0].tolist() != points.tolist()
 
 

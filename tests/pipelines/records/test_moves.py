@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from reelwright.curation.ingest.resolve import list_inputs
+from reelwright.curation.scan import Scan
 from reelwright.curation.store import Store
 from reelwright.pipelines.curate.plan import make_plan
+from reelwright.pipelines.curate.work import settings_of
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.workers import tasks
-from reelwright.pipelines.workers.results import Scanned
+from reelwright.pipelines.workers.tasks import CutJob
 from tests.footage import footage, frames, write
 from tests.pipelines.helpers import check_whole, contents, curate, recipe_of
 
@@ -217,12 +219,13 @@ def test_a_file_that_changed_since_it_was_probed_is_not_believed(tmp_path, stage
     was = tasks.probe(str(film), LIMITS).status
     recipe = recipe_of()
     shots, borders = recipe.shots.model_dump(), recipe.borders.model_dump()
-    assert isinstance(tasks.scan(str(film), shots, borders, LIMITS, was), Scanned)
+    assert isinstance(tasks.scan(str(film), shots, borders, LIMITS, was), Scan)
     os.utime(film, ns=(0, was[1] + 1))
     if stage == "scan":
         found = tasks.scan(str(film), shots, borders, LIMITS, was)
     else:
-        found = tasks.cut(str(film), [], None, recipe.encode.model_dump(), [], LIMITS, was)[0].changed
+        settings = settings_of(recipe, (), LIMITS).model_dump_json()
+        found = tasks.cut(CutJob(str(film), "", [], None, was), settings)[0].changed
     assert found.stage == stage
     assert found.message.startswith("io: the file changed while it was read")
 

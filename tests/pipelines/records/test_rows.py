@@ -13,6 +13,7 @@ from reelwright.curation.ingest.inputs import Input
 from reelwright.curation.media.probe import probe
 from reelwright.curation.results import Probed
 from reelwright.curation.scan import Scan, ScanLimits, scan, scan_from_json, scan_to_json
+from reelwright.curation.scan_rows import scan_columns
 from reelwright.curation.shots import ShotConfig
 from reelwright.pipelines.records.rows import source_row
 from reelwright.pipelines.workers.sandboxed import cut_source
@@ -26,7 +27,8 @@ def scanned(path: Path) -> Scan:
 
 def row_of(path: Path, **more) -> dict:
     probed = Probed("m", path.stat().st_size, 0, probe(str(path)))
-    return source_row(Input(uri=str(path)), probed, scanned(path), "ok", None, **more)
+    found = scan_columns(scanned(path), probed.num_bytes, probed.info["frames_hint"])
+    return source_row(Input(uri=str(path)), probed, found, "ok", None, **more)
 
 
 def test_a_plain_file_has_no_note(tmp_path):

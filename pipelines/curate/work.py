@@ -1,0 +1,55 @@
+"""The stages of a curation: which functions do their work, with what resources, and by which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from reelwright.pipelines.curate.sources import Source
+from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.workers import tasks, whole_sources
+from reelwright.pipelines.workers.settings import Settings
+from reelwright.pipelines.workers.whole_sources import ScanJob
+
+BATCHED = ("probe", "scan")
+"""Stages that take several sources at a time."""
+
+
+def stages_of(recipe: CurateRecipe) -> dict[str, tuple[Any, Any, int]]:
+    """Return the stages as `Flow` takes them, from first to last."""
+    needs = recipe.resources
+    return {
+        "probe": (whole_sources.probe_sources, needs.probe, 1),
+        "scan": (whole_sources.scan_sources, needs.scan, 2),
+        "cut": (tasks.cut, needs.cut, 2),
+        "write": (tasks.write_media, needs.write, 1),
+    }
+
+
+def settings_of(recipe: CurateRecipe, light: Collection[str], limits: Mapping[str, Any]) -> Settings:
+    """Return what all sources are scanned and cut by.
+
+    Args:
+        recipe: of the run.
+        light: annotators that share the decode of a cut clip.
+        limits: bounds of a sandbox call.
+    """
+    return Settings(
+        shots=recipe.shots,
+        borders=recipe.borders,
+        clips=recipe.clips,
+        encode=recipe.encode,
+        annotators=[(name, params) for name, params in recipe.annotator_params() if name in light],
+        limits=dict(limits),
+        images=recipe.images,
+        cut_clips=recipe.batches.cut_clips,
+        cut_s=recipe.batches.cut_s,
+        cut_at_once=recipe.resources.scan == recipe.resources.cut,
+    )
+
+
+def scan_job(source: Source, left: Mapping[str, str] | None) -> ScanJob:
+    """Return a source as the scan takes it. left: clips that the store has of it, id -> fingerprint."""
+    probed = source.probed
+    claimed = (probed.info or {}).get("frames_hint") or 0
+    return ScanJob(source.item.uri, source.md5, probed.num_bytes, probed.status, claimed, source.item.spans, left)

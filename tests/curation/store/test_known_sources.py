@@ -1,0 +1,77 @@
+"""Sources found by address, MD5 and id without being held: the same rows that a look at the whole table finds."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from reelwright.curation.store import Store
+from reelwright.curation.store.known_sources import Hasher, KnownSources, _Index, halves
+
+COLUMNS = ["uri", "md5", "source_id", "state", "ingested_at", "caption"]
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """Sources in several files, some rows deleted: files with several rows, duplicates, ids."""
+    store, rng = Store.open(tmp_path / "store", create=True), np.random.default_rng(0)
+    for part in range(3):
+        numbers = rng.integers(0, 60, 40).tolist()
+        store.append("sources", [
+            {
+                "uri": f"s3://b/{n}.mp4", "md5": None if n % 7 == 0 else f"md5-{n % 20}",
+                "source_id": f"id-{n % 5}" if n % 3 == 0 else f"s3://b/{n}.mp4",
+                "state": ("ok", "duplicate", "failed")[n % 3], "caption": f"a cat {n}" if n % 2 else None,
+                "duplicate_of": f"s3://b/{n - 1}.mp4" if n % 3 == 1 else None,
+                "ingested_at": BEGAN + timedelta(seconds=40 * part + at),
+            }
+            for at, n in enumerate(numbers)
+        ])  # fmt: skip
+    store.delete("sources", "uri IN ('s3://b/3.mp4', 's3://b/10.mp4')")
+    return store
+
+
+def test_rows_are_found_by_each_key_as_a_look_at_all_of_them_finds_them(store):
+    known, all_rows = KnownSources(store, COLUMNS, "f"), store.read("sources", COLUMNS).to_pylist()
+
+    def wanted(key: str, value: str) -> list[dict]:
+        rows = [r for r in all_rows if r[key] == value and (key != "source_id" or r["source_id"] != r["uri"])]
+        return sorted(rows, key=lambda r: r["ingested_at"])
+
+    def found(places: np.ndarray) -> list[dict]:
+        return sorted(known.rows(places), key=lambda r: r["ingested_at"])
+
+    for n in range(70):
+        assert found(known.with_uri(f"s3://b/{n}.mp4")) == wanted("uri", f"s3://b/{n}.mp4")
+        assert found(known.with_md5(f"md5-{n}")) == wanted("md5", f"md5-{n}")
+        assert found(known.with_id(f"id-{n}")) == wanted("source_id", f"id-{n}")
+    assert found(known.with_id("s3://b/1.mp4")) == [], "an address is nobody's id"
+    uris = [f"s3://b/{n}.mp4" for n in range(70)]
+    places = known.find(pa.array(uris))
+    assert [place == -1 for place in places] == [not wanted("uri", uri) for uri in uris]
+    there = [uri for uri, place in zip(uris, places, strict=True) if place >= 0]
+    assert [r["uri"] for r in known.rows(places[places >= 0])] == there
+    times = [r["uri"] for r in all_rows]
+    assert {r["uri"] for r in known.rows(known.several)} == {uri for uri in times if times.count(uri) > 1}
+
+
+def test_one_text_has_the_halves_that_many_have():
+    texts = ["", "a", "s3://bucket/ein längerer Name.mp4", "\N{CLAPPER BOARD}"]
+    upper, lower = Hasher()(pa.array(texts))
+    assert [halves(text) for text in texts] == list(zip(upper, lower, strict=True))
+
+
+def test_texts_that_share_half_a_hash_are_told_apart():
+    upper = np.array([5, 5, 5, 9], np.uint64)
+    index = _Index(upper, np.array([1, 2, 3, 1], np.uint64), np.array([10, 11, 12, 13], np.uint32))
+    asked = np.array([5, 5, 5, 9, 9, 1], np.uint64), np.array([3, 1, 7, 1, 2, 1], np.uint64)
+    assert index.first(*asked).tolist() == [12, 10, -1, 13, -1, -1]
+    assert index.repeated().tolist() == []
+
+
+def test_an_empty_store_knows_nothing(tmp_path):
+    known = KnownSources(Store.open(tmp_path / "store", create=True), COLUMNS, "f")
+    assert known.find(pa.array(["a", "b"])).tolist() == [-1, -1]
+    assert known.rows(known.with_md5("m")) == []
