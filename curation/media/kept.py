@@ -52,8 +52,14 @@ def keep(frames: KeptFrames) -> None:
     _kept = frames
 
 
+def forget() -> None:
+    """Keep nothing any more."""
+    global _kept  # noqa: PLW0603
+    _kept = None
+
+
 def take(uri: str) -> KeptFrames | None:
     """Return all frames of a source, if they were kept; nothing is kept after that."""
-    global _kept  # noqa: PLW0603
+    global _kept
     frames, _kept = _kept, None
     return frames if frames is not None and frames.uri == uri and frames.are_all else None

@@ -78,7 +78,8 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
 
 def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
-    scan = tasks.scan(job.uri, known.as_dicts["shots"], known.as_dicts["borders"], known.limits, job.was)
+    shots, borders = known.as_dicts["shots"], known.as_dicts["borders"]
+    scan = tasks.scan(job.uri, shots, borders, known.limits, job.was, keep_frames=known.cut_at_once)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:
