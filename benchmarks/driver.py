@@ -1,7 +1,8 @@
 """CPU of a curation's driver, per source and per clip: how many cores one driver feeds.
 
     python -m benchmarks.driver [SOURCES …]              # 500 2000 5000
-    python -m benchmarks.driver --profile FILE 2000      # a cProfile of the driver's Python
+    python -m benchmarks.driver --small 2000             # files of one clip alone
+    python -m benchmarks.driver --profile FILE 2000      # a cProfile of the driver's Python, and CPU by thread
 
 Real: Ray, its tasks, the driver (`Curation`, `Flow`, `Committer`), the store and the task that writes clips into it.
 Stand-ins: the tasks that probe, scan and cut. They sleep for the CPU seconds that the real ones took, and hand back
@@ -15,11 +16,13 @@ largest resident memory; `floor`: what Ray itself takes per task that does nothi
 import cProfile
 import functools
 import hashlib
+import os
 import pstats
 import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,9 +47,10 @@ from reelwright.pipelines.workers.whole_sources import ScanJob
 from tests.footage import frames, shots, write
 
 WORKERS = 24
-SHOTS, SHOT_FRAMES = 40, 50
+SHOTS, SHOT_FRAMES = 32, 30
 SIZES = (500, 2000, 5000)
 FLOOR_TASKS = 3000
+WARM = 60
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,15 @@ def floor() -> float:
     return 1000 * (time.process_time() - cpu) / FLOOR_TASKS
 
 
+def threads() -> list[tuple[str, float]]:
+    """Return (name, CPU seconds) of this process's threads, the busiest first; of one name together."""
+    found = Counter[str]()
+    for task in Path("/proc/self/task").iterdir():
+        name, rest = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        found[name] += sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return found.most_common(12)
+
+
 def _nothing(given: bytes) -> bytes:
     return given
 
@@ -174,13 +187,20 @@ def main() -> None:
     light = [name for name, annotator in load_annotators(recipe).items() if runs_while_cutting(annotator)]
     with tempfile.TemporaryDirectory(prefix="reel-driver-") as name:
         folder = Path(name)
-        small = record(write(folder / "small.mp4", frames(100)), recipe, light)
-        film = record(write(folder / "film.mp4", shots([SHOT_FRAMES] * SHOTS)), recipe, light)
+        kinds = {"small": (frames(100), 1)} | (
+            {} if "--small" in arguments else {"film": (shots([SHOT_FRAMES] * SHOTS), SHOTS)}
+        )
+        recorded = {
+            kind: record(write(folder / f"{kind}.mp4", pictures), recipe, light)
+            for kind, (pictures, _) in kinds.items()
+        }
         ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="error",
                  _system_config={"enable_metrics_collection": False})  # fmt: skip
         print(f"driver.floor.cpu_ms_per_task {floor():.3f}", flush=True)
         watch = cProfile.Profile()
-        for kind, known, share in (("small", small, 1), ("film", film, SHOTS)):
+        for kind, (_, share) in kinds.items():
+            known = recorded[kind]
+            run(folder / f"store-{kind}", recipe, known, WARM)  # imports, and Ray's workers
             print(f"driver.{kind}.clips_per_source {known.clips}", flush=True)
             for sources in (max(1, size // share) for size in sizes):
                 if profile:
@@ -192,6 +212,8 @@ def main() -> None:
         if profile:
             watch.dump_stats(profile)
             pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+            for thread, seconds in threads():
+                print(f"driver.thread.{thread} {seconds:.2f}")
 
 
 if __name__ == "__main__":

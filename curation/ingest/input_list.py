@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from reelwright.curation.ingest.inputs import Input
 
 CHUNK = 65_536
+AHEAD = 256  # inputs that a queue makes at a time
 
 
 class InputList(Sequence[Input]):
@@ -38,9 +39,7 @@ class InputList(Sequence[Input]):
 
     def __getitem__(self, at: int | slice) -> Input | list[Input]:
         if isinstance(at, slice):
-            numbers = range(*at.indices(len(self)))
-            uris = self._uris.take(pa.array(numbers, pa.int64())).to_pylist()
-            return [self.told.get(n) or Input(uri) for n, uri in zip(numbers, uris, strict=True)]
+            return self.some(np.arange(*at.indices(len(self))))
         number = range(len(self))[at]
         return self.told.get(number) or Input(self._uris[number].as_py())
 
@@ -55,6 +54,11 @@ class InputList(Sequence[Input]):
 
     def __contains__(self, item: Any) -> bool:
         return isinstance(item, Input) and self.has(item.uri) and self[self._place(item.uri)] == item
+
+    def some(self, numbers: np.ndarray) -> list[Input]:
+        """Return the inputs with these numbers, int64 [N]."""
+        uris = self._uris.take(pa.array(numbers)).to_pylist()
+        return [self.told.get(n) or Input(uri) for n, uri in zip(numbers.tolist(), uris, strict=True)]
 
     def has(self, uri: str) -> bool:
         """Return whether an input has this address."""
@@ -86,7 +90,7 @@ class Chosen(Sequence[Input]):
 
     def __getitem__(self, at: int | slice) -> Input | list[Input]:
         if isinstance(at, slice):
-            return [self._files[n] for n in self._numbers[at].tolist()]
+            return self._files.some(self._numbers[at])
         return self._files[int(self._numbers[at])]
 
 
@@ -95,7 +99,7 @@ class Queue:
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self._inputs, self._taken = inputs, 0
-        self._head: Input | None = None
+        self._next: list[Input] = []  # the last comes first
 
     def __bool__(self) -> bool:
         return self._taken < len(self._inputs)
@@ -103,13 +107,14 @@ class Queue:
     @property
     def head(self) -> Input:
         """The input that is taken next."""
-        if self._head is None:
-            self._head = self._inputs[self._taken]
-        return self._head
+        if not self._next:
+            self._next = list(self._inputs[self._taken : self._taken + AHEAD])[::-1]
+        return self._next[-1]
 
     def take(self) -> Input:
         """Take the next input."""
-        head, self._head = self.head, None
+        head = self.head
+        self._next.pop()
         self._taken += 1
         return head
 

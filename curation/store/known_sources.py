@@ -6,6 +6,7 @@ local file's size and time, and 24 for a publisher's id; a row is read from the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ OK, DUPLICATE, FAILED = range(3)
 STATES = ("ok", "duplicate", "failed")
 NO_TIME = -1
 ROWS_A_READ = 10_000
+NOWHERE = np.zeros(0, np.uint32)
 UNREASONED = "no reason recorded"
 
 
@@ -169,6 +171,7 @@ class Hasher:
         return upper, lower
 
 
+@functools.lru_cache(maxsize=1024)
 def halves(text: str) -> tuple[np.uint64, np.uint64]:
     """Return what `Hasher` gives for one text."""
     digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
@@ -208,7 +211,10 @@ class _Index:
         return self.places[np.append(same, False) | np.append(False, same)] if len(self.upper) else self.places
 
     def _range(self, upper: np.uint64, lower: np.uint64) -> np.ndarray:
-        start, end = np.searchsorted(self.upper, [upper], "left")[0], np.searchsorted(self.upper, [upper], "right")[0]
+        start = int(self.upper.searchsorted(upper))
+        if start == len(self.upper) or self.upper[start] != upper:  # nearly always: most files of a run are new
+            return NOWHERE
+        end = int(self.upper.searchsorted(upper, "right"))
         return self.places[start:end][self.lower[start:end] == lower]
 
 

@@ -90,7 +90,7 @@ class History:
         self._settled.leave(incomplete, unread)
         new, others = self._settled.sort(files)
         self.cut_otherwise += self._settled.cut_otherwise
-        items = [files[n] for n in others]
+        items = files.some(np.array(others, np.int64))
         newest.fetch(item.uri for item in items)
         repeats = [known for item in items if (known := newest[item.uri])["state"] == "duplicate"]
         newest.fetch(one["duplicate_of"] for one in repeats if one["duplicate_of"])

@@ -64,8 +64,10 @@ class GoodRows:
         """Return the row of a source that is ok; None if there is none."""
         if md5 not in self._own:
             places = self._known.with_md5(md5)
+            if not len(places):  # nor remembered: most files are new
+                return None
             row = newest(self._known.rows(places[self._known.state[places] == OK]))
-            if row is None:  # not remembered: most files are new
+            if row is None:
                 return None
             self._own[md5] = row
         return self._own[md5]
@@ -132,6 +134,8 @@ class Survivors:
 
     def _look(self, key: str) -> str | None:
         places = self._known.with_md5(key) if self._key == "md5" else self._known.with_id(key)
+        if not len(places):
+            return self._earlier.get(key)
         places = places[self._known.state[places] <= DUPLICATE]
         rows = [row for row in self._known.rows(places) if self._stands(row)]
         for row in sorted(rows, key=lambda r: (r["state"] == "duplicate", _age(r))):

@@ -126,8 +126,10 @@ class Flow:
         return len(self._queues[stage]) + self._running[stage]
 
     def wanted(self, stage: str) -> int:
-        """Return how many pieces of work keep the cluster busy with this stage alone."""
-        return self.slots() * (self._paces[stage].usual_count if stage in self._paces else 1)
+        """Return how much work, queued and in flight, keeps the cluster busy with this stage alone."""
+        if stage not in self._paces:
+            return self.slots()
+        return self.slots() * (1 if (count := self._paces[stage].usual_count) == 1 else 2 * count)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Return stage -> what its work took so far, how much waits and how much is in flight."""
@@ -189,7 +191,7 @@ class Flow:
         for stage in reversed(self._queues):
             queue = self._queues[stage]
             while queue and room > 0:
-                work = self._take(stage, room)
+                work = self._take(stage)
                 args = ([w.args[0] for w in work], *work[0].args[1:]) if stage in self._paces else work[0].args
                 refs = self._near(work[0].node, stage).remote(*args)
                 ref, extra = refs if isinstance(refs, list) else (refs, None)
@@ -197,13 +199,16 @@ class Flow:
                 self._running[stage] += len(work)
                 room -= 1
 
-    def _take(self, stage: str, room: int) -> list[_Work]:
-        """Take work for one task off the queue: as much as lasts well, and leaves some for the other free workers."""
+    def _take(self, stage: str) -> list[_Work]:
+        """Take work for one task off the queue: as much as lasts well, and less as the queue gets short.
+
+        So that no worker has the last of it while others have none.
+        """
         queue, pace = self._queues[stage], self._paces.get(stage)
         work = [queue.popleft()]
         if pace is None or work[0].alone:
             return work
-        most = -(-(len(queue) + 1) // room)
+        most = -(-(len(queue) + 1) // self.slots())
         weight = work[0].weight
         while queue and len(work) < most and pace.has_room(len(work) + 1, weight + queue[0].weight):
             if queue[0].alone or queue[0].node != work[0].node:

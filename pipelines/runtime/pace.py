@@ -6,7 +6,7 @@ second.
 
 from dataclasses import dataclass
 
-TASK_S = 2.0  # seconds that a task of several pieces of work may last, by those before it
+TASK_S = 8.0  # seconds that a task of several pieces of work may last, by those before it
 MOST = 16  # pieces of work in one task: what is lost with a worker
 FORGETS = 0.98  # of what was learned, by each task: footage of another kind follows
 

@@ -196,19 +196,20 @@ def fading_server(films) -> Iterator[tuple[str, dict]]:
 
 
 class LosingItsFile(Curation):
-    """A run whose file goes away between the scan and the cut."""
+    """A run whose file goes away between the scan and the cut, which are two tasks where they need other resources."""
 
     state_of_server: dict
 
-    def _scanned(self, source, value) -> None:
+    def _scanned(self, source, found, payload) -> None:
+        assert not found.cut
         self.state_of_server["gone"] = True
-        super()._scanned(source, value)
+        super()._scanned(source, found, payload)
 
 
 def test_a_source_whose_every_clip_failed_has_failed_and_is_tried_again(fading_server, tmp_path):
     uri, state = fading_server
-    recipe, store = recipe_of(allow_http=True), Store.open(tmp_path / "store", create=True)
-    inputs = list_inputs([uri], allow_http=True)
+    recipe = recipe_of(allow_http=True, resources__cut={"cpus": 2})
+    store, inputs = Store.open(tmp_path / "store", create=True), list_inputs([uri], allow_http=True)
     history = History(store, inputs.files, recipe.cutting_fingerprint)
     with store.committing(), Progress("curate", quiet=True) as progress:
         run = LosingItsFile(store, recipe, inputs, history, [])
