@@ -77,7 +77,7 @@ def record(path: Path, recipe: CurateRecipe, light: Sequence[str]) -> Recorded:
         usage.begin()
         (probed,) = whole_sources.probe_sources([str(path)], limits, False)
         probe_s = usage.laps()["probe"].used.cpu_s
-        job, cuts = scan_job(Source(Input(str(path)), probed), None), []
+        job, cuts = scan_job(Source(Input(str(path)), probed), None, 0.0), []
         usage.begin()
         (scanned,), _ = whole_sources.scan_sources([job], text)
         scan_s = usage.laps()["scan"].used.cpu_s

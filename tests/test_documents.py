@@ -17,7 +17,7 @@ from tests.documents import DOCUMENTS, NEEDS, Block, blocks, reel_commands
 
 SHELL = blocks("sh", "bash")
 COMMANDS = [(block, command) for block in SHELL for command in reel_commands(block.text)]
-AFTER = ("curation", "store", "annotators", "training", "posttraining")
+AFTER = ("curation", "store", "annotators", "training", "posttraining", "cluster")
 WHOLE = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in AFTER)]
 """Documents whose blocks run in this order in one folder, as one reads them."""
 COMMAND_S = 900

@@ -119,11 +119,8 @@ class Video:
         """Seconds per tick of timestamps."""
         return self.stream.time_base or Fraction(1, 90000)
 
-    def frames(self) -> Iterator[Any]:
-        """Yield decoded `av.VideoFrame`s in presentation order.
-
-        Damaged packets are skipped and counted in `decode_errors`.
-        """
+    def packets(self) -> Iterator[Any]:
+        """Yield the packets of the footage in decoding order, and last an empty one; nothing is decoded."""
         import av
 
         packets = self.container.demux(self.stream, *self._sound())
@@ -140,8 +137,17 @@ class Video:
                 return  # the container ends here; what came before it stands
             self._note_end(packet)
             is_other = packet.stream.index != self.stream.index  # of a flush packet, stream_index is always 0
-            if is_other or (packet.size == 0 and packet.dts is not None):
-                continue
+            if not is_other and (packet.size or packet.dts is None):
+                yield packet
+
+    def frames(self) -> Iterator[Any]:
+        """Yield decoded `av.VideoFrame`s in presentation order.
+
+        Damaged packets are skipped and counted in `decode_errors`.
+        """
+        import av
+
+        for packet in self.packets():
             self._note_claims(packet)
             try:
                 with self._hearing("decoder"):
@@ -168,6 +174,19 @@ class Video:
             self.ear.errors["decoder"], said.get("decoder", ""), said.get("container", ""), self._ends_s,
             claimed_end_s(self.container),
         )  # fmt: skip
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a packet could not be decoded, claims wrongly to be a keyframe, or libav reported an error."""
+        return bool(self.decode_errors or self.false_keys or (self.ear and self.ear.errors))
+
+    def forget_faults(self) -> None:
+        """Begin to count faults anew, such as after a seek, which leaves frames without those they are made from."""
+        self.decode_errors = self.false_keys = 0
+        self.lost_pts.clear()
+        if self.ear:
+            self.ear.errors.clear()
+            self.ear.said.clear()
 
     def _hearing(self, who: str) -> contextlib.AbstractContextManager[object]:
         return self.ear.to(who) if self.ear else contextlib.nullcontext()

@@ -16,7 +16,8 @@ from reelwright.curation.store.errors import StoreError, lance_reason, unknown_n
 from reelwright.curation.store.schema import table_of
 
 STORAGE_VERSION = "2.2"  # the first Lance file format with blobs kept outside the column file
-INDEX_EVERY_ROWS = 65_536  # rows that may lie outside the index before it is brought up to date
+INDEX_EVERY_ROWS = 65_536  # rows that may lie outside the index before it is brought up to date, at least,
+INDEX_EVERY_SHARE = 32  # or one in so many of its rows: each time, Lance writes the whole index anew
 MERGE_ROWS = 100_000  # rows a join, and bytes: Lance joins in a pool of 300 MB that does not spill, with three copies
 MERGE_BYTES = 64 * 2**20
 BATCH_ROWS = 4_096
@@ -223,16 +224,27 @@ def _compact(rows: pa.Table) -> pa.Table:
     return pa.concat_tables([piece.take(pa.array(range(piece.num_rows))) for piece in pieces])
 
 
-def keep_index_fresh(dataset: Dataset, table: str) -> None:
-    """Bring the id index up to date once enough rows lie outside it: look-ups scan those."""
+def keep_index_fresh(dataset: Dataset, table: str, *, wholly: bool = False) -> None:
+    """Bring the id index up to date once enough rows lie outside it: look-ups scan those.
+
+    An index of vectors is left alone (`vectors.index_vectors`): Lance may rebuild it whole, with no new row to add.
+
+    Args:
+        dataset: of the table.
+        table: its name.
+        wholly: for any row outside it.
+    """
     key = table_of(table).key
     if not table_of(table).has_id_index:
         return
     name = f"{key}_idx"
     if not any(index["name"] == name for index in dataset.list_indices()):
         dataset.create_scalar_index(key, "BTREE")
-    elif dataset.stats.index_stats(name)["num_unindexed_rows"] >= INDEX_EVERY_ROWS:
-        dataset.optimize.optimize_indices()
+        return
+    stats = dataset.stats.index_stats(name)
+    some = max(INDEX_EVERY_ROWS, stats["num_indexed_rows"] // INDEX_EVERY_SHARE)
+    if stats["num_unindexed_rows"] >= (1 if wholly else some):
+        dataset.optimize.optimize_indices(index_names=[name])
 
 
 def stored_bytes(dataset: Dataset) -> int:

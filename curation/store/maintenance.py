@@ -15,7 +15,7 @@ from typing import Any
 
 from reelwright.curation.store import fragments, lock
 from reelwright.curation.store.connection import Connection
-from reelwright.curation.store.datasets import FRAGMENT_ROWS
+from reelwright.curation.store.datasets import FRAGMENT_ROWS, keep_index_fresh
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.fragments import INLINE_BYTES
 from reelwright.curation.store.schema import CURATION_LOCK, schemas, table_of, tables
@@ -103,8 +103,8 @@ def _compact_table(store: Connection, table: str) -> None:
             fragments.compact(dataset, target_rows=_encoded_rows(dataset), deleted_share=0.1)
         else:
             fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
-        if dataset.list_indices():
-            dataset.optimize.optimize_indices()
+        dataset.checkout_latest()
+        keep_index_fresh(dataset, table, wholly=True)
         dataset.checkout_latest()
 
 
@@ -124,7 +124,8 @@ def merge_media(store: Connection, rows_a_file: int = 16_384) -> None:
     """Merge small media files into larger ones, copying their bytes: for stores grown by very many tiny batches."""
     with store.writing("media") as dataset:
         fragments.compact(dataset, target_rows=rows_a_file, deleted_share=0.1)
-        dataset.optimize.optimize_indices()
+        dataset.checkout_latest()
+        keep_index_fresh(dataset, "media", wholly=True)
         dataset.checkout_latest()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from reelwright.curation.store import fragments
 from reelwright.curation.store.connection import Connection
-from reelwright.curation.store.datasets import FRAGMENT_ROWS
+from reelwright.curation.store.datasets import FRAGMENT_ROWS, keep_index_fresh
 from reelwright.curation.store.schema import CURATION_LOCK, tables
 
 MANY = 64  # small files; 800 made a query 7 times slower
@@ -29,7 +29,7 @@ def _is_in_pieces(dataset: Any) -> bool:
 def _merge(store: Connection, table: str) -> bool:
     with store.writing(table) as dataset:
         fragments.compact(dataset, target_rows=FRAGMENT_ROWS, deleted_share=0.1)
-        if dataset.list_indices():
-            dataset.optimize.optimize_indices()
+        dataset.checkout_latest()
+        keep_index_fresh(dataset, table, wholly=True)
         dataset.checkout_latest()
     return True

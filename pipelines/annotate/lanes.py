@@ -15,9 +15,9 @@ from reelwright.pipelines.annotate.batches import Batch
 from reelwright.pipelines.annotate.context import AnnotationRun
 from reelwright.pipelines.annotate.keys import Keys
 from reelwright.pipelines.annotate.watch import Watch
-from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe, Need, OwnNeed
 from reelwright.pipelines.runtime.actors import Actors, Work
+from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.workers import tasks
 from reelwright.pipelines.workers.results import Annotated

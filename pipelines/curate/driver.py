@@ -17,12 +17,12 @@ from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.sources import Source, Summary
 from reelwright.pipelines.curate.work import BATCHED, scan_job, settings_of, stages_of
-from reelwright.pipelines.recipes.credentials import use
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, source_row
 from reelwright.pipelines.records.runs import recorded_run
+from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
@@ -185,7 +185,7 @@ class Curation:
             self._fail(source, source.probed.failed)
         else:
             self.waiting[source.item.uri] = []
-            job = scan_job(source, self.history.left_of(source.md5))
+            job = scan_job(source, self.history.left_of(source.md5), self.recipe.resources.scan_split_s)
             self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=source.work)
 
     def _survivor(self, source: Source) -> str | None:

@@ -1,7 +1,7 @@
 """`reel curate --plan`: the work and the cost of a run. Reads the inputs, writes nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,25 +15,32 @@ from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.pinning import pin_models
 from reelwright.pipelines.annotate.plan import make_plan as plan_annotators
 from reelwright.pipelines.annotate.plan import measured_seconds
-from reelwright.pipelines.recipes.credentials import use
+from reelwright.pipelines.curate.account import (
+    ENCODE_S_PER_MEGAPIXEL,
+    SCAN_S_PER_MEGAPIXEL,
+    Footage,
+    expected,
+    measured,
+)
+from reelwright.pipelines.curate.price import price_lines
 from reelwright.pipelines.recipes.curation import CurateRecipe
+from reelwright.pipelines.recipes.prices import Prices
 from reelwright.pipelines.records.history import History
+from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import whole_sources
 
-# CPU seconds, measured by benchmarks/cost.py on 2 cores of a server (see benchmarks/RESULTS.md); they set the order of
-# magnitude of a plan, not a promise.
-SCAN_S_PER_MEGAPIXEL = 0.008
-ENCODE_S_PER_MEGAPIXEL = {
-    "ultrafast": 0.008, "superfast": 0.012, "veryfast": 0.022, "faster": 0.035, "fast": 0.045, "medium": 0.055,
-    "slow": 0.09, "slower": 0.17,
-}  # fmt: skip
-TYPICAL_CLIP_S = 5.0
 
+def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False, prices: Prices | None = None) -> str:
+    """Return the text of the plan. Needs Ray to be running.
 
-def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> str:
-    """Text of the plan. Needs Ray to be running. quiet: say nothing while files are read."""
+    Args:
+        recipe: of the run.
+        inputs: of the run.
+        quiet: say nothing while files are read.
+        prices: rates for a table of the cost, and of what the store's runs so far cost; none without them.
+    """
     history = _history(recipe, inputs.files)
     todo = history.todo if history else inputs.files
     dedup = Deduplicator(history.by_md5, history.by_source_id) if history else Deduplicator()
@@ -55,9 +62,26 @@ def make_plan(recipe: CurateRecipe, inputs: Inputs, *, quiet: bool = False) -> s
             states["duplicate"] += 1
         else:
             states["new"] += 1
-            videos.append(found.info or {})
+            videos.append({"uri": item.uri, "bytes": found.num_bytes} | (found.info or {}))
     listed = inputs_in_words(inputs, recipe.manifests)
-    return "\n".join([*listed, *_lines(recipe, len(inputs.files), history, states, videos)])
+    footage = Footage.of(videos)
+    lines = [*listed, *_lines(recipe, len(inputs.files), history, states, footage)]
+    if prices:
+        lines += _priced(recipe, footage, history.store if history else None, prices)
+    return "\n".join(lines)
+
+
+def _priced(recipe: CurateRecipe, footage: Footage, store: Store | None, prices: Prices) -> Iterator[str]:
+    """Yield the tables of what the new footage will cost, and of what the store's runs so far cost."""
+    annotators = load_annotators(recipe)
+    accounts = [expected(footage, recipe, annotators, prices, store) if footage.hours else None]
+    accounts.append(measured(store, annotators, prices) if store else None)
+    for account in accounts:
+        if account:
+            yield ""
+            yield from price_lines(account, prices)
+    if not any(accounts):
+        yield "nothing to price: no footage is new, and no run of this store has measured any"
 
 
 def _history(recipe: CurateRecipe, files: Any) -> History | None:
@@ -100,11 +124,9 @@ def _annotate_s(recipe: CurateRecipe, store: Store | None) -> tuple[float, list[
 
 
 def _lines(
-    recipe: CurateRecipe, inputs: int, history: History | None, states: Counter, videos: list[dict]
+    recipe: CurateRecipe, inputs: int, history: History | None, states: Counter, footage: Footage
 ) -> Iterable[str]:
-    seconds = sum(v["duration_s"] for v in videos)
-    megapixels = sum(v["duration_s"] * v["fps"] * v["width"] * v["height"] for v in videos) / 1e6
-    clips = sum(max(1, round(v["duration_s"] / TYPICAL_CLIP_S)) for v in videos)
+    megapixels, clips = footage.megapixels, footage.clips
     done = sum(history.done_before.values()) if history else 0
     stale = plan_annotators(history.store, load_annotators(pin_models(recipe))) if history and done else []
     failed = history.done_before["failed"] if history else 0
@@ -114,7 +136,7 @@ def _lines(
     )
     if history and history.recaptioned:
         yield f"{len(history.recaptioned)} done before take over new captions of the manifest; none is cut again for it"
-    yield f"new footage: {seconds / 3600:.2f} hours, {megapixels / 1000:.1f} gigapixels"
+    yield f"new footage: {footage.hours:.2f} hours, {megapixels / 1000:.1f} gigapixels"
     each_s, unknown = _annotate_s(recipe, history.store if history else None)
     costs = {
         "scan (decode, shots, borders)": megapixels * SCAN_S_PER_MEGAPIXEL,

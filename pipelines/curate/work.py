@@ -7,7 +7,7 @@ from typing import Any
 
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.recipes.curation import CurateRecipe
-from reelwright.pipelines.workers import tasks, whole_sources
+from reelwright.pipelines.workers import film, tasks, whole_sources
 from reelwright.pipelines.workers.settings import Settings
 from reelwright.pipelines.workers.whole_sources import ScanJob
 
@@ -48,8 +48,16 @@ def settings_of(recipe: CurateRecipe, light: Collection[str], limits: Mapping[st
     )
 
 
-def scan_job(source: Source, left: Mapping[str, str] | None) -> ScanJob:
-    """Return a source as the scan takes it. left: clips that the store has of it, id -> fingerprint."""
-    probed = source.probed
-    claimed = (probed.info or {}).get("frames_hint") or 0
-    return ScanJob(source.item.uri, source.md5, probed.num_bytes, probed.status, claimed, source.item.spans, left)
+def scan_job(source: Source, left: Mapping[str, str] | None, split_s: float) -> ScanJob:
+    """Return a source as the scan takes it.
+
+    Args:
+        source: that was probed.
+        left: clips that the store has of it, id -> fingerprint.
+        split_s: seconds of the parts that a long film is scanned in; 0: none is.
+    """
+    probed, info = source.probed, source.probed.info or {}
+    return ScanJob(
+        source.item.uri, source.md5, probed.num_bytes, probed.status, info.get("frames_hint") or 0, source.item.spans,
+        left, film.part_length(info.get("duration_s") or 0.0, split_s),
+    )  # fmt: skip

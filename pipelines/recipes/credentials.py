@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,18 +24,3 @@ def check_names(credentials: Mapping[str, Any]) -> None:
                 f"credentials.{name} must name the environment variable that holds the value, such as MY_STORE_KEY; a "
                 "key itself does not belong in a recipe"
             )
-
-
-def use(credentials: Mapping[str, str]) -> None:
-    """Set the variables that libraries of object stores read to the values of those that the recipe names.
-
-    Raises RecipeError where one is not set in this process's environment.
-    """
-    for name, variable in credentials.items():
-        value = os.environ.get(variable)
-        if value is None:
-            raise RecipeError(
-                f"credentials.{name}: the environment variable {variable} is not set on this machine; set it where "
-                "`reel` and Ray are started"
-            )
-        os.environ[name] = value

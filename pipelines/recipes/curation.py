@@ -54,6 +54,11 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     cut: Need = Need()
     annotate: Need = Need()
     write: Need = Need()
+    scan_split_s: float = Field(
+        900.0,
+        ge=0,
+        description="seconds of a part: films of twice as many or more are scanned in parts, by many; 0: none",
+    )
     annotators: dict[str, OwnNeed] = Field({}, description="of annotators that keep a process of their own, by name")
 
 

@@ -319,7 +319,8 @@ class History:
         if source_md5 in self.recut_md5s:
             self.store.delete("sources", f"md5 = '{source_md5}' AND state = 'ok'")
         left = self._left.pop(source_md5, {})
-        same = {c for c, made_by in left.items() if made_by == fingerprint and c in planned}
+        wanted = set(planned) if left else set[str]()
+        same = {c for c, made_by in left.items() if made_by == fingerprint and c in wanted}
         self._drop([c for c in left if c not in same])
         return same
 

@@ -255,7 +255,8 @@ def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:
     if _sandbox.memory_bytes != memory_bytes:
         _sandbox.close()
     _sandbox.memory_bytes, _sandbox.stall_s = memory_bytes, stall_s
-    return _sandbox.call(f"reelwright.pipelines.workers.sandboxed:{function}", kwargs, max_s=limits["max_s"])
+    name = function if ":" in function else f"reelwright.pipelines.workers.sandboxed:{function}"
+    return _sandbox.call(name, kwargs, max_s=limits["max_s"])
 
 
 def _copies(uri: str, limits: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from reelwright.curation.ingest.inputs import Span
 from reelwright.curation.no_clip import why_no_clip
 from reelwright.curation.results import Failed, Probed, Status
 from reelwright.curation.scan_rows import scan_columns, shot_rows
-from reelwright.pipelines.workers import tasks
+from reelwright.pipelines.workers import film, tasks
 from reelwright.pipelines.workers.cut_batches import cut_batches
 from reelwright.pipelines.workers.results import Scanned
 from reelwright.pipelines.workers.settings import Settings
@@ -32,6 +32,7 @@ class ScanJob:
         claimed_frames: By its container; 0: it does not say.
         spans: Parts that a manifest names.
         left: Clips that the store has of it from a run that was killed or had other settings: id -> fingerprint.
+        part_s: Seconds of the parts that it is scanned in; 0: it is not long.
     """
 
     uri: str
@@ -41,6 +42,7 @@ class ScanJob:
     claimed_frames: int = 0
     spans: tuple[Span, ...] = ()
     left: Mapping[str, str] | None = None
+    part_s: float = 0.0
 
 
 def probe_sources(uris: Sequence[str], limits: Mapping[str, Any], images: bool) -> list[Probed]:
@@ -78,8 +80,8 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
 
 def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
-    shots, borders = known.as_dicts["shots"], known.as_dicts["borders"]
-    scan = tasks.scan(job.uri, shots, borders, known.limits, job.was, keep_frames=known.cut_at_once)
+    how = known.as_dicts["shots"], known.as_dicts["borders"]
+    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=known.cut_at_once)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:

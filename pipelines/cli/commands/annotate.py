@@ -39,7 +39,7 @@ def annotate(
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.annotate.pinning import pin_models
     from reelwright.pipelines.browse.balance.conditions import validate_where
-    from reelwright.pipelines.recipes.credentials import use
+    from reelwright.pipelines.runtime.credentials import use
 
     full = pin_models(_recipe(recipe, settings or [], profile).naming(only or ()), only or ())
     use(full.credentials)

@@ -28,6 +28,9 @@ def curate(
     profile: Annotated[str | None, typer.Option(help="Annotators: cpu (no download), full (asks models).")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show counts, hours and expected cost; write nothing.")] = False,
+    prices: Annotated[
+        Path | None, typer.Option(help="With --plan: YAML file of rates; show a table of the cost, by stage.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     recut: Annotated[bool, typer.Option("--recut", help="Re-cut clips whose cutting settings changed.")] = False,
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Fetch http(s) inputs.")] = False,
@@ -39,9 +42,13 @@ def curate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Turn footage into clips with scores in a store. Run it again at any time: only missing work is done."""
-    from reelwright.pipelines.recipes.credentials import use
+    from reelwright.pipelines.recipes.prices import load_prices
     from reelwright.pipelines.runtime.cluster import cluster
+    from reelwright.pipelines.runtime.credentials import use
 
+    if prices and not plan:
+        raise UserError("--prices only prices a plan: add --plan")
+    rates = load_prices(prices) if prices else None
     full = _recipe(inputs, store, recipe, settings or [], allow_http, profile)
     use(full.credentials)
     found = _found(full, list_skipped)
@@ -49,7 +56,7 @@ def curate(
         with cluster(address):
             from reelwright.pipelines.curate.plan import make_plan
 
-            say(make_plan(full, found, quiet=quiet))
+            say(make_plan(full, found, quiet=quiet, prices=rates))
         return
     summary = _run(full, found, address, retry_failed, recut, quiet)
     if not summary.adds_up:

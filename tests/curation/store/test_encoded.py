@@ -7,6 +7,7 @@ import pytest
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.encoded import INLINE_BYTES, is_inline
+from reelwright.curation.store.traffic import since, traffic_of
 
 SMALL, LARGE = 1000, INLINE_BYTES + 1
 
@@ -85,3 +86,17 @@ def test_a_table_of_an_earlier_version_is_refused_in_a_sentence(store):
     store.dataset("latents").drop_columns(["bytes"])
     with pytest.raises(StoreError, match=r"delete the folder latents\.lance"):
         store.reader("latents")
+
+
+@pytest.mark.parametrize("size", [20 * SMALL, 4 * LARGE])
+def test_a_batch_reads_the_ranges_of_its_tensors_and_no_rows_beside_them(store, size):
+    for start in range(0, 200, 50):
+        fill(store, range(start, start + 50), size)
+    reader = store.reader("latents")
+    reader.tensors([0], inline=is_inline(size))  # what is read once, such as the ends of files
+    before = traffic_of([reader._dataset()])
+    places = np.random.default_rng(0).choice(200, 16, replace=False)
+    reader.tensors(places, inline=is_inline(size))
+    read = since(before, traffic_of([reader._dataset()]))
+    assert read["bytes_read"] < 1.3 * 16 * size, "of 200 times its size"
+    assert read["requests"] <= 3 * 16

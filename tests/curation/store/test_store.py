@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import Store, StoreError, datasets
 from reelwright.curation.store.schema import field, schemas, table_of
 from tests.curation.store.conftest import add_source, clip_rows
 
@@ -273,3 +273,18 @@ def test_a_column_that_would_spoil_every_condition_is_refused(store: Store, kind
     with pytest.raises(StoreError, match="SQL cannot read"):
         store.ensure_columns("clips", [pa.field("odd", kind)])
     assert store.sql("SELECT clip_id FROM clips WHERE clip_id = 'x'").num_rows == 0
+
+
+def test_the_id_index_is_made_anew_ever_more_rarely_as_a_table_grows(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "INDEX_EVERY_ROWS", 10)
+    monkeypatch.setattr(datasets, "INDEX_EVERY_SHARE", 4)
+    made = []
+    for i in range(60):
+        store.append("clips", [{"clip_id": f"{i:02d}-{k}", "source_md5": "s"} for k in range(10)])
+        made.append(tuple(index["uuid"] for index in store.dataset("clips").list_indices()))
+    assert 5 < len(set(made)) < 25, "not with each append, though each adds enough rows for a small table"
+    stats = store.dataset("clips").stats.index_stats("clip_id_idx")
+    assert stats["num_unindexed_rows"] <= stats["num_indexed_rows"] // 4 + 10
+    assert store.count("clips", "clip_id = '59-9'") == 1
