@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelwright.curation.store import fragments, seen
+from reelwright.curation.store import fragments, merge_near, seen
 from reelwright.curation.store.errors import StoreError, lance_reason, unknown_name
 from reelwright.curation.store.schema import table_of
 
@@ -207,6 +207,10 @@ def update_columns(dataset: Dataset, rows: pa.Table, on: str) -> int:
 
     A row of `rows` that matches nothing is left out.
     """
+    if any(index["name"] == f"{on}_idx" for index in dataset.list_indices()):
+        near = merge_near.update_near(dataset, rows, on)
+        if near is not None:
+            return near
     updated = 0
     at_once = max(1, min(MERGE_ROWS, rows.num_rows * MERGE_BYTES // max(1, rows.nbytes)))
     for start in range(0, rows.num_rows, at_once):
