@@ -10,7 +10,9 @@ what those found, under other MD5s and ids, so that two cores seem to be WORKERS
 recorded first: `small`, a file of 4 s that becomes one clip, and `film`, one of SHOTS clips.
 
 Prints `name value` lines: milliseconds of CPU of the driver's process, all threads, per source and per clip, with the
-largest resident memory; `floor`: what Ray itself takes per task that does nothing, submitted and fetched.
+largest resident memory; `floor`: what Ray itself takes per task that does nothing, submitted and fetched; `idle`: the
+share of a core that the process takes while it waits. Ray's threads do, in proportion to time and not to sources: a few
+workers stretch the time, so the figures come with and without it.
 """
 
 import cProfile
@@ -51,6 +53,7 @@ SHOTS, SHOT_FRAMES = 32, 30
 SIZES = (500, 2000, 5000)
 FLOOR_TASKS = 3000
 WARM = 60
+IDLE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,8 @@ def _id(md5: str, number: int) -> str:
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def run(folder: Path, recipe: CurateRecipe, known: Recorded, sources: int) -> dict[str, float]:
-    """Curate so many sources; return what the driver took."""
+def run(folder: Path, recipe: CurateRecipe, known: Recorded, sources: int, idle_share: float = 0.0) -> dict[str, float]:
+    """Curate so many sources; return what the driver took. idle_share: of a core that it takes while it waits."""
     store = Store.open(folder, create=True)
     prepare_columns(store, load_annotators(recipe))
     files = [Input(f"/footage/{number:09d}.mp4") for number in range(sources)]
@@ -147,6 +150,7 @@ def run(folder: Path, recipe: CurateRecipe, known: Recorded, sources: int) -> di
     assert (summary.ok, summary.clips) == (sources, sources * known.clips), summary
     return {
         "cpu_ms_per_source": 1000 * cpu / sources,
+        "cpu_ms_per_source_without_idle": 1000 * (cpu - idle_share * wall) / sources,
         "cpu_ms_per_clip": 1000 * cpu / summary.clips,
         "clips_per_s": summary.clips / wall,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -173,6 +177,18 @@ def threads() -> list[tuple[str, float]]:
     return found.most_common(12)
 
 
+def idle() -> float:
+    """Share of a core that this process takes while all workers are at work and it waits for them as `Flow` does."""
+    import ray
+
+    task = ray.remote(time.sleep).options(num_cpus=1)
+    refs = [task.remote(IDLE_S) for _ in range(WORKERS)]
+    cpu, wall = time.process_time(), time.monotonic()
+    while len(ray.wait(refs, num_returns=len(refs), timeout=1.0)[0]) < len(refs):
+        pass
+    return (time.process_time() - cpu) / (time.monotonic() - wall)
+
+
 def _nothing(given: bytes) -> bytes:
     return given
 
@@ -197,15 +213,17 @@ def main() -> None:
         ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="error",
                  _system_config={"enable_metrics_collection": False})  # fmt: skip
         print(f"driver.floor.cpu_ms_per_task {floor():.3f}", flush=True)
-        watch = cProfile.Profile()
-        for kind, (_, share) in kinds.items():
+        share = idle()
+        print(f"driver.idle.share_of_a_core {share:.4f}", flush=True)
+        watch = cProfile.Profile(time.thread_time)
+        for kind, (_, films) in kinds.items():
             known = recorded[kind]
             run(folder / f"store-{kind}", recipe, known, WARM)  # imports, and Ray's workers
             print(f"driver.{kind}.clips_per_source {known.clips}", flush=True)
-            for sources in (max(1, size // share) for size in sizes):
+            for sources in (max(1, size // films) for size in sizes):
                 if profile:
                     watch.enable()
-                found = run(folder / f"store-{kind}-{sources}", recipe, known, sources)
+                found = run(folder / f"store-{kind}-{sources}", recipe, known, sources, share)
                 watch.disable()
                 for what, value in found.items():
                     print(f"driver.{kind}.{sources}.{what} {value:.3f}", flush=True)

@@ -153,6 +153,10 @@ class Collector:
         if len(self._plain) == CHUNK:
             self._close()
 
+    def add_rows(self, uris: pa.Array) -> None:
+        """Take rows of a list that holds addresses alone: large_string [N]."""
+        self._parts.append((uris, np.ones(len(uris), bool)))
+
     def done(self) -> InputList:
         """Return all of them, sorted by address."""
         self._close()

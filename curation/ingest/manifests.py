@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from reelwright.curation.ingest.address_column import read_addresses
 from reelwright.curation.ingest.inputs import (
     FILE,
     IngestError,
@@ -30,6 +33,14 @@ CAPTION_COLUMNS = ("caption", "captions", "text", "prompt")
 READ = frozenset({*URI_COLUMNS, *ID_COLUMNS, *LICENCE_COLUMNS, *CAPTION_COLUMNS})
 MAX_TEXT_CHARS = 100_000
 MAX_UNREAD_COLUMNS = 100
+
+
+def plain_addresses(path: str) -> list[pa.Array] | None:
+    """Return all addresses of a list that holds nothing else, by batches; None for any other list."""
+    if not path.lower().endswith(".parquet"):
+        return None
+    with _opened(path) as file:
+        return read_addresses(file, URI_COLUMNS)
 
 
 def read_manifest(

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from reelwright.curation.extras import install_for_protocol
 from reelwright.curation.ingest.folders import Folders, fixed_part
 from reelwright.curation.ingest.input_list import Collector
@@ -22,7 +24,7 @@ from reelwright.curation.ingest.inputs import (
     protocol_of,
     repeated_ids,
 )
-from reelwright.curation.ingest.manifests import read_manifest
+from reelwright.curation.ingest.manifests import plain_addresses, read_manifest
 from reelwright.curation.ingest.suffixes import (
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
@@ -69,6 +71,8 @@ def list_inputs(
     collector = Collector()
     for item in finder.resolve(names):
         collector.add(item)
+    for uris in finder.columns:
+        collector.add_rows(uris)
     files = collector.done()
     if not len(files):
         raise NothingFound(_nothing(names, finder.skipped), sorted(finder.skipped))
@@ -133,6 +137,7 @@ class _Finder:
         self._suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
         self.skipped: list[Skipped] = []
         self.unread: dict[str, set[str]] = {}
+        self.columns: list[pa.Array] = []  # addresses of lists that hold nothing else
         self._folders = Folders(self._skip)
 
     def resolve(self, names: Sequence[str]) -> Iterator[Input]:
@@ -166,6 +171,9 @@ class _Finder:
 
     def _manifest(self, path: str) -> Iterator[Input]:
         unread, is_empty = self.unread.setdefault(path, set()), True
+        if (addresses := plain_addresses(path)) is not None:
+            self.columns += addresses
+            return
         for item in read_manifest(path, self.allow_http, self.config, unread):
             is_empty = False
             yield item

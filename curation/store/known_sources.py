@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,8 +24,13 @@ READ = ("uri", "md5", "source_id", "state", "duplicate_of", "cutting_fingerprint
 OK, DUPLICATE, FAILED = range(3)
 STATES = ("ok", "duplicate", "failed")
 NO_TIME = -1
+BATCH_ROWS = 262_144
 ROWS_A_READ = 10_000
 NOWHERE = np.zeros(0, np.uint32)
+HASH_DIGITS = 32
+IS_HASH = re.compile(f"[0-9a-f]{{{HASH_DIGITS}}}")
+DIGIT = np.full(256, 255, np.uint8)
+DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 UNREASONED = "no reason recorded"
 
 
@@ -93,7 +99,7 @@ class KnownSources:
         repeats, failed = list[tuple[np.ndarray, np.ndarray, np.ndarray]](), list[np.ndarray]()
         there = [name for name in READ if name not in self._absent]
         start = 0
-        for batch in self._dataset.scanner(columns=there).to_batches():
+        for batch in self._dataset.scanner(columns=there, batch_size=BATCH_ROWS).to_batches():
             rows = datasets.with_nulls(batch, READ, self._absent)
             places = np.arange(start, start + rows.num_rows)
             column = {name: rows.column(name) for name in READ}
@@ -155,7 +161,7 @@ def _is_local(uris: pa.Array) -> np.ndarray:
 
 
 class Hasher:
-    """MD5s of texts as two halves, uint64 each: 16 bytes that no two texts share."""
+    """Texts as two halves, uint64 each, that no two texts share: a hash's own digits, or the MD5 of any other text."""
 
     def __init__(self) -> None:
         import duckdb
@@ -165,18 +171,47 @@ class Hasher:
     def __call__(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102 - as the class says
         if not len(texts):
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        if pc.any(pc.equal(pc.binary_length(texts), HASH_DIGITS)).as_py():
+            return _digits(texts) or _each(texts)
         self._duckdb.register("texts", pa.table({"t": texts}))
-        found = self._duckdb.execute("SELECT md5_number_upper(t), md5_number_lower(t) FROM texts").fetchnumpy()
-        upper, lower = found.values()
+        halves_of = f"(md5_number(t) >> 64)::UBIGINT, (md5_number(t) & {2**64 - 1}::UHUGEINT)::UBIGINT"
+        upper, lower = self._duckdb.execute(f"SELECT {halves_of} FROM texts").fetchnumpy().values()
         return upper, lower
 
 
 @functools.lru_cache(maxsize=1024)
 def halves(text: str) -> tuple[np.uint64, np.uint64]:
     """Return what `Hasher` gives for one text."""
-    digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
-    upper, lower = np.frombuffer(digest, "<u8")
-    return np.uint64(upper), np.uint64(lower)
+    number = int(text, 16) if IS_HASH.fullmatch(text) else _md5_number(text)
+    return np.uint64(number >> 64), np.uint64(number & (2**64 - 1))
+
+
+def _md5_number(text: str) -> int:
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest(), "little")
+
+
+def _digits(texts: pa.Array) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read hashes written as HASH_DIGITS small hexadecimal digits; None if any is another text."""
+    if not pc.all(pc.equal(pc.binary_length(texts), HASH_DIGITS)).as_py():
+        return None
+    joined = texts.cast(pa.large_string())
+    first = joined.slice(0, 1).buffers()[1]
+    start = int(np.frombuffer(first, np.int64)[joined.offset])
+    data = np.frombuffer(joined.buffers()[2], np.uint8, HASH_DIGITS * len(joined), start)
+    digits = DIGIT[data.reshape(len(joined), HASH_DIGITS)]
+    if (digits > 15).any():
+        return None
+    upper, lower = (np.zeros(len(joined), np.uint64) for _ in range(2))
+    for at in range(HASH_DIGITS // 2):
+        upper = upper << np.uint64(4) | digits[:, at]
+        lower = lower << np.uint64(4) | digits[:, at + HASH_DIGITS // 2]
+    return upper, lower
+
+
+def _each(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """For texts of which some are hashes and others are not, one by one."""
+    upper, lower = zip(*map(halves, texts.to_pylist()), strict=True)
+    return np.array(upper, np.uint64), np.array(lower, np.uint64)
 
 
 class _Index:
@@ -189,14 +224,15 @@ class _Index:
     def first(self, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """Return a place for each hash, int64; -1 for those that are not there."""
         asked = np.argsort(upper)  # neighbours one after the other: memory is read in order
-        at = np.empty(len(upper), np.int64)
-        at[asked] = np.searchsorted(self.upper, upper[asked])
+        at = np.searchsorted(self.upper, upper[asked])
         found = np.full(len(upper), -1, np.int64)
-        inside = np.flatnonzero(at < len(self.upper))
-        same = inside[self.upper[at[inside]] == upper[inside]]
-        exact = self.lower[at[same]] == lower[same]
-        found[same[exact]] = self.places[at[same[exact]]]
-        for n in same[~exact]:  # halves that two texts share: hardly ever
+        inside = at < len(self.upper)
+        asked, at = asked[inside], at[inside]
+        same = self.upper[at] == upper[asked]
+        asked, at = asked[same], at[same]
+        exact = self.lower[at] == lower[asked]
+        found[asked[exact]] = self.places[at[exact]]
+        for n in asked[~exact]:  # halves that two texts share: hardly ever
             hits = self._range(upper[n], lower[n])
             found[n] = hits[0] if len(hits) else -1
         return found

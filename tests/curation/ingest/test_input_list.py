@@ -1,6 +1,11 @@
 """Inputs held as a column are the inputs that a dictionary of them holds."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +13,8 @@ from hypothesis import strategies as st
 from reelwright.curation.ingest import input_list as kept
 from reelwright.curation.ingest.input_list import Chosen, Collector, Queue, input_list
 from reelwright.curation.ingest.inputs import Input, Span
+from reelwright.curation.ingest.manifests import plain_addresses
+from reelwright.curation.ingest.resolve import list_inputs
 
 inputs = st.builds(
     Input,
@@ -45,3 +52,31 @@ def test_chosen_inputs_are_taken_in_order():
         assert queue.head == queue.head
         taken.append(queue.take().uri)
     assert taken == ["a", "d", "e"]
+
+
+ADDRESSES = ["s3://b/c.mp4", "gs://b/a=1/ä b.mp4".replace(" ", "_"), "s3://b/c.mp4", "az://b/\N{CLAPPER BOARD}"]
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "films/a.mp4", "s3://b/a b.mp4", " s3://b/a.mp4", "S3://b/a.mp4", "", "s3://b/a::zip://c"]
+)
+@pytest.mark.parametrize("column", ["uri", "video"])
+def test_a_list_of_addresses_alone_is_read_as_any_other(tmp_path, odd, column):
+    """A list is read row by row where it has another column, and then of the same addresses come the same inputs."""
+    plain, other = tmp_path / "plain.parquet", tmp_path / "other.parquet"
+    addresses = [*ADDRESSES, *([] if odd is None else [odd])]
+    pq.write_table(pa.table({column: addresses}), plain)
+    pq.write_table(pa.table({column: addresses, "unused": [1] * len(addresses)}), other)
+    assert (plain_addresses(str(plain)) is not None) == (odd is None)
+    assert plain_addresses(str(other)) is None
+    found, wanted = list_inputs([str(plain)]).files, list_inputs([str(other)]).files
+    assert [replace(item, refused=None) for item in wanted if not item.refused] == [i for i in found if not i.refused]
+    assert len(found) == len(wanted)
+
+
+def test_a_row_beside_a_span_of_its_file_asks_for_the_whole_file(tmp_path):
+    pq.write_table(pa.table({"uri": ADDRESSES}), tmp_path / "plain.parquet")
+    (tmp_path / "spans.jsonl").write_text('{"uri": "s3://b/c.mp4", "start": 1, "end": 2}\n')
+    files = list_inputs([str(tmp_path / "plain.parquet"), str(tmp_path / "spans.jsonl")]).files
+    (item,) = [item for item in files if item.uri == "s3://b/c.mp4"]
+    assert item.spans == (Span(0.0, math.inf), Span(1.0, 2.0))

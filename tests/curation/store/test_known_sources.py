@@ -57,10 +57,22 @@ def test_rows_are_found_by_each_key_as_a_look_at_all_of_them_finds_them(store):
     assert {r["uri"] for r in known.rows(known.several)} == {uri for uri in times if times.count(uri) > 1}
 
 
-def test_one_text_has_the_halves_that_many_have():
-    texts = ["", "a", "s3://bucket/ein längerer Name.mp4", "\N{CLAPPER BOARD}"]
-    upper, lower = Hasher()(pa.array(texts))
+HASH = "0123456789abcdef00000000deadbeef"
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("texts", [
+    ["", "a", "s3://bucket/ein längerer Name.mp4", "\N{CLAPPER BOARD}"], [HASH, "f" * 32, "0" * 31 + "1"],
+    ["a", HASH, HASH.upper(), "x" * 32],
+], ids=["addresses", "hashes", "both"])  # fmt: skip
+def test_one_text_has_the_halves_that_many_have(texts, kind):
+    upper, lower = Hasher()(pa.array(["b" * 32, *texts], kind)[1:])  # a slice of an array that begins earlier
     assert [halves(text) for text in texts] == list(zip(upper, lower, strict=True))
+    assert len(set(zip(upper, lower, strict=True))) == len(texts)
+
+
+def test_a_hash_stands_for_its_digits():
+    assert halves(HASH) == (0x0123456789ABCDEF, 0x00000000DEADBEEF)
 
 
 def test_texts_that_share_half_a_hash_are_told_apart():
