@@ -17,7 +17,8 @@ class Packing:
     def __init__(self) -> None:
         self._waiting: list[np.ndarray] = []
         self._shape: tuple[int, ...] = ()
-        self._packed: list[bytes] = []
+        self._packed = bytearray()
+        self._sizes: list[int] = []
         self._count = 0
 
     def add(self, picture: np.ndarray) -> None:
@@ -32,15 +33,16 @@ class Packing:
         """Return all pictures."""
         if self._waiting:
             self._pack()
-        sizes = tuple(len(chunk) for chunk in self._packed)
-        return Packed(self._shape, self._count, sizes, b"".join(self._packed))
+        return Packed(self._shape, self._count, self._sizes, self._packed)
 
     def _pack(self) -> None:
         import pyarrow as pa
 
         changes = np.stack(self._waiting)
         changes[1:] -= changes[:-1].copy()  # modulo 256, as uint8 is
-        self._packed.append(pa.Codec("zstd", compression_level=LEVEL).compress(changes.tobytes(), asbytes=True))
+        chunk = pa.Codec("zstd", compression_level=LEVEL).compress(changes.tobytes(), asbytes=True)
+        self._packed += chunk
+        self._sizes.append(len(chunk))
         self._waiting.clear()
 
 
@@ -58,7 +60,7 @@ class Packed:
     shape: tuple[int, ...]
     count: int
     sizes: Sequence[int]
-    data: bytes | Path
+    data: bytes | bytearray | Path
     _at: int = field(default=-1, init=False, repr=False)
     _chunk: np.ndarray | None = field(default=None, init=False, repr=False)
 
@@ -81,7 +83,7 @@ class Packed:
         return np.add.accumulate(np.frombuffer(raw, np.uint8).reshape(count, *self.shape), dtype=np.uint8)
 
     def _bytes(self, begin: int, size: int) -> bytes | memoryview:
-        if isinstance(self.data, bytes):
+        if isinstance(self.data, bytes | bytearray):
             return memoryview(self.data)[begin : begin + size]
         with self.data.open("rb") as file:
             file.seek(begin)
@@ -92,6 +94,6 @@ class Packed:
         return {"shape": list(self.shape), "count": self.count, "sizes": list(self.sizes)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], data: bytes | Path) -> "Packed":
+    def from_json(cls, value: Mapping[str, Any], data: bytes | bytearray | Path) -> "Packed":
         """Invert `to_json`."""
         return cls(tuple(value["shape"]), value["count"], value["sizes"], data)

@@ -21,6 +21,7 @@ from reelwright.curation.borders import BorderConfig, Crop
 from reelwright.curation.media.decode import Video, rate_claims
 from reelwright.curation.media.ear import NOTHING_HEARD, Heard
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.kept import KeptFrames
 from reelwright.curation.media.pictures import is_still
 from reelwright.curation.media.probe import VideoInfo, video_info
 from reelwright.curation.scan_pass import Clocks, Found, Looker, Pass
@@ -98,8 +99,13 @@ class Scan:
         return _count_in(self.interlaced, start, end)
 
 
-def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits) -> Scan:
-    """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`)."""
+def scan(
+    uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits, kept: KeptFrames | None = None
+) -> Scan:
+    """Scan one file. Raises MediaError (`io`, `open`, `no_video`, `decode`: no frame at all, `limit`).
+
+    kept: takes the frames, for the cut.
+    """
     import av
 
     with Video(uri, listens=True) as video:
@@ -110,6 +116,8 @@ def scan(uri: str, shots: ShotConfig, borders: BorderConfig, limits: ScanLimits)
                 info = info or video_info(video, frame)
                 with_profile = pass_.wants_profile()
                 pass_.add(looker.look(frame, is_damaged=video.is_damaged, with_profile=with_profile))
+                if kept:
+                    kept.add(frame)
         except av.error.FFmpegError as error:  # a frame that nothing can convert
             raise MediaError("decode", f"frame {len(pass_.pts)} cannot be read ({error})") from error
         if info is None:

@@ -334,14 +334,14 @@ def split_from_json(value: Mapping[str, Any], pts: bytes) -> Split:
     return Split(parts, np.frombuffer(pts, "<i8"), clocks, Heard(**value["heard"]))
 
 
-def look_to_json(seen: Seen, pictures: Pictures) -> tuple[dict[str, Any], list[bytes]]:
+def look_to_json(seen: Seen, pictures: Pictures) -> tuple[dict[str, Any], list[bytes | bytearray]]:
     """Turn what a part showed into JSON and three blobs, its pictures."""
     packed = (pictures.small, pictures.rows, pictures.columns)
-    blobs = [p.data for p in packed if isinstance(p.data, bytes)]
+    blobs = [p.data for p in packed if not isinstance(p.data, Path)]
     return {"seen": asdict(seen), "packed": [p.to_json() for p in packed]}, blobs
 
 
-def look_from_json(value: Mapping[str, Any], blobs: Sequence[bytes | Path]) -> tuple[Seen, Pictures]:
+def look_from_json(value: Mapping[str, Any], blobs: Sequence[bytes | bytearray | Path]) -> tuple[Seen, Pictures]:
     """Invert `look_to_json`. blobs: or the files that hold them."""
     fields = dict(value["seen"])
     if fields["info"]:

@@ -15,6 +15,7 @@ from typing import Any
 from reelwright.curation.media.decode import Video
 from reelwright.curation.media.encode import ClipWriter, Crop, EncodeConfig, Encoded, Framing, Timing
 from reelwright.curation.media.errors import MediaError
+from reelwright.curation.media.kept import KeptFrames
 from reelwright.curation.media.sandbox_child import report_progress
 
 MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001 has it
@@ -53,12 +54,13 @@ class Cutter:
     """A source being cut: keeps decoding where the last clip ended, and seeks only over long gaps.
 
     Ask for clips in order of time. `rate` is the source's constant frame rate, None for a variable one, whose frame
-    times are then kept. Use as a context manager.
+    times are then kept. `kept` has its frames where they are decoded already. Use as a context manager.
     """
 
-    def __init__(self, uri: str, rate: Fraction | None, config: EncodeConfig) -> None:
+    def __init__(self, uri: str, rate: Fraction | None, config: EncodeConfig, kept: KeptFrames | None = None) -> None:
         self.video, self.rate, self.config = Video(uri), rate, config
-        self.frames = self.video.frames()
+        self.is_decoded = kept is not None  # what `frames` yields: nothing is won by a seek over it
+        self.frames = kept.frames() if kept else self.video.frames()
         self.next_index: int | None = 0  # index of the frame that `frames` yields next; None after a seek
         self.last_pts: int | None = None
 
@@ -125,7 +127,7 @@ class Cutter:
     def _seek_if_far(self, start_pts: int) -> None:
         margin = int(SEEK_MARGIN_S / self.video.time_base)
         here = self.last_pts if self.last_pts is not None else (self.video.stream.start_time or 0)
-        if start_pts - here <= margin and start_pts > here:
+        if start_pts > here and (self.is_decoded or start_pts - here <= margin):
             return
         # Early: leading frames of an open group of pictures decode wrong right after a seek.
         fps = self.rate or self.video.stream.average_rate or 25
@@ -135,14 +137,18 @@ class Cutter:
                 self._rewind()
             return
         self.video.seek(target)
-        self.frames, self.next_index, self.last_pts = self.video.frames(), None, None
+        self._decode_from(None)
 
     def _rewind(self) -> None:
         """Start over from the first frame, in a fresh decoder (some containers cannot seek back)."""
         uri = self.video.uri
         self.video.__exit__()
         self.video = Video(uri)
-        self.frames, self.next_index, self.last_pts = self.video.frames(), 0, None
+        self._decode_from(0)
+
+    def _decode_from(self, index: int | None) -> None:
+        """Take frames from the decoder, where it stands; index: of the first; None: unknown."""
+        self.frames, self.next_index, self.last_pts, self.is_decoded = self.video.frames(), index, None, False
 
     def _encode(self, frames: Iterator[Any], spec: CutSpec) -> Encoded | None:
         """Encode `frames`; None if they are not the frames that `spec` names."""

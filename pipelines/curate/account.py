@@ -16,14 +16,14 @@ from reelwright.pipelines.recipes.prices import Prices
 
 # Measured on 2 cores of a server by benchmarks/cost.py and benchmarks/price.py (see benchmarks/RESULTS.md); they set
 # the order of magnitude of a plan, not a promise.
-PROBE_S_PER_GB = 3.0
+PROBE_S_PER_GB = 2.0
 SCAN_S_PER_MEGAPIXEL = 0.008
 ENCODE_S_PER_MEGAPIXEL = {
     "ultrafast": 0.008, "superfast": 0.012, "veryfast": 0.022, "faster": 0.035, "fast": 0.045, "medium": 0.055,
     "slow": 0.09, "slower": 0.17,
 }  # fmt: skip
-WRITE_S_PER_GB = 4.0
-CLIP_BYTES_PER_MEGAPIXEL = 9_000  # at crf 18; each 6 more halve it
+WRITE_S_PER_GB = 2.5
+CLIP_BYTES_PER_MEGAPIXEL = 23_000  # of grainy 1080p at crf 18; each 6 more halve it
 BASE_CRF, CRF_HALVES = 18, 6
 TYPICAL_CLIP_S = 5.0
 READ_BYTES, PART_BYTES = 4 << 20, 5 << 20  # of one request: of an input, and of an upload

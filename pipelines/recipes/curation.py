@@ -55,7 +55,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     annotate: Need = Need()
     write: Need = Need()
     scan_split_s: float = Field(
-        900.0,
+        600.0,
         ge=0,
         description="seconds of a part: films of twice as many or more are scanned in parts, by many; 0: none",
     )

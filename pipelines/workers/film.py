@@ -27,7 +27,14 @@ Decoded = tuple[dict[str, Any], Usage, list[bytes]]
 
 
 def scan(
-    uri: str, shots: dict, borders: dict, limits: Settings, was: Status = None, part_s: float = 0.0
+    uri: str,
+    shots: dict,
+    borders: dict,
+    limits: Settings,
+    was: Status = None,
+    part_s: float = 0.0,
+    *,
+    keep_frames: bool = False,
 ) -> Scan | Failed:
     """Scan a file as `tasks.scan` does, in parts where it is long.
 
@@ -38,13 +45,14 @@ def scan(
         limits: Bounds of a sandbox call.
         was: The file when it was probed.
         part_s: Seconds of a part; 0: the file is not long.
+        keep_frames: As in `tasks.scan`, for a file that is not long.
     """
     if part_s:
         with contextlib.suppress(MediaError):  # the single scan says what is wrong with the file
             found = _in_parts(uri, {"shots": shots, "borders": borders}, limits, part_s)
             if found and not tasks._changed(uri, was):
                 return found
-    return tasks.scan(uri, shots, borders, limits, was)
+    return tasks.scan(uri, shots, borders, limits, was, keep_frames=keep_frames and not part_s)
 
 
 def _in_parts(uri: str, how: Mapping[str, dict], limits: Settings, part_s: float) -> Scan | None:

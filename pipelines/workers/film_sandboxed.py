@@ -25,12 +25,13 @@ from reelwright.curation.scan_parts import (
 )
 from reelwright.curation.shots import ShotConfig
 
-Call = Callable[..., tuple[dict[str, Any], list[bytes]]]
+Blobs = Sequence[bytes | bytearray]
+Call = Callable[..., tuple[dict[str, Any], Blobs]]
 
 
 def _or_unfit(call: Call) -> Call:
     @wraps(call)
-    def called(**kwargs: Any) -> tuple[dict[str, Any], list[bytes]]:
+    def called(**kwargs: Any) -> tuple[dict[str, Any], Blobs]:
         inputs = kwargs.pop("inputs", None)
         use_cache(InputCache(**inputs) if inputs else None)
         try:
@@ -42,13 +43,13 @@ def _or_unfit(call: Call) -> Call:
 
 
 @_or_unfit
-def split_film(uri: str, part_s: float, max_frames: int, shots: dict) -> tuple[dict[str, Any], list[bytes]]:
+def split_film(uri: str, part_s: float, max_frames: int, shots: dict) -> tuple[dict[str, Any], Blobs]:
     """Split a film; return a `Split` as `split_to_json` writes it."""
     return split_to_json(split(uri, part_s, max_frames, ShotConfig(**shots)))
 
 
 @_or_unfit
-def look_at_part(uri: str, part: dict, pts: Sequence[int], borders: dict) -> tuple[dict[str, Any], list[bytes]]:
+def look_at_part(uri: str, part: dict, pts: Sequence[int], borders: dict) -> tuple[dict[str, Any], Blobs]:
     """Decode a part; return what it shows as `look_to_json` writes it."""
     return look_to_json(*look_at(uri, Part(**part), pts, BorderConfig(**borders)))
 
@@ -56,7 +57,7 @@ def look_at_part(uri: str, part: dict, pts: Sequence[int], borders: dict) -> tup
 @_or_unfit
 def join_parts(
     split: dict, pts: str, parts: list[dict], files: list[list[str]], shots: dict, borders: dict, max_frames: int
-) -> tuple[dict[str, Any], list[bytes]]:
+) -> tuple[dict[str, Any], Blobs]:
     """Join parts; return a `Scan` as `scan_to_json` writes it.
 
     Args:

@@ -10,10 +10,12 @@ from typing import Any
 
 from reelwright.annotate import Annotator, annotate_clips, load
 from reelwright.curation.borders import BorderConfig
+from reelwright.curation.media import kept
 from reelwright.curation.media.cut import CutSpec, Cutter
 from reelwright.curation.media.encode import EncodeConfig
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.media.input_cache import InputCache
+from reelwright.curation.media.kept import KeptFrames
 from reelwright.curation.media.probe import md5_of, probe
 from reelwright.curation.media.remote import fetch_copy, use_cache
 from reelwright.curation.media.sandbox_child import report_progress
@@ -25,24 +27,29 @@ from reelwright.pipelines.workers.results import Annotated, failed_annotators, p
 
 def hash_source(uri: str, inputs: dict | None = None) -> dict[str, Any]:
     """`md5` and `bytes` of a file. inputs: fields of the `InputCache` that keeps a copy; so in the next functions."""
-    _keep_copies(inputs)
+    _prepare(inputs)
     return md5_of(uri)
 
 
 def probe_source(uri: str, images: bool = False, inputs: dict | None = None) -> dict[str, Any]:
     """`VideoInfo` of a file. images: whether still images are taken."""
-    _keep_copies(inputs)
+    _prepare(inputs)
     return probe(uri, images=images)
 
 
 def scan_source(
-    uri: str, shots: dict, borders: dict, max_frames: int, inputs: dict | None = None
+    uri: str, shots: dict, borders: dict, max_frames: int, inputs: dict | None = None, keep_bytes: int = 0
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """Scan a source; return a `Scan` as `scan_to_json` writes it."""
-    _keep_copies(inputs)
+    """Scan a source; return a `Scan` as `scan_to_json` writes it.
+
+    keep_bytes: of decoded frames that may wait for `cut_source` of the same source, the next call.
+    """
+    _prepare(inputs)
     if inputs:
         fetch_copy(uri)
-    found = scan(uri, ShotConfig(**shots), BorderConfig(**borders), ScanLimits(max_frames=max_frames))
+    frames = KeptFrames(uri, keep_bytes)
+    found = scan(uri, ShotConfig(**shots), BorderConfig(**borders), ScanLimits(max_frames=max_frames), frames)
+    kept.keep(frames)
     return scan_to_json(found)
 
 
@@ -53,10 +60,11 @@ def cut_source(
 
     A clip that cannot be cut costs only itself.
     """
-    _keep_copies(inputs)
+    frames = kept.take(uri)
+    _prepare(inputs)
     results, blobs = [], []
     loaded = _loaded(annotators)
-    with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode)) as cutter:
+    with Cutter(uri, Fraction(rate) if rate else None, EncodeConfig(**encode), frames) as cutter:
         for spec in specs:
             try:
                 encoded = cutter.cut(_spec(spec))
@@ -72,8 +80,10 @@ def cut_source(
     return results, blobs
 
 
-def _keep_copies(inputs: dict | None) -> None:
+def _prepare(inputs: dict | None = None) -> None:
+    """Use the copies of remote inputs; forget frames that no cut came for."""
     use_cache(InputCache(**inputs) if inputs else None)
+    kept.forget()
 
 
 def _spec(spec: dict[str, Any]) -> CutSpec:
@@ -84,6 +94,7 @@ def _spec(spec: dict[str, Any]) -> CutSpec:
 
 def annotate_media(path: str, annotators: list, row: dict[str, Any], producers: dict[str, str]) -> dict[str, Any]:
     """Annotate a stored clip that was laid down at `path`: fields of `Annotated`."""
+    _prepare()
     with open(path, "rb") as file:
         return asdict(_annotate(file.read(), _loaded(annotators), row, producers))
 

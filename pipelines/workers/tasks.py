@@ -25,6 +25,8 @@ from reelwright.pipelines.workers.settings import Settings
 Work = list[tuple[str, dict]]  # (name, parameters) of annotators
 WRITE_PAUSES_S = (1.0, 10.0, 30.0)
 """Before clips are written again to other files of an object store; files of a try that failed are seen by nobody."""
+KEPT_SHARE = 4
+"""Of a sandbox's memory one part in so many may hold the decoded frames of a file between its scan and its cut."""
 _sandbox: Sandbox | None = None
 
 
@@ -53,7 +55,9 @@ def probe(uri: str, limits: Mapping[str, Any], images: bool = False) -> Probed:
     return replace(probed, seconds=time.monotonic() - began)
 
 
-def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None) -> Scan | Failed:
+def scan(
+    uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: Status = None, *, keep_frames: bool = False
+) -> Scan | Failed:
     """Find the shots and borders of a file.
 
     Args:
@@ -62,8 +66,11 @@ def scan(uri: str, shots: dict, borders: dict, limits: Mapping[str, Any], was: S
         borders: Fields of `BorderConfig`.
         limits: Bounds of a sandbox call, as a recipe's `limits` has them.
         was: The file when it was probed; `Failed` where it is another by now.
+        keep_frames: The decoded frames of a short file stay in the sandbox, for the cut that follows.
     """
-    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"]} | _copies(uri, limits)
+    keep_bytes = (limits["memory_mib"] << 20) // KEPT_SHARE if keep_frames else 0
+    work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"], "keep_bytes": keep_bytes}
+    work |= _copies(uri, limits)
     try:
         reply = _call_twice(limits, "scan_source", uri=uri, **work)
     except MediaError as error:

@@ -81,7 +81,7 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
 def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
     how = known.as_dicts["shots"], known.as_dicts["borders"]
-    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s)
+    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=known.cut_at_once)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:

@@ -214,11 +214,11 @@ def test_packed_pictures_come_back(count: int, height: int, seed: int) -> None:
     for picture in made:
         packing.add(picture)
     packed = packing.done()
-    assert isinstance(packed.data, bytes)
+    assert isinstance(packed.data, bytearray)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "packed")
         file.write_bytes(packed.data)
-        for data in (packed.data, file):
+        for data in (packed.data, bytes(packed.data), file):
             back = Packed.from_json(json.loads(json.dumps(packed.to_json())), data)
             np.testing.assert_array_equal(np.stack([back[i] for i in range(count)]), made)
             np.testing.assert_array_equal(back[0], made[0])

@@ -42,9 +42,10 @@ def in_parts(path: Path | str, part_s: float, limits: dict) -> Scan | None:
 def parts_at_work() -> list[psutil.Process]:
     """The workers that decode a part now, by the name that Ray gives a process while it runs a task."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::reel:part" in " ".join(process.info["cmdline"] or ()):
-            found.append(process)
+    for process in psutil.Process().children(recursive=True):  # of this Ray: others may run on the machine
+        with contextlib.suppress(psutil.Error):
+            if "ray::reel:part" in " ".join(process.cmdline()):
+                found.append(process)
     return found
 
 
