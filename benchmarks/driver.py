@@ -181,12 +181,16 @@ def idle() -> float:
     """Share of a core that this process takes while all workers are at work and it waits for them as `Flow` does."""
     import ray
 
-    task = ray.remote(time.sleep).options(num_cpus=1)
+    task = ray.remote(_sleep).options(num_cpus=1)
     refs = [task.remote(IDLE_S) for _ in range(WORKERS)]
     cpu, wall = time.process_time(), time.monotonic()
     while len(ray.wait(refs, num_returns=len(refs), timeout=1.0)[0]) < len(refs):
         pass
     return (time.process_time() - cpu) / (time.monotonic() - wall)
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def _nothing(given: bytes) -> bytes:
