@@ -16,7 +16,7 @@ from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.traffic import since
 from reelwright.pipelines.curate.copies import Copies
 from reelwright.pipelines.curate.sources import Source, Summary
-from reelwright.pipelines.curate.work import BATCHED, scan_job, settings_of, stages_of
+from reelwright.pipelines.curate.work import BATCHED, probe_weight, scan_job, settings_of, stages_of
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
@@ -30,6 +30,7 @@ from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 from reelwright.pipelines.workers.tasks import CutJob
 
 OTHER_BYTES = "a duplicate by its source_id alone: its bytes are others"
+SPOILT = "a file of the same bytes changed while it was read; the next run tries this one again"
 COMMITTED = ("ok", "duplicate", "failed", "clips")  # a stopped run counts its commits in these
 RECORDED = ("inputs", "ok", "duplicate", "failed", "done_before", "clips", "clips_failed")  # counts in `runs`
 FRAMES = ("frames_in_shots", "frames_in_transitions", "frames_dropped")
@@ -56,7 +57,7 @@ class Curation:
         self.probed: dict[str, Source] = {}  # by uri, waiting for those before them
         self.waiting: dict[str, list[Source]] = {}  # by uri of a source that may yet fail: its duplicates
         self.awaited: dict[str, list[Source]] = {uri: [] for uri in history.touched}  # by it: those with its old bytes
-        self.spoilt: set[str] = set()  # MD5s of files that changed while they were cut
+        self.spoilt: dict[str, Failed] = {}  # by MD5: files that changed while they were cut
         self.copies = Copies(recipe.limits, history.todo)
         self.limits = recipe.limits.model_dump() | {"inputs": self.copies.fields}
         self.settings = settings_of(recipe, light, self.limits).model_dump_json()
@@ -131,7 +132,8 @@ class Curation:
             if item.refused:  # a manifest's row that names no file
                 self.probed[item.uri] = Source(item, Probed(failed=Failed("ingest", f"manifest: {item.refused}")))
             else:
-                self.flow.add("probe", Source(item), item.uri, self.limits, self.recipe.images)
+                how = self.limits, self.recipe.images
+                self.flow.add("probe", Source(item), item.uri, *how, weight=probe_weight(item))
 
     def _begin_in_order(self) -> None:
         """Begin sources in order of uri, though they are probed in any order.
@@ -183,6 +185,8 @@ class Curation:
             self._finish(source, "duplicate", duplicate_of=survivor)
         elif source.probed.failed:
             self._fail(source, source.probed.failed)
+        elif md5 in self.spoilt:  # clips of these bytes go when the run ends, and would take this one's with them
+            self._fail(source, replace(self.spoilt[md5], message=SPOILT))
         else:
             self.waiting[source.item.uri] = []
             job = scan_job(source, self.history.left_of(source.md5), self.recipe.resources.scan_split_s)
@@ -279,7 +283,7 @@ class Curation:
         """Nothing of a source is left to cut: it is ok, unless there were clips to cut and every one failed."""
         failed = source.clips_failed
         if source.changed:  # its earlier clips are of bytes that are nowhere any more
-            self.spoilt.add(source.md5)
+            self.spoilt[source.md5] = source.changed
             source.planned, source.clips_failed = 0, 0
             self._fail(source, source.changed)
         elif not failed or failed < source.planned:

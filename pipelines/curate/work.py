@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from reelwright.curation.ingest.inputs import Input
 from reelwright.pipelines.curate.sources import Source
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.workers import film, tasks, whole_sources
@@ -13,6 +15,8 @@ from reelwright.pipelines.workers.whole_sources import ScanJob
 
 BATCHED = ("probe", "scan")
 """Stages that take several sources at a time."""
+OPENING_BYTES = 16 << 20  # are read in about the time that opening a file takes
+SAMPLES_PER_PIXEL = 1.5  # of 4:2:0, as nearly all footage has
 
 
 def stages_of(recipe: CurateRecipe) -> dict[str, tuple[Any, Any, int]]:
@@ -59,5 +63,21 @@ def scan_job(source: Source, left: Mapping[str, str] | None, split_s: float) -> 
     probed, info = source.probed, source.probed.info or {}
     return ScanJob(
         source.item.uri, source.md5, probed.num_bytes, probed.status, info.get("frames_hint") or 0, source.item.spans,
-        left, film.part_length(info.get("duration_s") or 0.0, split_s),
+        left, film.part_length(info.get("duration_s") or 0.0, split_s), _decoded_bytes(info),
     )  # fmt: skip
+
+
+def probe_weight(item: Input) -> float:
+    """Return the work of reading a file: its size, and what opening it takes beside; one of a store counts as small."""
+    try:
+        size = os.path.getsize(item.uri) if "://" not in item.uri else 0
+    except OSError:
+        size = 0
+    return 1.0 + size / OPENING_BYTES
+
+
+def _decoded_bytes(info: Mapping[str, Any]) -> int:
+    """Return what all frames of a source take in memory, by its headers; 0 where they do not say."""
+    frames = info.get("frames_hint") or float(info.get("duration_s") or 0) * float(info.get("fps") or 0)
+    samples = frames * info.get("width", 0) * info.get("height", 0) * SAMPLES_PER_PIXEL
+    return int(samples * (2 if (info.get("bit_depth") or 8) > 8 else 1))

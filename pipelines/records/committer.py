@@ -85,6 +85,9 @@ class Committer:
 
         Where a payload holds clips of several sources, hand it over for each of them, in order, with no flush between.
         """
+        is_another = bool(self.open.payloads) and self.open.payloads[-1] is not payload
+        if is_another and self.open.bytes >= self.commit_bytes:  # many tasks may end while a commit is made
+            self._close()
         self.open.clip_ids += [row["clip_id"] for row in rows]
         self.open.rows += rows
         if not self.open.payloads or self.open.payloads[-1] is not payload:
@@ -108,6 +111,7 @@ class Committer:
         due = time.monotonic() - self.opened_at >= self.commit_s
         if due or self.open.bytes >= self.commit_bytes:
             self._close()
+        if due:
             self._commit_finished()
         if self.unseen and time.monotonic() >= self.commit_at:
             self._commit_written()
@@ -121,6 +125,7 @@ class Committer:
     def written(self, number: int, fragments: str) -> None:
         """Note that a worker wrote group `number`; it is committed soon, and with it the sources that waited for it."""
         self.unseen[number] = fragments
+        self.groups[number].payloads.clear()  # Ray may forget the clips' bytes
 
     def _close(self) -> None:
         group, number = self.open, self.open_number
@@ -143,7 +148,7 @@ class Committer:
             del self.groups[number]
         self._commit_finished()
         now = time.monotonic()
-        self.commit_at = now + (now - began) / COMMIT_SHARE
+        self.commit_at = now + min((now - began) / COMMIT_SHARE, self.commit_s)
 
     def _commit_finished(self) -> None:
         still_writing = min([*self.groups, self.open_number])

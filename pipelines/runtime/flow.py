@@ -117,7 +117,7 @@ class Flow:
             context: of the caller.
             args: of the stage's function; of a batched stage, the first is one item.
             node: Ray's id of the one to run on, if it has room.
-            weight: how long it takes in proportion to other work of a batched stage.
+            weight: how long it takes in proportion to other work of a batched stage; 0: unknown, it gets its own task.
         """
         self._queues[stage].append(_Work(context, args, node, weight))
 
@@ -206,12 +206,12 @@ class Flow:
         """
         queue, pace = self._queues[stage], self._paces.get(stage)
         work = [queue.popleft()]
-        if pace is None or work[0].alone:
+        if pace is None or work[0].alone or not work[0].weight:
             return work
         most = -(-(len(queue) + 1) // self.slots())
         weight = work[0].weight
         while queue and len(work) < most and pace.has_room(len(work) + 1, weight + queue[0].weight):
-            if queue[0].alone or queue[0].node != work[0].node:
+            if queue[0].alone or not queue[0].weight or queue[0].node != work[0].node:
                 break
             weight += queue[0].weight
             work.append(queue.popleft())

@@ -48,7 +48,7 @@ def scan(
         keep_frames: As in `tasks.scan`, for a file that is not long.
     """
     if part_s:
-        with contextlib.suppress(MediaError):  # the single scan says what is wrong with the file
+        with contextlib.suppress(MediaError, OSError):  # no room for the parts; or the single scan says what is wrong
             found = _in_parts(uri, {"shots": shots, "borders": borders}, limits, part_s)
             if found and not tasks._changed(uri, was):
                 return found

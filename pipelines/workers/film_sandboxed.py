@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.curation.borders import BorderConfig
+from reelwright.curation.media import kept
 from reelwright.curation.media.input_cache import InputCache
 from reelwright.curation.media.remote import use_cache
 from reelwright.curation.scan import scan_to_json
@@ -34,6 +35,7 @@ def _or_unfit(call: Call) -> Call:
     def called(**kwargs: Any) -> tuple[dict[str, Any], Blobs]:
         inputs = kwargs.pop("inputs", None)
         use_cache(InputCache(**inputs) if inputs else None)
+        kept.forget()
         try:
             return call(**kwargs)
         except Unfit as unfit:

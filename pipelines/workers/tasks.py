@@ -68,7 +68,7 @@ def scan(
         was: The file when it was probed; `Failed` where it is another by now.
         keep_frames: The decoded frames of a short file stay in the sandbox, for the cut that follows.
     """
-    keep_bytes = (limits["memory_mib"] << 20) // KEPT_SHARE if keep_frames else 0
+    keep_bytes = room_for_frames(limits) if keep_frames else 0
     work = {"shots": shots, "borders": borders, "max_frames": limits["max_frames"], "keep_bytes": keep_bytes}
     work |= _copies(uri, limits)
     try:
@@ -78,6 +78,11 @@ def scan(
     if changed := _changed(uri, was):
         return Failed.by("scan", changed)
     return scan_from_json(reply.value, reply.blobs[0])
+
+
+def room_for_frames(limits: Mapping[str, Any]) -> int:
+    """Return the bytes that decoded frames may take while they wait for their cut."""
+    return (limits["memory_mib"] << 20) // KEPT_SHARE
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ def _call_twice(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Repl
     except MediaError as error:
         if error.kind not in ("crash", "memory"):
             raise
-    return _call(limits, function, **kwargs)
+    return _call(limits, function, **kwargs | ({"keep_bytes": 0} if "keep_bytes" in kwargs else {}))
 
 
 def _call(limits: Mapping[str, Any], function: str, **kwargs: Any) -> Reply:

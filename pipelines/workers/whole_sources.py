@@ -33,6 +33,7 @@ class ScanJob:
         spans: Parts that a manifest names.
         left: Clips that the store has of it from a run that was killed or had other settings: id -> fingerprint.
         part_s: Seconds of the parts that it is scanned in; 0: it is not long.
+        decoded_bytes: Of all its frames, by its headers; 0: they do not say.
     """
 
     uri: str
@@ -43,6 +44,7 @@ class ScanJob:
     spans: tuple[Span, ...] = ()
     left: Mapping[str, str] | None = None
     part_s: float = 0.0
+    decoded_bytes: int = 0
 
 
 def probe_sources(uris: Sequence[str], limits: Mapping[str, Any], images: bool) -> list[Probed]:
@@ -81,7 +83,9 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
 def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
     how = known.as_dicts["shots"], known.as_dicts["borders"]
-    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=known.cut_at_once)
+    room = tasks.room_for_frames(known.limits)
+    keep = known.cut_at_once and 0 < job.decoded_bytes < room  # a decoder never gives back what it held for frames
+    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=keep)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:

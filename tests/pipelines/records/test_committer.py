@@ -78,3 +78,31 @@ def test_a_source_waits_for_its_clips_and_not_for_later_ones(run):
     run.tell()
     run.committer.flush_if_due()
     assert run.sources() == {"a"}
+
+
+def test_a_group_does_not_grow_while_a_commit_is_made(run):
+    for name in "abc":  # results of one round: nobody flushes between them
+        run.committer.add_clips([{"clip_id": f"{name}-0", "source_md5": name}], [b"x" * 10], 10)
+    assert len(run.written) == 2
+    run.committer.flush()
+    assert len(run.written) == 3
+
+
+def test_what_is_written_is_not_held_in_memory(run):
+    run.add("a", 1)
+    group = run.committer.groups[0]
+    assert group.payloads
+    run.tell()
+    assert not group.payloads
+    run.committer.flush()
+    assert run.sources() == {"a"}
+
+
+def test_failures_wait_for_a_commit_too(run):
+    before = run.store.dataset("failures").version
+    for name in "abc":
+        run.committer.add_failure({"uri": name, "stage": "cut", "error": "damaged"})
+        run.add(name, 1)
+    assert run.store.dataset("failures").version == before
+    run.committer.flush()
+    assert run.store.count("failures") == 3
