@@ -38,6 +38,8 @@ DETECTORS = {"cascade", "transnetv2"}  # work on the smallest pictures alone
 COMPARED = 16  # frames before a part that it and the part before it both hand back digests of
 LONGEST_LEAD = 1500  # frames that are decoded before a part at most; else it begins elsewhere
 
+LONGEST = 3.0  # times as long as parts should be; a longer one is none
+
 
 class Unfit(Exception):
     """The film must be scanned as one, for the reason given."""
@@ -175,6 +177,9 @@ def _parts(pts: np.ndarray, stamps: np.ndarray, keys: np.ndarray, tick_s: float,
     if not firsts:
         raise Unfit("it has no keyframes where parts could begin")
     firsts = [(0, 0), *firsts, (len(pts), len(pts))]
+    longest = max(float(seconds[end - 1] - seconds[first]) for (_, first), (_, end) in pairwise(firsts))
+    if longest > LONGEST * part_s:  # its pictures would take the memory of several parts
+        raise Unfit(f"it has no keyframe for {longest:.0f} s where a part could begin")
     compared = [0, *(min(COMPARED, first - key) for key, first in firsts[1:-1]), 0]
     return [
         Part(key, first, end, compared[i], compared[i + 1])

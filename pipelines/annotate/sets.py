@@ -1,18 +1,20 @@
 """Annotators that look at all clips at once: whether they must run again, and running them on one worker.
 
-The worker reads the set in batches, as its annotator asks for them, and sends results back in pieces that this process
-merges as they come: neither holds the columns of all clips.
+The worker reads the set in batches, as its annotator asks for them, and sends results back in pieces. This process lays
+them down in a file and merges them once the last has come: neither holds the columns of all clips, and a worker that is
+lost leaves the set as it was.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +30,7 @@ from reelwright.pipelines.recipes.curation import Need
 
 Usage = Mapping[str, Mapping[str, float]]  # annotator -> tokens and USD
 MERGED_CLIPS = 262_144  # results merged together: four fragments
-PIECES_AHEAD = 2  # results computed before earlier ones are merged
+PIECES_AHEAD = 2  # results computed before earlier ones are laid down
 
 
 @dataclass(frozen=True)
@@ -110,23 +112,43 @@ def run_set(
     )  # fmt: skip
     began = time.monotonic()
     version = store.dataset("clips").version
-    clips, end = 0, _End("null", {}, None)
-    try:
-        for piece in remote.remote(store.uri, version, name, dict(params), keys):
-            got = ray.get(piece)
-            if isinstance(got, _End):
-                end = got
-                break
-            store.merge("clips", got, on="clip_id")
-            clips += got.num_rows
+    clips = 0
+    with tempfile.TemporaryFile(prefix="reel-set-") as spool:  # a set of which a part is another fit's is none
+        try:
+            pieces = (ray.get(piece) for piece in remote.remote(store.uri, version, name, dict(params), keys))
+            end = _spooled(pieces, spool)
+        except ray.exceptions.RayError as error:
+            return _failed(name, getattr(error, "cause", error), str(error), time.monotonic() - began)
+        for table in _unspooled(spool):
+            store.merge("clips", table, on="clip_id")
+            clips += table.num_rows
             merged(clips)
-    except ray.exceptions.RayError as error:
-        return _failed(name, getattr(error, "cause", error), str(error), time.monotonic() - began)
     _save_state(store, annotator, end.state)
     seconds = time.monotonic() - began
     if end.problem:
         return _failed(name, end.problem, str(end.problem), seconds, end.usage)
     return SetOutcome(clips, seconds, end.usage)
+
+
+def _spooled(pieces: Iterable[pa.Table | _End], spool: IO[bytes]) -> _End:
+    """Write pieces to a file until the end comes, and return that."""
+    writer: Any = None
+    for piece in pieces:
+        if isinstance(piece, _End):
+            if writer:
+                writer.close()
+            return piece
+        writer = writer or pa.ipc.new_stream(spool, piece.schema)
+        writer.write_table(piece.combine_chunks())
+    raise RuntimeError("a set ended without saying so")
+
+
+def _unspooled(spool: IO[bytes]) -> Iterator[pa.Table]:
+    """Read the pieces back, one at a time."""
+    if spool.tell():
+        spool.seek(0)
+        for batch in pa.ipc.open_stream(spool):
+            yield pa.Table.from_batches([batch])
 
 
 def _failed(name: str, cause: Exception, detail: str, seconds: float, usage: Usage | None = None) -> SetOutcome:

@@ -24,7 +24,7 @@ from reelwright.pipelines.records.rows import failure_row, source_row
 from reelwright.pipelines.records.runs import recorded_run
 from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.eta import Eta
-from reelwright.pipelines.runtime.flow import Done, Flow
+from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers.results import Cut, MediaWritten, Scanned
 from reelwright.pipelines.workers.tasks import CutJob
@@ -189,7 +189,9 @@ class Curation:
             self._fail(source, replace(self.spoilt[md5], message=SPOILT))
         else:
             self.waiting[source.item.uri] = []
-            job = scan_job(source, self.history.left_of(source.md5), self.recipe.resources.scan_split_s)
+            is_idle = self.flow.waiting("scan") < self.flow.slots() // RUN_AHEAD  # else films keep all cores busy whole
+            split_s = self.recipe.resources.scan_split_s if is_idle else 0.0
+            job = scan_job(source, self.history.left_of(source.md5), split_s)
             self.flow.add("scan", source, job, self.settings, node=source.probed.node, weight=source.work)
 
     def _survivor(self, source: Source) -> str | None:

@@ -1,9 +1,9 @@
 """A user's rates for `reel curate --plan --prices FILE`: a YAML file of numbers, with their units in their names."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from reelwright.recipe_files import RecipeError, load
 
@@ -33,6 +33,12 @@ class Prices(BaseModel, frozen=True, extra="forbid"):
         None, description="of chat models; null: as each annotator's chat says"
     )
     usd_per_million_output_tokens: Rate | None = Field(None, description="likewise")
+
+    @model_validator(mode="after")
+    def _name_both_token_rates(self) -> Self:
+        if (self.usd_per_million_input_tokens is None) != (self.usd_per_million_output_tokens is None):
+            raise ValueError("give both usd_per_million_input_tokens and usd_per_million_output_tokens, or neither")
+        return self
 
     def gpu_hour_of(self, annotator: str) -> float:
         """Return the price of an hour of an annotator's GPU."""

@@ -10,7 +10,7 @@ TASK_S = 8.0  # seconds that a task of several pieces of work may last, by those
 MOST = 16  # pieces of work in one task: what is lost with a worker
 FORGETS = 0.98  # of what was learned, by each task: footage of another kind follows
 FALSE = 20.0
-"""Times as quick as usual, for its weight: a header lied, and nothing is learned. As slow: all is learned anew."""
+"""Times as quick as usual is what a task can teach at most: a header may have lied. As slow: all is learned anew."""
 
 
 @dataclass
@@ -23,10 +23,11 @@ class Pace:
 
     def learn(self, seconds: float, count: int, weight: float) -> None:
         """Note a task that did so many pieces of work, of so much weight in all."""
-        usual_s = weight * self.seconds / self.weight if self.weight else seconds
-        if not weight or usual_s > FALSE * seconds > 0:
+        if not weight:
             return
-        if seconds > FALSE * usual_s:
+        if self.seconds:
+            weight = min(weight, FALSE * seconds * self.weight / self.seconds)
+        if seconds * self.weight > FALSE * weight * self.seconds:
             self.seconds = self.count = self.weight = 0.0
         self.seconds = self.seconds * FORGETS + seconds
         self.count = self.count * FORGETS + count

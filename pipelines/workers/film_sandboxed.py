@@ -11,7 +11,7 @@ from typing import Any
 from reelwright.curation.borders import BorderConfig
 from reelwright.curation.media import kept
 from reelwright.curation.media.input_cache import InputCache
-from reelwright.curation.media.remote import use_cache
+from reelwright.curation.media.remote import fetch_copy, use_cache
 from reelwright.curation.scan import scan_to_json
 from reelwright.curation.scan_parts import (
     Part,
@@ -36,6 +36,8 @@ def _or_unfit(call: Call) -> Call:
         inputs = kwargs.pop("inputs", None)
         use_cache(InputCache(**inputs) if inputs else None)
         kept.forget()
+        if inputs and "://" in kwargs.get("uri", ""):
+            fetch_copy(kwargs["uri"])
         try:
             return call(**kwargs)
         except Unfit as unfit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -30,10 +31,13 @@ class Scratch:
             self._folder.cleanup()
 
     def array(self, shape: tuple[int, ...], kind: Any) -> np.ndarray:
-        """Return an array of zeros, which must not be used once the scratch is closed."""
+        """Return an array of zeros, which must not be used once the scratch is closed. Raise OSError on a full disk."""
         if math.prod(shape) * np.dtype(kind).itemsize <= IN_MEMORY_BYTES:
             return np.zeros(shape, kind)
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="reel-set-", ignore_cleanup_errors=True)
         self._made += 1
-        return np.asarray(np.memmap(Path(self._folder.name) / str(self._made), kind, "w+", shape=shape))
+        path = Path(self._folder.name) / str(self._made)
+        with path.open("wb") as file:  # a full disk is an error here; in a mapped page it would end the process
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(kind).itemsize)
+        return np.asarray(np.memmap(path, kind, "r+", shape=shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,16 @@ def test_captions_of_sources_are_read_beside(store: Store, small: None) -> None:
 
 def test_what_a_worker_is_told_by_name_is_what_it_loads() -> None:
     assert load("density", Density(k=3).parameters) == Density(k=3)
+
+
+def test_pieces_are_laid_down_and_read_back_one_at_a_time(store: Store, small: None) -> None:
+    tables, end = pieces(store, Density(k=3))
+    with tempfile.TemporaryFile() as spool:
+        assert sets._spooled([*tables, end], spool) == end
+        assert list(sets._unspooled(spool)) == [table.combine_chunks() for table in tables]
+
+
+def test_a_stream_that_breaks_off_hands_nothing_on(store: Store, small: None) -> None:
+    tables, _ = pieces(store, Density(k=3))
+    with tempfile.TemporaryFile() as spool, pytest.raises(RuntimeError):
+        sets._spooled(tables, spool)
