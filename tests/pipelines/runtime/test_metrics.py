@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.waits]
-RUN = """
-import time, urllib.request
+RUN = r"""
+import re, time, urllib.request
 import ray
 from reelwright.curation import usage
 from reelwright.curation.usage import Usage
@@ -30,10 +30,10 @@ while flow:
     assert all(done.value == done.context for done in flow.next_done())
 (node,) = ray.nodes()
 page, until = "", time.monotonic() + 120
-while 'reel_input_bytes' not in page and time.monotonic() < until:
+while not re.search(r"reel_stage_tasks_total.* 3(.0)?$", page, re.MULTILINE) and time.monotonic() < until:
     time.sleep(0.5)
     page = urllib.request.urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics").read().decode()
-print("\\n".join(line for line in page.splitlines() if "reel_" in line and not line.startswith("#")))
+print("\n".join(line for line in page.splitlines() if "reel_" in line and not line.startswith("#")))
 """
 
 
