@@ -46,4 +46,6 @@ class Eta:
 def _megapixels(info: Mapping[str, Any] | None) -> float:
     if not info:
         return 0.0
+    if info.get("is_image"):  # it has no length
+        return info["width"] * info["height"] / 1e6
     return float(info.get("duration_s") or 0) * float(info.get("fps") or 0) * info["width"] * info["height"] / 1e6

@@ -213,3 +213,7 @@ def test_files_that_nothing_is_known_of_yet_are_taken_for_as_large_as_the_others
     eta.learn(None)
     assert eta.total == pytest.approx(100 * works[0] * 10 / 11, rel=0.1)
     assert eta.seconds_left(50.0) == pytest.approx(50 / 5 * (eta.total / works[0] - 5))
+
+
+def test_a_still_image_weighs_its_one_picture() -> None:
+    assert Eta(1).learn({"is_image": True, "duration_s": 0.0, "fps": 25.0, "width": 2000, "height": 1000}) == 2.0
