@@ -34,7 +34,6 @@ from pathlib import Path
 import ffmpeg
 import imageio_ffmpeg
 import psutil
-import ray
 
 from reelwright.curation.ingest.inputs import Inputs
 from reelwright.curation.ingest.resolve import list_inputs
@@ -42,7 +41,7 @@ from reelwright.curation.store import Store
 from reelwright.pipelines.curate.run import run_all
 from reelwright.pipelines.curate.sources import Summary
 from reelwright.pipelines.recipes.curation import CurateRecipe, load_recipe, parse_overrides
-from reelwright.pipelines.runtime.cluster import LOCAL
+from reelwright.pipelines.runtime.cluster import cluster
 
 SETTLE_S = 3.0  # for the workers that Ray starts ahead of any task
 SAMPLE_S = 0.05
@@ -160,10 +159,9 @@ def curate(recipe: CurateRecipe, inputs: Inputs) -> Cost:
 @contextmanager
 def local_ray() -> Iterator[None]:
     """Ray as `reel curate` starts it, and its first workers."""
-    ray.init(**LOCAL, log_to_driver=False, logging_level="error")
-    time.sleep(SETTLE_S)
-    yield
-    ray.shutdown()
+    with cluster():
+        time.sleep(SETTLE_S)
+        yield
 
 
 def sampling_s(meter: CpuMeter) -> float:

@@ -7,11 +7,12 @@ from typing import Any
 
 
 def traffic_of(handles: Iterable[Any]) -> dict[str, int]:
-    """Return requests, bytes read and bytes written by these datasets since they were opened."""
-    found = {"requests": 0, "bytes_read": 0, "bytes_written": 0}
+    """Return requests, those of them that write, and bytes read and written, since these datasets were opened."""
+    found = {"requests": 0, "write_requests": 0, "bytes_read": 0, "bytes_written": 0}
     for handle in handles:
         stats = handle.io_stats_snapshot()
         found["requests"] += stats.read_iops + stats.write_iops
+        found["write_requests"] += stats.write_iops
         found["bytes_read"] += stats.read_bytes
         found["bytes_written"] += stats.written_bytes
     return found

@@ -211,9 +211,10 @@ def _load_state(store: Store, annotator: Computes) -> Any:
 
 
 def _save_state(store: Store, annotator: Computes, state: str) -> None:
-    store.delete("annotator_states", f"annotator = '{annotator.name}'")
+    """Put the new state in the place of the old one, in one commit: a run that is killed leaves one of the two."""
     row = {"annotator": annotator.name, "fingerprint": annotator.fingerprint, "state": state, "at": datetime.now(UTC)}
-    store.append("annotator_states", [row])
+    rows = pa.Table.from_pylist([row], schema=store.schema("annotator_states"))
+    store.merge("annotator_states", rows, on="annotator", insert=True)
 
 
 def _has_failed(store: Store, name: str, expected: str) -> bool:

@@ -204,9 +204,11 @@ def _of_stage(figures: Mapping[str, float], is_remote: bool) -> Work:
         read, written = figures["bytes_read"], figures["bytes_written"]
         if not is_remote:
             return Work(bytes_read=read, bytes_written=written)
+        writes = figures.get("write_requests", figures["requests"])  # runs of before 2026-11-29 did not tell them apart
         return Work(
-            bytes_read=read, bytes_written=written, paid_read=read, paid_sent=written, writes=figures["requests"]
-        )
+            bytes_read=read, bytes_written=written, paid_read=read, paid_sent=written,
+            reads=figures["requests"] - writes, writes=writes,
+        )  # fmt: skip
     read = figures["bytes_in"]
     return Work(cpu_s=figures["cpu_s"], bytes_read=read, paid_read=read, reads=figures["requests"])
 

@@ -27,7 +27,7 @@ class Prices(BaseModel, frozen=True, extra="forbid"):
     months: Rate = Field(1.0, description="for which clips are stored")
     usd_per_1000_reads: Rate = Field(0.0, description="requests that read an object store (GET, HEAD)")
     usd_per_1000_writes: Rate = Field(0.0, description="requests that write to one (PUT, POST, LIST)")
-    usd_per_gb_read: Rate = Field(0.0, description="of 10^9 bytes that leave the object store of the inputs")
+    usd_per_gb_read: Rate = Field(0.0, description="of 10^9 bytes that leave object stores: of inputs and of the store")
     usd_per_gb_sent: Rate = Field(0.0, description="of 10^9 bytes that are sent to the object store of the store")
     usd_per_million_input_tokens: Rate | None = Field(
         None, description="of chat models; null: as each annotator's chat says"

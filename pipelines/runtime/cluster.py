@@ -71,12 +71,25 @@ def _init(options: dict[str, Any]) -> None:
     for tries_left in reversed(range(STARTS)):
         try:
             ray.init(**options, log_to_driver=False, logging_level="warning")
+            if options["address"] == "local":
+                _stop_log_monitor()
             return
         except Exception as error:  # Ray's is a bare one
             if not tries_left or TOO_SLOW not in str(error):
                 raise
             ray.shutdown()
             log.warning("Ray was not up in time on this machine: starting it again")
+
+
+def _stop_log_monitor() -> None:
+    """Stop the process that would send this one what workers print: nobody asks for it, and it takes 1 % of a core.
+
+    Ray has no option for that; a version without the method keeps its monitor.
+    """
+    import ray
+
+    with contextlib.suppress(Exception):
+        ray._private.worker._global_node.kill_log_monitor()
 
 
 def _folder() -> dict[str, str]:

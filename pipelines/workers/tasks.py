@@ -85,6 +85,12 @@ def room_for_frames(limits: Mapping[str, Any]) -> int:
     return (limits["memory_mib"] << 20) // KEPT_SHARE
 
 
+def forget_frames(limits: Mapping[str, Any]) -> None:
+    """Free the frames that a scan kept and no cut will ask for: an idle sandbox must not hold them."""
+    with contextlib.suppress(MediaError):
+        _call(limits, "reelwright.curation.media.kept:forget")
+
+
 @dataclass(frozen=True)
 class CutJob:
     """Clips to be cut of one file.

@@ -76,6 +76,8 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
             one = replace(one, batches=(), cut=cut)
             mp4s += blobs
             usage.lap("cut")
+        elif isinstance(one, Scanned) and _keeps_frames(job, known):
+            tasks.forget_frames(known.limits)
         found.append(one)
     return found, mp4s
 
@@ -83,9 +85,8 @@ def scan_sources(jobs: Sequence[ScanJob], settings: str) -> tuple[list[Scanned |
 def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
     clock = time.monotonic()
     how = known.as_dicts["shots"], known.as_dicts["borders"]
-    room = tasks.room_for_frames(known.limits)
-    keep = known.cut_at_once and 0 < job.decoded_bytes < room  # a decoder never gives back what it held for frames
-    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=keep)
+    keep_frames = _keeps_frames(job, known)
+    scan = film.scan(job.uri, *how, known.limits, job.was, job.part_s, keep_frames=keep_frames)
     if isinstance(scan, Failed):
         return scan
     if scan.frames_lost:
@@ -101,6 +102,11 @@ def _scan(job: ScanJob, known: Settings) -> Scanned | Failed:
         None if planned else why_no_clip(scan, known.clips, job.spans),
         time.monotonic() - clock,
     )
+
+
+def _keeps_frames(job: ScanJob, known: Settings) -> bool:
+    """Return whether decoded frames wait for the cut: all of them fit. A decoder gives back no memory that it took."""
+    return known.cut_at_once and 0 < job.decoded_bytes < tasks.room_for_frames(known.limits)
 
 
 def _missing(planned: Sequence[PlannedClip], job: ScanJob, known: Settings) -> Iterator[PlannedClip]:
