@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.evaluation.rating.scales import TEXT
 from reelwright.pipelines.evaluate.report.page import write_page
-from reelwright.pipelines.records.evaluations import find_evaluation
 
 MODELS = ("base", "tuned", "distilled", "other")
 RATERS = ("anna", "ben", "chen", "dora", "emil")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import say
 from reelwright.pipelines.cli.evaluate_settings import Sampled, models_of
-from reelwright.pipelines.records.evaluations import find_evaluation
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store

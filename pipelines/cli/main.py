@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from reelwright import interrupts
 from reelwright.errors import ReelError
 from reelwright.pipelines.cli import commands
 from reelwright.pipelines.cli.app import app
 from reelwright.pipelines.cli.asked import command_names, has_entry_points, only_asked
 from reelwright.pipelines.cli.local_paths import refuse_uris
-from reelwright.pipelines.runtime import interrupts
 from reelwright.pipelines.runtime.environment import set_process_defaults
 
 ENTRY_POINTS = "reelwright.commands"

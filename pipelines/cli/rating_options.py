@@ -62,8 +62,8 @@ class PeopleOptions:
         if self.rate:
             self._rate(store, seed)
         if self.report:
+            from reelwright.curation.store.evaluations import find_evaluation
             from reelwright.pipelines.evaluate.report.page import write_page
-            from reelwright.pipelines.records.evaluations import find_evaluation
 
             found = find_evaluation(store, self.report)
             say(f"page: {write_page(store, found, self.out, where=self.where, prompts=self.shown)}")
@@ -81,9 +81,9 @@ class PeopleOptions:
         say("each rater chooses a name, answers, saves a file and sends it back:  reel evaluate --ratings FILE")
 
     def _study(self, store: Store, seed: int) -> Study:
+        from reelwright.curation.store.evaluations import find_evaluation
         from reelwright.evaluation.rating.study import Settings
         from reelwright.pipelines.evaluate.rating.studies import find_study, make_study
-        from reelwright.pipelines.records.evaluations import find_evaluation
 
         evaluation = find_evaluation(store, self.rate)
         if not self.raters:

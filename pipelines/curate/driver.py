@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 from reelwright.curation.clips import clip_fingerprint, with_spans
+from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.input_list import Queue
 from reelwright.curation.ingest.inputs import Inputs
@@ -22,7 +23,6 @@ from reelwright.pipelines.records.committer import Committer
 from reelwright.pipelines.records.history import History
 from reelwright.pipelines.records.rows import failure_row, source_row
 from reelwright.pipelines.records.runs import recorded_run
-from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.eta import Eta
 from reelwright.pipelines.runtime.flow import RUN_AHEAD, Done, Flow
 from reelwright.pipelines.runtime.progress import Progress

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from reelwright.annotate import typical_s
+from reelwright.curation.credentials import use
 from reelwright.curation.dedup import Deduplicator
 from reelwright.curation.ingest.inputs import Input, Inputs
 from reelwright.curation.ingest.resolve import inputs_in_words
@@ -26,7 +27,6 @@ from reelwright.pipelines.curate.price import price_lines
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.recipes.prices import Prices
 from reelwright.pipelines.records.history import History
-from reelwright.pipelines.runtime.credentials import use
 from reelwright.pipelines.runtime.flow import Flow
 from reelwright.pipelines.runtime.progress import Progress
 from reelwright.pipelines.workers import whole_sources

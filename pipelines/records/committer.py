@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store
 from reelwright.curation.store.sql_text import literals
-from reelwright.pipelines.runtime.interrupts import held
+from reelwright.interrupts import held
 
 REPLACE_CHUNK = 500
 COMMIT_SHARE = 0.1

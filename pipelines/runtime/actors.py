@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reelwright import interrupts
 from reelwright.errors import UserError, first_line
-from reelwright.pipelines.runtime import interrupts
 
 AHEAD = 2  # calls in flight for each actor by default, so that none waits for the driver
 ATTEMPTS = 2  # of a single item whose actor is lost

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from reelwright import interrupts
 from reelwright.errors import UserError, first_line
-from reelwright.pipelines.runtime import interrupts
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from reelwright import interrupts
 from reelwright.curation.results import Failed
-from reelwright.pipelines.runtime import interrupts
 from reelwright.pipelines.runtime.meter import Metered, Stage, metered
 from reelwright.pipelines.runtime.metrics import Metrics
 from reelwright.pipelines.runtime.pace import Pace

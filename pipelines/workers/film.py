@@ -11,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reelwright.curation import usage
+from reelwright.curation import credentials, usage
 from reelwright.curation.media.errors import MediaError
 from reelwright.curation.results import Failed, Status
 from reelwright.curation.scan import Scan, scan_from_json
 from reelwright.curation.scan_parts import Split, split_from_json
 from reelwright.curation.usage import Usage
-from reelwright.pipelines.runtime import credentials
 from reelwright.pipelines.workers import tasks
 
 SANDBOXED = "reelwright.pipelines.workers.film_sandboxed"

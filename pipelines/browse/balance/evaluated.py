@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from reelwright.curation.store import Store, StoreError
 from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.curation.store.sql_text import identifier
 from reelwright.evaluation.weakness import Scored
-from reelwright.pipelines.records.evaluations import find_evaluation
 
 RATED = "mos:"
 """Prefix of a dimension that people or a judge rated, in place of a column of generations."""

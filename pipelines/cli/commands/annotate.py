@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright import interrupts
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
-from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +35,11 @@ def annotate(
 
     Exits with 4 where clips are left for another run: a server was away, or a limit on cost or time was reached.
     """
+    from reelwright.curation.credentials import use
     from reelwright.curation.store import Store
     from reelwright.pipelines.annotate.load import load_annotators
     from reelwright.pipelines.annotate.pinning import pin_models
     from reelwright.pipelines.browse.balance.conditions import validate_where
-    from reelwright.pipelines.runtime.credentials import use
 
     full = pin_models(_recipe(recipe, settings or [], profile).naming(only or ()), only or ())
     use(full.credentials)

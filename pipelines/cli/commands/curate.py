@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reelwright import interrupts
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, printable, say
 from reelwright.pipelines.cli.commands.annotate import failed_before_in_words, postponed_lines, unmeasured_lines
-from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.curation.ingest.inputs import Inputs, Skipped
@@ -42,9 +42,9 @@ def curate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
 ) -> None:
     """Turn footage into clips with scores in a store. Run it again at any time: only missing work is done."""
+    from reelwright.curation.credentials import use
     from reelwright.pipelines.recipes.prices import load_prices
     from reelwright.pipelines.runtime.cluster import cluster
-    from reelwright.pipelines.runtime.credentials import use
 
     if prices and not plan:
         raise UserError("--prices only prices a plan: add --plan")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from reelwright import interrupts
 from reelwright.pipelines.cli.app import StoreOption, app
 from reelwright.pipelines.cli.generate_options import MachineOptions, SamplingOptions, ShapeOptions, WeightOptions
 from reelwright.pipelines.cli.option_groups import GroupedCommand, grouped, option_group
 from reelwright.pipelines.cli.rating_options import PeopleOptions
-from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.curation.store import Store
@@ -112,8 +112,8 @@ def _steps(
     options: "Options",
 ) -> None:
     """Do what was asked for, in order."""
+    from reelwright.curation.store.evaluations import find_evaluation
     from reelwright.pipelines.cli import evaluate_steps as steps
-    from reelwright.pipelines.records.evaluations import find_evaluation
 
     if judging.import_vbench:
         steps.import_vbench(store, study.name, judging.import_vbench)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelwright import interrupts
 from reelwright.errors import UserError
 from reelwright.pipelines.cli.app import StoreOption, app, say
 from reelwright.pipelines.cli.commands.train import Snapshots
-from reelwright.pipelines.runtime import interrupts
 
 if TYPE_CHECKING:
     from reelwright.pipelines.precompute.run import Summary

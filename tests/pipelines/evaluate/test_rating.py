@@ -20,6 +20,7 @@ import pytest
 
 from reelwright.curation.media.untagged import untagged
 from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.errors import UserError
 from reelwright.evaluation.rating.answers import read_answer
 from reelwright.evaluation.rating.study import Settings, Study
@@ -28,7 +29,6 @@ from reelwright.pipelines.evaluate.rating.pages import videos_of, write_static
 from reelwright.pipelines.evaluate.rating.routes import links, make_rating_app
 from reelwright.pipelines.evaluate.rating.studies import Answers, find_study, make_study, take_in
 from reelwright.pipelines.evaluate.report.figures import figures
-from reelwright.pipelines.records.evaluations import find_evaluation
 from reelwright.pipelines.serving.run import PageServer
 from tests.conftest import ROOT
 from tests.pipelines.evaluate.made import make_evaluation

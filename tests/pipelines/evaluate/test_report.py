@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.evaluation.rating.answers import as_shown, read_answer
 from reelwright.evaluation.rating.study import Settings, Study
 from reelwright.evaluation.statistics.bootstrap import Resamples, mean_interval
@@ -19,7 +20,6 @@ from reelwright.evaluation.statistics.pairs import Strengths
 from reelwright.pipelines.evaluate.rating.studies import Answers, make_study
 from reelwright.pipelines.evaluate.report.figures import figures
 from reelwright.pipelines.evaluate.report.page import ends, render, share, signed, two_digits, write_page
-from reelwright.pipelines.records.evaluations import find_evaluation
 from tests.conftest import Reel
 from tests.pipelines.evaluate.made import make_evaluation
 

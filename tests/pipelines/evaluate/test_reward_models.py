@@ -11,12 +11,12 @@ import pytest
 
 from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
+from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.evaluation.errors import EvaluationError
 from reelwright.evaluation.judging.recipe import JudgeRecipe
 from reelwright.evaluation.measures.every_frame import every_frame
 from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.run import Options
-from reelwright.pipelines.records.evaluations import find_evaluation
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Video
 from tests.pipelines.evaluate.made import PROMPTS, make_evaluation

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from reelwright.pipelines.runtime import interrupts
+from reelwright import interrupts
 
 
 class Dropping:

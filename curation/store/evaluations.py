@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reelwright.curation.store import Store, StoreError
-from reelwright.curation.store.errors import unknown_name
+from reelwright.curation.store.errors import StoreError, unknown_name
+
+if TYPE_CHECKING:
+    from reelwright.curation.store import Store
 
 
 def find_evaluation(store: Store, wanted: str) -> dict[str, Any]:
