@@ -8,7 +8,8 @@ all at the published shift of 12. Then samples the captions that it knows, from 
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
 steps, one pass each). Per seed and sampler a row goes to FOLDER/rows.jsonl at once: mean squared error of the latents
 against the teacher's; energy of spatial high frequencies and motion (mean squared difference of following frames) of
-the decoded frames; passes of the network per video; seconds, and how many times as long the teacher takes, in turns.
+the decoded frames; passes of the network per video; seconds, and how many times as long the teacher takes, in turns,
+for two videos of 256 × 256.
 With --keep a run that was stopped goes on. Prints means over seeds with 95 % intervals (Student's t).
 Rows of the sheet: teacher, undistilled at 16 steps, student at 16, student at 4.
 """
@@ -53,6 +54,7 @@ STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window 
 SAMPLES = 8  # of a step
 NOISES = 2  # that each caption is measured with
 TURNS = 3  # of sampling by the teacher and by a student, for their times
+TIMED, TIMED_SIDE = 2, 256  # videos and their sides in px: at the size that is trained, a pass is mostly overhead
 TAUGHT = 12  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
@@ -73,11 +75,11 @@ CONSISTENCY = {"kind": "consistency", "by_span": 0.5}
 DMD = {"kind": "dmd", "critic_steps": 2, "critic_lr": 1e-3, "match": 0.005, "anchor": 1.0}
 STAGES: dict[str, Stage] = {
     "base": Stage({"kind": "flow"}, 1.0, 2e-3),
-    "cfg": Stage(CFG, 1.0, 3e-3),
-    "cfg-slow": Stage(CFG, 0.5, 5e-4, start="cfg"),
-    "consistency": Stage(CONSISTENCY, 0.5, 1e-3, start="cfg-slow"),
-    "consistency-slow": Stage(CONSISTENCY, 0.35, 2e-4, start="consistency"),
-    "dmd": Stage(DMD, 0.25, 1e-3, start="consistency-slow"),
+    "cfg": Stage(CFG, 4.0, 3e-3),
+    "cfg-slow": Stage(CFG, 2.0, 5e-4, start="cfg"),
+    "consistency": Stage(CONSISTENCY, 1.5, 1e-3, start="cfg-slow"),
+    "consistency-slow": Stage(CONSISTENCY, 1.0, 2e-4, start="consistency"),
+    "dmd": Stage(DMD, 0.5, 1e-3, start="consistency-slow"),
 }
 """In this order. A stage has one rate, as in the report; two distillations go on at a lower one."""
 
@@ -297,11 +299,13 @@ def teacher_clips(footage: Footage, place: Path, steps: int, seed: int) -> Foota
         return Footage(torch.from_numpy(found["latents"]), [str(caption) for caption in found["captions"]])
 
 
-def sample(model: DiT, footage: Footage, sampler: Sampler, *, first: int = 0) -> tuple[Tensor, dict[str, float]]:
+def sample(
+    model: DiT, footage: Footage, sampler: Sampler, *, first: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> tuple[Tensor, dict[str, float]]:
     """Return latents of all captions, each from a noise of its own, and figures."""
     recipe = _recipe("base", 1, 0, Path())
     generator = Generator(model, load_codec(recipe.codec), load_text_encoder(recipe.text))
-    settings = Settings.of(width=WIDTH, height=HEIGHT, frames=FRAMES, shift=12.0, **sampler.settings)
+    settings = Settings.of(width=size[0], height=size[1], frames=FRAMES, shift=12.0, **sampler.settings)
     passes = 0
 
     def count(_: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -328,9 +332,9 @@ def times_faster(model: DiT, footage: Footage, sampler: Sampler) -> float:
 
     Both by the same network, for merged weights take the time of the base's.
     """
-    found = []
+    found, some, size = [], Footage(footage.latents, footage.captions[:TIMED]), (TIMED_SIDE, TIMED_SIDE)
     for _ in range(TURNS):
-        teacher, own = (sample(model, footage, one)[1]["seconds"] for one in (SAMPLERS["teacher"], sampler))
+        teacher, own = (sample(model, some, one, size=size)[1]["seconds"] for one in (SAMPLERS["teacher"], sampler))
         found.append(teacher / own)
     return float(np.median(found))
 
