@@ -31,6 +31,9 @@ IMAGE_ASPECT = {
 }
 """Of videos that begin with a picture."""
 
+NAME = re.compile("[a-z][a-z0-9_]*")
+"""Of a dimension or a column."""
+
 
 class RewardScorer(BaseModel, frozen=True, extra="forbid"):
     """A reward model as evaluator."""
@@ -64,6 +67,11 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
             own = {"sampling": asdict(tuned.sampling), "lowest": tuned.scale[0], "highest": tuned.scale[1]}
         found: dict[str, Judge] = {}
         for dimension, aspect in self._asked().items():
+            if not NAME.fullmatch(dimension):
+                raise EvaluationError(
+                    f"dimensions.{dimension!r} is no name of a dimension: lower-case letters, digits and _, such as "
+                    "visual_quality"
+                )
             try:
                 one = load("judge", {**own, **self.judge, "aspect": aspect})
             except ValueError as error:
@@ -76,7 +84,7 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
         """Return column -> reward; no model is loaded. Raises EvaluationError for a parameter that is wrong."""
         found = {}
         for label, use in self.rewards.items():
-            if not re.fullmatch("[a-z][a-z0-9_]*", label) or label in self._asked():
+            if not NAME.fullmatch(label) or label in self._asked():
                 raise EvaluationError(
                     f"rewards.{label} names a column of generations: lower-case letters, digits, _, and no dimension "
                     "of the judge"

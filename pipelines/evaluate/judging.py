@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from reelwright.curation.media.frames import read
 from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field as column
-from reelwright.curation.store.sql_text import is_one_of
+from reelwright.curation.store.sql_text import is_one_of, literal
 from reelwright.evaluation.judging.contamination import refuse_learned
 from reelwright.evaluation.judging.recipe import JudgeRecipe, applies
 from reelwright.evaluation.measures.every_frame import every_frame
@@ -77,7 +77,7 @@ def judge(
         origins = json.loads(evaluation["lineage"])
         refuse_learned({**judges, **rewards}, {name: one.get("learned_from", ()) for name, one in origins.items()})
     keys = keys_of({**judges, **rewards})
-    condition = f"evaluation_id = '{evaluation['evaluation_id']}' AND state = 'ok'"
+    condition = f"evaluation_id = {literal(evaluation['evaluation_id'])} AND state = 'ok'"
     rows = store.read("generations", ["generation_id", "prompt", "task"], condition).to_pylist()
     found = JudgedCounts()
     run = _Run(store, evaluation["evaluation_id"], {row["generation_id"]: row for row in rows}, found)
@@ -108,6 +108,7 @@ class _Run:
     def __init__(self, store: Store, evaluation: str, rows: Mapping[str, dict[str, Any]], found: JudgedCounts) -> None:
         self.store, self.evaluation, self.of_id, self.found = store, evaluation, rows, found
         self.ratings: list[dict[str, Any]] = []
+        self.stale: dict[tuple[str, str], list[str]] = {}  # (generation, dimension) -> ids of answers to be replaced
         self.columns: dict[str, list[dict[str, Any]]] = {}
         self.done = self.total = 0
         self.committed_at = time.monotonic()
@@ -115,18 +116,24 @@ class _Run:
     def unjudged(self, dimension: str, one: Judge) -> list[str]:
         """Return the generations that this judge has not rated.
 
-        Ratings by the same model with another prompt or other frames are dropped.
+        Ratings by the same model with another prompt or other frames stay until this judge's are in the table.
         """
         self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH, UNCALIBRATED])
-        condition = (f"evaluation_id = '{self.evaluation}' AND dimension = '{dimension}' AND NOT is_human "
-                     f"AND {is_one_of('rater', [one.chat.model])}")  # fmt: skip
+        condition = (f"evaluation_id = {literal(self.evaluation)} AND {is_one_of('dimension', [dimension])} "
+                     f"AND NOT is_human AND {is_one_of('rater', [one.chat.model])}")  # fmt: skip
         there = self.store.read("ratings", ["rating_id", "generation_id", JUDGED_WITH.name], condition).to_pylist()
-        stale = [row["rating_id"] for row in there if row[JUDGED_WITH.name] != one.fingerprint]
-        if stale:
-            self.store.delete("ratings", is_one_of("rating_id", stale))
         have = {row["generation_id"] for row in there if row[JUDGED_WITH.name] == one.fingerprint}
+        for row in there:
+            if row[JUDGED_WITH.name] != one.fingerprint:
+                self.stale.setdefault((row["generation_id"], dimension), []).append(row["rating_id"])
+        self._drop_stale((name, dimension) for name in have)  # a run that was killed between adding and dropping
         self.found.current[dimension] = len(have)
         return [name for name, row in self.of_id.items() if name not in have and applies(dimension, row["task"])]
+
+    def _drop_stale(self, answered: Iterable[tuple[str, str]]) -> None:
+        old = [name for key in answered for name in self.stale.pop(key, [])]
+        if old:
+            self.store.delete("ratings", is_one_of("rating_id", old))
 
     def unscored(self, label: str, one: Reward) -> list[str]:
         """Return the generations whose column is not of this reward."""
@@ -197,6 +204,7 @@ class _Run:
         self.committed_at = time.monotonic()
         if self.ratings:
             self.store.append("ratings", self.ratings)
+            self._drop_stale((row["generation_id"], row["dimension"]) for row in self.ratings)
             self.ratings = []
         for label, rows in self.columns.items():
             schema = pa.schema([pa.field("generation_id", pa.string()), *_fields(label, None)])

@@ -59,3 +59,5 @@ def test_the_judge_s_dimensions_are_the_report_s_and_one_needs_a_picture() -> No
     assert [name for name in judges if not applies(name, "t2v")] == ["image_alignment"]
     with pytest.raises(EvaluationError, match="lowest"):
         JudgeRecipe(judge={"chat": {"model": "m", "url": "http://h/v1"}, "lowest": 9}).judges()
+    with pytest.raises(EvaluationError, match="is no name of a dimension"):
+        JudgeRecipe(judge={"chat": {"model": "m", "url": "http://h/v1"}}, dimensions={"it's": "how odd"}).judges()

@@ -213,6 +213,10 @@ def test_a_judge_s_answers_are_ratings(store: Store, server: JudgeServer) -> Non
     again = judge(store, row, recipe, QUIET)
     assert (sum(again.made.values()), again.current["overall"]) == (0, 6)
     by_digit = JudgeRecipe(judge=recipe.judge | {"expectation": False}, dimensions={"overall": "how good it is"})
+    server.is_refusing = True
+    assert judge(store, row, by_digit, QUIET).failed["overall"] == 6
+    assert store.sql("select * from ratings").num_rows == 26, "a judge that does not answer costs no answer of before"
+    server.is_refusing = False
     other = judge(store, row, by_digit, QUIET)
     assert other.by_digit["overall"] == 6
     values = store.sql("select value, read_by from ratings where dimension = 'overall'").to_pylist()

@@ -20,10 +20,11 @@ import numpy as np
 
 
 class JudgeServer:
-    """The server, in threads of this process. asked: the bodies of all requests."""
+    """The server, in threads of this process. asked: bodies of requests; is_refusing: whether all get status 400."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.is_refusing = False
         self.seen: Counter[str] = Counter()
         self.lock = threading.Lock()
         judge = self
@@ -62,7 +63,7 @@ class JudgeServer:
             self.asked.append(body)
             self.seen[asked] += 1
             times = self.seen[asked]
-        if "lost" in asked:
+        if self.is_refusing or "lost" in asked:
             return 400, {"error": {"message": "no such field: logprobs"}}
         if "busy" in asked and times == 1:
             return 503, {"error": {"message": "later"}}
