@@ -11,6 +11,7 @@ from reelwright.evaluation.statistics.bootstrap import Interval, Resamples, mean
 
 FEW_PROMPTS = 3
 """Below so many, a category is compared and never called weak."""
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CategoryScore:
 
     Attributes:
         mean: of its generations.
-        gap: its mean less that of all other categories.
+        gap: its mean less that of all other categories; the interval holds the bootstrap's and Student's.
         prompts: texts, the weakest first.
         failed: generations that failed.
     """
@@ -43,11 +44,20 @@ class CategoryScore:
     @property
     def is_weak(self) -> bool:
         """Whether it lies below the others, the interval clear of 0, over enough prompts."""
-        return len(self.prompts) >= FEW_PROMPTS and self.gap.high < 0
+        return not self.has_few and self.gap.high < 0
+
+    @property
+    def has_few(self) -> bool:
+        """Whether its prompts are too few to call it weak."""
+        return len(self.prompts) < FEW_PROMPTS
 
 
 def category_scores(scored: Sequence[Scored], *, seed: int = 0) -> list[CategoryScore]:
     """Compare each category with all others, the weakest first. Intervals are by bootstrap over prompts.
+
+    A bootstrap of three or four prompts is too narrow: where all categories are alike, it is clear of 0 on the weak
+    side in a tenth of cases instead of a fortieth. So a gap's interval is widened to Student's, over prompts, whose
+    variance is pooled over the categories.
 
     Args:
         scored: generations of one model.
@@ -70,6 +80,7 @@ def category_scores(scored: Sequence[Scored], *, seed: int = 0) -> list[Category
         texts[i] = one.prompt
     names = np.array([category for category, _ in prompts])
     resamples = Resamples(len(prompts), seed=seed)
+    spread = _Spread.of(sums / counts, names)
     failed = {name: sum(s.value is None for s in scored if s.category == name) for name in np.unique(names)}
 
     def score(name: str) -> CategoryScore:
@@ -79,9 +90,33 @@ def category_scores(scored: Sequence[Scored], *, seed: int = 0) -> list[Category
         draws = resamples.means(np.stack(both[:2], 1), np.stack(both[2:], 1))
         here = sums[own].sum() / counts[own].sum()
         there = sums[~own].sum() / counts[~own].sum() if not own.all() else float("nan")
-        return CategoryScore(
-            str(name), mean_interval(both[0], both[2], resamples),
-            percentile_interval(here - there, draws[:, 0] - draws[:, 1]), [texts[i] for i in order], failed[name],
-        )  # fmt: skip
+        gap = spread.widen(percentile_interval(here - there, draws[:, 0] - draws[:, 1]), int(own.sum()))
+        mean = mean_interval(both[0], both[2], resamples)
+        return CategoryScore(str(name), mean, gap, [texts[i] for i in order], failed[name])
 
     return sorted((score(name) for name in np.unique(names)), key=lambda one: (one.mean.value, one.name))
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Deviation of prompts within their categories. free: degrees of freedom; 0 where no category has two prompts."""
+
+    deviation: float
+    free: int
+    prompts: int
+
+    @classmethod
+    def of(cls, means: np.ndarray, names: np.ndarray) -> _Spread:
+        free = len(means) - len(np.unique(names))
+        squares = sum(float(((means[names == n] - means[names == n].mean()) ** 2).sum()) for n in np.unique(names))
+        return cls(float(np.sqrt(squares / free)) if free else 0.0, free, len(means))
+
+    def widen(self, gap: Interval, own: int) -> Interval:
+        """Return the interval of a category's gap, at least as wide as Student's. own: prompts of the category."""
+        from scipy.special import stdtrit
+
+        if not self.free or own == self.prompts:
+            return gap
+        error = self.deviation * np.sqrt(1 / own + 1 / (self.prompts - own))
+        half = float(stdtrit(self.free, (1 + LEVEL) / 2) * error)
+        return Interval(gap.value, min(gap.low, gap.value - half), max(gap.high, gap.value + half))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reelwright.evaluation.suites.files import load_suite
 from reelwright.evaluation.weakness import Scored, category_scores
 
 
@@ -40,6 +41,22 @@ def test_equal_categories_are_rarely_called_weak() -> None:
     assert called <= 0.1 * 160, "2.5 % of them are expected"
 
 
+def test_equal_categories_of_three_prompts_are_rarely_called_weak_either() -> None:
+    rng = np.random.default_rng(0)
+    values = {f"c{i:03d}": [[float(rng.normal())] for _ in range(3)] for i in range(200)}
+    called = sum(one.is_weak for one in category_scores(scored(values)))
+    assert 1 <= called <= 12, "2.5 % are expected, and of the bootstrap alone 11 %"
+
+
+def test_a_category_of_our_own_suite_can_be_called_weak() -> None:
+    """One category at 0 and all others at 5."""
+    ours = load_suite("ours").prompts
+    values = [Scored(p.category, p.id, p.text, 0.0 if p.category == "portrait" else 5.0) for p in ours]
+    found = category_scores(values)
+    assert [one.name for one in found if one.is_weak] == ["portrait"]
+    assert not any(one.has_few for one in found)
+
+
 def test_a_generation_that_failed_counts_as_the_worst_of_all() -> None:
     values = {"a": [[1.0, None], [2.0, 2.0], [2.0, 2.0]], "b": [[3.0, 3.0]] * 3}
     a, _ = category_scores(scored(values))
@@ -51,4 +68,6 @@ def test_a_generation_that_failed_counts_as_the_worst_of_all() -> None:
 
 def test_two_prompts_make_no_category_weak() -> None:
     values = {"a": [[0.0], [0.0]], "b": [[3.0]] * 9}
-    assert not category_scores(scored(values))[0].is_weak
+    found = category_scores(scored(values))
+    assert not found[0].is_weak
+    assert [one.has_few for one in found] == [True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reelwright.evaluation.weakness import FEW_PROMPTS
 from reelwright.pipelines.browse.balance.weak import Advice, Weak
 
 SHOWN, PROMPTS, WIDTH = 12, 2, 60
@@ -21,12 +22,23 @@ def words(advice: Advice) -> list[str]:
     lines += [_score_line(one) for one in advice.scores[:SHOWN]]
     if len(advice.scores) > SHOWN:
         lines.append(f"  … {len(advice.scores) - SHOWN} more, none of them weaker; --json has all")
+    lines += _few(advice)
     if not advice.weak:
-        return [*lines, "", "no category lies below the others with its interval clear of 0: nothing to weigh up"]
+        return [*lines, "", "no category is called weak: nothing to weigh up"]
     lines += ["", f"weak, the interval clear of 0: {len(advice.weak)} of {len(advice.scores)}"]
     for one in advice.weak:
         lines += _advice_lines(one, advice)
     return [*lines, "", *_cost_lines(advice)]
+
+
+def _few(advice: Advice) -> list[str]:
+    few = [one for one in advice.scores if one.has_few]
+    if not few:
+        return []
+    below = [one.name for one in few if one.gap.high < 0]
+    also = f"; below the others all the same: {', '.join(below[:SHOWN])}" if below else ""
+    return [f"  {len(few)} of {len(advice.scores)} categories have fewer than {FEW_PROMPTS} prompts, too few to be "
+            f"called weak: give the suite more{also}"]  # fmt: skip
 
 
 def _score_line(one: Any) -> str:

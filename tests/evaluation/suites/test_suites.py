@@ -14,7 +14,7 @@ from reelwright.evaluation.suites.writing import write_suite
 from reelwright.model.sampling.video_file import write_image
 
 
-def test_ours_has_48_categories_with_a_short_and_a_long_prompt() -> None:
+def test_ours_has_48_categories_with_two_short_prompts_and_a_long_one() -> None:
     ours = load_suite("ours")
     kinds: dict[str, list[str]] = {}
     for prompt in ours.prompts:
@@ -22,8 +22,8 @@ def test_ours_has_48_categories_with_a_short_and_a_long_prompt() -> None:
         words = len(prompt.text.split())
         assert (words <= 15) if prompt.kind == "short" else (40 <= words <= 110), prompt.id
     assert len(kinds) == 48
-    assert all(sorted(some) == ["long", "short"] for some in kinds.values())
-    assert len({prompt.text for prompt in ours.prompts}) == 96
+    assert all(sorted(some) == ["long", "short", "short"] for some in kinds.values())
+    assert len({prompt.text for prompt in ours.prompts}) == 144
 
 
 def picture(path: Path, caption: str = "") -> Path:
