@@ -46,23 +46,25 @@ def _distances(totals: np.ndarray, level: str) -> np.ndarray:
     return (below[:, None] - below[None, :]) ** 2
 
 
-def rater_against_rest(data: np.ndarray) -> list[float]:
+def rater_against_rest(data: np.ndarray, rest: np.ndarray | None = None) -> list[float]:
     """Return each rater's Pearson correlation with the mean of the others on the items that both have.
 
     Args:
         data: [raters, items], NaN where a rater has not answered.
+        rest: whose answers are in that mean, bool [raters], such as people and no judges; None: all.
 
     Returns:
         One figure per rater; NaN with fewer than 3 items, or where all answers are alike.
     """
     known = ~np.isnan(data)
     filled = np.where(known, data, 0.0)
-    sums, counts = filled.sum(axis=0), known.sum(axis=0)
+    counted = np.ones(len(data), bool) if rest is None else rest
+    sums, counts = filled[counted].sum(axis=0), known[counted].sum(axis=0)
     found = []
-    for mine, has in zip(filled, known, strict=True):
-        shared = has & (counts > 1)
-        others = (sums[shared] - mine[shared]) / (counts[shared] - 1)
-        found.append(_pearson(mine[shared], others))
+    for mine, has, is_one in zip(filled, known, counted, strict=True):
+        of, number = (sums - mine, counts - has) if is_one else (sums, counts)
+        shared = has & (number > 0)
+        found.append(_pearson(mine[shared], of[shared] / number[shared]))
     return found
 
 

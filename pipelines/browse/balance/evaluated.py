@@ -16,6 +16,8 @@ from reelwright.evaluation.weakness import Scored
 
 RATED = "mos:"
 """Prefix of a dimension that people or a judge rated, in place of a column of generations."""
+PEOPLE = "people"
+"""After an @ behind the dimension: whose ratings; else the name of a judge's model."""
 DEFAULT_RATED = f"{RATED}overall"
 FACTS = ("width", "height", "fps", "num_frames", "wall_s", "seed", "sample")
 """Numbers in generations that measure no quality."""
@@ -26,7 +28,7 @@ class Evaluated:
     """One model's generations.
 
     Attributes:
-        measure: the column, or mos:DIMENSION; with a minus sign where lower is better.
+        measure: the column, or mos:DIMENSION@WHO; with a minus sign where lower is better.
     """
 
     evaluation_id: str
@@ -43,8 +45,9 @@ def read_evaluated(store: Store, evaluation: str, *, model: str = "", measure: s
         store: that holds it.
         evaluation: its name, or the beginning of its id.
         model: by its name in the evaluation; empty: the only one.
-        measure: a column of generations, or mos:DIMENSION for the mean of ratings; a minus sign before it: lower is
-            better. Empty: mos:overall.
+        measure: a column of generations, or mos:DIMENSION for the mean of people's ratings, where there are none of
+            those of the only judge, or mos:DIMENSION@WHO for those of `people` or of one judge; a minus sign before it:
+            lower is better. Empty: mos:overall.
 
     Raises:
         StoreError: one of these is not there, or no generation has a value.
@@ -53,11 +56,18 @@ def read_evaluated(store: Store, evaluation: str, *, model: str = "", measure: s
     model = _model(found, model)
     measure = measure or DEFAULT_RATED
     name, sign = measure.removeprefix("-"), -1.0 if measure.startswith("-") else 1.0
-    value = _rated(name) if name.startswith(RATED) else _measured(store, name)
+    params = {"e": found["evaluation_id"], "m": model}
+    if name.startswith(RATED):
+        dimension, _, who = name.removeprefix(RATED).partition("@")
+        who = who or _who(store, found["name"], dimension, params)
+        value, params = _rated(who), params | {"d": dimension} | ({} if who == PEOPLE else {"who": who})
+        measure = f"{'-' if sign < 0 else ''}{RATED}{dimension}@{who}"
+    else:
+        value = _measured(store, name)
     rows = store.sql(
         f"SELECT g.category, g.prompt_id, g.prompt, g.state, {value} AS value FROM generations g "
         "WHERE g.evaluation_id = $e AND g.model = $m ORDER BY g.generation_id",
-        params={"e": found["evaluation_id"], "m": model, **({"d": name.removeprefix(RATED)} if "$d" in value else {})},
+        params=params,
     ).to_pylist()
     scored = [
         Scored(row["category"] or "", row["prompt_id"], row["prompt"] or "", _signed(row, sign))
@@ -81,9 +91,29 @@ def _model(found: dict[str, Any], model: str) -> str:
     return model or models[0]
 
 
-def _rated(name: str) -> str:
+def _who(store: Store, evaluation: str, dimension: str, params: dict[str, Any]) -> str:
+    """Return whose ratings count where the user does not say: people's, else those of the only judge.
+
+    Raises:
+        StoreError: several judges rated it, whose scales need not be alike.
+    """
+    rows = store.sql(
+        "SELECT DISTINCT r.is_human, r.rater FROM ratings r JOIN generations g USING (generation_id) "
+        "WHERE g.evaluation_id = $e AND g.model = $m AND r.kind = 'mos' AND r.dimension = $d ORDER BY ALL",
+        params=params | {"d": dimension},
+    ).to_pylist()
+    judges = [row["rater"] for row in rows if not row["is_human"]]
+    if len(judges) == len(rows) and len(judges) > 1:
+        choices = " or ".join(f"{RATED}{dimension}@{judge}" for judge in judges)
+        raise StoreError(f"{evaluation} was rated by several judges; choose one with --measure {choices}.")
+    return judges[0] if rows and len(judges) == len(rows) else PEOPLE
+
+
+def _rated(who: str) -> str:
+    """Return the mean of a video's first ratings by people, or by the judge $who."""
+    whose = "r.is_human" if who == PEOPLE else "NOT r.is_human AND r.rater = $who"
     return "(SELECT avg(r.value) FROM ratings r WHERE r.generation_id = g.generation_id AND r.kind = 'mos' " \
-           "AND r.dimension = $d)"  # fmt: skip
+           f"AND r.dimension = $d AND coalesce(r.repeat, 0) = 0 AND {whose})"  # fmt: skip
 
 
 def _measured(store: Store, name: str) -> str:

@@ -310,11 +310,12 @@ def _figures(store: Store, row: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in FACTS
     }
     rated = store.sql(
-        "SELECT dimension, avg(value) AS value FROM ratings WHERE kind = 'mos' AND generation_id = $g GROUP BY 1 "
-        "ORDER BY 1",
+        "SELECT dimension, who, avg(value) AS value FROM (SELECT dimension, value, CASE WHEN is_human THEN 'people' "
+        "ELSE rater END AS who FROM ratings WHERE kind = 'mos' AND generation_id = $g AND coalesce(repeat, 0) = 0) "
+        "GROUP BY 1, 2 ORDER BY 2, 1",
         params={"g": row["generation_id"]},
     ).to_pylist()
-    return measured | {f"rated {one['dimension']}": one["value"] for one in rated}
+    return measured | {f"{one['dimension']} by {one['who']}": one["value"] for one in rated}
 
 
 def _evaluation_name(store: Store, row: Mapping[str, Any]) -> str:

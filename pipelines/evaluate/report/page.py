@@ -16,7 +16,8 @@ from reelwright.evaluation.statistics.bootstrap import Interval
 from reelwright.pipelines.browse.report.page import environment, short
 from reelwright.pipelines.browse.sheets import write_whole
 from reelwright.pipelines.evaluate.report.clips import PROMPTS, shown_clips
-from reelwright.pipelines.evaluate.report.figures import Figures, Means, figures
+from reelwright.pipelines.evaluate.report.figures import Figures, figures
+from reelwright.pipelines.evaluate.report.means import Means
 
 FOLDER = Path(__file__).parent
 LOOK = FOLDER.parent.parent / "browse" / "report"
@@ -55,7 +56,7 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
         now=datetime.now(UTC),
         f=found,
         colour={model: f"c{1 + i % 20}" for i, model in enumerate(found.models)},
-        opinions=[group for group in _groups(found) if group],
+        opinions=_groups(found),
         measures=[one for one in found.means if one.by == "measure"],
         titles={name: one.title for name, one in DIMENSIONS.items()},
         clips=shown_clips(store, evaluation, where, prompts),
@@ -64,11 +65,17 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
         at=at,
         ends=ends,
         strength_ends=_strength_ends(found),
+        category_ends=_category_ends(found),
     )
 
 
 def _groups(found: Figures) -> list[list[Means]]:
-    return [[one for one in found.means if one.by == by] for by in ("people", "judge")]
+    """People's figures, then those of each judge."""
+    groups: dict[tuple[str, str], list[Means]] = {}
+    for one in found.means:
+        if one.by != "measure":
+            groups.setdefault((one.by, one.rater), []).append(one)
+    return list(groups.values())
 
 
 def _settings(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +124,17 @@ def _strength_ends(found: Figures) -> dict[str, tuple[float, float]]:
         for one in found.pairs
         if not isinstance(one.strengths, str)
     }
+
+
+def _category_ends(found: Figures) -> list[list[tuple[float, float]]]:
+    """By table and column: 1 to 5, or the ends of all intervals of the column."""
+    return [
+        [
+            (1.0, 5.0) if table.is_scale else ends(one for row in table.rows.values() for one in row[i].values())
+            for i in range(len(table.names))
+        ]
+        for table in found.categories
+    ]
 
 
 def two_digits(value: float | None) -> str:

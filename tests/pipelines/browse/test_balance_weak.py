@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from reelwright.curation.store.schema import field
 from reelwright.curation.store.weighting import effective_size
 from reelwright.pipelines.browse.balance.evaluated import read_evaluated
 from reelwright.pipelines.browse.balance.weak import advise
+from reelwright.pipelines.browse.balance.weak_words import words
 from tests.curation.store.conftest import fake_mp4
 
 THEMES = {
@@ -143,13 +145,32 @@ def test_what_is_not_there_is_named(store: Store) -> None:
         read_evaluated(store, "first", measure="prompt")
 
 
+def test_categories_of_too_few_prompts_are_counted(store: Store) -> None:
+    every = read_evaluated(store, "first", measure="match")
+    kept = [one for one in every.generations if one.category != "sea" or one.prompt_id in ("sea-0", "sea-1")]
+    lines = "\n".join(words(advise(store, replace(every, generations=kept))))
+    assert "1 of 4 categories have fewer than 3 prompts, too few to be called weak" in lines
+    assert "below the others all the same: sea" in lines
+
+
 def test_ratings_and_lower_is_better(store: Store) -> None:
-    rows = [
-        {"rating_id": f"r-{category}-{i}", "evaluation_id": "e1", "kind": "mos", "generation_id": f"{category}-{i}-0",
-         "dimension": "overall", "value": 2.0 + i / 10 if category == "city" else 4.0 + i / 10, "rater": "ann"}
-        for category, prompts in PROMPTS.items() for i in range(len(prompts))
-    ]  # fmt: skip
-    store.append("ratings", rows)
+    def rows(rater: str, low: str, *, is_human: bool, repeat: int = 0) -> list[dict]:
+        return [
+            {"rating_id": f"{rater}-{repeat}-{category}-{i}", "evaluation_id": "e1", "kind": "mos", "rater": rater,
+             "generation_id": f"{category}-{i}-0", "dimension": "overall", "is_human": is_human, "repeat": repeat,
+             "value": (2.0 if category == low else 4.0) + i / 10}
+            for category, prompts in PROMPTS.items() for i in range(len(prompts))
+        ]  # fmt: skip
+
+    store.append("ratings", rows("judge", "sea", is_human=False))
+    assert [one.score.name for one in advise(store, read_evaluated(store, "first")).weak] == ["sea"]
+    store.append("ratings", rows("other", "forest", is_human=False))
+    with pytest.raises(StoreError, match="several judges; .* mos:overall@judge or mos:overall@other"):
+        read_evaluated(store, "first")
+    store.append("ratings", rows("ann", "city", is_human=True) + rows("ann", "forest", is_human=True, repeat=1))
+    own = read_evaluated(store, "first", measure="mos:overall@other")
+    assert [one.score.name for one in advise(store, own).weak] == ["forest"]
+    assert read_evaluated(store, "first").measure == "mos:overall@people"
     rated = advise(store, read_evaluated(store, "first"))
     assert [one.score.name for one in rated.weak] == ["city"]
     assert rated.scarce == []

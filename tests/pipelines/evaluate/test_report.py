@@ -71,16 +71,22 @@ def test_means_are_those_of_the_rows(store: Store) -> None:
     videos = {name: float(np.mean(values)) for name, values in of_video.items()}
     assert {len(values) for values in of_video.values()} == {3}
     for m, model in enumerate(("base", "tuned")):
-        mine = [videos.get(f"{m}{p}aa", 0.0) for p in range(4)]
-        there = [float(f"{m}{p}aa" in videos) for p in range(4)]
-        expected = mean_interval(np.array(mine), np.array(there), Resamples(4))
-        assert people.values[model].value == pytest.approx(sum(mine) / sum(there), abs=1e-12)
+        mine = [videos.get(f"{m}{p}aa", 1.0) for p in range(4)]  # p3 failed for `tuned`: the lowest score
+        expected = mean_interval(np.array(mine), np.ones(4), Resamples(4))
+        assert people.values[model].value == pytest.approx(sum(mine) / 4, abs=1e-12)
         assert (people.values[model].low, people.values[model].high) == pytest.approx((expected.low, expected.high))
-    apart = np.mean([videos[f"0{p}aa"] - videos[f"1{p}aa"] for p in range(3)])  # p3 failed for one
+        there = [videos[f"{m}{p}aa"] for p in range(4) if f"{m}{p}aa" in videos]
+        assert people.made[model].value == pytest.approx(np.mean(there), abs=1e-12)
+    made = [videos[f"0{p}aa"] - videos[f"1{p}aa"] for p in range(3)]
+    assert people.made_differences["base", "tuned"].value == pytest.approx(np.mean(made), abs=1e-12)
+    apart = np.mean([*made, videos["03aa"] - 1.0])
     assert people.differences["base", "tuned"].value == pytest.approx(apart, abs=1e-12)
-    assert people.prompts == 4
-    assert found.joined["overall"]["base"].value == pytest.approx((2 * people.values["base"].value + 3.25) / 3)
-    assert set(found.joined) == {"overall"}
+    assert (people.prompts, people.failed) == (4, 1)
+    of_judge = found.joined["judge-7b"]
+    assert of_judge["overall"]["base"].value == pytest.approx((2 * people.values["base"].value + 3.25) / 3)
+    of_tuned = (2 * people.values["tuned"].value + (3 * 4.25 + 1) / 4) / 3
+    assert of_judge["overall"]["tuned"].value == pytest.approx(of_tuned)
+    assert set(of_judge) == {"overall"}
     [measure] = [one for one in found.means if one.by == "measure"]
     assert (measure.name, measure.meaning) == ("flicker", "change of brightness")
     assert measure.values["base"].value == pytest.approx(0.025)
@@ -91,9 +97,10 @@ def test_pairs_agreement_and_categories_are_those_of_the_rows(store: Store) -> N
     rows = [r for r in store.read("ratings").to_pylist() if r["kind"] == "gsb" and r["repeat"] == 0]
     values = [row["value"] for row in rows]
     [pairs] = found.pairs
-    gsb = pairs.gsb["base", "tuned"]
-    assert (gsb.good, gsb.same, gsb.bad) == tuple(values.count(v) for v in (1.0, 0.0, -1.0))
-    assert gsb.number == 9
+    gsb, made = pairs.gsb["base", "tuned"], pairs.made["base", "tuned"]
+    assert (made.good, made.same, made.bad) == tuple(values.count(v) for v in (1.0, 0.0, -1.0))
+    assert (made.number, gsb.number) == (9, 12)
+    assert (pairs.failed, pairs.votes, gsb.good - made.good) == (1, 3, 3), "what failed lost"
     assert pairs.intervals["base", "tuned"].value == pytest.approx(gsb.value)
     assert isinstance(pairs.strengths, Strengths)
     assert pairs.strengths.strengths["tuned"].value == pytest.approx(np.log(gsb.bad / gsb.good), abs=1e-9)
@@ -114,7 +121,15 @@ def test_pairs_agreement_and_categories_are_those_of_the_rows(store: Store) -> N
     assert own is not None
     assert own.repeats == 4  # 2 of 7 videos, in two dimensions
     assert by_name["anna"].median_s == 3.0
-    assert set(found.categories) == {"animals", "people"}
+    people, judge, measures = found.categories
+    assert [table.title for table in found.categories] == ["People", "Judge judge-7b", "Measures"]
+    assert (people.names, judge.names, measures.names) == (["Text", "Overall"], ["Overall"], ["flicker"])
+    assert set(people.rows) == set(measures.rows) == {"animals", "people"}
+    text = {(r["generation_id"], r["rater"]): r["value"] for r in mos if r["dimension"] == "text_alignment"}
+    animals = [np.mean([text[f"1{p}aa", name] for name in RATERS]) for p in (0,)] + [1.0]  # p3 failed
+    assert people.rows["animals"][0]["tuned"].value == pytest.approx(np.mean(animals))
+    assert people.rows["animals"][0]["tuned"].low == pytest.approx(1.0)
+    assert measures.rows["animals"][0]["base"].value == pytest.approx(0.025)
     assert found.counts["tuned"]["failed"] == 1
     assert found.counts["base"]["made"] == 4
 
@@ -123,7 +138,8 @@ def test_a_condition_leaves_the_others_out(store: Store) -> None:
     found = figures(store, find_evaluation(store, "first"), "category = 'people'")
     assert found.counts["base"]["asked"] == 2
     assert {one.prompts for one in found.means} == {2}
-    assert set(found.categories) == {"people"}
+    assert found.wanted is None
+    assert all(set(table.rows) == {"people"} for table in found.categories)
     none = render(store, find_evaluation(store, "first"), "category = 'nothing'")
     assert "No videos pass the condition" in none
     with pytest.raises(StoreError, match="colour"):
@@ -164,6 +180,50 @@ def test_scores_of_a_published_benchmark_stand_side_by_side(tmp_path: Path) -> N
     assert "25.0 %" in text
     assert "1 dimensions missing" in text
     assert "Benchmarks" not in render(store, evaluation, prompts=0)
+
+
+def test_two_judges_are_two_and_r_is_with_people(store: Store) -> None:
+    rows = [
+        {"rating_id": f"o{r['rating_id']}", "evaluation_id": "e1f0", "kind": "mos", "dimension": "overall",
+         "generation_id": r["generation_id"], "value": 5.0, "rater": "judge-1b", "is_human": False, "repeat": 0}
+        for r in store.read("ratings", filter="rater = 'judge-7b'").to_pylist()
+    ]  # fmt: skip
+    before = {rater.name: rater.with_rest for rater in figures(store, find_evaluation(store, "first")).raters}
+    store.append("ratings", rows)
+    try:
+        found = figures(store, find_evaluation(store, "first"))
+        values = {one.rater: one.values["base"].value for one in found.means if one.by == "judge"}
+        assert values == {"judge-7b": pytest.approx(3.25), "judge-1b": pytest.approx(5)}
+        assert set(found.joined) == {"judge-7b", "judge-1b"}
+        after = {rater.name: rater.with_rest for rater in found.raters}
+        assert np.isnan(after.pop("judge-1b")), "one answer throughout correlates with nothing"
+        assert after == pytest.approx(before)
+        assert "judge-1b" in render(store, find_evaluation(store, "first"), prompts=0)
+    finally:
+        store.delete("ratings", "rater = 'judge-1b'")
+
+
+def test_failures_count_where_prompts_were_drawn_and_where_one_model_is_alone(tmp_path: Path) -> None:
+    store = make_evaluation(tmp_path, models=("only",), failed=(("only", "p1"),))
+    rows = [
+        {"rating_id": f"r{p}", "evaluation_id": "e1f0", "kind": "mos", "dimension": "overall", "value": 4.0,
+         "generation_id": f"0{p}aa", "rater": "anna", "is_human": True, "repeat": 0}
+        for p in (0, 2, 3)
+    ]  # fmt: skip
+    store.append("ratings", rows[:1])
+    [drawn] = figures(store, find_evaluation(store, "first")).means
+    assert (drawn.values["only"].value, drawn.failed) == (4.0, 0), "its prompt was not drawn"
+    store.append("ratings", rows[1:])
+    [whole] = figures(store, find_evaluation(store, "first")).means
+    assert (whole.values["only"].value, whole.made["only"].value) == (pytest.approx(13 / 4), 4.0)
+
+
+def test_what_was_not_made_yet_is_asked_for(tmp_path: Path) -> None:
+    store = make_evaluation(tmp_path, failed=())
+    text = render(store, find_evaluation(store, "first") | {"wanted": 12}, prompts=0)
+    assert "<b>12</b><span>videos asked for</span>" in text
+    assert '<b class="alarm">4</b><span>not made yet</span>' in text
+    assert "not made yet" not in render(store, find_evaluation(store, "first"), "prompt_id <> 'p0'", prompts=0)
 
 
 def test_a_page_without_ratings_says_how_to_begin(tmp_path: Path) -> None:
