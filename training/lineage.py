@@ -192,6 +192,13 @@ def parents_of(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             waiting += _begun_as(parent)
 
 
+def snapshots_before(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return path and snapshot of each checkpoint above that says what it was trained on."""
+    return [
+        {"path": one.get("path"), "snapshot": one["snapshot"]} for one in parents_of(metadata) if one.get("snapshot")
+    ]
+
+
 def _begun_as(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [one for one in (*(metadata.get("adapters") or {}).values(), metadata.get("parent")) if one]
 

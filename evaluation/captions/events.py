@@ -118,19 +118,32 @@ class EventJudge:
         return found
 
 
-def event_figures(scores: Sequence[EventScore | Exception]) -> dict[str, float]:
+def event_figures(scores: Sequence[EventScore | Exception], subsets: Sequence[str] | None = None) -> dict[str, float]:
     """Return means over captions, and F1 of the mean recall and precision.
+
+    Where the references are of several subsets, as DREAM-1K's five are, the published figures are means over subsets of
+    each subset's means, and F1 of these.
 
     Two precisions are told: `precision` counts a caption without events as 0; `precision_published` counts it as 1, as
     DREAM-1K does, which an empty caption gains by. `empty` is the share of such captions.
+
+    Args:
+        scores: of captions.
+        subsets: that each caption's reference is of; None: all of one.
     """
     known = [one for one in scores if isinstance(one, EventScore)]
     recall = _mean([one.recall for one in known])
     own = _mean([0.0 if one.is_empty else one.precision for one in known])
-    published = _mean([1.0 if one.is_empty else one.precision for one in known])
+    of: dict[str, list[EventScore]] = {}
+    for one, subset in zip(scores, subsets or [""] * len(scores), strict=True):
+        if isinstance(one, EventScore):
+            of.setdefault(subset, []).append(one)
+    recalled = _mean([_mean([one.recall for one in some]) for some in of.values()])
+    published = _mean([_mean([1.0 if one.is_empty else one.precision for one in some]) for some in of.values()])
     return {
         "captions": len(known), "failed": len(scores) - len(known), "recall": recall, "precision": own,
-        "f1": _f1(recall, own), "precision_published": published, "f1_published": _f1(recall, published),
+        "f1": _f1(recall, own), "recall_published": recalled, "precision_published": published,
+        "f1_published": _f1(recalled, published), "subsets": len(of),
         "empty": _mean([one.is_empty for one in known]), "events": _mean([one.events for one in known]),
         "invented": _mean([one.invented for one in known]),
     }  # fmt: skip

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from reelwright.annotate.backends.identity import from_origin, same_model
-from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import Store
 from reelwright.curation.store.schema import field
 from reelwright.evaluation.memorisation import nearest_clips
+from reelwright.pipelines.browse.trace.training_sets import trained_on
 
 if TYPE_CHECKING:
     from reelwright.pipelines.evaluate.counts import Measured
@@ -47,10 +48,10 @@ def fill_nearest(store: Store, evaluation: str, found: Measured) -> None:
     condition = f"evaluation_id = '{evaluation}' AND state = 'ok' AND {VECTOR} IS NOT NULL"
     every = store.read("generations", columns, condition).to_pylist()
     rows = [row for row in every if same_model(row[f"{VECTOR}_model"], origin)]
-    known = store.count("clips", f"{VECTOR} IS NOT NULL")
+    known = _known(store)
     todo: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        trained = _snapshots(store, json.loads(row["lineage"] or "{}"))
+        trained = _snapshots(store, json.loads(row["lineage"] or "{}"), found.notes)
         said = json.dumps([NAME, VERSION, origin, row[f"{VECTOR}_fingerprint"], sorted(trained.items()), known])
         row["expected"] = hashlib.sha256(said.encode()).hexdigest()[:16]
         if row["expected"] == row[f"{NAME}_fingerprint"]:
@@ -85,18 +86,23 @@ def _clips(store: Store, snapshots: Sequence[str], origin: str) -> Iterator[tupl
         yield [ids[i] for i in keep], flat[keep]
 
 
-def _snapshots(store: Store, lineage: dict[str, Any]) -> dict[str, str]:
-    """Return name -> hash of the snapshots of this store that the model was trained on."""
-    stated = lineage.get("snapshot") or (lineage.get("weights_from") or {}).get("snapshot") or {}
-    found = {}
-    for one in stated.get("mix") or [stated]:
-        try:
-            here = store.snapshots.show(one["name"])
-        except (KeyError, StoreError):
-            continue
-        if here.content_hash == one.get("content_hash"):
-            found[here.name] = here.content_hash
+def _snapshots(store: Store, lineage: dict[str, Any], notes: list[str]) -> dict[str, str]:
+    """Return name -> hash of the snapshots of this store that the model, its parents and its LoRAs were trained on."""
+    sets = trained_on(store, lineage)
+    found = {one.snapshot.name: one.snapshot.content_hash for one in sets if one.snapshot}
+    for one in sets:
+        said = f"{NAME} does not look among the clips of {one.title}: {one.note}"
+        if found and one.note and said not in notes:
+            notes.append(said)
     return found
+
+
+def _known(store: Store) -> str:
+    """Return what tells the clips with a vector from others: their number, and a hash of their ids."""
+    [row] = store.sql(
+        f"SELECT count(*) AS n, bit_xor(hash(clip_id)) AS h FROM clips WHERE {VECTOR} IS NOT NULL"
+    ).to_pylist()
+    return f"{row['n']}-{row['h']}"
 
 
 def _origin(store: Store) -> str | None:

@@ -18,6 +18,7 @@ from reelwright.evaluation.vbench.layout import places
 from reelwright.evaluation.vbench.scores import Scores, aggregate, read_results
 
 COLUMNS = ["generation_id", "model", "prompt_id", "prompt", "short_prompt", "dimensions", "sample", "state"]
+RECORD = "videos.json"
 SCORES = field("benchmark_scores", pa.string(), "model -> scores of its benchmark, by dimension and category: JSON")
 
 
@@ -36,11 +37,11 @@ def export_vbench(store: Store, evaluation: str, folder: Path) -> Exported:
     Args:
         store: has them.
         evaluation: its id.
-        folder: to write to; files that are there already stay.
+        folder: to write to; what it has of this evaluation stays.
 
     Raises:
         EvaluationError: the suite is of no benchmark.
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or has other videos.
     """
     row = store.read("evaluations", ["wanted", "models"], f"evaluation_id = '{evaluation}'").to_pylist()[0]
     rows = store.read("generations", COLUMNS, f"evaluation_id = '{evaluation}'").to_pylist()
@@ -56,16 +57,32 @@ def export_vbench(store: Store, evaluation: str, folder: Path) -> Exported:
 
 
 def _write(store: Store, where: dict[str, list[Any]], ok: set[str], folder: Path) -> int:
-    todo = {name: [folder / one for one in some if not (folder / one).is_file()] for name, some in where.items()}
+    """Write a model's videos; its record beside the folder says which generation each file is."""
+    record = folder.with_name(f"{folder.name}.{RECORD}")
+    wanted = {str(one): name for name, some in where.items() for one in some if name in ok}
     try:
+        there = {str(file.relative_to(folder)) for file in folder.rglob("*.mp4")} if folder.is_dir() else set()
+        known = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+        if strangers := sorted(there - wanted.keys()):
+            raise UserError(
+                f"{folder} has {len(strangers)} videos that are not this evaluation's, such as {strangers[0]}; the "
+                "benchmark would count them: choose another folder"
+            )
+        for name in there:
+            if known.get(name) != wanted[name]:  # another evaluation's, or a video that has been made again since
+                (folder / name).unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        todo = {name: [folder / one for one in some if not (folder / one).is_file()] for name, some in where.items()}
         for name, mp4 in store.read_generated(name for name, files in todo.items() if files and name in ok):
             for file in todo[name]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 part = file.with_name("video.part")  # a name of a long prompt has no room for another ending
                 part.write_bytes(mp4)
                 part.replace(file)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror or error}); choose another folder") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write to {folder} ({why}); choose another folder") from error
     return sum(len(some) for name, some in where.items() if name in ok)
 
 

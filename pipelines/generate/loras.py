@@ -50,7 +50,9 @@ class LoRA:
     def about(self) -> dict[str, Any]:
         """Facts for the record of a generated file."""
         facts = {"file": str(self.file.absolute()), "weight": self.weight, "file_sha256": sha256(self.file)}
-        return facts | ({"objective": self.objective} if self.objective else {})
+        facts |= {"objective": self.objective} if self.objective else {}
+        note = read_note(self.file) or {}
+        return facts | {name: note[name] for name in ("snapshot",) if name in note} | trained_before(note)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -60,6 +62,18 @@ class LoRA:
         if self.objective in ("consistency", "dmd"):
             return {"guidance": 1.0, "distilled": True, "steps": self.steps or 16}
         return {}
+
+
+def trained_before(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a lineage tells of the snapshots of parents and adapters; empty where a record has none.
+
+    Args:
+        said: metadata of a checkpoint, or the record beside weights.
+    """
+    from reelwright.training.lineage import snapshots_before
+
+    before = snapshots_before(said)
+    return {"trained_before": before} if before else {}
 
 
 def find_lora(name: Path, weight: float, beside: Path) -> LoRA:

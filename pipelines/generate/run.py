@@ -32,7 +32,7 @@ from reelwright.model.text import load_text_encoder
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.generate.initial import InitialFrames
 from reelwright.pipelines.generate.loaded import Loaded
-from reelwright.pipelines.generate.loras import LoRA, sha256
+from reelwright.pipelines.generate.loras import LoRA, sha256, trained_before
 from reelwright.pipelines.generate.refine import (
     ADAPTER,
     SecondStage,
@@ -97,7 +97,7 @@ def find_source(path: Path) -> Source:
         return Source(path, trained, {"weights": str(path.absolute())}, trained.data.fps if trained else PUBLISHED_FPS)
     said, recipe = read_metadata(found), recipe_of(found)
     kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version")
-    origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}}
+    origin = {"checkpoint": str(found.absolute()), **{k: said[k] for k in kept if k in said}, **trained_before(said)}
     return Source(found, recipe, origin, recipe.data.fps, is_checkpoint=True)
 
 
@@ -155,7 +155,7 @@ def _origin(path: Path, *, is_run: bool) -> dict[str, Any]:
         return {"run": path.parent.parent.name}
     note = read_note(path)
     kept = ("source", "sha256", "step", "recipe_fingerprint", "snapshot", "code_version")
-    return {"weights_from": {name: note[name] for name in kept if name in note}} if note else {}
+    return {"weights_from": {name: note[name] for name in kept if name in note} | trained_before(note)} if note else {}
 
 
 def default_shift(

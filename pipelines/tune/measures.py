@@ -13,7 +13,7 @@ from reelwright.evaluation.captions.camera_terms import camera_figures
 from reelwright.evaluation.captions.cider import cider
 from reelwright.evaluation.captions.events import EventJudge, event_figures
 from reelwright.training.errors import TrainError
-from reelwright.training.tuning.conversations import read_events
+from reelwright.training.tuning.conversations import ReferenceEvents, read_events
 from reelwright.training.tuning.run import read_result
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def measure_captioner(
     Args:
         run: folder of a finished `reel tune captioner`.
         judge: takes captions apart and compares them; None: no events.
-        events: file with the references' events in Tarsier's form; None: the judge takes the references apart.
+        events: file with the references' events in Tarsier's form, whose videos alone are then scored by events; None:
+            the judge takes the references apart.
         store: of the clips, for their column `camera_motion`; None: no camera terms.
         say: prints a line.
 
@@ -44,7 +45,9 @@ def measure_captioner(
     rows = [row for row in map(json.loads, lines) if row["answer"] is not None]
     if not rows:
         raise TrainError(f"{run} has no held-out answers; raise data.holdout and measured, and run it again")
-    known = _events_of(rows, events)
+    known = _events_of(rows, events) if events is not None else None
+    if known is not None and judge is not None and (lacking := known.count(None)):
+        say(f"events: {lacking} of {len(rows)} held-out videos have none in {events} and are left out of events/…")
     camera = _camera(rows, store) if store is not None else None
     found = {}
     for when, column in (("before", "before"), ("after", "answer")):
@@ -59,8 +62,12 @@ def measure_captioner(
         if judge is not None:
             from reelwright.annotate.chat.registry import open_chat
 
-            scores = EventJudge(open_chat(judge)).score(texts, references, known)
-            figures |= {f"events/{name}": value for name, value in event_figures(scores).items()}
+            some = [n for n in range(len(rows)) if known is None or known[n] is not None]
+            given = [one for one in known if one is not None] if known is not None else None
+            told = [one.events for one in given] if given else None
+            scores = EventJudge(open_chat(judge)).score([texts[n] for n in some], [references[n] for n in some], told)
+            subsets = [one.subset for one in given] if given else None
+            figures |= {f"events/{name}": value for name, value in event_figures(scores, subsets).items()}
         found[when] = figures
     told = {"judge": list(judge.models) if judge else None, **found}
     (run / MEASURES).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -70,16 +77,14 @@ def measure_captioner(
     return found
 
 
-def _events_of(rows: Sequence[Mapping[str, Any]], events: Path | None) -> list[list[str]] | None:
-    """Return each row's events, by its video's path or file name."""
-    if events is None:
-        return None
+def _events_of(rows: Sequence[Mapping[str, Any]], events: Path) -> list[ReferenceEvents | None]:
+    """Return each row's events, by its video's path or file name; None of a video that the file has not."""
     listed = read_events(events)
     by_name = {Path(name).name: some for name, some in listed.items()}
     found = [listed.get(row["video"]) or by_name.get(Path(row["video"]).name) for row in rows]
     if not any(found):
         raise TrainError(f"{events} has events of none of the {len(rows)} held-out videos; name their file")
-    return [some or [] for some in found]
+    return found
 
 
 def _camera(rows: Sequence[Mapping[str, Any]], store: Store) -> list[str | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,15 @@ def read_conversations(path: Path, videos: Path) -> Iterator[Sample | LeftOut]:
             yield LeftOut(key, bad.reason, str(bad))
 
 
-def read_events(path: Path) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class ReferenceEvents:
+    """Events of a reference. subset: of its data set, `dataset` in Tarsier's form; empty: none is named."""
+
+    events: list[str]
+    subset: str = ""
+
+
+def read_events(path: Path) -> dict[str, ReferenceEvents]:
     """Return video path -> events of a file in Tarsier's form, as DREAM-1K has them. Raises TrainError."""
     found = {}
     for _, one in _objects(path):
@@ -66,7 +75,8 @@ def read_events(path: Path) -> dict[str, list[str]]:
         events = one.get("events") or (extra.get("events") if isinstance(extra, dict) else None)
         name = one.get("video_file") or one.get("video")
         if isinstance(name, str) and isinstance(events, list):
-            found[name] = [text for text in events if isinstance(text, str) and text.strip()]
+            kept = [text for text in events if isinstance(text, str) and text.strip()]
+            found[name] = ReferenceEvents(kept, str(one.get("dataset") or ""))
     return found
 
 

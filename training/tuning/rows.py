@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 CAPTIONS = "select clip_id, span_caption as caption from clips where span_caption is not null"
 SCORES = "select generation_id, dimension, value from ratings where kind = 'mos' and is_human and repeat = 0"
 CHOICES = "select generation_id, other_id, dimension, value from ratings where kind = 'gsb' and is_human and repeat = 0"
+"""Examples, for the message about a query that lacks a column. Captions that people wrote in `reel app` are
+review_caption, which a store has from its first review on."""
 CHUNK = 1000
 
 
 def captions(store: Store, sql: str) -> list[Item | LeftOut]:
-    """Return samples of clips and captions. The columns: clip_id, caption, and perhaps question."""
+    """Return samples of clips and captions. The columns: clip_id, caption."""
     rows = _rows(store, sql, ("clip_id", "caption"), CAPTIONS)
     sources = _column(store, "clips", "clip_id", "source_md5", [row["clip_id"] for row in rows])
     found: list[Item | LeftOut] = []

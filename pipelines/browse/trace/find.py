@@ -91,7 +91,7 @@ def trace(store: Store, wanted: str, *, count: int = 8, model: str = "") -> Trac
     row = find_generation(store, wanted)
     sets = trained_on(store, json.loads(row["lineage"] or "{}"))
     usable = [one.snapshot.name for one in sets if one.snapshot]
-    notes = [f"{one.name} ({one.by}): {one.note}" for one in sets if one.note]
+    notes = [f"{one.title}: {one.note}" for one in sets if one.note]
     if not usable:
         notes.append("no snapshot of its training is known here, so all clips of the store are looked at")
     video = b"".join(mp4 for _, mp4 in store.read_generated([row["generation_id"]])) if row["state"] == "ok" else b""

@@ -95,7 +95,7 @@ class Averages:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self._made = self._opinion_cells()
-        self._failed = {k: rows.failed(k.name, cells.counts.any(axis=1)) for k, cells in self._made.items()}
+        self._failed = {k: rows.failed(k.name, np.asarray(cells.counts.any(axis=1))) for k, cells in self._made.items()}
         self._measured, self._meanings = self._measured_cells()
 
     def all(self) -> list[Means]:

@@ -51,6 +51,16 @@ def test_events_found_and_invented():
     assert (figures["empty"], figures["failed"]) == (0.5, 1)
 
 
+def test_published_figures_are_means_over_subsets():
+    """Two captions of one subset, one of another: the other's counts as much as both."""
+    scores = [EventScore(1.0, 1.0, 2, 0), EventScore(0.5, 0.5, 2, 0), EventScore(0.2, float("nan"), 0, 0)]
+    found = event_figures([*scores, ValueError("x")], ["stock", "stock", "shorts", "shorts"])
+    assert found["recall_published"] == pytest.approx((0.75 + 0.2) / 2)
+    assert found["precision_published"] == pytest.approx((0.75 + 1) / 2)
+    assert found["f1_published"] == pytest.approx(2 * 0.475 * 0.875 / (0.475 + 0.875))
+    assert (found["subsets"], found["recall"]) == (2, pytest.approx(1.7 / 3))
+
+
 def test_given_events_are_not_asked_for():
     chat = Literal()
     (score,) = EventJudge(chat).score(["a dog runs"], ["whatever"], [["a dog runs", "it barks"]])

@@ -262,6 +262,16 @@ def test_videos_go_to_a_benchmark_and_its_results_come_back(tmp_path: Path, runs
     assert files == [f"a/{d}/ice melts-{i}.mp4" for d in ("Material", "Thermotics") for i in (0, 1)]
     first = rows_of(store, "sample = 0")[0]["generation_id"]
     assert (tmp_path / "out" / files[0]).read_bytes() == dict(store.read_generated([first]))[first]
+    (tmp_path / "out" / files[0]).write_bytes(b"as it is")
+    export_vbench(store, done.evaluation_id, tmp_path / "out")
+    assert (tmp_path / "out" / files[0]).read_bytes() == b"as it is", "what is there of this evaluation stays"
+    record = tmp_path / "out" / "a.videos.json"
+    record.write_text(record.read_text().replace(first, "another"))
+    export_vbench(store, done.evaluation_id, tmp_path / "out")
+    assert (tmp_path / "out" / files[0]).read_bytes() == dict(store.read_generated([first]))[first]
+    (tmp_path / "out" / "a" / "Material" / "fire burns-0.mp4").write_bytes(b"of another evaluation")
+    with pytest.raises(UserError, match="1 videos that are not this evaluation's, such as Material/fire burns-0.mp4"):
+        export_vbench(store, done.evaluation_id, tmp_path / "out")
     (tmp_path / "a_eval_results.json").write_text(json.dumps({"Thermotics": [0.4, []]}))
     scores = import_vbench([f"a={tmp_path / 'a_eval_results.json'}"])
     keep_scores(store, done.evaluation_id, scores)

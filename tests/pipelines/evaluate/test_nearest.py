@@ -73,6 +73,47 @@ def test_a_copy_is_found_among_the_clips_that_were_trained_on(embedded: tuple[St
     assert (again.made["nearest"], again.current["nearest"]) == (0, 3)
 
 
+def test_parents_and_loras_count_and_what_is_missing_is_said(embedded: tuple[Store, np.ndarray]) -> None:
+    """g0 is a copy of clip 2, which only the parent, or the LoRA, was trained on."""
+    store, _ = embedded
+    ids = sorted(store.read("clips", ["clip_id"]).column(0).to_pylist())
+    other = store.snapshots.create("other", f"select clip_id from clips where clip_id = '{ids[2]}'")
+    some = {"name": "some", "content_hash": store.snapshots.show("some").content_hash}
+    more = {"name": "other", "content_hash": other.content_hash}
+    gone = {"mix": [some, {"name": "gone", "content_hash": "sha256:x"}]}
+    lineages = {
+        "g0": {"snapshot": some, "trained_before": [{"path": "/gone/runs/base/checkpoints/step-1", "snapshot": more}]},
+        "g1": {"snapshot": gone, "loras": [{"file": "/x/style/lora.safetensors"}]},
+        "g2": {"snapshot": some, "loras": [{"file": "/x/style/lora.safetensors", "snapshot": more}]},
+    }
+    said = pa.table({"generation_id": list(lineages), "lineage": [json.dumps(one) for one in lineages.values()]})
+    store.merge("generations", said, on="generation_id")
+    found = Measured(3)
+    fill_nearest(store, "e", found)
+    rows = {r["generation_id"]: r["nearest_clip"] for r in store.read("generations").to_pylist()}
+    assert rows == {"g0": ids[2], "g1": ids[0], "g2": ids[2]}
+    without = "nearest does not look among the clips of "
+    assert found.notes == [
+        f"{without}snapshot gone (the training): this store has no snapshot of that name",
+        f"{without}LoRA style/lora.safetensors: no record says what it was trained on",
+    ]
+
+
+def test_a_replaced_clip_makes_it_anew(embedded: tuple[Store, np.ndarray]) -> None:
+    """As many clips as before, and another among them."""
+    store, vectors = embedded
+    fill_nearest(store, "e", Measured(3))
+    ids = sorted(store.read("clips", ["clip_id"]).column(0).to_pylist())
+    store.delete("clips", f"clip_id = '{ids[2]}'")
+    [new] = add_source(store, "bb", 1)
+    vector = pa.array([vectors[2].tolist()], VECTOR)
+    row = {"clip_id": [new], "visual_embedding": vector, "visual_embedding_model": [MODEL]}
+    store.merge("clips", pa.table(row), on="clip_id")
+    again = Measured(3)
+    fill_nearest(store, "e", again)
+    assert again.made["nearest"] == 3
+
+
 def test_without_embedded_clips_it_is_left_out_with_a_sentence(store: Store) -> None:
     params, why = embedding_of(store)
     assert not params

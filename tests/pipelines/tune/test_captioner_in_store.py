@@ -9,6 +9,7 @@ import pytest
 
 from reelwright.annotate.backends.clip_encoder import ClipModel
 from reelwright.curation.store import Store
+from reelwright.errors import UserError
 from reelwright.pipelines.annotate.load import load_annotators, prepare_columns
 from reelwright.pipelines.annotate.run import annotate_and_record
 from reelwright.pipelines.runtime.progress import Progress
@@ -77,8 +78,15 @@ def test_a_tuned_captioner_makes_the_stale_captions_and_no_other(store, tmp_path
     assert "old" not in {row["caption"] for row in rows}
     assert by_base not in {row["caption_fingerprint"] for row in rows}
     lines: list[str] = []
-    found = compare_captioners(opened, tuned, ClipModel(model=str(clip_folder), device="cpu"), 4, lines.append)
-    assert (found.clips, found.is_flagged) == (4, False)  # the same captions as the store's
+    clip = ClipModel(model=str(clip_folder), device="cpu")
+    with pytest.raises(UserError, match="all 6 captions are by this captioner itself"):
+        compare_captioners(opened, tuned, clip, 4, lines.append)
+    same = opened.read("clips", ["clip_id", "caption"]).to_pylist()
+    said = {row["clip_id"]: row["caption"] for row in same}
+    before = {"clip_id": ids[:4], "caption": [said[name] for name in ids[:4]], "caption_fingerprint": [by_base] * 4}
+    opened.merge("clips", pa.table(before), on="clip_id")
+    found = compare_captioners(opened, tuned, clip, 6, lines.append)
+    assert (found.clips, found.is_flagged) == (4, False)  # the two by the tuned one itself are left out
     assert found.after == pytest.approx(found.before)
     assert lines[-1] == "gate          passed"
 

@@ -6,7 +6,7 @@ import pytest
 
 from reelwright.recipe_files import RecipeError
 from reelwright.training.errors import TrainError
-from reelwright.training.tuning.conversations import LONGEST_LINE, read_conversations, read_events
+from reelwright.training.tuning.conversations import LONGEST_LINE, ReferenceEvents, read_conversations, read_events
 from reelwright.training.tuning.recipe import load_tune_recipe
 from reelwright.training.tuning.samples import LeftOut, Sample, is_held_out
 from tests.conftest import ROOT
@@ -104,8 +104,8 @@ def test_a_folder_that_is_moved_holds_out_the_same_videos(tmp_path):
 
 def test_events_are_read_by_video(tmp_path):
     path = tmp_path / "dream.jsonl"
-    path.write_text(json.dumps(TARSIER) + "\n{}\nnonsense\n")
-    assert read_events(path) == {"a.mp4": ["A dog runs."]}
+    path.write_text(json.dumps(TARSIER | {"dataset": "DREAM/stock"}) + "\n{}\nnonsense\n")
+    assert read_events(path) == {"a.mp4": ReferenceEvents(["A dog runs."], "DREAM/stock")}
 
 
 def test_a_file_that_is_none_says_so(tmp_path):
