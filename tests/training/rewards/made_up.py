@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,6 +64,34 @@ class Waiting(Reward):
         self.threads.add(threading.current_thread().name)
         assert self.go.wait(60)
         return [1.0] * len(videos)
+
+
+@dataclass(frozen=True)
+class Hangs(Reward):
+    """Hangs at level 66, until it is let go; else the number of its thread. unready_again: it can be prepared once."""
+
+    batch: int = 1
+    unready_again: bool = False
+
+    go: ClassVar[threading.Event] = threading.Event()
+    prepared: ClassVar[list[bool]] = []
+    name, version = "hangs", 1
+
+    @property
+    def resources(self) -> Any:
+        from reelwright.annotate.contract import Resources
+
+        return Resources(batch=self.batch)
+
+    def prepare(self) -> None:
+        self.prepared.append(self.unready_again)
+        if sum(self.prepared) > 1:
+            raise FileNotFoundError("the weights are gone")
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        if any(one.frames[0].mean() == 66 for one in videos):
+            self.go.wait(600)
+        return [float(threading.get_ident())] * len(videos)
 
 
 class Unready(Reward):
