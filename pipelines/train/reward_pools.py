@@ -20,9 +20,8 @@ from typing import Any
 from reelwright.errors import first_line
 from reelwright.pipelines.train.reward_turns import Line, Turn, Turns
 from reelwright.training.rewards.calling import score
-from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.contract import Reward, Score, Unscored, Video, marks_of
 from reelwright.training.rewards.scoring import Clock
-from reelwright.training.rl.identity import marks_of
 
 START_LIMIT_S = 1800.0
 """For a process to find its place in the cluster and to load its models."""

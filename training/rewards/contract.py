@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,11 @@ class Work:
 
 Score = float | Unscored
 """Of one video. A number is finite: whoever calls a reward makes others `Unscored`."""
+
+
+def marks_of(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the fingerprint of a described reward, and of the one that a service gives for it, else ""."""
+    return told["fingerprint"], (told.get("served") or {}).get("fingerprint", "")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 from reelwright.errors import first_line
 from reelwright.training.rewards.calling import score
-from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.contract import Reward, Score, Unscored, Video, marks_of
 
 START_LIMIT_S = 1800.0
 """For a reward that is started again to load its models."""
@@ -44,46 +44,46 @@ class RewardThread:
         self._jobs.put(None)
 
     def _call(self, videos: Sequence[Video]) -> list[Score]:
+        if not self._is_ready and (why := self._started_again()):
+            return [Unscored(f"{self.reward.name} was late and cannot start again: {why}")] * len(videos)
         reward = self.reward
-        if not self._is_ready and (why := self._prepared()):
-            return [Unscored(f"{reward.name} was late and cannot start again: {why}")] * len(videos)
         try:
             return self._answer(lambda: score(reward, videos), self.limit_s)
-        except TimeoutError:
+        except _LateError:
             self._give_up()
             return [Unscored(f"{reward.name} did not answer in {self.limit_s:g} s")] * len(videos)
 
-    def _prepared(self) -> str:
-        """Load the models of a new object; return why that failed, empty where it did not."""
+    def _started_again(self) -> str:
+        """Take a new object of the reward and load its models; return why that failed, empty where it did not."""
         try:
-            self._answer(self.reward.prepare, START_LIMIT_S)
-        except TimeoutError:
+            fresh = replace(self.reward)
+            self._answer(fresh.prepare, START_LIMIT_S)
+            was, now = marks_of(self.reward.describe()), marks_of(fresh.describe())
+        except _LateError:
             self._give_up()
             return f"it was not ready in {START_LIMIT_S:g} s"
         except Exception as error:  # anything that somebody's model raises
             return first_line(error) or type(error).__name__
-        self._is_ready = True
+        if was != now:  # a service may serve another one by now
+            return f"it was {' '.join(was).strip()}, now it is {' '.join(now).strip()}"
+        self.reward, self._is_ready = fresh, True
         return ""
 
     def _answer(self, work: Callable[[], Any], limit_s: float) -> Any:
         answer: Future[Any] = Future()
         self._jobs.put((work, answer))
-        if not _is_done(answer, limit_s):
-            raise TimeoutError
+        if not wait([answer], limit_s).done:
+            raise _LateError
         return answer.result()
 
     def _give_up(self) -> None:
         self._jobs.put(None)
-        self.reward, self._jobs = replace(self.reward), _started(self.reward.name)
-        self._is_ready = False
+        self._jobs, self._is_ready = _started(self.reward.name), False
         self.restarts += 1
 
 
-def _is_done(answer: Future[Any], limit_s: float) -> bool:
-    """Wait for an answer; a TimeoutError that the work itself raised is one."""
-    done = threading.Event()
-    answer.add_done_callback(lambda _: done.set())
-    return done.wait(limit_s)
+class _LateError(Exception):
+    """There is no answer in time."""
 
 
 def _started(name: str) -> SimpleQueue[Job | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.training.errors import TrainError
+from reelwright.training.rewards.contract import marks_of
 
 HELD_OUT = "held out"
 """The `use` of a reward that is not optimised."""
@@ -21,11 +22,6 @@ JUDGE = "judge"
 """Its first model answers; the others are texts."""
 
 Told = Mapping[str, Any]
-
-
-def marks_of(told: Told) -> tuple[str, str]:
-    """Return the fingerprint of a reward, and of the one that it has from elsewhere; "" where it has none."""
-    return told["fingerprint"], (told.get("served") or {}).get("fingerprint", "")
 
 
 def refuse_other_rewards(saved: Mapping[str, Told], now: Mapping[str, Told], checkpoint: Path) -> None:

@@ -68,10 +68,14 @@ class Waiting(Reward):
 
 @dataclass(frozen=True)
 class Hangs(Reward):
-    """Hangs at level 66, until it is let go; else the number of its thread. unready_again: it can be prepared once."""
+    """Hangs at level 66, until it is let go; else the number of its thread.
+
+    unready_again: it can be prepared once. is_other: each object of it is another reward, as a service may give.
+    """
 
     batch: int = 1
     unready_again: bool = False
+    is_other: bool = False
 
     go: ClassVar[threading.Event] = threading.Event()
     prepared: ClassVar[list[bool]] = []
@@ -83,10 +87,13 @@ class Hangs(Reward):
 
         return Resources(batch=self.batch)
 
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | ({"served": {"fingerprint": f"number {id(self)}"}} if self.is_other else {})
+
     def prepare(self) -> None:
         self.prepared.append(self.unready_again)
         if sum(self.prepared) > 1:
-            raise FileNotFoundError("the weights are gone")
+            raise TimeoutError("the weights are gone")  # its own, which is not the limit of a call
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         if any(one.frames[0].mean() == 66 for one in videos):

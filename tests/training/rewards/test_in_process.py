@@ -1,6 +1,7 @@
 """Rewards in this process: every video has a finite number or a stated failure, whatever a reward does."""
 
 import pickle
+import re
 import threading
 import time
 
@@ -83,11 +84,17 @@ def test_one_that_hangs_fails_alone_and_starts_again_in_a_new_thread() -> None:
 
 
 @pytest.mark.waits
-def test_a_reward_that_cannot_start_again_says_so() -> None:
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"unready_again": True}, "the weights are gone"), ({"is_other": True}, r"it was \w+ number \d+, now it is \w+ ")],
+)
+def test_a_reward_that_cannot_start_again_says_so(how: dict[str, bool], says: str) -> None:
     Hangs.go.clear()
-    scorer = InProcess({"hangs": Hangs(unready_again=True)}, {"hangs": 3.0})
-    why = scorer.submit([video(66), video(2)]).result()["hangs"][1]
-    assert why == Unscored("hangs was late and cannot start again: the weights are gone")
+    scorer = InProcess({"hangs": Hangs(**how)}, {"hangs": 3.0})
+    _, found, again = scorer.submit([video(66), video(2), video(3)]).result()["hangs"]
+    assert isinstance(found, Unscored)
+    assert re.match(f"hangs was late and cannot start again: {says}", found.why)
+    assert isinstance(again, Unscored)
     scorer.close()
     Hangs.go.set()
 

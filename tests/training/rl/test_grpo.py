@@ -97,8 +97,48 @@ def test_a_group_s_shared_pass_gives_the_loss_and_gradient_of_separate_ones(base
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+class Small64:
+    """A velocity in float64, of a network of one hidden layer: the DiT computes parts of its own in fp32.
+
+    Its `student` is added in all roles but the base's.
+    """
+
+    group = None
+
+    def __init__(self, objective: Grpo) -> None:
+        generator = torch.Generator().manual_seed(2)
+        self.roles = objective.roles
+        self.first, self.second, self.student = (
+            0.3 * torch.randn(16, 16, generator=generator, dtype=torch.float64) for _ in range(3)
+        )
+        self.student.requires_grad_()
+
+    def __call__(self, x: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        weight = self.first + (0 if self.roles.role == "base" else self.student)
+        hidden = torch.tanh(torch.einsum("oc,bcthw->bothw", weight, x) + t[:, None, :, None, None])
+        return torch.einsum("oc,bcthw->bothw", self.second, hidden)
+
+
+@pytest.mark.parametrize("kind", range(3))
+@pytest.mark.parametrize("clip", [0.0, 1e-2])
+def test_in_float64_the_shared_gradient_is_that_of_separate_passes_to_1e_10(base: Path, kind: int, clip: float) -> None:
+    objective = objective_of(rolling(base, {"clip": clip}))
+    made = rolled(objective, batch_of(kind))
+    for name in ("latents", "mean", "after", "advantages"):
+        setattr(made, name, getattr(made, name).double())
+    objective.velocity = small = Small64(objective)
+    loss = objective.loss(made)
+    assert loss.total.dtype == torch.float64
+    assert objective.metrics()["kl"] > 0
+    (found,) = torch.autograd.grad(loss.total, small.student)
+    separate = sum(one_sample(objective, made, b, i) / 6 for b in range(2) for i in range(3))
+    (expect,) = torch.autograd.grad(separate, small.student)
+    assert loss.total.item() == pytest.approx(separate.item(), rel=1e-10)
+    torch.testing.assert_close(found, expect, rtol=1e-10, atol=1e-10 * expect.abs().max().item())
+
+
 def one_sample(objective: Grpo, made: StepBatch, b: int, i: int) -> Tensor:
-    """Eqs 1 and 2 of one sample, with densities by torch's own normal distribution."""
+    """Eqs 1 and 2 of one sample, with densities by torch's own normal distribution, in the type of its latents."""
     from dataclasses import replace
 
     from reelwright.training.rl.paths import chosen
@@ -113,7 +153,7 @@ def one_sample(objective: Grpo, made: StepBatch, b: int, i: int) -> Tensor:
         reference = step.mean(own.latents, velocity_at(objective, own))[:, :, clean:]
     mean = step.mean(own.latents, velocity_at(objective, own))[:, :, clean:]
     after = own.after[:, i, :, clean:]
-    std = step.std.float()
+    std = step.std.to(mean)
     new, old = (torch.distributions.Normal(m, std).log_prob(after).mean() for m in (mean, own.mean[:, :, clean:]))
     ratio, worth = (new - old).exp(), own.advantages[0, i]
     gained = ratio * worth
@@ -123,7 +163,7 @@ def one_sample(objective: Grpo, made: StepBatch, b: int, i: int) -> Tensor:
     away = torch.distributions.kl_divergence(
         torch.distributions.Normal(mean, std), torch.distributions.Normal(reference, std)
     ).mean()
-    return -policy.float()[0] * gained + config.beta * divergence.float()[0] * away
+    return -policy.to(mean)[0] * gained + config.beta * divergence.to(mean)[0] * away
 
 
 @pytest.mark.parametrize("at_once", [0, 2, 3])
