@@ -16,9 +16,10 @@ from reelwright.recipe_files import load
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rewards import registry as rewards
 from tests.footage import footage
 from tests.pipelines.helpers import curate
-from tests.pipelines.sample_rewards import Tenth, serving
+from tests.pipelines.sample_rewards import serving
 from tests.pipelines.train.test_train import RECIPE
 from tests.training.distilling import saved
 from tests.training.rl.rolling import save_base
@@ -56,7 +57,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
 
 
 def test_a_run_learns_from_rewards_here_and_in_actors_and_says_what_they_were(place: Path, call) -> None:
-    served, recipe = Tenth(), yaml.safe_load((place / "grpo.yaml").read_text())
+    served = rewards.load("sharpness_standin", {"height": 99})
+    recipe = yaml.safe_load((place / "grpo.yaml").read_text())
     with serving(served) as url:
         recipe["objective"]["rewards"]["far"] = {"kind": "service", "parameters": {"url": url}}
         (place / "far.yaml").write_text(yaml.safe_dump(recipe))
@@ -88,7 +90,7 @@ def test_a_run_learns_from_rewards_here_and_in_actors_and_says_what_they_were(pl
     assert all(len(one["fingerprint"]) == 16 and one["version"] >= 1 for one in recorded.values())
     told = call("lineage", run)
     assert "reward       fit: caption_attributes_standin 1" in told.stdout
-    assert f"weight 1, serves tenth {served.fingerprint}" in told.stdout
+    assert f"weight 1, serves sharpness_standin {served.fingerprint}" in told.stdout
 
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-00000000", "step-00000002"]
     shown = call("progress", run, "--sheet", place / "sheet.png")
