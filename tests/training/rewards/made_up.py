@@ -91,8 +91,8 @@ class Hangs(Reward):
         return super().describe() | ({"served": {"fingerprint": f"number {id(self)}"}} if self.is_other else {})
 
     def prepare(self) -> None:
-        self.prepared.append(self.unready_again)
-        if sum(self.prepared) > 1:
+        self.prepared.append(True)
+        if self.unready_again and len(self.prepared) > 1:
             raise TimeoutError("the weights are gone")  # its own, which is not the limit of a call
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:

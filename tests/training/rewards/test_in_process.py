@@ -90,6 +90,7 @@ def test_one_that_hangs_fails_alone_and_starts_again_in_a_new_thread() -> None:
 )
 def test_a_reward_that_cannot_start_again_says_so(how: dict[str, bool], says: str) -> None:
     Hangs.go.clear()
+    Hangs.prepared.clear()
     scorer = InProcess({"hangs": Hangs(**how)}, {"hangs": 3.0})
     _, found, again = scorer.submit([video(66), video(2), video(3)]).result()["hangs"]
     assert isinstance(found, Unscored)
