@@ -243,7 +243,7 @@ def test_shrinking_what_is_small_already_changes_nothing() -> None:
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the corpus of real footage, which is not in the repository")
 def test_real_films_join_to_the_single_scan() -> None:
-    """Of each folder of the corpus two files, where they fall into parts of a second; others are scanned as one anyhow."""
+    """Of each folder of the corpus two files, where they fall into parts of a second; others are scanned as one."""
     joined, unfit = 0, 0
     for folder in sorted(p for p in CORPUS.iterdir() if p.is_dir()):
         for path in sorted(folder.glob("*.m*4"))[:2]:
