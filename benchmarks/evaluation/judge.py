@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from reelwright.annotate.chat.base import Token
+from reelwright.training.rewards.judge import expected_digit
+
 DIGITS = np.arange(1, 6)
 
 
@@ -17,7 +20,21 @@ def judged(rng: np.random.Generator, videos: int) -> tuple[np.ndarray, np.ndarra
     seen = truth + rng.normal(0, 0.5, videos)
     chances = np.exp(-0.5 * ((DIGITS - seen[:, None]) / 0.8) ** 2)
     chances /= chances.sum(axis=1, keepdims=True)
-    return truth, chances @ DIGITS, DIGITS[chances.argmax(axis=1)].astype(float)
+    digits = DIGITS[chances.argmax(axis=1)]
+    return (
+        truth,
+        np.array([_read(row, int(digit)) for row, digit in zip(chances, digits, strict=True)]),
+        digits.astype(float),
+    )
+
+
+def _read(chances: np.ndarray, digit: int) -> float:
+    """Return what an answer's tokens give when they are read as a server's are."""
+    likeliest = {str(one): float(np.log(max(chance, 1e-12))) for one, chance in zip(DIGITS, chances, strict=True)}
+    tokens = [Token('{"score": ', {}), Token(str(digit), likeliest), Token("}", {})]
+    found = expected_digit(tokens, digit, [int(one) for one in DIGITS])
+    assert found is not None
+    return found
 
 
 def measure_judge(repeats: int, videos: int = 200) -> dict[str, float]:

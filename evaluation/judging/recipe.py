@@ -80,6 +80,11 @@ class JudgeRecipe(BaseModel, frozen=True, extra="forbid"):
             found[dimension] = one
         return found
 
+    def tuned_on(self) -> frozenset[str]:
+        """Return the generations whose scores by people the judge was tuned on; empty where it was not."""
+        tuned = self._tuned()
+        return tuned.tuned_on if tuned else frozenset()
+
     def reward_models(self) -> dict[str, Reward]:
         """Return column -> reward; no model is loaded. Raises EvaluationError for a parameter that is wrong."""
         found = {}

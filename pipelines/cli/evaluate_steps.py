@@ -98,7 +98,7 @@ def measured_text(m: Measured) -> str:
 
 def judged_text(j: JudgedCounts) -> str:
     """Return counts by dimension, and how answers were read."""
-    lines = ["judged:", *_counts(j)]
+    lines = [*j.notes, "judged:", *_counts(j)]
     digits = {name: count for name, count in j.by_digit.items() if count}
     if digits:
         said = ", ".join(f"{name} {count:,}" for name, count in digits.items())

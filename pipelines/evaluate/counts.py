@@ -20,10 +20,11 @@ class Measured:
 
 @dataclass
 class JudgedCounts:
-    """Counts by dimension or column. why: the first reason for a failure."""
+    """Counts by dimension or column. why: the first reason for a failure. notes: on what the scores are worth."""
 
     made: Counter[str] = field(default_factory=Counter)
     current: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     by_digit: Counter[str] = field(default_factory=Counter)
     why: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

@@ -33,6 +33,8 @@ VIDEOS_A_CALL = 4  # whole videos in memory: half a GB each at 720p
 COMMIT_S = 10.0
 READ_BY = column("read_by", pa.string(), "of a judge: expectation (mean of the digits by their probabilities) or digit")
 JUDGED_WITH = column("judge_fingerprint", pa.string(), "of a judge: model, prompt, frames, scale and calibration")
+ABOUT = column("judge", pa.string(), "of a judge: model and revision, prompt, frames, scale, calibration: JSON")
+TUNED_ON = column("is_tuned_on", pa.bool_(), "of a tuned judge: whether it was tuned on people's scores of this prompt")
 UNCALIBRATED = column("uncalibrated", pa.float64(), "of a tuned judge: the value before its calibration; null: none")
 
 
@@ -78,9 +80,17 @@ def judge(
         refuse_learned({**judges, **rewards}, {name: one.get("learned_from", ()) for name, one in origins.items()})
     keys = keys_of({**judges, **rewards})
     condition = f"evaluation_id = {literal(evaluation['evaluation_id'])} AND state = 'ok'"
-    rows = store.read("generations", ["generation_id", "prompt", "task"], condition).to_pylist()
+    rows = store.read("generations", ["generation_id", "prompt_id", "prompt", "task"], condition).to_pylist()
     found = JudgedCounts()
     run = _Run(store, evaluation["evaluation_id"], {row["generation_id"]: row for row in rows}, found)
+    learned = recipe.tuned_on()
+    run.tuned_on = {row["prompt_id"] for row in rows if row["generation_id"] in learned}
+    if run.tuned_on:
+        prompts = len({row["prompt_id"] for row in rows})
+        found.notes.append(
+            f"the judge was tuned on people's scores of {len(run.tuned_on):,} of the {prompts:,} prompts here: on "
+            "these it is no opinion of its own. Judge with it what it has not seen"
+        )
     todo = {name: run.unjudged(name, one) for name, one in judges.items()}
     todo |= {name: run.unscored(name, one) for name, one in rewards.items()}
     if any(todo.values()):
@@ -110,6 +120,7 @@ class _Run:
         self.ratings: list[dict[str, Any]] = []
         self.stale: dict[tuple[str, str], list[str]] = {}  # (generation, dimension) -> ids of answers to be replaced
         self.columns: dict[str, list[dict[str, Any]]] = {}
+        self.tuned_on: set[str] = set()  # prompts
         self.done = self.total = 0
         self.committed_at = time.monotonic()
 
@@ -118,7 +129,7 @@ class _Run:
 
         Ratings by the same model with another prompt or other frames stay until this judge's are in the table.
         """
-        self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH, UNCALIBRATED])
+        self.store.ensure_columns("ratings", [READ_BY, JUDGED_WITH, UNCALIBRATED, ABOUT, TUNED_ON])
         condition = (f"evaluation_id = {literal(self.evaluation)} AND {is_one_of('dimension', [dimension])} "
                      f"AND NOT is_human AND {is_one_of('rater', [one.chat.model])}")  # fmt: skip
         there = self.store.read("ratings", ["rating_id", "generation_id", JUDGED_WITH.name], condition).to_pylist()
@@ -196,7 +207,8 @@ class _Run:
             "kind": "mos", "generation_id": generation, "dimension": dimension, "value": value.value,
             "rater": one.chat.model, "is_human": False, "repeat": 0, "at": datetime.now(UTC),
             READ_BY.name: "expectation" if value.is_expectation else "digit", JUDGED_WITH.name: one.fingerprint,
-            UNCALIBRATED.name: value.uncalibrated,
+            UNCALIBRATED.name: value.uncalibrated, ABOUT.name: json.dumps(one.describe(), sort_keys=True),
+            TUNED_ON.name: self.of_id[generation]["prompt_id"] in self.tuned_on,
         })  # fmt: skip
 
     def commit(self) -> None:

@@ -28,6 +28,7 @@ class TunedJudge:
         scale: its lowest and highest digit.
         sampling: of the frames that it was shown.
         maps: dimension -> points [judge, people], rising, straight between; none where too little was held out.
+        tuned_on: ids of the generations whose scores it was trained on.
     """
 
     prompt: str
@@ -35,6 +36,7 @@ class TunedJudge:
     scale: tuple[int, int]
     sampling: FrameSampling
     maps: Mapping[str, tuple[tuple[float, float], ...]]
+    tuned_on: frozenset[str] = frozenset()
 
     def dimension_of(self, aspect: str) -> str:
         """Return the dimension that is asked about in these words; empty: none."""
@@ -56,7 +58,7 @@ class Calibration:
 
 
 def write_judge(folder: Path, told: Mapping[str, Any]) -> None:
-    """Write judge.json. told: prompt, aspects, scale, sampling, and calibration by dimension."""
+    """Write judge.json. told: prompt, aspects, scale, sampling, calibration by dimension, tuned_on."""
     (folder / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
@@ -86,7 +88,8 @@ def read_judge(path: Path) -> TunedJudge:
             raise ValueError("points do not rise")
         lowest, highest = (int(digit) for digit in found["scale"])
         aspects = {str(name): str(words) for name, words in found["aspects"].items()}
-        return TunedJudge(str(found["prompt"]), aspects, (lowest, highest), FrameSampling(**found["sampling"]), maps)
+        sampling, tuned_on = FrameSampling(**found["sampling"]), frozenset(map(str, found.get("tuned_on", ())))
+        return TunedJudge(str(found["prompt"]), aspects, (lowest, highest), sampling, maps, tuned_on)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainError(
             f"{path} does not say how a judge was tuned ({first_line(error)}); name the judge.json in the folder model "

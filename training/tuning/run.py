@@ -57,6 +57,7 @@ def run_tuning(job: TuneJob, world: World, say: Callable[[str], None] = print) -
         videos.close()  # sandboxes of the threads that looked; those of the feed start when they are needed
         for line in plan.lines():
             tell(line)
+        use.tuned_on = sorted({v.name for item in plan.train for v in item.videos if v.kind == "generation"})
         told = describe_run(job.use, recipe, plan, job.store, use.words)
         if world.is_first:
             _write_plan(job.folder, plan)

@@ -37,6 +37,9 @@ class Use(ABC):
         """Take the loaded model."""
         self.base = base
 
+    tuned_on: Sequence[str] = ()
+    """Ids of the generations that are trained on."""
+
     @property
     def words(self) -> tuple[str, ...]:
         """Ids of the texts that decide what is asked, for lineage."""
@@ -165,6 +168,7 @@ class JudgeUse(Use):
         write_judge(folder, {
             "prompt": self.words[0], "aspects": self.recipe.aspects, "scale": [self.recipe.lowest, self.recipe.highest],
             "sampling": self.recipe.model_dump(mode="json")["sampling"], "calibration": self._calibration,
+            "tuned_on": list(self.tuned_on),
         })  # fmt: skip
 
     def _ask(self, item: Sample, frames: int, seconds: float) -> tuple[Turn, ...]:

@@ -26,7 +26,7 @@ def words(found: Traced) -> list[str]:
         lines.append("measured     " + ", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
     for one in found.trained_on:
         size = f", {one.snapshot.num_clips:,} clips" if one.snapshot else ""
-        lines.append(f"trained on   {one.name} {one.content_hash[:19]}{size} ({one.by})")
+        lines.append(f"trained on   {one.name or 'not known'} {one.content_hash[:19]}{size} ({one.by})")
     lines += _section("nearest in caption", found.by_caption)
     by = f" by {found.by_picture_of}" if found.by_picture_of else ""
     lines += _section(f"nearest in picture{by}", found.by_picture)

@@ -28,6 +28,7 @@ class Figures:
         pairs: by dimension.
         alphas: (kind, dimension) -> Krippendorff's alpha.
         raters: people and judges.
+        tuned_on: judge -> videos of prompts whose scores by people it was tuned on.
     """
 
     models: tuple[str, ...]
@@ -39,6 +40,7 @@ class Figures:
     pairs: list[Pairs] = field(default_factory=list)
     alphas: dict[tuple[str, str], float] = field(default_factory=dict)
     raters: list[Rater] = field(default_factory=list)
+    tuned_on: dict[str, int] = field(default_factory=dict)
 
 
 def figures(store: Store, evaluation: Mapping[str, Any], where: str | None = None) -> Figures:
@@ -58,7 +60,7 @@ def figures(store: Store, evaluation: Mapping[str, Any], where: str | None = Non
     alphas, raters = agreement(rows)
     return Figures(
         rows.models, None if where else evaluation["wanted"], _counts(rows), means, joined(means),
-        averages.by_category(), pairs(rows), alphas, raters,
+        averages.by_category(), pairs(rows), alphas, raters, _tuned_on(rows),
     )  # fmt: skip
 
 
@@ -71,3 +73,13 @@ def _counts(rows: Rows) -> dict[str, dict[str, Any]]:
     found = {row["model"]: row for row in rows.ask(query).to_pylist()}
     none = {"asked": 0, "made": 0, "failed": 0, "wall_s": None, "width": None, "height": None, "num_frames": None}
     return {model: found.get(model, none) for model in rows.models}
+
+
+def _tuned_on(rows: Rows) -> dict[str, int]:
+    if "is_tuned_on" not in rows.store.schema("ratings").names:
+        return {}
+    found = rows.ask(
+        "SELECT r.rater, count(DISTINCT r.generation_id) AS n FROM ratings r JOIN shown USING (generation_id) "
+        "WHERE r.evaluation_id = $id AND r.is_tuned_on GROUP BY 1"
+    )
+    return {row["rater"]: row["n"] for row in found.to_pylist()}

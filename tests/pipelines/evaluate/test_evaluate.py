@@ -27,6 +27,7 @@ from reelwright.pipelines.evaluate.judging import judge
 from reelwright.pipelines.evaluate.measures import measure
 from reelwright.pipelines.evaluate.models import Model
 from reelwright.pipelines.evaluate.references import picture_id, pictures
+from reelwright.pipelines.evaluate.report.page import render
 from reelwright.pipelines.evaluate.run import Options, evaluate
 from reelwright.pipelines.evaluate.vbench import export_vbench, import_vbench, keep_scores
 from reelwright.training.checkpoints import Checkpoints
@@ -231,9 +232,16 @@ def test_a_tuned_judge_s_ratings_are_calibrated_and_say_what_they_were(
     write_judge(tmp_path, {
         "prompt": load_prompt("judge").fingerprint, "aspects": {"overall": "all of it"}, "scale": [1, 5],
         "sampling": {"max_frames": 4, "min_frames": 4}, "calibration": {"overall": {"points": [[1, 2], [5, 3]]}},
+        "tuned_on": [rows_of(store, "model = 'a' and prompt_id = 'dog'")[0]["generation_id"]],
     })  # fmt: skip
     tuned = JudgeRecipe(judge={"chat": {"model": "t", "url": server.url}, "calibration": str(tmp_path)})
-    assert judge(store, row, tuned, QUIET).made == {"overall": 6}
+    found = judge(store, row, tuned, QUIET)
+    assert found.made == {"overall": 6}
+    assert found.notes[0].startswith("the judge was tuned on people's scores of 1 of the 2 prompts here")
+    seen = store.sql("select prompt_id, judge from ratings r join generations using (generation_id) where is_tuned_on")
+    assert seen["prompt_id"].to_pylist() == ["dog", "dog"], "of both models"
+    assert json.loads(seen["judge"][0].as_py())["models"]
+    assert "No opinion of its own" in render(store, row, prompts=0)
     rated = store.sql("select value, uncalibrated from ratings where rater = 't'").to_pylist()
     assert len({one["uncalibrated"] for one in rated}) > 1
     for one in rated:

@@ -108,6 +108,9 @@ def test_a_judge_learns_people_s_scores(store, tmp_path):
     assert measured["overall/calibrated_error"] < 0.6
     told = json.loads((job.folder / "model" / "judge.json").read_text())
     assert told["calibration"]["overall"]["fitted_on"] >= 8
+    seen = [json.loads(line)["generation_id"] for line in (job.folder / "held_out.jsonl").read_text().splitlines()]
+    assert told["tuned_on"]
+    assert not set(told["tuned_on"]) & set(seen)
     chat = {"model": str(job.folder / "model"), "backend": "transformers", "send": "video", "device": "cpu", "gpus": 0,
             "dtype": "float32"}  # fmt: skip
     asked = {"chat": chat, "aspect": "it", "prompt": str(tmp_path / "short.txt"), "sampling": SETTINGS["sampling"]}
