@@ -65,7 +65,6 @@ def render(store: Store, evaluation: Mapping[str, Any], where: str | None = None
         at=at,
         ends=ends,
         strength_ends=_strength_ends(found),
-        category_ends=_category_ends(found),
     )
 
 
@@ -124,17 +123,6 @@ def _strength_ends(found: Figures) -> dict[str, tuple[float, float]]:
         for one in found.pairs
         if not isinstance(one.strengths, str)
     }
-
-
-def _category_ends(found: Figures) -> list[list[tuple[float, float]]]:
-    """By table and column: 1 to 5, or the ends of all intervals of the column."""
-    return [
-        [
-            (1.0, 5.0) if table.is_scale else ends(one for row in table.rows.values() for one in row[i].values())
-            for i in range(len(table.names))
-        ]
-        for table in found.categories
-    ]
 
 
 def two_digits(value: float | None) -> str:
