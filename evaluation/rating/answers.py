@@ -54,8 +54,9 @@ def read_answer(study: Study, rater: Any, sent: Any) -> Answer:
     if task is None:
         raise UserError("the task is not one of this rater's")
     values = sent.get("values")
-    if not isinstance(values, dict) or set(values) != set(study.settings.dimensions):
-        raise UserError(f"an answer has a value for each of {', '.join(study.settings.dimensions)}")
+    asked = study.asked(task.item_id)
+    if not isinstance(values, dict) or set(values) != set(asked):
+        raise UserError(f"an answer has a value for each of {', '.join(asked)}")
     allowed = range(1, 6) if study.settings.kind == "mos" else PREFERENCES
     if not all(type(value) is int and value in allowed for value in values.values()):
         raise UserError(f"a value is one of {', '.join(map(str, allowed))}")
@@ -63,7 +64,7 @@ def read_answer(study: Study, rater: Any, sent: Any) -> Answer:
     if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
         raise UserError(f"seconds are a number from 0 to {MAX_SECONDS:g}")
     sign = -1 if task.is_swapped else 1
-    kept = {name: sign * values[name] for name in study.settings.dimensions}
+    kept = {name: sign * values[name] for name in asked}
     return Answer(rater, task.task_id, kept, float(seconds))
 
 
@@ -138,7 +139,7 @@ def disagreed(study: Study, answers: Mapping[tuple[str, str], Answer]) -> set[st
         given = [answers[key] for key in keys if key in answers]
         if len(given) == len(keys) and any(
             _is_far([answer.values[name] for answer in given], study.settings.kind)
-            for name in study.settings.dimensions
+            for name in study.asked(item_id)
         ):
             found.add(item_id)
     return found

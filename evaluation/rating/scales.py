@@ -88,6 +88,12 @@ DIMENSIONS = {
 TEXT = ("text_alignment", "visual_quality", "motion_quality", "overall")
 IMAGE = ("image_alignment", *TEXT)
 
+
+def is_asked(dimension: str, task: str) -> bool:
+    """Return whether a dimension is asked about a video of this task: the given picture's only where there is one."""
+    return task != "t2v" or dimension != "image_alignment"
+
+
 CHECK = "check"
 """Kind of a rating that is an attention check's answer, in place of the study's kind."""
 

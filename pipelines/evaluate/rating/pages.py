@@ -44,7 +44,8 @@ def task_facts(study: Study, task: Task, url: Callable[[str, str], str]) -> dict
     if task.is_swapped:
         order.reverse()
     prompt = item.prompt if task.expected is None else check_text(study.settings.kind, task.expected)
-    found = {"task_id": task.task_id, "prompt": prompt, "videos": [url("video", video_id(study, one)) for one in order]}
+    found = {"task_id": task.task_id, "prompt": prompt, "dimensions": list(study.asked(task.item_id)),
+             "videos": [url("video", video_id(study, one)) for one in order]}  # fmt: skip
     return found | ({"picture": url("picture", video_id(study, item.picture))} if item.picture else {})
 
 

@@ -113,6 +113,9 @@ function player(url, name) {
   return box;
 }
 
+// What is asked about the video now: the picture's dimension only where one was given.
+function asked() { return data.dimensions.filter((one) => tasks[at].dimensions.includes(one.name)); }
+
 function ask() {
   count();
   if (at >= tasks.length) return finish();
@@ -139,7 +142,7 @@ function ask() {
   show(prompt, ...(pair ? given : []),
     make("div", { className: pair ? "" : "beside" },
       make("div", { className: "videos" + (pair ? " two" : "") }, ...(pair ? [] : given), ...videos),
-      make("div", { className: "asks" }, ...data.dimensions.map(question))),
+      make("div", { className: "asks" }, ...asked().map(question))),
     make("div", { className: "buttons" }, keys,
       make("button", { type: "button", className: "quiet", id: "back", on: { click: back } }, "Back"),
       make("button", { type: "button", className: "quiet", id: "skip", on: { click: skip } }, "Skip"),
@@ -164,23 +167,23 @@ function question(dimension, index) {
 
 function mark() {
   document.querySelectorAll(".ask").forEach((box, i) => {
-    box.classList.toggle("now", i === now && data.dimensions.length > 1);
+    box.classList.toggle("now", i === now && asked().length > 1);
     for (const button of box.querySelectorAll("button")) {
-      button.setAttribute("aria-checked", String(values[data.dimensions[i].name] === Number(button.dataset.value)));
+      button.setAttribute("aria-checked", String(values[asked()[i].name] === Number(button.dataset.value)));
     }
   });
-  document.getElementById("next").disabled = sending || data.dimensions.some((one) => !(one.name in values));
+  document.getElementById("next").disabled = sending || asked().some((one) => !(one.name in values));
 }
 
 function choose(value) {
-  values[data.dimensions[now].name] = value;
-  const open = data.dimensions.findIndex((one) => !(one.name in values));
+  values[asked()[now].name] = value;
+  const open = asked().findIndex((one) => !(one.name in values));
   if (open >= 0) now = open;
   mark();
 }
 
 async function next() {
-  if (sending || at >= tasks.length || data.dimensions.some((one) => !(one.name in values))) return;
+  if (sending || at >= tasks.length || asked().some((one) => !(one.name in values))) return;
   const task = tasks[at];
   const answer = { task_id: task.task_id, values, seconds: Math.min(86400, Math.round(performance.now() - shownAt) / 1000) };
   sending = true;
@@ -234,7 +237,7 @@ document.addEventListener("keydown", (event) => {
   } else if (!pair && /^[1-5]$/.test(key)) { act(); choose(Number(key));
   } else if (pair && /^[1-3]$/.test(key)) { act(); choose(SIDES[Number(key) - 1][0]);
   } else if (!pair && !inVideo && (key === "ArrowUp" || key === "ArrowDown")) {
-    act(); now = Math.max(0, Math.min(data.dimensions.length - 1, now + (key === "ArrowUp" ? -1 : 1))); mark();
+    act(); now = Math.max(0, Math.min(asked().length - 1, now + (key === "ArrowUp" ? -1 : 1))); mark();
   } else if (key === "Enter" && (!onButton || !document.getElementById("next").disabled)) {
     if (onButton && ["back", "skip", "save"].includes(onButton.id)) return;
     act(); next();

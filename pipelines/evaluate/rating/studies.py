@@ -72,7 +72,7 @@ def make_study(store: Store, evaluation: dict[str, Any], settings: Settings, pro
 def _with_dimensions(settings: Settings, tasks: set[str]) -> Settings:
     from dataclasses import replace
 
-    asked = ("overall",) if settings.kind == "gsb" else IMAGE if tasks == {"i2v"} else TEXT
+    asked = ("overall",) if settings.kind == "gsb" else IMAGE if tasks - {"t2v"} else TEXT
     return replace(settings, dimensions=asked)
 
 

@@ -53,6 +53,21 @@ def test_every_item_has_its_raters_and_raters_share_the_work(number: int, raters
     assert plan_study("e", items(number, kind)[::-1], settings) == study == Study.from_json(study.to_json())
 
 
+def test_a_picture_s_dimension_is_asked_where_a_picture_was_given() -> None:
+    mixed = [Item.of("g0", None, "text"), Item.of("g1", None, "", "i2v", "abc"), Item.of("g2", None, "on", "vc")]
+    study = plan_study("e", mixed, replace(MOS, dimensions=("image_alignment", "overall"), raters=("anna",)))
+    found = {item.generation_id: study.asked(item.item_id) for item in study.items.values()}
+    assert found == {"g0": ("overall",), "g1": ("image_alignment", "overall"), "g2": ("image_alignment", "overall")}
+    for task in study.base["anna"]:
+        asked = study.asked(task.item_id)
+        answer = read_answer(study, "anna", {"task_id": task.task_id, "values": dict.fromkeys(asked, 4), "seconds": 1})
+        assert [row["dimension"] for row in rows_of(study, answer)] == list(asked)
+        with pytest.raises(UserError, match="a value for each of"):
+            read_answer(study, "anna", {"task_id": task.task_id, "values": {"image_alignment": 4}, "seconds": 1})
+    with pytest.raises(UserError, match="nothing else is asked"):
+        plan_study("e", mixed, replace(MOS, dimensions=("image_alignment",)))
+
+
 def test_repeats_come_late_and_from_the_other_side() -> None:
     study = plan_study("e", items(120, "gsb"), replace(GSB, repeats=0.1))
     for tasks in study.base.values():

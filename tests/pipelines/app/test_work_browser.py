@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from reelwright.curation.store import Store
+from reelwright.curation.store.evaluations import find_evaluation
+from reelwright.pipelines.browse.trace.find import trace
+from reelwright.pipelines.browse.trace.page import write_page as write_trace
+from reelwright.pipelines.evaluate.report.page import write_page
 from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, until
 from tests.pipelines.app.made import Served, served
 from tests.pipelines.app.test_browser_access import GRAVE, axe
@@ -108,6 +112,26 @@ def test_a_command_is_made_started_and_seen_to_its_end(page, work):
     page.click("text=Start here")
     page.wait_for_selector("[data-state=done] >> text=8 clips")
     assert (work / "out").is_dir()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_files_of_an_evaluation_and_of_a_trace_show_all_by_themselves(browser, made, tmp_path, scheme, width):
+    script = axe()
+    files = {
+        write_page(made.store, find_evaluation(made.store, "first"), tmp_path):
+            "[...document.querySelectorAll('video')].some((one) => one.currentTime > 0)",
+        write_trace(made.store, trace(made.store, "00aa"), tmp_path):
+            "[...document.images].length > 1 && [...document.images].every((one) => one.naturalWidth > 0)",
+    }  # fmt: skip
+    for file, shown in files.items():
+        size = {"width": width, "height": 840}
+        with opened(browser, file.as_uri(), viewport=size, color_scheme=scheme, bypass_csp=True) as page:
+            page.locator("video, img").first.scroll_into_view_if_needed()  # what is out of sight does not play
+            until(page, shown)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, file.name
+            page.evaluate(script)
+            found = [one for one in page.evaluate("axe.run()")["violations"] if one["impact"] in GRAVE]
+            assert not found, (file.name, [(one["id"], one["nodes"][0]["html"][:300]) for one in found])
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
