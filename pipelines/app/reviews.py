@@ -18,6 +18,7 @@ import pyarrow as pa
 from reelwright.curation.store import Store
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.tables.reviews import review_columns
+from reelwright.errors import UserError
 from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Words
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change, Ledger, Review
 
@@ -28,6 +29,7 @@ RETRY_S = 5.0
 """Before the next try where another process writes to clips: such a run takes minutes, and a try reads its lock."""
 LOCK_S = 10.0
 """That another server's append is waited for; it takes milliseconds, and seconds on a busy disk."""
+REVIEW_COLUMN = "review_"
 VERDICT_WORDS = ("drop", "keep")
 UNDECIDED = Review()
 
@@ -108,7 +110,7 @@ class Reviews:
     def _append(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]
     ) -> dict[str, Any]:
-        with self.store.committing(TABLE, wait_s=LOCK_S):  # another server may append in this moment
+        with self.store.committing(TABLE, wait_s=LOCK_S, is_brief=True):  # another server may append in this moment
             return self._append_locked(action, reviewer, plan)
 
     def _append_locked(
@@ -201,7 +203,8 @@ class Reviews:
             if not pending:
                 return True
             try:
-                self.store.merge("clips", _as_columns(pending), on="clip_id")
+                with self.store.committing(is_brief=True):  # a command that begins now waits for it
+                    self.store.merge("clips", _as_columns(pending), on="clip_id")
             except (StoreError, OSError, RuntimeError, ValueError) as error:  # the disk, or a file that a clean-up took
                 self.waiting = f"decisions are kept and wait to be written into clips: {error}"
                 return False
@@ -210,6 +213,11 @@ class Reviews:
                 self._pending -= {one for one, was in pending.items() if now.get(one, UNDECIDED) == was}
                 self.waiting = ""
                 return not self._pending
+
+    def settle_for(self, sql: str) -> None:
+        """Merge decisions before SQL reads them. Raises UserError where it would read columns that lack some."""
+        if not self.settle() and REVIEW_COLUMN in sql.lower():
+            raise UserError(f"{self.waiting} Until then SQL does not see them all; the filters beside the grid do.")
 
     def close(self) -> None:
         """Merge what is left, and stop following."""

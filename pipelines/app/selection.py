@@ -138,7 +138,7 @@ class Selection:
         return self.reviews.tagged(wanted) if name == "review_tags" else among(values, wanted, name)
 
     def _where(self, condition: str) -> np.ndarray:
-        self.reviews.settle()
+        self.reviews.settle_for(condition)
         version = self.columns.refresh()
 
         def run() -> np.ndarray:

@@ -39,7 +39,7 @@ def opened(browser: Any, url: str, **options: Any) -> Iterator[Any]:
     assert said == []
 
 
-def shows(page: Any, count: int) -> None:
+def shows(page: Any, count: int | str) -> None:
     """Wait until the page says that it shows so many clips."""
     page.wait_for_selector(f".size b:text-is('{count}')")
 

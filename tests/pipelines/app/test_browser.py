@@ -92,7 +92,7 @@ def test_what_a_filter_removes_is_as_near_as_what_it_keeps_and_the_address_holds
 
 
 @needs_chromium
-def test_keys_alone_reach_filters_cards_and_decisions(page, path):
+def test_keys_alone_reach_filters_cards_and_decisions(page, app):
     page.focus(".grid")
     page.keyboard.press("End")
     page.keyboard.press("x")
@@ -122,6 +122,35 @@ def test_keys_alone_reach_filters_cards_and_decisions(page, path):
     page.wait_for_selector("text=queue >> visible=true")
     page.keyboard.press("k")
     page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(2)}']")
+    for _ in range(2):  # the second takes away what the first gave
+        page.keyboard.press("s")
+        page.wait_for_selector(".history li:first-child >> text=star")
+    page.wait_for_selector(".history li:first-child >> text=unstar")
+
+
+@needs_chromium
+def test_a_queue_passes_over_no_clip_that_a_decision_takes_out_of_the_view(page, app):
+    page.locator("[data-facet=review_verdict] label:has-text('none') input").check()
+    page.fill("[aria-label='least duration_s, exactly']", "2")
+    page.keyboard.press("Tab")
+    page.select_option("[aria-label='sort by']", "near_bound")
+    view = {"ranges": {"duration_s": [2, None]}, "values": {"review_verdict": [None]}, "sort": "near_bound"}
+    expected = [row["clip_id"] for row in app.call("page", view=view)["rows"]]
+    page.wait_for_selector(f".card[data-clip='{expected[0]}']#card-0")
+    page.click("footer >> text=queue")
+    for one in expected[:4]:
+        page.wait_for_selector(f"[role=dialog][aria-label='clip {one}'] .decide .keep:not(.on)")
+        page.keyboard.press("k")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[4]}'] .about")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[5]}'] .about")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[4]}'] .about")
+    for one in reversed(expected[:4]):
+        assert one not in [row["clip_id"] for row in app.call("page", view=view)["rows"]]
+        page.keyboard.press("u")
+        page.wait_for_selector(".toast >> text=1 undone")
+        until(page, f"document.querySelector('.size b').textContent === '{len(expected) - expected.index(one)}'")
 
 
 @needs_chromium

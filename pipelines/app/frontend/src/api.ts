@@ -39,7 +39,8 @@ export interface Clip {
   alike: Record<string, Near[]>; review: Mark & { caption: string | null; by: string; at: string | null };
   history: { action: string; reviewer: string; at: string; caption: string | null }[];
 }
-export interface Done { action_id: string; changed: number; stays: number; undo: number; redo: number }
+export interface Stepped { clip_id: string; place: number }
+export interface Done { action_id: string; action?: string; changed: number; stays: number; undo: number; redo: number }
 export interface Frozen { name: string; clips: number; hash: string; sql: string; export: string }
 export interface Table { columns: string[]; rows: unknown[][]; more: boolean }
 export type Beside =
