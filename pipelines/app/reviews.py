@@ -170,6 +170,7 @@ class Reviews:
                 "review_by": Words(np.full(count, -1, np.int32), ()),
                 "review_at": Numbers(np.full(count, np.nan)),
                 "review_caption": Texts(pa.nulls(count, pa.string())),
+                "review_caption_by": Words(np.full(count, -1, np.int32), ()),
             }
             self._arrays = (key, _patched(empty, self._columns, self._ledger.current))
         return self._arrays[1]
@@ -242,7 +243,7 @@ class Reviews:
         if not current:
             return set()
         there: dict[str, Any] = {}
-        if "review_at" in self.store.schema("clips").names:
+        if {"review_at", "review_caption_by"} <= set(self.store.schema("clips").names):
             rows = self.store.read("clips", ["clip_id", "review_at"], "review_at IS NOT NULL")
             there = dict(zip(rows["clip_id"].to_pylist(), rows["review_at"].to_pylist(), strict=True))
         return {one for one, review in current.items() if there.get(one) != review.at}
@@ -266,9 +267,8 @@ def _with(rows: pa.Table, said: Mapping[str, Any], at: datetime) -> pa.Table:
 
 
 def _review(row: Mapping[str, Any]) -> Review:
-    return Review(
-        row["verdict"], bool(row["star"]), tuple(row["tags"] or ()), row["caption"], row["reviewer"] or "", row["at"]
-    )
+    tags = tuple(row["tags"] or ())
+    return Review(row["verdict"], bool(row["star"]), tags, row["caption"], by=row["reviewer"] or "", at=row["at"])
 
 
 def _actions(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[int, list[dict[str, Any]]]]:
@@ -286,6 +286,7 @@ def _as_columns(reviews: Mapping[str, Review]) -> pa.Table:
         "review_star": [one.star for one in made],
         "review_tags": [list(one.tags) for one in made],
         "review_caption": [one.caption for one in made],
+        "review_caption_by": [one.caption_by or None for one in made],
         "review_by": [one.by for one in made],
         "review_at": [one.at for one in made],
     }
@@ -302,6 +303,8 @@ def _patched(arrays: Mapping[str, Column], columns: Columns, after: Mapping[str,
     found["review_verdict"] = _words(arrays["review_verdict"], rows, [one.verdict for one in made])
     found["review_star"] = _words(arrays["review_star"], rows, [one.star for one in made])
     found["review_tags"] = _words(arrays["review_tags"], rows, [one.tags or None for one in made])
+    signed = [one.caption_by or None for one in made]
+    found["review_caption_by"] = _words(arrays["review_caption_by"], rows, signed)
     found["review_by"] = _words(arrays["review_by"], rows, [one.by for one in made])
     at = arrays["review_at"]
     assert isinstance(at, Numbers)

@@ -25,7 +25,7 @@ from reelwright.pipelines.app.about import about_clip, about_store, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.endpoints import endpoint
-from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
+from reelwright.pipelines.app.freezing import Compare, Freeze, as_arguments, compare, freeze
 from reelwright.pipelines.app.going import Between, Step, between, step
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.pictures import Pictures
@@ -141,9 +141,9 @@ class Desk:
         rows = [[shown(value, 500) for value in row] for row in zip(*columns, strict=True)]
         return {"columns": found.rows.schema.names, "rows": rows, "more": found.is_cut}
 
-    def view_sql(self, asked: Page) -> dict[str, Any]:
-        """Return a view as SQL."""
-        return {"sql": sql_of(self.selection, asked.view)}
+    def freeze_arguments(self, asked: Freeze) -> dict[str, Any]:
+        """Return the arguments of the command that freezes a view."""
+        return {"arguments": as_arguments(self.selection, asked)}
 
     def decide(self, asked: Decision) -> dict[str, Any]:
         """Apply an action to clips."""
@@ -191,8 +191,7 @@ class Desk:
 
     def freeze(self, asked: Freeze) -> dict[str, Any]:
         """Save a view as a snapshot."""
-        made = freeze(self.store, self.selection, asked)
-        return {**made, "export": f"reel export OUT/ --snapshot {made['name']} --store {self.store.uri}"}
+        return freeze(self.store, self.selection, asked)
 
     def compare(self, asked: Compare) -> dict[str, Any]:
         """Set two snapshots side by side."""
@@ -200,11 +199,11 @@ class Desk:
 
 
 API: dict[str, type[Any]] = {
-    "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "view_sql": Page, "decide": Decision, "undo": Person,
-    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare, "map": Plane, "step": Step,
+    "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "decide": Decision, "undo": Person, "redo": Person,
+    "snapshots": Strict, "freeze": Freeze, "freeze_arguments": Freeze, "compare": Compare, "map": Plane, "step": Step,
     "between": Between,
 }  # fmt: skip
-QUERIES = ("sql", "freeze", "compare", "view_sql")
+QUERIES = ("sql", "freeze", "compare", "freeze_arguments")
 """They may take seconds, and must not stand in the way of the grid."""
 
 

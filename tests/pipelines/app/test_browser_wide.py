@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
-from tests.pipelines.app.made import Served, clip_id, served
+from tests.pipelines.app.made import Served, clip_id
 from tests.pipelines.app.wide_made import CLIPS, make_wide_store
 
 pytestmark = [pytest.mark.waits, needs_chromium]

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, type ColumnFacts, type Done, type Page, type Row, type Start, type Stepped, type View } from "./api";
+import "../../../browse/report/palette.css"; // of all pages of reel
 import "./app.css";
 import { ClipPage, isTyping } from "./clip";
 import { FacetBox } from "./facets";
@@ -16,7 +17,7 @@ const FIRST_FACETS = ["duration_s", "aesthetic_score", "aesthetic_standin_score"
 const WAIT_MS = 30; // a moving slider asks at most so often
 const KEYS: [string, string][] = [
   ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star, or no star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
-  ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["?", "these keys"],
+  ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["n  p", "on the map: the next clip, the one before"], ["?", "these keys"],
 ];
 
 function App() {
@@ -210,10 +211,10 @@ function App() {
           {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
           {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
           <span class="gap" />
-          <span class="which" role="group" aria-label="show as">
+          {(known.has("map_x") || place.map.on) && <span class="which" role="group" aria-label="show as">
             <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
             <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
-          </span>
+          </span>}
           {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
           {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
           {!place.map.on && <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
@@ -241,7 +242,7 @@ function App() {
       </main>
       {inClip && <ClipPage id={place.clip} behind={!!asked} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
         place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} change={(part) => { setPlace({ clip: "", view: { ...view, sort: "", show: "kept", ...part } }, true); setFocus(0); }} />}
-      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
+      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} columns={start.columns} facets={facets} close={close} open={show} />}
       {asked === "tag" && <TagDialog count={tagTargets.current?.length ?? page?.shown ?? 0} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void (tagTargets.current ? decide("tag", tag, tagTargets.current) : decideAll("tag", tag)); }} />}
       {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
       <Toast message={message} undo={() => void back("undo")} close={() => setMessage(null)} />
