@@ -12,7 +12,7 @@ from tests.pipelines.app.chromium import IS_CI, needs_chromium, opened, until
 from tests.pipelines.app.made import Served
 
 pytestmark = [pytest.mark.waits, needs_chromium]
-VIEWS = ("grid", "filters", "sql", "map", "clip", "snapshots", "compared", "keys", "tag")
+VIEWS = ("filters", "sql", "map", "clip", "compared", "keys", "tag")
 GRAVE = ("serious", "critical")
 FOCUSABLE = "button, input, select, textarea, a[href], summary, [tabindex='0'], video[controls]"
 NOTE_FOCUS = """() => { window.reached = new Set(); addEventListener('focusin', e => window.reached.add(e.target)); }"""
@@ -58,11 +58,10 @@ def show(page: Any, view: str) -> None:
         page.locator(".card[data-clip]").first.click()
         page.wait_for_selector("[role=dialog] .about")
         page.locator(".gaps summary").click()
-    elif view in ("snapshots", "compared"):
+    elif view == "compared":
         page.click("text=Snapshots")
         page.fill("[aria-label='name of the snapshot']", "to-be")
         page.wait_for_selector("[role=dialog] .as-command")
-    if view == "compared":
         for side, name in (("from", "one"), ("to", "other")):
             page.check(f"[aria-label='{side} {name}']")
         page.click("[role=dialog] button:has-text('Compare')")
