@@ -73,7 +73,7 @@ def refine(
     from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.cli.generate_settings import second_stage
     from reelwright.pipelines.generate.film import Film, refine_film
-    from reelwright.pipelines.generate.loras import expert_settings
+    from reelwright.pipelines.generate.loras import expert_of
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -87,7 +87,7 @@ def refine(
         lora,
         machine,
         Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
-        expert_settings(lora, source.recipe),
+        expert_of(lora, source.recipe),
     )
     begins = (what.image, what.video)
     subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)
