@@ -37,7 +37,7 @@ class WhatOptions:
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0
     fps: Annotated[
         float | None,
-        typer.Option(min=1, max=240, help="Rate that VIDEO is read at. Default: its own, at most as trained."),
+        typer.Option(min=1, max=240, help="Rate to read VIDEO at. Default: its own, at most as trained or refined."),
     ] = None
     window: Annotated[int, typer.Option(min=5, help="Frames of VIDEO that are refined at a time: 4k + 1.")] = 93
     overlap: Annotated[int, typer.Option(min=5, help="Frames that windows share.")] = 13

@@ -13,6 +13,7 @@ from reelwright.model.refinement.plan import Refinement
 from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.pipelines.generate.conditions import read_end, read_image, read_shown, read_span
+from reelwright.pipelines.generate.film import Film
 from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.spool import Spool
 from tests.footage import HOSTILE, ffmpeg, frames, number_of, write
@@ -42,6 +43,16 @@ def test_what_a_refined_video_begins_with_is_shown_at_its_time(film: Path, timin
     assert small == [31, 33, 35, 37, 39]
     assert large == list(range(31, 40) if timing == "exact" else range(30, 40))
     assert how.plan(9, 96, 160, 5).padding.condition == len(large)
+
+
+def test_footage_refined_in_space_alone_keeps_its_frame_rate_up_to_the_result_s(film: Path) -> None:
+    """A film of 25 frames per second, by networks whose first stage has 15 and 12."""
+    found = {
+        (trained, spatial): Film.read(film, Refinement(spatial_only=spatial), fps=None, trained_fps=trained).fps
+        for trained in (15, 12)
+        for spatial in (False, True)
+    }
+    assert found == {(15, False): 15, (15, True): 25, (12, False): 12, (12, True): 24}
 
 
 def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_clip_whose_first_stage_goes_through_no_video_codec_fails_alone(store)
     versions = media_versions([store.snapshots.show("all")])
     made = Encoder(recipe.model_dump(), store.uri, versions, "cpu").encode_clips(Window(bucket), clips)
     assert (made.rows, list(made.failures)) == (1, ["clip0"])
-    assert "do not go through mpeg4" in made.failures["clip0"].error
+    assert "do not go through mpeg4" in made.failures["clip0"].message
 
     mp4s, decode = dict(store.read_media(clips)), SandboxDecoder(recipe.data.fps)
     fresh = FreshSamples(
