@@ -64,7 +64,7 @@ def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", DISTILLATIONS)
+@pytest.mark.parametrize("kind", ["dmd", pytest.param("consistency", marks=pytest.mark.exhaustive)])
 def test_every_role_is_compiled_before_the_first_step_too(kind, tmp_path):
     """Student, teacher, reference, and a critic whose own steps come between the student's."""
     torch._dynamo.reset()
@@ -87,7 +87,7 @@ def test_every_role_is_compiled_before_the_first_step_too(kind, tmp_path):
     assert counts == counts[:1] * 4, "and no more, whatever comes"
     run(recipe, tmp_path / "b", data=Odd(recipe, world), model=plain)
     for name, tensor in plain.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=1e-3)  # a step moves a weight by 2e-2
 
 
 def test_what_was_compiled_is_read_from_a_file_of_ones_own_alone(tmp_path):
