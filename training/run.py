@@ -83,7 +83,11 @@ def run(
     if latest := checkpoints.Checkpoints(folder / "checkpoints", 1).latest():
         frozen = [part.name for part in recipe.objective.adapters if not part.trained]
         metadata |= kept_origins(checkpoints.read_metadata(latest), metadata, frozen=frozen, checkpoint=latest)
-    metadata |= world.broadcast(recipe.objective.origins() if world.is_first else {})
+    origins = world.broadcast(recipe.objective.origins(hooks.scorer) if world.is_first else {})
+    for line in recipe.objective.remarks(origins):
+        if world.is_first:
+            hooks.say(line)
+    metadata |= origins
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,
