@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -24,6 +25,19 @@ def test_ours_has_48_categories_with_two_short_prompts_and_a_long_one() -> None:
     assert len(kinds) == 48
     assert all(sorted(some) == ["long", "short", "short"] for some in kinds.values())
     assert len({prompt.text for prompt in ours.prompts}) == 144
+
+
+def test_our_drawn_pictures_have_the_four_kinds_each() -> None:
+    suite = load_suite("pictures")
+    kinds: dict[Path, list[str]] = {}
+    for prompt in suite.prompts:
+        assert prompt.reference is not None
+        kinds.setdefault(prompt.reference, []).append(prompt.kind)
+        assert (prompt.task, bool(prompt.text)) == ("i2v", prompt.kind != "empty"), prompt.id
+    assert len(kinds) == 6
+    assert all(some == [*PICTURE_KINDS] for some in kinds.values())
+    assert all(cv2.imread(str(file)).shape == (240, 416, 3) for file in kinds)
+    assert len(suite.hash) == 16
 
 
 def picture(path: Path, caption: str = "") -> Path:

@@ -122,7 +122,7 @@ def test_a_rater_s_way_from_the_page_to_the_last_answer(store: Store) -> None:
         assert status == 200
         tasks = json.loads(body)["tasks"]
         assert len(tasks) == 8  # 7 and a repeat
-        assert set(tasks[0]) == {"task_id", "prompt", "videos"}
+        assert set(tasks[0]) == {"task_id", "prompt", "dimensions", "videos"}
         assert not any(secret in body for secret in (b"tuned", b"base", b"00aa", b"repeat"))
         for number, task in enumerate(tasks):
             assert ask(server, "POST", "/answer", {"rater": "anna", "answer": sent(task, 1 + number % 5)})[0] == 200
