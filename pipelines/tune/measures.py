@@ -64,8 +64,8 @@ def measure_captioner(
 
             some = [n for n in range(len(rows)) if known is None or known[n] is not None]
             given = [one for one in known if one is not None] if known is not None else None
-            told = [one.events for one in given] if given else None
-            scores = EventJudge(open_chat(judge)).score([texts[n] for n in some], [references[n] for n in some], told)
+            listed = [one.events for one in given] if given else None
+            scores = EventJudge(open_chat(judge)).score([texts[n] for n in some], [references[n] for n in some], listed)
             subsets = [one.subset for one in given] if given else None
             figures |= {f"events/{name}": value for name, value in event_figures(scores, subsets).items()}
         found[when] = figures
