@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.rank_balance import clips, lockstep
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.draws import permuted
 from reelwright.training.data.draws import rows_of as rows_drawn
 from reelwright.training.data.holdout import hashes, held_out
+from reelwright.training.data.plan import read_plan, write_plan
 from reelwright.training.data.schedule import Schedule, caption_choice
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
+from reelwright.training.recipe_file import load_recipe
+from tests.conftest import ROOT
 
 ALL = TaskConfig(t2i=1, t2v=2, i2v=1, continuation=1)
 
@@ -149,6 +153,21 @@ def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_sha
     assert (shares.min(1) == 0).mean() < 0.01, "next to no step is without a task"
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param("stage2-t2v-256p", marks=pytest.mark.exhaustive),
+     pytest.param("stage3-all-256p", marks=pytest.mark.exhaustive), "stage5-all-720p"],
+)  # fmt: skip
+def test_ranks_wait_little_in_the_other_stages(stage):
+    """Stage 4 is above; 40 steps, evenly of a block of draws."""
+    recipe = load_recipe(ROOT / "configs/train" / f"{stage}.yaml")
+    plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    whole = len(plan.block_batches(0)) // recipe.data.batches_per_step
+    costs = [[plan.cost(m) for m in plan.step(int(i))] for i in np.linspace(0, whole - 1, 40)]
+    for ranks in (8, 16, 32, 64):
+        assert 1 - sum(map(sum, costs)) / ranks / sum(lockstep(of, ranks) for of in costs) < 0.05, ranks
+
+
 def _samples(plan: Schedule, step: list) -> list[int]:
     """Of each task."""
     return [sum(len(m.samples) for m in step if m.task == task) for task in plan.names]
@@ -249,6 +268,19 @@ def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
     assert batches == other.validation(5)
     assert {d.clip_id for m in batches for d in m.samples} <= held
     assert {m.task for m in batches} == {"t2i", "t2v", "i2v", "continuation"}
+
+
+def test_the_clips_to_validate_on_are_chosen_once_and_mapped(tmp_path):
+    """Those with the smallest hashes, so that no rank hashes the ids of all that are held out."""
+    plan = plan_of()
+    held = plan.clip_ids.take(plan.held_out).to_pylist()
+    first = sorted(held, key=lambda clip: hashes([clip])[0])
+    assert plan.clip_ids.take(np.array(plan.plan.facts.validated)).to_pylist() == first
+    assert {d.clip_id for m in plan.validation(3) for d in m.samples} == set(first[:3])
+    write_plan(plan.plan, tmp_path / "clips.arrow", {})
+    mapped = read_plan(tmp_path / "clips.arrow")
+    assert mapped.facts == plan.plan.facts
+    assert Schedule(mapped, plan.data, plan.tasks, plan.config).validation(5) == plan.validation(5)
 
 
 @pytest.mark.parametrize(("width", "height", "largest"), [(112, 64, 48), (640, 320, 96)])
