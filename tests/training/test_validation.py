@@ -1,5 +1,7 @@
 """Validation: fixed noise, bands of t, the same figures on any number of data ranks."""
 
+import threading
+
 import pytest
 import torch
 
@@ -28,6 +30,27 @@ def test_bands_and_tasks_average_to_the_whole_and_repeat():
     sizes = {"t2v": 3, "i2v": 1, "t2i": 2}
     assert found["val/loss"] == pytest.approx(sum(found[f"val/{t}"] * n for t, n in sizes.items()) / 6)
     assert found["val/t2v"] == pytest.approx((found["val/t2v/0.00-0.50"] + found["val/t2v/0.50-1.00"]) / 2)
+    assert found == validate(loss_of, BATCHES, config, World.alone("cpu"))
+
+
+def test_the_next_batch_is_read_while_one_is_computed():
+    """By another thread, one batch ahead."""
+    read = [threading.Event() for _ in BATCHES]
+
+    class Read(list):
+        def __getitem__(self, i):
+            assert threading.current_thread() is not threading.main_thread()
+            read[i].set()
+            return super().__getitem__(i)
+
+    def loss_meanwhile(batch, t):
+        at = next(i for i, one in enumerate(BATCHES) if one is batch)
+        assert read[min(at + 1, 2)].wait(60)
+        assert at or not read[2].is_set(), "no further ahead"
+        return loss_of(batch, t)
+
+    config = ValidationConfig(bands=2)
+    found = validate(loss_meanwhile, Read(BATCHES), config, World.alone("cpu"))
     assert found == validate(loss_of, BATCHES, config, World.alone("cpu"))
 
 
