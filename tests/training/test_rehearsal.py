@@ -57,6 +57,7 @@ def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a compiler for C++")
 def test_a_second_start_reads_what_the_first_compiled(tmp_path):
     """Each start has an empty cache of PyTorch's own, as on another machine."""
