@@ -21,8 +21,8 @@ test: $(VENV)/.ready  ## linter, types, tests
 	$(MAKE) -j 2 lint types collect
 	$(PYTEST) -m "not quality and not exhaustive"
 
-exhaustive: $(VENV)/.ready  ## more cases of what `make test` covers, and wholes of which it covers the parts; CI runs both
-	$(PYTEST) -m "not quality and exhaustive"
+exhaustive: $(VENV)/.ready  ## more cases of what `make test` covers, and wholes of which it covers the parts; PART=K/N: a part of them
+	$(PYTEST) -m "not quality and exhaustive" $(if $(PART),--part $(PART))
 
 lint: $(VENV)/.ready  ## style, and which package may import which
 	$(BIN)/ruff check .

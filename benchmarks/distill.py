@@ -2,7 +2,7 @@
 
     python -m benchmarks.distill [../shared/corpus] [--seeds 3] [--steps 300] [--keep FOLDER] [--sheet distill.png]
 
-Trains a small network on windows of the corpus' natural footage, then LoRAs on it with the objectives
+Trains a small network on windows of the corpus' natural footage that move, then LoRAs on it with the objectives
 `cfg_distillation`, `consistency` and `dmd`, each begun as the one before and trained on clips that the teacher made,
 all at the published shift of 12. Then samples the captions that it knows, from the same noises: by the teacher (50
 steps, guidance 4), by the network without distillation (16 steps, guidance 1 and 4), and by the students (50, 16 and 4
@@ -49,13 +49,14 @@ from reelwright.training.run import build
 FOLDER = "natural"  # of the corpus
 WIDTH, HEIGHT, FRAMES, FPS = 64, 64, 9, 8
 TOKENS = 3 * 4 * 4  # latents of 3 × 8 × 8, tokens of 2 × 2
-CLIPS, PLACES, MOST_BYTES = 8, (0.3, 0.7), 1 << 20  # of a file: longer ones take minutes to decode on a busy machine
-STILL, CUT = 2e-4, 0.02  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
+CLIPS, PLACES, MOST_BYTES = 4, (0.1, 0.5, 0.9), 1 << 20  # of a file: longer ones take minutes to decode
+STILL, CUT = 5e-3, 0.06  # of following frames, mean squared in -1..1: a window with less hardly moves, with more is cut
+LEAP = 2.5  # times the mean of a window: more is a cut, too
 SAMPLES = 8  # of a step
-NOISES = 2  # that each caption is measured with
+NOISES = 8  # that each caption is measured with: one video that becomes another clip decides no figure
 TURNS = 3  # of sampling by the teacher and by a student, for their times
 TIMED, TIMED_SIDE = 2, 256  # videos and their sides in px: at the size that is trained, a pass is mostly overhead
-TAUGHT = 12  # clips of the teacher per caption, which students are trained on
+TAUGHT = 24  # clips of the teacher per caption, which students are trained on
 STUDENT_T = {1: float("nan"), 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % point, by number of seeds
 FIGURES = ("latent_mse", "high_frequencies", "motion", "passes", "seconds")
 
@@ -156,15 +157,16 @@ def _encoded(folder: Path) -> tuple[Tensor, list[str]]:
     latents, captions = [], []
     try:
         for file in sorted(f for f in folder.iterdir() if f.stat().st_size <= MOST_BYTES):
-            for number, place in enumerate(PLACES):
+            for place in PLACES:
                 try:
                     frames = decoder(file.read_bytes(), bucket, place).frames
                 except MediaError:
                     continue
                 moved = np.square(np.diff(frames.astype(np.float32) / 127.5, axis=0)).mean((1, 2, 3))
-                if moved.mean() > STILL and moved.max() < CUT:
+                if moved.mean() > STILL and moved.max() < min(CUT, LEAP * moved.mean()):
                     latents.append(encode_frames(frames, codec))
-                    captions.append(f"{file.stem.replace('_', ' ').replace('-', ' ')} part {number}")
+                    captions.append(file.stem.replace("_", " ").replace("-", " "))
+                    break
     finally:
         decoder.close()
     chosen = np.linspace(0, len(latents) - 1, min(CLIPS, len(latents))).round().astype(int)

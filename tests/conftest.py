@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,17 @@ def call(capfd, monkeypatch, tmp_path) -> Reel:
     return run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first, so that no process ends long before the other."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="run the K-th of N parts of the tests, and all marked always")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not of the part asked for, and put the longest groups first: no process ends long before."""
+    if part := config.getoption("--part"):
+        number, of = map(int, part.split("/"))
+        mine = {i: zlib.crc32(i.nodeid.encode()) % of == number or i.get_closest_marker("always") for i in items}
+        config.hook.pytest_deselected(items=[item for item, runs in mine.items() if not runs])
+        items[:] = [item for item, runs in mine.items() if runs]
     longest = {"waits": 0, **{file: i for i, file in enumerate(LONG_FILES, 1)}}
     items.sort(key=lambda item: longest.get(_group(item.nodeid), len(longest)))
 

@@ -1,7 +1,7 @@
 """The start of an adapter: the adapter of a run, with its lineage, or a LoRA file."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,27 @@ def fill_adapter(model: nn.Module, name: str, path: Path) -> None:
 def adapter_origins(parts: Iterable[AdapterPart], existing: Callable[[Path], Path]) -> dict[str, dict[str, Any]]:
     """Describe the starts of adapters, by name, for lineage; an adapter that begins without effect has no origin."""
     return {part.name: _origin(existing(Path(part.start))) for part in parts if part.start}
+
+
+def of_other_networks(adapters: Mapping[str, Mapping[str, Any]], parent: Mapping[str, Any] | None) -> list[str]:
+    """Return a line for each adapter whose record says that it was trained on another network than this run's.
+
+    The same weights have another identity as a run and as an export, so it is said and not refused.
+
+    Args:
+        adapters: origins by name, of `adapter_origins`.
+        parent: of the network.
+    """
+    now = (parent or {}).get("identity")
+    found = []
+    for name, origin in adapters.items():
+        before = origin.get("parent") or {}
+        if now and before.get("identity") not in (None, now):
+            found.append(
+                f"the adapter {name} ({origin['path']}) was trained on {before.get('path')}, and this run's network is "
+                f"{(parent or {}).get('path')}: an adapter is of use on its own network alone, unless they are the same"
+            )
+    return found
 
 
 def _origin(path: Path) -> dict[str, Any]:

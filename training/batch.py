@@ -90,7 +90,8 @@ class Batch:
 
     latents: float32 [B, C, T, H, W]. text: the captions' states, without padding, in the type that they are stored in.
     cond_frames: the first latent frames are clean. samples_in_step: of all ranks; the denominator of the loss.
-    micro: index of the micro-batch in its step, over all ranks. wait_s: seconds that the loop waited for it.
+    micro: index of the micro-batch in its step, over all ranks. place: samples of the run, of all ranks, that are drawn
+    before these. wait_s: seconds that the loop waited for it.
     dropped: samples with the empty caption in place of their own. captions: of the samples, where videos are made of
     them. draws: of the seeds, if drawn ahead.
     strip: part of each frame that this rank computes; None: all. ready: when a GPU that encodes beside the training
@@ -110,6 +111,7 @@ class Batch:
     dropped: tuple[bool, ...] = ()
     captions: tuple[str, ...] = ()
     bucket: str = ""
+    place: int = 0
     draws: Draws | None = None
     strip: Strip | TokenStrip | None = None
     ready: torch.cuda.Event | None = None

@@ -129,9 +129,21 @@ class ObjectiveConfig(Part):
             checkpoint: of the other run, for messages.
         """
 
-    def origins(self) -> dict[str, Any]:
-        """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long."""
+    def origins(self, scorer: Any = None) -> dict[str, Any]:
+        """Return the parts of its origin that checkpoints record beside the recipe, as JSON has them. May take long.
+
+        Args:
+            scorer: the `Scorer` of an objective with rewards; None: the run has none yet.
+        """
         return {}
+
+    def remarks(self, origins: Mapping[str, Any]) -> list[str]:
+        """Return what a person should know of a run's origins before it begins, a line each.
+
+        Raises:
+            TrainError: it should not begin with them.
+        """
+        return []
 
     def data(self, inner: Any, objective: Any, recipe: Any, world: Any, hooks: Any) -> Any:
         """Return the batches of a run, a `loop.Data`: those of the snapshot, or others made from them.

@@ -13,7 +13,7 @@ from reelwright.model.dit import DiT
 from reelwright.model.lora.adapters import init_lora
 from reelwright.model.lora.files import adapter_names
 from reelwright.training import checkpoints
-from reelwright.training.adapter_starts import adapter_origins, fill_adapter
+from reelwright.training.adapter_starts import adapter_origins, fill_adapter, of_other_networks
 from reelwright.training.adapters import adapt_all, base_state
 from reelwright.training.batch import TASKS, Batch
 from reelwright.training.budget.devices import peak_here
@@ -76,11 +76,18 @@ def run(
     if origin and not recipe.lora:
         parent = origin  # with adapters, the parent is what they adapt
     metadata = describe(recipe, pinned(clips.store, clips.snapshot, recipe.data), clips.store, encoder, parent)
-    metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)} if recipe.lora else {}
+    if recipe.lora:
+        metadata |= {"adapters": adapter_origins(recipe.objective.adapters, existing)}
+        for line in of_other_networks(metadata["adapters"], parent) if world.is_first else []:
+            hooks.say(f"note: {line}")
     if latest := checkpoints.Checkpoints(folder / "checkpoints", 1).latest():
         frozen = [part.name for part in recipe.objective.adapters if not part.trained]
         metadata |= kept_origins(checkpoints.read_metadata(latest), metadata, frozen=frozen, checkpoint=latest)
-    metadata |= world.broadcast(recipe.objective.origins() if world.is_first else {})
+    origins = world.broadcast(recipe.objective.origins(hooks.scorer) if world.is_first else {})
+    for line in recipe.objective.remarks(origins):
+        if world.is_first:
+            hooks.say(line)
+    metadata |= origins
     metadata |= {"left_out": sorted(schedule.failed), "sampler": VERSION, "resumed_from": origin}
     trainer = Trainer(
         recipe=recipe, data=snapshot_data, model=model, world=world, folder=folder,

@@ -81,7 +81,8 @@ def _rewards(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(told, Mapping):
         for label, one in told.items():
             if isinstance(one, Mapping) and one.get("use") != "held out":
-                yield {"label": label, "name": one.get("name") or label, "models": list(one.get("models") or ())}
+                real = one.get("served") or one  # of a service, the reward behind it
+                yield {"label": label, "name": real.get("name") or label, "models": list(real.get("models") or ())}
         return
     objective = (record.get("recipe") or {}).get("objective") or record.get("objective") or {}
     for label, use in (objective.get("rewards") or {}).items():

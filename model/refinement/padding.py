@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reelwright.model.codec import pixel_frames
-from reelwright.model.config import STRIDE
+from reelwright.model.config import STRIDE, Timing
 from reelwright.model.errors import ModelError
 
 PUBLISHED_MULTIPLE = 4
@@ -96,9 +96,14 @@ def output_frames(frames: int, *, spatial_only: bool = False) -> int:
     return frames if spatial_only else 2 * frames
 
 
-def output_condition(frames: int, *, spatial_only: bool = False) -> int:
-    """Return the condition's frames at the output's rate: a picture is one frame at any rate, 13 frames become 26."""
-    return frames if spatial_only or frames == 1 else 2 * frames
+def output_condition(frames: int, *, spatial_only: bool = False, timing: Timing = "published") -> int:
+    """Return the condition's frames at the output's rate: a picture is one frame at any rate, 13 frames become 26.
+
+    With exact times they become 25: the 26th would be shown after the last of the 13, where nothing is given.
+    """
+    if spatial_only or frames <= 1:
+        return frames
+    return 2 * frames - (timing == "exact")
 
 
 def _round_up(count: int, multiple: int) -> int:

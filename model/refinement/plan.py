@@ -57,10 +57,19 @@ class Refinement:
             refined_size(height, width, self.to, multiple=self.side_multiple),
             padding(
                 output_frames(frames, spatial_only=self.spatial_only),
-                output_condition(condition, spatial_only=self.spatial_only),
+                self.output_condition(condition),
                 multiple=self.latent_multiple,
             ),
         )
+
+    def output_condition(self, frames: int) -> int:
+        """Return how many frames of the result are given where so many frames of the first stage are."""
+        return output_condition(frames, spatial_only=self.spatial_only, timing=self.timing)
+
+    @property
+    def frames_past(self) -> int:
+        """Frames of the result that are shown after the first stage's last frame: 1 with exact times, repeating it."""
+        return int(self.times > 1 and self.timing == "exact")
 
 
 @dataclass(frozen=True)

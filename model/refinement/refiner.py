@@ -13,7 +13,6 @@ from torch import Tensor
 
 from reelwright.model.errors import ModelError
 from reelwright.model.refinement.noise import noised_start
-from reelwright.model.refinement.padding import output_condition
 from reelwright.model.refinement.plan import Refinement, RefinementPlan
 from reelwright.model.sampling.generator import Condition, Generator
 from reelwright.model.sampling.settings import Settings
@@ -85,10 +84,12 @@ class Refiner:
                     on_step(done, steps * len(parts))
 
             refined = self.refine(coarse, prompts, plan, noise, condition, tick)
+            if self.how.frames_past and stop < first.frames:  # the next window knows what comes there
+                refined = refined[:, :, : -self.how.frames_past]
             shown = plan.padding.condition if start else 0
             yield refined[:, :, shown:]
             given = min(overlap, stop - start)
-            condition = refined[:, :, -output_condition(given, spatial_only=self.how.spatial_only) :]
+            condition = refined[:, :, -self.how.output_condition(given) :]
 
     @torch.no_grad()
     def refine(

@@ -125,7 +125,11 @@ class StochasticSolution(Solution):
 
 @dataclass(frozen=True)
 class OneStochasticStep:
-    """A `Solver`: Euler's steps, and one stochastic step per sample. critical: its index from pure noise, [B]."""
+    """A `Solver`: Euler's steps, and one stochastic step per sample. critical: its index from pure noise, [B].
+
+    Each sample goes its whole way, so it can sample from a policy anywhere that a solver is taken. Rollouts of training
+    take the same steps, and compute once what a group shares (`training.rl.paths`).
+    """
 
     critical: Sequence[int]
     noise: NoiseSize = NoiseSize()

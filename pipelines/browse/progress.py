@@ -66,6 +66,7 @@ CHARTS = (
     Chart("Meters of hacking", "change of the videos against the first steps, as a part", "meter/", "_change"),
     Chart("KL", "from the network without the adapter", "kl"),
     Chart("Ratio", "of the policy to the one that made the videos: 1 where both are computed alike", "ratio"),
+    Chart("Velocity off", "RMS of the velocity's difference from the one that made the videos: near 0", "velocity_off"),
     Chart("Clipped", "share of samples whose ratio lies outside the range", "clipped"),
     Chart("Loss", "of the trained step", "loss"),
     Chart("Validation", "loss on held-out clips", "val/"),

@@ -159,10 +159,10 @@ class StageOptions:
         typer.Option(help="published: time stretched by 0.5 %; exact: frames' own times. Default: as trained."),
     ] = None
     refine_attention: Annotated[
-        AttentionForm, typer.Option(help="Of refinement alone; auto: sparse, as published.")
+        AttentionForm, typer.Option(help="Of refinement alone; auto: as trained, else sparse, as published.")
     ] = AttentionForm.AUTO
     refine_keep: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of key blocks that it keeps; default 1/16.")
+        float | None, typer.Option(min=0, max=1, help="Share of key blocks that it keeps. Default: as trained; 1/16.")
     ] = None
 
     def refinement(self, trained: Mapping[str, Any] | None = None) -> Refinement:
@@ -176,15 +176,22 @@ class StageOptions:
         asked = {"timing": self.timing.value} if self.timing else {}
         return Refinement(to=self.to, spatial_only=self.spatial_only, **{**(trained or {}), **asked})
 
-    def attention(self) -> AttentionConfig:
-        """Return refinement's attention. Raises UserError."""
+    def attention(self, trained: AttentionConfig | None = None) -> AttentionConfig:
+        """Return refinement's attention, on top of the expert's own. Raises UserError.
+
+        Args:
+            trained: that the expert was trained with; None: the published one.
+        """
         from reelwright.model.config import AttentionConfig
 
-        if self.refine_attention == AttentionForm.DENSE:
-            if self.refine_keep is not None:
-                raise UserError(f"--refine-keep {self.refine_keep:g} is of sparse attention; leave one of the two out")
-            return AttentionConfig()
-        return AttentionConfig(form="sparse", **({} if self.refine_keep is None else {"keep": self.refine_keep}))
+        trained, keep = trained or AttentionConfig(form="sparse"), self.refine_keep
+        form = trained.form if self.refine_attention == AttentionForm.AUTO else self.refine_attention.value
+        if keep is not None and form == "dense":
+            asked = self.refine_attention == AttentionForm.DENSE
+            hint = "leave one of the two out" if asked else "this expert's is dense: add --refine-attention sparse"
+            raise UserError(f"--refine-keep {keep:g} is of sparse attention; {hint}")
+        changed = {"form": form} if keep is None else {"form": form, "keep": keep, "cdf": None}
+        return trained.model_copy(update=changed)
 
 
 @option_group

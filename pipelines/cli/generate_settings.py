@@ -19,12 +19,12 @@ from reelwright.pipelines.cli.generate_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from reelwright.model.config import AttentionConfig, TextConfig
     from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.generate.initial import Beginning, InitialFrames
-    from reelwright.pipelines.generate.loras import LoRA
+    from reelwright.pipelines.generate.loras import Expert, LoRA
     from reelwright.pipelines.generate.refine import SecondStage
     from reelwright.pipelines.generate.run import Source
 
@@ -57,16 +57,18 @@ class Asked:
     def settings(self, loras: Sequence[LoRA], text: TextConfig | None) -> tuple[Settings, InitialFrames | None]:
         """Return the settings of the sampler, and the frames that a video begins with.
 
-        The options stand over what a distilled LoRA wants, over the settings of the recipe's samples, over the
-        published ones. Raises ModelError or UserError before any weights are read.
+        The options stand over what a distilled network or LoRA wants, over the settings of the recipe's samples, over
+        the published ones. Raises ModelError or UserError before any weights are read.
         """
         from reelwright.model.config import LONGCAT_VIDEO
         from reelwright.model.sampling.settings import Settings, Shape
+        from reelwright.pipelines.generate.loras import sampling_of
 
         beginning = self._beginning()
         known = self._defaults(beginning)
         if self.sampling.distilled:
             known |= {"steps": 16, "guidance": 1.0, "distilled": True}
+        known |= sampling_of(self.source.recipe)
         for lora in loras:
             known |= lora.sampling
         known |= self._given(text)
@@ -106,7 +108,8 @@ class Asked:
         recipe = self.source.recipe
         if recipe is not None and not self.published:
             known = dict(zip(("width", "height", "frames"), sample_shape(recipe), strict=True))
-            known |= {"steps": recipe.samples.steps, "guidance": recipe.samples.guidance}
+            samples = recipe.samples
+            known |= {"steps": samples.steps, "guidance": samples.guidance, "distilled": samples.distilled}
         if pixels := self.shape.width_and_height():
             known["width"], known["height"] = pixels
         elif self.shape.size is not None or (self.published and beginning.file is not None):
@@ -172,7 +175,7 @@ def second_stage(
     lora: LoRA | None,
     machine: MemoryOptions,
     settings: Settings,
-    trained: Mapping[str, Any],
+    expert: Expert,
 ) -> SecondStage:
     """Return how a video is refined: its windows are the first stage's segments.
 
@@ -181,7 +184,7 @@ def second_stage(
         lora: that refines; None: the network does.
         machine: of the VAE's tiles.
         settings: of the first stage.
-        trained: settings of the refinement that the expert was trained with; empty: as published.
+        expert: how the one that refines was trained.
 
     Raises:
         UserError: options exclude one another.
@@ -194,8 +197,8 @@ def second_stage(
     overlap = max(settings.shape.overlap, LEAST_OVERLAP)
     return SecondStage(
         lora,
-        options.refinement(trained),
-        options.attention(),
+        options.refinement(expert.settings),
+        options.attention(expert.attention),
         tile,
         window=max(settings.shape.frames, overlap + STRIDE[0]),
         overlap=overlap,

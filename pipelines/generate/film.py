@@ -60,8 +60,8 @@ class Film:
         Args:
             file: the video.
             how: sizes and rates.
-            fps: rate to read it at; None: its own, at most `trained_fps`.
-            trained_fps: of the network's first stage.
+            fps: rate to read it at; None: its own, at most that of what the network refines.
+            trained_fps: of the network's first stage; refined in space alone, videos of twice that are refined too.
             begins: an image, or a video whose end it is, that it begins with.
             given: frames of the file that such a video gave.
 
@@ -70,7 +70,7 @@ class Film:
             ModelError: the size cannot be refined to.
         """
         shown = read_shown(file)
-        rate = fps or min(shown.rate or trained_fps, trained_fps)
+        rate = fps or min(shown.rate or trained_fps, trained_fps * (2 if how.spatial_only else 1))
         frames = int(shown.duration_s * rate + 0.01)
         check_video(frames)
         to = refined_size(shown.height, shown.width, how.to, multiple=how.side_multiple)

@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import Tensor
 
 from reelwright.errors import UserError
-from reelwright.model.refinement.padding import output_condition
 from reelwright.model.refinement.plan import Refinement
 from reelwright.model.refinement.sizes import MULTIPLE, SIDES, Size, nearest_size, refined_size
 from reelwright.model.sampling.settings import Settings
@@ -87,11 +86,19 @@ class Beginning:
         return self.read_large((to.width, to.height), given, fps, refinement)
 
     def read_large(self, size: tuple[int, int], given: int, fps: float, refinement: Refinement) -> Tensor:
-        """Read the first frames of a refined video, [3, n, H, W]. given: of the first stage, at `fps`."""
+        """Read the first frames of a refined video, [3, n, H, W], each as it is shown at its time.
+
+        Args:
+            size: width, height of the refined video.
+            given: frames of the first stage, at `fps`.
+            fps: of the first stage.
+            refinement: how it is refined. With its published timing the frames end where the first stage's end, so they
+                begin one frame of the result earlier.
+        """
         if self.image is not None:
             return read_image(self.image, size, self.fit).unsqueeze(1)
         assert self.video is not None
-        count = output_condition(given, spatial_only=refinement.spatial_only)
+        count = refinement.output_condition(given)
         frames = read_end(self.video, size, count, fps * refinement.times, self.fit)
         missing = count - frames.shape[1]  # 13 frames at 15 per second span 25 at 30, where 26 are wanted
         return _repeat_first(frames, missing)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from reelwright.errors import UserError
-from reelwright.model.config import TimestepShift
+from reelwright.model.config import AttentionConfig, TimestepShift
 from reelwright.model.refinement.noise import FULL
 from reelwright.model.weights.about import read_note
 from reelwright.pipelines.weights.convert import lora_file
@@ -31,12 +33,22 @@ PURPOSE = {
 
 
 @dataclass(frozen=True)
+class Expert:
+    """What sampling repeats of an expert's training; by default nothing is known, and the published settings hold.
+
+    settings: of a `model.refinement.plan.Refinement`. attention: None: the published one.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    attention: AttentionConfig | None = None
+
+
+@dataclass(frozen=True)
 class LoRA:
     """A LoRA file, and what its name or the record beside it says.
 
     objective: that it was trained with. steps: that a distilled one samples in. law: of the shift that it is sampled
-    by; None: unknown, as of the published files. refines: settings of a `model.refinement.plan.Refinement` that its
-    training had; empty: the published ones.
+    by; None: unknown, as of the published files. expert: how one of refinement was trained.
     """
 
     file: Path
@@ -44,7 +56,7 @@ class LoRA:
     objective: str | None = None
     steps: int | None = None
     law: TimestepShift | None = None
-    refines: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    expert: Expert = field(default_factory=Expert)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -55,11 +67,28 @@ class LoRA:
     @property
     def sampling(self) -> dict[str, Any]:
         """Settings that a distilled network wants, by name."""
-        if self.objective == "cfg_distillation":
-            return {"guidance": 1.0}
-        if self.objective in ("consistency", "dmd"):
-            return {"guidance": 1.0, "distilled": True, "steps": self.steps or 16}
+        return distilled_sampling(self.objective, self.steps)
+
+
+def distilled_sampling(objective: str | None, steps: int | None = None) -> dict[str, Any]:
+    """Return the settings of sampling, by name, that follow from an objective; empty: none does.
+
+    Args:
+        objective: its kind.
+        steps: that it distils to; None: 16, as published.
+    """
+    if objective == "cfg_distillation":
+        return {"guidance": 1.0}
+    if objective in ("consistency", "dmd"):
+        return {"guidance": 1.0, "distilled": True, "steps": steps or 16}
+    return {}
+
+
+def sampling_of(recipe: "TrainRecipe | None") -> dict[str, Any]:
+    """Return the settings that a network wants whose own weights were distilled, by name; None: published weights."""
+    if recipe is None:
         return {}
+    return distilled_sampling(recipe.objective.kind, _steps(recipe.objective.model_dump()))
 
 
 def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
@@ -82,10 +111,16 @@ def find_lora(name: Path, weight: float, beside: Path) -> LoRA:
         raise UserError(f"there is no LoRA file {found}; give PATH or PATH:WEIGHT of a .safetensors file or its folder")
     record = _record(found)
     trained = record.get("objective", {})
-    steps = trained.get("steps") or trained.get("phases")
-    kind = trained.get("kind")
-    refines = refined_as(trained, record.get("timing")) if kind == REFINEMENT and "published" not in record else {}
-    return LoRA(found, weight, kind, steps if isinstance(steps, int) else None, _law(record), refines)
+    kind, expert = trained.get("kind"), Expert()
+    if kind == REFINEMENT and "published" not in record:
+        expert = Expert(refined_as(trained, record.get("timing")), _attention(record, found))
+    return LoRA(found, weight, kind, _steps(trained), _law(record), expert)
+
+
+def _steps(objective: Mapping[str, Any]) -> int | None:
+    """Return the steps that the settings of an objective say that it distils to."""
+    steps = objective.get("steps") or objective.get("phases")
+    return steps if isinstance(steps, int) else None
 
 
 def refined_as(objective: Mapping[str, Any], timing: str | None) -> dict[str, Any]:
@@ -106,18 +141,18 @@ def refined_as(objective: Mapping[str, Any], timing: str | None) -> dict[str, An
     return known | ({"timing": timing} if timing else {})
 
 
-def expert_settings(lora: LoRA | None, recipe: "TrainRecipe | None") -> Mapping[str, Any]:
-    """Return settings of a `Refinement` by the expert that refines; empty: the published ones.
+def expert_of(lora: LoRA | None, recipe: "TrainRecipe | None") -> Expert:
+    """Return how the expert that refines was trained.
 
     Args:
         lora: the expert; None: the network itself is.
         recipe: of the network; None: it is published.
     """
     if lora is not None:
-        return lora.refines
+        return lora.expert
     if recipe is None or recipe.data.pair is None:
-        return {}
-    return refined_as(recipe.objective.model_dump(), recipe.data.pair.timing)
+        return Expert()
+    return Expert(refined_as(recipe.objective.model_dump(), recipe.data.pair.timing), recipe.attention)
 
 
 def shifting(loras: Sequence[LoRA]) -> LoRA | None:
@@ -213,10 +248,23 @@ def _law(record: Mapping[str, Any]) -> TimestepShift | None:
     return None
 
 
+def _attention(record: Mapping[str, Any], file: Path) -> AttentionConfig | None:
+    """Return the attention in a record; None where it says none."""
+    said = record.get("attention")
+    if said is None:
+        return None
+    try:
+        return AttentionConfig.model_validate(said)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise UserError(f"{file}: the attention in the record beside it cannot be read ({why}); correct it") from None
+
+
 def _record(file: Path) -> Mapping[str, Any]:
     """Return what is known of a training, from the record beside a file, or beside the file that it was made from.
 
-    Its `objective` has the settings of the objective, its `sampling` the law of the shift.
+    Its `objective` has the settings of the objective, its `sampling` the law of the shift, its `attention` and `timing`
+    those of the training.
     """
     for _ in range(MOST_COPIES):
         if file.stem in PUBLISHED:

@@ -41,6 +41,7 @@ from reelwright.pipelines.generate.refine import (
     recorded_versions,
     refined_parts,
 )
+from reelwright.pipelines.generate.rescue import first_stage_of, kept_where_refinement_fails
 from reelwright.pipelines.generate.spool import Spool
 from reelwright.pipelines.weights.convert import exported_recipe
 
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from reelwright.training.recipe import TrainRecipe
 
 PUBLISHED_FPS = 15.0
+SPAN = 16
+"""Frames of the first stage that are read from disk at a time, where it is kept."""
+LESS_MEMORY = "--tile 256, --sequential, --offload-cache, --dtype bf16, a smaller --size or fewer --frames"
 CPU_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
 """Words of PyTorch's RuntimeErrors for what no CPU's memory can hold."""
 
@@ -200,7 +204,7 @@ def generate(
         segments=request.segments,
     )
     about = [_about(loaded, request, rows, i) for i in range(len(paths))]
-    with memory_may_end("--tile 256, --sequential, --offload-cache, --dtype bf16, a smaller --size or fewer --frames"):
+    with memory_may_end(LESS_MEMORY):
         if request.out.suffix.lower() == ".png":
             picture = finite(torch.cat(list(parts), 2))
             return [write_image(p, picture[i, :, 0], about[i]()) for i, p in enumerate(paths)]
@@ -264,7 +268,12 @@ def _refined(
         def tell(i: int) -> dict[str, Any]:
             return {**about[i](), "fps": fps, **about_refined(loaded.about, stage, prompts[i])}
 
-        with closing(refined):
+        def keep() -> list[Path]:
+            again = (spool.read(i, min(i + SPAN, spool.frames)) for i in range(0, spool.frames, SPAN))
+            return write_videos(again, kept, request.fps, about)
+
+        kept = out_paths(first_stage_of(request.out), count)
+        with kept_where_refinement_fails(keep), memory_may_end(LESS_MEMORY), closing(refined):
             paths = out_paths(request.out, count)
             return write_videos(refined, paths, fps, [partial(tell, i) for i in range(count)])
 

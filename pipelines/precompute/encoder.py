@@ -75,7 +75,7 @@ class Encoder:
         return self._write("texts", rows, "states", {})
 
     def encode_clips(self, window: Window, clip_ids: Sequence[str]) -> Encoded:
-        """Encode one window of clips into rows of `latents`; a clip that does not decode fails alone."""
+        """Encode one window of clips into rows of `latents`; a clip that is of no use fails alone."""
         from reelwright.model.codec import load_codec
         from reelwright.training.data.encode import encoded_row, fingerprints_of
 
@@ -88,13 +88,18 @@ class Encoder:
         failures: dict[str, Failed] = {}
         for clip_id, decoding in self._ahead(window, clip_ids):
             try:
-                decoded = decoding.result()
-            except MediaError as error:
+                row = encoded_row(
+                    clip_id,
+                    window,
+                    decoding.result(),
+                    self._codec,
+                    dtype=dtype,
+                    fingerprint=prints.latents,
+                    pairs=self._pairs,
+                )
+            except MediaError as error:  # it does not decode, or its first stage does not go through a video codec
                 failures[clip_id] = Failed(STAGE, f"{window.key}: {error}", error.detail)
                 continue
-            row = encoded_row(
-                clip_id, window, decoded, self._codec, dtype=dtype, fingerprint=prints.latents, pairs=self._pairs
-            )
             rows.append(row)
         return self._write("latents", rows, "latents", failures)
 

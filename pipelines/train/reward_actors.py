@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reelwright.errors import ReelError, first_line
 from reelwright.pipelines.runtime.cluster import AUTH_MODE, cluster
+from reelwright.pipelines.train.reward_gpus import gpus_in_common_here, gpus_of_rewards
 from reelwright.pipelines.train.reward_pools import START_LIMIT_S, PoolSettings, RewardPools, Scores, members_of
 from reelwright.training.errors import StoppedByRule, TrainError
 from reelwright.training.rewards.contract import Reward, Unscored, Video
@@ -53,7 +54,8 @@ def scorer_of(recipe: TrainRecipe, world: World, say: Callable[[str], None] = pr
         if label not in local
     }  # fmt: skip
     with ExitStack() as stack:
-        parts: list[Scorer] = [InProcess(local)] if local else []
+        limits_s = {label: use.time_limit_s for label, use in uses.items()}
+        parts: list[Scorer] = [InProcess(local, limits_s)] if local else []
         for part in parts:
             stack.callback(part.close)
         if settings:
@@ -101,17 +103,28 @@ class ActorScorer:
         self.pools, self.settings, self.tells = pools, settings, tells
         self.failed = dict.fromkeys(settings, 0)
 
-    def submit(self, videos: Sequence[Video]) -> Pending:
-        """Put videos into the object store and begin to score them; returns at once."""
+    def submit(self, videos: Sequence[Video], labels: Collection[str] | None = None) -> Pending:
+        """Put videos into the object store and begin to score them; returns at once.
+
+        A pool one of whose rewards is asked computes all of them, in its one pass.
+        """
         import ray
 
-        stored = [ray.put(video) for video in videos]
+        asked = [label for label in self.settings if labels is None or label in labels]
         pools = [tuple(members.settings) for members in members_of(self.settings)]
-        return _Asked(self, {labels: self.pools.score.remote(labels[0], stored) for labels in pools}, stored)
+        pools = [pool for pool in pools if not set(pool).isdisjoint(asked)]
+        stored = [ray.put(video) for video in videos] if pools else []
+        return _Asked(self, {pool: self.pools.score.remote(pool[0], stored) for pool in pools}, stored, asked)
 
     def describe(self) -> dict[str, dict[str, object]]:
-        """Return by label what each reward is, for lineage."""
-        return {label: one.reward.describe() for label, one in self.settings.items()}
+        """Return by label what each reward is, as its process tells, for lineage."""
+        import ray
+
+        try:
+            told = ray.get(self.pools.describe.remote())
+        except ray.exceptions.RayError:  # the keeper is being started again, and has asked nobody yet
+            told = {}
+        return {label: told.get(label) or one.reward.describe() for label, one in self.settings.items()}
 
     def figures(self) -> dict[str, float]:
         """Return the figures since the last call, as `Scorer.figures` names them; seconds on one rank alone."""
@@ -137,20 +150,24 @@ class ActorScorer:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Scores under way. calls: by the labels of a pool. stored: the videos, kept while they are scored."""
+    """Scores under way. calls: by the labels of a pool. stored: the videos, kept while they are scored.
+
+    asked: the labels of the result.
+    """
 
     scorer: ActorScorer
     calls: Mapping[tuple[str, ...], Any]
     stored: Sequence[Any]
+    asked: Sequence[str]
 
     def result(self) -> Scores:
         """Wait, then return the scores by label."""
         found: Scores = {}
         for labels, call in self.calls.items():
             found |= self._answer(labels, call)
-        for label, scores in found.items():
-            self.scorer.failed[label] += sum(isinstance(one, Unscored) for one in scores)
-        return {label: found[label] for label in self.scorer.settings}
+        for label in self.asked:
+            self.scorer.failed[label] += sum(isinstance(one, Unscored) for one in found[label])
+        return {label: found[label] for label in self.asked}
 
     def _answer(self, labels: tuple[str, ...], call: Any) -> Scores:
         import ray
@@ -169,9 +186,9 @@ class Joined:
     def __init__(self, parts: Sequence[Scorer]) -> None:
         self.parts = list(parts)
 
-    def submit(self, videos: Sequence[Video]) -> Pending:
+    def submit(self, videos: Sequence[Video], labels: Collection[str] | None = None) -> Pending:
         """Begin to score videos by all of them; returns at once."""
-        return _JoinedPending([part.submit(videos) for part in self.parts])
+        return _JoinedPending([part.submit(videos, labels) for part in self.parts])
 
     def describe(self) -> dict[str, dict[str, object]]:
         """Return by label what each reward is, for lineage."""
@@ -247,8 +264,12 @@ def _start(
 
     joined = ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
     keys = {label: keys_of(label, one.reward) for label, one in settings.items()}
+    is_of_ranks = ray.is_initialized()  # Ray Train's: its GPUs are the ranks' by Ray's own word
     with gpus_of_rewards(world, joined=joined):
         stack.enter_context(cluster())
+    on_gpus = world.device.type == "cuda" and any(members.gpus for members in members_of(settings))
+    if joined and not is_of_ranks and on_gpus and (line := gpus_in_common_here()):
+        say(line)
     share = cpu_share(settings, joined=joined, say=say)
     placed = {
         label: PoolSettings(one.reward, one.processes, one.time_limit_s, keys[label], share)
@@ -320,24 +341,3 @@ def cpu_share(settings: Mapping[str, PoolSettings], *, joined: bool, say: Callab
             f"free: they wait for room, {START_LIMIT_S / 60:g} minutes at most"
         )
     return 1.0
-
-
-@contextmanager
-def gpus_of_rewards(world: World, *, joined: bool) -> Iterator[None]:
-    """Let a Ray that is started in the block see the GPUs that no rank computes on."""
-    if joined or world.device.type != "cuda":
-        yield
-        return
-    import torch
-
-    name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.get(name)
-    visible = before.split(",") if before else [str(i) for i in range(torch.cuda.device_count())]
-    os.environ[name] = ",".join(visible[int(os.environ.get("LOCAL_WORLD_SIZE", "1")) :])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

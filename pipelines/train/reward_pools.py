@@ -4,7 +4,8 @@ There is one pool per reward; rewards with the same `shared_model` have one toge
 A process that dies takes its calls with it. Each video of a call that it may have been computing is scored once more,
 alone, since one may be to blame; calls that waited in it are made again as they were. A process that does not answer in
 time is ended, and the call's videos are failures; those of a call of several batches are first scored once more, alone.
-Either way the next call finds a new process in its place.
+Either way the next call finds a new process in its place, which must have the rewards of the first: a service may serve
+another one by now.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from reelwright.errors import first_line
 from reelwright.pipelines.train.reward_turns import Line, Turn, Turns
 from reelwright.training.rewards.calling import score
-from reelwright.training.rewards.contract import Reward, Score, Unscored, Video
+from reelwright.training.rewards.contract import Reward, Score, Unscored, Video, marks_of
 from reelwright.training.rewards.scoring import Clock
 
 START_LIMIT_S = 1800.0
@@ -119,6 +120,9 @@ def members_of(settings: Mapping[str, PoolSettings]) -> list[Members]:
 Scores = dict[str, list[Score]]
 """By label, a score per video."""
 
+Told = dict[str, dict[str, Any]]
+"""By label, what a reward is: `Reward.describe`."""
+
 
 class RewardProcess:
     """A Ray actor that scores videos by the rewards of a pool."""
@@ -129,14 +133,14 @@ class RewardProcess:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.rewards, self.busy = dict(rewards), Clock()
 
-    def prepare(self) -> str:
-        """Load the models; return why that failed, empty where it did not."""
+    def prepare(self) -> tuple[str, Told]:
+        """Load the models; return why that failed, empty where it did not, and what each reward is, by label."""
         try:
             for reward in self.rewards.values():
                 reward.prepare()
+            return "", {label: reward.describe() for label, reward in self.rewards.items()}
         except Exception as error:  # anything that somebody's model raises
-            return first_line(error) or type(error).__name__
-        return ""
+            return first_line(error) or type(error).__name__, {}
 
     def score(self, *videos: Video) -> tuple[Scores, float]:
         """Score videos; return also the seconds of this process's computing that no answer has told yet.
@@ -161,6 +165,10 @@ class RewardPools:
         """Start all processes; return by the first label of a pool why it cannot start."""
         whys = await asyncio.gather(*(pool.start() for pool in self.pools))
         return {pool.first: why for pool, why in zip(self.pools, whys, strict=True) if why}
+
+    async def describe(self) -> Told:
+        """Return what each reward is, as its first process told when it was ready."""
+        return {label: told for pool in self.pools for label, told in pool.told.items()}
 
     async def score(self, first: str, videos: Sequence[Any]) -> Scores:
         """Score videos by the rewards of the pool whose first label this is. videos: references to each."""
@@ -195,8 +203,9 @@ class Late(Exception):
 class Place:
     """The place of a process in its pool: empty until the first call, and after the process was lost."""
 
-    def __init__(self, members: Members) -> None:
-        self.members, self.actor, self.line = members, None, Line(members.calls)
+    def __init__(self, members: Members, told: Told) -> None:
+        """Take the rewards, and what the pool's first process told that they are; empty until then."""
+        self.members, self.actor, self.line, self.told = members, None, Line(members.calls), told
         self.starting = asyncio.Lock()
 
     async def filled(self) -> Any:
@@ -208,14 +217,22 @@ class Place:
         async with self.starting:
             if self.actor is None:
                 actor = self._make()
-                why = await _answer(actor.prepare.remote(), START_LIMIT_S, lost=str)
-                if why is None:
-                    why = f"no process of it was ready in {START_LIMIT_S:g} s; has the cluster room for it?"
-                if why:
+                found = await _answer(actor.prepare.remote(), START_LIMIT_S, lost=lambda why: (why, {}))
+                if found is None:
+                    found = f"no process of it was ready in {START_LIMIT_S:g} s; has the cluster room for it?", {}
+                if why := found[0] or self.other_than_before(found[1]):
                     _end(actor)
                     raise RuntimeError(why)
                 self.actor, self.line = actor, Line(self.members.calls)
             return self.actor
+
+    def other_than_before(self, told: Told) -> str:
+        """Return why a process is not one of this pool: its rewards are not those of the others; empty: it is."""
+        for label, one in told.items():
+            was = self.told.setdefault(label, one)
+            if marks_of(was) != marks_of(one):
+                return f"{label} was {' '.join(marks_of(was)).strip()}, now it is {' '.join(marks_of(one)).strip()}"
+        return ""
 
     def empty(self, actor: Any) -> bool:
         """End a process; return whether it was in its place until now."""
@@ -242,7 +259,8 @@ class Pool:
 
     def __init__(self, members: Members) -> None:
         self.members, self.first = members, next(iter(members.settings))
-        self.places = [Place(members) for _ in range(members.processes)]
+        self.told: Told = {}
+        self.places = [Place(members, self.told) for _ in range(members.processes)]
         self.turns = Turns(members.processes, members.calls)
         self.outstanding, self.busy_s, self.restarts = Clock(), 0.0, 0
         self.pace_s = 0.0  # per video, of the last call that was answered; 0: none was

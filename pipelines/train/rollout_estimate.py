@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from reelwright.pipelines.train.reward_pools import together
+from reelwright.pipelines.train.reward_estimate import GIB, RewardEstimate, number
 from reelwright.training.budget.devices import Peak
 from reelwright.training.budget.rollouts import RolloutPlan, plan_all
 from reelwright.training.recipe import TrainRecipe
 from reelwright.training.rl.config import RolloutConfig
 
-GIB = 1 << 30
 ALWAYS = (8, 64)
 """GPUs that an update is told for beside those asked for."""
 
@@ -30,7 +29,7 @@ def rollout_lines(recipe: TrainRecipe, *, gpus: int, peak: Peak, mfu: float) -> 
         f"rollouts      groups of {objective.group}, {objective.steps} steps, guidance {objective.guidance:g}: "
         f"{plan.calls:g} guided calls per group in place of {plan.alone} without sharing"
     )
-    yield from _rewards(recipe, objective)
+    yield from RewardEstimate(recipe, objective, plan, gpus, peak, mfu).lines()
     counts = sorted({gpus, *ALWAYS} if gpus > 1 else {*ALWAYS})
     yield f"update        by videos of one size, at {mfu:.0%} MFU; the time of rewards is not in it"
     times = "".join(f"{f'{n} GPUs':>13}" for n in counts)
@@ -40,30 +39,12 @@ def rollout_lines(recipe: TrainRecipe, *, gpus: int, peak: Peak, mfu: float) -> 
     yield from _room(plan, counts, peak, mfu)
 
 
-def _rewards(recipe: TrainRecipe, objective: RolloutConfig) -> Iterator[str]:
-    rewards = objective.load_rewards()
-    by_actors = {label: reward for label, reward in rewards.items() if not objective.uses[label].is_local(reward)}
-    first_of = {label: labels[0] for labels in together(by_actors) for label in labels}
-    for label, use in objective.uses.items():
-        wants = rewards[label].resources
-        first = first_of.get(label, label)
-        alone = "in the ranks" if label not in by_actors else _processes(use.processes or wants.processes or 1)
-        where = alone if first == label else f"by the same pass as {first}"
-        gpus = f", {wants.gpus:g} GPUs each" if wants.gpus and first == label else ""
-        kind = "reward" if label in objective.rewards else "held out"
-        yield f"{kind:<14}{label}: {where}{gpus}, {wants.batch} per call"
-
-
-def _processes(count: int) -> str:
-    return f"{count} process{'es' if count > 1 else ''} of its own"
-
-
 def _row(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> str:
     total = sum(plan.flops.values())
     shares = ", ".join(f"{name} {flops / total:.0%}" for name, flops in plan.flops.items() if flops)
     seconds = (sum(plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n).values()) for n in counts)
-    times = "".join(f"{_number(one):>11} s" for one in seconds)
-    size = f"{_number(total / 1e15):>10}"
+    times = "".join(f"{number(one):>11} s" for one in seconds)
+    size = f"{number(total / 1e15):>10}"
     return (
         f"  {plan.bucket.key:<16}{plan.prompts:>8,}{plan.videos:>8,}{plan.passes:>9,.0f}{size}{times}  {shares}"
     )  # fmt: skip
@@ -75,12 +56,7 @@ def _room(plan: RolloutPlan, counts: list[int], peak: Peak, mfu: float) -> Itera
         made = plan.seconds(mfu=mfu, peak_flops=peak.flops, ranks=n)["rollouts"]
         yield (
             f"rewards       of {plan.bucket.key} on {n} GPUs are not waited for where one video takes a reward's "
-            f"processes together less than {_number(made / plan.videos, 2)} s"
+            f"processes together less than {number(made / plan.videos, 2)} s"
         )
-    frames = _number(plan.video_bytes * plan.videos / GIB)
+    frames = number(plan.video_bytes * plan.videos / GIB)
     yield f"videos        {frames} GiB of frames per update, in the ranks' memory and Ray's object store"
-
-
-def _number(value: float, digits: int = 1) -> str:
-    """Return a number with so many digits after the point, or two that count where it is small."""
-    return f"{value:,.{digits}f}" if value >= 1 or not value else f"{value:.2g}"

@@ -37,6 +37,11 @@ from reelwright.training.recipe import TrainRecipe
 
 LORA_FILE = "lora.safetensors"
 
+TRAINED = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
+FOR_SAMPLING = ("objective", "sampling", "attention", "timing")
+"""What about.json says of a training: what weights or a LoRA are for, by which shift they are sampled, the attention
+that they were trained with, and how an expert's first stage was enlarged."""
+
 
 @dataclass(frozen=True)
 class Written:
@@ -243,13 +248,11 @@ def recipe_of(path: Path) -> TrainRecipe:
 def lineage_of(path: Path, ema: bool) -> dict[str, Any]:
     """Return what about.json says of a training checkpoint: step, snapshot, fingerprints, parent."""
     found = read_metadata(path)
-    kept = ("step", "recipe_fingerprint", "snapshot", "encoder_fingerprint", "code_version", "parent", "adapters")
     recipe = found.get("recipe") or {}
-    # What weights or a LoRA are for, by which shift they are sampled, and how an expert's first stage was enlarged.
-    said = {name: recipe[name] for name in ("objective", "sampling") if recipe.get(name)}
+    said = {name: recipe[name] for name in FOR_SAMPLING if recipe.get(name)}
     if pair := (recipe.get("data") or {}).get("pair"):
         said["timing"] = pair["timing"]
-    return {"source": str(path), "ema": ema, **{k: found[k] for k in kept if k in found}, **said}
+    return {"source": str(path), "ema": ema, **{k: found[k] for k in TRAINED if k in found}, **said}
 
 
 def _write_lora(tensors: dict[str, Tensor], out: Path, note: dict[str, Any]) -> Written:

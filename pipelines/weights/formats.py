@@ -25,6 +25,8 @@ from reelwright.model.weights.about import read_note
 from reelwright.model.weights.converted import COMPONENTS, MODEL_INDEX, converted, converted_config
 from reelwright.model.weights.weight_files import dump_config, open_weights, read_config, save_tensors
 from reelwright.pipelines.weights.convert import (
+    FOR_SAMPLING,
+    TRAINED,
     Written,
     adapter_tensors,
     finish,
@@ -146,8 +148,8 @@ def lora_layers_of(source: Path, choice: Choice) -> tuple[dict[str, LayerWeights
     """Return a LoRA's layers, cast, and what about.json is to say: of a checkpoint's adapter, or of a LoRA file."""
     if is_lora_source(source):
         layers = read_lora(source)
-        said = read_note(source) or {}  # what it was trained for stays known
-        kept = [k for k in ("objective", "snapshot", "parent") if k in said]
+        said = read_note(source) or {}  # what it was trained for, and how, stays known
+        kept = [k for k in ("ema", *TRAINED, *FOR_SAMPLING) if k in said]
         note: dict[str, Any] = {"source": str(source), **{k: said[k] for k in kept}}
         return {layer: _cast(weights, choice.dtype) for layer, weights in layers.items()}, note
     path = find_checkpoint(source)

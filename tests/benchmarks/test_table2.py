@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.table2 import NETWORK, Calls, lines, report_rates, table
+from benchmarks.table2 import NETWORK, Calls, beyond, lines, report_rates, table
 
 
 def test_a_call_counts_the_published_tokens():
@@ -34,6 +34,20 @@ def test_refinement_has_five_steps_of_published_sizes_and_sparse_ones_cost_their
     assert sparse.flops()[0] == dense.flops()[0]
     assert sparse.flops()[1] == pytest.approx(dense.flops()[1] / 8, rel=0.01)  # 2,640 blocks of keys, and 330 of them
     assert rows[6].calls[0].count == 16
+
+
+def test_a_student_of_four_steps_costs_a_quarter_of_the_calls_and_all_of_the_refinement():
+    rates, rows, more = report_rates(), table(), beyond()
+    assert [row.calls[0].count for row in more] == [4] * 6
+    pairs = zip(more, (rows[1], rows[3], *rows[4:]), strict=True)
+    for ours, of_16 in pairs:
+        first, *refined = ours.calls
+        assert 4 * first.seconds(rates) == pytest.approx(of_16.calls[0].seconds(rates))
+        assert refined == list(of_16.calls[1:])
+        assert (ours.decoded, ours.encoded, ours.over) == (of_16.decoded, of_16.encoded, of_16.over)
+    said = list(lines(rows + more, rates, rates))[2:]
+    assert said[:8] == list(lines(rows, rates, rates))[2:]
+    assert all(line.endswith("|  |  |  |  |") for line in said[8:])
 
 
 def test_a_free_vae_reaches_what_the_last_column_says():

@@ -104,7 +104,12 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+SOME = ("HEVC with leading pictures", "open groups", "variable rate, reordered")  # what differs most
+
+
+@pytest.fixture(
+    scope="module", params=[k if k in SOME else pytest.param(k, marks=pytest.mark.exhaustive) for k in sorted(KINDS)]
+)
 def film(request, tmp_path_factory) -> Path:
     return KINDS[request.param](tmp_path_factory.mktemp("parts"))
 
@@ -238,10 +243,10 @@ def test_shrinking_what_is_small_already_changes_nothing() -> None:
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the corpus of real footage, which is not in the repository")
 def test_real_films_join_to_the_single_scan() -> None:
-    """Of each folder of the corpus the files that fall into parts of a second; all others are scanned as one anyhow."""
+    """Of each folder of the corpus two files, where they fall into parts of a second; others are scanned as one."""
     joined, unfit = 0, 0
     for folder in sorted(p for p in CORPUS.iterdir() if p.is_dir()):
-        for path in sorted(folder.glob("*.m*4"))[:4]:
+        for path in sorted(folder.glob("*.m*4"))[:2]:
             try:
                 found = in_parts(path, 1.0)
             except Unfit:
@@ -253,4 +258,4 @@ def test_real_films_join_to_the_single_scan() -> None:
                 continue
             assert scan_to_json(found) == scan_to_json(whole(path)), path
             joined += 1
-    assert joined >= 10, f"{unfit} files did not fall into parts"
+    assert joined >= 5, f"{unfit} files did not fall into parts"

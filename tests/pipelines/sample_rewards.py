@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,26 @@ import numpy as np
 
 from reelwright.annotate.contract import Resources, runtime
 from reelwright.training.rewards.contract import Reward, Score, Video
+from reelwright.training.rewards.remote.server import RewardServer
 
 
 def grey(level: int) -> Video:
     """A video of one grey level, uint8 [2, 4, 6, 3]."""
     return Video(np.full((2, 4, 6, 3), level, np.uint8), 8.0, "a grey wall")
+
+
+@contextmanager
+def serving(reward: Reward) -> Iterator[str]:
+    """Serve a reward in a thread of this process; its address."""
+    server = RewardServer(reward, ("127.0.0.1", 0))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def level_of(video: Video) -> int:

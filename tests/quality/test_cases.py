@@ -11,6 +11,7 @@ CASES = Path(__file__).parents[3] / "shared" / "cases"
 
 pytestmark = [
     pytest.mark.exhaustive,
+    pytest.mark.always,
     pytest.mark.waits,
     pytest.mark.skipif(not (CASES / "cases.json").exists(), reason=f"no cases beside the checkout ({CASES})"),
 ]

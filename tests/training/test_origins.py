@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reelwright.training.adapter_starts import adapter_origins, of_other_networks
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.data.encode import fingerprints_of
 from reelwright.training.distributed.world import World
@@ -15,6 +16,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.lineage import parent_of
 from reelwright.training.origins import identity_of, kept_origins
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.registry import AdapterPart
 from reelwright.training.run import build
 from tests.training.distilling import LORA, save_base
 from tests.training.made_up import MODEL, recipe_of
@@ -47,6 +49,24 @@ def test_an_identity_is_of_what_decides_the_weights(tmp_path: Path) -> None:
     assert identity_of(moved) == identity_of(a_run(tmp_path / "again", 1))
     found = read_metadata(moved / "checkpoints" / "step-00000001")
     assert parent_of(moved, found)["identity"] == identity_of(moved)
+
+
+def test_an_adapter_that_was_trained_on_another_network_is_told(tmp_path: Path) -> None:
+    """By the record of a run, and by that beside a LoRA file; not where nothing is known."""
+    network, other = a_run(tmp_path / "network", 1), a_run(tmp_path / "other", 2)
+    parents = {one: parent_of(one, read_metadata(one / f"checkpoints/step-0000000{n}"))
+               for n, one in ((1, network), (2, other))}  # fmt: skip
+    quick = a_run(tmp_path / "quick", 3, parent=parents[network])
+    (tmp_path / "lora").mkdir()
+    save_file({"x": torch.zeros(1)}, tmp_path / "lora" / "lora.safetensors")
+    unknown = [AdapterPart("style", str(tmp_path / "lora" / "lora.safetensors"))]
+    assert of_other_networks(adapter_origins(unknown, Path), parents[other]) == []
+    (tmp_path / "lora" / "about.json").write_text(json.dumps({"kind": "lora", "parent": parents[network]}))
+    adapters = adapter_origins([AdapterPart("default", str(quick)), *unknown], Path)
+    assert of_other_networks(adapters, parents[network]) == of_other_networks(adapters, None) == []
+    said = of_other_networks(adapters, parents[other])
+    assert [line.split(" (")[0] for line in said] == ["the adapter default", "the adapter style"]
+    assert all(f"was trained on {network}" in line for line in said)
 
 
 def test_pairs_of_another_base_have_another_key(tmp_path: Path) -> None:

@@ -11,15 +11,23 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from reelwright.model.dit import DiT
 from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.schedule import Shape
-from reelwright.training.distributed.parallel import parallelize
+from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
 from reelwright.training.rehearsal import Rehearsal, open_own, rehearse
+from reelwright.training.run import build
+from tests.training.distilling import distilling, save_base, train
 from tests.training.made_up import MadeUp, recipe_of, run
 
 SHAPES = [Shape(Bucket(9, 32, 32), 2, 0), Shape(Bucket(9, 32, 32), 2, 1)]  # of MadeUp's t2v and i2v
 RECIPE = recipe_of(
     steps=3, data={"batches_per_step": 1}, model={"depth": 1}, compute={"compile": True}, validation={"every": 0}
 )
+
+
+DISTILLATIONS = {
+    "consistency": {"kind": "consistency", "teacher": "quick"},
+    "dmd": {"kind": "dmd", "start": "quick", "critic_steps": 1},
+}
 
 
 class Odd(MadeUp):
@@ -82,6 +90,32 @@ def test_a_second_start_reads_what_the_first_compiled(tmp_path):
         for where in ("nothing is cached yet", "from the run's cache")
     ]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["dmd", pytest.param("consistency", marks=pytest.mark.exhaustive)])
+def test_every_role_is_compiled_before_the_first_step_too(kind, tmp_path):
+    """Student, teacher, reference, and a critic whose own steps come between the student's."""
+    torch._dynamo.reset()
+    base, counts, world = save_base(tmp_path / "base.safetensors"), [], World.alone("cpu")
+    train(distilling(base, {"kind": "consistency"}, steps=1), tmp_path / "quick")
+    objective = {name: str(tmp_path / v) if v == "quick" else v for name, v in DISTILLATIONS[kind].items()}
+    short = {"steps": 3, "data": {"batches_per_step": 1}, "validation": {"every": 0}}
+    recipe = distilling(base, objective, **short)
+    (plain, _), (model, _) = build(recipe, world), build(recipe, world)
+    compiled = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"compile": True})})
+    counter = CompileCounterWithBackend("eager")
+    parallelize(model, compiled.parallel, compiled.compute, world, backend=counter)
+    compile_for(4 * (1 + len(recipe.objective.adapters)))
+    run(
+        compiled, tmp_path / "a", data=Odd(compiled, world), model=model,
+        rehearsal=Rehearsal(compiled, SHAPES, SHAPES[:1]),
+        on_weights=lambda model, step: counts.append(counter.frame_count),
+    )  # fmt: skip
+    assert counts[0] >= len(recipe.objective.adapters)
+    assert counts == counts[:1] * 4, "and no more, whatever comes"
+    run(recipe, tmp_path / "b", data=Odd(recipe, world), model=plain)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=1e-3)  # a step moves a weight by 2e-2
 
 
 def test_what_was_compiled_is_read_from_a_file_of_ones_own_alone(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +56,7 @@ class FreshSamples:
             text: None where text states are not wanted.
             decode: windows of an mp4.
             store_dtype: type of the states, as if they had been stored.
-            unreadable: exceptions that `decode` raises for a clip that is broken.
+            unreadable: exceptions that `decode`, or the video codec of a pair's degradations, raises for a clip.
             pairs: makes pairs of clips; None: latents of the clips alone.
         """
         self.media, self.codec, self.text, self.decode = media, codec, text, decode
@@ -93,7 +94,8 @@ class FreshSamples:
                     out.append(encode_frames(frames, self.codec))
                 continue
             seed = stored_seed(self.pairs.config, draw.clip_id, windows[i].key) if windows else draw.seed
-            low = self.pairs.first_stage(frames, bucket, seed)
+            with self._readable(draw.clip_id):
+                low = self.pairs.first_stage(frames, bucket, seed)
             with self._codec_lock:
                 out.append(self.pairs.encode(frames, low, bucket, self.codec))
         return torch.stack(out)
@@ -110,8 +112,14 @@ class FreshSamples:
         return [found[caption] for caption in captions]
 
     def _frames(self, clip_id: str, mp4: bytes, bucket: Bucket, at: float) -> np.ndarray:
-        try:
+        with self._readable(clip_id):
             return self.decode(mp4, bucket, at).frames
+
+    @contextmanager
+    def _readable(self, clip_id: str) -> Iterator[None]:
+        """Say what to do about a clip that does not decode, or whose first stage goes through no video codec."""
+        try:
+            yield
         except self.unreadable as error:
             raise TrainError(
                 f"clip {clip_id} does not decode ({error}); make a snapshot without it, or take data.encode: "

@@ -208,7 +208,7 @@ class Loader(IterableDataset[Batch]):
             batch = Batch(
                 latents, text, micro.task, micro.cond_frames, seeds, [d.clip_id for d in micro.samples],
                 total, step, index, dropped=dropped, captions=self._told(captions), bucket=micro.bucket.key,
-                draws=draw(seeds, latents.shape), ready=ready(),
+                place=micro.place, draws=draw(seeds, latents.shape), ready=ready(),
             )  # fmt: skip
             if upsampled:
                 batch = PairBatch.of(batch, *upsampled)

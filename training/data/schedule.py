@@ -56,7 +56,8 @@ class Draw:
 class MicroBatch:
     """Samples of one shape and task.
 
-    cond_frames: clean latent frames at the beginning. validation: captions are not drawn.
+    cond_frames: clean latent frames at the beginning. validation: captions are not drawn. place: samples of the run in
+    the micro-batches before it.
     """
 
     bucket: Bucket
@@ -64,6 +65,7 @@ class MicroBatch:
     cond_frames: int
     samples: list[Draw]
     validation: bool = False
+    place: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -82,11 +84,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class _Block:
-    """rows: of the block's draws, from number `first` on."""
+    """rows: of the block's draws, from number `first` on. before: draws in the micro-batches before each of its own."""
 
     first: int
     rows: np.ndarray
     batches: Arrangement
+
+    @cached_property
+    def before(self) -> np.ndarray:
+        sizes = self.batches.stops - self.batches.starts
+        return np.cumsum(sizes) - sizes
 
 
 @dataclass
@@ -187,7 +194,8 @@ class Schedule:
             )
         ]
         cond = self._cond_frames(int(bucket), int(task), int(serials[0]))
-        return MicroBatch(self.plan.buckets[int(bucket)], self.names[int(task)], cond, samples)
+        place = block.first + int(block.before[j])
+        return MicroBatch(self.plan.buckets[int(bucket)], self.names[int(task)], cond, samples, place=place)
 
     def block_batches(self, number: int) -> range:
         """Numbers, for `batch`, of the micro-batches of a block of draws."""

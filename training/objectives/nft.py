@@ -1,7 +1,7 @@
 """DiffusionNFT (Zheng et al. 2025, arXiv 2509.16117): a policy learns on the forward process, by scores of its videos.
 
-Rollouts by any solver, here Euler's; no density of a step is needed. Of a finished video x0 with advantage A, at a
-level t and with new noise ε, v = x0 - ε:
+Rollouts need no density of a step, so no stochastic one: they go by Euler's steps. Of a finished video x0 with
+advantage A, at a level t and with new noise ε, v = x0 - ε:
 
     (1) x_t = (1 - t) x0 + t ε
     (2) ρ = ½ + ½ clip(A / Z, -1, 1): how good the video is, 0 to 1; Z is `advantage_clip`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ class Video:
     """A sample to be scored.
 
     frames: uint8 [F, H, W, 3], RGB. rate: frames per second that it plays at. prompt: that it was made from. given: its
-    first frames that were not made but given, of an image or a video that it continues.
+    first frames that were not made but given, of an image or a video that it continues. A reward that judges frames by
+    themselves leaves those out; one that judges the video as a whole sees them, as what the rest goes on from.
     """
 
     frames: np.ndarray[Any, Any]
@@ -37,8 +38,21 @@ class Unscored:
     why: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """What one video takes of a reward's model, for plans. forwards: of it. flops: of all of them."""
+
+    forwards: float
+    flops: float
+
+
 Score = float | Unscored
 """Of one video. A number is finite: whoever calls a reward makes others `Unscored`."""
+
+
+def marks_of(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the fingerprint of a described reward, and of the one that a service gives for it, else ""."""
+    return told["fingerprint"], (told.get("served") or {}).get("fingerprint", "")
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,27 @@ class Reward(Configured):
         Empty: it shares none.
         """
         return ""
+
+    @property
+    def longest_call_s(self) -> float:
+        """Seconds that a call may take by limits of its own, of a reward that waits for a server; 0: it has none."""
+        return 0.0
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the weights that a process of it holds, for plans; 0: not known, or none."""
+        return 0
+
+    def work(self, frames: int, height: int, width: int, rate: float) -> Work | None:
+        """Return what a video of this shape takes of its model, for plans; None: not known, or it has none.
+
+        Args:
+            frames: of the video, none of them given.
+            height: in pixels.
+            width: in pixels.
+            rate: frames per second.
+        """
+        return None
 
     def prepare(self) -> None:
         """Load its models: called once per process, before the first videos. An exception ends the run's start."""

@@ -12,7 +12,7 @@ from typing import Any
 from reelwright.annotate.registry import built, class_in, look_alikes
 from reelwright.training.rewards.contract import Reward
 
-NO_REWARDS = ("calling", "contract", "in_process", "registry", "scoring")
+NO_REWARDS = ("calling", "contract", "in_process", "registry", "reward_thread", "scoring")
 """Files of this folder that rewards and their callers share. Every other one is a reward's and has its name:
 drift.py holds the class whose `name` is "drift". Such a file imports torch inside functions: recipes are read
 without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,17 +15,23 @@ class Pending(Protocol):
     """Scores that are on their way."""
 
     def result(self) -> dict[str, list[Score]]:
-        """Wait, then return a score per video by each reward's label; a failure of any kind is an `Unscored`."""
+        """Wait, then return a score per video by each asked reward's label; a failure of any kind is an `Unscored`."""
 
 
 class Scorer(Protocol):
     """Scores videos by all rewards of a run, while the network makes the next ones."""
 
-    def submit(self, videos: Sequence[Video]) -> Pending:
-        """Begin to score videos, which are complete and change no more; returns at once."""
+    def submit(self, videos: Sequence[Video], labels: Collection[str] | None = None) -> Pending:
+        """Begin to score videos, which are complete and change no more; returns at once.
+
+        labels: of the rewards that are asked, and that the result has; None: all. Labels of others are passed over.
+        """
 
     def describe(self) -> dict[str, dict[str, object]]:
-        """Return by label: name, version, fingerprint, parameters and models of each reward, for lineage."""
+        """Return by label what `Reward.describe` tells in a process that has loaded it, for lineage.
+
+        There a service has been asked what it serves, and a hub's model has been downloaded.
+        """
 
     def figures(self) -> dict[str, float]:
         """Return what was counted since the last call.
@@ -35,8 +41,9 @@ class Scorer(Protocol):
             calls that a process was lost in included. `LABEL/idle_s`: seconds in which scores of it were outstanding
             (a video was handed in and had no answer) and a process stood idle all the same: on the way to it, for want
             of a place, or while it started again. Time without a video to score is in neither. `LABEL/restarts`: of
-            lost processes, where there are any. `busy_s`, `idle_s`, `restarts`: of all together; rewards that share a
-            process have the same three figures, and count once. `LABEL/failed`: scores that are `Unscored`.
+            processes that were lost, or late as threads may be, where there are any. `busy_s`, `idle_s`, `restarts`: of
+            all together; rewards that share a process have the same three figures, and count once. `LABEL/failed`:
+            scores that are `Unscored`.
         """
 
     def close(self) -> None:

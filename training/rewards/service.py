@@ -22,6 +22,8 @@ from reelwright.training.rewards.remote.protocol import LARGEST_REPLY, BodyError
 
 T = TypeVar("T")
 UNSTATED = "unstated"  # the fingerprint of a served reward that no recipe states
+TOLD = ("name", "version", "fingerprint", "parameters", "models")
+MOST_TOLD = 1 << 16  # characters of what a service tells of its reward, in a checkpoint
 CHUNK = 1 << 16
 
 
@@ -35,7 +37,8 @@ class Service(Reward):
 
     Args:
         url: of the service, as in http://10.0.0.7:8070.
-        expects: fingerprint of the served reward; empty: any, which is then in no fingerprint of the run.
+        expects: fingerprint of the served reward; empty: any, which is then in no fingerprint of the run, and compared
+            with the one that the run's checkpoint names.
         api_key_env: environment variable that holds the service's key.
         videos_a_call: videos per request.
         timeout_s: seconds for one attempt, sending and scoring included.
@@ -74,8 +77,13 @@ class Service(Reward):
         """The service's."""
         return (self.api_key_env,) if self.api_key_env else ()
 
+    @property
+    def longest_call_s(self) -> float:
+        """Of all attempts, with the waits between them."""
+        return self.attempts * (self.timeout_s + self.patience_s) + self.patience_s
+
     def describe(self) -> dict[str, Any]:
-        """Return the same of the served reward too, where this process has asked it."""
+        """Return the same of the served reward too, as `served`, where this process has asked the service."""
         served = self._state.served
         return super().describe() | ({"served": served} if served else {})
 
@@ -91,7 +99,7 @@ class Service(Reward):
                 f"{self.url} serves reward {excerpt(str(told.get('name')))!r} of fingerprint {excerpt(fingerprint)}, "
                 f"and the recipe expects {self.expects}"
             )
-        self._state.served, self._state.fingerprint = told, fingerprint
+        self._state.served, self._state.fingerprint = _kept(told), fingerprint
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
         """Send the videos in one request."""
@@ -217,6 +225,14 @@ def _bounded(response: http.client.HTTPResponse, sock: socket.socket, ends: floa
     if response.length:
         raise http.client.HTTPException(f"the answer ends {response.length} bytes early")
     return bytes(said)
+
+
+def _kept(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint keeps of a service's words about its reward."""
+    kept = {name: told[name] for name in TOLD if name in told}
+    if len(json.dumps(kept)) <= MOST_TOLD:
+        return kept
+    return {name: excerpt(str(kept[name])) for name in ("name", "fingerprint") if name in kept}
 
 
 def _sentence(said: bytes) -> str:

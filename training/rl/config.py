@@ -12,10 +12,18 @@ from reelwright.model.config import Part, TimestepShift
 from reelwright.training.batch import Task
 from reelwright.training.errors import TrainError
 from reelwright.training.registry import ObjectiveConfig, VideosMade
+from reelwright.training.rl.identity import (
+    HELD_OUT,
+    doubts,
+    refuse_judges_of_themselves,
+    refuse_other_memory,
+    refuse_other_rewards,
+)
 from reelwright.training.rl.stop_settings import StopSettings
 
 if TYPE_CHECKING:
     from reelwright.training.rewards.contract import Reward
+    from reelwright.training.rewards.scoring import Scorer
 
 
 class RewardUse(Part):
@@ -29,7 +37,7 @@ class RewardUse(Part):
         None, description="scored in the processes that train; null: where it needs no GPU and no process of its own"
     )
     processes: int = Field(0, ge=0, description="Ray actors that share its videos; 0: as many as it asks for itself")
-    time_limit_s: float = Field(300.0, gt=0, description="of a call of an actor; then it is replaced")
+    time_limit_s: float = Field(300.0, gt=0, description="of a call; then its process or thread is replaced")
 
     def is_local(self, reward: "Reward") -> bool:
         """Return whether it is scored in the processes that train, and not by actors."""
@@ -61,6 +69,9 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
         "largest", description="advantages are divided by: the largest deviation of all groups, or each group's own"
     )
     advantage_clip: float = Field(5.0, ge=0, description="largest size of an advantage; 0: any")
+    advantage_eps: float = Field(
+        1e-4, gt=0, description="added to the deviation; a reward whose deviations are as small needs a smaller one"
+    )
     stop: StopSettings = Field(StopSettings(), description="when a held-out reward falls and the trained ones rise")
     max_failed: float = Field(
         0.5, ge=0, le=1, description="share of a reward's scores that may fail in a step before the run stops"
@@ -82,7 +93,13 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
 
     @model_validator(mode="after")
     def _check_kinds(self) -> "RolloutConfig":
-        self.load_rewards()
+        found = self.load_rewards()
+        for held in self.held_out:  # what hashes of models tell beyond this, a run's start refuses: they take long
+            if same := [label for label in self.rewards if found[label] == found[held]]:
+                raise ValueError(
+                    f"held_out.{held} is the same reward as rewards.{same[0]}; a reward that is optimised is no "
+                    "evaluator: hold out another one"
+                )
         return self
 
     def load_rewards(self) -> "dict[str, Reward]":
@@ -102,25 +119,28 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
                     raise ValueError(f"{section}.{label}: {error}") from None
         return found
 
-    def origins(self) -> dict[str, Any]:
+    def origins(self, scorer: "Scorer | None" = None) -> dict[str, Any]:
         """Return what each reward is: name, version, fingerprint, models with their hashes, parameters, and its use.
 
         With a file of prompts, also its hash.
+
+        Args:
+            scorer: has the rewards at hand, and has asked services what they serve; None: nobody has.
         """
-        told = {label: reward.describe() for label, reward in self.load_rewards().items()}
+        told = scorer.describe() if scorer else {}
+        told = {label: told.get(label) or reward.describe() for label, reward in self.load_rewards().items()}
         for label, one in told.items():
-            one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else "held out"
+            one["use"] = {"weight": self.rewards[label].weight} if label in self.rewards else HELD_OUT
         return {"rewards": told} | self._prompts_origin()
+
+    def remarks(self, origins: Mapping[str, Any]) -> list[str]:
+        """Return doubts about the held-out rewards; raise TrainError where one of them is optimised too."""
+        refuse_judges_of_themselves(origins["rewards"])
+        return doubts(origins["rewards"])
 
     def refuse_changed(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
         """Raise TrainError where rewards or prompts are not what they were, though the recipe is the same."""
-        before, here = saved.get("rewards", {}), now.get("rewards", {})
-        changed = [label for label, one in before.items() if here.get(label, one)["fingerprint"] != one["fingerprint"]]
-        if changed:
-            raise TrainError(
-                f"{checkpoint} learned from {', '.join(changed)} of other files or another version than there are now; "
-                "put them back, or give this run another folder (--out)"
-            )
+        refuse_other_rewards(saved.get("rewards", {}), now.get("rewards", {}), checkpoint)
         if (prompts := saved.get("prompts")) and prompts["sha256"] != now["prompts"]["sha256"]:
             raise TrainError(
                 f"{prompts['file']} has other prompts than {checkpoint} learned from; put them back, or give this run "
@@ -129,13 +149,7 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
 
     def refuse_state(self, saved: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
         """Raise TrainError where the other run remembers other rewards than these: what they were is in its state."""
-        before, here = (_remembered(told.get("rewards", {})) for told in (saved, now))
-        if before and before != here:
-            raise TrainError(
-                f"{checkpoint} remembers the rewards {_listed(before)}, and this recipe has {_listed(here)}; name the "
-                "same ones in the same order, or take its weights alone with init (of a LoRA: from its merged weights, "
-                "reel checkpoint export)"
-            )
+        refuse_other_memory(saved.get("rewards", {}), now.get("rewards", {}), checkpoint)
 
     def shows(self, figure: str, value: float) -> bool:
         """Whether a figure stands in the line of a step: a reward's mean does, `reward/LABEL` or `held_out/LABEL`."""
@@ -217,12 +231,3 @@ class RolloutConfig(TimestepShift, ObjectiveConfig):
     def shared_calls(self) -> float:
         """Guided predictions, of one sample, that a group takes where what it shares is computed once; in the mean."""
         return self.critical_mean + 1 + self.group * (self.steps - 1 - self.critical_mean)
-
-
-def _remembered(rewards: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
-    """Return label, whether it is held out, and fingerprint of each reward that a checkpoint's record names."""
-    return [(label, told["use"] == "held out", told["fingerprint"]) for label, told in rewards.items()]
-
-
-def _listed(rewards: list[tuple[str, bool, str]]) -> str:
-    return ", ".join(f"{label}{' (held out)' if held else ''} {mark[:6]}" for label, held, mark in rewards) or "none"

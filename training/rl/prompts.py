@@ -10,7 +10,6 @@ import numpy as np
 
 from reelwright.model.text import PackedText, pack_text
 from reelwright.training.batch import Batch
-from reelwright.training.data.buckets import buckets_of
 from reelwright.training.data.draws import PROMPT, key_of, mix, permuted
 from reelwright.training.errors import TrainError
 from reelwright.training.texts import encode_texts
@@ -42,18 +41,15 @@ class Captions:
 
 
 class PromptFile:
-    """Prompts of a file. A pass over it takes each once, in an order of its own."""
+    """Prompts of a file. A pass over it takes each once, in an order of its own, however many a micro-batch holds."""
 
     def __init__(self, prompts: list[str], text: PackedText, recipe: TrainRecipe) -> None:
         """Take the prompts and their states, on the CPU."""
         self.prompts, self.states, self.recipe = prompts, text.unpacked(), recipe
-        patch, tokens = recipe.model.patch_size, recipe.data.tokens_per_batch
-        self.most = max(max(1, tokens // bucket.tokens(patch)) for bucket in buckets_of(recipe.data))
 
     def of(self, batch: Batch) -> Batch:
-        """Return the batch with prompts that follow from the recipe's seed, its step and its place in the step."""
-        first = (batch.step * self.recipe.data.batches_per_step + batch.micro) * self.most
-        which = self.drawn(np.arange(first, first + len(batch.seeds)))
+        """Return the batch with prompts that follow from the recipe's seed and its place in the run."""
+        which = self.drawn(np.arange(batch.place, batch.place + len(batch.seeds)))
         text = pack_text([self.states[i] for i in which], self.recipe.model.text_tokens)
         return replace(batch, captions=tuple(self.prompts[i] for i in which), text=text, dropped=())
 

@@ -119,7 +119,8 @@ class Rollouts:
         weights = [*config.weights, *[0.0] * len(config.held_out)]
         ids = table.rows // config.group
         found = advantages(
-            ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation
+            ids, table.scores, table.scored, weights, clip=config.advantage_clip, scale=config.deviation,
+            eps=config.advantage_eps,
         )  # fmt: skip
         figures = score_figures(labels, tuple(config.rewards), table, found, ids)
         figures |= self.tally.read(self.objective.paths, self.scorer, labels, self.world)
@@ -142,7 +143,8 @@ class Rollouts:
             mine = self.decoder.mine(len(flat))
             videos = self.decoder.videos(flat[mine], [prompts[i] for i in mine], batch)
         whole = [video for video in videos if video is not None]
-        waiting = self.scorer.submit(whole) if whole else None
+        asked = self.config.asked_of(batch.task)
+        waiting = self.scorer.submit(whole, asked) if whole and asked else None
         with self.tally.timing("decode_s"):
             meters = measured(whole)
         return _Group(batch, made.cpu(), mine, videos, waiting, meters)
@@ -154,7 +156,7 @@ class Rollouts:
         mine: dict[int, dict[str, Score]] = {}
         why: dict[str, str] = {}
         for group in groups:
-            found = group.waiting.result() if group.waiting else {label: [] for label in labels}
+            found = group.waiting.result() if group.waiting else {}
             scored = iter(range(len(group.videos)))
             first = group.batch.micro * most * self.config.group
             for place, video in zip(group.decoded, group.videos, strict=True):
@@ -206,4 +208,4 @@ def scorer_here(config: RolloutConfig) -> Scorer:
     """
     from reelwright.training.rewards.in_process import InProcess
 
-    return InProcess(config.load_rewards())
+    return InProcess(config.load_rewards(), {label: use.time_limit_s for label, use in config.uses.items()})

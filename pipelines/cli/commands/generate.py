@@ -57,7 +57,7 @@ def generate(
     _check_files(output, content, shape.frames, count)
     _check_refinement(refine, output, shape.frames)
     from reelwright.pipelines.cli.generate_settings import Asked, second_stage
-    from reelwright.pipelines.generate.loras import check_network, expert_settings
+    from reelwright.pipelines.generate.loras import Expert, check_network, expert_of
     from reelwright.pipelines.generate.run import LoadOptions, Request, find_source, load
 
     asked = Asked(source := find_source(checkpoint), content, shape, sampling, machine, refine)
@@ -79,8 +79,8 @@ def generate(
         tile=machine.tile,
         vae_dtype="bf16" if sampling.published and dtype == "bf16" else None,
     )
-    trained = {} if sampling.published else expert_settings(finer, source.recipe)
-    stage = second_stage(refine, finer, machine, settings, trained) if finer else None
+    expert = Expert() if sampling.published else expert_of(finer, source.recipe)
+    stage = second_stage(refine, finer, machine, settings, expert) if finer else None
     loaded = load(source, options)
     request = Request(
         prompts=prompts,

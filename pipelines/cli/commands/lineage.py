@@ -82,6 +82,8 @@ def _rewards(rewards: dict[str, Any]) -> list[str]:
     for label, one in rewards.items():
         use = one["use"] if isinstance(one["use"], str) else f"weight {one['use']['weight']:g}"
         models = f", {', '.join(map(str, one['models']))}" if one["models"] else ""
+        if served := one.get("served"):
+            models = f", serves {served.get('name', 'a reward')} {served['fingerprint']}"
         lines.append(f"reward       {label}: {one['name']} {one['version']}, {one['fingerprint']}, {use}{models}")
     return lines
 

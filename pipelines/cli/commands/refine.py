@@ -37,7 +37,7 @@ class WhatOptions:
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0
     fps: Annotated[
         float | None,
-        typer.Option(min=1, max=240, help="Rate that VIDEO is read at. Default: its own, at most as trained."),
+        typer.Option(min=1, max=240, help="Rate to read VIDEO at. Default: its own, at most as trained or refined."),
     ] = None
     window: Annotated[int, typer.Option(min=5, help="Frames of VIDEO that are refined at a time: 4k + 1.")] = 93
     overlap: Annotated[int, typer.Option(min=5, help="Frames that windows share.")] = 13
@@ -73,7 +73,7 @@ def refine(
     from reelwright.model.sampling.settings import Settings
     from reelwright.pipelines.cli.generate_settings import second_stage
     from reelwright.pipelines.generate.film import Film, refine_film
-    from reelwright.pipelines.generate.loras import expert_settings
+    from reelwright.pipelines.generate.loras import expert_of
     from reelwright.pipelines.generate.run import LoadOptions, find_source, load
     from reelwright.pipelines.runtime.progress import Progress
 
@@ -87,7 +87,7 @@ def refine(
         lora,
         machine,
         Settings.of(frames=what.window, overlap=what.overlap, bf16_t=source.recipe is None and dtype == "bf16"),
-        expert_settings(lora, source.recipe),
+        expert_of(lora, source.recipe),
     )
     begins = (what.image, what.video)
     subject = Film.read(film, second.how, fps=what.fps, trained_fps=source.fps, begins=begins, given=what.given)

@@ -36,6 +36,9 @@ def test_rewards_of_a_run_its_parents_and_its_adapters_count_and_held_out_ones_d
     assert {one["name"] for one in learned_from(run)} == {"hpsv3_general", "videoalign_ta", "sharpness_standin"}
     exported = [{"objective": {"kind": "grpo", "rewards": {"hps": {"kind": "hpsv3_percentile"}}}}]
     assert [one["name"] for one in learned_from(tmp_path, exported)] == ["hpsv3_percentile"]
+    behind = {"name": "tuned", "models": ["m#1"]}
+    served = checkpoint(tmp_path / "served", rewards={"far": use("service", served=behind)})
+    assert learned_from(served) == [{"label": "far", "name": "tuned", "models": ["m#1"]}]
     assert learned_from(checkpoint(tmp_path / "plain", recipe={"objective": {"kind": "flow"}})) == []
 
 

@@ -61,6 +61,16 @@ def test_condition_that_leaves_no_frame_is_refused():
 
 def test_a_picture_stays_one_frame_at_twice_the_rate():
     assert [output_condition(n) for n in (0, 1, 5, 13)] == [0, 1, 10, 26]
+    assert [output_condition(n, timing="exact") for n in (0, 1, 5, 13)] == [0, 1, 9, 25]
+    assert [output_condition(n, timing="exact", spatial_only=True) for n in (0, 1, 5, 13)] == [0, 1, 5, 13]
+
+
+@given(st.integers(2, 100), st.integers(1, 60))
+def test_with_exact_times_what_is_given_ends_with_the_first_stage_s_last_given_frame(frames, condition):
+    condition = min(condition, frames - 1)
+    plan = Refinement(timing="exact").plan(frames, 480, 832, condition)
+    assert plan.positions[plan.padding.condition - 1] == condition - 1
+    assert plan.positions[plan.padding.condition] > condition - 1
 
 
 @pytest.mark.parametrize(

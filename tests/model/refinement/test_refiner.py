@@ -161,6 +161,26 @@ def test_windows_join_without_a_seam(generator: Generator, coarse: torch.Tensor)
     close(whole[:, :, :18], one, 0)
 
 
+def test_windows_with_exact_times_show_each_frame_at_its_own(generator: Generator, coarse: torch.Tensor) -> None:
+    """A window's last frame repeats the one before, since no frame follows there; the next window makes it anew."""
+    seen: list[torch.Tensor] = []
+
+    class Spy(Refiner):
+        def refine(self, coarse, prompts, plan, generators, condition=None, on_step=None):
+            seen.append(plan.enlarge(coarse)[:, :, plan.padding.condition :])
+            if condition is not None:
+                close(condition, torch.cat(parts, 2)[:, :, -9:], 0)
+            return super().refine(coarse, prompts, plan, generators, condition, on_step)
+
+    parts: list[torch.Tensor] = []
+    how = Refinement(to="128x64", timing="exact")
+    for part in Spy(generator, how).stream(first(coarse), PROMPTS, SEEDS, window=9, overlap=5):
+        parts.append(part)
+    assert [p.shape[2] for p in parts] == [17, 8, 8, 9]
+    shown = torch.cat([s[:, :, : p.shape[2]] for s, p in zip(seen, parts, strict=True)], 2)
+    close(shown, how.plan(21, 32, 64).enlarge(coarse), 1e-5)
+
+
 def test_a_sample_does_not_hang_on_its_batch_and_comes_again(generator: Generator, coarse: torch.Tensor) -> None:
     both = refined(generator, first(coarse[:, :, :13]), window=9, overlap=5)
     alone = Refiner(generator, HOW).stream(first(coarse[1:, :, :13]), PROMPTS[1:], SEEDS[1:], window=9, overlap=5)

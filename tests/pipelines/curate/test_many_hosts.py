@@ -14,7 +14,7 @@ from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents
 from tests.pipelines.hosts import ROUTER, Cluster, Network, NoNamespacesError
 from tests.pipelines.object_store import ObjectStore, environment
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.waits]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.always, pytest.mark.waits]
 FILMS = 6
 FETCH_S = 5.0  # of a film, so that the run is long enough to be disturbed
 

@@ -73,6 +73,7 @@ def reel(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.always
 def test_the_whole_way_from_an_object_store_to_a_trained_run_and_back(object_store, films, tmp_path):
     """As a user goes it, with a Ray of its own that finds keys and endpoint in the environment."""
     bucket = object_store.bucket("way", *films)

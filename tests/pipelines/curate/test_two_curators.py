@@ -11,7 +11,7 @@ from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.helpers import CHEAP_ARGUMENTS, check_whole, contents, curate
 
-pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.exhaustive]
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.exhaustive, pytest.mark.always]
 
 
 @pytest.fixture(scope="module")

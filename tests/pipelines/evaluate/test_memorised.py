@@ -20,7 +20,7 @@ from tests.curation.store.conftest import add_source
 from tests.footage import frames, write
 from tests.pipelines.helpers import recipe_of
 
-pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.waits]
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.waits, pytest.mark.exhaustive]
 QUIET = Options(quiet=True, workers=1)
 
 

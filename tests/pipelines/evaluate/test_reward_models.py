@@ -22,7 +22,7 @@ from reelwright.training.rewards.contract import Video
 from tests.pipelines.evaluate.made import PROMPTS, make_evaluation
 from tests.training.rewards.qwen2_vl import published
 
-pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.waits]
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.waits, pytest.mark.exhaustive]
 QUIET = Options(quiet=True)
 
 

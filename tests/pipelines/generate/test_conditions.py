@@ -8,8 +8,13 @@ import pytest
 import torch
 
 from reelwright.errors import UserError
+from reelwright.model.config import Timing
+from reelwright.model.refinement.plan import Refinement
+from reelwright.model.sampling.settings import Settings
 from reelwright.model.sampling.video_file import to_frames
 from reelwright.pipelines.generate.conditions import read_end, read_image, read_shown, read_span
+from reelwright.pipelines.generate.film import Film
+from reelwright.pipelines.generate.initial import Beginning
 from reelwright.pipelines.generate.spool import Spool
 from tests.footage import HOSTILE, ffmpeg, frames, number_of, write
 from tests.pipelines.generate.test_generate import film
@@ -25,6 +30,29 @@ def test_the_end_of_a_video_is_what_a_player_shows_there(film: Path, tmp_path: P
     repeated = read_end(film, (160, 96), 4, 50)
     assert [number_of(f.mean(-1)) for f in to_frames(repeated)] == [37, 38, 38, 39]
     assert read_end(write(tmp_path / "short.mp4", frames(3), fps=25), (160, 96), 13, 25).shape[1] == 3
+
+
+@pytest.mark.parametrize("timing", ["published", "exact"])
+def test_what_a_refined_video_begins_with_is_shown_at_its_time(film: Path, timing: Timing) -> None:
+    """5 frames at 12.5 per second, the last of 40 at 25: with exact times their 9 at 25, as published 10."""
+    beginning, how = Beginning(video=film), Refinement(to="320x192", timing=timing)
+    begun = beginning.read(Settings.of(width=160, height=96, frames=9, overlap=5), 12.5, how)
+    assert begun is not None
+    assert begun.large is not None
+    small, large = ([number_of(f.mean(-1)) for f in to_frames(v)] for v in (begun.frames, begun.large))
+    assert small == [31, 33, 35, 37, 39]
+    assert large == list(range(31, 40) if timing == "exact" else range(30, 40))
+    assert how.plan(9, 96, 160, 5).padding.condition == len(large)
+
+
+def test_footage_refined_in_space_alone_keeps_its_frame_rate_up_to_the_result_s(film: Path) -> None:
+    """A film of 25 frames per second, by networks whose first stage has 15 and 12."""
+    found = {
+        (trained, spatial): Film.read(film, Refinement(spatial_only=spatial), fps=None, trained_fps=trained).fps
+        for trained in (15, 12)
+        for spatial in (False, True)
+    }
+    assert found == {(15, False): 15, (15, True): 25, (12, False): 12, (12, True): 24}
 
 
 def test_a_video_with_unusual_colour_tags_is_read(film: Path, tmp_path: Path) -> None:
@@ -52,8 +80,6 @@ def test_hostile_files_are_one_sentence(name: str, film: Path, tmp_path: Path) -
 
 
 def test_a_size_class_follows_the_picture(tmp_path: Path) -> None:
-    from reelwright.pipelines.generate.initial import Beginning
-
     cv2.imwrite(str(tmp_path / "tall.png"), np.zeros((800, 450, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "square.png"), np.zeros((90, 90, 3), np.uint8))
     found = {

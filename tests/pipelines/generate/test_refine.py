@@ -210,7 +210,7 @@ def test_what_refine_refuses_is_one_sentence(
 
 
 def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here: Invoke, tmp_path: Path) -> None:
-    """A LoRA of NaN, in either stage, of a video and of a picture: nothing is left."""
+    """A LoRA of NaN, in either stage, of a video and of a picture: nothing is left, but a first stage that is whole."""
     from reelwright.errors import ReelError
 
     lora = save_adapter(tmp_path / "broken.safetensors", 0)
@@ -226,7 +226,15 @@ def test_frames_that_are_no_numbers_are_not_written(run: Path, film: Path, here:
         result = here(*given)
         assert isinstance(result.exception, ReelError), result.output
         assert "not finite" in str(result.exception)
-        assert sorted(tmp_path.iterdir()) == before
+        kept = [tmp_path / "x-first-stage.mp4"] if "--refine" in given else []
+        assert sorted(tmp_path.iterdir()) == sorted(before + kept)
+        for file in kept:
+            assert "the first stage is kept in x-first-stage.mp4, to be refined by reel refine" in str(result.exception)
+            assert here("generate", run, "-p", "a dog", "-q", "--out", "first.mp4").exit_code == 0
+            np.testing.assert_array_equal(shown(file, 9)[1], shown(tmp_path / "first.mp4", 9)[1])
+            assert read_about(file) == read_about(tmp_path / "first.mp4")
+            file.unlink()
+            (tmp_path / "first.mp4").unlink()
 
 
 @pytest.mark.parametrize("elements", [1 << 55, 1 << 62])

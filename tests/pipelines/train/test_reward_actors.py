@@ -10,14 +10,16 @@ import pytest
 import ray
 import torch
 
-from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors, cpu_share, gpus_of_rewards
-from reelwright.pipelines.train.reward_pools import Members, Pool, PoolSettings, together
+from reelwright.pipelines.train.reward_actors import NAMESPACE, ActorScorer, Joined, actors, cpu_share
+from reelwright.pipelines.train.reward_gpus import gpus_in_common, gpus_of_rewards
+from reelwright.pipelines.train.reward_pools import Members, Place, Pool, PoolSettings, together
 from reelwright.training.distributed.world import World
 from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Score, Unscored
 from reelwright.training.rewards.in_process import InProcess
+from reelwright.training.rewards.registry import load
 from reelwright.training.rl.config import RewardUse
-from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Large, Parted, Tenth, Unready, grey
+from tests.pipelines.sample_rewards import Hangs, Keyed, Kills, Large, Parted, Tenth, Unready, grey, serving
 from tests.training.ranks import ranks
 
 ALONE = World.alone("cpu")
@@ -144,9 +146,14 @@ def test_rewards_of_both_places_are_one_scorer(scorer: ActorScorer) -> None:
     both = Joined([InProcess({"here": Tenth()}), scorer])
     found = both.submit([grey(3)]).result()
     assert found["here"] == found["tenth"] == [3.0]
+    both.figures()
+    assert both.submit([grey(4)], ["here", "tenth"]).result() == {"here": [4.0], "tenth": [4.0]}
+    assert both.submit([grey(7)], ["hangs"]).result().keys() == {"hangs"}
+    asked = both.figures()
+    assert asked["kills/busy_s"] == asked["here/failed"] == asked["tenth/failed"] == 0
+    assert asked["tenth/busy_s"] > 0
     assert [one["name"] for one in both.describe().values()] == ["tenth", "tenth", "hangs", "kills"]
-    figures = both.figures()
-    assert figures["busy_s"] >= figures["here/busy_s"] > 0
+    assert asked["busy_s"] >= asked["here/busy_s"] > 0
 
 
 def test_a_reward_that_cannot_start_ends_the_start(ray_local: None) -> None:
@@ -157,13 +164,28 @@ def test_a_reward_that_cannot_start_ends_the_start(ray_local: None) -> None:
         pass
 
 
-def test_a_key_reaches_the_process_of_its_reward(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_reaches_the_process_of_its_reward_and_a_service_s_reward_is_told(
+    ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"keyed": PoolSettings(Keyed(), 1, 60)}
     with pytest.raises(TrainError, match="SOMEBODYS_REWARD_KEY, which holds no key here"), actors(settings, ALONE, str):
         pass
     monkeypatch.setenv("SOMEBODYS_REWARD_KEY", "12345")
-    with actors(settings, ALONE, str) as scorer:
-        assert scorer.submit([grey(1)]).result() == {"keyed": [5.0]}
+    with serving(Tenth()) as url:
+        settings["far"] = PoolSettings(load("service", {"url": url}), 1, 60)
+        with actors(settings, ALONE, str) as scorer:
+            assert scorer.submit([grey(1)]).result() == {"keyed": [5.0], "far": [1.0]}
+            told = scorer.describe()
+    assert told["keyed"] == Keyed().describe()
+    assert told["far"]["served"] == Tenth().describe()  # only its process has asked the service
+
+
+def test_a_new_process_must_have_the_rewards_of_the_first() -> None:
+    one = {"far": {"fingerprint": "f", "served": {"fingerprint": "s"}}}
+    place = Place(Members({"far": PoolSettings(Tenth(), 1, 60)}), {})
+    assert place.other_than_before(one) == place.other_than_before(one) == ""
+    other = {"far": {**one["far"], "served": {"fingerprint": "t"}}}
+    assert place.other_than_before(other) == "far was f s, now it is f t"
 
 
 def test_a_ray_of_the_run_s_own_sees_the_gpus_that_no_rank_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +198,18 @@ def test_a_ray_of_the_run_s_own_sees_the_gpus_that_no_rank_computes_on(monkeypat
         with gpus_of_rewards(world, joined=True):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == before
         assert os.environ["CUDA_VISIBLE_DEVICES"] == before
+
+
+@pytest.mark.parametrize(
+    ("offered", "there", "ranks", "how"),
+    [(8, 8, 8, "--num-gpus 0"), (8, 8, 5, "CUDA_VISIBLE_DEVICES=5,6,7"), (3, 8, 5, ""), (0, 8, 8, "")],
+)
+def test_a_cluster_that_may_put_rewards_onto_the_ranks_gpus_is_told(
+    offered: float, there: int, ranks: int, how: str
+) -> None:
+    told = gpus_in_common(offered, there, ranks)
+    assert bool(told) == bool(how)
+    assert told.endswith(how)
 
 
 def test_room_that_is_not_there_is_told(ray_local: None) -> None:

@@ -16,8 +16,10 @@ from reelwright.recipe_files import load
 from reelwright.training.checkpoints import Checkpoints, read_metadata
 from reelwright.training.logs import read_log
 from reelwright.training.recipe import TrainRecipe
+from reelwright.training.rewards import registry as rewards
 from tests.footage import footage
 from tests.pipelines.helpers import curate
+from tests.pipelines.sample_rewards import serving
 from tests.pipelines.train.test_train import RECIPE
 from tests.training.distilling import saved
 from tests.training.rl.rolling import save_base
@@ -55,7 +57,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
 
 
 def test_a_run_learns_from_rewards_here_and_in_actors_and_says_what_they_were(place: Path, call) -> None:
-    done = call("train", place / "grpo.yaml", "--snapshot", "all", "--store", place / "store", "--out", place / "runs")
+    served = rewards.load("sharpness_standin", {"height": 99})
+    recipe = yaml.safe_load((place / "grpo.yaml").read_text())
+    with serving(served) as url:
+        recipe["objective"]["rewards"]["far"] = {"kind": "service", "parameters": {"url": url}}
+        (place / "far.yaml").write_text(yaml.safe_dump(recipe))
+        done = call(
+            "train", place / "far.yaml", "--snapshot", "all", "--store", place / "store", "--out", place / "runs"
+        )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rewards of their own processes: smooth × 1" in done.stdout
     assert "reward/sharp" in done.stdout
@@ -64,7 +73,8 @@ def test_a_run_learns_from_rewards_here_and_in_actors_and_says_what_they_were(pl
     assert [row["step"] for row in rows] == [1, 2]
     assert rows[0]["ratio"] == 1
     for row in rows:
-        assert row["reward/smooth/failed"] == row["reward/sharp/failed"] == row["held_out/fit/failed"] == 0
+        failed = [row[f"{one}/failed"] for one in ("reward/smooth", "reward/sharp", "held_out/fit")]
+        assert failed == [0, 0, 0]
         assert row["scoring/smooth/busy_s"] > 0
         assert row["scoring/sharp/busy_s"] > 0
 
@@ -72,12 +82,15 @@ def test_a_run_learns_from_rewards_here_and_in_actors_and_says_what_they_were(pl
     assert latest is not None
     recorded = read_metadata(latest)["rewards"]
     assert {label: one["name"] for label, one in recorded.items()} == {
-        "sharp": "sharpness_standin", "smooth": "smoothness_standin", "fit": "caption_attributes_standin",
+        "sharp": "sharpness_standin", "smooth": "smoothness_standin", "far": "service",
+        "fit": "caption_attributes_standin",
     }  # fmt: skip
+    assert recorded["far"]["served"] == served.describe()
     assert (recorded["sharp"]["use"], recorded["fit"]["use"]) == ({"weight": 1.0}, "held out")
     assert all(len(one["fingerprint"]) == 16 and one["version"] >= 1 for one in recorded.values())
     told = call("lineage", run)
     assert "reward       fit: caption_attributes_standin 1" in told.stdout
+    assert f"weight 1, serves sharpness_standin {served.fingerprint}" in told.stdout
 
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-00000000", "step-00000002"]
     shown = call("progress", run, "--sheet", place / "sheet.png")

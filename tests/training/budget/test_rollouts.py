@@ -58,11 +58,27 @@ def test_the_report_s_table_9_at_full_size() -> None:
     assert "reward        hpsv3_general: 1 process of its own, 1 GPUs each" in lines
     assert "reward        videoalign_vq: 1 process of its own, 1 GPUs each" in lines
     assert "reward        videoalign_ta: by the same pass as videoalign_vq, 4 per call" in lines
+    assert "rewards       need 3 GPUs beside the 8 of the ranks, 11 in all" in lines
+    assert "hpsv3_percentile       256    23,808     336.8     972.5 s                14.4 GiB" in lines
+    assert "videoalign_vq          256       256       4.2      12.2 s                 4.1 GiB" in lines
+    assert "  videoalign_ta  " not in lines  # the same forward
     assert "14,466.6    5,221.5 s      652.7 s  rollouts 93%, decoding 1%, reference 2%, training 5%" in lines
     assert "on 64 GPUs are not waited for where one video takes a reward's processes together less than 9.61 s" in lines
     mini = load(TrainRecipe, ROOT / "configs/train/mini/grpo.yaml")
     assert " 0.0 s" not in "\n".join(rollout_lines(mini, gpus=1, peak=Peak("", 989.5, ""), mfu=0.35))
     assert not list(rollout_lines(TrainRecipe(), gpus=8, peak=Peak("", 989.5, ""), mfu=0.35))
+
+
+def test_a_reward_of_some_videos_or_frames_or_of_more_processes_is_planned_for_those() -> None:
+    import yaml
+
+    raw = yaml.safe_load(TABLE_9.read_text())
+    use = raw["objective"]["rewards"]["hpsv3_general"]
+    use |= {"tasks": ["i2v"], "processes": 2, "parameters": use["parameters"] | {"stride": 8}}
+    recipe = TrainRecipe.model_validate(raw | {"tasks": {"t2v": 3, "i2v": 1}})
+    lines = "\n".join(rollout_lines(recipe, gpus=64, peak=Peak("", 989.5, ""), mfu=0.35))
+    assert "hpsv3_general           64       768      10.9      15.7 s" in lines
+    assert "rewards       need 4 GPUs beside the 64 of the ranks, 68 in all" in lines
 
 
 def test_a_rollout_s_memory_is_planned_and_grows_with_what_is_made_at_once() -> None:

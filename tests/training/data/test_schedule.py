@@ -107,6 +107,14 @@ def test_no_sample_is_seen_twice_and_none_is_left_over():
     assert sorted(indices) == list(range(4 * plan.block))
 
 
+def test_a_micro_batch_knows_how_many_samples_come_before_it():
+    plan, before = plan_of(), 0
+    for k in range(plan.block_batches(3).stop):
+        assert plan.batch(k).place == before
+        before += len(plan.batch(k).samples)
+    assert len({len(plan.batch(k).samples) for k in range(plan.block_batches(3).stop)}) > 1
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_ranks_share_each_step_without_overlap_and_the_step_does_not_depend_on_them(ranks):
     alone, shared = plan_of(), plan_of()

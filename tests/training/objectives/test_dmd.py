@@ -7,8 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from reelwright.model.config import AttentionConfig
 from reelwright.model.lora.adapters import lora_parameters
 from reelwright.model.sampling.schedules import distilled_sigmas
+from reelwright.model.sparse import use_attention
 from reelwright.training.batch import Batch
 from reelwright.training.budget.memory import plan_memory
 from reelwright.training.distributed.world import World
@@ -209,6 +211,24 @@ def test_two_ranks_learn_as_one_does(layout: str, base: Path, begun: Path, tmp_p
     one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
     for name in (n for n in one if n.startswith("objective.critic.") and n.endswith(".exp_avg")):
         torch.testing.assert_close(two[name], one[name], rtol=1e-2, atol=1e-5 + 1e-2 * one[name].abs().max().item())
+
+
+def test_sparse_attention_is_that_of_every_role(base: Path, begun: Path) -> None:
+    """Of one block of keys per query nothing else is seen; with all of them kept it is dense attention."""
+
+    def losses(keep: float | None) -> list[float]:
+        recipe = dmd(base, begun)
+        model = awake(recipe)
+        if keep is not None:
+            use_attention(model, AttentionConfig(form="sparse", block=(1, 1, 1), keep=keep))
+        objective = recipe.objective.build(model, recipe, ALONE)
+        with objective.roles.playing("critic"):
+            critic = objective._critic_loss(batch_of(), update=1).total.item()
+        return [objective.loss(batch_of()).total.item(), critic]
+
+    dense = losses(None)
+    assert losses(1.0) == pytest.approx(dense, rel=1e-3)
+    assert all(few != pytest.approx(all_, rel=1e-2) for few, all_ in zip(losses(0.01), dense, strict=True))
 
 
 def test_the_student_has_no_gradients_while_the_critic_is_trained(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,6 +64,41 @@ class Waiting(Reward):
         self.threads.add(threading.current_thread().name)
         assert self.go.wait(60)
         return [1.0] * len(videos)
+
+
+@dataclass(frozen=True)
+class Hangs(Reward):
+    """Hangs at level 66, until it is let go; else the number of its thread.
+
+    unready_again: it can be prepared once. is_other: each object of it is another reward, as a service may give.
+    """
+
+    batch: int = 1
+    unready_again: bool = False
+    is_other: bool = False
+
+    go: ClassVar[threading.Event] = threading.Event()
+    prepared: ClassVar[list[bool]] = []
+    name, version = "hangs", 1
+
+    @property
+    def resources(self) -> Any:
+        from reelwright.annotate.contract import Resources
+
+        return Resources(batch=self.batch)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | ({"served": {"fingerprint": f"number {id(self)}"}} if self.is_other else {})
+
+    def prepare(self) -> None:
+        self.prepared.append(True)
+        if self.unready_again and len(self.prepared) > 1:
+            raise TimeoutError("the weights are gone")  # its own, which is not the limit of a call
+
+    def __call__(self, videos: Sequence[Video]) -> list[Score]:
+        if any(one.frames[0].mean() == 66 for one in videos):
+            self.go.wait(600)
+        return [float(threading.get_ident())] * len(videos)
 
 
 class Unready(Reward):

@@ -1,6 +1,7 @@
 """Rewards in this process: every video has a finite number or a stated failure, whatever a reward does."""
 
 import pickle
+import re
 import threading
 import time
 
@@ -10,8 +11,9 @@ from reelwright.training.errors import TrainError
 from reelwright.training.rewards.calling import score
 from reelwright.training.rewards.contract import Unscored
 from reelwright.training.rewards.in_process import InProcess
+from reelwright.training.rewards.registry import load
 from reelwright.training.rewards.scoring import Clock
-from tests.training.rewards.made_up import Level, Spoiler, Unready, Waiting, video
+from tests.training.rewards.made_up import Hangs, Level, Spoiler, Unready, Waiting, video
 
 
 def test_scores_come_in_the_order_of_the_videos_at_most_a_batch_per_call() -> None:
@@ -60,6 +62,55 @@ def test_rewards_run_beside_each_other_while_the_caller_goes_on() -> None:
     assert first.result() == {"slow": [1.0, 1.0], "level": [1.0, 2.0]}
     assert second.result() == {"slow": [1.0], "level": [3.0]}
     assert len(waiting.threads) == 1
+    scorer.close()
+
+
+@pytest.mark.waits
+def test_one_that_hangs_fails_alone_and_starts_again_in_a_new_thread() -> None:
+    Hangs.go.clear()
+    scorer = InProcess({"hangs": Hangs(), "level": Level()}, {"hangs": 3.0})
+    found = scorer.submit([video(level) for level in (1, 66, 2)]).result()
+    assert found["hangs"][1] == Unscored("hangs did not answer in 3 s")
+    first, second = found["hangs"][0], found["hangs"][2]
+    assert first != second  # numbers of the threads; the first one still hangs
+    assert found["level"] == [1.0, 66.0, 2.0]
+    figures = scorer.figures()
+    assert (figures["hangs/failed"], figures["hangs/restarts"], figures["restarts"]) == (1, 1, 1)
+    assert figures["hangs/busy_s"] >= 3
+    assert scorer.submit([video(3)], ["hangs"]).result() == {"hangs": [second]}
+    assert scorer.figures()["hangs/restarts"] == 0
+    scorer.close()
+    Hangs.go.set()
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"unready_again": True}, "the weights are gone"), ({"is_other": True}, r"it was \w+ number \d+, now it is \w+ ")],
+)
+def test_a_reward_that_cannot_start_again_says_so(how: dict[str, bool], says: str) -> None:
+    Hangs.go.clear()
+    Hangs.prepared.clear()
+    scorer = InProcess({"hangs": Hangs(**how)}, {"hangs": 3.0})
+    _, found, again = scorer.submit([video(66), video(2), video(3)]).result()["hangs"]
+    assert isinstance(found, Unscored)
+    assert re.match(f"hangs was late and cannot start again: {says}", found.why)
+    assert isinstance(again, Unscored)
+    scorer.close()
+    Hangs.go.set()
+
+
+def test_a_reward_with_limits_of_its_own_has_at_least_those() -> None:
+    far = load("service", {"url": "http://127.0.0.1:9", "timeout_s": 9.0, "attempts": 2, "patience_s": 1.0})
+    assert far.longest_call_s == 2 * 10 + 1
+    assert Level().longest_call_s == 0
+
+
+def test_a_reward_is_asked_about_the_videos_that_it_is_named_for_alone() -> None:
+    scorer = InProcess({"a": Level(batch=1), "b": Level()})
+    assert scorer.submit([video(1), video(99)], ["b", "c"]).result()["b"][0] == Unscored("level: OSError: the disk is")
+    figures = scorer.figures()
+    assert figures["a/busy_s"] == figures["a/idle_s"] == figures["a/failed"] == 0
     scorer.close()
 
 

@@ -28,17 +28,20 @@ KINDS: tuple[tuple[Task, int, int], ...] = (("t2v", 0, 2), ("i2v", 1, 3), ("cont
 """Task, condition frames and latent frames."""
 NAMED = {"kind": "sharpness_standin"}
 """A recipe names rewards of the registry; runs here are handed a scorer of their own, `scorer`, under its labels."""
+OTHER = {"kind": "smoothness_standin"}
+"""A held-out reward is another one than those that are optimised."""
 PROMPTS = ("a red fox", "a grey sea", "two boats", "rain")
 
 
 @dataclass(frozen=True)
 class Brightness(Reward):
-    """Mean of the frames that were made, 0..1."""
+    """Mean of the frames that were made, 0..1, times a scale."""
 
+    scale: float = 1.0
     name, version = "brightness", 1
 
     def __call__(self, videos: Sequence[Video]) -> list[Score]:
-        return [float(video.frames[video.given :].mean()) / 255 for video in videos]
+        return [self.scale * float(video.frames[video.given :].mean()) / 255 for video in videos]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Whole runs on rollouts: resumed to the bit, the same on one, two and four ranks, with rewards that fail."""
 
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.training.distilling import saved
 from tests.training.ranks import ranks
 from tests.training.rl.rolling import (
     NAMED,
+    OTHER,
     Brightness,
     Clips,
     Redness,
@@ -84,11 +85,11 @@ class Signalled(InProcess):
 
     handed = 0
 
-    def submit(self, videos: Sequence[Video]) -> Any:
+    def submit(self, videos: Sequence[Video], labels: Collection[str] | None = None) -> Any:
         self.handed += 1
         if self.handed == 5:
             signal.raise_signal(signal.SIGTERM)
-        return super().submit(videos)
+        return super().submit(videos, labels)
 
 
 def test_a_signal_in_a_rollout_ends_it_before_the_next_groups_and_the_run_goes_on_to_the_bit(
@@ -195,10 +196,13 @@ class Recorded:
 
     seen: list[Video]
     value: Score = 0.0
+    asked: list[tuple[str, int]] = field(default_factory=list)
 
-    def submit(self, videos: Sequence[Video]) -> Done:
+    def submit(self, videos: Sequence[Video], labels: Collection[str] | None = None) -> Done:
         self.seen += videos
-        return Done({label: [self.value] * len(videos) for label in ("brightness", "redness")})
+        labels = ("brightness", "redness") if labels is None else labels
+        self.asked += [(label, len(videos)) for label in labels]
+        return Done({label: [self.value] * len(videos) for label in labels})
 
     def figures(self) -> dict[str, float]:
         return {"busy_s": 1.5}
@@ -210,10 +214,12 @@ class Recorded:
         pass
 
 
-def rolled_by(recipe: TrainRecipe, *, std: float = 0.0) -> tuple[list[Any], list[Video]]:
+def rolled_by(
+    recipe: TrainRecipe, *, std: float = 0.0, recorded: Recorded | None = None
+) -> tuple[list[Any], list[Video]]:
     """The first step's batches, and the videos that they were made of."""
-    model = network(recipe, std=std)
-    objective, recorded = recipe.objective.build(model, recipe, ALONE), Recorded([])
+    model, recorded = network(recipe, std=std), recorded or Recorded([])
+    objective = recipe.objective.build(model, recipe, ALONE)
     data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, recorded)
     return list(islice(filter(None, data.batches(0)), 2)), recorded.seen
 
@@ -254,19 +260,20 @@ def test_prompts_of_a_file_are_drawn_each_once_a_pass_and_without_state(base: Pa
 
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(f"prompt {i}" for i in range(5)) + "\n\n")
-    recipe = rolling(base, {"prompts": str(file)}, tasks={"t2v": 1}, data={"frames": [5], "tokens_per_batch": 4})
+    recipe = rolling(base, {"prompts": str(file)}, tasks={"t2v": 1}, data={"frames": [5]})
     prompts = prompts_of(str(file), recipe, ALONE)
     clips = Clips(recipe, ALONE)
-    seen = []
-    for step in range(5):
-        for micro in range(2):
-            batch = prompts.of(replace(clips.batch(step, 1, 2), micro=micro))
+    seen: list[str] = []
+    for step in range(3):
+        for micro in range(2):  # of two prompts and of one, as sizes hold more or fewer
+            batch = prompts.of(replace(clips.batch(step, micro, 2), place=len(seen)))
             seen += batch.captions
             expect = load_text_encoder(recipe.text).encode(list(batch.captions))
             for one_text, other in zip(batch.text.unpacked(), expect, strict=True):
                 torch.testing.assert_close(one_text, other.to(one_text.dtype))
-    assert sorted(seen[:5]) == sorted(seen[5:]) == [f"prompt {i}" for i in range(5)]
-    assert seen[:5] != seen[5:]
+    assert sorted(seen[:5]) == [f"prompt {i}" for i in range(5)]
+    assert len(set(seen[5:])) == 4
+    assert seen[:4] != seen[5:]
 
 
 @pytest.mark.parametrize(
@@ -291,23 +298,37 @@ def test_prompts_that_do_not_fit_are_refused(
 
 
 def test_without_a_scorer_the_recipe_s_rewards_score_here(base: Path) -> None:
-    recipe = rolling(base, {"rewards": {"sharp": NAMED}, "held_out": {"sharp too": NAMED}})
+    recipe = rolling(base, {"rewards": {"sharp": NAMED}, "held_out": {"smooth": OTHER}})
     objective = recipe.objective.build(network(recipe), recipe, ALONE)
     data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, None)
     batches = data.batches(0)
     batch = next(filter(None, batches))
-    assert batch.figures["reward/sharp"] == batch.figures["held_out/sharp too"] > 0
+    assert batch.figures["reward/sharp"] > 0 > batch.figures["held_out/smooth"]
     assert batch.advantages.any()
     batches.close()
     with pytest.raises(RuntimeError):
         data.scorer.submit([])
 
 
+def test_a_reward_of_tiny_deviations_counts_whole_where_the_eps_is_smaller_still(base: Path) -> None:
+    sizes = []
+    for eps in (1e-4, 1e-9):
+        recipe = rolling(base, {"rewards": {"tiny": NAMED}, "advantage_eps": eps})
+        scorer = InProcess({"tiny": Brightness(scale=1e-6)})
+        objective = recipe.objective.build(network(recipe), recipe, ALONE)
+        data = make_rollouts(Clips(recipe, ALONE), objective, recipe.objective, recipe, ALONE, scorer)
+        sizes.append(next(filter(None, data.batches(0))).advantages.abs().max().item())
+        scorer.close()
+    assert sizes[0] < 0.01 < 0.5 < sizes[1]
+
+
 def test_a_reward_of_some_tasks_has_not_failed_for_the_others(base: Path, tmp_path: Path) -> None:
     rewards = {"brightness": NAMED, "redness": {**NAMED, "tasks": ["i2v", "continuation"]}}
     recipe = rolling(base, {"rewards": rewards, "max_failed": 0.0})
-    first, second = rolled_by(recipe)[0]
+    recorded = Recorded([])
+    first, second = rolled_by(recipe, recorded=recorded)[0]
     assert (first.task, second.task) == ("t2v", "i2v")
+    assert recorded.asked == [("brightness", 6), ("brightness", 3), ("redness", 3)]  # and computes nothing for them
     assert first.figures["reward/redness/failed"] == first.figures["reward/redness/left_out"] == 0
     rows = train(recipe, tmp_path / "run")  # steps of t2v, i2v; i2v, continuation; continuation, t2v
     alone = train(rolling(base, {"rewards": {**rewards, "brightness": {**NAMED, "weight": 0}}}), tmp_path / "alone")

@@ -20,7 +20,7 @@ from reelwright.training.rl.stop_rule import StopRule
 from reelwright.training.rl.stop_settings import StopSettings
 from reelwright.training.rl.watch import Watch
 from tests.training.ranks import ranks
-from tests.training.rl.rolling import NAMED, Brightness, Clips, Redness, rolling, save_base, train
+from tests.training.rl.rolling import NAMED, OTHER, Brightness, Clips, Redness, rolling, save_base, train
 
 ALONE = World.alone("cpu")
 
@@ -116,7 +116,7 @@ class Rising(Reward):
 
 def test_a_run_that_its_rule_ends_is_saved_and_goes_on_where_the_rule_is_eased(tmp_path: Path) -> None:
     base = save_base(tmp_path / "model.safetensors")
-    told = {"rewards": {"up": NAMED}, "held_out": {"down": NAMED}}
+    told = {"rewards": {"up": NAMED}, "held_out": {"down": OTHER}}
     strict = {**told, "stop": {"window": 2, "fall": 1, "patience": 1}}
     shape = {"steps": 9, "checkpoints": {"every": 100}, "data": {"batches_per_step": 2}}
 
@@ -139,7 +139,7 @@ def test_a_run_that_its_rule_ends_is_saved_and_goes_on_where_the_rule_is_eased(t
 def verdicts() -> list[str]:
     """Show each rank other figures: first the second rank's alone would end the run, then the first's alone."""
     world = start(ParallelConfig(), device="cpu")
-    config = rolling("base", {"rewards": {"up": NAMED}, "held_out": {"down": NAMED}, "stop": HASTY}).objective
+    config = rolling("base", {"rewards": {"up": NAMED}, "held_out": {"down": OTHER}, "stop": HASTY}).objective
     assert isinstance(config, RolloutConfig)
     told = []
     for cheated in (1, 0):
@@ -172,7 +172,7 @@ def test_a_log_tells_rewards_in_its_lines_and_all_figures_in_its_rows(
     from reelwright.training.run import build
     from tests.training.made_up import ABOUT
 
-    recipe = rolling(save_base(tmp_path / "model.safetensors"), {"held_out": {"eye": NAMED}}, steps=1)
+    recipe = rolling(save_base(tmp_path / "model.safetensors"), {"held_out": {"eye": OTHER}}, steps=1)
     said: list[str] = []
     model, _ = build(recipe, ALONE)
     scorer = InProcess({"brightness": Brightness(), "redness": Redness(fails=True), "eye": Brightness()})

@@ -13,6 +13,7 @@ import numpy as np
 
 from reelwright.annotate.backends.hub import device_of, hub_file
 from reelwright.annotate.backends.videos.patches import (
+    PATCH,
     SIDE,
     PictureError,
     fitted,
@@ -21,7 +22,8 @@ from reelwright.annotate.backends.videos.patches import (
     resized_picture,
 )
 from reelwright.annotate.contract import Resources, runtime
-from reelwright.training.rewards.contract import Score, Unscored, Video
+from reelwright.training.rewards.contract import Score, Unscored, Video, Work
+from reelwright.training.rewards.qwen2_vl.cost import QWEN2_VL_7B
 from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here, read_tensors
 from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
 from reelwright.training.rewards.qwen2_vl.reward import Qwen2VLReward
@@ -32,6 +34,7 @@ FILE = "HPSv3.safetensors"
 MARK = "<|Reward|>"
 PIXELS = 256 * SIDE**2  # of a picture, at least and at most
 RESIZERS = 4  # threads
+TEXT_TOKENS = 700  # about: of the instruction's 2,590 characters and a prompt; for plans
 INSTRUCTION = Published(
     sha256="f6ee57479d4e9eee76b49c00dc962e1e696a5a2b3cc32cebd9b1fa76fe27502c",
     constants=("INSTRUCTION", "prompt_with_special_token"),
@@ -131,6 +134,18 @@ class HPSv3Reward(Qwen2VLReward):
         else:
             own = hub_id(self.checkpoint, self.revision)
         return (own, base_id(self.base, self.base_revision, weights=False))
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the 7B."""
+        return QWEN2_VL_7B.model_bytes
+
+    def work(self, frames: int, height: int, width: int, rate: float) -> Work:
+        """Return a forward per judged frame."""
+        rows, columns = (side // PATCH for side in fitted(height, width, PIXELS, PIXELS))
+        judged = len(range(0, frames, self.stride))
+        one = QWEN2_VL_7B.forward_flops(pictures=1, patches=rows * columns, text=TEXT_TOKENS)
+        return Work(judged, judged * one)
 
     def prepare(self) -> None:
         """Load the model, unless another reward of this process has."""

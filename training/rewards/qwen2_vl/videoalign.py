@@ -12,9 +12,18 @@ from typing import ClassVar
 import numpy as np
 
 from reelwright.annotate.backends.hub import device_of
-from reelwright.annotate.backends.videos.patches import SIDE, PictureError, fitted, prepared, video_patches
+from reelwright.annotate.backends.videos.patches import (
+    PATCH,
+    SIDE,
+    TIME,
+    PictureError,
+    fitted,
+    prepared,
+    video_patches,
+)
 from reelwright.annotate.contract import runtime
-from reelwright.training.rewards.contract import Score, Unscored, Video
+from reelwright.training.rewards.contract import Score, Unscored, Video, Work
+from reelwright.training.rewards.qwen2_vl.cost import QWEN2_VL_2B
 from reelwright.training.rewards.qwen2_vl.files import base_id, files_id, hub_id, is_here
 from reelwright.training.rewards.qwen2_vl.frames import chosen
 from reelwright.training.rewards.qwen2_vl.instruction import FIELD, Published, read_instruction
@@ -25,6 +34,8 @@ from reelwright.training.rewards.qwen2_vl.videoalign_checkpoint import Checkpoin
 DIMENSIONS = ("VQ", "MQ", "TA")
 MARKS = tuple(f"<|{dimension}_reward|>" for dimension in DIMENSIONS)
 MIN_PIXELS = 128 * SIDE**2  # of a frame
+MAX_PIXELS, PER_SECOND = 256 * SIDE**2, 2.0  # of the published checkpoint, whose own file counts; for plans
+TEXT_TOKENS = 1100  # about: of the instruction's 3,997 characters and a prompt; for plans
 REMEMBERED = 4096  # videos whose scores are kept for the rewards that ask later
 INSTRUCTION = Published(
     sha256="fdb6309bac618dd0c8b1b589d3a0970a974f7856eecbb355a190b2dce54af700",
@@ -161,6 +172,17 @@ class VideoAlignReward(Qwen2VLReward):
     def shared_model(self) -> str:
         """The model and its input, of which one forward scores all three dimensions."""
         return f"VideoAlign {self.source} grey={self.grey_input}"
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the 2B."""
+        return QWEN2_VL_2B.model_bytes
+
+    def work(self, frames: int, height: int, width: int, rate: float) -> Work:
+        """Return one forward, of all dimensions together, with the frames of the published settings."""
+        rows, columns = (side // PATCH for side in fitted(height, width, MIN_PIXELS, MAX_PIXELS))
+        pairs = len(chosen(frames, rate, PER_SECOND)) // TIME
+        return Work(1, QWEN2_VL_2B.forward_flops(pictures=pairs, patches=rows * columns, text=TEXT_TOKENS))
 
     def prepare(self) -> None:
         """Load the model, unless another reward of this process has."""

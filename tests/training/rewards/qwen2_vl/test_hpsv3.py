@@ -10,6 +10,7 @@ from reelwright.training.errors import TrainError
 from reelwright.training.rewards.contract import Unscored, Video
 from reelwright.training.rewards.hpsv3_general import PROMPT, HPSv3General
 from reelwright.training.rewards.hpsv3_percentile import HPSv3Percentile
+from reelwright.training.rewards.qwen2_vl.cost import QwenSize
 from reelwright.training.rewards.registry import load
 from tests.training.rewards.qwen2_vl import dense, published
 
@@ -68,6 +69,26 @@ def expected(base, state, video):
         return np.array(found)
 
     return scores
+
+
+def test_a_forward_s_operations_are_those_of_the_formula(given, base, movie):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoTokenizer
+
+    words = len(AutoTokenizer.from_pretrained(base)(published.HPSV3_TEXT.replace("{text_prompt}", PROMPT)).input_ids)
+    size = QwenSize(
+        width=published.WIDTH, layers=published.LAYERS, inner=published.INNER, words=0,
+        pair=published.WIDTH // published.HEADS * published.KV_HEADS, seen=published.SEEN, depth=published.DEPTH,
+    )  # fmt: skip
+    reward, one = HPSv3General(**given), Video(movie(1, SIZE, SIZE), 15.0, CAPTION)
+    reward.prepare()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:  # it counts no other of a CPU
+        reward([one])
+    around = 25  # tokens of the turns, about
+    expect = size.forward_flops(pictures=1, patches=(SIZE // 14) ** 2, text=words + around)
+    head = 2 * (published.WIDTH * 1024 + 1024 * 16 + 16 * 2)
+    assert counted.get_total_flops() - head == pytest.approx(expect, rel=0.03)
 
 
 def test_general_is_the_mean_over_frames_for_its_own_prompt(given, video, expected):
