@@ -322,6 +322,13 @@ def test_whole_sources_are_held_out_where_there_are_enough():
     assert 1 <= held.sum() < 20
 
 
+@pytest.mark.parametrize(("sources", "kind"), [(16, "source"), (15, "clip")])
+def test_sources_are_held_out_where_two_are_to_be_expected(sources, kind):
+    """An eighth of sixteen are two."""
+    clips = [f"c{i}" for i in range(64)]
+    assert held_out(clips, [f"s{i % sources}" for i in range(64)], np.ones(64, bool), 1 / 8)[0] == kind
+
+
 def test_a_clip_once_held_out_stays_so_in_a_larger_snapshot():
     ids = [f"c{i}" for i in range(400)]
     small = held_out(ids[:200], [None] * 200, np.ones(200, bool), 0.1)[1]
