@@ -329,6 +329,15 @@ def test_sources_are_held_out_where_two_are_to_be_expected(sources, kind):
     assert held_out(clips, [f"s{i % sources}" for i in range(64)], np.ones(64, bool), 1 / 8)[0] == kind
 
 
+def test_of_few_clips_one_is_held_out_and_one_is_left():
+    """By their hashes, where these pick none or all."""
+    clips = [f"c{i}" for i in range(20)]
+    first, *_, last = np.argsort(hashes(clips))
+    for share, place, held in ((1e-12, first, True), (1 - 1e-12, last, False)):
+        found = held_out(clips, [None] * 20, np.ones(20, bool), share)[1]
+        assert (np.flatnonzero(found == held) == [place]).all()
+
+
 def test_a_clip_once_held_out_stays_so_in_a_larger_snapshot():
     ids = [f"c{i}" for i in range(400)]
     small = held_out(ids[:200], [None] * 200, np.ones(200, bool), 0.1)[1]
