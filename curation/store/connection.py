@@ -110,14 +110,17 @@ class Connection:
         except (ValueError, OSError) as error:
             raise StoreError(f"version {version} of {table} is gone; snapshots pin the versions they need.") from error
 
-    def committing(self, name: str = CURATION_LOCK, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
+    def committing(
+        self, name: str = CURATION_LOCK, *, wait_s: float = 0.0, is_brief: bool = False
+    ) -> AbstractContextManager[None]:
         """Hold the right to commit for a whole run: `with store.committing(): …`. Raises StoreError if another has it.
 
         Every write takes it for its own length anyway. wait_s: how long another process may have it first.
+        is_brief: for one write of seconds, so that whoever wants it meanwhile waits and is not refused.
         """
         if not lock.has_lock(self.uri):
             return contextlib.nullcontext()
-        return lock.exclusive(self.uri, name, self.storage_options, wait_s=wait_s)
+        return lock.exclusive(self.uri, name, self.storage_options, wait_s=wait_s, is_brief=is_brief)
 
     def traffic(self) -> dict[str, int]:
         """Return requests, bytes read and bytes written by this thread's tables, as far as Lance counts them."""

@@ -23,12 +23,12 @@ class FileLock:
         self.path = Path(store) / owners.FOLDER / f"{name}.json"
         self.key = str(self.path)
 
-    def take(self) -> dict[str, Any]:
+    def take(self, *, is_brief: bool = False) -> dict[str, Any]:
         """Take the lock and return the owner that was written. Raises StoreError if another process holds it."""
         self.path.parent.mkdir(exist_ok=True)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.{uuid.uuid4().hex}")
         try:
-            owner = owners.this_process()
+            owner = owners.this_process(is_brief=is_brief)
             draft.write_text(json.dumps(owner))
             for _ in range(5):
                 try:

@@ -49,15 +49,23 @@ def has_lock(store: str) -> bool:
 
 @contextmanager
 def exclusive(
-    store: Path | str, name: str, options: Mapping[str, str] | None = None, *, wait_s: float = 0.0
+    store: Path | str,
+    name: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    wait_s: float = 0.0,
+    is_brief: bool = False,
 ) -> Iterator[None]:
     """Hold the lock `name` of a store; taking it again in the same process is free.
+
+    One that is held briefly is waited for, whatever `wait_s`: who comes meanwhile is not to be turned away.
 
     Args:
         store: its folder or address.
         name: of the lock.
         options: of an object store, as Lance takes them.
         wait_s: how long another process may hold it first.
+        is_brief: it is for one write of seconds.
 
     Raises:
         HeldError: another live process holds it.
@@ -73,7 +81,7 @@ def exclusive(
         uri = str(store)
         with writing_to(uri):
             lock = FileLock(uri, name) if "://" not in uri else ObjectLock(uri, name, options)
-            hold = _Hold(lock, os.getpid(), _taken(lock, wait_s), 1, time.monotonic())
+            hold = _Hold(lock, os.getpid(), _taken(lock, wait_s, is_brief=is_brief), 1, time.monotonic())
         _held[key] = hold
         _start_renewing()
     try:
@@ -108,13 +116,13 @@ def _check_still_held(hold: _Hold) -> None:
     hold.confirmed_at = time.monotonic()
 
 
-def _taken(lock: FileLock | ObjectLock, wait_s: float) -> dict[str, Any]:
-    until = time.monotonic() + wait_s
+def _taken(lock: FileLock | ObjectLock, wait_s: float, *, is_brief: bool) -> dict[str, Any]:
+    began = time.monotonic()
     while True:
         try:
-            return lock.take()
-        except HeldError:
-            if time.monotonic() >= until:
+            return lock.take(is_brief=is_brief)
+        except HeldError as held:
+            if time.monotonic() >= began + max(wait_s, owners.BRIEF_S if held.is_brief else 0.0):
                 raise
             time.sleep(lock.ask_every_s)
 

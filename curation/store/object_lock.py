@@ -52,9 +52,9 @@ class ObjectLock:
         self._tag = ""
         self._files = _file_system(options)
 
-    def take(self) -> dict[str, Any]:
+    def take(self, *, is_brief: bool = False) -> dict[str, Any]:
         """Take the lock and return the owner that was written. Raises StoreError if another process holds it."""
-        owner = owners.this_process() | {"nonce": uuid.uuid4().hex}
+        owner = owners.this_process(is_brief=is_brief) | {"nonce": uuid.uuid4().hex}
         for _ in range(5):
             found = self._read()
             if found is None:

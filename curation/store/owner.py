@@ -14,17 +14,23 @@ from reelwright.curation.store.errors import StoreError
 FOLDER = "_locks"
 RENEW_S = 10.0
 LEASE_S = 60.0  # without a sign of life, before another machine's lock may be taken
+BRIEF_S = 60.0  # that a lock of one write is waited for
 WATCH_S = 25.0  # how long such a lock is watched first: clocks of machines and servers differ, a renewal does not lie
 
 
 class HeldError(StoreError):
-    """Another live process holds the lock."""
+    """Another live process holds the lock. is_brief: for one write of seconds, which is waited for."""
+
+    def __init__(self, message: str, *, is_brief: bool = False) -> None:
+        super().__init__(message)
+        self.is_brief = is_brief
 
 
-def this_process() -> dict[str, Any]:
-    """Return what is written into a lock of this process."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_namespace(), "time": time.time(),
-            "born": _start_time(os.getpid()), "lease_s": LEASE_S}  # fmt: skip
+def this_process(*, is_brief: bool = False) -> dict[str, Any]:
+    """Return what is written into a lock of this process. is_brief: it holds the lock for one write of seconds."""
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "space": _pid_namespace(), "time": time.time(),
+             "born": _start_time(os.getpid()), "lease_s": LEASE_S}  # fmt: skip
+    return about | {"is_brief": True} if is_brief else about
 
 
 def is_alive(owner: Mapping[str, Any]) -> bool | None:
@@ -51,8 +57,8 @@ def busy(owner: Mapping[str, Any], where: str) -> HeldError:
         f"if that machine is gone for good, delete {where}")  # fmt: skip
     return HeldError(
         f"process {owner.get('pid')} on {owner.get('host')} has been writing to this store since {since}; wait for it "
-        f"to end ({lapses})."
-    )
+        f"to end ({lapses}).", is_brief=owner.get("is_brief") is True,
+    )  # fmt: skip
 
 
 def _pid_namespace() -> str | None:

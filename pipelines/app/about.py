@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,13 +11,13 @@ from reelwright.curation.store.results import finite
 from reelwright.curation.store.schema import table_of
 from reelwright.curation.store.sql_text import literal
 from reelwright.errors import ReelError, UserError
+from reelwright.pipelines.app import captions
 from reelwright.pipelines.app.columns import kind_of
 from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.app.timeline import timeline
-from reelwright.pipelines.app.values import MOST_ITEMS, MOST_LETTERS, shown
+from reelwright.pipelines.app.values import MOST_LETTERS, shown
 
 MOST_ALIKE = 12
-CAPTION_COLUMNS = ("caption", "span_caption", "composed_caption")
 
 
 def about_store(store: Store, reviews: Reviews) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def about_clip(store: Store, reviews: Reviews, clip_id: str) -> dict[str, Any]:
         "source": {name: shown(value) for name, value in source.items()},
         "timeline": timeline(store, source, row["source_md5"] or ""),
         "failures": _failures(store, clip_id, md5, source.get("uri") or ""),
-        "captions": _captions(row, source, history),
+        "captions": captions.variants(row, source, history),
         "alike": _alike(store, clip_id),
         "review": review_facts(reviews, clip_id),
         "history": [{name: shown(value) for name, value in one.items()} for one in history[:100]],
@@ -76,8 +75,8 @@ def review_facts(reviews: Reviews, clip_id: str) -> dict[str, Any]:
     """Return the decisions about a clip."""
     now = reviews.of(clip_id)
     at = now.at.isoformat() if now.at else None
-    return {"verdict": now.verdict, "star": now.star, "tags": list(now.tags), "caption": now.caption, "by": now.by,
-            "at": at}  # fmt: skip
+    return {"verdict": now.verdict, "star": now.star, "tags": list(now.tags), "caption": now.caption,
+            "caption_by": now.caption_by, "by": now.by, "at": at}  # fmt: skip
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -88,26 +87,6 @@ def _failures(store: Store, clip_id: str, md5: str, uri: str) -> list[dict[str, 
     where = f"clip_id = {literal(clip_id)} OR source_md5 = {md5} OR uri = {literal(uri)}"
     rows = store.read("failures", ["stage", "error", "at", "clip_id", "attempts"], where)
     return [_plain(one) for one in rows.sort_by([("at", "descending")]).slice(0, 50).to_pylist()]
-
-
-def _captions(
-    row: Mapping[str, Any], source: Mapping[str, Any], written: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the variants of a clip's caption, a person's first: {text, kind, author}."""
-    found = []
-    for one in written:
-        if one["action"] == "caption" and one["caption"]:
-            found.append({"text": one["caption"], "kind": "written here", "author": one["reviewer"]})
-    for name in CAPTION_COLUMNS:
-        if row.get(name):
-            found.append({"text": row[name], "kind": name, "author": row.get(f"{name}_model") or ""})
-    for one in row.get("captions") or ():
-        found.append({"text": one.get("text"), "kind": one.get("kind") or "captions", "author": one.get("model") or ""})
-    for text in [source.get("caption"), *(source.get("captions") or ())]:
-        if text:
-            found.append({"text": text, "kind": "of the whole file", "author": "manifest"})
-    once = {(one["text"], one["author"]): one for one in reversed(found) if one["text"]}
-    return [_plain(one) for one in reversed(once.values())][:MOST_ITEMS]
 
 
 def _alike(store: Store, clip_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,9 +21,12 @@ from reelwright.curation.store import Store
 from reelwright.curation.store.column_reader import ColumnReader, Signature
 from reelwright.curation.store.errors import StoreError, unknown_name
 from reelwright.errors import UserError
+from reelwright.pipelines.app.binning import Binned, in_bins
 
 TABLE, ID = "clips", "clip_id"
 TRIES = 20
+KEEP_BYTES = 400 << 20
+"""Of columns that are kept in memory; at a million clips one of numbers takes some 17 MB with its orders."""
 Made = TypeVar("Made")
 MOST_WORDS = 1_000
 """Distinct values from which a text column is no category."""
@@ -46,6 +50,11 @@ class Numbers(_Numbered):
     def order(self) -> np.ndarray:
         """Rows by ascending value, those without one last; equal ones in the table's order. int32 [N]."""
         return np.argsort(self.values, kind="stable").astype(np.int32)
+
+    @cached_property
+    def binned(self) -> Binned | None:
+        """The values in the bins of a histogram; None where none is finite."""
+        return in_bins(self.values)
 
     @cached_property
     def present(self) -> int:
@@ -132,7 +141,7 @@ class Columns:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._cache: dict[str, tuple[Signature, Column]] = {}
+        self._cache: OrderedDict[str, tuple[Signature, Column]] = OrderedDict()
         self._reader = ColumnReader(store, TABLE)
         self._rows: tuple[Signature, pa.Array, np.ndarray] | None = None
 
@@ -194,7 +203,19 @@ class Columns:
             known = self._cache.get(name)
             if known is None or known[0] != signature:
                 self._cache[name] = known = (signature, as_column(self._reader.column(name), name))
+            self._cache.move_to_end(name)
+            self._forget()
             return known[1]
+
+    def _forget(self) -> None:
+        """Let go of the columns that were asked for longest ago, where all take more memory than they may."""
+        sizes = {name: held_bytes(column) for name, (_, column) in self._cache.items()}
+        spare = sum(sizes.values()) - KEEP_BYTES
+        for name in list(self._cache)[:-1]:
+            if spare <= 0:
+                return
+            spare -= sizes[name]
+            del self._cache[name]
 
     def has_nan(self, name: str) -> bool:
         """Whether a column of floats holds NaN beside its nulls."""
@@ -213,6 +234,13 @@ class Columns:
                 ids = self._reader.column(ID).combine_chunks()
                 self._rows = (self._reader.rows, ids, self._reader.row_ids().to_numpy())
             return self._rows[1], self._rows[2]
+
+
+def held_bytes(column: Column) -> int:
+    """Return the memory of a column with its orders and bins, in bytes."""
+    parts = list(vars(column).values())
+    parts += [one.codes for one in parts if isinstance(one, Binned)]
+    return sum(one.nbytes for one in parts if isinstance(one, np.ndarray | pa.Array))
 
 
 def kind_of(field: pa.Field) -> str:

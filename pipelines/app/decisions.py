@@ -11,7 +11,7 @@ from typing import Any
 from reelwright.curation.store.tables.reviews import VERDICTS
 from reelwright.errors import UserError
 
-UNDO, REDO = "undo", "redo"
+UNDO, REDO, CAPTION = "undo", "redo", "caption"
 FIELDS = ("verdict", "star", "tags", "caption")
 MOST_STEPS = 1_000  # actions of a reviewer that can be undone
 
@@ -24,6 +24,7 @@ class Review:
     star: bool = False
     tags: tuple[str, ...] = ()
     caption: str | None = None
+    caption_by: str = ""
     by: str = ""
     at: datetime | None = None
 
@@ -50,6 +51,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.current: dict[str, Review] = {}
+        self._authors: dict[tuple[str, str], str] = {}
         self.histories: defaultdict[str, History] = defaultdict(History)
         self.position = 0
 
@@ -58,7 +60,8 @@ class Ledger:
         nothing = Review()
         before = {one: self.current.get(one, nothing) for one in clip_ids}
         after = {one: replace(change.apply(was), by=by, at=at) for one, was in before.items()}
-        return {one: now for one, now in after.items() if _content(now) != _content(before[one])}
+        changed = {one: now for one, now in after.items() if _content(now) != _content(before[one])}
+        return self._signed(change.action, changed)
 
     def plan_back(self, reviewer: str, action: str, at: datetime) -> tuple[Step, dict[str, Review], int]:
         """Plan an undo or a redo of a reviewer's last action.
@@ -82,11 +85,12 @@ class Ledger:
             if all(getattr(now, name) == getattr(source, name) for name in changed):
                 values: dict[str, Any] = {name: getattr(goal, name) for name in changed}
                 after[clip_id] = replace(now, **values, by=reviewer, at=at)
-        return step, after, len(step.changes) - len(after)
+        return step, self._signed(action, after), len(step.changes) - len(after)
 
     def record(self, action_id: str, action: str, reviewer: str, after: Mapping[str, Review]) -> None:
         """Take over what an action made of some clips."""
-        history = self.histories[reviewer]
+        history, after = self.histories[reviewer], self._signed(action, after)
+        self._authors |= {(one, now.caption): now.caption_by for one, now in after.items() if now.caption}
         if action == UNDO:
             history.undone += [history.done.pop()] if history.done else []
         elif action == REDO:
@@ -98,6 +102,16 @@ class Ledger:
             history.undone.clear()
             del history.done[:-MOST_STEPS]
         self.current.update(after)
+
+    def _signed(self, action: str, after: Mapping[str, Review]) -> dict[str, Review]:
+        """Return reviews with the authors of their captions: who writes one, or who wrote the one that came back."""
+        made = {}
+        for one, now in after.items():
+            was = self.current.get(one, Review())
+            author = now.by if action == CAPTION else self._authors.get((one, now.caption or ""), "")
+            by = was.caption_by if now.caption == was.caption else author if now.caption else ""
+            made[one] = replace(now, caption_by=by)
+        return made
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ class Change:
             return replace(was, tags=tuple(sorted({*was.tags, self.text})))
         if self.action == "untag":
             return replace(was, tags=tuple(tag for tag in was.tags if tag != self.text))
-        if self.action == "caption":
+        if self.action == CAPTION:
             return replace(was, caption=self.text or None)
         return replace(was, verdict=None)
 

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from reelwright.pipelines.app.binning import BINS
 from reelwright.pipelines.app.columns import Column, Numbers, Words
 
-BINS = 40
 MOST_VALUES = 50
-TAIL, LONG_TAIL = 0.002, 0.5
-"""Where the middle 99.6 % of values fill less than half of the range, the histogram shows them alone."""
-
-
-@dataclass(frozen=True)
-class Binned:
-    """A column of numbers in bins.
-
-    Args:
-        edges: [BINS + 1]; the first and last bin hold all beyond, too.
-        codes: uint8 [N], the bin of each row; BINS where there is no value.
-        least: smallest value. most: largest value.
-    """
-
-    edges: np.ndarray
-    codes: np.ndarray
-    least: float
-    most: float
 
 
 def facet(column: Column, mask: np.ndarray) -> dict[str, Any]:
@@ -42,9 +22,9 @@ def facet(column: Column, mask: np.ndarray) -> dict[str, Any]:
 
 
 def _histogram(column: Numbers, mask: np.ndarray) -> dict[str, Any]:
-    if not np.isfinite(column.values).any():
+    binned = column.binned
+    if binned is None:
         return {"kind": "none"}
-    binned = bins_of(_Same(column))
     counts = np.bincount(binned.codes[mask], minlength=BINS + 1)
     return {
         "kind": "histogram", "edges": binned.edges.tolist(), "counts": counts[:BINS].tolist(),
@@ -60,32 +40,3 @@ def _counts(column: Words, mask: np.ndarray) -> dict[str, Any]:
         "kind": "counts", "values": values, "missing": int(counts[0]),
         "more": max(0, len(column.words) - MOST_VALUES),
     }  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """A column by identity, as a key."""
-
-    column: Numbers
-
-    def __hash__(self) -> int:
-        return id(self.column)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.column is self.column
-
-
-@lru_cache(maxsize=64)
-def bins_of(key: _Same) -> Binned:
-    """Put a column's values into bins once; `key` holds the column."""
-    values = key.column.values
-    found = values[np.isfinite(values)].astype(np.float64)
-    least, most = float(found.min()), float(found.max())
-    low, high = (float(x) for x in np.quantile(found, [TAIL, 1 - TAIL])) if len(found) > 1 / TAIL else (least, most)
-    if (high - low) >= LONG_TAIL * (most - least) or high <= low:
-        low, high = least, most
-    width = (high - low) / BINS or 1.0
-    finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    codes = np.clip((finite - low) / width, 0, BINS - 1).astype(np.uint8)
-    codes[np.isnan(values)] = BINS
-    return Binned(low + width * np.arange(BINS + 1), codes, least, most)

@@ -17,6 +17,7 @@ from reelwright.pipelines.app.selection import Selection
 from reelwright.pipelines.app.view import Name, Strict, View, query
 
 _one_at_a_time = threading.Lock()
+BALANCES = ("density", "cluster")
 BINS, MOST_LISTED, MOST_COMPARED = 24, 60, 12
 
 
@@ -47,17 +48,31 @@ def freeze(store: Store, selection: Selection, asked: Freeze) -> dict[str, Any]:
     """
     if not selection.reviews.settle():
         raise UserError(f"{selection.reviews.waiting} Save the snapshot once that run has ended.")
-    sql = sql_of(selection, asked.view)
-    balance = asked.weights in ("density", "cluster")
-    weights = Balance(asked.weights) if balance else asked.weights or None
-    if isinstance(weights, str):
-        selection.columns.get(weights)
-        sql = sql.replace("SELECT clip_id", f"SELECT clip_id, {identifier(weights)}", 1)
+    sql = _weighed(selection, asked)
+    weights = Balance(asked.weights) if asked.weights in BALANCES else asked.weights or None
     with _one_at_a_time:
         made = store.snapshots.create(
             asked.name, sql, limit=asked.limit, seed=asked.seed, weights=weights, distinct=asked.view.fold
         )
     return {"name": made.name, "clips": made.num_clips, "hash": made.content_hash, "sql": sql[:2_000]}
+
+
+def as_arguments(selection: Selection, asked: Freeze) -> dict[str, Any]:
+    """Return the arguments of `reel snapshot create` that freezes the same clips."""
+    made = {
+        "name": asked.name, "sql": _weighed(selection, asked), "distinct": asked.view.fold, "limit": asked.limit,
+        "seed": asked.seed, "balance" if asked.weights in BALANCES else "weights": asked.weights,
+    }  # fmt: skip
+    return {name: value for name, value in made.items() if value}
+
+
+def _weighed(selection: Selection, asked: Freeze) -> str:
+    """Return the query, with the column of weights where one was asked for."""
+    sql = sql_of(selection, asked.view)
+    if not asked.weights or asked.weights in BALANCES:
+        return sql
+    selection.columns.get(asked.weights)
+    return sql.replace("SELECT clip_id", f"SELECT clip_id, {identifier(asked.weights)}", 1)
 
 
 def sql_of(selection: Selection, view: View) -> str:

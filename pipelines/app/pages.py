@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from reelwright.pipelines.app.about import CAPTION_COLUMNS, review_facts
+from reelwright.pipelines.app import captions
+from reelwright.pipelines.app.about import review_facts
 from reelwright.pipelines.app.columns import ID, steady
 from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.reviews import Reviews
@@ -51,17 +52,20 @@ def _facet(selection: Selection, name: str, others: dict[str, np.ndarray], mask:
 def _rows(selection: Selection, asked: Page, rows: np.ndarray) -> list[dict[str, Any]]:
     there = selection.columns.schema.names
     wanted = [name for name in asked.columns if name in there and name not in BASIC]
-    captions = [name for name in CAPTION_COLUMNS if name in there]
-    names = list(dict.fromkeys([*(name for name in (*BASIC, COPIES) if name in there), *captions, *wanted]))
-    return [_row(one, captions, wanted, selection.reviews) for one in selection.columns.take(rows, names)]
+    own = [*captions.columns(there), "source_md5"]
+    names = list(dict.fromkeys([*(name for name in (*BASIC, COPIES) if name in there), *own, *wanted]))
+    found = selection.columns.take(rows, names)
+    from_source = selection.source_captions.of(one["source_md5"] for one in found)
+    return [_row(one, from_source, wanted, selection.reviews) for one in found]
 
 
-def _row(found: dict[str, Any], captions: list[str], wanted: list[str], reviews: Reviews) -> dict[str, Any]:
+def _row(
+    found: dict[str, Any], from_source: dict[str, list[str]], wanted: list[str], reviews: Reviews
+) -> dict[str, Any]:
     review = review_facts(reviews, found[ID])
-    texts = (text for text in (review["caption"], *(found[name] for name in captions)) if text)
     row = {name: shown(found.get(name)) for name in BASIC}
     row["copies"] = found.get(COPIES) or 1
-    row["caption"] = shown(next(texts, ""), CAPTION_LETTERS)
+    row["caption"] = shown(captions.first_caption(found, review["caption"], from_source), CAPTION_LETTERS)
     row["values"] = {name: shown(found[name], CAPTION_LETTERS) for name in wanted}
     row["review"] = {name: review[name] for name in ("verdict", "star", "tags")}
     return row

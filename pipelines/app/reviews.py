@@ -18,6 +18,7 @@ import pyarrow as pa
 from reelwright.curation.store import Store
 from reelwright.curation.store.errors import StoreError
 from reelwright.curation.store.tables.reviews import review_columns
+from reelwright.errors import UserError
 from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Words
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change, Ledger, Review
 
@@ -28,6 +29,7 @@ RETRY_S = 5.0
 """Before the next try where another process writes to clips: such a run takes minutes, and a try reads its lock."""
 LOCK_S = 10.0
 """That another server's append is waited for; it takes milliseconds, and seconds on a busy disk."""
+REVIEW_COLUMN = "review_"
 VERDICT_WORDS = ("drop", "keep")
 UNDECIDED = Review()
 
@@ -108,7 +110,7 @@ class Reviews:
     def _append(
         self, action: str, reviewer: str, plan: Callable[[datetime], tuple[dict[str, Review], str, int]]
     ) -> dict[str, Any]:
-        with self.store.committing(TABLE, wait_s=LOCK_S):  # another server may append in this moment
+        with self.store.committing(TABLE, wait_s=LOCK_S, is_brief=True):  # another server may append in this moment
             return self._append_locked(action, reviewer, plan)
 
     def _append_locked(
@@ -168,6 +170,7 @@ class Reviews:
                 "review_by": Words(np.full(count, -1, np.int32), ()),
                 "review_at": Numbers(np.full(count, np.nan)),
                 "review_caption": Texts(pa.nulls(count, pa.string())),
+                "review_caption_by": Words(np.full(count, -1, np.int32), ()),
             }
             self._arrays = (key, _patched(empty, self._columns, self._ledger.current))
         return self._arrays[1]
@@ -201,7 +204,8 @@ class Reviews:
             if not pending:
                 return True
             try:
-                self.store.merge("clips", _as_columns(pending), on="clip_id")
+                with self.store.committing(is_brief=True):  # a command that begins now waits for it
+                    self.store.merge("clips", _as_columns(pending), on="clip_id")
             except (StoreError, OSError, RuntimeError, ValueError) as error:  # the disk, or a file that a clean-up took
                 self.waiting = f"decisions are kept and wait to be written into clips: {error}"
                 return False
@@ -210,6 +214,11 @@ class Reviews:
                 self._pending -= {one for one, was in pending.items() if now.get(one, UNDECIDED) == was}
                 self.waiting = ""
                 return not self._pending
+
+    def settle_for(self, sql: str) -> None:
+        """Merge decisions before SQL reads them. Raises UserError where it would read columns that lack some."""
+        if not self.settle() and REVIEW_COLUMN in sql.lower():
+            raise UserError(f"{self.waiting} Until then SQL does not see them all; the filters beside the grid do.")
 
     def close(self) -> None:
         """Merge what is left, and stop following."""
@@ -234,7 +243,7 @@ class Reviews:
         if not current:
             return set()
         there: dict[str, Any] = {}
-        if "review_at" in self.store.schema("clips").names:
+        if {"review_at", "review_caption_by"} <= set(self.store.schema("clips").names):
             rows = self.store.read("clips", ["clip_id", "review_at"], "review_at IS NOT NULL")
             there = dict(zip(rows["clip_id"].to_pylist(), rows["review_at"].to_pylist(), strict=True))
         return {one for one, review in current.items() if there.get(one) != review.at}
@@ -258,9 +267,8 @@ def _with(rows: pa.Table, said: Mapping[str, Any], at: datetime) -> pa.Table:
 
 
 def _review(row: Mapping[str, Any]) -> Review:
-    return Review(
-        row["verdict"], bool(row["star"]), tuple(row["tags"] or ()), row["caption"], row["reviewer"] or "", row["at"]
-    )
+    tags = tuple(row["tags"] or ())
+    return Review(row["verdict"], bool(row["star"]), tags, row["caption"], by=row["reviewer"] or "", at=row["at"])
 
 
 def _actions(rows: Iterable[dict[str, Any]]) -> Iterable[tuple[int, list[dict[str, Any]]]]:
@@ -278,6 +286,7 @@ def _as_columns(reviews: Mapping[str, Review]) -> pa.Table:
         "review_star": [one.star for one in made],
         "review_tags": [list(one.tags) for one in made],
         "review_caption": [one.caption for one in made],
+        "review_caption_by": [one.caption_by or None for one in made],
         "review_by": [one.by for one in made],
         "review_at": [one.at for one in made],
     }
@@ -294,6 +303,8 @@ def _patched(arrays: Mapping[str, Column], columns: Columns, after: Mapping[str,
     found["review_verdict"] = _words(arrays["review_verdict"], rows, [one.verdict for one in made])
     found["review_star"] = _words(arrays["review_star"], rows, [one.star for one in made])
     found["review_tags"] = _words(arrays["review_tags"], rows, [one.tags or None for one in made])
+    signed = [one.caption_by or None for one in made]
+    found["review_caption_by"] = _words(arrays["review_caption_by"], rows, signed)
     found["review_by"] = _words(arrays["review_by"], rows, [one.by for one in made])
     at = arrays["review_at"]
     assert isinstance(at, Numbers)

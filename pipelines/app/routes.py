@@ -25,7 +25,8 @@ from reelwright.pipelines.app.about import about_clip, about_store, snapshots
 from reelwright.pipelines.app.columns import Columns, steady
 from reelwright.pipelines.app.decisions import REDO, UNDO, Change
 from reelwright.pipelines.app.endpoints import endpoint
-from reelwright.pipelines.app.freezing import Compare, Freeze, compare, freeze, sql_of
+from reelwright.pipelines.app.freezing import Compare, Freeze, as_arguments, compare, freeze
+from reelwright.pipelines.app.going import Between, Step, between, step
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.pictures import Pictures
 from reelwright.pipelines.app.plane import Plane, plane
@@ -47,7 +48,8 @@ FIRST_COLUMNS = (
 """Filters that the page begins with: FIRST_FACETS in frontend/src/app.tsx."""
 SQL_ROWS, SQL_S = 1_000, 20.0
 MOST_DECIDED = 100_000
-ACTIONS = "^(keep|drop|clear|tag|untag|star|unstar|caption)$"
+FLIP = "flip_star"
+ACTIONS = f"^(keep|drop|clear|tag|untag|star|unstar|{FLIP}|caption)$"
 TAG_LETTERS = 60
 log = logging.getLogger("reelwright.app")
 
@@ -68,7 +70,12 @@ class OneClip(Strict):
 
 
 class Decision(Strict):
-    """An action about some clips: those that are named, or all of a view. text: the tag or the caption."""
+    """An action about some clips: those that are named, or all of a view.
+
+    Attributes:
+        action: what is done; flip_star takes the star away where all have one, and gives it to all otherwise.
+        text: the tag or the caption.
+    """
 
     action: Annotated[str, Field(pattern=ACTIONS)]
     reviewer: Reviewer
@@ -128,15 +135,15 @@ class Desk:
 
     def sql(self, asked: Query) -> dict[str, Any]:
         """Run a person's SQL: one SELECT, bounded."""
-        self.reviews.settle()
+        self.reviews.settle_for(asked.query)
         found = sql_untrusted(self.store, asked.query, max_rows=SQL_ROWS, timeout_s=SQL_S)
         columns = [column.to_pylist() for column in found.rows.columns]
         rows = [[shown(value, 500) for value in row] for row in zip(*columns, strict=True)]
         return {"columns": found.rows.schema.names, "rows": rows, "more": found.is_cut}
 
-    def view_sql(self, asked: Page) -> dict[str, Any]:
-        """Return a view as SQL."""
-        return {"sql": sql_of(self.selection, asked.view)}
+    def freeze_arguments(self, asked: Freeze) -> dict[str, Any]:
+        """Return the arguments of the command that freezes a view."""
+        return {"arguments": as_arguments(self.selection, asked)}
 
     def decide(self, asked: Decision) -> dict[str, Any]:
         """Apply an action to clips."""
@@ -149,7 +156,11 @@ class Desk:
         if asked.view is not None:
             view = asked.view
             ids = steady(self.columns, lambda: self._ids(view))
-        return self.reviews.decide(list(dict.fromkeys(ids)), Change(asked.action, text), asked.reviewer)
+        action = asked.action
+        if action == FLIP:
+            self.reviews.refresh()
+            action = "unstar" if all(self.reviews.of(one).star for one in ids) else "star"
+        return {**self.reviews.decide(list(dict.fromkeys(ids)), Change(action, text), asked.reviewer), "action": action}
 
     def _ids(self, view: View) -> list[str]:
         rows = self.selection.choose(view).mask.nonzero()[0]
@@ -157,6 +168,14 @@ class Desk:
             raise UserError(f"{len(rows):,} clips are more than the {MOST_DECIDED:,} of one action; filter further")
         ids: list[str] = self.columns.ids.take(rows).to_pylist()
         return ids
+
+    def step(self, asked: Step) -> dict[str, Any]:
+        """Return the clip before or after another."""
+        return step(self.selection, asked)
+
+    def between(self, asked: Between) -> dict[str, Any]:
+        """Return the ids between two places of a view."""
+        return between(self.selection, asked)
 
     def undo(self, asked: Person) -> dict[str, Any]:
         """Take back a reviewer's last action."""
@@ -172,8 +191,7 @@ class Desk:
 
     def freeze(self, asked: Freeze) -> dict[str, Any]:
         """Save a view as a snapshot."""
-        made = freeze(self.store, self.selection, asked)
-        return {**made, "export": f"reel export OUT/ --snapshot {made['name']} --store {self.store.uri}"}
+        return freeze(self.store, self.selection, asked)
 
     def compare(self, asked: Compare) -> dict[str, Any]:
         """Set two snapshots side by side."""
@@ -181,10 +199,11 @@ class Desk:
 
 
 API: dict[str, type[Any]] = {
-    "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "view_sql": Page, "decide": Decision, "undo": Person,
-    "redo": Person, "snapshots": Strict, "freeze": Freeze, "compare": Compare, "map": Plane,
+    "start": Strict, "page": Page, "clip": OneClip, "sql": Query, "decide": Decision, "undo": Person, "redo": Person,
+    "snapshots": Strict, "freeze": Freeze, "freeze_arguments": Freeze, "compare": Compare, "map": Plane, "step": Step,
+    "between": Between,
 }  # fmt: skip
-QUERIES = ("sql", "freeze", "compare", "view_sql")
+QUERIES = ("sql", "freeze", "compare", "freeze_arguments")
 """They may take seconds, and must not stand in the way of the grid."""
 
 

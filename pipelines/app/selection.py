@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from reelwright.curation.store import Store
 from reelwright.curation.store.untrusted import sql_untrusted
 from reelwright.errors import UserError
+from reelwright.pipelines.app.captions import SourceCaptions
 from reelwright.pipelines.app.columns import Column, Columns, Numbers, Texts, Words, kind_of
 from reelwright.pipelines.app.polygon import inside
 from reelwright.pipelines.app.reviews import Reviews
@@ -52,6 +53,7 @@ class Selection:
 
     def __init__(self, store: Store, columns: Columns, reviews: Reviews) -> None:
         self.store, self.columns, self.reviews = store, columns, reviews
+        self.source_captions = SourceCaptions(store)
         self._lock = threading.RLock()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
@@ -138,7 +140,7 @@ class Selection:
         return self.reviews.tagged(wanted) if name == "review_tags" else among(values, wanted, name)
 
     def _where(self, condition: str) -> np.ndarray:
-        self.reviews.settle()
+        self.reviews.settle_for(condition)
         version = self.columns.refresh()
 
         def run() -> np.ndarray:

@@ -38,6 +38,7 @@ def review_columns() -> list[pa.Field]:
         field("review_star", pa.bool_(), "whether a person gave it a star", **made),
         field("review_tags", pa.list_(text), "tags that people gave it", **made),
         field("review_caption", text, "its caption as a person wrote it", **made),
+        field("review_caption_by", text, "who wrote review_caption", **made),
         field("review_by", text, "who decided last", **made),
         field("review_at", TIMESTAMP, "when that was", **made),
     ]  # fmt: skip

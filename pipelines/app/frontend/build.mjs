@@ -13,5 +13,5 @@ for (const name of ["index.html", "work.html", "icon.svg"]) copyFileSync(`src/${
 
 const hash = createHash("sha256");
 for (const name of readdirSync("src").sort()) hash.update(name).update("\0").update(readFileSync(`src/${name}`));
-for (const name of ["package-lock.json", "../../browse/report/style.css"]) hash.update(readFileSync(name));
+for (const name of ["package-lock.json", "../../browse/report/palette.css", "../../browse/report/style.css"]) hash.update(readFileSync(name));
 writeFileSync(`${out}/sources.sha256`, hash.digest("hex") + "\n");

@@ -80,13 +80,15 @@ class Snapshot(Strict):
     sql: Annotated[Sql, Field(min_length=1, description="a SELECT that returns clip_id")]
     limit: Annotated[Count | None, Field(description="draw so many")] = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    weights: Annotated[MaybeWord, Field(description="column of the query that weighs clips")] = ""
     balance: Annotated[Literal["", "density", "cluster"], Field(description="weigh clips inversely to this")] = ""
     distinct: Annotated[bool, Field(description="one clip of near duplicates")] = False
 
     def words(self, where: Where) -> list[str]:
         """Return the command."""
         words = ["snapshot", "create", self.name, *_option("store", where.store), *_option("sql", self.sql)]
-        words += _option("limit", str(self.limit or "")) + _option("balance", self.balance)
+        words += _option("limit", str(self.limit or ""))
+        words += _option("weights", self.weights) + _option("balance", self.balance)
         return words + _option("seed", str(self.seed or "")) + _flag("distinct", self.distinct)
 
 
@@ -174,7 +176,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate, "evaluation-page": EvaluationPage, "report": Report, "cleanup": Cleanup,
 }  # fmt: skip
 """All that a page can start."""
-ON_CLUSTER = ("curate", "annotate")
+ON_CLUSTER = ("curate", "annotate", "train")
 """Commands that `reel submit` takes with the same arguments."""
 
 
@@ -200,7 +202,7 @@ def command_words(name: str, arguments: bytes, where: Where) -> list[str]:
 def for_cluster(words: Sequence[str], server: str) -> list[str]:
     """Return the command that submits another as a job of a Ray cluster. Raises UserError where it cannot be one."""
     if words[0] not in ON_CLUSTER:
-        raise UserError(f"reel {words[0]} is not submitted as a job; {' and '.join(ON_CLUSTER)} are")
+        raise UserError(f"reel {words[0]} is not submitted as a job; {', '.join(ON_CLUSTER)} are")
     return ["submit", words[0], f"--address={server}", "--no-wait", *words[1:]]
 
 

@@ -157,7 +157,7 @@ class Answers:
         Raises:
             StoreError: another process writes ratings.
         """
-        with self._lock, _WRITING, self.store.committing(table_of("ratings").lock, wait_s=LOCK_S):
+        with self._lock, _WRITING, self.store.committing(table_of("ratings").lock, wait_s=LOCK_S, is_brief=True):
             self._refresh()
             given = {(answer.rater, answer.task_id): answer for answer in answers}
             new = [answer for key, answer in given.items() if key not in self._known]

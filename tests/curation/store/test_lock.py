@@ -25,6 +25,17 @@ with lock.exclusive(Path(sys.argv[1]), "curation"):
     time.sleep(600)
 """
 
+BRIEFLY = """
+import os, sys
+from pathlib import Path
+from reelwright.curation.store import lock
+folder = Path(sys.argv[1])
+with lock.exclusive(folder, "curation", is_brief=True):
+    print("in", flush=True)
+    while len(os.listdir(folder / "_locks")) < 2:  # until another tries to take it, of which there is a draft
+        pass
+"""
+
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch) -> None:
@@ -109,6 +120,15 @@ def test_a_container_of_this_machine_s_name_is_not_taken_for_a_dead_process(tmp_
     path.write_text(json.dumps(me | {"pid": 2**22 + 1}))
     with lock.exclusive(tmp_path, "curation"):
         pass
+
+
+def test_a_lock_of_one_write_is_waited_for(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", BRIEFLY, str(tmp_path)], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "in\n"
+        with lock.exclusive(tmp_path, "curation"):
+            assert "is_brief" not in json.loads(path_of(tmp_path).read_text())
+    assert run.returncode == 0
 
 
 def test_a_process_that_stood_still_does_not_go_on_where_another_has_begun(tmp_path):

@@ -10,8 +10,12 @@ from safetensors.torch import save_file
 
 from reelwright.annotate.captions.writing.vocabulary import VOCABULARIES
 from reelwright.curation.store import Store
+from reelwright.curation.store.captions import Wanted
 from reelwright.pipelines.annotate.load import load_annotators
 from reelwright.pipelines.annotate.run import annotate_and_record
+from reelwright.pipelines.app.columns import Columns
+from reelwright.pipelines.app.decisions import Change
+from reelwright.pipelines.app.reviews import Reviews
 from reelwright.pipelines.recipes.curation import CurateRecipe
 from reelwright.pipelines.runtime.progress import Progress
 from tests.annotate.chat.faulty_server import numbered_frames
@@ -103,6 +107,25 @@ def test_an_upgrade_of_another_annotator_asks_for_no_translation_again(store, re
     assert all(one["schema"] and one["pictures"] for number in NUMBERS for one in server.asked(number))
     kept = [c.read("clips", ["clip_id", "captions"]).sort_by("clip_id").to_pylist() for c in (store, copy)]
     assert kept[0] == kept[1]
+
+
+def test_a_captioner_that_runs_again_leaves_what_a_person_wrote(store, recipe, tmp_path):
+    shutil.copytree(store.path, tmp_path / "store")
+    copy = Store.open(tmp_path / "store")
+    [one, *others] = copy.read("clips", ["clip_id"])["clip_id"].to_pylist()
+    reviews = Reviews(copy, Columns(copy))
+    reviews.decide([one], Change("caption", "A person's."), "ann")
+    reviews.close()
+    plan = yaml.safe_load(recipe.to_yaml()) | {"annotators": ["caption"]}
+    plan["parameters"] = {"caption": plan["parameters"]["caption"] | {"sampling": {"short_side": SIDE, "fps": 1.0}}}
+    changed = CurateRecipe.model_validate(plan)
+    with Progress("annotate", quiet=True) as progress:
+        report = annotate_and_record(copy, changed, load_annotators(changed), progress)
+    assert dict(report.done) == {"caption": len(NUMBERS)}
+    found = {row["clip_id"]: row for row in copy.read("clips").to_pylist()}
+    assert (found[one]["review_caption"], found[one]["review_caption_by"]) == ("A person's.", "ann")
+    assert Wanted().of(found[one], {}).texts == ("A person's.",)
+    assert all(Wanted().of(found[other], {}).texts == (found[other]["caption"],) for other in others)
 
 
 def test_a_server_that_is_away_leaves_clips_for_the_next_run(store, recipe, server, call, tmp_path):

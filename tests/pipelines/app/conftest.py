@@ -29,6 +29,7 @@ def app(path: Path) -> Iterator[Served]:
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
+    assert CHROMIUM, "no Chromium here, though REEL_CI asks for it; install it with: apt-get install chromium"
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

@@ -27,6 +27,7 @@ HOSTILE = "<img src=x onerror=alert(1)> '; DROP TABLE clips; -- \"\x00\x1b[2J"
 TOKEN = "a-token-of-tests"
 FIELDS = [
     field("blur_score", pa.float32(), "sharpness", unit="level²", computed_by="blur"),
+    field("blur_fingerprint", pa.string(), "of the blur annotator", computed_by="blur"),
     field("motion_score", pa.float64(), "flow, with holes and NaN", computed_by="motion"),
     field("camera_motion", pa.string(), "kind of camera motion", computed_by="camera_motion"),
     field("near_duplicate_group", pa.string(), "smallest clip_id of its group", computed_by="near_duplicates"),
@@ -67,6 +68,7 @@ def _clip(i: int) -> dict[str, Any]:
         "clip_id": clip_id(i), "source_md5": f"source{i // 10}", "shot_index": i % 10, "start_s": (i % 10) * 2.0,
         "end_s": (i % 10) * 2.0 + 1, "width": 160 + 16 * (i % 3), "height": 96, "fps": 25.0, "num_frames": 24,
         "duration_s": 1.0 + i / 8, "is_still": i % 7 == 0,
+        "blur_fingerprint": "f00d",
         "blur_score": None if i % 11 == 0 else 10 * np.float32(i) / 3,
         "motion_score": None if i % 5 == 0 else float("nan") if i % 6 == 0 else (i * 7919 % 40) / 4,
         "camera_motion": None if i % 13 == 0 else MOTIONS[i % 3],
@@ -89,12 +91,12 @@ def _place(i: int) -> dict[str, Any]:
 
 
 class Served:
-    """A running `reel app`."""
+    """A running `reel app`. said: the lines that it printed first."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.process, self.url = process, url
-        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)", url)
-        assert found, url
+    def __init__(self, process: subprocess.Popen[str], said: list[str]) -> None:
+        self.process, self.said, self.url = process, said, said[-1].split()[1]
+        found = re.fullmatch(r"http://[^/:]+:(\d+)/\?token=(\S+)", self.url)
+        assert found, said
         self.port, self.token = int(found[1]), found[2]
 
     @property
@@ -136,10 +138,11 @@ def _lower(headers: Any) -> dict[str, str]:
 
 @contextmanager
 def served(store: Path, *options: str) -> Iterator[Served]:
-    """Run `reel app` on a free port; it is interrupted at the end."""
+    """Run `reel app` on a free port, beside its store; it is interrupted at the end."""
+    store = store.absolute()
     command = [*REEL, "app", "--store", str(store), "--port", "0", "--token", TOKEN, *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=store.parent) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -148,7 +151,7 @@ def served(store: Path, *options: str) -> Iterator[Served]:
                 break
         assert lines, process.wait()
         try:
-            yield Served(process, lines[-1].split()[1])
+            yield Served(process, lines)
         finally:
             process.terminate()
             process.wait(60)

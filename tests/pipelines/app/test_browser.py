@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import subprocess
 
 import pyarrow as pa
@@ -46,9 +47,8 @@ def test_from_a_filter_to_an_export(page, app, path, reel, tmp_path):
     page.fill("[aria-label='add a tag']", "round")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=round ×")
-    page.fill(".editor textarea", "A ball, told by a person.")
-    page.click("text=Save caption")
-    page.wait_for_selector(".captions li >> text=A ball, told by a person.")
+    _write_captions(page)
+    _look_at_columns_and_speed(page)
     page.keyboard.press("Escape")  # out of the text
     page.keyboard.press("Escape")
     page.wait_for_selector(f".card[data-clip='{clip_id(20)}'] >> text=A ball, told by a person.")
@@ -64,17 +64,56 @@ def test_from_a_filter_to_an_export(page, app, path, reel, tmp_path):
 
     page.click("text=Snapshots")
     page.fill("[aria-label='name of the snapshot']", "from-the-page")
+    page.click("text=as a command")
+    line = shlex.split(page.wait_for_selector(".as-command code:has-text('--sql=')").text_content())
+    by_hand = reel(*[word.replace("from-the-page", "by-hand") for word in line[1:]])
+    assert (by_hand.returncode, line[1:4]) == (0, ["snapshot", "create", "from-the-page"]), by_hand.stderr
     page.click("text=Save snapshot")
     page.wait_for_selector(".made >> text=22 clips")
-    command = page.locator(".made code").first.text_content().split()
-    assert command[:2] == ["reel", "export"]
+    mine, its = (Store.open(path).snapshots.show(name) for name in ("from-the-page", "by-hand"))
+    assert mine.content_hash == its.content_hash
+    command = shlex.split(page.wait_for_selector(".made code").text_content())
+    assert command == ["reel", "export", str(path.parent / "exports/from-the-page"), f"--store={path}",
+                       "--snapshot=from-the-page"]  # fmt: skip
     out = tmp_path / "out"
-    arguments = [str(out) if word == "OUT/" else word for word in command[1:]]
-    done = reel(*arguments, "--format", "videofolder")
+    done = reel("export", str(out), *command[3:], "--format", "videofolder")
     assert done.returncode == 0, done.stderr
     assert len(list(out.rglob("*.mp4"))) == 22
     assert "A ball, told by a person." in (out / "metadata.jsonl").read_text()
     assert not list(out.rglob(f"*{clip_id(21)}*"))
+
+
+def _write_captions(page):
+    """Edit one variant in its place, write over that, take it back, and bring it back by undo and redo."""
+    [given] = page.locator(".captions li").all()
+    assert "training and exports" not in given.text_content(), "it is composed from measurements"
+    page.click("[aria-label='edit the caption by composed_caption']")
+    assert page.locator(".captions li textarea").input_value() == "a ball number 20"
+    for text in ("A ball.", "A ball, told by a person."):
+        page.fill(".editor textarea", text)
+        page.click("text=Save caption")
+        page.wait_for_selector(f".captions li.taken:first-child >> text={text}")
+        page.click(".captions li:first-child >> text=edit")
+    page.keyboard.press("Escape")
+    kinds = [one.split(" · ")[0] for one in page.locator(".captions li .note").all_text_contents()]
+    assert [one.rpartition("  ")[2].split()[-2:] for one in kinds[:2]] == [["written", "here"], ["written", "before"]]
+    page.click(".captions >> text=take back")
+    page.wait_for_selector(".captions li.taken", state="detached")
+    for key, there in (("u", True), ("Shift+U", False), ("u", True)):
+        page.keyboard.press(key)
+        page.wait_for_selector(".captions li.taken >> text=told by a person", state="attached" if there else "detached")
+
+
+def _look_at_columns_and_speed(page):
+    page.select_option(".steps select", "2")
+    until(page, "document.querySelector('.player video').playbackRate === 2")
+    page.focus(".bar button")
+    page.keyboard.press("[")
+    until(page, "document.querySelector('.player video').playbackRate === 1")
+    page.fill("[aria-label='find a column']", "blur_score")
+    row = page.locator(".columns tbody tr")
+    assert row.count() == 1
+    assert all(text in row.text_content() for text in ("blur_score", "level²", "sharpness", "66.7", "blur", "f00d"))
 
 
 @needs_chromium
@@ -92,7 +131,7 @@ def test_what_a_filter_removes_is_as_near_as_what_it_keeps_and_the_address_holds
 
 
 @needs_chromium
-def test_keys_alone_reach_filters_cards_and_decisions(page, path):
+def test_keys_alone_reach_filters_cards_and_decisions(page, app):
     page.focus(".grid")
     page.keyboard.press("End")
     page.keyboard.press("x")
@@ -122,6 +161,35 @@ def test_keys_alone_reach_filters_cards_and_decisions(page, path):
     page.wait_for_selector("text=queue >> visible=true")
     page.keyboard.press("k")
     page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(2)}']")
+    for _ in range(2):  # the second takes away what the first gave
+        page.keyboard.press("s")
+        page.wait_for_selector(".history li:first-child >> text=star")
+    page.wait_for_selector(".history li:first-child >> text=unstar")
+
+
+@needs_chromium
+def test_a_queue_passes_over_no_clip_that_a_decision_takes_out_of_the_view(page, app):
+    page.locator("[data-facet=review_verdict] label:has-text('none') input").check()
+    page.fill("[aria-label='least duration_s, exactly']", "2")
+    page.keyboard.press("Tab")
+    page.select_option("[aria-label='sort by']", "near_bound")
+    view = {"ranges": {"duration_s": [2, None]}, "values": {"review_verdict": [None]}, "sort": "near_bound"}
+    expected = [row["clip_id"] for row in app.call("page", view=view)["rows"]]
+    page.wait_for_selector(f".card[data-clip='{expected[0]}']#card-0")
+    page.click("footer >> text=queue")
+    for one in expected[:4]:
+        page.wait_for_selector(f"[role=dialog][aria-label='clip {one}'] .decide .keep:not(.on)")
+        page.keyboard.press("k")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[4]}'] .about")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[5]}'] .about")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {expected[4]}'] .about")
+    for one in reversed(expected[:4]):
+        assert one not in [row["clip_id"] for row in app.call("page", view=view)["rows"]]
+        page.keyboard.press("u")
+        page.wait_for_selector(".toast >> text=1 undone")
+        until(page, f"document.querySelector('.size b').textContent === '{len(expected) - expected.index(one)}'")
 
 
 @needs_chromium
@@ -223,7 +291,8 @@ def test_the_built_page_is_made_of_the_sources_beside_it():
     digest = hashlib.sha256()
     for source in sorted((FRONTEND / "src").iterdir(), key=lambda p: p.name):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    for other in (FRONTEND / "package-lock.json", ROOT / "pipelines" / "browse" / "report" / "style.css"):
+    report = ROOT / "pipelines" / "browse" / "report"
+    for other in (FRONTEND / "package-lock.json", report / "palette.css", report / "style.css"):
         digest.update(other.read_bytes())
     assert (BUILT / "sources.sha256").read_text().strip() == digest.hexdigest()
     assert {p.name for p in BUILT.iterdir()} == {

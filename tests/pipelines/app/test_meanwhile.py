@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from reelwright.curation.store import Store, StoreError
+from reelwright.curation.store import Store
 from tests.pipelines.app.made import CLIPS, clip_id, make_store, served
 
 pytestmark = pytest.mark.waits
@@ -29,25 +27,14 @@ def curate(store: Store, mp4: bytes, i: int) -> None:
         store.append("clips", [{"clip_id": f"new{i}", "source_md5": "source1", "duration_s": 90.0 + i, "width": 16}])
 
 
-def insist(step: Callable[[], object]) -> None:
-    """Do a step once the app, which merges decisions now and then, lets go of the store."""
-    while True:
-        try:
-            step()
-            return
-        except StoreError as error:
-            if "has been writing to this store" not in str(error):
-                raise
-
-
 def change(path: Path, over: threading.Event, failed: list[BaseException]) -> None:
     """Curate, merge files and delete old ones, in turns."""
     store = Store.open(path)
     mp4 = next(iter(store.read_media([clip_id(0)])))[1]
     try:
         for i in range(ROUNDS):
-            insist(partial(curate, store, mp4, i))
-            insist(partial(store.cleanup, timedelta(0)))
+            curate(store, mp4, i)
+            store.cleanup(timedelta(0))
     except BaseException as error:
         failed.append(error)
     finally:

@@ -128,6 +128,11 @@ def test_decisions_are_taken_while_another_process_writes_to_clips_and_are_merge
         reviews.decide([clip_id(0)], DROP, "ann")
         assert not reviews.settle()
         assert "wait to be written" in reviews.waiting
+        selection = Selection(store, reviews._columns, reviews)
+        assert selection.choose(View(where="duration_s > 1.5")).passing == 3
+        with pytest.raises(UserError, match="SQL does not see them"):
+            selection.choose(View(where="review_verdict is null"))
+        assert selection.choose(View(values={"review_verdict": [None]})).passing == 7
         assert store.read("reviews", ["verdict"]).column(0).to_pylist() == ["drop"]
         holder.stdin.close()
         holder.wait()

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from reelwright.curation.store import Store
 from reelwright.errors import ReelError
-from reelwright.pipelines.app.columns import Columns
+from reelwright.pipelines.app import columns as columns_module
+from reelwright.pipelines.app.columns import Columns, held_bytes
+from reelwright.pipelines.app.facets import facet
 from reelwright.pipelines.app.freezing import Freeze, freeze, sql_of
 from reelwright.pipelines.app.pages import page
 from reelwright.pipelines.app.reviews import Reviews
@@ -120,6 +122,22 @@ def test_a_histogram_follows_the_other_filters_and_not_its_own(store, selection)
     assert counts == {one["camera_motion"]: one["n"] for one in sharp}
     both = store.sql(count + "camera_motion = 'static' and blur_score >= 50").column(0)[0].as_py()
     assert sum(found["duration_s"]["counts"]) == both
+
+
+def test_columns_that_were_not_asked_for_lately_are_let_go(store, monkeypatch):
+    held = Columns(store)
+    names = ["duration_s", "width", "blur_score", "camera_motion", "composed_caption"]
+    first = {name: held.get(name) for name in names}
+    for name in names:
+        facet(held.get(name), np.ones(CLIPS, bool))
+        assert first[name].order is held.get(name).order
+    whole = sum(held_bytes(column) for column in first.values())
+    assert whole > CLIPS * (8 + 4 + 1)  # values, order, bins
+    monkeypatch.setattr(columns_module, "KEEP_BYTES", whole - 1)
+    assert held.get("width") is first["width"]
+    again = held.get("duration_s")
+    assert again is not first["duration_s"], "it was asked for longest ago"
+    np.testing.assert_array_equal(again.values, first["duration_s"].values)
 
 
 def test_the_bins_of_a_histogram_count_what_lies_between_their_edges(store, selection):

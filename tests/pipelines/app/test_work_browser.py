@@ -11,10 +11,12 @@ import pytest
 from reelwright.curation.store import Store
 from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, until
 from tests.pipelines.app.made import Served, served
-from tests.pipelines.app.test_browser_access import GRAVE, axe
+from tests.pipelines.app.test_browser_access import GRAVE, axe, reach_all
 from tests.pipelines.app.work_made import Made, make_worked
 
 pytestmark = [pytest.mark.waits, needs_chromium]
+NOBODY = "http://127.0.0.1:9"
+"""Where no job server is; test_jobs.py submits to a real one."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(made: Made, work: Path) -> Iterator[Served]:
-    with served(Path(made.store.uri), "--allow-commands", "--work", str(work)) as running:
+    with served(Path(made.store.uri), "--allow-commands", "--work", str(work), "--job-server", NOBODY) as running:
         yield running
 
 
@@ -109,6 +111,18 @@ def test_a_command_is_made_started_and_seen_to_its_end(page, work):
     page.wait_for_selector("[data-state=done] >> text=8 clips")
     assert (work / "out").is_dir()
 
+    page.click(".places a:text-is('Clips')")  # what the page hands out there is started there too
+    page.click("text=Snapshots")
+    page.fill("[aria-label='name of the snapshot']", "twelve")
+    page.click("text=Save snapshot")
+    page.click("button:has-text('start: export twelve')")
+    page.wait_for_selector("h1:text-is('Commands')")
+    page.wait_for_selector("[data-state=done] >> text=12 clips")
+    assert (work / "exports" / "twelve").is_dir()
+    page.click(".tabs button:text-is('annotate')")
+    page.click(f"button:text-is('Submit to {NOBODY}')")
+    page.wait_for_selector(f"[data-state=failed] >> text=cannot submit to {NOBODY}")
+
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser, app, made, scheme, width):
@@ -121,12 +135,15 @@ def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(browser
             "/evaluations": "a:text-is('first')", "/evaluations/e1f0": "[data-generation]",
             "/generations/00aa": "[data-clip]", "/rate": ".raters",
             f"/rate/{made.study.study_id}/": "button:has-text('anna')", "/commands": "form .command",
-            "/report": "#funnel",
+            "/report": "#funnel", f"/rate/{made.study.study_id}/#task": "video",
         }  # fmt: skip
         for path, shown in ready.items():
             page.goto(f"http://127.0.0.1:{app.port}{path}")
+            if path.endswith("#task"):
+                page.click("button:has-text('anna')")
             page.wait_for_selector(shown)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
             page.evaluate(script)
             found = [one for one in page.evaluate("axe.run()")["violations"] if one["impact"] in GRAVE]
             assert not found, (path, [(one["id"], one["nodes"][0]["html"][:300]) for one in found])
+            reach_all(page)

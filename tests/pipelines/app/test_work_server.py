@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reelwright.curation.store import Store
-from reelwright.curation.store.schema import schemas
 from reelwright.pipelines.app.work.routes import PAGES, WORK_API
 from tests.footage import frames, write
 from tests.pipelines.app.made import HOSTILE, Served, clip_id, served
-from tests.pipelines.app.test_server import anything
+from tests.pipelines.app.test_server import anything, content, files
 from tests.pipelines.app.work_made import RATERS, STEPS, Made, make_worked
 
 pytestmark = pytest.mark.waits
@@ -32,8 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="module")
 def app(made: Made) -> Iterator[Served]:
-    """A server that starts no commands."""
-    with served(Path(made.store.uri), "--runs", str(made.run.parent)) as running:
+    """A server that starts no commands, and that other machines can reach."""
+    with served(Path(made.store.uri), "--runs", str(made.run.parent), "--host", "0.0.0.0") as running:
         yield running
 
 
@@ -166,6 +165,15 @@ def test_the_report_leads_into_the_app(app):
 # --- who may ask, and harm -------------------------------------------------------------------------------------------
 
 
+def test_a_server_that_other_machines_can_reach_says_so_and_asks_for_its_token(app, doing):
+    assert "whoever has an address may use it" in app.said[-2]
+    assert len(doing.said) == 1
+    for name in ("lab.example", "10.0.0.7:80"):  # it cannot know what others call it
+        assert app.ask("/runs", host=name)[0] == 200
+        assert app.ask("/runs", host=name, cookie=None)[0] == 401
+        assert app.ask("/api/runs", {}, host=name, origin="http://elsewhere.example")[0] == 403
+
+
 @pytest.mark.parametrize("where", [*(page.partition("{")[0] for page in PAGES), "/report", "/generated/00aa.mp4"])
 def test_without_the_token_no_page_is_shown(app, where):
     assert app.ask(where, cookie=None)[0] == 401
@@ -227,13 +235,14 @@ def test_a_server_that_was_not_told_to_starts_nothing(app, call, made):
     body=st.one_of(anything, st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4)),
 )
 def test_no_request_gets_a_traceback_or_changes_the_store(app, made, name, body):
-    store = Store.open(made.store.uri)
-    before = {table: store.count(table) for table in schemas()}
+    before = content(Path(made.store.uri)), files(Path(made.store.uri))
     status, _, answer = app.ask(f"/api/{name}", raw=json.dumps(body).encode())
     assert status in (200, 400), answer
     assert status == 200 or set(json.loads(answer)) == {"error"}
     assert b"Traceback" not in answer
-    assert {table: store.count(table) for table in schemas()} == before
+    now = content(Path(made.store.uri)), files(Path(made.store.uri))
+    assert repr(now[0]) == repr(before[0])
+    assert now[1] == before[1]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A real job server with token authentication: submit, follow, fail."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 from reelwright.curation.store import Store
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
+from tests.pipelines.app.made import served
 
 BIN = Path(sys.executable).parent
 TRAIN = {
@@ -170,6 +172,30 @@ def test_training_is_submitted_too(head, packages, curated):
     assert (run / "checkpoints" / "step-00000002" / "checkpoint.json").is_file()
     again = head.reel(*submit)
     assert (again.returncode, f"{run} is finished, nothing to do" in again.stdout) == (0, True), again.stdout
+
+
+@pytest.mark.exhaustive
+def test_the_page_of_reel_app_submits_what_goes_on_without_it(head, curated, monkeypatch):
+    folder, _ = curated
+    store = Store.open(folder / "store")
+    store.snapshots.create("of-the-app", "select clip_id from clips")
+    (folder / "app.yaml").write_text(yaml.safe_dump(TRAIN))
+    for name, value in head.environment.items():
+        monkeypatch.setenv(name, value)
+    options = ("--allow-commands", "--work", str(folder), "--job-server", head.address)
+    asked = {"recipe": "app.yaml", "snapshot": "of-the-app", "out": "runs-of-the-app"}
+    with served(folder / "store", *options) as app:
+        assert app.ask("/api/start_command", {"command": "cleanup", "on_cluster": True})[0] == 400
+        begun = app.call("start_command", command="train", arguments=asked, on_cluster=True)
+        assert begun["line"].startswith(f"reel submit train --address={head.address} --no-wait ")
+        while (one := app.call("commands")["started"][0])["state"] == "running":
+            time.sleep(0.1)
+        assert one["state"] == "done", one["output"]
+    job = re.search(r"job (\S+) at ", one["output"])
+    assert job, one["output"]
+    made = head.ray("job", "logs", "--follow", "--address", head.address, job[1])
+    assert "finished 2 steps" in made.stdout, made.stdout + made.stderr
+    assert len(list((folder / "runs-of-the-app").iterdir())) == 1
 
 
 def test_a_run_that_fails_fails_the_job(head, packages, tmp_path):

@@ -29,18 +29,19 @@ export interface Page {
   total: number; passing: number; shown: number; offset: number; rows: Row[]; facets: Record<string, Facet>;
   removed_by: Record<string, number>; waiting: string;
 }
-export interface Caption { text: string; kind: string; author: string }
+export interface Caption { text: string; kind: string; author: string; is_taken: boolean; is_written: boolean }
 export interface Near { clip_id: string; score: number; caption: string }
 export interface Part { start_s: number; end_s: number; shot_index: number; clip_id?: string; transition?: string; detector?: string; confidence?: number; crop_x?: number; crop_y?: number; crop_w?: number; crop_h?: number }
 export interface Gap { kind: "transition" | "dropped" | "unused"; start_s: number; end_s: number; why: string }
 export interface Clip {
   clip_id: string; row: Record<string, unknown>; source: Record<string, unknown>;
   timeline: { shots: Part[]; clips: Part[]; gaps: Gap[] }; failures: Record<string, unknown>[]; captions: Caption[];
-  alike: Record<string, Near[]>; review: Mark & { caption: string | null; by: string; at: string | null };
+  alike: Record<string, Near[]>; review: Mark & { caption: string | null; caption_by: string; by: string; at: string | null };
   history: { action: string; reviewer: string; at: string; caption: string | null }[];
 }
-export interface Done { action_id: string; changed: number; stays: number; undo: number; redo: number }
-export interface Frozen { name: string; clips: number; hash: string; sql: string; export: string }
+export interface Stepped { clip_id: string; place: number }
+export interface Done { action_id: string; action?: string; changed: number; stays: number; undo: number; redo: number }
+export interface Frozen { name: string; clips: number; hash: string; sql: string }
 export interface Table { columns: string[]; rows: unknown[][]; more: boolean }
 export type Beside =
   | { kind: "none" }

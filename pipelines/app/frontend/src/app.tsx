@@ -1,7 +1,8 @@
 // The page: filters on the left, the grid, one clip and the snapshots over it; keys for all that is done often.
 import { render } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { call, type ColumnFacts, type Done, type Page, type Row, type Start, type View } from "./api";
+import { call, type ColumnFacts, type Done, type Page, type Row, type Start, type Stepped, type View } from "./api";
+import "../../../browse/report/palette.css"; // of all pages of reel
 import "./app.css";
 import { ClipPage, isTyping } from "./clip";
 import { FacetBox } from "./facets";
@@ -15,8 +16,8 @@ import { count, described, EMPTY, filters, read, without, write, type Place } fr
 const FIRST_FACETS = ["duration_s", "aesthetic_score", "aesthetic_standin_score", "motion_score", "blur_score", "text_coverage", "watermark_score", "camera_motion", "height", "review_verdict", "review_tags"];
 const WAIT_MS = 30; // a moving slider asks at most so often
 const KEYS: [string, string][] = [
-  ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
-  ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["?", "these keys"],
+  ["arrows", "move"], ["Enter", "open the clip"], ["k  d", "keep, drop"], ["s", "star, or no star"], ["t", "tag"], ["x", "select"], ["Shift+x", "select up to here"], ["Esc", "select none, close"],
+  ["u  Shift+u", "undo, redo"], ["q", "queue: the next undecided clip opens after each decision"], ["/", "search"], [",  .", "one frame back, on"], ["[  ]", "slower, faster"], ["space", "play, pause"], ["n  p", "on the map: the next clip, the one before"], ["?", "these keys"],
 ];
 
 function App() {
@@ -36,7 +37,7 @@ function App() {
   const [asked, setAsked] = useState<"" | "tag" | "keys">("");
   const [reviewer, setReviewer] = useState(() => localStorage.getItem("reviewer") ?? "");
   const [size, setSize] = useState(() => Number(localStorage.getItem("size")) || 230);
-  const tagTargets = useRef<string[]>([]);
+  const tagTargets = useRef<string[] | null>([]); // null: all shown
   const { view } = place;
 
   const setPlace = useCallback((next: Partial<Place>, push = false) => {
@@ -94,9 +95,10 @@ function App() {
     if (!ids.length || !reviewer.trim()) return;
     try {
       const made = await call<Done>("decide", { action, text, reviewer: reviewer.trim(), clip_ids: ids });
-      rows.mark(new Set(ids), (row) => changed(row, action, text));
-      done(made, past(action, text));
-      if (queue && place.clip && ["keep", "drop"].includes(action)) void nextUndecided();
+      const did = made.action ?? action;
+      rows.mark(new Set(ids), (row) => changed(row, did, text));
+      done(made, past(did, text));
+      if (queue && place.clip && ["keep", "drop"].includes(action)) await nextUndecided(place.clip);
     } catch (e) { setFault((e as Error).message); }
   };
   const back = async (which: "undo" | "redo") => {
@@ -105,38 +107,38 @@ function App() {
       rows.forget();
     } catch (e) { setMessage({ text: (e as Error).message, undo: false }); }
   };
-  const decideAll = async (action: string) => {
-    if (!page || !confirm(`${action} all ${count(page.shown)} clips shown?`)) return;
-    try { done(await call<Done>("decide", { action, reviewer: reviewer.trim(), view }), past(action, "")); rows.forget(); } catch (e) { setFault((e as Error).message); }
+  const decideAll = async (action: string, text = "") => {
+    if (!page || !reviewer.trim() || (!text && !confirm(`${action} all ${count(page.shown)} clips shown?`))) return;
+    try { done(await call<Done>("decide", { action, text, reviewer: reviewer.trim(), view }), past(action, text)); rows.forget(); } catch (e) { setFault((e as Error).message); }
   };
-  const toggle = (id: string, upTo: boolean, index: number) => {
-    const next = new Set(selected);
-    if (upTo) for (let i = Math.min(anchor, index); i <= Math.max(anchor, index); i++) { const row = rows.at(i); if (row) next.add(row.clip_id); }
-    else if (next.has(id)) next.delete(id);
-    else next.add(id);
+  const askTag = (ids: string[] | null) => { tagTargets.current = ids; setAsked("tag"); };
+  const toggle = async (index: number, upTo: boolean) => { // of clips that have not come yet, too
+    const [from, to] = upTo ? [Math.min(anchor, index), Math.max(anchor, index)] : [index, index];
     if (!upTo) setAnchor(index);
-    setSelected(next);
+    try {
+      const ids = await rows.ids(from, to);
+      setSelected((old) => { const next = new Set(old); for (const id of ids) if (upTo || !next.delete(id)) next.add(id); return next; });
+    } catch (e) { setFault((e as Error).message); }
   };
 
   // --- going about ---------------------------------------------------------------------------------------------------
 
   const show = (id: string) => setPlace({ clip: id }, !place.clip);
   const open = (index: number) => void rows.get(index).then((row) => { if (row) { setFocus(index); show(row.clip_id); } });
-  const go = (step: number) => { if (focus + step >= 0 && focus + step < (page?.shown ?? 0)) open(focus + step); };
-  const nextUndecided = async () => {
-    for (let i = focus + 1; i < (page?.shown ?? 0); i++) {
-      const row = await rows.get(i);
-      if (row && !row.review.verdict) { open(i); return; }
-    }
-    setPlace({ clip: "" });
-    setQueue(false);
-    setMessage({ text: "the queue is at its end", undo: false });
+  const step = async (asked: { of: string; back?: boolean; undecided?: boolean; itself?: boolean }) => { // from a clip, wherever the list has moved
+    const next = await call<Stepped>("step", { view, ...asked });
+    if (next.clip_id) { setFocus(next.place); show(next.clip_id); }
+    return next.clip_id;
   };
-  const startQueue = async () => {
-    setQueue(true);
-    const row = await rows.get(focus);
-    if (row && !row.review.verdict) open(focus); else void nextUndecided();
+  const go = (steps: number) => void step({ of: place.clip, back: steps < 0 }).catch((e: Error) => setFault(e.message));
+  const nextUndecided = async (of: string, itself = false) => {
+    try {
+      if (await step({ of, undecided: true, itself })) return;
+      close();
+      setMessage({ text: "the queue is at its end", undo: false });
+    } catch (e) { setFault((e as Error).message); }
   };
+  const startQueue = () => { setQueue(true); void nextUndecided(place.clip || current, true); };
   useEffect(() => { // what asked is gone: keys go to the clips again
     if (!asked && !place.clip && !place.panel) document.querySelector<HTMLElement>(".grid, .map canvas")?.focus();
   }, [asked, place.clip, place.panel]);
@@ -161,10 +163,10 @@ function App() {
     else if (place.panel) return;
     else if (key === "k") void decide("keep");
     else if (key === "d") void decide("drop");
-    else if (key === "s") void decide(targets.every((id) => rows.known().find((r) => r.clip_id === id)?.review.star) ? "unstar" : "star");
-    else if (key === "t" && targets.length) { tagTargets.current = targets; setAsked("tag"); }
-    else if (key === "q") void startQueue();
-    else if (key === "x" && !place.clip && current) toggle(current, event.shiftKey, focus);
+    else if (key === "s") void decide("flip_star");
+    else if (key === "t" && targets.length) askTag(targets);
+    else if (key === "q") startQueue();
+    else if (key === "x" && !place.clip && !place.map.on && page?.shown) void toggle(focus, event.shiftKey);
     else if (place.clip && event.key === "ArrowRight") go(1);
     else if (place.clip && event.key === "ArrowLeft") go(-1);
     else return;
@@ -209,10 +211,10 @@ function App() {
           {chips.length > 0 && <button class="quiet" aria-pressed={view.show === "removed"} onClick={() => setView({ ...view, show: view.show === "removed" ? "kept" : "removed" })}>{view.show === "removed" ? "show what is kept" : "show what is removed"}</button>}
           {chips.length > 0 && <button class="quiet" onClick={clear}>clear all</button>}
           <span class="gap" />
-          <span class="which" role="group" aria-label="show as">
+          {(known.has("map_x") || place.map.on) && <span class="which" role="group" aria-label="show as">
             <button aria-pressed={!place.map.on} onClick={() => setPlace({ map: { ...place.map, on: false } }, true)}>grid</button>
             <button aria-pressed={place.map.on} onClick={() => setPlace({ map: { ...place.map, on: true } }, true)}>map</button>
-          </span>
+          </span>}
           {!place.map.on && <SortBox columns={start.columns} view={view} change={setView} />}
           {known.has("near_duplicate_group") && <label class="check"><input type="checkbox" checked={view.fold} onChange={() => setView({ ...view, fold: !view.fold })} /> fold near duplicates</label>}
           {!place.map.on && <label class="check">size <input type="range" min={120} max={480} step={10} value={size} onInput={(e) => { setSize(Number(e.currentTarget.value)); localStorage.setItem("size", e.currentTarget.value); }} /></label>}
@@ -220,27 +222,28 @@ function App() {
         {fault && <p class="alarm" role="alert">{fault}</p>}
         {page?.waiting && <p class="note" role="status">{page.waiting}</p>}
         {place.map.on && <ClipMap view={view} version={version} columns={start.columns} store={start.store} shown={page?.shown ?? 0} look={place.map} setLook={(map) => setPlace({ map })} change={setView} open={show} fail={setFault} />}
-        {!place.map.on && <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={toggle} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
+        {!place.map.on && <Grid view={view} page={page} rows={rows} columns={columns} focus={focus} setFocus={setFocus} selected={selected} toggle={(index, upTo) => void toggle(index, upTo)} open={open} size={innerWidth < 600 ? Math.min(size, 170) : size} />}
         {page?.shown === 0 && <p class="nothing">No clip passes. {chips.length > 0 && <button onClick={clear}>clear the filters</button>}</p>}
         <footer class="hand" aria-label="decide">
           <span class="note">{selected.size ? `${count(selected.size)} selected` : place.map.on ? "no clip chosen" : "the clip in focus"}</span>
           <button class="keep" disabled={!targets.length} onClick={() => void decide("keep")}>keep</button>
           <button class="drop" disabled={!targets.length} onClick={() => void decide("drop")}>drop</button>
-          <button disabled={!targets.length} onClick={() => { tagTargets.current = targets; setAsked("tag"); }}>tag</button>
-          <button disabled={!targets.length} onClick={() => void decide("star")} aria-label="star">★</button>
+          <button disabled={!targets.length} onClick={() => askTag(targets)}>tag</button>
+          <button disabled={!targets.length} onClick={() => void decide("flip_star")} aria-label="star, or no star">★</button>
           <button class="quiet" onClick={() => void back("undo")}>undo</button>
           <button class="quiet" onClick={() => void back("redo")}>redo</button>
           {selected.size > 0 && <button class="quiet" onClick={() => setSelected(new Set())}>select none</button>}
           <span class="gap" />
-          <button class="quiet" onClick={() => void startQueue()}>queue</button>
+          <button class="quiet" onClick={startQueue}>queue</button>
+          <button class="quiet wide" onClick={() => askTag(null)}>tag all shown</button>
           <button class="quiet wide" onClick={() => void decideAll("keep")}>keep all shown</button>
           <button class="quiet wide" onClick={() => void decideAll("drop")}>drop all shown</button>
         </footer>
       </main>
       {inClip && <ClipPage id={place.clip} behind={!!asked} columns={start.columns} version={version} queue={queue} close={close} go={go} open={show} fail={setFault} decide={(action, text) => void decide(action, text ?? "", [place.clip])}
         place={page && rows.at(focus)?.clip_id === place.clip ? `${count(focus + 1)} of ${count(page.shown)}` : ""} change={(part) => { setPlace({ clip: "", view: { ...view, sort: "", show: "kept", ...part } }, true); setFocus(0); }} />}
-      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} store={start.store} columns={start.columns} facets={facets} close={close} open={show} />}
-      {asked === "tag" && <TagDialog count={tagTargets.current.length} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void decide("tag", tag, tagTargets.current); }} />}
+      {place.panel === "snapshots" && !inClip && <Snapshots behind={!!asked} view={view} shown={page?.shown ?? 0} columns={start.columns} facets={facets} close={close} open={show} />}
+      {asked === "tag" && <TagDialog count={tagTargets.current?.length ?? page?.shown ?? 0} known={tagsOf(page)} close={() => setAsked("")} add={(tag) => { setAsked(""); void (tagTargets.current ? decide("tag", tag, tagTargets.current) : decideAll("tag", tag)); }} />}
       {asked === "keys" && <div class="panel small" role="dialog" aria-modal="true" aria-label="keys"><div class="bar"><h2>Keys</h2><span class="gap" /><button onClick={() => setAsked("")} aria-label="close" autoFocus>×</button></div><dl>{KEYS.map(([key, does]) => [<dt key={key}><kbd>{key}</kbd></dt>, <dd key={does}>{does}</dd>])}</dl></div>}
       <Toast message={message} undo={() => void back("undo")} close={() => setMessage(null)} />
     </div>

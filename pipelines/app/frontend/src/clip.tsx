@@ -1,6 +1,7 @@
 // One clip: player with frame steps, decisions, captions side by side, columns, timeline of its source, neighbours.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, media, type Clip, type ColumnFacts, type View } from "./api";
+import { Captions } from "./captions";
 import { shown, Still } from "./grid";
 import { Timeline } from "./timeline";
 import { count, EMPTY, short } from "./view";
@@ -13,14 +14,13 @@ interface Props {
 export function ClipPage({ id, columns, place, version, queue, behind, close, go, open, decide, change, fail }: Props) {
   const [clip, setClip] = useState<Clip | null>(null);
   const [find, setFind] = useState("");
-  const [draft, setDraft] = useState<{ text: string } | null>(null); // the variant that is edited
   const panel = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const request = new AbortController();
     call<Clip>("clip", { clip_id: id }, request.signal).then(setClip, (e: Error) => e.name !== "AbortError" && fail(e.message));
     return () => request.abort();
   }, [id, version]);
-  useEffect(() => { setDraft(null); panel.current?.focus(); if (panel.current) panel.current.scrollTop = 0; }, [id]);
+  useEffect(() => { panel.current?.focus(); if (panel.current) panel.current.scrollTop = 0; }, [id]);
   const facts = new Map(columns.map((one) => [one.name, one]));
   const now = clip?.clip_id === id ? clip : null;
   const copies = Number(now?.row["near_duplicate_count"]) || 1;
@@ -49,12 +49,7 @@ export function ClipPage({ id, columns, place, version, queue, behind, close, go
       </div>
       {now && (
         <div class="about">
-          <section class="captions">
-            <h2>Captions</h2>
-            <Editor key={id} clip={now} from={draft} save={(text) => decide("caption", text)} />
-            <ul>{now.captions.map((one, i) => <li key={i}><p>{one.text}</p><p class="note">{one.kind}{one.author && ` · ${one.author}`} <button class="quiet" onClick={() => setDraft({ text: one.text })} aria-label={`edit the caption by ${one.author || one.kind}`}>edit</button></p></li>)}</ul>
-            {!now.captions.length && <p class="note">This clip has no caption yet.</p>}
-          </section>
+          <Captions key={id} captions={now.captions} write={(text) => decide("caption", text)} />
           <section>
             <h2>Source</h2>
             <p class="path">{String(now.source["uri"] ?? "unknown")}</p>
@@ -146,21 +141,6 @@ function TagInput({ add }: { add: (tag: string) => void }) {
       if (e.key === "Escape") e.currentTarget.blur();
       if (e.key === "Enter" || e.key === "Escape") e.stopPropagation();
     }} />
-  );
-}
-
-function Editor({ clip, from, save }: { clip: Clip; from: { text: string } | null; save: (text: string) => void }) {
-  const given = clip.review.caption ?? clip.captions[0]?.text ?? "";
-  const [text, setText] = useState(given);
-  const box = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => setText(given), [given]);
-  useEffect(() => { if (from) { setText(from.text); box.current?.focus(); } }, [from]);
-  return (
-    <form class="editor" onSubmit={(e) => { e.preventDefault(); save(text); }}>
-      <label>Write it better<textarea ref={box} rows={3} value={text} maxLength={20000} onInput={(e) => setText(e.currentTarget.value)} /></label>
-      <button disabled={text.trim() === given.trim() || !text.trim()}>Save caption</button>
-      {clip.review.caption && <button type="button" class="quiet" onClick={() => save("")}>take back</button>}
-    </form>
   );
 }
 

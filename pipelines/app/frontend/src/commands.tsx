@@ -22,17 +22,22 @@ export function CommandText({ line, about: what }: { line: string; about?: strin
 export function CommandLine({ command, arguments: given, about: what }: Asked & { about: string }) {
   const [line, setLine] = useState("");
   const [fault, setFault] = useState("");
-  const [allowed, setAllowed] = useState(false);
+  const [facts, setFacts] = useState<Commands | null>(null);
   const key = JSON.stringify([command, given]);
   useEffect(() => {
-    call<{ line: string }>("command", { command, arguments: given }).then((made) => { setLine(made.line); setFault(""); }, (e: Error) => setFault(e.message));
-    about().then((facts) => setAllowed(facts.allowed), () => undefined);
+    call<{ line: string }>("command", { command, arguments: given }).then((made) => { setLine(made.line); setFault(""); }, (e: Error) => { setLine(""); setFault(e.message); });
+    about().then(setFacts, () => undefined);
   }, [key]);
-  const start = () => void call("start_command", { command, arguments: given }).then(() => { location.href = "/commands"; }, (e: Error) => setFault(e.message));
+  const start = (on_cluster: boolean) => void call("start_command", { command, arguments: given, on_cluster }).then(() => { location.href = "/commands"; }, (e: Error) => setFault(e.message));
   return (
     <div class="do">
       {line && <CommandText line={line} about={what} />}
-      {allowed && line && <button class="start" onClick={start}>start: {what}</button>}
+      {facts?.allowed && line && !fault && (
+        <p class="line">
+          <button class="start" type="button" onClick={() => start(false)}>start: {what}</button>
+          {facts.cluster && facts.forms.find((one) => one.name === command)?.on_cluster && <button type="button" onClick={() => start(true)}>submit to {facts.cluster}: {what}</button>}
+        </p>
+      )}
       {fault && <p class="alarm" role="alert">{fault}</p>}
     </div>
   );

@@ -67,14 +67,16 @@ function Slider({ column, facet, view, change }: { column: ColumnFacts; facet: H
 }
 
 function Exact({ label, value, hint, set }: { label: string; value: number | null; hint: string; set: (value: number | null) => void }) {
+  const [typed, setTyped] = useState<string | null>(null); // histograms that come while somebody types leave it alone
   return (
-    <input class="exact" inputMode="decimal" aria-label={label} placeholder={hint} value={value === null ? "" : String(value)}
+    <input class="exact" inputMode="decimal" aria-label={label} placeholder={hint} value={typed ?? (value === null ? "" : String(value))}
+      onInput={(e) => setTyped(e.currentTarget.value)} onBlur={() => setTyped(null)}
       onChange={(e) => {
         const text = e.currentTarget.value.trim();
         const number = Number(text);
         if (!text) set(null);
         else if (Number.isFinite(number)) set(number);
-        else e.currentTarget.value = value === null ? "" : String(value);
+        setTyped(null);
       }} />
   );
 }

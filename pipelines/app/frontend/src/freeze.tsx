@@ -1,12 +1,13 @@
 // Snapshots: save the view as one, see those that there are, and set two side by side.
 import { useEffect, useState } from "preact/hooks";
+import { CommandLine } from "./commands";
 import { call, type Beside, type ColumnFacts, type Compared, type Frozen, type SnapshotFacts, type View } from "./api";
 import { Still } from "./grid";
 import { count, short } from "./view";
 
-interface Props { behind: boolean; view: View; shown: number; store: string; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
+interface Props { behind: boolean; view: View; shown: number; columns: ColumnFacts[]; facets: string[]; close: () => void; open: (id: string) => void }
 
-export function Snapshots({ behind, view, shown, store, columns, facets, close, open }: Props) {
+export function Snapshots({ behind, view, shown, columns, facets, close, open }: Props) {
   const [list, setList] = useState<SnapshotFacts[]>([]);
   const [name, setName] = useState("");
   const [weights, setWeights] = useState("");
@@ -40,8 +41,9 @@ export function Snapshots({ behind, view, shown, store, columns, facets, close, 
           <button disabled={busy || !name.trim() || !shown}>{busy ? "Saving …" : "Save snapshot"}</button>
         </div>
       </form>
+      {name.trim() && shown > 0 && <AsCommand name={name.trim()} view={view} weights={weights} />}
       {wrong && <p class="alarm" role="alert">{wrong}</p>}
-      {made && <div class="made" role="status"><p><b>{made.name}</b>: {count(made.clips)} clips, {made.hash.slice(0, 16)}</p><Command text={made.export} /><Command text={`reel train RECIPE --snapshot ${made.name} --store ${store}`} /></div>}
+      {made && <div class="made" role="status"><p><b>{made.name}</b>: {count(made.clips)} clips, {made.hash.slice(0, 16)}</p><Uses name={made.name} /></div>}
       <table class="list">
         <thead><tr><th>name</th><th class="n">clips</th><th>made</th><th>weights</th><th>compare</th></tr></thead>
         <tbody>
@@ -56,6 +58,31 @@ export function Snapshots({ behind, view, shown, store, columns, facets, close, 
       {list.length > 1 && <button disabled={busy || !pair[0] || !pair[1] || pair[0] === pair[1]} onClick={() => void beside()}>Compare</button>}
       {compared && <Comparison compared={compared} open={open} />}
     </div>
+  );
+}
+
+/** The same snapshot by the command line. */
+function AsCommand({ name, view, weights }: { name: string; view: View; weights: string }) {
+  const [given, setGiven] = useState<Record<string, unknown> | null>(null);
+  useEffect(() => {
+    const request = new AbortController();
+    const wait = setTimeout(() => call<{ arguments: Record<string, unknown> }>("freeze_arguments", { name, view, weights }, request.signal).then((found) => setGiven(found.arguments), (e: Error) => { if (e.name !== "AbortError") setGiven(null); }), 150);
+    return () => { clearTimeout(wait); request.abort(); };
+  }, [name, view, weights]);
+  return given && <details class="as-command"><summary>as a command</summary><CommandLine command="snapshot" arguments={given} about={`freeze ${name}`} /></details>;
+}
+
+/** What a snapshot is made for; both commands run in the server's folder. */
+function Uses({ name }: { name: string }) {
+  const [out, setOut] = useState(`exports/${name}`);
+  const [recipe, setRecipe] = useState("");
+  return (
+    <>
+      <label>folder to export to <input value={out} onInput={(e) => setOut(e.currentTarget.value)} /></label>
+      {out.trim() && <CommandLine command="export" arguments={{ out: out.trim(), snapshot: name }} about={`export ${name}`} />}
+      <label>recipe to train by <input value={recipe} placeholder="recipe.yaml" onInput={(e) => setRecipe(e.currentTarget.value)} /></label>
+      {recipe.trim() && <CommandLine command="train" arguments={{ recipe: recipe.trim(), snapshot: name }} about={`train on ${name}`} />}
+    </>
   );
 }
 
@@ -86,9 +113,4 @@ function Pair({ beside }: { beside: Exclude<Beside, { kind: "none" }> }) {
       <p class="note ends"><span>{ends[0]}</span><span>{ends[1]}</span></p>
     </div>
   );
-}
-
-export function Command({ text }: { text: string }) {
-  const [copied, setCopied] = useState(false);
-  return <p class="command"><code>{text}</code><button class="quiet" onClick={() => void navigator.clipboard.writeText(text).then(() => setCopied(true), () => setCopied(false))}>{copied ? "copied" : "copy"}</button></p>;
 }

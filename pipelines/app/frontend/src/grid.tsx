@@ -8,7 +8,7 @@ const TALLEST = 12_000_000; // px that a browser can scroll; beyond, a pixel of 
 
 interface Props {
   view: View; page: Page | null; columns: string[]; focus: number; setFocus: (index: number) => void; selected: Set<string>;
-  toggle: (id: string, upTo: boolean, index: number) => void; open: (index: number) => void; size: number; rows: Rows;
+  toggle: (index: number, upTo: boolean) => void; open: (index: number) => void; size: number; rows: Rows;
 }
 
 /** Rows by their place in the view, fetched in chunks. */
@@ -31,13 +31,18 @@ export class Rows {
     if (!this.at(index)) await this.fetch(Math.floor(index / CHUNK));
     return this.at(index);
   }
+  /** The ids of the clips from one place to another, those that were not scrolled to as well. */
+  async ids(from: number, to: number): Promise<string[]> {
+    const here = Array.from({ length: to - from + 1 }, (_, i) => this.at(from + i)?.clip_id);
+    if (here.every((id) => id !== undefined)) return here as string[];
+    return (await call<{ clip_ids: string[] }>("between", { view: this.view, offset: from, count: to - from + 1 })).clip_ids;
+  }
   /** Take over what a decision made of rows that are here. */
   mark(ids: Set<string>, change: (row: Row) => Row): void {
     for (const [chunk, rows] of this.chunks) if (rows.some((row) => ids.has(row.clip_id))) this.chunks.set(chunk, rows.map((row) => (ids.has(row.clip_id) ? change(row) : row)));
     this.changed();
   }
   forget(): void { this.chunks.clear(); this.changed(); }
-  known(): Row[] { return [...this.chunks.values()].flat(); }
   private async fetch(chunk: number): Promise<void> {
     const request = new AbortController();
     this.asked.set(chunk, request);
@@ -115,8 +120,8 @@ export function Grid({ view, page, columns, focus, setFocus, selected, toggle, o
         {cards.map((index) => (
           <Card key={index} index={index} row={rows.at(index)} folded={view.fold} focused={index === focus} chosen={selected.has(rows.at(index)?.clip_id ?? "")} columns={columns}
             style={{ transform: `translate(${GAP + (index % across) * (width + GAP)}px, ${GAP + Math.floor(index / across) * height + shift}px)`, width: `${width}px`, height: `${height - GAP}px` }}
-            pick={(event) => { setFocus(index); const row = rows.at(index); if (row) { if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(row.clip_id, event.shiftKey, index); else open(index); } }}
-            tick={() => { setFocus(index); const row = rows.at(index); if (row) toggle(row.clip_id, false, index); }} />
+            pick={(event) => { setFocus(index); if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(index, event.shiftKey); else open(index); }}
+            tick={() => { setFocus(index); toggle(index, false); }} />
         ))}
       </div>
     </div>

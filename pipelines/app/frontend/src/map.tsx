@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call, media, type Box, type Cluster, type ColumnFacts, type MapOf, type Point, type View } from "./api";
 import { Clusters } from "./clusters";
-import { Command } from "./freeze";
+import { CommandLine } from "./commands";
 import { Still } from "./grid";
 import { draw, type Look } from "./paint";
 import { count, share, withLasso } from "./view";
@@ -23,7 +23,7 @@ export function ClipMap(props: Props) {
     <div class="map empty">
       <div>
         <p>This store has no map yet. It is made from the captions' embeddings:</p>
-        <Command text={`reel annotate --store ${props.store} --only caption_map`} />
+        <CommandLine command="annotate" arguments={{ only: ["caption_map"] }} about="make the map" />
       </div>
     </div>
   );
@@ -36,6 +36,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
   const [found, setFound] = useState<MapOf | null>(null);
   const [path, setPath] = useState<Point[]>([]); // of the lasso while it is drawn, in the map's units
   const [near, setNear] = useState(-1); // the dot under the pointer
+  const [picked, setPicked] = useState(false); // whether keys went to it
   const drag = useRef<{ kind: "lasso" | "pan"; from: Point; box: Box } | null>(null);
   const [across, down] = [Math.min(400, Math.ceil(size[0] / CELL)), Math.min(400, Math.ceil(size[1] / CELL))];
 
@@ -50,7 +51,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     const request = new AbortController();
     const wait = setTimeout(() => {
       call<MapOf>("map", { view, box: look.box && shaped(look.box, across / down), across, down, colour: look.colour, weights: look.weights }, request.signal)
-        .then((made) => { setFound(made); setNear(-1); performance.mark("reel-map"); }, (e: Error) => e.name !== "AbortError" && fail(e.message));
+        .then((made) => { setFound(made); setNear(-1); setPicked(false); performance.mark("reel-map"); }, (e: Error) => e.name !== "AbortError" && fail(e.message));
     }, WAIT_MS);
     return () => { clearTimeout(wait); request.abort(); };
   }, [JSON.stringify([view, look]), version, across, down]);
@@ -88,6 +89,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
       setLook({ ...look, box: [box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy] });
       return;
     }
+    setPicked(false);
     setNear(found ? nearest(found, at, (REACH / size[0]) * (box[2] - box[0])) : -1);
   };
   const up = (event: PointerEvent) => {
@@ -102,6 +104,14 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
       if (dot >= 0) open(found.dots.clip_id[dot]!);
     }
   };
+  const pick = (step: number) => { // dots, from the middle of what is in sight outwards
+    if (!found?.dots.x.length) return;
+    const far = (i: number) => (found.dots.x[i]! - (box[0] + box[2]) / 2) ** 2 + (found.dots.y[i]! - (box[1] + box[3]) / 2) ** 2;
+    const order = found.dots.x.map((_, i) => i).sort((a, b) => far(a) - far(b));
+    const at = picked ? order.indexOf(near) + step : 0;
+    setNear(order[(at + order.length) % order.length]!);
+    setPicked(true);
+  };
   const keys = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, 0.2], ArrowDown: [0, -0.2] }[event.key] as Point | undefined;
@@ -109,6 +119,9 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     else if (event.key === "+" || event.key === "=") zoom(0.6);
     else if (event.key === "-") zoom(1 / 0.6);
     else if (event.key === "0") setLook({ ...look, box: null });
+    else if (event.key === "n" || event.key === "p") pick(event.key === "n" ? 1 : -1);
+    else if (event.key === "Escape" && picked) { setNear(-1); setPicked(false); }
+    else if (event.key === "Enter" && picked && found) open(found.dots.clip_id[near]!);
     else if (event.key === "Enter") keepSight();
     else return;
     event.preventDefault();
@@ -132,13 +145,13 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
         </div>
         <div class="sheet" ref={frame}>
           <canvas ref={canvas} tabIndex={0} role="application" aria-roledescription="map" aria-describedby="map-says" class={hovered ? "hit" : ""}
-            aria-label={`map of ${count(found?.clips ?? 0)} clips; arrows move it, + and − zoom, Enter filters to what is in sight`}
-            onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => setNear(-1)}
+            aria-label={`map of ${count(found?.clips ?? 0)} clips; arrows move it, + and − zoom, Enter filters to what is in sight; n and p go from clip to clip, Enter opens it`}
+            onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => { setNear(-1); setPicked(false); }}
             onWheel={(e) => { e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, place(e)); }} onKeyDown={keys} />
           {hovered && <div class="peek" aria-hidden="true" style={{ left: `${Math.min(80, hovered.x * 100)}%`, top: `${hovered.y * 100}%`, transform: hovered.y > 0.6 ? "translate(12px, -104%)" : "translate(12px, 12px)" }}><Still key={hovered.id} id={hovered.id} /><video key={`v${hovered.id}`} src={media(hovered.id)} muted loop autoPlay playsInline tabIndex={-1} /></div>}
           <Legend found={found} look={look} />
         </div>
-        <p class="note" id="map-says" role="status">{found && says(found, dots)}</p>
+        <p class="note" id="map-says" role="status">{picked && found ? `clip ${found.dots.clip_id[near]}: Enter opens it` : found && says(found, dots)}</p>
       </div>
       <Clusters found={found} view={view} change={change} columns={columns} look={look} setLook={setLook} shown={shown} goTo={(one) => goTo(one, found, setLook, look)} />
     </div>

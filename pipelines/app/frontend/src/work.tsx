@@ -1,5 +1,6 @@
 // The pages of what became of the footage: one script, which reads its address.
 import { render } from "preact";
+import "../../../browse/report/palette.css";
 import "../../../browse/report/style.css";
 import { CommandsPage } from "./commands";
 import { EvaluationPage, EvaluationsPage, GenerationPage } from "./evaluations";

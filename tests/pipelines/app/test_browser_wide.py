@@ -1,0 +1,105 @@
+"""The page over 40,000 clips: the ends of a grid longer than a browser scrolls, ranges beyond it, order, and search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
+from tests.pipelines.app.made import Served, clip_id
+from tests.pipelines.app.wide_made import CLIPS, make_wide_store
+
+pytestmark = [pytest.mark.waits, needs_chromium]
+IN_SIGHT = """[...document.querySelectorAll('.card[data-clip]')].filter(one => {
+  const card = one.getBoundingClientRect(), grid = document.querySelector('.grid').getBoundingClientRect();
+  return card.top < grid.bottom - 1 && card.bottom > grid.top + 1 }).map(one => one.id + ' ' + one.dataset.clip)"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "store"
+    make_wide_store(path)
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, app: Served) -> Iterator[Any]:
+    """A narrow window with the largest cards: the grid is higher than the 12,000,000 px that the page lets it be."""
+    with opened(browser, app.url, viewport={"width": 640, "height": 900}) as found:
+        found.evaluate("localStorage.setItem('size', '480')")
+        found.reload()
+        shows(found, f"{CLIPS:,}")
+        yield found
+
+
+def reaches(page: Any, place: int, name: str) -> None:
+    """Wait until a clip stands in its place and is in sight, and all around it are in theirs."""
+    until(page, f"{IN_SIGHT}.includes('card-{place} {name}')")
+    for one in page.evaluate(IN_SIGHT):
+        card, clip = one.split()
+        assert clip == clip_id(int(card.removeprefix("card-")))
+
+
+def test_each_of_many_clips_can_be_scrolled_to_selected_up_to_and_sorted(page, app):
+    squeezed = page.evaluate("document.querySelector('.grid > div').offsetHeight")
+    assert squeezed == 12_000_000
+    page.focus(".grid")
+    page.keyboard.press("End")
+    reaches(page, CLIPS - 1, clip_id(CLIPS - 1))
+    page.keyboard.press("ArrowUp")
+    reaches(page, CLIPS - 2, clip_id(CLIPS - 2))
+    page.evaluate("document.querySelector('.grid').scrollTop = 6e6")
+    until(page, f"{IN_SIGHT}.some(one => Math.abs(one.split(' ')[0].slice(5) - {CLIPS // 2}) < 3)")
+    assert page.locator(".card").count() < 12, "the rest is not there"
+
+    page.fill(".sql textarea", "duration_s <= 4")  # the last 3,001, of which the page holds 60
+    page.click(".sql button:has-text('Filter')")
+    shows(page, "3,001")
+    page.focus(".grid")
+    page.keyboard.press("x")
+    page.keyboard.press("End")
+    page.keyboard.press("Shift+X")
+    page.wait_for_selector("text=3,001 selected")
+    page.keyboard.press("t")
+    page.keyboard.type("short")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast >> text=3,001 tagged short")
+    page.set_viewport_size({"width": 1280, "height": 900})  # a phone has no buttons for all
+    page.click("footer >> text=tag all shown")
+    page.wait_for_selector("[role=dialog][aria-label=tag] >> text=3,001 clips")
+    page.keyboard.type("all")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast >> text=3,001 tagged all")
+    view = {"values": {"review_tags": ["short"]}, "where": "list_contains(review_tags, 'all')"}
+    assert app.call("page", view=view)["shown"] == 3_001
+
+    page.select_option("[aria-label='sort by']", "duration_s")
+    page.wait_for_selector(f"#card-0[data-clip='{clip_id(CLIPS - 1)}']")
+    page.click(".sort button")
+    page.wait_for_selector(f"#card-0[data-clip='{clip_id(CLIPS - 3_001)}']")
+
+
+def test_clips_are_found_by_words_by_another_clip_and_beside_it(page):
+    page.fill("#search", "a dog on a beach")
+    page.keyboard.press("Enter")
+    shows(page, 4)  # those with vectors
+    assert {page.locator(f"#card-{i}").get_attribute("data-clip") for i in (0, 1)} == {clip_id(0), clip_id(3)}
+    page.focus("#search")
+    page.keyboard.press("Escape")
+    page.locator(f".card[data-clip='{clip_id(0)}']").click()
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(0)}'] .about")
+    beside = page.locator("section", has=page.locator("h2:text-is('Nearest by caption')")).locator(".near button")
+    assert clip_id(3) in beside.first.get_attribute("aria-label")
+    by_look = page.locator("section", has=page.locator("h2:text-is('Nearest by look')")).locator(".near button")
+    assert [clip_id(i) in by_look.nth(n).get_attribute("aria-label") for n, i in enumerate((1, 2, 3))] == [True] * 3
+    by_look.first.click()
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(1)}'] .about")
+    page.click("text=more that look so")
+    page.wait_for_selector(f".chip >> text=like {clip_id(1)[:8]}")
+    page.wait_for_selector(f"#card-0[data-clip='{clip_id(2)}']")
+    page.locator(f".card[data-clip='{clip_id(0)}']").click()
+    page.click("text=more like this")
+    page.wait_for_selector(f"#card-0[data-clip='{clip_id(3)}']")
