@@ -93,20 +93,23 @@ def rows(plan: MemoryEstimate, trace: StepTrace, rates: Rates) -> Iterator[tuple
     yield "modelled_mfu", f"{plan.mfu(seconds=found.total, peak_flops=rates.peak_tflops * 1e12):.3f}"
 
 
-def decoded_numbers_per_px() -> float:
-    """Numbers that Wan 2.1's decoder holds per pixel of a tile, at its peak."""
+def decoded_numbers_per_px(side: int = 256) -> float:
+    """Numbers that Wan 2.1's decoder holds per pixel of a tile of `side` pixels, at its peak."""
     import torch
     from diffusers import AutoencoderKLWan
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from reelwright.training.budget.live_bytes import LiveBytes
 
-    side, frames = 256, 5
-    with FakeTensorMode(), torch.no_grad():
-        torch.set_default_dtype(torch.bfloat16)
-        vae: Any = AutoencoderKLWan()
-        with LiveBytes() as live:
-            vae.decode(torch.empty(1, 16, frames, side // 8, side // 8, dtype=torch.bfloat16))
+    frames, before = 5, torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with FakeTensorMode(), torch.no_grad():
+            vae: Any = AutoencoderKLWan()
+            with LiveBytes() as live:
+                vae.decode(torch.empty(1, 16, frames, side // 8, side // 8))
+    finally:
+        torch.set_default_dtype(before)
     pixels = 3 * (4 * frames - 3) * side * side  # the video itself is planned apart
     return (max(held for held, _ in live.timeline()) / 2 - pixels) / side**2
 

@@ -210,7 +210,9 @@ class _Ring(torch.autograd.Function):
         for _, kv, source in ring:
             dq_part, dk, dv = block_sparse_backward(grad, delta, q, kv[0], kv[1], lse, *ctx.calls[source])
             dq += dq_part
-            ring.add_grad(torch.stack([dk, dv]).to(dtype))
+            dkv = torch.stack([dk, dv]).to(dtype)
+            del dq_part, dk, dv  # as large as what the next keys' pass makes
+            ring.add_grad(dkv)
         dk, dv = ring.grad()
         return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None
 

@@ -67,9 +67,12 @@ class RingPass:
         """Add this rank's share to the gradient of the kv that is here, and send it on.
 
         Args:
-            dkv: of kv's shape, in the type in which shares are added.
+            dkv: of kv's shape, in the type in which shares are added; the other ranks' are added to it in place.
         """
-        self._grad = self._send(dkv + self._grad.wait() if self._grad else dkv)
+        if self._grad:
+            dkv += self._grad.wait()
+            self._grad = None  # what came and what was sent before: both as large
+        self._grad = self._send(dkv)
 
     def grad(self) -> Tensor:
         """Return the gradient of this rank's kv, with every rank's share."""

@@ -201,11 +201,15 @@ class ComputeConfig(Part):
     compile: bool = Field(False, description="blocks by torch.compile")
 
 
+MOST_VALIDATED = 4096
+"""Held-out clips that a plan chooses: no run validates on more."""
+
+
 class ValidationConfig(Part):
     """Loss on the held-out clips, per task and timestep band, with fixed noise."""
 
     every: int = Field(500, ge=0, description="steps; 0: never. The first and last step are always validated")
-    clips: int = Field(64, ge=1, description="held-out clips, at most")
+    clips: int = Field(64, ge=1, le=MOST_VALIDATED, description="held-out clips, at most")
     bands: int = Field(4, ge=1, description="equal bands of t")
 
 

@@ -1,6 +1,7 @@
 """Every shape is compiled before the first step, nothing after it, and what is learned stays the same."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from reelwright.training.data.buckets import Bucket
 from reelwright.training.data.schedule import Shape
 from reelwright.training.distributed.parallel import compile_for, parallelize
 from reelwright.training.distributed.world import World
-from reelwright.training.rehearsal import Rehearsal, open_own
+from reelwright.training.rehearsal import Rehearsal, open_own, rehearse
 from reelwright.training.run import build
 from tests.training.distilling import distilling, save_base, train
 from tests.training.made_up import MadeUp, recipe_of, run
@@ -62,6 +63,33 @@ def test_nothing_is_compiled_after_step_0_and_weights_are_the_same(tmp_path):
     run(RECIPE, tmp_path / "b", data=Odd(RECIPE, world), model=plain)
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a compiler for C++")
+def test_a_second_start_reads_what_the_first_compiled(tmp_path):
+    """Each start has an empty cache of PyTorch's own, as on another machine."""
+    from torch._dynamo.utils import counters
+    from torch._inductor.utils import fresh_cache
+
+    told, path = [], tmp_path / "cache" / "rank-00000.bin"
+
+    def compilations():
+        torch._dynamo.reset()
+        counters.clear()
+        compiled = torch.compile(lambda x: x.sin() + 1)
+        shapes = Rehearsal(RECIPE, SHAPES[:1])
+        with fresh_cache():
+            rehearse(shapes, lambda batch, backward: compiled(batch.latents), cache=path, say=told.append)
+        return counters["inductor"]["fxgraph_cache_miss"], counters["inductor"]["fxgraph_cache_hit"]
+
+    assert compilations() == (1, 0)
+    assert compilations() == (0, 1)
+    assert [line for line in told if "before the first step" in line] == [
+        f"compiling for 1 shapes of micro-batches before the first step ({where})"
+        for where in ("nothing is cached yet", "from the run's cache")
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", ["dmd", pytest.param("consistency", marks=pytest.mark.exhaustive)])

@@ -261,12 +261,12 @@ def _weights(recipe: TrainRecipe, counts: Counts, pieces: int) -> dict[str, int]
 def _ring_bytes(recipe: TrainRecipe, bucket: Bucket, context: int) -> int:
     """Count the bytes that a ring's backward pass holds while it runs.
 
-    They are two pairs of keys and values, two of their gradients in fp32, and the queries' in fp32; a trace sees an
-    operator's results alone.
+    They are two pairs of keys and values; three of their gradients in fp32, the one that is computed, the one that is
+    sent and the one that comes; and the queries' in fp32. A trace sees an operator's results alone.
     """
     size = BF16 if recipe.compute.precision == "bf16" else FP32
     numbers = batch_size(bucket, recipe.data, recipe.model) * bucket.tokens(recipe.model.patch_size)
-    return math.ceil(numbers / context) * recipe.model.hidden_size * (4 * size + 5 * FP32)
+    return math.ceil(numbers / context) * recipe.model.hidden_size * (4 * size + 7 * FP32)
 
 
 def _gathered(recipe: TrainRecipe, counts: Counts, half: bool) -> int:

@@ -24,7 +24,9 @@ DECODED_NUMBERS_PER_PX = 5100
 """Of Wan 2.1's decoder at its peak, per pixel of a tile: features of four frames, and its cache of the frames before.
 Traced on diffusers' AutoencoderKLWan over 17 frames of a tile (`python -m benchmarks.trace --vae`: 5,063)."""
 COPIES_OF_A_VIDEO = 3
-"""Decoded tiles, the blended picture, and it in fp32."""
+"""Joined rows of tiles, the joined picture, and it clamped; as many of the stand-in's."""
+TILES_OF_A_VIDEO = 16 / 9
+"""Decoded tiles over the video: they overlap by a quarter of their sides."""
 LATENT_COPIES = 3
 """Of a group's latents while it is rolled out: now, next, and the state at the step where its ways part."""
 GONE = {"gradients", "gradients being reduced", "gathered weights", "activations", "VAE of samples"}
@@ -68,12 +70,12 @@ def encoder_bytes(recipe: TrainRecipe, *, vae: bool = True, text: bool = True) -
 def decoded_bytes(recipe: TrainRecipe, size: tuple[int, int] | None = None, frames: int = 0) -> int:
     """While a video is decoded, tile by tile; of the recipe's samples, or of another (width, height) and frames."""
     width, height = size or recipe.samples.size
-    video = 3 * (frames or recipe.samples.frames) * width * height * FP32 * COPIES_OF_A_VIDEO
+    video = 3 * (frames or recipe.samples.frames) * width * height
     if recipe.codec.kind != "wan":
-        return video
+        return video * FP32 * COPIES_OF_A_VIDEO
     tile = recipe.codec.tile or SAMPLE_TILE_PX
-    pixels = min(tile, width) * min(tile, height)
-    return video + DECODED_NUMBERS_PER_PX * pixels * _size(recipe.codec.dtype)
+    of_a_tile = DECODED_NUMBERS_PER_PX * min(tile, width) * min(tile, height)
+    return round(video * (COPIES_OF_A_VIDEO + TILES_OF_A_VIDEO) + of_a_tile) * _size(recipe.codec.dtype)
 
 
 def rollout_bytes(

@@ -31,12 +31,13 @@ import pyarrow.compute as pc
 
 from reelwright.training.batch import TASKS, Task
 from reelwright.training.data.buckets import FILLED, Assignment, Bucket, assign, size_order
+from reelwright.training.data.holdout import hashes
 from reelwright.training.data.mapped import map_table, write_table
 from reelwright.training.data.mix_plan import MixedRows, hold_out, overlapping, sort_keys
 from reelwright.training.data.mix_rows import SNAPSHOT
 from reelwright.training.data.rows import HASH, caption_note, hashed, hashes_of
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import DataConfig, TaskConfig
+from reelwright.training.recipe import MOST_VALIDATED, DataConfig, TaskConfig
 
 UNUSED, TRAINED, HELD_OUT = 0, 1, 2
 OVERLAPPING = "that share frames with a clip held out"
@@ -66,6 +67,9 @@ class Facts:
     """Of several snapshots, each one's name, share and counts of clips."""
     note: str = ""
     """Of clips whose captions say nothing of what is seen."""
+    validated: tuple[int, ...] = ()
+    """Rows of held-out clips by the hash of their ids, each clip once, `MOST_VALIDATED` at most: a run validates on the
+    first of them."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Plan:
 
     def each_once(self, rows: np.ndarray) -> np.ndarray:
         """Return rows without those of a clip that an earlier one is of."""
-        return rows if self.clip is None else rows[np.sort(np.unique(self.clip[rows], return_index=True)[1])]
+        return _each_once(self.clip, rows)
 
     def _ints(self, column: str) -> np.ndarray | None:
         return self.table.column(column).chunk(0).to_numpy() if column in self.table.schema.names else None
@@ -210,6 +214,7 @@ def plan_of(rows: pa.Table, data: DataConfig, tasks: TaskConfig, failed: Collect
         chances=chances.tolist(), expected=_expected(draws, pattern, chances, assigned, names).tolist(),
         parts=mix.facts(trained, usable & is_held) if mix else (),
         note=caption_note(rows) if "only_composed" in rows.schema.names else "",
+        validated=_validated(ids, _each_once(mix.clip if mix else None, np.flatnonzero(usable & is_held))),
     )  # fmt: skip
     columns = {
         "clip_id": ids, "source_md5": sources,
@@ -236,7 +241,7 @@ def read_plan(path: Path) -> Plan:
     """Map a plan. A process that it is sent to maps it too."""
     table, about = map_table(path, NOTE)
     said = about["facts"]
-    facts = Facts(**{**said, "failed": tuple(said["failed"]), "parts": tuple(said["parts"])})
+    facts = Facts(**{**said, **{name: tuple(said[name]) for name in ("failed", "parts", "validated")}})
     return Plan(table, facts, [Bucket(*sides) for sides in about["buckets"]], about["tasks"], path)
 
 
@@ -244,6 +249,16 @@ def _large(rows: pa.Table) -> pa.Table:
     """Let text columns be longer than 2 GiB, in one piece."""
     types = {pa.string(): pa.large_string(), pa.list_(pa.string()): pa.list_(pa.large_string())}
     return rows.cast(pa.schema([field.with_type(types.get(field.type, field.type)) for field in rows.schema]))
+
+
+def _each_once(clip: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """clip: number of each row's clip; None: each row is a clip of its own."""
+    return rows if clip is None else rows[np.sort(np.unique(clip[rows], return_index=True)[1])]
+
+
+def _validated(ids: pa.Array, held: np.ndarray) -> tuple[int, ...]:
+    order = np.argsort(hashes(ids.take(held).to_pylist()), kind="stable")
+    return tuple(held[order[:MOST_VALIDATED]].tolist())
 
 
 def _draws(rows: pa.Table, trained: np.ndarray, mix: MixedRows | None) -> np.ndarray:

@@ -37,8 +37,8 @@ from reelwright.training.mix import options
 from reelwright.training.recipe import TrainRecipe
 
 FOLDER, CLIPS, BLOCKS = "plan", "clips.arrow", "blocks.json"
-FORMAT = 1
-"""Of the files."""
+FORMAT = 2
+"""Of the files: those of another one are made anew."""
 
 
 @dataclass(frozen=True)

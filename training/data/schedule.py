@@ -208,10 +208,8 @@ class Schedule:
 
         Their seeds come from the clip's id and the task: the same in every run. clips: how many, at most.
         """
-        held_out = self.plan.each_once(self.held_out)
-        keys = hashes(self.clip_ids[int(row)].as_py() for row in held_out)
-        chosen = held_out[np.argsort(keys, kind="stable")][:clips]
-        keys = np.sort(keys)[:clips]
+        chosen = np.array(self.plan.facts.validated[:clips], np.int64)
+        keys = hashes(self.clip_ids.take(chosen).to_pylist())
         out = []
         for t in range(len(self.names)):
             buckets = self._largest(chosen, t)

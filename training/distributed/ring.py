@@ -102,6 +102,7 @@ def _backward(
             dq[:, :, at] += query
             dkv[0, :, :, :count] += key
             dkv[1, :, :, :count] += value
+            del query, key, value  # as large as what the next piece makes
         ring.add_grad(dkv)
     dk, dv = ring.grad()
     return dq.to(q.dtype), dk.to(k.dtype, copy=True), dv.to(v.dtype, copy=True)

@@ -27,6 +27,17 @@ def test_default_tiles_fit_hopper_and_use_it(kernel, dtype, dim, blocks, full):
         assert code.mma == 0
 
 
+@pytest.mark.parametrize("blocks", [(128, 1024), (128, 64)])
+def test_blocks_that_share_a_list_run_by_128_queries(blocks):
+    """The report's fastest size, and pairs of 64-token blocks: docs/kernels.md has these figures."""
+    tiles = default_tiles("forward", 2, 128, *blocks, full=True)
+    assert (tiles.m, tiles.n, tiles.warps) == (128, 64, 8)
+    code = compiled("forward", "bf16", 128, blocks=blocks, full=True)
+    assert code.shared >> 10 == 96
+    assert code.registers <= 150
+    assert code.spilled == code.mma == 0
+
+
 @pytest.mark.parametrize("blocks", [100, 2340, 4096])
 def test_the_selection_s_kernels_fit_hopper(blocks):
     """Rows of few blocks, those of 149,760 tokens, and the longest."""

@@ -6,10 +6,16 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from reelwright.curation.ingest.resolve import list_inputs
 from reelwright.curation.store import Store
+from reelwright.model.codec import load_codec
+from reelwright.model.text import load_text_encoder
+from reelwright.pipelines.precompute.run import Options, precompute
+from reelwright.training.data.loader import Loader, Portion, make_schedule
+from reelwright.training.recipe import TrainRecipe
 from tests.footage import footage
 from tests.pipelines.helpers import curate, recipe_of
 
@@ -109,6 +115,43 @@ def test_annotators_speak_of_a_picture(store):
     row = rows_by_name(store)["a.png"]
     assert row["composed_caption"].startswith("A landscape picture.")
     assert "moves" not in row["composed_caption"]
+
+
+def test_pictures_of_a_manifest_are_what_text_to_image_trains_on(tmp_path):
+    """From the rows of a manifest to a batch: its latents show the picture, its text is the caption."""
+    pictures = {"four colours": picture(), "upside down": picture().transpose(Image.Transpose.ROTATE_180)}
+    rows = ["path,caption"]
+    for number, (caption, image) in enumerate(pictures.items()):
+        image.save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{caption}")
+    (tmp_path / "pictures.csv").write_text("\n".join(rows))
+    summary = curate(tmp_path / "store", [tmp_path / "pictures.csv"], recipe_of(images=True, annotators=[]))
+    assert (summary.ok, summary.failed) == (2, 0)
+    store = Store.open(tmp_path / "store")
+    store.snapshots.create("all", "select clip_id from clips")
+    recipe = TrainRecipe.model_validate({
+        "model": {"hidden_size": 64, "num_heads": 2, "depth": 1, "caption_channels": 64, "text_tokens": 16},
+        "data": {"sizes": ["96p"], "frames": [1], "ratios": ["4:3"], "tokens_per_batch": 300, "batches_per_step": 1,
+                 "holdout": 0, "caption_dropout": 0, "store_dtype": "fp32"},
+        "tasks": {"t2i": 1, "t2v": 0},
+    })  # fmt: skip
+    made = precompute(store, "all", recipe, Options(workers=1, quiet=True))
+    assert (made.made, made.failed, made.made_captions) == (2, 0, 3)  # the empty caption too
+    (batch,) = Loader(store, "all", make_schedule(store, "all", recipe), recipe, portion=Portion(stop_step=1))
+    assert batch.task == "t2i"
+    shown = load_codec(recipe.codec).decode(batch.latents)
+    assert shown.shape[2] == 1
+    states = dict(zip(pictures, load_text_encoder(recipe.text).encode(list(pictures)), strict=True))
+    seen = set()
+    for video, text in zip(shown, batch.text.unpacked(), strict=True):
+        (caption,) = (name for name, state in states.items() if torch.equal(text, state[: len(text)]))
+        seen.add(caption)
+        small = pictures[caption].resize((2, 2), Image.Resampling.BOX)
+        expect = np.asarray(small).astype(float).transpose(2, 0, 1)
+        height, width = video.shape[-2:]
+        found = 127.5 * (1 + video[:, 0, height // 4 :: height // 2, width // 4 :: width // 2].numpy())
+        assert np.abs(found - expect).max() < 12
+    assert seen == set(pictures)
 
 
 def test_without_the_setting_images_are_passed_over_or_refused_by_name(folder, store):

@@ -1,12 +1,15 @@
 """A step without ranks: its operations are those that are counted by hand, its collectives those of the layout."""
 
+from typing import Any
+
 import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelwright.model.config import DiTConfig
 from reelwright.training.budget.memory import plan_memory, shape_of
 from reelwright.training.budget.step_trace import Counts, StepTrace, trace_step
 from reelwright.training.budget.throughput import step_flops
-from reelwright.training.budget.traced import Shape
+from reelwright.training.budget.traced import Shape, TracedRun, made_up_ranks
 from reelwright.training.recipe import TrainRecipe
 
 CONFIG = DiTConfig(hidden_size=256, depth=2, num_heads=8, caption_channels=64, adaln_tembed_dim=32)
@@ -53,17 +56,37 @@ def _calls(counts: Counts) -> dict[str, int]:
         (8, {"reshard_after_forward": False}, {"all-gather of 8": 5, "reduce-scatter of 8": 2 * 5}),
         (8, {"replicate": 2, "reshard_after_forward": False},
          {"all-gather of 4": 5, "reduce-scatter of 4": 2 * 5, "all-reduce of 2": 5}),
-        # q, k, v and the output, forward and backward, in 2 blocks and 8 micro-batches
+        # v, q with k, and the output, forward and backward, in 2 blocks and 2 micro-batches
         (64, {"replicate": 4, "context": 8, "gradients": "whole", "reshard_after_forward": False},
-         {"all-gather of 16": 5, "reduce-scatter of 16": 5, "all-reduce of 4": 5}),
+         {"all-gather of 16": 5, "reduce-scatter of 16": 5, "all-reduce of 4": 5, "all-to-all of 8": 3 * 2 * 2 * 2}),
     ],
     ids=["ZeRO-3", "ZeRO-2", "HSDP", "HSDP, whole gradients, Ulysses"],
 )  # fmt: skip
 def test_collectives_are_those_of_the_layout(ranks: int, parallel: dict[str, object], expect: dict[str, int]) -> None:
-    found = _calls(_trace(ranks, parallel=parallel).counts)
-    exchanges = found.pop("all-to-all of 8", 0)
-    assert found == expect
-    assert (exchanges > 0) == ("context" in parallel)
+    assert _calls(_trace(ranks, parallel=parallel).counts) == expect
+
+
+def test_values_travel_while_queries_and_keys_are_normed() -> None:
+    """Outside graphs: where PyTorch traces, it waits for each exchange at once."""
+    recipe, names = _recipe(parallel={"context": 2}), []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with made_up_ranks(recipe.parallel, 2) as world:
+        run = TracedRun(recipe, world, Shape(1, (3, 8, 8)), sharded=False)
+        with Names():
+            run.micro_batch()
+    sent, waited, normed, attended = (
+        [i for i, name in enumerate(names) if word in name]
+        for word in ("all_to_all", "wait_tensor", "rsqrt", "scaled_dot_product")
+    )
+    values, queries_and_keys, output = sent[:3]
+    assert any(values < i < queries_and_keys for i in normed)
+    assert queries_and_keys < waited[0]
+    assert waited[0] < attended[0] < output
 
 
 def test_a_gathered_weight_is_received_from_all_others_once() -> None:

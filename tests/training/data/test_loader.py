@@ -3,6 +3,8 @@ remedy."""
 
 import json
 import pickle
+import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from reelwright.training.data.encode import (
 from reelwright.training.data.fresh import FreshSamples, stored_media
 from reelwright.training.data.latents import StoredSamples
 from reelwright.training.data.loader import Loader, Portion, make_schedule
+from reelwright.training.data.mapped import map_table
+from reelwright.training.data.plan import NOTE, read_plan, write_plan
 from reelwright.training.data.prepared import Clips, keep, prepare
 from reelwright.training.data.rows import caption_note, snapshot_rows
 from reelwright.training.data.schedule import Schedule
@@ -170,6 +174,20 @@ def test_bytes_round_trip(dtype):
     out = np.empty((3, 5), np.float32)
     read_into(out, to_bytes(x.float(), dtype), dtype)
     assert (torch.from_numpy(out) == x.float()).all()
+
+
+def test_steps_are_planned_beside_the_training(encoded):
+    loader = loader_of(encoded, recipe_of(workers=1))
+    threads, step = [], loader.schedule.step
+
+    def planned(number):
+        threads.append(threading.current_thread().name)
+        return step(number)
+
+    loader.schedule.step = planned
+    assert len(list(loader)) == 6 * 4
+    assert len(threads) == 6
+    assert all(name.startswith("reel-plan") for name in threads)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -361,6 +379,18 @@ def test_a_run_links_the_plan_that_precompute_left_beside_the_store(encoded, tmp
     encoded.cleanup(timedelta(0))
     assert not place.exists()
     assert schedule.batch(0) == read_plan_again(schedule).batch(0), "a run that linked it keeps it"
+
+
+def test_a_plan_of_an_older_form_is_made_anew(encoded, tmp_path):
+    prepare(Clips(encoded, "all"), recipe_of(), tmp_path, World.alone("cpu"))
+    path = tmp_path / "plan" / "clips.arrow"
+    plan, key = read_plan(path), map_table(path, NOTE)[1]["key"]
+    older = replace(plan, table=plan.table.drop(["source_md5"]), path=None)
+    write_plan(older, path, {**key, "format": key["format"] - 1})
+    prepare(Clips(encoded, "all"), recipe_of(), tmp_path, World.alone("cpu"))
+    again = read_plan(path)
+    assert again.table == plan.table
+    assert again.facts == plan.facts
 
 
 def test_batches_tell_their_captions_where_videos_are_made_of_them(encoded, tmp_path):

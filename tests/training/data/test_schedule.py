@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.rank_balance import clips, lockstep
 from reelwright.model.config import DiTConfig
 from reelwright.training.data.draws import permuted
 from reelwright.training.data.draws import rows_of as rows_drawn
 from reelwright.training.data.holdout import hashes, held_out
+from reelwright.training.data.plan import read_plan, write_plan
 from reelwright.training.data.schedule import Schedule, caption_choice
 from reelwright.training.errors import TrainError
 from reelwright.training.recipe import DataConfig, TaskConfig
+from reelwright.training.recipe_file import load_recipe
+from tests.conftest import ROOT
 
 ALL = TaskConfig(t2i=1, t2v=2, i2v=1, continuation=1)
 
@@ -157,6 +161,21 @@ def test_ranks_side_by_side_wait_little_and_every_step_has_every_task_in_its_sha
     assert (shares.min(1) == 0).mean() < 0.01, "next to no step is without a task"
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param("stage2-t2v-256p", marks=pytest.mark.exhaustive),
+     pytest.param("stage3-all-256p", marks=pytest.mark.exhaustive), "stage5-all-720p"],
+)  # fmt: skip
+def test_ranks_wait_little_in_the_other_stages(stage):
+    """Stage 4 is above; 40 steps, evenly of a block of draws."""
+    recipe = load_recipe(ROOT / "configs/train" / f"{stage}.yaml")
+    plan = Schedule(clips(), recipe.data, recipe.tasks, recipe.model, recipe.seed)
+    whole = len(plan.block_batches(0)) // recipe.data.batches_per_step
+    costs = [[plan.cost(m) for m in plan.step(int(i))] for i in np.linspace(0, whole - 1, 40)]
+    for ranks in (8, 16, 32, 64):
+        assert 1 - sum(map(sum, costs)) / ranks / sum(lockstep(of, ranks) for of in costs) < 0.05, ranks
+
+
 def _samples(plan: Schedule, step: list) -> list[int]:
     """Of each task."""
     return [sum(len(m.samples) for m in step if m.task == task) for task in plan.names]
@@ -259,6 +278,19 @@ def test_held_out_clips_are_never_drawn_and_validation_has_fixed_seeds():
     assert {m.task for m in batches} == {"t2i", "t2v", "i2v", "continuation"}
 
 
+def test_the_clips_to_validate_on_are_chosen_once_and_mapped(tmp_path):
+    """Those with the smallest hashes, so that no rank hashes the ids of all that are held out."""
+    plan = plan_of()
+    held = plan.clip_ids.take(plan.held_out).to_pylist()
+    first = sorted(held, key=lambda clip: hashes([clip])[0])
+    assert plan.clip_ids.take(np.array(plan.plan.facts.validated)).to_pylist() == first
+    assert {d.clip_id for m in plan.validation(3) for d in m.samples} == set(first[:3])
+    write_plan(plan.plan, tmp_path / "clips.arrow", {})
+    mapped = read_plan(tmp_path / "clips.arrow")
+    assert mapped.facts == plan.plan.facts
+    assert Schedule(mapped, plan.data, plan.tasks, plan.config).validation(5) == plan.validation(5)
+
+
 @pytest.mark.parametrize(("width", "height", "largest"), [(112, 64, 48), (640, 320, 96)])
 def test_validation_shows_each_clip_in_the_largest_size_that_it_fills(width, height, largest):
     rows = rows_of(60).set_column(2, "width", pa.array([width] * 60)).set_column(3, "height", pa.array([height] * 60))
@@ -288,6 +320,22 @@ def test_whole_sources_are_held_out_where_there_are_enough():
     kind, held = held_out([f"c{i}" for i in range(20)], ["one"] * 20, np.ones(20, bool), 0.1)
     assert kind == "clip"
     assert 1 <= held.sum() < 20
+
+
+@pytest.mark.parametrize(("sources", "kind"), [(16, "source"), (15, "clip")])
+def test_sources_are_held_out_where_two_are_to_be_expected(sources, kind):
+    """An eighth of sixteen are two."""
+    clips = [f"c{i}" for i in range(64)]
+    assert held_out(clips, [f"s{i % sources}" for i in range(64)], np.ones(64, bool), 1 / 8)[0] == kind
+
+
+def test_of_few_clips_one_is_held_out_and_one_is_left():
+    """By their hashes, where these pick none or all."""
+    clips = [f"c{i}" for i in range(20)]
+    first, *_, last = np.argsort(hashes(clips))
+    for share, place, held in ((1e-12, first, True), (1 - 1e-12, last, False)):
+        found = held_out(clips, [None] * 20, np.ones(20, bool), share)[1]
+        assert (np.flatnonzero(found == held) == [place]).all()
 
 
 def test_a_clip_once_held_out_stays_so_in_a_larger_snapshot():

@@ -9,7 +9,7 @@ from reelwright.model.attention import Attend, Layout, dense_attention
 from reelwright.model.rope import Span, rotation
 from reelwright.training.batch import Strip, TokenStrip
 from reelwright.training.distributed import partial_attention
-from reelwright.training.distributed.context import UlyssesAttention, context_parallel
+from reelwright.training.distributed.context import UlyssesAttention, attention_kernel, context_parallel
 from reelwright.training.distributed.partial_attention import (
     backward_piece,
     backward_plain,
@@ -20,9 +20,9 @@ from reelwright.training.distributed.ring import RingAttention
 from reelwright.training.distributed.strips import Strips, TokenStrips
 from reelwright.training.distributed.world import World, start
 from reelwright.training.errors import TrainError
-from reelwright.training.recipe import ParallelConfig
+from reelwright.training.recipe import ParallelConfig, TrainRecipe
 from tests.training.ranks import ranks
-from tests.training.steps import tiny
+from tests.training.steps import CONFIG, PLAIN, tiny
 
 COLUMNS, HEADS, DIM = 3, 6, 8
 LAYOUTS = {
@@ -176,6 +176,17 @@ def _heads() -> str:
     except TrainError as error:
         return str(error)
     return ""
+
+
+def test_the_kernel_that_the_log_names_is_the_one_that_runs() -> None:
+    recipe = TrainRecipe(model=CONFIG, compute=PLAIN)
+    ring = recipe.model_copy(update={"parallel": ParallelConfig(context=2, context_form="ring")})
+    assert attention_kernel(recipe, World.alone("cpu")) == "flash"
+    assert attention_kernel(ring, World.alone("cpu")) == "cpu, in a ring"
+    q, k, v = torch.randn(3, 1, CONFIG.num_heads, 16, CONFIG.head_dim)
+    with torch.profiler.profile() as seen:
+        dense_attention(q, k, v, Layout(1, 4, 4))
+    assert any("_scaled_dot_product_flash_attention_for_cpu" in event.key for event in seen.key_averages())
 
 
 def test_alone_nothing_is_split() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelwright.model.dit import DiT
@@ -42,6 +43,23 @@ def test_losses_are_those_of_one_process(size: int, layouts: dict[str, dict[str,
     for found in ranks(size, _losses, layouts):
         for name, values in found.items():
             assert values == pytest.approx(expect, rel=1e-5), name
+
+
+def test_no_state_of_random_numbers_is_kept_for_what_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network without dropout draws none: PyTorch would save and restore it in every block."""
+    kept: list[str] = []
+    state = torch.get_rng_state
+
+    def told() -> torch.Tensor:
+        kept.append("state")
+        return state()
+
+    monkeypatch.setattr(torch, "get_rng_state", told)
+    for form in ("attention", "selective", "full"):
+        losses(ParallelConfig(), World.alone("cpu"), ComputeConfig(precision="fp32", checkpointing=form), steps=1)
+    assert not kept
+    checkpoint.checkpoint(torch.sin, torch.ones(1, requires_grad=True), use_reentrant=False)
+    assert kept, "PyTorch's default keeps one"
 
 
 def _losses(layouts: dict[str, dict[str, object]]) -> dict[str, list[float]]:

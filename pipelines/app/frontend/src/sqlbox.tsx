@@ -40,9 +40,11 @@ export function SqlBox({ value, columns, tables, apply, error, open }: Props) {
     const element = box.current!;
     const before = element.value.slice(0, element.selectionStart).replace(/[A-Za-z_]\w*$/, offer.name);
     const after = element.value.slice(element.selectionStart);
-    setText(before + after);
+    element.value = before + after; // at once: whoever types on must not find the caret elsewhere
+    element.focus();
+    element.setSelectionRange(before.length, before.length);
+    setText(element.value);
     setOffers([]);
-    requestAnimationFrame(() => { element.focus(); element.setSelectionRange(before.length, before.length); });
   };
   const run = async () => {
     setOffers([]);
