@@ -82,11 +82,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not of the part asked for, and put the longest groups first: no process ends long before."""
     if part := config.getoption("--part"):
         number, of = map(int, part.split("/"))
-        mine = {i: zlib.crc32(i.nodeid.encode()) % of == number or i.get_closest_marker("always") for i in items}
+        mine = {i: zlib.crc32(_unit(i.nodeid)) % of == number or i.get_closest_marker("always") for i in items}
         config.hook.pytest_deselected(items=[item for item, runs in mine.items() if not runs])
         items[:] = [item for item, runs in mine.items() if runs]
     longest = {"waits": 0, **{file: i for i, file in enumerate(LONG_FILES, 1)}}
     items.sort(key=lambda item: longest.get(_group(item.nodeid), len(longest)))
+
+
+def _unit(nodeid: str) -> bytes:
+    """What stays together in a part: a test, or a whole file whose tests go on from one another."""
+    file = nodeid.partition("::")[0]
+    return (file if file in LONG_FILES else nodeid).encode()
 
 
 class Groups(LoadScopeScheduling):
