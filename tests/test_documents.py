@@ -68,8 +68,11 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for name, kind in (("edge_share", pa.float32()), ("edges_fingerprint", pa.string())):  # docs/annotators.md makes it
         store.ensure_columns("clips", [field(name, kind, "", computed_by="edges")])
+    from reelwright.curation.store.tables.reviews import review_columns
     from reelwright.evaluation.measures import registry
     from reelwright.pipelines.evaluate import measures, nearest
+
+    store.ensure_columns("clips", review_columns())  # from the first review on
 
     for measure in registry.load_all({name: {} for name in registry.defaults()}):
         store.ensure_columns("generations", measures._fields(measure))
