@@ -158,7 +158,7 @@ def test_keys_alone_reach_filters_cards_and_decisions(page, app):
     page.keyboard.press("Escape")
     page.wait_for_selector("[role=dialog]", state="detached")
     page.keyboard.press("q")
-    page.wait_for_selector("text=queue >> visible=true")
+    page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(1)}'] >> text=· queue")
     page.keyboard.press("k")
     page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(2)}']")
     for _ in range(2):  # the second takes away what the first gave
