@@ -26,14 +26,14 @@ with lock.exclusive(Path(sys.argv[1]), "curation"):
 """
 
 BRIEFLY = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from reelwright.curation.store import lock
-folder = Path(sys.argv[1])
+folder, until = Path(sys.argv[1]), time.monotonic() + 120
 with lock.exclusive(folder, "curation", is_brief=True):
     print("in", flush=True)
     while len(os.listdir(folder / "_locks")) < 2:  # until another tries to take it, of which there is a draft
-        pass
+        assert time.monotonic() < until, "nobody tried to take it"
 """
 
 

@@ -18,6 +18,7 @@ from reelwright.curation.store import Store
 from tests.conftest import REEL, ROOT
 from tests.footage import footage
 from tests.pipelines.app.made import served
+from tests.pipelines.app.test_work_server import wait_for
 
 BIN = Path(sys.executable).parent
 TRAIN = {
@@ -188,8 +189,7 @@ def test_the_page_of_reel_app_submits_what_goes_on_without_it(head, curated, mon
         assert app.ask("/api/start_command", {"command": "cleanup", "on_cluster": True})[0] == 400
         begun = app.call("start_command", command="train", arguments=asked, on_cluster=True)
         assert begun["line"].startswith(f"reel submit train --address={head.address} --no-wait ")
-        while (one := app.call("commands")["started"][0])["state"] == "running":
-            time.sleep(0.1)
+        one = wait_for(lambda: (now := app.call("commands")["started"][0])["state"] != "running" and now)
         assert one["state"] == "done", one["output"]
     job = re.search(r"job (\S+) at ", one["output"])
     assert job, one["output"]

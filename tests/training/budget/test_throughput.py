@@ -72,7 +72,7 @@ def test_only_steps_are_timed() -> None:
         meter.end_step()
         outer += time.perf_counter() - began
         assert meter.seconds >= least
-    time.sleep(0.01)
+    time.sleep(0.01)  # between steps, which must not count
     assert 0 < meter.seconds <= outer
 
 
