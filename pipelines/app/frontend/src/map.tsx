@@ -68,9 +68,10 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     const edge = canvas.current!.getBoundingClientRect();
     return [box[0] + ((event.clientX - edge.left) / edge.width) * (box[2] - box[0]), box[3] - ((event.clientY - edge.top) / edge.height) * (box[3] - box[1])];
   };
+  const show = (part: Box | null) => { setNear(-1); setPicked(false); setLook({ ...look, box: part }); }; // at once: the answer may come after the next key
   const zoom = (factor: number, at: Point = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]) =>
-    setLook({ ...look, box: [at[0] + (box[0] - at[0]) * factor, at[1] + (box[1] - at[1]) * factor, at[0] + (box[2] - at[0]) * factor, at[1] + (box[3] - at[1]) * factor] });
-  const pan = (x: number, y: number) => setLook({ ...look, box: [box[0] + x * (box[2] - box[0]), box[1] + y * (box[3] - box[1]), box[2] + x * (box[2] - box[0]), box[3] + y * (box[3] - box[1])] });
+    show([at[0] + (box[0] - at[0]) * factor, at[1] + (box[1] - at[1]) * factor, at[0] + (box[2] - at[0]) * factor, at[1] + (box[3] - at[1]) * factor]);
+  const pan = (x: number, y: number) => show([box[0] + x * (box[2] - box[0]), box[1] + y * (box[3] - box[1]), box[2] + x * (box[2] - box[0]), box[3] + y * (box[3] - box[1])]);
   const keepSight = () => change(withLasso(view, ([[0, 1], [2, 1], [2, 3], [0, 3]] as const).map(([x, y]): Point => [round(box[x]), round(box[y])])));
 
   const down_ = (event: PointerEvent) => {
@@ -118,7 +119,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     if (step) pan(...step);
     else if (event.key === "+" || event.key === "=") zoom(0.6);
     else if (event.key === "-") zoom(1 / 0.6);
-    else if (event.key === "0") setLook({ ...look, box: null });
+    else if (event.key === "0") show(null);
     else if (event.key === "n" || event.key === "p") pick(event.key === "n" ? 1 : -1);
     else if (event.key === "Escape" && picked) { setNear(-1); setPicked(false); }
     else if (event.key === "Enter" && picked && found) open(found.dots.clip_id[near]!);
@@ -140,7 +141,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
           <span class="gap" />
           <button onClick={() => zoom(0.6)} aria-label="zoom in" title="zoom in (+, wheel)">+</button>
           <button onClick={() => zoom(1 / 0.6)} aria-label="zoom out" title="zoom out (−, wheel)">−</button>
-          <button class="quiet" disabled={!look.box} onClick={() => setLook({ ...look, box: null })} title="whole map (0)">whole</button>
+          <button class="quiet" disabled={!look.box} onClick={() => show(null)} title="whole map (0)">whole</button>
           <button class="quiet" onClick={keepSight} title="filter to the part that is shown (Enter)">keep what is in sight</button>
         </div>
         <div class="sheet" ref={frame}>
