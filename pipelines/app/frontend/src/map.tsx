@@ -35,7 +35,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
   const [size, setSize] = useState<[number, number]>([0, 0]);
   const [found, setFound] = useState<MapOf | null>(null);
   const [path, setPath] = useState<Point[]>([]); // of the lasso while it is drawn, in the map's units
-  const [near, setNear] = useState(-1); // the dot under the pointer
+  const [nearId, setNear] = useState(""); // the clip of the dot under the pointer: an answer that comes may number dots anew
   const [picked, setPicked] = useState(false); // whether keys went to it
   const drag = useRef<{ kind: "lasso" | "pan"; from: Point; box: Box } | null>(null);
   const [across, down] = [Math.min(400, Math.ceil(size[0] / CELL)), Math.min(400, Math.ceil(size[1] / CELL))];
@@ -51,10 +51,11 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     const request = new AbortController();
     const wait = setTimeout(() => {
       call<MapOf>("map", { view, box: look.box && shaped(look.box, across / down), across, down, colour: look.colour, weights: look.weights }, request.signal)
-        .then((made) => { setFound(made); setNear(-1); setPicked(false); performance.mark("reel-map"); }, (e: Error) => e.name !== "AbortError" && fail(e.message));
+        .then((made) => { setFound(made); performance.mark("reel-map"); }, (e: Error) => e.name !== "AbortError" && fail(e.message));
     }, WAIT_MS);
     return () => { clearTimeout(wait); request.abort(); };
   }, [JSON.stringify([view, look]), version, across, down]);
+  const near = nearId && found ? found.dots.clip_id.indexOf(nearId) : -1;
   const box: Box = (look.box && shaped(look.box, across / down)) ?? found?.box ?? [0, 0, 1, 1]; // before its clips have come
   useEffect(() => {
     const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -68,7 +69,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     const edge = canvas.current!.getBoundingClientRect();
     return [box[0] + ((event.clientX - edge.left) / edge.width) * (box[2] - box[0]), box[3] - ((event.clientY - edge.top) / edge.height) * (box[3] - box[1])];
   };
-  const show = (part: Box | null) => { setNear(-1); setPicked(false); setLook({ ...look, box: part }); }; // at once: the answer may come after the next key
+  const show = (part: Box | null) => { setNear(""); setPicked(false); setLook({ ...look, box: part }); };
   const zoom = (factor: number, at: Point = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]) =>
     show([at[0] + (box[0] - at[0]) * factor, at[1] + (box[1] - at[1]) * factor, at[0] + (box[2] - at[0]) * factor, at[1] + (box[3] - at[1]) * factor]);
   const pan = (x: number, y: number) => show([box[0] + x * (box[2] - box[0]), box[1] + y * (box[3] - box[1]), box[2] + x * (box[2] - box[0]), box[3] + y * (box[3] - box[1])]);
@@ -91,7 +92,7 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
       return;
     }
     setPicked(false);
-    setNear(found ? nearest(found, at, (REACH / size[0]) * (box[2] - box[0])) : -1);
+    setNear(found?.dots.clip_id[nearest(found, at, (REACH / size[0]) * (box[2] - box[0]))] ?? "");
   };
   const up = (event: PointerEvent) => {
     const was = drag.current;
@@ -109,8 +110,8 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     if (!found?.dots.x.length) return;
     const far = (i: number) => (found.dots.x[i]! - (box[0] + box[2]) / 2) ** 2 + (found.dots.y[i]! - (box[1] + box[3]) / 2) ** 2;
     const order = found.dots.x.map((_, i) => i).sort((a, b) => far(a) - far(b));
-    const at = picked ? order.indexOf(near) + step : 0;
-    setNear(order[(at + order.length) % order.length]!);
+    const at = picked && near >= 0 ? order.indexOf(near) + step : 0;
+    setNear(found.dots.clip_id[order[(at + order.length) % order.length]!]!);
     setPicked(true);
   };
   const keys = (event: KeyboardEvent) => {
@@ -121,15 +122,15 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
     else if (event.key === "-") zoom(1 / 0.6);
     else if (event.key === "0") show(null);
     else if (event.key === "n" || event.key === "p") pick(event.key === "n" ? 1 : -1);
-    else if (event.key === "Escape" && picked) { setNear(-1); setPicked(false); }
-    else if (event.key === "Enter" && picked && found) open(found.dots.clip_id[near]!);
+    else if (event.key === "Escape" && picked) { setNear(""); setPicked(false); }
+    else if (event.key === "Enter" && picked && near >= 0) open(nearId);
     else if (event.key === "Enter") keepSight();
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
   const dots = found?.dots.clip_id.length ?? 0;
-  const hovered = found && near >= 0 ? { id: found.dots.clip_id[near]!, x: (found.dots.x[near]! - box[0]) / (box[2] - box[0]), y: (box[3] - found.dots.y[near]!) / (box[3] - box[1]) } : null;
+  const hovered = found && near >= 0 ? { id: nearId, x: (found.dots.x[near]! - box[0]) / (box[2] - box[0]), y: (box[3] - found.dots.y[near]!) / (box[3] - box[1]) } : null;
   return (
     <div class="map">
       <div class="plane">
@@ -147,12 +148,12 @@ function Drawn({ view, version, columns, shown, look, setLook, change, open, fai
         <div class="sheet" ref={frame}>
           <canvas ref={canvas} tabIndex={0} role="application" aria-roledescription="map" aria-describedby="map-says" class={hovered ? "hit" : ""}
             aria-label={`map of ${count(found?.clips ?? 0)} clips; arrows move it, + and − zoom, Enter filters to what is in sight; n and p go from clip to clip, Enter opens it`}
-            onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => { setNear(-1); setPicked(false); }}
+            onPointerDown={down_} onPointerMove={move} onPointerUp={up} onPointerCancel={() => { drag.current = null; setPath([]); }} onPointerLeave={() => { setNear(""); setPicked(false); }}
             onWheel={(e) => { e.preventDefault(); zoom(e.deltaY > 0 ? 1.25 : 0.8, place(e)); }} onKeyDown={keys} />
           {hovered && <div class="peek" aria-hidden="true" style={{ left: `${Math.min(80, hovered.x * 100)}%`, top: `${hovered.y * 100}%`, transform: hovered.y > 0.6 ? "translate(12px, -104%)" : "translate(12px, 12px)" }}><Still key={hovered.id} id={hovered.id} /><video key={`v${hovered.id}`} src={media(hovered.id)} muted loop autoPlay playsInline tabIndex={-1} /></div>}
           <Legend found={found} look={look} />
         </div>
-        <p class="note" id="map-says" role="status">{picked && found ? `clip ${found.dots.clip_id[near]}: Enter opens it` : found && says(found, dots)}</p>
+        <p class="note" id="map-says" role="status">{picked && near >= 0 ? `clip ${nearId}: Enter opens it` : found && says(found, dots)}</p>
       </div>
       <Clusters found={found} view={view} change={change} columns={columns} look={look} setLook={setLook} shown={shown} goTo={(one) => goTo(one, found, setLook, look)} />
     </div>
