@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import itertools
+import math
 import shutil
 import statistics
 import time
@@ -244,9 +245,8 @@ def _decide(page: Any) -> None:
 
 def _print(name: str, times: list[float]) -> None:
     ordered = sorted(times)
-    print(
-        f"app.{name} p50 {statistics.median(ordered):.0f} p95 {ordered[int(0.95 * (len(ordered) - 1))]:.0f}", flush=True
-    )
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    print(f"app.{name} p50 {statistics.median(ordered):.0f} p95 {p95:.0f}", flush=True)
 
 
 if __name__ == "__main__":
