@@ -49,6 +49,14 @@ def shows(page: Any, count: int | str) -> None:
     page.wait_for_selector(f".size b:text-is('{count}')")
 
 
+def soon(seen: Any) -> Any:
+    """Return Playwright's assertions about a locator or a page, which wait for what a busy machine shows late."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE_MS)
+    return expect(seen)
+
+
 def until(page: Any, expression: str) -> None:
     """Wait until JavaScript says so; the page itself may evaluate no text, and so not be asked to wait."""
     deadline = time.monotonic() + PATIENCE_MS / 1000

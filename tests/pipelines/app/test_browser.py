@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
 
@@ -11,7 +12,7 @@ import pytest
 
 from reelwright.curation.store import Store
 from tests.conftest import ROOT
-from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
+from tests.pipelines.app.chromium import needs_chromium, opened, shows, soon, until
 from tests.pipelines.app.made import CLIPS, HOSTILE, clip_id
 
 pytestmark = pytest.mark.waits
@@ -25,7 +26,7 @@ def test_from_a_filter_to_an_export(page, app, path, reel, tmp_path):
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     shows(page, 24)
-    assert "duration_s" in page.url
+    soon(page).to_have_url(re.compile("duration_s"))
     card = page.locator(f".card[data-clip='{clip_id(20)}']")
     card.hover()
     until(page, "document.querySelector('.card:hover video')?.currentTime > 0")
@@ -88,7 +89,7 @@ def _write_captions(page):
     [given] = page.locator(".captions li").all()
     assert "training and exports" not in given.text_content(), "it is composed from measurements"
     page.click("[aria-label='edit the caption by composed_caption']")
-    assert page.locator(".captions li textarea").input_value() == "a ball number 20"
+    soon(page.locator(".captions li textarea")).to_have_value("a ball number 20")
     for text in ("A ball.", "A ball, told by a person."):
         page.fill(".editor textarea", text)
         page.click("text=Save caption")
@@ -112,8 +113,9 @@ def _look_at_columns_and_speed(page):
     until(page, "document.querySelector('.player video').playbackRate === 1")
     page.fill("[aria-label='find a column']", "blur_score")
     row = page.locator(".columns tbody tr")
-    assert row.count() == 1
-    assert all(text in row.text_content() for text in ("blur_score", "level²", "sharpness", "66.7", "blur", "f00d"))
+    soon(row).to_have_count(1)
+    for text in ("blur_score", "level²", "sharpness", "66.7", "blur", "f00d"):
+        soon(row).to_contain_text(text)
 
 
 @needs_chromium
@@ -153,7 +155,7 @@ def test_keys_alone_reach_filters_cards_and_decisions(page, app):
     page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(0)}'] .about")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector(f"[role=dialog][aria-label='clip {clip_id(1)}'] .about")
-    assert HOSTILE.split("\x00")[0] in page.locator(".captions li").first.text_content()
+    soon(page.locator(".captions li").first).to_contain_text(HOSTILE.split("\x00")[0])
     assert page.locator(".captions img").count() == 0
     page.keyboard.press("Escape")
     page.wait_for_selector("[role=dialog]", state="detached")
@@ -196,10 +198,10 @@ def test_a_queue_passes_over_no_clip_that_a_decision_takes_out_of_the_view(page,
 def test_names_of_columns_are_completed_with_their_meaning_and_a_mistake_is_a_sentence(page):
     page.click(".sql textarea")
     page.keyboard.type("blur")
-    assert "sharpness" in page.wait_for_selector("#offers [aria-selected=true]").text_content()
+    soon(page.locator("#offers [aria-selected=true]")).to_contain_text("sharpness")
     page.keyboard.press("Tab")
     page.keyboard.type(" > 'x")
-    assert page.locator(".sql textarea").input_value() == "blur_score > 'x"
+    soon(page.locator(".sql textarea")).to_have_value("blur_score > 'x")
     page.keyboard.press("Enter")
     said = page.wait_for_selector(".sql [role=alert]").text_content()
     assert 20 < len(said) < 600
@@ -283,7 +285,7 @@ def test_near_duplicates_are_folded_with_their_number_and_unfolded_again(page):
     page.locator(".card", has=page.locator(".copies >> text=4 alike")).first.click()
     page.click("text=its 3 near duplicates")
     shows(page, 4)
-    assert "near_duplicate_group" in page.url
+    soon(page).to_have_url(re.compile("near_duplicate_group"))
 
 
 def test_the_built_page_is_made_of_the_sources_beside_it():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pipelines.app.chromium import IS_CI, needs_chromium, opened, until
+from tests.pipelines.app.chromium import IS_CI, needs_chromium, opened, soon, until
 from tests.pipelines.app.made import Served
 
 pytestmark = [pytest.mark.waits, needs_chromium]
@@ -126,7 +127,7 @@ def test_keys_alone_open_the_map_lasso_what_is_in_sight_and_choose_a_cluster(pag
     page.wait_for_selector(".chip >> text=a part of the map")
     until(page, "Number(document.querySelector('.size b').textContent) < 20")
     assert int(page.locator(".size b").text_content()) > 0
-    assert "map=" in page.url
+    soon(page).to_have_url(re.compile("map="))
     page.focus(".clusters input >> nth=0")
     page.keyboard.press("Space")
     page.wait_for_selector(".chip >> text=cluster_name")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
-from tests.pipelines.app.chromium import needs_chromium, opened, shows, until
+from tests.pipelines.app.chromium import needs_chromium, opened, shows, soon, until
 from tests.pipelines.app.made import CLIPS, CLUSTERS, clip_id
 
 pytestmark = [pytest.mark.waits, needs_chromium]
@@ -41,12 +42,11 @@ def test_a_lasso_is_a_filter_that_the_address_holds(page, app, browser):
     page.wait_for_selector(".clusters li")
     lasso(page, 0, 0, 2.2)
     shows(page, FIRST)
-    names = page.locator(".clusters li .word").all_text_contents()
-    assert names == [CLUSTERS[0]]
+    soon(page.locator(".clusters li .word")).to_have_text([CLUSTERS[0]])
     with opened(browser, app.url) as other:
         other.goto(page.url)
         shows(other, FIRST)
-        assert other.locator(".clusters li").count() == 1
+        soon(other.locator(".clusters li")).to_have_count(1)
         other.click(".chip >> text=a part of the map")
         shows(other, CLIPS - FIRST)  # what the lasso removes; a clip without a place lies in none
     page.click("[aria-label='remove the filter a part of the map']")
@@ -58,11 +58,10 @@ def test_names_of_clusters_are_texts_and_filter_and_sizes_are_weighed(page):
     page.wait_for_selector(f".clusters li >> text={CLUSTERS[1]}")
     page.select_option("[aria-label='weighted by']", "cluster")
     page.wait_for_selector(".clusters .after")
-    shares = page.locator(".clusters .bars small").all_text_contents()
-    assert [one.split("→")[1].strip() for one in shares] == ["33.3 %"] * 3
+    soon(page.locator(".clusters .bars small")).to_have_text([re.compile("→ 33.3 %$")] * 3)
     page.locator(".clusters label", has_text=CLUSTERS[1]).locator("input").check()
     page.wait_for_selector(f".chip >> text={CLUSTERS[1]}")
-    assert page.locator(".clusters b").count() == 0
+    soon(page.locator(".clusters b")).to_have_count(0)
 
 
 def test_a_dot_is_a_clip(page):
@@ -75,10 +74,10 @@ def test_a_dot_is_a_clip(page):
     page.mouse.down()
     page.mouse.up()
     page.wait_for_selector("[role=dialog] .about")
-    assert page.locator("[role=dialog]").get_attribute("aria-label") == f"clip {clip_id(0)}"
+    soon(page.locator("[role=dialog]")).to_have_attribute("aria-label", f"clip {clip_id(0)}")
     page.keyboard.press("Escape")
     page.wait_for_selector(".sheet canvas:focus")
-    assert page.locator("[role=dialog]").count() == 0
+    soon(page.locator("[role=dialog]")).to_have_count(0)
 
 
 def test_a_store_without_a_map_says_how_to_make_one(page):
@@ -93,6 +92,6 @@ def test_a_store_without_a_map_says_how_to_make_one(page):
     page.route("**/api/start", without)
     page.reload()
     page.wait_for_selector(".card[data-clip]")
-    assert page.locator(".which").count() == 0
+    soon(page.locator(".which")).to_have_count(0)
     page.goto(page.url.partition("?")[0] + "?map=all")  # an address that somebody sent
-    assert "--only=caption_map" in page.wait_for_selector(".map.empty code").text_content()
+    soon(page.locator(".map.empty code")).to_contain_text("--only=caption_map")

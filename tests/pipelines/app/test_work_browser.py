@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from reelwright.curation.store.evaluations import find_evaluation
 from reelwright.pipelines.browse.trace.find import trace
 from reelwright.pipelines.browse.trace.page import write_page as write_trace
 from reelwright.pipelines.evaluate.report.page import write_page
-from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, until
+from tests.pipelines.app.chromium import PATIENCE_MS, needs_chromium, opened, soon, until
 from tests.pipelines.app.made import Served, served
 from tests.pipelines.app.test_browser_access import GRAVE, axe, reach_all
 from tests.pipelines.app.work_made import Made, make_worked
@@ -64,11 +65,11 @@ def test_from_a_model_s_samples_to_its_clips(page):
     page.focus("input[type=range]")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(".step b:text-is('20')")
-    assert "/step-00000020/" in page.locator("figure video").first.get_attribute("src")
+    soon(page.locator("figure video").first).to_have_attribute("src", re.compile("/step-00000020/"))
     page.click("text=1 source file")
     page.click(".chain a:text-is('first')")
     page.wait_for_selector(".size b:text-is('8')")
-    assert page.locator(".card[data-clip]").count() == 8
+    soon(page.locator(".card[data-clip]")).to_have_count(8)
 
 
 def test_a_generation_stands_beside_its_nearest_clips(page):
@@ -82,7 +83,7 @@ def test_a_generation_stands_beside_its_nearest_clips(page):
     nearest = near.get_attribute("data-clip")
     near.locator("a").click()
     page.wait_for_selector("[role=dialog] .about")
-    assert page.locator("[role=dialog]").get_attribute("aria-label") == f"clip {nearest}"
+    soon(page.locator("[role=dialog]")).to_have_attribute("aria-label", f"clip {nearest}")
 
 
 def test_a_person_rates_by_keys_and_the_answer_carries_the_name(page, made):
